@@ -37,8 +37,8 @@ class Run:
     @classmethod
     def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
         """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
-        found = Workspace.open(workspace).run(run_id)
-        return cls(found, Workspace.of(found))
+        run = Workspace.open(workspace).run(run_id)
+        return cls(run, Workspace.of(run))
 
     @property
     def id(self) -> str:
@@ -121,9 +121,9 @@ class Run:
         own = settings.get("own_metrics")
         name_files(own if isinstance(own, (list, tuple)) else names(own))
         root = self._workspace.root
-        beside = [one if isinstance(one, Run) else Run.find(one, root) for one in others]
+        beside = [run if isinstance(run, Run) else Run.find(run, root) for run in others]
         judge = Run.find(reward_model, root) if isinstance(reward_model, str) else reward_model
-        first, *further = [RunDirectory(one.directory) for one in (self, *beside)]
+        first, *further = [RunDirectory(run.directory) for run in (self, *beside)]
         with evaluating_here(first):
             results = evaluate_whole(
                 first,
@@ -159,8 +159,8 @@ class Run:
         from ftlab.evaluation.forgetting import remedies
 
         comparison, config = self._run.comparison(), load_config(self._run.config_file)
-        found = remedies(comparison, config) if comparison else []
-        return {one.title: with_settings(config, one.changes) for one in found if one.needs is None}
+        fitting = remedies(comparison, config) if comparison else []
+        return {remedy.title: with_settings(config, remedy.changes) for remedy in fitting if remedy.needs is None}
 
     def strengths(self, **settings: Any) -> Strengths:
         """Score .25, .5, .75 and 1 of what training changed, and propose one; nothing is asked twice.
@@ -212,9 +212,9 @@ class Run:
         `strength` is how much of what training changed is handed over; without it that which was chosen for the run.
         Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
         """
-        from ftlab.export.export import export_run, fresh_export
+        from ftlab.export.export import Kind, export_run, fresh_export
 
-        kind = "merged" if merge else "adapter"
+        kind: Kind = "merged" if merge else "adapter"
         if to is None:
             return fresh_export(self._run, kind, dtype=dtype, strength=strength, licence=licence)
         return export_run(self._run, Path(to), kind=kind, dtype=dtype, strength=strength, licence=licence)
@@ -261,11 +261,11 @@ class Run:
             self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
         )
 
-    def _measured(self, what: str, found: dict[str, Any] | None) -> dict[str, Any]:
-        if found is None:
+    def _measured(self, what: str, figures: dict[str, Any] | None) -> dict[str, Any]:
+        if figures is None:
             stage = self.config.stage
             raise FtlabError(f"The run {self.id} (stage {stage}) has no {what}", try_="run.evaluate()")
-        return found
+        return figures
 
     def __repr__(self) -> str:
         current = self.status

@@ -64,10 +64,10 @@ def trained(config: RunConfig, run: Run | str | None = None, *, workspace: Folde
     opened = Workspace.open(workspace)
     if run not in (None, NEW):
         return Run.find(str(run), opened.root)
-    found = next((one for one in opened.runs() if run is None and _is_like(one, config)), None)
-    if found is not None:
-        print(f'taken over from the workspace: {found.id} (run = "{NEW}" trains anew)')
-        return Run(found, opened)
+    match = next((known for known in opened.runs() if run is None and _is_like(known, config)), None)
+    if match is not None:
+        print(f'taken over from the workspace: {match.id} (run = "{NEW}" trains anew)')
+        return Run(match, opened)
     return train(config, workspace=workspace).wait(show=show)
 
 
@@ -86,34 +86,34 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     from ftlab.report.measures import by_same_kinds, verdict_text
     from ftlab.report.pictures import panels
 
-    found = [one if isinstance(one, Run) else Run.find(one, workspace) for one in runs]
-    if not found:
+    compared = [run if isinstance(run, Run) else Run.find(run, workspace) for run in runs]
+    if not compared:
         raise InputError("There is no run to compare", given="an empty list")
-    comparisons = [one.comparison().json for one in found]
-    _check_rows(found)
-    asked = [read_jsonl(RunDirectory(one.directory).probes_file) for one in found]
+    comparisons = [run.comparison().json for run in compared]
+    _check_rows(compared)
+    asked = [read_jsonl(RunDirectory(run.directory).probes_file) for run in compared]
     alike = by_same_kinds(list(zip(comparisons, asked, strict=True)))
-    titles = _titles(found)
+    titles = _titles(compared)
     decided = decided_by(comparisons[0])
     usual = [*([decided] if decided else []), "general_accuracy", "general_accuracy_replayed", "base_kl", "perplexity"]
     drawn = panels(list(zip(titles, alike, strict=True)), list(dict.fromkeys(measures or usual)))
     rows, cells = [], []
-    for place, (title, one) in enumerate(zip(titles, found, strict=True)):
-        status = one.status
+    for place, (title, run) in enumerate(zip(titles, compared, strict=True)):
+        status = run.status
         # In each panel the base stands first.
-        dots = [panel.dots[place - len(found)] for panel in drawn]
+        dots = [panel.dots[place - len(compared)] for panel in drawn]
         share = (status.trained_parameters or 0) / (status.total_parameters or 1)
         rows.append(
-            {"run": title, "method": summary(one.config.method), "trained weights": status.trained_parameters}
+            {"run": title, "method": summary(run.config.method), "trained weights": status.trained_parameters}
             | {panel.measure["name"]: dot.value for panel, dot in zip(drawn, dots, strict=True)}
-            | {"seconds": status.seconds, "id": one.id}
+            | {"seconds": status.seconds, "id": run.id}
         )
         weights = f"{status.trained_parameters:,} ({percent(round(share, 3))})" if status.trained_parameters else "–"
         values = [value_text(panel.measure, dot.value) for panel, dot in zip(drawn, dots, strict=True)]
         cells.append([title, weights, *values, duration(status.seconds) if status.seconds else "–"])
     head = ["Run", "Trained weights", *(panel.measure["title"] for panel in drawn), "Took"]
-    said = [f"{title}: {verdict_text(comparison)}" for title, comparison in zip(titles, comparisons, strict=True)]
-    return Compared(pandas.DataFrame(rows).set_index("run"), drawn, said, [head, *cells])
+    verdicts = [f"{title}: {verdict_text(comparison)}" for title, comparison in zip(titles, comparisons, strict=True)]
+    return Compared(pandas.DataFrame(rows).set_index("run"), drawn, verdicts, [head, *cells])
 
 
 def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
@@ -147,25 +147,25 @@ def rater_links(workspace: Folder = None) -> dict[str, dict[str, str]]:
     if not raters_page.has_tests(opened):
         return {}
     store = open_store(opened)
-    tests = [one for one in list_tests(store) if one.state == "open"]
+    tests = [item for item in list_tests(store) if item.state == "open"]
     if not tests:
         return {}
     url = raters_page.serve(opened).url
     return {
-        test.title: {one.pseudonym: rater_address(url, one.token) for one in links.links(store, test.id)}
+        test.title: {item.pseudonym: rater_address(url, item.token) for item in links.links(store, test.id)}
         for test in tests
     }
 
 
 def _check_rows(runs: Sequence[Run]) -> None:
     asked = [
-        sorted(str(row.get("messages") or row.get("document")) for row in RunDirectory(one.directory).predictions())
-        for one in runs
+        sorted(str(row.get("messages") or row.get("document")) for row in RunDirectory(run.directory).predictions())
+        for run in runs
     ]
-    if any(one != asked[0] for one in asked[1:]):
+    if any(rows != asked[0] for rows in asked[1:]):
         raise InputError(
             "These runs were not asked the same rows",
-            given=", ".join(one.id for one in runs),
+            given=", ".join(run.id for run in runs),
             try_="ftlab.evaluate([run, ...]) asks all of them the rows of the first",
         )
 
@@ -202,7 +202,7 @@ def _what(config: RunConfig) -> dict[str, Any]:
 
 def _titles(runs: Sequence[Run]) -> list[str]:
     """What each run is called: its name where all have different ones, else its id without the time."""
-    named = [one.config.name for one in runs]
+    named = [run.config.name for run in runs]
     if all(named) and len(set(named)) == len(named):
         return [str(name) for name in named]
-    return [one.id.split("-", 2)[-1] for one in runs]
+    return [run.id.split("-", 2)[-1] for run in runs]

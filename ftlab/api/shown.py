@@ -49,7 +49,7 @@ class Comparison(dict[str, Any]):
 
     def value(self, measure: str, side: str = "adapted") -> float:
         """What `side` reached in `measure` (its name, such as exact_match). Raises InputError naming what there is."""
-        known = {one["name"]: one["values"] for one in self["measures"]}
+        known = {measured["name"]: measured["values"] for measured in self["measures"]}
         if measure not in known or known[measure].get(side) is None:
             sides = sorted({side for values in known.values() for side in values})
             raise InputError(
@@ -115,8 +115,8 @@ class BlindVerdict(dict[str, Any]):
 class BeforeAfter(dict[str, Any]):
     """How base, start and run answer the same held-out prompts: figures, with the answers as `rows`."""
 
-    def __init__(self, found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
-        super().__init__(found)
+    def __init__(self, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
+        super().__init__(values)
         self.rows = rows
 
     def _repr_html_(self) -> str:
@@ -198,9 +198,9 @@ def suit_jupyter() -> None:
     quieten()
 
     def show(self: Any, kind: type, error: BaseException, traceback: Any, tb_offset: int | None = None) -> list[str]:
-        told = [f"{kind.__name__}: {error}"]
-        self._showtraceback(kind, error, told)
-        return told
+        lines = [f"{kind.__name__}: {error}"]
+        self._showtraceback(kind, error, lines)
+        return lines
 
     shell.set_custom_exc((FtlabError,), show)
 
@@ -211,9 +211,9 @@ def show_richly(kind: type, name: str) -> None:
     if shell is None:
         return
 
-    def draw(found: Any) -> str:
+    def draw(value: Any) -> str:
         from ftlab.ui import notebook
 
-        return getattr(notebook, name)(found)
+        return getattr(notebook, name)(value)
 
     shell.display_formatter.formatters["text/html"].for_type(kind, draw)

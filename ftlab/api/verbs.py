@@ -117,7 +117,9 @@ def fix(
     with taken(data, opened) as first:
         base, max_length = _latest(base, max_length, workspace)
         report = check(first.source, base=base, max_length=max_length, workspace=workspace, **settings)
-        findings = [one for one in report.findings if one.kind not in skip and is_mended(one, only, remedies)]
+        findings = [
+            finding for finding in report.findings if finding.kind not in skip and is_mended(finding, only, remedies)
+        ]
         if not findings:
             return first
         tokens = None
@@ -139,8 +141,8 @@ def _latest(
         return base, max_length
     from ftlab.data.versions import latest_choice
 
-    found = latest_choice(Workspace.open(workspace))
-    return (found[0], max_length or found[1]) if found else (STARTER, max_length)
+    latest = latest_choice(Workspace.open(workspace))
+    return (latest[0], max_length or latest[1]) if latest else (STARTER, max_length)
 
 
 def preflight(
@@ -243,8 +245,8 @@ def evaluate(
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
     """Both models' answers to one message. `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
-    found = run if isinstance(run, Run) else Run.find(run, workspace)
-    return found.chat(message, **settings)
+    handle = run if isinstance(run, Run) else Run.find(run, workspace)
+    return handle.chat(message, **settings)
 
 
 def get_base(

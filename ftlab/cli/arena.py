@@ -7,7 +7,7 @@ import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.app import add_allow_host, add_port
 from ftlab.cli.arena_inputs import (
@@ -30,6 +30,9 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.load import remember
 from ftlab.errors import FtlabError, InputError
 
+if TYPE_CHECKING:
+    from ftlab.arena.asking import PromptSpec
+
 _POLL_SECONDS = 0.5
 
 
@@ -45,7 +48,7 @@ def add_arena(parser: Parser) -> None:
     command = add_command(group, "generate", generate, generating, "arena generate last")
     _add_test(command)
     command.add_argument("--detach", action="store_true", help="start it and return at once")
-    serving = "Open a test, print the links of its raters, and serve their page"
+    serving = "Open a test, print the links for its raters, and serve their page"
     command = add_command(group, "serve", serve, serving, "arena serve last --raters Ana,Ben")
     _add_test(command)
     _add_links(command)
@@ -57,7 +60,9 @@ def add_arena(parser: Parser) -> None:
     example = "arena send last --to me/votes-data --raters Ana,Ben --url https://me-votes.hf.space"
     command = add_command(group, "send", send, sending, example)
     _add_test(command)
-    command.add_argument("--to", required=True, metavar="OWNER/NAME", help="private data set; FTLAB_SPACE_STORE there")
+    command.add_argument(
+        "--to", required=True, metavar="OWNER/NAME", help="private data set; set FTLAB_SPACE_STORE to it"
+    )
     _add_links(command)
     command.add_argument("--url", default="https://OWNER-NAME.hf.space", help="address of that server, for the links")
     fetching = "Fetch tests that were sent back, with their votes"
@@ -73,7 +78,7 @@ def add_arena(parser: Parser) -> None:
     )
     rating = "List the raters: how they joined, their votes, who shares a network address"
     _add_test(add_command(group, "raters", list_raters, rating, "arena raters last"))
-    voiding = "Exclude the votes of a rater, which every verdict will say"
+    voiding = "Exclude the votes of a rater; every verdict says so"
     command = add_command(group, "void", void, voiding, "arena void Ana last")
     command.add_argument("rater", metavar="RATER", help="name of the rater, as `arena raters` lists it")
     _add_test(command)
@@ -160,7 +165,8 @@ def create(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         live=args.live,
     )
-    prompts, left_out = [], 0
+    prompts: list[PromptSpec] = []
+    left_out = 0
     if not args.live:
         specs = [contestant.spec for contestant in contestants]
         prompts, left_out = prompt_sources.fresh(

@@ -25,6 +25,8 @@ def find_test(store: Store, name: str) -> Row[Any]:
     """The test called `name`: a title, an id, its first characters, or `last`. Raises InputError naming the nearest."""
     from ftlab.arena import blind_tests
 
+    if not name.strip():  # such as an unset shell variable
+        raise InputError("The name of the blind test is empty", try_="leave it out for the last one")
     known = blind_tests.list_tests(store)
     if not known:
         raise InputError(
@@ -71,7 +73,8 @@ def _parts(text: str) -> dict[str, Any]:
         except ValueError as error:
             raise InputError("The contestant is not valid JSON", given=text, allowed=str(error)) from None
     else:
-        kind, _, rest = re.match(r"([^:=]*)([:=]?)(.*)", text, re.DOTALL).groups()
+        kind = re.split("[:=]", text, maxsplit=1)[0]
+        rest = text[len(kind) + 1 :]
         if kind in ("http", "https"):
             url, _, model = text.partition("#")
             parts = {"kind": "endpoint", "url": url, "model": model}

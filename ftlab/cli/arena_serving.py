@@ -14,14 +14,15 @@ _LOOK_SECONDS = 15.0
 
 def serve(args: argparse.Namespace) -> int:
     from ftlab.arena import blind_tests
+
+    workspace, store = open_tests(args)
+    test = find_test(store, args.test)
+    opened = _open_for(store, test, args)
+    # Gradio takes seconds to import: mistakes in the options are reported first.
     from ftlab.arena.live import ask_models
     from ftlab.arena.tally import watch
     from ftlab.ui.rater import launch_rater_app
 
-    workspace, store = open_tests(args)
-    test = find_test(store, args.test)
-    # Before the page is served, so that a mistake in the options is reported at once.
-    opened = _open_for(store, test, args)
     _, url = launch_rater_app(
         workspace.root,
         host=args.host,

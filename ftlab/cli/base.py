@@ -13,7 +13,7 @@ from ftlab.models.bases.known import KNOWN, megabytes
 
 
 def add_base(parser: Parser) -> None:
-    """Without --workspace: a base belongs to no workspace."""
+    """No --workspace: all workspaces share the bases."""
     group = add_group(parser)
     command = add_command(
         group,

@@ -253,7 +253,7 @@ def _finding_lines(report: Report) -> Iterator[str]:
 
 _DO = {
     "drop": "drop these rows",
-    "mask": "mask these places",
+    "mask": "mask the text",
     "deduplicate": "keep the first, remove the copies",
     "move": "move these rows to the held-out split",
     "relabel": "give them the most common answer, or decide",

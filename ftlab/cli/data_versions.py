@@ -21,10 +21,10 @@ def add_versions(group: Any) -> None:
     command.add_argument("--validation", type=float, metavar="SHARE", help="share of validation rows (default: 0.1)")
     command.add_argument("--test", type=float, metavar="SHARE", help="share of test rows (default: 0.1)")
     command.add_argument("--seed", type=int, help="the same seed gives the same split")
-    command.add_argument("--group-by", metavar="COLUMN", help="rows with the same value stay on one side")
+    command.add_argument("--group-by", metavar="COLUMN", help="rows with the same value stay in one split")
     command.add_argument("--stratify-by", metavar="COLUMN", help="every split gets the same share of each label")
     command.add_argument(
-        "--near-duplicates", choices=["auto", "together", "apart"], help="keep near-equal prompts on one side"
+        "--near-duplicates", choices=["auto", "together", "apart"], help="keep near-duplicate prompts in one split"
     )
     add_who(command)
 

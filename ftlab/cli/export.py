@@ -91,7 +91,7 @@ def export(args: argparse.Namespace) -> int:
 def push(args: argparse.Namespace) -> int:
     """Export, show what would be uploaded, ask, and upload."""
     from ftlab.core.hub import check_name
-    from ftlab.export.export import fresh_export
+    from ftlab.export.export import Kind, fresh_export
     from ftlab.export.push import push as upload
     from ftlab.export.verify import said
 
@@ -100,7 +100,7 @@ def push(args: argparse.Namespace) -> int:
         check_name(args.data, "data set")
     run = Workspace.open(args.workspace).run(args.run)
     progress = Progress()
-    kind = "merged" if args.merged else "adapter"
+    kind: Kind = "merged" if args.merged else "adapter"
     settings: dict[str, Any] = {"dtype": args.dtype, "strength": args.strength, "licence": args.licence}
     exported = fresh_export(run, kind, **settings, tell=progress)
     progress.close("")

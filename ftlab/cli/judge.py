@@ -13,7 +13,8 @@ from ftlab.errors import InputError
 
 def add_judge(parser: Parser) -> None:
     define(parser, judge, "judge last --url http://127.0.0.1:8000/v1 --model my-model --rows 50")
-    parser.epilog += "\n\nThe key is read from the environment variable FTLAB_JUDGE_KEY. ftlab stores it nowhere."
+    key = "The key is read from the environment variable FTLAB_JUDGE_KEY. ftlab stores it nowhere."
+    parser.epilog = f"{parser.epilog}\n\n{key}"
     add_run(parser)
     parser.add_argument("--url", required=True, help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1")
     parser.add_argument("--model", required=True, help="name of the judge at that address")

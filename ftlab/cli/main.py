@@ -16,7 +16,7 @@ from ftlab.cli.parser import PROGRAM, Parser, UsageError
 from ftlab.core.words import sentence
 from ftlab.errors import FtlabError, InputError
 
-# By the way of the data: each command with the function that fills its parser, and its line in the help.
+# In the order of the pipeline: each command with the function that fills its parser, and its line in the help.
 COMMANDS = {
     "Start": {
         "quickstart": ("train:add_quickstart", "Train on a sample, compare with the base, write a report (3 minutes)"),
@@ -54,7 +54,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns its exit code: 0 success, 1 failure, 2 wrong input, 130 interrupted."""
+    """Run one command. Returns its exit code: 0 success, 1 failure, 2 invalid input, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json = any(len(word) > 3 and "--json".startswith(word) for word in words)
     try:

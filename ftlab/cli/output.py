@@ -52,8 +52,8 @@ def without_controls(text: str) -> str:
 
 
 class Progress:
-    """Progress on standard error: one line, rewritten, on a terminal; elsewhere a new line every few seconds, or with
-    `quiet` none."""
+    """Progress on standard error: on a terminal one line, rewritten; elsewhere a new line every few seconds, or none
+    with `quiet`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._terminal, self._quiet = sys.stderr.isatty(), quiet
@@ -84,10 +84,10 @@ def progress_line(run: RunDirectory, status: Any) -> str:
     if counted := status.counted:
         parts.append("{} {} of {}".format(*counted))
     metrics = run.metrics()
-    curves = (("loss", "loss"), ("eval_loss", "validation loss"))
+    curves = {"loss": "loss", "eval_loss": "validation loss"}
     if any("reward" in row for row in metrics):
-        curves = (("reward", "reward"), ("eval_reward", "validation reward"), ("kl", "KL"))  # the loss means nothing
-    for key, label in curves:
+        curves = {"reward": "reward", "eval_reward": "validation reward", "kl": "KL"}  # the loss means nothing here
+    for key, label in curves.items():
         values = [row[key] for row in metrics if key in row]
         if values and status.phase in ("training", ""):
             parts.append(f"{label} {values[-1]:.3f}")

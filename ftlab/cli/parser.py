@@ -21,13 +21,13 @@ Command = Callable[[argparse.Namespace], int]
 
 
 class UsageError(InputError):
-    """The words do not fit the command; `parser` is that of the command."""
+    """The command line does not match the command, whose parser is `parser`."""
 
     parser: Parser
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would end the process. `example` is a command line without the program."""
+    """Raises UsageError where argparse would exit. `example` is a command line without the program."""
 
     example: str | None = None
 

@@ -1,7 +1,7 @@
 """The settings of a run on the command line: a YAML file, `--set`, an option for each setting, and `--column`.
 
-Each option is drawn from its field in RunConfig: title, help, unit, range and default stand there once. A column that
-`--column` names is kept with the data (`ftlab.data.load`), so later commands need not name it again.
+Each option is generated from its field in RunConfig, which defines title, help, unit, range and default once. Columns
+that `--column` names are remembered for the data (`ftlab.data.load`), so later commands need not name them again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from ftlab.cli.parser import Parser
 from ftlab.config import RunConfig, load_config
-from ftlab.config.sections import kind_of, range_of
+from ftlab.config.sections import is_advanced_field, kind_of, range_of, unit_of
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import forget, remember, said_in
 from ftlab.errors import InputError
@@ -41,29 +41,29 @@ def add_settings(parser: Parser) -> None:
     parser.add_argument(
         "--help-all",
         action=_HelpAll,
-        advanced=[one for section in advanced for one in section],
+        advanced=[option for section in advanced for option in section],
         help="show this help with the advanced settings",
     )
 
 
 def _sections() -> Iterator[tuple[str, str, dict[str, FieldInfo]]]:
-    """Title, prefix and fields of each group of settings; first the fields that belong to no section."""
+    """Title, prefix and fields of each group of settings, starting with the fields outside any section."""
     sections = {
-        name: info
+        name: info.annotation
         for name, info in RunConfig.model_fields.items()
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
     }
     yield "Run", "", {name: info for name, info in RunConfig.model_fields.items() if name not in sections}
-    for name, info in sections.items():
-        yield str(info.title), f"{name}.", info.annotation.model_fields
+    for name, section in sections.items():
+        yield str(RunConfig.model_fields[name].title), f"{name}.", section.model_fields
 
 
 def _add_section(parser: Parser, title: str, prefix: str, fields: dict[str, FieldInfo]) -> list[tuple[Any, str]]:
-    """Add an option for each of `fields`; returns those that are hidden at first, with their help."""
+    """Add an option for each of `fields`; returns the advanced ones, which are hidden at first, with their help."""
     group = parser.add_argument_group(title)
     hidden = []
     for name, info in fields.items():
-        is_advanced, text = info.json_schema_extra["advanced"], _help(info)
+        is_advanced, text = is_advanced_field(info), _help(info)
         option = group.add_argument(
             f"--{prefix}{name}",
             dest=f"{prefix}{name}",
@@ -89,13 +89,13 @@ def _help(info: FieldInfo) -> str:
 
 
 def _metavar(info: FieldInfo) -> str:
-    unit = info.json_schema_extra["unit"]
+    unit = unit_of(info)
     names = {bool: "true|false", int: "N", float: "X"}
     return unit.upper() if unit else names.get(kind_of(info.annotation), "VALUE")
 
 
 class _Setting(argparse.Action):
-    """Reads `--section.field VALUE` as `--set section.field=VALUE`; a text needs no quotation marks of YAML."""
+    """Reads `--section.field VALUE` as `--set section.field=VALUE`; text needs no YAML quotes."""
 
     def __init__(self, *, is_text: bool, **settings: Any) -> None:
         super().__init__(**settings)
@@ -130,7 +130,7 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
 
 
 def named_columns(args: argparse.Namespace) -> dict[str, str]:
-    """The columns that `--column` names, by role. Raises InputError for what is not a pair."""
+    """The columns that `--column` names, by role. Raises InputError unless each is ROLE=COLUMN."""
     columns = {}
     for text in args.column:
         role, _, column = text.partition("=")

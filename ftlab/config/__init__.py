@@ -1,6 +1,6 @@
-"""What a run is: one validated description, in Python, YAML and forms.
+"""The configuration of a run: one validated model behind Python, YAML and forms.
 
-The form in the Train tab, the help of the command line and the notebook cells are drawn from its fields.
+The form in the Train tab, the command-line help and the notebook cells are generated from its fields.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ __all__ = [
 ]
 
 
-CODE = "evaluation.own_metrics"  # the setting that names files of code
+CODE = "evaluation.own_metrics"  # the setting that names Python files to run
 
 
 class RunConfig(Section):
-    """One run, complete: its `config.yaml` alone reproduces it."""
+    """Everything that defines a run: its `config.yaml` alone reproduces it."""
 
-    name: str | None = field(None, "Name", "A word for yourself; part of the run's id.", max_length=80)
+    name: str | None = field(None, "Name", "A label of your choice. It becomes part of the run's id.", max_length=80)
     stage: Literal["sft", "pretraining", "dpo", "kto", "orpo", "cpo", "reward", "rloo", "grpo"] = field(
         "sft",
         "Stage",
-        "sft: instruction tuning on examples of good answers. pretraining: plain text, every token is learnt. "
+        "sft: instruction tuning on examples of good answers. pretraining: plain text; the loss covers every token. "
         "dpo, orpo, cpo: pairs of a chosen and a rejected answer (orpo and cpo are experimental in TRL). kto: single "
         "answers marked good or bad. "
-        "reward: a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
+        "reward: trains a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
     )
     model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
     data: DataConfig = Field(default_factory=DataConfig, title="Data")
     method: MethodConfig = Field(default_factory=MethodConfig, title="Method")
-    optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimisation")
+    optimisation: OptimisationConfig = Field(default_factory=OptimisationConfig, title="Optimization")
     preference: PreferenceConfig = Field(default_factory=PreferenceConfig, title="Preferences")
     reinforcement: ReinforcementConfig = Field(default_factory=ReinforcementConfig, title="Reinforcement")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, title="Evaluation")
@@ -86,17 +86,17 @@ class RunConfig(Section):
     launcher: LauncherConfig = Field(default_factory=LauncherConfig, title="Launcher")
     trainer: dict[str, Any] = field(
         {},
-        "Further settings of TRL",
-        "Any argument of TRL's trainer configuration that ftlab does not name itself.",
+        "Other TRL settings",
+        "Any argument of TRL's trainer configuration that ftlab has no setting for.",
         advanced=True,
     )
 
-    # Own metrics are code, and what a file says is not what its reader has asked for.
+    # Custom metrics are code. A path to code in a YAML file is no consent to run it.
     _code_is_stored: bool = PrivateAttr(False)
 
     @property
     def code_is_stored(self) -> bool:
-        """Whether the files of code that it names were read from a file, and named by nobody since."""
+        """Whether its paths to code came from a file and nobody has named them since."""
         return self._code_is_stored
 
     @property
@@ -104,16 +104,16 @@ class RunConfig(Section):
         return self.model.base == STARTER
 
     def resolved(self, shape: BaseShape | None = None) -> RunConfig:
-        """A copy in which every setting that was left empty has its value. `shape` is that of the base; without it the
-        usual learning rate is that of a base about which nothing is known."""
+        """A copy with every empty setting filled in. `shape` is that of the base; without it, the learning rate is the
+        default for an unknown base."""
         config = self.model_copy(deep=True)
         settings = config.optimisation
         if settings.learning_rate is None:
             settings.learning_rate = usual_learning_rate(config, shape)
         usual = STAGES[self.stage].usual
         if settings.batch_size is None:
-            # Small batches make more steps of a few hundred rows, and LoRA learns worse from large ones (Schulman et
-            # al. 2025). The starter's figures are those of 16.
+            # Small batches give more steps on a few hundred rows, and LoRA learns less from large ones (Schulman et al.
+            # 2025). The starter was tuned at 16.
             settings.batch_size = 16 if self.is_starter else usual.batch if usual else 8
             if settings.gradient_accumulation is None and usual and not self.is_starter:
                 settings.gradient_accumulation = usual.accumulation
@@ -121,13 +121,13 @@ class RunConfig(Section):
         if settings.epochs is None and usual:
             settings.epochs = usual.starter_epochs if self.is_starter else usual.epochs
         if settings.epochs is None:
-            # The starter is so small that three passes do not teach it a new format.
+            # Three epochs do not teach a new format to a model as small as the starter.
             settings.epochs = 6 if self.is_starter else 3
         preference = config.preference
         if preference.loss is None and self.stage in LOSSES:
             preference.loss = LOSSES[self.stage][0]
         if preference.beta is None:
-            # Meng et al. 2024 take 2 to 2.5 for SimPO, whose rewards are means over tokens and so far smaller.
+            # Meng et al. 2024 use 2 to 2.5 for SimPO: its rewards are means over tokens, so much smaller.
             preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
         if config.data.replay == AUTO:
             config.data.replay = SELF if why_not_held(self) is None else None
@@ -142,16 +142,16 @@ class RunConfig(Section):
 
 
 def why_not_held(config: RunConfig) -> str | None:
-    """Why a run of this stage and base is not held to its base's own answers by default; None where it is."""
+    """Why a run of this stage and base does not replay the base's own answers by default; None if it does."""
     if config.stage not in SELF_STAGES:
-        return f"the stage {config.stage} has no rows of answers that others could be mixed into"
+        return f"the stage {config.stage} has no rows of answers to mix replay into"
     if config.is_starter:
-        return "the starter is too small to be held by its own answers: general_replay and general_documents serve it"
+        return "the starter is too small to replay its own answers; use general_replay and general_documents"
     return None
 
 
 def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> float:
-    """The rate that usually works for stage, method and base (of `shape`), and for the starter a higher one: see
+    """The learning rate that usually works for the stage, method and base (of `shape`); higher for the starter. See
     config.methods and config.stages."""
     usual = STAGES[config.stage].usual
     if usual and config.method.name == "full":
@@ -161,64 +161,64 @@ def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> fl
     if not config.is_starter:
         return real_rate(config.method.name, shape)
     facts = METHODS[config.method.name]
-    # Measured with LoRA (docs/replay.md): with documents mixed in, half the rate learns the task and forgets less.
-    held = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
-    return facts.starter_rate / 2 if held else facts.starter_rate
+    # Measured with LoRA (docs/replay.md): with replay text, half the rate learns the task and forgets less.
+    halved = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
+    return facts.starter_rate / 2 if halved else facts.starter_rate
 
 
 def build_config(values: dict[str, Any] | None = None, overrides: list[str] | None = None) -> RunConfig:
-    """A checked RunConfig from nested `values` and `section.field=value` overrides.
+    """A validated RunConfig from nested `values` and `section.field=value` overrides.
 
-    Raises InputError naming the field, the value given and what is allowed.
+    Raises InputError naming the field, its value and what is allowed.
     """
     try:
         check_depth(values)
     except ValueError as error:
-        raise InputError(f"The settings are {error}", try_="write them flatter") from None
+        raise InputError(f"The settings are {error}", try_="nest them less deeply") from None
     values = whole(_copied(values or {}))
     for override in overrides or []:
         _apply_override(values, override)
     _check_values(values)
-    check_reach({section: _paths(given) for section, given in values.items()})
+    check_reach({section: _paths(settings) for section, settings in values.items()})
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise explain(error, RunConfig) from None
 
 
-def _paths(given: Any) -> Any:
-    """What may name a file among the values of a section: all but prose, and names of columns."""
-    if not isinstance(given, dict):
-        return given
-    found = {name: one for name, one in given.items() if name not in (*PROSE, "columns")}
-    if isinstance(replay := found.get("replay"), str):  # self:FILE names a file too
-        found["replay"] = [replay, replay.strip().removeprefix(f"{SELF}:")]
-    return found
+def _paths(section: Any) -> Any:
+    """The values of a section that may name a file: all but prose and column names."""
+    if not isinstance(section, dict):
+        return section
+    values = {name: value for name, value in section.items() if name not in (*PROSE, "columns")}
+    if isinstance(replay := values.get("replay"), str):  # self:FILE names a file too
+        values["replay"] = [replay, replay.strip().removeprefix(f"{SELF}:")]
+    return values
 
 
-# Settings of the sections data, evaluation and method that are texts to a model or about one, and never paths.
+# Settings of the sections data, evaluation and method that hold prose, never paths.
 PROSE = ("system_prompt", "prompt_template", "pattern", "labels", "initial_text")
 
 
 def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """`config` with other values of some settings ({"method.rank": 8}). Raises InputError as `build_config` does."""
+    """`config` with some settings changed ({"method.rank": 8}). Raises InputError like `build_config`."""
     values = config.model_dump()
     for path, value in settings.items():
         section, _, name = path.partition(".")
         values[section][name] = value
         check_reach(_paths({name: value}))
-    with anywhere():  # the rest was stored before
+    with anywhere():  # the other settings are stored already
         changed = build_config(values)
     changed._code_is_stored = config.code_is_stored and CODE not in settings
     return changed
 
 
 def load_config(path: str | Path | None, overrides: list[str] | None = None) -> RunConfig:
-    """A checked RunConfig from a YAML file (without one: the defaults). Raises InputError as `build_config` does."""
+    """A validated RunConfig from a YAML file; without a file, the defaults. Raises InputError like `build_config`."""
     if path is None:
         return build_config({}, overrides)
-    if not str(path).strip():  # as of a variable of the shell that is not set
-        raise InputError("The name of the YAML file is empty", try_="leave it out to take the defaults")
+    if not str(path).strip():  # such as an unset shell variable
+        raise InputError("The name of the YAML file is empty", try_="leave it out to use the defaults")
     path = Path(path)
     try:
         values = read_yaml(path)
@@ -233,7 +233,7 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
             allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
         )
     config = build_config(values, overrides)
-    named = any(one.partition("=")[0].strip() == CODE for one in overrides or [])
+    named = any(override.partition("=")[0].strip() == CODE for override in overrides or [])
     config._code_is_stored = bool(config.evaluation.own_metrics) and not named
     return config
 
@@ -242,7 +242,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
         raise InputError(
-            "A setting is written section.field=value", given=override, try_="for example --set optimisation.epochs=3"
+            "A setting takes the form section.field=value", given=override, try_="such as --set optimisation.epochs=3"
         )
     value = read_value(text, f"The value of {key}")
     *sections, last = key.strip().split(".")
@@ -255,10 +255,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def read_value(text: str, name: str = "The value") -> Any:
-    """The value that a person means by `text`. Raises InputError for what is no YAML."""
+    """The value of `text`, read as YAML. Raises InputError if it is not valid YAML."""
     value = parse_yaml(text, name)
     if isinstance(value, str):
-        # YAML 1.1 reads 1e-4 (without a dot) as text; a person means the number.
+        # YAML 1.1 reads 1e-4 (without a dot) as text; people mean the number.
         try:
             return float(value)
         except ValueError:
@@ -267,12 +267,12 @@ def read_value(text: str, name: str = "The value") -> Any:
 
 
 def _check_values(value: Any) -> None:
-    """No setting is a number beyond what libraries count with (Python cannot even write the longest), or a text that no
-    file system takes."""
+    """Reject integers that overflow 64 bits, which libraries cannot take (nor Python print, if long enough), and text
+    with NUL, which no file system takes."""
     if isinstance(value, int) and value.bit_length() > 63:
         raise InputError("A setting is too large a number", given=f"about 2 to the power {value.bit_length() - 1}")
     if isinstance(value, str) and "\0" in value:
-        raise InputError("A setting holds a character with the number 0", given=repr(shorten(value, 60)))
+        raise InputError("A setting contains a NUL character", given=repr(shorten(value, 60)))
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
         _check_values(item)
 

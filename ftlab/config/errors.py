@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a setting, in words for a person."""
+"""Readable messages for the validation errors of pydantic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ftlab.errors import InputError, nearest
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
-    """The first problem that pydantic found in the settings of `model`: field, value given, what is allowed."""
+    """The first validation error of `model` as an InputError: the field, its value, what is allowed."""
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
     name = ".".join(path)
@@ -30,7 +30,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> InputError:
 
 
 def allowed_by(problem: Any) -> str:
-    """What would be right in place of a value, in words, of one of pydantic's errors."""
+    """What one of pydantic's errors would have accepted, in words."""
     context = problem.get("ctx") or {}
     match problem["type"]:
         case "literal_error":
@@ -44,7 +44,7 @@ def allowed_by(problem: Any) -> str:
         case "less_than_equal":
             return f"a number of at most {context['le']}"
         case "finite_number":
-            return "a number, neither infinite nor nan"
+            return "a finite number"
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return "a whole number"
         case "float_parsing" | "float_type":
@@ -52,11 +52,11 @@ def allowed_by(problem: Any) -> str:
         case "bool_parsing" | "bool_type":
             return "true or false"
         case "string_too_short":
-            return "some text, not nothing"
+            return "non-empty text"
         case "list_type":
             return "a list, such as [{...}, {...}]"
         case "missing":
-            return "it has to be said"
+            return "a value; this setting is required"
         case "string_type":
             return "text"
         case "dict_type" | "model_type" | "model_attributes_type":
@@ -68,7 +68,7 @@ def allowed_by(problem: Any) -> str:
 def _section_at(path: list[str], model: type[BaseModel]) -> type[BaseModel] | None:
     section = model
     for part in path:
-        if part.isdigit():  # one of a list of groups, which are all of one kind
+        if part.isdigit():  # an index into a list of groups, all of one type
             continue
         field = section.model_fields.get(part)
         inner = next(iter(get_args(field.annotation)), field.annotation) if field is not None else None
@@ -79,7 +79,7 @@ def _section_at(path: list[str], model: type[BaseModel]) -> type[BaseModel] | No
 
 
 def _field_elsewhere(name: str, model: type[BaseModel]) -> str | None:
-    """`learning_rate` written at the top level is meant to be `optimisation.learning_rate`."""
+    """The path of a setting given at the wrong level: `learning_rate` means `optimisation.learning_rate`."""
     paths = {
         f"{section}.{field}"
         for section, info in model.model_fields.items()

@@ -1,4 +1,4 @@
-"""What a run is measured by, before and after training."""
+"""The section `evaluation`: what is measured before and after training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import ValidationInfo, field_validator
 
 from ftlab.config.sections import Section, field
 
-SIZED = ("self", "general_reading")  # what is asked of every real base: as much as the run affords
+SIZED = ("self", "general_reading")  # asked of every real base, in a number that depends on the length of the run
 
 
 class EvaluationConfig(Section):
@@ -17,18 +17,18 @@ class EvaluationConfig(Section):
     )
     before_training: bool = field(
         True,
-        "Ask the base first",
-        "The base is asked before the first training step, so that its scores stand when training ends. Off: it is "
-        "asked after training. Not done where Evaluate after training is off.",
+        "Evaluate the base first",
+        "Evaluate the base before the first training step, so that its scores are ready when training ends. Off: after "
+        "training. No effect if Evaluate after training is off.",
         advanced=True,
     )
     max_rows: int = field(
-        200, "Test rows at most", "More rows give narrower intervals and take longer.", unit="rows", ge=1
+        200, "Maximum test rows", "More rows give narrower intervals and take longer.", unit="rows", ge=1
     )
     max_new_tokens: int | None = field(
         None,
         "Longest answer",
-        "Answers are cut after so many tokens. Empty: somewhat more than the longest reference answer has.",
+        "Longer answers are cut. Empty: slightly more than the longest reference answer.",
         unit="tokens",
         ge=1,
         le=8192,
@@ -36,8 +36,8 @@ class EvaluationConfig(Section):
     samples: int = field(
         1,
         "Answers per row",
-        "Above 1, each side answers every row so many times, at the temperature below. A row counts with the mean over "
-        "its answers, and pass^k says in how many rows all of them are right.",
+        "Above 1, each side answers every row this many times, at the temperature below. The score of a row is the "
+        "mean over its answers; pass^k is the share of rows where all of them are right.",
         advanced=True,
         ge=1,
         le=64,
@@ -45,70 +45,72 @@ class EvaluationConfig(Section):
     temperature: float = field(
         0.0,
         "Temperature",
-        "0: the most likely answer (greedy decoding). Above 0 answers to the rows are drawn, as the model will draw "
-        "them in use; general questions stay greedy.",
+        "0: greedy decoding. Above 0: answers to the test rows are sampled, as they will be in use; general questions "
+        "stay greedy.",
         advanced=True,
         ge=0,
         le=2,
         validate_default=True,
     )
-    batch_size: int = field(32, "Answers at once", "Lower it when memory runs out.", advanced=True, ge=1, le=1024)
+    batch_size: int = field(32, "Batch size", "Lower it if memory runs out.", advanced=True, ge=1, le=1024)
     measures: str = field(
         "auto",
         "Measures",
-        "Names separated by commas, such as exact_match, bleu, rouge_l. auto: those that suit the reference answers.",
+        "Names separated by commas, such as exact_match, bleu, rouge_l. auto: chosen from the reference answers.",
         advanced=True,
         min_length=1,
     )
     labels: str | None = field(
         None,
         "Labels",
-        "The labels of a classification, separated by commas. Empty: those found in the data.",
+        "Class labels, separated by commas. Empty: the labels in the data.",
         advanced=True,
     )
     likelihood: bool = field(
         False,
         "Labels by likelihood",
-        "Also classify by which label the model finds likeliest, not only by what it writes. Slow with many labels.",
+        "Also classify by the label with the highest likelihood, not only by the written answer. Slow with many "
+        "labels.",
         advanced=True,
     )
     schema_file: str | None = field(
         None,
         "JSON schema",
-        "A JSON schema file that answers must keep to. Empty: the reference answers decide.",
+        "A file with a JSON schema that answers must match. Empty: inferred from the reference answers.",
         advanced=True,
         min_length=1,
     )
     pattern: str | None = field(
         None,
         "Pattern",
-        "A regular expression that is found in a good answer, such as ^\\d+ hours$ for answers that are nothing else.",
+        "A regular expression that a good answer matches somewhere; ^\\d+ hours$ must match the whole answer.",
         advanced=True,
         min_length=1,
     )
     own_metrics: str | None = field(
         None,
-        "Metrics of your own",
-        "Python files with one evaluate.Metric class each, separated by commas. Their code is run.",
+        "Custom metrics",
+        "Python files with one evaluate.Metric class each, separated by commas. ftlab runs their code.",
         advanced=True,
         min_length=1,
     )
     prompted: bool = field(
         False,
-        "Also ask a prompted base",
-        "Compare with the base given a prompt and examples too: is tuning needed at all? Takes half as long again.",
+        "Prompted base",
+        "Also compare with the base prompted with instructions and examples: is tuning needed at all? The evaluation "
+        "takes 50% longer.",
     )
     system_prompt: str | None = field(
         None,
         "System prompt of the prompted base",
-        "What you would tell the base instead of tuning it. Empty: examples alone.",
+        "The instructions you would give the base instead of tuning it. Empty: examples only.",
         advanced=True,
         min_length=1,
     )
     examples: int = field(
         3,
         "Examples of the prompted base",
-        "Training examples shown to the base before each question. More help more, and take room in the context.",
+        "Training examples in the prompt of the base. More of them help more and take up context.",
         advanced=True,
         ge=0,
         le=100,
@@ -116,35 +118,35 @@ class EvaluationConfig(Section):
     probes: str | None = field(
         "auto",
         "General probes",
-        "What shows forgetting, with commas between: self (how the base's own answers to 100 neutral prompts changed, "
-        "on any base; self:40: to 40 of them), samples, files or Hub ids of questions with checkable answers or "
-        "choices, or none. A column kind, in these and in the replay data, tells kinds that were replayed from kinds "
-        "that were not. auto is self, with 50 to 100 prompts as a fifth of the run's time affords, and for the starter "
-        "self and general_probes.",
+        "Tests of forgetting, separated by commas: self (how far the answers to 100 neutral prompts moved from the "
+        "base's own, for any base; self:40 asks 40 of them); samples, files or Hub ids of questions with checkable "
+        "answers or choices; or none. A column `kind`, here and in the replay data, separates kinds that were replayed "
+        "from kinds that were not. auto: self, with 50 to 100 prompts, within a fifth of the run's time; for the "
+        "starter, self and general_probes.",
         advanced=True,
     )
     general_text: str | None = field(
         "auto",
         "General text",
-        "Text that has nothing to do with the task, whose bits per byte show what was forgotten: samples, files or Hub "
-        "ids with commas between them, or none. Documents count as a whole, of conversations the answers do, apart. "
-        "auto takes general_text and general_chat for the starter; for other bases general_reading, with 35 to 120 "
-        "passages as the run's time affords (general_reading:60: 60 of them).",
+        "Text unrelated to the task; a rise in its bits per byte is forgetting. Samples, files or Hub ids, separated "
+        "by commas, or none. Documents are scored in full, conversations on their answers, each on its own line. "
+        "auto: general_text and general_chat for the starter; general_reading for other bases, with 35 to 120 passages "
+        "depending on the run's time (general_reading:60 scores 60 of them).",
         advanced=True,
     )
     forgetting_limit: float = field(
         0.05,
         "Forgetting limit",
-        "The largest acceptable loss of general accuracy (0.05 is 5 points) and rise in bits of general text (5%). "
-        "Kept means that such a loss is ruled out; the smaller the limit, the more questions that takes.",
+        "The largest acceptable drop in general accuracy (0.05: 5 points) and rise in bits per byte of general text "
+        "(0.05: 5%). The verdict `kept` rules out a larger loss; a smaller limit takes more questions.",
         advanced=True,
         ge=0,
         le=1,
     )
     memorisation: bool = field(
         True,
-        "Look for memorised rows",
-        "Compares training rows with rows it has never seen: is the loss lower, and are answers continued word for "
+        "Check for memorization",
+        "Compares training rows with unseen rows: is the loss lower, and does the model complete answers word for "
         "word?",
         advanced=True,
     )
@@ -154,8 +156,8 @@ class EvaluationConfig(Section):
     def _samples_differ(cls, value: float, info: ValidationInfo) -> float:
         if value == 0 and (info.data.get("samples") or 1) > 1:
             raise ValueError(
-                "above 0 where evaluation.samples is above 1: greedy decoding (temperature 0) gives the same answer "
-                "each time. Set evaluation.temperature to what the model is used with, such as 0.7"
+                "above 0 if evaluation.samples is above 1: greedy decoding (temperature 0) gives the same answer "
+                "each time. Set evaluation.temperature to the value used in production, such as 0.7"
             )
         return value
 
@@ -166,11 +168,11 @@ class EvaluationConfig(Section):
 
 
 def sized(name: str) -> tuple[str, int | None]:
-    """A source and how many of its rows are asked: of `self:40` self and 40; all (None) where there is no number."""
+    """A source and the number of its rows to ask: `self:40` is ("self", 40). None: all rows."""
     source, sign, number = name.rpartition(":")
     return (source, int(number)) if sign and number.isdecimal() and source in SIZED else (name, None)
 
 
 def names(text: str | None) -> list[str]:
-    """The parts of `text` between commas; none of None."""
+    """The parts of `text` between commas; empty for None."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]

@@ -1,7 +1,7 @@
-"""The methods of adaptation: the settings each one reads, its usual learning rate, and what it can be combined with.
+"""The tuning methods: the settings each one reads, its usual learning rate, and what it can be combined with.
 
-The only list of methods: what builds them is `models/methods.py`. No heavy imports: forms, help and messages are drawn
-from here as well.
+The only list of methods; `models/methods.py` builds them. No heavy imports: forms, help and messages use this table
+too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VIRTUAL = ("virtual_tokens", "initial_text")
 
 @dataclass(frozen=True)
 class BaseShape:
-    """What the usual settings depend on: the `family` (model_type) of a base and its `width` in channels."""
+    """The facts about a base that defaults depend on: its `family` (model_type) and `width` (hidden size)."""
 
     family: str
     width: int
@@ -27,13 +27,13 @@ class BaseShape:
 
 @dataclass(frozen=True)
 class Method:
-    """`fields` are those of MethodConfig that the method reads. `learning_rate` is for real bases, None where the rule
-    for low-rank and full tuning gives it (`real_rate`); `lowest` and `highest` bound what works on them (None:
-    around the rule), `source` says where. `starter_rate` is for the tiny starter (found by runs on support_triage).
+    """`fields` are the fields of MethodConfig that the method reads. `learning_rate` is for real bases; None: the rule
+    for low-rank and full tuning (`real_rate`). `lowest` and `highest` bound the rates that work (None: a range around
+    the rule), `source` is their reference. `starter_rate` is for the starter, tuned on support_triage.
 
-    `continues`: a later run can train its adapter further. `preferences`, `reinforcement`: the stages that train it.
-    `quantises`: QLoRA can take its place to save memory. `not_merged`, `no_strength`: why its result cannot become
-    weights of the base, or be put to a strength; empty where it can.
+    `continues`: a later run can train its adapter further. `preferences`, `reinforcement`: the stages that support it.
+    `quantises`: QLoRA can replace it to save memory. `not_merged`, `no_strength`: why its result cannot be merged into
+    the base, or scaled to a strength; empty if it can.
     """
 
     title: str
@@ -52,8 +52,8 @@ class Method:
 
 
 _RULE = "tinker-cookbook 2025; Schulman et al., LoRA Without Regret, 2025"
-_KEYS = "it learned keys and values that stand before every text, not a change of weights"
-_TOKENS = "it learned tokens that stand before every text, not a change of weights"
+_KEYS = "it learned keys and values that precede every text, not a change of the weights"
+_TOKENS = "it learned tokens that precede every text, not a change of the weights"
 _BEND = "it added nonlinear layers between those of the base"
 _LORA = Method(
     "LoRA",
@@ -94,8 +94,8 @@ METHODS: dict[str, Method] = {
         lowest=3e-5,
         highest=3e-3,
         source="3e-5 to 3e-3 in Houlsby et al. 2019, arXiv 1902.00751; Hu et al. 2023, arXiv 2304.01933",
-        not_merged=f"{_BEND}, which no single matrix can hold",
-        no_strength=f"{_BEND}, and a part of them is not a part of the way",
+        not_merged=f"{_BEND}, which no weight matrix can express",
+        no_strength=f"{_BEND}, and scaling them does not scale their effect",
     ),
     "prefix_tuning": Method(
         "prefix tuning",
@@ -104,7 +104,7 @@ METHODS: dict[str, Method] = {
         starter_rate=0.1,
         lowest=5e-5,
         highest=3e-2,
-        source="5e-5 in Li & Liang 2021 (with a projection), 5e-3 and more in Liu et al. 2022, arXiv 2110.07602",
+        source="5e-5 in Li & Liang 2021 (with a projection), 5e-3 and up in Liu et al. 2022, arXiv 2110.07602",
         not_merged=_KEYS,
         no_strength=_KEYS,
     ),
@@ -135,12 +135,12 @@ FOR_REINFORCEMENT = tuple(name for name, method in METHODS.items() if method.rei
 
 
 def titles(names: Iterable[str]) -> str:
-    """The methods with these names, as a message lists them."""
+    """The titles of the methods with these names, for a message."""
     return ", ".join(METHODS[name].title for name in names)
 
 
-# Full tuning at 2,000 channels; LoRA takes ten times as much, whatever its rank. How steeply the rate falls with the
-# width is known of two families (tinker-cookbook, get_lr, 2025); others take the lower of both.
+# Full tuning at a width of 2,000; LoRA takes ten times the rate, at any rank. How steeply the rate falls with the width
+# is known for two families (tinker-cookbook, get_lr, 2025); others take the lower of the two.
 _FULL_RATE, _REFERENCE_WIDTH, _LORA_FACTOR = 5e-5, 2000, 10
 _SLOPES = {"llama": 0.781, "qwen": 0.0775}
 _UNKNOWN = BaseShape("", _REFERENCE_WIDTH)
@@ -148,9 +148,9 @@ _UNKNOWN = BaseShape("", _REFERENCE_WIDTH)
 
 def real_rate(method: str, shape: BaseShape | None) -> float:
     """The usual learning rate of supervised tuning with `method` on a real base of `shape` (None: not known yet)."""
-    found = METHODS[method].learning_rate
-    if found is not None:
-        return found
+    fixed = METHODS[method].learning_rate
+    if fixed is not None:
+        return fixed
     shape = shape or _UNKNOWN
     known = [slope for name, slope in _SLOPES.items() if shape.family.startswith(name)]
     rates = [_FULL_RATE * (_REFERENCE_WIDTH / shape.width) ** slope for slope in known or _SLOPES.values()]
@@ -158,7 +158,7 @@ def real_rate(method: str, shape: BaseShape | None) -> float:
 
 
 def rate_range(method: str, shape: BaseShape | None = None) -> tuple[float, float]:
-    """The lowest and the highest learning rate that is not unusual for `method` on a real base of `shape`."""
+    """The lowest and highest plausible learning rate of `method` on a real base of `shape`."""
     facts = METHODS[method]
     if facts.lowest is None or facts.highest is None:
         usual = real_rate(method, shape)
@@ -167,12 +167,12 @@ def rate_range(method: str, shape: BaseShape | None = None) -> tuple[float, floa
 
 
 def fields_of(method: str) -> tuple[str, ...]:
-    """The settings of MethodConfig that `method` reads, without `name`. The others change nothing."""
+    """The settings of MethodConfig that `method` reads, without `name`. The others have no effect."""
     return METHODS[method].fields
 
 
 def unused(method: MethodConfig) -> list[str]:
-    """Settings that were changed from their default and that the chosen method does not read."""
+    """Settings that differ from their default and that the chosen method does not read."""
     return [
         name
         for name, info in type(method).model_fields.items()
@@ -181,12 +181,12 @@ def unused(method: MethodConfig) -> list[str]:
 
 
 def virtual_tokens(method: MethodConfig) -> int:
-    """How many positions of the base's context the method itself takes."""
+    """The number of tokens of the base's context that the method itself uses."""
     return method.virtual_tokens if "virtual_tokens" in fields_of(method.name) else 0
 
 
 def summary(method: MethodConfig) -> str:
-    """The method and the one setting that says most about it: `lora r=16`, `bottleneck houlsby /8`."""
+    """The method and its main setting: `lora r=16`, `bottleneck houlsby /8`."""
     match method.name:
         case "lora" | "dora":
             return f"{method.name} r={method.rank}"

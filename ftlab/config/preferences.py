@@ -1,4 +1,4 @@
-"""The sections of a run that learns from preferences or from rewards."""
+"""The sections of a run that trains on preferences or rewards."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ class PreferenceConfig(Section):
     loss: str | None = field(
         None,
         "Loss",
-        "dpo: sigmoid is the usual one; ipo overfits less on few pairs; robust expects a share of wrong votes "
-        "(label smoothing). cpo: sigmoid, simpo, hinge, ipo, alphapo. kto: kto, apo_zero_unpaired. Empty takes the "
-        "usual one.",
+        "dpo: sigmoid is standard; ipo overfits less on few pairs; robust assumes a share of wrong votes (label "
+        "smoothing). cpo: sigmoid, simpo, hinge, ipo, alphapo. kto: kto, apo_zero_unpaired. Empty: the first of the "
+        "stage.",
         min_length=1,
     )
     beta: float | None = field(
         None,
         "Beta",
-        "How strongly the model is held to where it started. Higher changes it less. Empty takes what is usual: 0.1, "
-        "and 2 for simpo.",
+        "How strongly the model is kept close to its starting point. Higher values change it less. Empty: 0.1, and 2 "
+        "for simpo and alphapo.",
         gt=0,
         le=100,
     )
     label_smoothing: float = field(
         0.0,
         "Share of wrong votes",
-        "How often a rater is expected to have voted the wrong way. For the losses robust and exo_pair, and for cpo.",
+        "The share of votes you expect to be wrong. For the losses robust and exo_pair, and for cpo.",
         advanced=True,
         ge=0,
         lt=0.5,
@@ -39,28 +39,28 @@ class PreferenceConfig(Section):
     simpo_margin: float = field(
         0.5,
         "SimPO margin",
-        "By how much the chosen answer has to win (gamma in Meng et al. 2024). simpo only.",
+        "The margin by which the chosen answer must win (gamma in Meng et al. 2024). simpo only.",
         advanced=True,
         ge=0,
         le=10,
     )
     watch: Literal["loss", "accuracy"] = field(
         "loss",
-        "Best moment by",
-        "What decides which weights are kept and when training ends early: the validation loss, or how often the "
-        "chosen answer of the validation pairs wins. kto knows the loss only.",
+        "Best checkpoint by",
+        "Selects the best checkpoint and drives early stopping: the validation loss, or how often the chosen answer "
+        "wins on the validation pairs. kto supports loss only.",
         advanced=True,
     )
     precompute_reference: bool = field(
         False,
-        "Reference beforehand",
-        "Takes the reference's log probabilities of all rows once before training: less memory and faster steps.",
+        "Precompute the reference",
+        "Compute the reference model's log probabilities of all rows once before training: less memory, faster steps.",
         advanced=True,
     )
     good_weight: float | None = field(
         None,
         "Weight of good answers",
-        "kto: how much a thumbs-up counts. Empty balances good and bad, as Ethayarajh et al. 2024 advise.",
+        "kto: the weight of a thumbs-up. Empty: balances good and bad, as Ethayarajh et al. 2024 advise.",
         advanced=True,
         gt=0,
         le=100,
@@ -68,7 +68,7 @@ class PreferenceConfig(Section):
     bad_weight: float | None = field(
         None,
         "Weight of bad answers",
-        "kto: how much a thumbs-down counts. Empty balances good and bad.",
+        "kto: the weight of a thumbs-down. Empty: balances good and bad.",
         advanced=True,
         gt=0,
         le=100,
@@ -76,16 +76,16 @@ class PreferenceConfig(Section):
 
 
 class Reward(BaseModel):
-    """One thing that an answer is rewarded for: 0 to 1 by a rule, or the score of a reward model."""
+    """One reward of an answer: 0 to 1 by a rule, or the score of a reward model."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["model", "json", "exact_match", "final_number", "length", "regex"]
     name: str | None = Field(None, min_length=1, max_length=40)  # in charts and files; empty: its kind
-    weight: float = Field(1.0, ge=-100, le=100)  # below 0 punishes, 0 only watches
+    weight: float = Field(1.0, ge=-100, le=100)  # below 0 penalizes, 0 only records
     model: str | None = None  # kind model: a run of the stage reward, or a folder with a sequence classifier
-    keys: list[str] = []  # kind json: keys of the object; the reward is then the share of them that are there
-    pattern: str | None = None  # kind regex: found anywhere in the answer; ^ and $ tie it to the ends
+    keys: list[str] = []  # kind json: keys of the object; the reward is then the share of them that are present
+    pattern: str | None = None  # kind regex: matched anywhere in the answer; ^ and $ anchor it
     shortest: int | None = Field(None, ge=0)  # kind length, in words
     longest: int | None = Field(None, ge=1)
 
@@ -96,32 +96,32 @@ class ReinforcementConfig(Section):
     rewards: list[Reward] = field(
         [],
         "Rewards",
-        "What an answer is rewarded for: {kind: model, model: RUN} takes a reward model; json, exact_match, "
-        "final_number, length and regex are checked by rule. Several are added up by their weights.",
+        "What an answer is rewarded for: {kind: model, model: RUN} uses a reward model; json, exact_match, "
+        "final_number, length and regex are rules. Several rewards add up, each times its weight.",
     )
     generations: int = field(
         8,
         "Answers per prompt",
-        "Answers that are compared with each other. More give a steadier signal and take longer. The batch size "
-        "counts answers, so it has to be a multiple of this.",
+        "Answers to a prompt that are compared with each other. More of them give a steadier signal and take longer. "
+        "The batch size counts answers, so it must be a multiple of this.",
         unit="answers",
         ge=2,
         le=64,
     )
     max_new_tokens: int = field(
-        64, "Longest answer", "Answers are cut after so many tokens while training.", unit="tokens", ge=1, le=8192
+        64, "Longest answer", "Longer answers are cut during training.", unit="tokens", ge=1, le=8192
     )
     temperature: float = field(
         1.0,
         "Temperature",
-        "How varied the tried answers are. Too low, and there is nothing to learn from.",
+        "How varied the sampled answers are. If it is too low, there is nothing to learn from.",
         gt=0,
         le=2,
     )
     beta: float = field(
         0.05,
         "KL weight",
-        "How strongly the model is held to where it started. 0 lets it run away to whatever pleases the reward.",
+        "How strongly the model is kept close to its starting point. 0 lets it drift to whatever maximizes the reward.",
         ge=0,
         le=10,
     )

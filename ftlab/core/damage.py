@@ -1,7 +1,7 @@
-"""What is wrong with the files of a run, found when something went wrong with it.
+"""Find out which files of a run are damaged, after an unexpected error.
 
-Libraries that load a model or read Parquet raise anything at all over a damaged file. So no call of theirs is wrapped:
-whoever shows errors (the command line, the app) asks here what an unexpected one was about.
+Libraries that load models or read Parquet can raise anything when a file is damaged, so their calls are not wrapped:
+the command line and the app, which show errors, ask here for the cause of an unexpected one.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError, sentence, shorten
 
-_APART = ("checkpoints", "exports", "tracking")  # copies, and what others write
+_APART = ("checkpoints", "exports", "tracking")  # copies, and files that other programs write
 _WRITTEN_AT_ONCE = ("predictions.jsonl", "probes.jsonl", "before_after.jsonl", "reward_answers.jsonl", "columns.jsonl")
 _READ = (".json", ".jsonl", ".parquet", ".safetensors")
 
 
 def explained(error: BaseException) -> FtlabError | None:
-    """What to say of an unexpected `error` that came while ftlab worked with runs; None where no run was involved.
+    """The message for an unexpected `error` while ftlab worked with runs; None when no run was involved.
 
-    Names the damaged file where there is one. Else the traceback is kept in a file, which the sentence names. A name
-    that is too long for a file is the fault of whoever gave it, run or not.
+    Names the damaged file if there is one. Otherwise the traceback is saved to a file, which the message names. A file
+    name that is too long is an input error, with or without a run.
     """
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return InputError("A name is too long for a file", given=shorten(error.filename or "", 120))
+        return InputError("A file name is too long", given=shorten(error.filename or "", 120))
     runs = _runs_of(error)
     for run in runs:
-        if found := examine(run):
-            names = ", ".join(dict.fromkeys(str(one.path.relative_to(run.path)) for one in found))
-            why = f"{found[0].how[0].upper()}{found[0].how[1:]} ({found[0].path})"
-            what = f"The run {run.id} cannot be used for this: {names} {'is' if len(found) == 1 else 'are'} damaged"
-            return FtlabError(what, why=why, try_=found[0].try_)
+        if damaged := examine(run):
+            names = ", ".join(dict.fromkeys(str(damage.path.relative_to(run.path)) for damage in damaged))
+            why = f"{damaged[0].how[0].upper()}{damaged[0].how[1:]} ({damaged[0].path})"
+            what = f"The run {run.id} is damaged: {names}"
+            return FtlabError(what, why=why, try_=damaged[0].try_)
     if not runs:
         return None
     with tempfile.NamedTemporaryFile("w", prefix="ftlab-error-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.writelines(traceback.format_exception(error))
     return FtlabError(
-        f"The run {runs[0].id} cannot be used for this",
+        f"An unexpected error occurred with the run {runs[0].id}",
         why=sentence(f"{type(error).__name__}: {shorten(error)}") + f" The traceback is in {file.name}",
-        try_="if nothing has changed files of this run, report it with that file; else copy them back, or train again",
+        try_="if files of the run were changed, restore them or train again; otherwise report the error with that file",
     )
 
 
 def _runs_of(error: BaseException) -> list[RunDirectory]:
-    """The runs that the functions under `error` were at work with, the innermost first."""
-    found: list[RunDirectory] = []
+    """The runs in the local variables of the traceback of `error`, innermost first."""
+    runs: list[RunDirectory] = []
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        found += [value for value in list(frame.f_locals.values()) if isinstance(value, RunDirectory)]
-    return list(dict.fromkeys(reversed(found)))
+        runs += [value for value in list(frame.f_locals.values()) if isinstance(value, RunDirectory)]
+    return list(dict.fromkeys(reversed(runs)))
 
 
 def examine(run: RunDirectory) -> list[DamagedFile]:
-    """The files of `run` that cannot be read, and those that are missing; checkpoints and exports are left out."""
+    """The files of `run` that are unreadable or missing, apart from checkpoints and exports."""
     return list(_examined(run))
 
 
@@ -66,7 +66,7 @@ def _examined(run: RunDirectory) -> Iterator[DamagedFile]:
         return
     for file in _expected(run):
         if not file.exists():
-            yield DamagedFile(file, "it is gone")
+            yield DamagedFile(file, "it is missing")
     for path in sorted(run.path.rglob("*")):
         if path.suffix in _READ and path.relative_to(run.path).parts[0] not in _APART:
             try:
@@ -78,7 +78,7 @@ def _examined(run: RunDirectory) -> Iterator[DamagedFile]:
 
 
 def _expected(run: RunDirectory) -> list[Path]:
-    """What every run has; and of a result, where there is any of it, the rest."""
+    """The files that every run has, and all files of a result once part of it is there."""
     files = [run.config_file, run.status_file, run.manifest_file]
     for folder, config, weights in (
         (run.adapter, "adapter_config.json", "adapter_model"),

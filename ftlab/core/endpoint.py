@@ -1,7 +1,7 @@
-"""One question to a language model behind an OpenAI-compatible address (`POST .../chat/completions`).
+"""Requests to a language model behind an OpenAI-compatible endpoint (`POST .../chat/completions`).
 
-The key comes from the environment variable of its purpose and is sent to that address; it is written nowhere, and taken
-out of whatever the server says.
+The API key comes from the environment variable of its purpose and is sent to that endpoint only; it is stored nowhere,
+and removed from everything the server returns.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ftlab.errors import FtlabError, InputError, shorten
 
 ATTEMPTS = 5
 _PATH = "/chat/completions"
-_PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth another try
+_PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth a retry
 _LONGEST_WAIT = 60.0  # seconds
-_SECRET = 8  # characters: shorter keys are words like EMPTY, which servers of one's own take
-# What newer models refuse, and what takes its place.
+_SECRET = 8  # characters: shorter keys are placeholders like EMPTY for local servers
+# Parameters that newer models reject, and their replacements.
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "temperature": None}
 
 
 class Refused(FtlabError):
-    """The server understood this one request and will not answer it; another one it may."""
+    """The server rejected this request; it may accept others."""
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What an endpoint is asked for: its `name` in messages, where its key is, and what a failure leaves whole."""
+    """What an endpoint is used for: its `name` in messages, the variable of its key, what is `kept` after a failure."""
 
     name: str
     key_variable: str
@@ -40,20 +40,20 @@ class Purpose:
 
     @property
     def set_key(self) -> str:
-        return f"set {self.key_variable} in the environment in which ftlab is started; it is kept nowhere else"
+        return f"set {self.key_variable} in the environment of ftlab; the key is stored nowhere else"
 
     @property
     def later(self) -> str:
-        return f"again later: {self.kept}"
+        return f"try again later; {self.kept}"
 
 
-JUDGE = Purpose("the judge", "FTLAB_JUDGE_KEY", "what is judged is kept")
-CONTESTANT = Purpose("the endpoint", "FTLAB_ENDPOINT_KEY", "the answers that are there are kept")
+JUDGE = Purpose("the judge", "FTLAB_JUDGE_KEY", "judgments so far are kept")
+CONTESTANT = Purpose("the endpoint", "FTLAB_ENDPOINT_KEY", "answers so far are kept")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`url` is what stands before /chat/completions; `max_tokens` limits a reply; `timeout` is in seconds."""
+    """`url` is the address without /chat/completions; `max_tokens` limits a reply; `timeout` is in seconds."""
 
     url: str
     model: str
@@ -76,7 +76,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model wrote. Tokens are those the server counted, None where it did not; `cut`: it reached the limit."""
+    """A model's reply. Token counts come from the server (None if absent); `cut`: the reply reached its limit."""
 
     text: str
     prompt_tokens: int | None
@@ -85,63 +85,63 @@ class Reply:
 
 
 def find_key(purpose: Purpose = JUDGE) -> str | None:
-    """The key in the environment, None when there is none. Raises InputError when no header can carry it."""
+    """The key in the environment; None without one. Raises InputError when it is not valid in an HTTP header."""
     key = os.environ.get(purpose.key_variable, "").strip()
     if not all("!" <= character <= "~" for character in key):
-        # Not repeated: it is a secret all the same.
-        raise InputError(f"The key in {purpose.key_variable} holds a space, a line end or a letter beyond ASCII")
+        # The message does not repeat it: it is still a secret.
+        raise InputError(f"The key in {purpose.key_variable} contains whitespace or a non-ASCII character")
     return key or None
 
 
 def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
-    """`url` as it is kept: without /chat/completions at its end.
+    """`url` as it is stored: without /chat/completions at its end.
 
-    Raises InputError when it is no http address, when it holds a password or a key (it is written to files), and when
-    it would carry the key over an open network.
+    Raises InputError when it is not an http(s) address, when it contains a password or a key (it is written to files),
+    and when it would send the key unencrypted over a public network.
     """
-    given = (url or "").strip().rstrip("/").removesuffix(_PATH).rstrip("/")
+    address = (url or "").strip().rstrip("/").removesuffix(_PATH).rstrip("/")
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(address)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.username or parts.password or parts.query or parts.fragment:
-        # Not repeated: it may hold the secret.
+        # The message does not repeat it: it may contain the secret.
         raise InputError(
-            f"The address of {purpose.name} holds more than scheme, host and path",
+            f"The address of {purpose.name} has more than a scheme, host and path",
             allowed="an address like https://api.example.com/v1, without user, password, ? and #",
             try_=purpose.set_key,
         )
-    if parts.scheme not in ("http", "https") or not host or " " in given:
+    if parts.scheme not in ("http", "https") or not host or " " in address:
         raise InputError(
-            f"This is no address of {purpose.name}",
-            given=given or "nothing",
+            f"This is not a valid address for {purpose.name}",
+            given=address or "nothing",
             allowed="an address like https://api.example.com/v1 or http://127.0.0.1:8000/v1",
         )
     key = find_key(purpose)
-    if key and len(key) >= _SECRET and key in given:
-        raise InputError(f"The address of {purpose.name} holds the key", try_=purpose.set_key)
+    if key and len(key) >= _SECRET and key in address:
+        raise InputError(f"The address of {purpose.name} contains the key", try_=purpose.set_key)
     if key and parts.scheme == "http" and not is_near(host):
         raise InputError(
-            f"The key in {purpose.key_variable} would travel unencrypted to {host}",
-            allowed="https; http only to this machine and its own network",
+            f"The key in {purpose.key_variable} would be sent unencrypted to {host}",
+            allowed="https; http only to this machine or its local network",
         )
-    return given
+    return address
 
 
 class Asker:
-    """Asks one endpoint, from several threads at once. `ended` set from outside ends all waiting."""
+    """A client of one endpoint, usable from several threads. Setting `ended` stops all waiting."""
 
     def __init__(self, endpoint: Endpoint, ended: threading.Event, purpose: Purpose = JUDGE, *, temperature: float = 0):
         self._endpoint, self._ended, self._purpose, self._key = endpoint, ended, purpose, find_key(purpose)
         self._settings: dict[str, Any] = {"temperature": temperature, "max_tokens": endpoint.max_tokens}
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        # Redirects are not followed: the key is meant for this host alone.
+        # Redirects are not followed: the key is meant for this host only.
         self._client = open_client(endpoint.url, timeout=endpoint.timeout, headers=headers, follow_redirects=False)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What is sent beside the messages, as this model takes it."""
+        """The request parameters besides the messages, as this model accepts them."""
         return dict(self._settings)
 
     @property
@@ -152,10 +152,10 @@ class Asker:
         self._client.close()
 
     def ask(self, messages: list[dict[str, str]]) -> Reply | None:
-        """The reply to `messages`; None when `ended` was set before there was one.
+        """The reply to `messages`; None when `ended` was set first.
 
-        Tries again, with growing pauses or as long as the server asks for, after errors that pass. Raises Refused where
-        only these messages are not taken, FtlabError in words for everything else.
+        Retries after transient errors, with growing pauses or as long as the server asks for. Raises Refused when the
+        server rejects these messages only, FtlabError for everything else.
         """
         import httpx
 
@@ -177,7 +177,7 @@ class Asker:
                 )
             except TooMuch as error:
                 problem = FtlabError(
-                    f"What {self._endpoint.host} answers is not the reply of an OpenAI-compatible endpoint",
+                    f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
                     why=str(error).replace("it ", "It ", 1),
                     try_="check the address",
                 )
@@ -185,18 +185,18 @@ class Asker:
             except httpx.TimeoutException:
                 problem = FtlabError(
                     f"{self._title} at {self._endpoint.host} has not answered within {self._endpoint.timeout:.0f} s",
-                    try_=f"{self._purpose.later}; or a faster model",
+                    try_=f"{self._purpose.later}; or use a faster model",
                 )
                 continue
             except (httpx.TransportError, httpx.InvalidURL, ValueError) as error:
-                # httpx names neither headers nor key in these.
+                # The message of httpx contains neither headers nor the key.
                 problem = FtlabError(
                     f"{self._title} at {self._endpoint.host} cannot be reached",
                     why=self._clean(error) or type(error).__name__,
-                    try_="check the address, and that the server is at work",
+                    try_="check the address, and that the server is running",
                 )
                 if isinstance(error, httpx.ConnectError) and attempt >= 2:
-                    break  # nobody listens there: waiting longer is rarely of use
+                    break  # nothing listens there: waiting longer rarely helps
                 continue
             if answer.status_code == 200:
                 return self._read(answer)
@@ -225,13 +225,13 @@ class Asker:
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise FtlabError(
-                f"What {self._endpoint.host} answers is not the reply of an OpenAI-compatible endpoint",
-                why=f"It begins: {self._clean(answer.text)}" if answer.text.strip() else "It is empty.",
+                f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
+                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its answer is empty.",
                 try_="check the address: it usually ends in /v1",
             ) from None
 
     def _adapt(self, answer: Answer, sent: dict[str, Any]) -> bool:
-        """Leave out or rename a setting that this model refuses; whether another try makes sense."""
+        """Drop or rename a parameter that this model rejects; returns whether a retry makes sense."""
         if answer.status_code not in (400, 422):
             return False
         refused = [name for name in _OTHER_NAMES if name in sent and f"'{name}'" in answer.text.replace('"', "'")]
@@ -243,49 +243,49 @@ class Asker:
         return bool(refused)
 
     def _explain(self, answer: Answer) -> FtlabError:
-        host, status, said = self._endpoint.host, answer.status_code, self._said(answer)
+        host, status, reason = self._endpoint.host, answer.status_code, self._said(answer)
         if status in (401, 403):
             if self._key is None:
-                return FtlabError(f"{host} asks for a key ({status})", why=said, try_=self._purpose.set_key)
+                return FtlabError(f"{host} requires a key ({status})", why=reason, try_=self._purpose.set_key)
             try_ = f"check the value of {self._purpose.key_variable}, and that it may use {self._endpoint.model}"
-            return FtlabError(f"{host} refused the key ({status})", why=said, try_=try_)
+            return FtlabError(f"{host} rejected the key ({status})", why=reason, try_=try_)
         if "insufficient_quota" in answer.text or status == 402:
-            return FtlabError(f"The account at {host} has no credit left ({status})", why=said)
+            return FtlabError(f"The account at {host} has no credit left ({status})", why=reason)
         if status == 404:
-            what = f"{host} knows no such address or no model called {self._endpoint.model} (404)"
-            return FtlabError(what, why=said, try_="check both; the address usually ends in /v1")
+            what = f"{host} has no such path, or no model named {self._endpoint.model} (404)"
+            return FtlabError(what, why=reason, try_="check both; the address usually ends in /v1")
         if status == 429:
-            what = f"{host} takes no more requests for now (429)"
-            return FtlabError(what, why=said, try_=f"{self._purpose.later}; or with fewer requests at once")
+            what = f"{host} has reached its rate limit (429)"
+            return FtlabError(what, why=reason, try_=f"{self._purpose.later}; or send fewer requests at once")
         if 300 <= status < 400:
-            what = f"{host} sends on to another address ({status}), which is not followed: the key is for this host"
-            return FtlabError(what, try_="give the final address")
+            what = f"{host} redirects to another address ({status}). ftlab does not follow: the key is for this host"
+            return FtlabError(what, try_="use the final address")
         if status >= 500:
-            return FtlabError(f"{host} failed ({status})", why=said, try_=self._purpose.later)
-        return Refused(f"{host} refused the request ({status})", why=said)
+            return FtlabError(f"{host} failed ({status})", why=reason, try_=self._purpose.later)
+        return Refused(f"{host} rejected the request ({status})", why=reason)
 
     def _said(self, answer: Answer) -> str | None:
-        """What the server gave as its reason."""
+        """The reason that the server gave."""
         try:
             body = answer.json()
             error = body.get("error", body) if isinstance(body, dict) else body
             text = error.get("message") or error.get("detail") or error if isinstance(error, dict) else error
         except ValueError:
             text = answer.text
-        said = self._clean(text)
-        return f"It says: {said}" if said else None
+        reason = self._clean(text)
+        return f"It says: {reason}" if reason else None
 
     def _clean(self, text: object) -> str:
         return shorten(self.without_key(str(text)))
 
     def without_key(self, text: str) -> str:
-        """`text` with the key taken out: a server may send back what it was sent."""
+        """`text` without the key: a server may echo its request."""
         secret = self._key is not None and len(self._key) >= _SECRET
         return text.replace(self._key or "", f"[{self._purpose.key_variable}]") if secret else text
 
 
 def _asked_wait(answer: Answer) -> float | None:
-    """The seconds that the server asks to wait, at most a minute; None where it does not say."""
+    """The seconds that the server asks to wait, at most a minute; None if it does not say."""
     try:
         return min(max(float(answer.headers.get("retry-after", "")), 0.0), _LONGEST_WAIT)
     except ValueError:

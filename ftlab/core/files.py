@@ -1,7 +1,7 @@
-"""Files that other processes read while they are written, locks between processes, and what is wrong with a file.
+"""Files that other processes read while they are written, locks between processes, and errors that explain damage.
 
-Whoever reads what ftlab has stored gets the value, or a DamagedFile that names the file and what can still be done; a
-key that a stored value lacks is one as well. Whoever writes on a full disk gets what `disk_full` says.
+Reading a file that ftlab stored returns its value, or raises DamagedFile with the file and a remedy, also for a missing
+key. Writing to a full disk raises the error of `disk_full`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ftlab.core.parsing import DEEPEST, check_depth, mended
 from ftlab.core.parsing import whole as in_unicode
 from ftlab.errors import FtlabError, InputError, shorten
 
-_AGAIN = "its weights are a file of their own: evaluate the run again (python -m ftlab evaluate RUN)"
-# What can still be done where a file of a run is damaged, by its name.
+_AGAIN = "the weights are in a separate file: evaluate the run again (python -m ftlab evaluate RUN)"
+# The remedy for a damaged file of a run, by its name.
 _STILL = {
-    "status.json": "what was trained lies in files of its own: evaluate the run, or train it on with runs resume",
-    "config.yaml": "copy it back from a backup or an export (ftlab/config.yaml), or delete the run",
-    "adapter_config.json": "train the run again (runs resume goes on from its checkpoints), or delete it",
-    "judged.json": "let the judge judge again, or delete the file",
+    "status.json": "the trained weights are in separate files: evaluate the run, or continue it with runs resume",
+    "config.yaml": "restore it from a backup or an export (ftlab/config.yaml), or delete the run",
+    "adapter_config.json": "continue the run from its last checkpoint (runs resume), or delete it",
+    "judged.json": "run the judge again, or delete the file",
     "queue.json": "delete the file: the run then waits in the order of its start",
-    "manifest.json": "the scores stay; the run cannot be trained on: copy the file back, or start a new run",
-    "environment.json": "nothing but what is told of the machine is lost: delete the file",
-    "strength.json": "choose the strength again (strength RUN --set S), or delete the file: the run is as trained then",
-    "verification.json": "nothing but the check after training is lost: delete the file",
-    "arena.sqlite": "copy it back from a backup, or move it away: the app then begins an empty one",
+    "manifest.json": "the scores are intact, but training cannot continue: restore the file, or start a new run",
+    "environment.json": "delete the file: only the description of the machine is lost",
+    "strength.json": "choose the strength again (strength RUN --set S), or delete the file to use the run as trained",
+    "verification.json": "delete the file: only the check after training is lost",
+    "arena.sqlite": "restore it from a backup, or move it away: the app then starts with an empty one",
 } | dict.fromkeys(
     ("comparison.json", "predictions.jsonl", "probes.jsonl", "base.json", "adapted.json", "preferences.json",
      "before_after.json", "before_after.jsonl", "rewards.json", "reward_answers.jsonl"), _AGAIN
 )  # fmt: skip
-_MENDED = "copy it back from a backup, or delete it"
+_MENDED = "restore it from a backup, or delete it"
 
 
 class DamagedFile(FtlabError):
-    """A file that ftlab has written cannot be read any more. Attributes: `path`, and `how` it is damaged (words)."""
+    """A file that ftlab wrote can no longer be read. Attributes: `path`, and `how` it is damaged (in words)."""
 
     def __init__(self, path: Path, how: str):
         self.path, self.how = path, how
@@ -50,35 +50,35 @@ class DamagedFile(FtlabError):
 
 
 class LacksKey(DamagedFile, KeyError):
-    """A stored value lacks what every such file holds."""
+    """A stored value lacks a required key."""
 
     __str__ = Exception.__str__  # not that of KeyError, which quotes
 
 
 class Stored(dict[str, Any]):
-    """A mapping read from a file; a key that it lacks is told as damage of that file."""
+    """A mapping read from a file; a missing key is reported as damage to that file."""
 
     __slots__ = ("path",)
     path: Path
 
     def __missing__(self, key: str) -> Any:
-        raise LacksKey(self.path, f"{shorten(repr(key), 60)} is missing in it")
+        raise LacksKey(self.path, f"the key {shorten(repr(key), 60)} is missing")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` in one step: a reader sees the old or the new text, never half of one."""
+    """Replace `path` atomically: a reader sees the old or the new text, never part of one."""
     write_together({path: text})
 
 
 def write_together(texts: Mapping[Path, str]) -> None:
-    """Replace several files, in their order, once all of them are on the disk: where one has no room, none changes."""
+    """Replace several files, in order, once all texts are on the disk: if one does not fit, no file changes."""
     written: dict[Path, str] = {}
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, written[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(in_unicode(text))  # a name may hold half a character, which no file takes
+                file.write(in_unicode(text))  # a name may contain a lone surrogate, which cannot be encoded
                 file.flush()
                 os.fsync(file.fileno())
         for path, temporary in written.items():
@@ -101,7 +101,7 @@ def json_text(value: Any) -> str:
 def read_json(path: Path, default: Any = None, *, kind: type = dict) -> Any:
     """The value in `path`, or `default` when there is no such file.
 
-    Raises DamagedFile when it cannot be read, is no JSON, or its value is not of `kind`.
+    Raises DamagedFile when the file cannot be read, is not JSON, or its value is not of `kind`.
     """
     try:
         raw = path.read_bytes()
@@ -111,12 +111,12 @@ def read_json(path: Path, default: Any = None, *, kind: type = dict) -> Any:
         raise _unreadable(path, error) from None
     value = _parsed(path, raw)
     if not isinstance(value, kind):
-        raise DamagedFile(path, f"it holds {_KINDS.get(type(value), 'another value')}, not {_KINDS[kind]}")
+        raise DamagedFile(path, f"it contains {_KINDS.get(type(value), 'another value')}, not {_KINDS[kind]}")
     return value
 
 
 def read_cached(path: Path) -> Any:
-    """As `read_json`, of what can be made again: None when it is damaged, too."""
+    """As `read_json`, for files that can be recomputed: None also when the file is damaged."""
     with contextlib.suppress(DamagedFile):
         return read_json(path)
     return None
@@ -137,7 +137,7 @@ def _parsed(path: Path, raw: bytes) -> Any:
         return value
 
     if not raw.strip(b"\0 \r\n\t"):
-        raise DamagedFile(path, "it holds nothing but zeros" if b"\0" in raw else "it is empty")
+        raise DamagedFile(path, "it contains only zero bytes" if b"\0" in raw else "it is empty")
     try:
         text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=keep)
@@ -145,16 +145,17 @@ def _parsed(path: Path, raw: bytes) -> Any:
             check_depth(value)
         return mended(value, text)[0]
     except UnicodeDecodeError:
-        raise DamagedFile(path, "it is no text in UTF-8") from None
+        raise DamagedFile(path, "it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
         cut = error.pos >= len(error.doc.rstrip())
-        how = "it ends in the middle" if cut else f"it is no JSON from line {error.lineno} on"
+        how = "it is truncated" if cut else f"it is not valid JSON from line {error.lineno} on"
         raise DamagedFile(path, how) from None
     except RecursionError:
         raise DamagedFile(path, "it is nested too deeply") from None
     except ValueError as error:
         deep = "nested" in str(error)
-        raise DamagedFile(path, f"it {'is nested too deeply' if deep else 'holds a number that is too long'}") from None
+        how = "it is nested too deeply" if deep else "it contains a number with too many digits"
+        raise DamagedFile(path, how) from None
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -174,8 +175,8 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     """The rows of `path`; none when it is missing.
 
-    A line that cannot be read is left out: a process that is killed leaves half a line, which the next one writes on.
-    With `whole`, for a file that is written in one step, it raises DamagedFile.
+    Unreadable lines are skipped: a killed process leaves half a line, which the next one appends to. With `whole`, for
+    files that are written atomically, they raise DamagedFile.
     """
     try:
         raw = path.read_bytes()
@@ -184,7 +185,7 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     except OSError as error:
         raise _unreadable(path, error) from None
     rows: list[dict[str, Any]] = []
-    # Not splitlines, which also ends a line at rare characters that JSON leaves in a text.
+    # Not splitlines, which also splits at characters that JSON does not escape (U+2028 and others).
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -197,18 +198,18 @@ def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
         elif whole:
-            raise DamagedFile(path, f"line {number} holds {_KINDS.get(type(row), 'another value')}, not a mapping")
+            raise DamagedFile(path, f"line {number} contains {_KINDS.get(type(row), 'another value')}, not a mapping")
     return rows
 
 
 def sizes_in(folder: Path) -> dict[str, int]:
-    """All files below `folder`, by their path in it, with their sizes in bytes."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    """The sizes in bytes of all files below `folder`, by their path relative to it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def tail(path: Path, size: int = 8000) -> str:
-    """The end of a log, at most `size` bytes of it; empty when it cannot be read."""
+    """The last `size` bytes of a log at most; empty when it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -219,7 +220,7 @@ def tail(path: Path, size: int = 8000) -> str:
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log that says something, shortened; empty where there is none."""
+    """The last line of a log that is not blank, shortened; empty if there is none."""
     return shorten(next((line for line in reversed(tail(path).splitlines()) if line.strip()), ""))
 
 
@@ -227,7 +228,7 @@ def last_line(path: Path) -> str:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold an exclusive lock on the file `path`; yields False when it is taken and `wait` is off.
 
-    The operating system lets go of the lock when its process dies, so a crash leaves nothing to clean up.
+    The operating system releases the lock when the process dies, so a crash leaves nothing to clean up.
     """
     import filelock
 
@@ -249,9 +250,9 @@ _reach: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_reach", default=
 
 @contextlib.contextmanager
 def limited_to(folders: Sequence[Path] | None) -> Iterator[None]:
-    """Within this, whoever asks may name paths below `folders` only (`check_reach`). None changes nothing.
+    """Restrict the paths that a request may name to those below `folders` (`check_reach`). None changes nothing.
 
-    It holds for the thread it is entered in, where what was asked is read; what is stored already is not asked for.
+    Applies to the current thread, in which requests are read; paths that are stored already are not restricted.
     """
     token = _reach.set(tuple(folder.resolve() for folder in folders)) if folders is not None else None
     try:
@@ -263,7 +264,7 @@ def limited_to(folders: Sequence[Path] | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def anywhere() -> Iterator[None]:
-    """Within this, nothing is limited: for what was checked, or stored, before."""
+    """Lift the restriction, for paths that were checked or stored before."""
     token = _reach.set(None)
     try:
         yield
@@ -272,24 +273,24 @@ def anywhere() -> Iterator[None]:
 
 
 def check_reach(asked: Any) -> None:
-    """Raise InputError when `asked`, or a text in it at any depth, is a path that whoever asks may not open."""
+    """Raise InputError when `asked`, or a string in it at any depth, is a path that the request may not open."""
     folders = _reach.get()
     if folders is None:
         return
     if isinstance(asked, Mapping):
         asked = list(asked.values())
     if isinstance(asked, (list, tuple)):
-        for one in asked:
-            check_reach(one)
+        for item in asked:
+            check_reach(item)
     elif isinstance(asked, (str, Path)):
         # Some settings hold several names, with commas.
-        for one in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
-            if _leads_out(one, folders):
+        for item in {str(asked).strip(), *(part.strip() for part in str(asked).split(","))}:
+            if _leads_out(item, folders):
                 raise InputError(
-                    "An app that others can reach opens files of its workspace only",
-                    given=one[:200],
+                    "An app that others can reach opens only files in its workspace",
+                    given=item[:200],
                     allowed=f"a file below {folders[0]}",
-                    try_="upload the file, or put it there",
+                    try_="upload the file, or copy it there",
                 )
 
 
@@ -305,9 +306,9 @@ def _leads_out(text: str, folders: tuple[Path, ...]) -> bool:
 
 
 def disk_full(error: BaseException | None, folder: Path) -> FtlabError | None:
-    """What to say where `error`, or what caused it, comes from a disk without room; None for any other error.
+    """The message when `error`, or its cause, comes from a full disk; None for any other error.
 
-    Libraries hand on what the system said in words alone, and torch not even that: then the disk is asked.
+    Some libraries pass on only the system's wording, and torch not even that: then the free space is checked.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -321,7 +322,7 @@ def disk_full(error: BaseException | None, folder: Path) -> FtlabError | None:
 
 
 def says_disk_full(error: BaseException) -> bool:
-    """Whether `error` says itself that there was no room, that a quota is used up, or that a file got too large."""
+    """Whether `error` itself reports a full disk, an exhausted quota or a file that grew too large."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
     return any(words in str(error).lower() for words in _FULL_WORDS)
@@ -342,22 +343,22 @@ def _full(error: BaseException, folder: Path) -> FtlabError:
     place = Path(named) if os.path.isabs(named) else folder
     what = "The disk is full."
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
-        what = "A file got larger than the system lets it be."
+        what = "A file exceeded the size limit of the system."
     return FtlabError(
         what,
-        why=f"{room_left(place)}. What was there before stays",
-        try_="delete old runs or exports, or give a folder on a larger disk (--workspace or FTLAB_HOME)",
+        why=f"{room_left(place)}. Existing files are unchanged",
+        try_="delete old runs or exports, or use a folder on a larger disk (--workspace or FTLAB_HOME)",
     )
 
 
 def room_left(place: Path) -> str:
-    """How much is free on the disk of `place`, in words."""
+    """The free space on the disk of `place`, in words."""
     folder, free = _free(place)
-    return f"{f'{free / 2**30:.1f} GB' if free >= 2**30 else f'{free / 2**20:.1f} MB'} are free where {folder} lies"
+    return f"{f'{free / 2**30:.1f} GB' if free >= 2**30 else f'{free / 2**20:.1f} MB'} are free on the disk of {folder}"
 
 
 def _free(place: Path) -> tuple[Path, int]:
-    """The nearest folder above `place` that is there, and how many bytes are free on its disk."""
+    """The nearest existing folder above `place`, and the number of free bytes on its disk."""
     for folder in (place, *place.parents):
         with contextlib.suppress(OSError):
             if folder.is_dir():

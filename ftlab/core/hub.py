@@ -1,5 +1,5 @@
-"""The Hugging Face Hub: is something there, asked once and quickly; a place to write to, private unless it is asked for
-otherwise; and one clear message for whatever the Hub refuses."""
+"""The Hugging Face Hub: check quickly what is there, create repositories (private unless requested otherwise), and turn
+every error of the Hub into one clear message."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, Literal
 
 from ftlab.errors import FtlabError, InputError, shorten
 
-# The Hub's own clients try six times, 23 to 47 seconds in all, before they say that there is no network (measured).
+# The Hub's own clients retry six times, for 23 to 47 seconds, before they report that there is no network (measured).
 PATIENCE_SECONDS = 8.0
-# The advice to somebody who sends something while there is no network.
-OFFLINE_TRY = "check the network; a dry run (--dry-run) shows what would go without it"
+# The advice for uploads without a network.
+OFFLINE_TRY = "check the network; a dry run (--dry-run) shows what would be uploaded"
 
 _KINDS = {"model": "model", "dataset": "data set"}
 
 
 class Unreachable(InputError):
-    """The Hub does not answer, or may not be asked: nothing is known about what was named."""
+    """The Hub does not answer, or offline mode forbids asking it: nothing is known about the name."""
 
 
 def is_offline() -> bool:
@@ -32,9 +32,9 @@ def is_offline() -> bool:
 
 
 def newest_commit(kind: Literal["model", "dataset"], name: str, revision: str | None = None) -> str:
-    """The commit that `name` (owner/name) is at now.
+    """The current commit of `name` (owner/name).
 
-    Raises InputError within about 8 seconds when the Hub cannot be reached, knows no such thing, or asks for access.
+    Raises InputError within about 8 seconds when the Hub cannot be reached, has no such repository, or requires access.
     """
     what = "base model" if kind == "model" else "data set"
     answer: dict[str, Any] = {}
@@ -45,10 +45,10 @@ def newest_commit(kind: Literal["model", "dataset"], name: str, revision: str | 
 
             info = HfApi().model_info if kind == "model" else HfApi().dataset_info
             answer["sha"] = info(name, revision=revision, timeout=PATIENCE_SECONDS - 2).sha
-        except Exception as error:  # handed to the thread that waits, which explains it
+        except Exception as error:  # passed to the waiting thread, which explains it
             answer["error"] = error
 
-    # In a thread of its own, as looking up a host name cannot be given a time limit.
+    # In a separate thread, as a host name lookup has no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PATIENCE_SECONDS)
@@ -64,7 +64,7 @@ def newest_commit(kind: Literal["model", "dataset"], name: str, revision: str | 
 
 @contextlib.contextmanager
 def told(what: str, name: str, *, doing: str | None = None, offline_try: str | None = None) -> Iterator[None]:
-    """Within it, what the Hub refuses becomes one clear message; see `explain`."""
+    """Turn errors of the Hub into one clear message; see `explain`."""
     try:
         yield
     except FtlabError:
@@ -84,7 +84,7 @@ def writing(
     token: str | None = None,
     offline_try: str | None = None,
 ) -> Iterator[Any]:
-    """An HfApi to write to `name` with; what the Hub refuses becomes one clear message. `doing` as in `explain`."""
+    """An HfApi for writing to `name`; errors of the Hub become one clear message. `doing` as in `explain`."""
     from huggingface_hub import HfApi
 
     with told(_KINDS[kind], name, doing=doing or f"write to {name}", offline_try=offline_try):
@@ -92,23 +92,23 @@ def writing(
 
 
 def make(api: Any, name: str, kind: Literal["model", "dataset"], *, private: bool = True) -> str:
-    """The address of `name`, made where it is not there. Raises InputError where a private one is asked for and
-    everybody can read it."""
+    """The address of the repository `name`, created if missing. Raises InputError when a private one is requested and
+    the existing one is public."""
     if private:
         refuse_public(api, name, kind)
     return str(api.create_repo(name, repo_type=kind, private=private, exist_ok=True))
 
 
 def fetch(api: Any, name: str, patterns: Sequence[str], folder: Path | None = None) -> tuple[Path, str]:
-    """The files of the data set `name` that match, all of one commit (in `folder`, else in the cache), and that commit.
+    """The matching files of the dataset `name` (in `folder`, else in the cache), all from one commit, and that commit.
 
-    Raises huggingface_hub's RepositoryNotFoundError when there is no such data set.
+    Raises huggingface_hub's RepositoryNotFoundError when there is no such dataset.
     """
     from huggingface_hub import snapshot_download
 
     commit = str(api.dataset_info(name).sha)
-    found = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns, local_dir=folder)
-    return Path(found), commit
+    path = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=[*patterns], local_dir=folder)
+    return Path(path), commit
 
 
 def check_name(name: str, what: str) -> None:
@@ -125,21 +125,21 @@ def check_name(name: str, what: str) -> None:
         raise InputError(
             f"This is not the id of a {what} on the Hub",
             given=name,
-            allowed="owner/name, both of letters, digits, -, _ and ., at most 96 characters in all",
+            allowed="owner/name, of letters, digits, -, _ and ., at most 96 characters in total",
         )
 
 
 def refuse_public(api: Any, name: str, kind: Literal["model", "dataset"], *, try_: str | None = None) -> None:
-    """Raise InputError when `name` is on the Hub already and everybody can read it; `api` is an HfApi."""
+    """Raise InputError when `name` exists on the Hub and is public; `api` is an HfApi."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     what = _KINDS[kind]
     with contextlib.suppress(RepositoryNotFoundError):
         if api.repo_info(name, repo_type=kind).private is False:
             raise InputError(
-                f"The {what} {name} is on the Hub already and everybody can read it",
-                given=f"a private {what} was asked for",
-                try_=try_ or "choose another name, or make it public (--public) when everybody may read it",
+                f"The {what} {name} already exists on the Hub and is public",
+                given=f"a private {what} was requested",
+                try_=try_ or "choose another name, or publish openly with --public",
             )
 
 
@@ -152,22 +152,22 @@ def explain(
     revision: str | None = None,
     offline_try: str | None = None,
 ) -> FtlabError | None:
-    """The message for what a client of the Hub raised on the `what` (data set, model, Space) `name`; None where the
+    """The message for an error of a Hub client concerning the `what` (data set, model, Space) `name`; None when the
     error is not the Hub's.
 
-    `doing` says what was tried there when it was more than reading: "write to me/data". `offline_try` is the advice
-    when the Hub cannot be reached.
+    `doing` says what was attempted if it was more than reading: "write to me/data". `offline_try` is the advice when
+    the Hub cannot be reached.
     """
     from huggingface_hub import errors
 
-    # What sends several files at once wraps what went wrong with one of them.
+    # Uploads of several files wrap the error of one of them.
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, errors.GatedRepoError):
         return InputError(
-            f"The {what} {name} is open only to people who were given access",
+            f"The {what} {name} is gated: it needs permission on the Hub",
             given=name,
-            try_="ask for access on its page on the Hub, then log in with: hf auth login",
+            try_="request access on its page on the Hub, then log in with: hf auth login",
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(f"The {what} {name} has no such revision", given=revision)
@@ -186,7 +186,7 @@ def explain(
             try_="check the spelling (owner/name); if it is private, log in with: hf auth login",
         )
     if isinstance(error, errors.HfHubHTTPError) and (_status(error) or 500) < 500:
-        return FtlabError(f"The Hub refused the {what} {name}", why=shorten(error))
+        return FtlabError(f"The Hub rejected the {what} {name}", why=shorten(error))
     if _is_network(error):
         return unreachable(what, name, error, writing=doing is not None, try_=offline_try)
     return None
@@ -197,7 +197,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_network(error: BaseException) -> bool:
-    """An error of a connection, and not one of the disk, which names a file or says that it is full."""
+    """Whether this is a connection error, not a disk error, which names a file or reports a full disk."""
     if type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore"):
         return True
     return isinstance(error, OSError) and error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT)
@@ -206,14 +206,14 @@ def _is_network(error: BaseException) -> bool:
 def unreachable(
     what: str, name: str, error: BaseException, *, writing: bool = False, try_: str | None = None
 ) -> Unreachable:
-    """The one message for a Hub that does not answer. `writing`: something should go to `name`, so it is there."""
+    """The message for a Hub that does not answer. `writing`: an upload to `name`, so it is not being looked up."""
     if is_offline():
-        reason = "HF_HUB_OFFLINE is set" + ("" if writing else f" and {name} was not downloaded before")
-        on_this_machine = "" if writing else f", or use a {what} that is on this machine"
+        reason = "HF_HUB_OFFLINE is set" + ("" if writing else f" and {name} has not been downloaded")
+        on_this_machine = "" if writing else f", or use a {what} on this machine"
         return Unreachable(
             f"The Hugging Face Hub cannot be reached: {reason}",
             given=name,
-            try_=f"unset HF_HUB_OFFLINE where there is a network{on_this_machine}",
+            try_=f"unset HF_HUB_OFFLINE{on_this_machine}",
         )
     if writing:
         return Unreachable(
@@ -223,7 +223,6 @@ def unreachable(
         )
     return Unreachable(
         f"The Hugging Face Hub cannot be reached ({shorten(error, 120)})",
-        given=f"{name}, which is nothing on this machine, so it is taken for a {what} on the Hub",
-        try_=f"check the network, or use a {what} that is on this machine; "
-        "what was downloaded before is used with HF_HUB_OFFLINE=1",
+        given=f"{name}, which is not on this machine, so it is taken for a {what} on the Hub",
+        try_=f"check the network, or use a {what} on this machine; HF_HUB_OFFLINE=1 uses earlier downloads",
     )

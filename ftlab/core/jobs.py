@@ -1,9 +1,8 @@
-"""Work in a process of its own that outlives the page, the app and the terminal: a run, an evaluation, the answers of a
-blind test, a check of data, an export.
+"""Work in a separate process that outlives the page, the app and the terminal: a run, an evaluation, the answers of a
+blind test, a data check, an export.
 
-There is no daemon. Whoever looks reads the status that the process writes and compares it with the lock that the
-process holds as long as it lives (see `processes`). A stop file asks the process to end; asked again, it is killed with
-everything it started.
+There is no daemon. Readers combine the status that the process writes with the lock that it holds as long as it lives
+(see `processes`). A stop file asks the process to end; a second request kills it with all its children.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from ftlab.errors import shorten
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 2.0
 ACTIVE_STATES = ("queued", "starting", "running", "stopping")
-# Processes started by this one, by the lock they hold: only a parent learns how its child ended.
+# Child processes by the lock they hold: only a parent learns the exit code of its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 @dataclass
 class Status:
-    """How far a piece of work is. Times are unix seconds; `done` of `total` counts what its phase goes through."""
+    """The progress of a job. Times are Unix seconds; `done` of `total` counts the items of its current phase."""
 
     STATES: ClassVar[tuple[str, ...]] = ("starting", "running", "stopping", "done", "stopped", "failed")
 
@@ -56,7 +55,7 @@ class Status:
         return self.state in ACTIVE_STATES
 
     def sign(self) -> None:
-        """Name this process as the one that does the work."""
+        """Record this process as the one that does the work."""
         self.pid, self.pid_started = os.getpid(), mark_of(os.getpid())
 
 
@@ -65,10 +64,10 @@ AnyStatus = TypeVar("AnyStatus", bound=Status)
 
 @dataclass(frozen=True)
 class Job:
-    """The files of one piece of work; without a `stop_file` it is not asked to stop, but killed at once.
+    """The files of a job; without a `stop_file` it is killed at once instead of being asked to stop.
 
-    `names` are words of its command line that no other process has (texts, or folders by whichever path): before it is
-    killed, it has to prove itself by them.
+    `names` are words of its command line that identify it (text, or a folder by any of its paths): they are verified
+    before it is killed.
     """
 
     status_file: Path
@@ -83,17 +82,17 @@ class Job:
 
 
 def begin(job: Job, first: Status) -> None:
-    """Write the first status of work that is about to start, and forget that anybody asked it to stop before."""
+    """Write the first status of a job that is about to start, and clear any earlier stop request."""
     if job.stop_file is not None:
         job.stop_file.unlink(missing_ok=True)
     write_status(job.status_file, first)
 
 
 def start(job: Job, command: Sequence[str], environment: Mapping[str, str], *, append: bool = False) -> int:
-    """Start `command`, which does the work of `job`, as a session of its own; returns its process number.
+    """Start `command`, which does the work of `job`, in its own session; returns its process id.
 
-    Its output replaces the log unless `append`. The caller holds a lock on starting, has looked that nothing is at
-    work, and has called `begin`. Raises FtlabError when a process is at work after all.
+    Its output replaces the log unless `append`. The caller holds the start lock, has checked that the job is not
+    running, and has called `begin`. Raises FtlabError when a process is running it after all.
     """
     job.log_file.parent.mkdir(parents=True, exist_ok=True)
     with job.log_file.open("ab" if append else "wb") as log:
@@ -103,8 +102,8 @@ def start(job: Job, command: Sequence[str], environment: Mapping[str, str], *, a
 
 
 def environment(values: Mapping[str, str], *, online: bool, keep: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of a process of ftlab: this one's without its secrets, and `values`; quiet, and without `online`
-    cut off from the Hub, unless a person has set that otherwise. `keep` names secrets that it needs."""
+    """The environment for a process of ftlab: this one's without its secrets, plus `values`; quiet, and offline for the
+    Hub unless `online`, where the user has not set these. `keep` names secrets that it needs."""
     defaults = {
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -118,7 +117,7 @@ def environment(values: Mapping[str, str], *, online: bool, keep: Iterable[str] 
 
 
 def is_alive(job: Job, current: Status) -> bool:
-    """Whether the process that `current` is about lives."""
+    """Whether the process of `current` is alive."""
     child = _children.get(job.lock)
     return processes.is_alive(child, job.lock, current.pid, current.pid_started, current.created)
 
@@ -126,38 +125,37 @@ def is_alive(job: Job, current: Status) -> bool:
 def settled(
     job: Job, read: Callable[[], AnyStatus], explain: Callable[[AnyStatus, int | None], dict[str, Any]]
 ) -> AnyStatus:
-    """The status that `read` gives, set right where its process is gone: stopped if somebody asked for that, else
-    failed.
+    """The status returned by `read`, corrected when its process is gone: stopped if that was requested, else failed.
 
-    `explain` gives the error of a failure, from the last status and the exit code (as `subprocess` has it, negative for
-    a signal; None where another process has started it).
+    `explain` returns the error of a failure, from the last status and the exit code (as in `subprocess`, negative for
+    a signal; None when another process started it).
     """
     current = read()
     if not current.is_active:
-        _exit_code(job, current)  # asked for, so that no zombie is left
+        _exit_code(job, current)  # reaps the child, so that no zombie is left
         return current
     if is_alive(job, current):
         if current.state in ("starting", "running") and job.is_asked_to_stop:
             current.state = "stopping"
         return current
-    # It may have ended between the two looks; only a status read after the death counts.
+    # It may have ended between the two checks; only a status read after its end counts.
     current = read()
     if current.is_active:
         current.finished, current.eta_seconds = time.time(), None
         if job.is_asked_to_stop:
-            current.state, current.phase = "stopped", "killed at your request"
+            current.state, current.phase = "stopped", "killed on request"
         else:
             current.error = explain(current, _exit_code(job, current))
             current.state, current.phase = "failed", ""
-        # On a full disk the finding cannot be kept; it is found again by the next look.
+        # On a full disk the correction cannot be stored; the next reader makes it again.
         with contextlib.suppress(OSError):
             write_status(job.status_file, current)
     return current
 
 
 def stop(job: Job, current: Status) -> Literal["idle", "asked", "killed", "ended", "unproven"]:
-    """Ask the process of `job` to end; asked a second time, kill it with everything it started. `current` is its
-    settled status. `unproven`: nothing was killed, since no process here proves to be the one meant."""
+    """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status.
+    `unproven`: nothing was killed, since no process here could be verified as the one meant."""
     if not current.is_active:
         return "idle"
     if job.stop_file is not None and not job.stop_file.exists():
@@ -213,7 +211,7 @@ def ended_by(asked: Callable[[], bool], error: type[Exception]) -> Iterator[None
 
 def _exit_code(job: Job, current: Status) -> int | None:
     child = _children.get(job.lock)
-    # With another number, another program has started it anew since.
+    # A different process id: another program has restarted the job since.
     return child.poll() if child is not None and current.pid in (None, child.pid) else None
 
 
@@ -227,13 +225,13 @@ def read_status(path: Path, kind: type[AnyStatus]) -> AnyStatus:
     if values is None:
         raise FileNotFoundError(path)
     if values["state"] not in kind.STATES:
-        raise DamagedFile(path, f"no state is {shorten(values['state'], 40)!r}")
+        raise DamagedFile(path, f"{shorten(values['state'], 40)!r} is not a state")
     known = {}
     for item in fields(kind):
         if item.name in values:
             known[item.name] = value = values[item.name]
             if not isinstance(value, _types(str(item.type))) or not _plausible(item.name, value):
-                raise DamagedFile(path, f"{item.name} cannot be {shorten(value, 40)!r}")
+                raise DamagedFile(path, f"{item.name} has the invalid value {shorten(value, 40)!r}")
     return kind(**known)
 
 
@@ -247,5 +245,5 @@ def _types(annotation: str) -> tuple[type, ...]:
 
 
 def _plausible(name: str, value: Any) -> bool:
-    """No calendar goes on after the year 9999."""
+    """Whether a time is one that datetime can represent: it ends with the year 9999."""
     return name not in _TIMES or not isinstance(value, float) or 0 <= value < 253e9

@@ -1,7 +1,7 @@
-"""JSON and YAML that people and strangers wrote: parsed within limits, and every text in it is valid Unicode.
+"""Parse untrusted JSON and YAML within limits, and make every string in it valid Unicode.
 
-The limits are generous. Of real files that were thought of, JSON schemas nest 30 levels, a sweep with long system
-prompts has 100 kB, and no configuration has more than some hundred settings.
+The limits are generous: JSON schemas nest about 30 levels, a sweep with long system prompts takes 100 kB, and no
+configuration has more than a few hundred settings.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ftlab.errors import InputError, shorten
 DEEPEST = 100  # levels of lists and objects
 _LONGEST_NUMBER = 1024  # bits: the largest float
 _LARGEST_YAML = 1 << 20  # characters
-_MOST_NODES = 100_000  # values of a YAML file, with those that aliases repeat
+_MOST_NODES = 100_000  # values in a YAML file, with aliases expanded
 
 
 def whole(value: Any) -> Any:
-    """`value` with halves of characters replaced by U+FFFD, in its texts, lists and objects (keys too).
+    """`value` with lone surrogates replaced by U+FFFD in its strings, lists and objects (also in keys).
 
-    JSON and YAML can spell half an emoji (\\ud83d), which no tokenizer, file or database takes. What holds none comes
-    back as it is.
+    JSON and YAML can spell half an emoji (\\ud83d), which no tokenizer, file or database accepts. A value without any
+    is returned unchanged.
     """
     if isinstance(value, str):
         if value.isascii():
@@ -33,40 +33,40 @@ def whole(value: Any) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError:
-            # Two halves that belong together become the character.
+            # A surrogate pair becomes the character.
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
     if isinstance(value, list):
         return [whole(item) for item in value]
     if isinstance(value, dict):
-        found: dict[Any, Any] = {}
+        entries: dict[Any, Any] = {}
         for key, item in value.items():
             key = whole(key)
-            while key in found:  # two keys whose halves differ
+            while key in entries:  # two keys that differ only in their surrogates
                 key += "\ufffd"
-            found[key] = whole(item)
-        return found
+            entries[key] = whole(item)
+        return entries
     return value
 
 
 def parse_json(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
-    """The value in `text`, without halves of characters. Raises ValueError for what is no JSON, for numbers too long
-    for Python, and for more than DEEPEST levels."""
+    """The value in `text`, without lone surrogates. Raises ValueError for invalid JSON, for numbers too long for
+    Python, and for more than DEEPEST levels."""
     return parse_told(text, parse_constant=parse_constant)[0]
 
 
 def parse_told(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> tuple[Any, bool]:
-    """As `parse_json`, and whether halves of characters were replaced."""
+    """As `parse_json`, and whether lone surrogates were replaced."""
     value = _parsed(text, parse_constant)
     return mended(value, text)
 
 
 def mended(value: Any, text: str) -> tuple[Any, bool]:
-    """The `value` that `text` was parsed to without halves of characters, and whether it held any."""
+    """`value`, parsed from `text`, without lone surrogates, and whether it contained any."""
     if "\\ud" not in text and "\\uD" not in text:
         return value, False
     try:
-        json.dumps(value, ensure_ascii=False).encode()  # the quickest look at every text in it
+        json.dumps(value, ensure_ascii=False).encode()  # the fastest check of all strings in it
     except UnicodeEncodeError:
         return whole(value), True
     return value, False
@@ -83,14 +83,14 @@ def _parsed(text: str, parse_constant: Callable[[str], Any] | None) -> Any:
 
 
 def check_depth(value: Any) -> None:
-    """Raises ValueError when lists and objects stand more than DEEPEST levels deep in each other."""
+    """Raises ValueError when lists and objects are nested more than DEEPEST levels deep."""
     level = [value]
     for _ in range(DEEPEST + 1):
         level = [
             item
-            for one in level
-            if isinstance(one, list | dict)
-            for item in (one.values() if isinstance(one, dict) else one)
+            for container in level
+            if isinstance(container, list | dict)
+            for item in (container.values() if isinstance(container, dict) else container)
             if isinstance(item, list | dict)
         ]
         if not level:
@@ -99,7 +99,7 @@ def check_depth(value: Any) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The value in a YAML file. Raises FileNotFoundError, and InputError for all else that is wrong with it."""
+    """The value in a YAML file. Raises FileNotFoundError, and InputError for anything else that is wrong with it."""
     try:
         with path.open("rb") as file:
             raw = file.read(4 * _LARGEST_YAML + 1)
@@ -117,9 +117,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The value in `text`, which is called `name` in messages. Raises InputError, naming the line, for what is no YAML,
-    values that Python has no room for (2024-02-30, 5,000 digits), a key that is there twice, and what is larger, deeper
-    or more often repeated by aliases than settings are."""
+    """The value in `text`, which messages call `name`. Raises InputError, naming the line, for invalid YAML, values
+    that Python cannot represent (2024-02-30, 5,000 digits), duplicate keys, and anything larger, deeper or more often
+    repeated by aliases than settings are."""
     if len(text) > _LARGEST_YAML:
         raise InputError(
             f"{name} is too large for settings",
@@ -141,34 +141,34 @@ def parse_yaml(text: str, name: str) -> Any:
         hint = "indent with spaces" if "\\t" in str(problem) else None
         raise InputError(f"{name} is not valid YAML{where}: {shorten(problem, 160)}", try_=hint) from None
     except RecursionError:
-        raise InputError(f"{name} is nested more than {DEEPEST} levels deep", try_="write it flatter") from None
+        raise InputError(f"{name} is nested more than {DEEPEST} levels deep", try_="flatten it") from None
     finally:
         if loader is not None:
             loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
-    """A value that Python has no room for is an error of the file, with its line."""
+    """Reports a value that Python cannot represent as an error of the file, with its line."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             value = super().construct_object(node, deep)
-            if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:  # hexadecimal has no limit of Python's
+            if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:  # Python does not limit hexadecimal
                 raise ValueError("too many digits")
             return value
         except yaml.YAMLError:
             raise
         except (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError) as error:
-            said = shorten(node.value, 40) if isinstance(node, yaml.ScalarNode) else type(node.value).__name__
+            excerpt = shorten(node.value, 40) if isinstance(node, yaml.ScalarNode) else type(node.value).__name__
             reason = "too many digits for a number" if "digits" in str(error) else shorten(error, 80)
-            problem = f"{said} cannot be read ({reason}); a text is put into quotation marks"
+            problem = f"{excerpt} cannot be read ({reason}); put text into quotation marks"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
 def _check_node(root: Any) -> None:
-    """Raises YAMLError for a key that is there twice, for aliases that repeat more than settings hold or contain
-    themselves, and for more than DEEPEST levels."""
-    sizes: dict[int, int | None] = {}  # values in a node, aliases written out; None: it is being counted
+    """Raises YAMLError for duplicate keys, for aliases that contain themselves or expand to too many values, and for
+    more than DEEPEST levels."""
+    sizes: dict[int, int | None] = {}  # values in a node, aliases expanded; None: it is being counted
 
     def size(node: Any, depth: int) -> int:
         known = sizes.get(id(node), 0)
@@ -185,13 +185,13 @@ def _check_node(root: Any) -> None:
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                     if (key.tag, key.value) in seen:
-                        raise _wrong(key, f"the key {shorten(key.value, 60)!r} is there twice")
+                        raise _wrong(key, f"the key {shorten(key.value, 60)!r} appears twice")
                     seen.add((key.tag, key.value))
                 total += size(key, depth + 1) + size(value, depth + 1)
         elif isinstance(node, yaml.SequenceNode):
             total += sum(size(item, depth + 1) for item in node.value)
         if total > _MOST_NODES:
-            raise _wrong(node, f"more than {_MOST_NODES:,} values, aliases written out")
+            raise _wrong(node, f"more than {_MOST_NODES:,} values with aliases expanded")
         sizes[id(node)] = total
         return total
 

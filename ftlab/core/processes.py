@@ -1,8 +1,8 @@
-"""Processes that outlive whoever started them: start one, tell whether it is still there, prove which it is, end it.
+"""Processes that outlive their parent: start one, check whether it is alive, verify its identity, end it.
 
-Proof of life is a lock on a file beside the status: it is taken before the process is there, handed down to it, and
-let go by the system when it ends. So neither the clock nor the number of a process, which the system may give to
-another one, is trusted. Where there are no such locks (Windows, some network disks) a mark of the process stands in.
+Proof of life is a lock on a file beside the status: it is taken before the process starts, inherited by it, and
+released by the system when it ends. So neither the clock nor process ids, which the system reuses, are trusted. Without
+such locks (Windows, some network disks) the start time of the process is used instead.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ftlab.errors import FtlabError
 
 _START_SECONDS = 120.0
 _KILL_SECONDS = 5.0
-_LOCK_SECONDS = 10.0  # workers of a data loader notice within five that who started them is gone
-_HELD = "FTLAB_HELD_LOCK"  # the descriptor of the lock that a process was started with
-_own: int | None = None  # the descriptor by which this process proves that it lives
+_LOCK_SECONDS = 10.0  # data loader workers notice within five seconds that their parent is gone
+_HELD = "FTLAB_HELD_LOCK"  # the descriptor of the lock that a process inherited
+_own: int | None = None  # the descriptor of this process's own proof of life
 _KEEP = "FTLAB_KEEP_VARIABLES"
 
-# Names and values that look like a secret. Proxies, and the addresses of a package index, may hold a password too, but
-# without them nothing can be fetched.
+# Names and values that look like a secret. Proxy and package index addresses may contain a password too, but downloads
+# need them.
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIAL|APIKEY|ACCESSKEY|^AWS_|^AZURE_|_PWD$"
     r"|(^|_)(TOKENS?|KEYS?|PASS|PAT|AUTH|COOKIES?)(_|$)",
@@ -41,15 +41,15 @@ HUB_VARIABLES = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_
 
 
 def child_environment(values: Mapping[str, str], *, keep: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of a process that is started: this one's without what looks like a secret, and `values`.
+    """The environment of a child process: this one's without anything that looks like a secret, plus `values`.
 
-    `keep` names the secrets that it needs (HF_TOKEN, or WANDB_ for all that begin so). So does FTLAB_KEEP_VARIABLES,
-    which is for metrics of one's own.
+    `keep` names the secrets that it needs (HF_TOKEN, or WANDB_ for all with that prefix). So does FTLAB_KEEP_VARIABLES,
+    which is meant for custom metrics.
     """
     kept = [*keep, *os.environ.get(_KEEP, "").replace(",", " ").split()]
 
     def passes(name: str, value: str) -> bool:
-        if any(name == one or (one.endswith("_") and name.startswith(one)) for one in kept):
+        if any(name == exempt or (exempt.endswith("_") and name.startswith(exempt)) for exempt in kept):
             return True
         if _TO_FETCH.search(name):
             return True
@@ -60,14 +60,14 @@ def child_environment(values: Mapping[str, str], *, keep: Iterable[str] = ()) ->
 
 
 def package_path() -> str:
-    """PYTHONPATH for a process that imports this copy of ftlab."""
+    """The PYTHONPATH for a process that imports this copy of ftlab."""
     return os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
 
 
 def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Mapping[str, str]) -> Any:
-    """Start `command` as a session of its own, which holds the file `lock` until it ends; what it says goes to `log`.
+    """Start `command` in its own session, which holds the file `lock` until it ends; its output goes to `log`.
 
-    The caller holds a lock on starting and has looked that nothing is at work. Raises FtlabError when `lock` is held.
+    The caller holds the start lock and has checked that nothing is running. Raises FtlabError when `lock` is held.
     """
     held = take(lock, wait_seconds=_LOCK_SECONDS)
     try:
@@ -76,7 +76,7 @@ def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Ma
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # A session of its own: neither ctrl-C in the terminal nor the end of the app reaches it.
+            # In its own session, it survives Ctrl+C in the terminal and the end of the app.
             start_new_session=True,
             env={**environment, **({} if held is None else {_HELD: str(held)})},
             close_fds=True,
@@ -91,9 +91,9 @@ def start(command: Sequence[str], *, lock: Path, log: IO[bytes], environment: Ma
 def attached(
     command: Sequence[str], *, log: IO[bytes], environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`command` as a session of its own that ends with this block, and everything it started with it.
+    """Run `command` in its own session, which ends with this block, including all its children.
 
-    Its standard input is held open as long as this process lives: the end of that tells it to end too.
+    Its standard input stays open as long as this process lives; its end of file tells the command to end too.
     """
     process = subprocess.Popen(
         command,
@@ -111,7 +111,7 @@ def attached(
             kill_group(process.pid)
             process.wait()
         elif hasattr(os, "killpg"):
-            # Workers of a data loader, if the process was killed before it could end them.
+            # Data loader workers, if the process was killed before it could end them.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         if process.stdin is not None:
@@ -120,23 +120,23 @@ def attached(
 
 
 def hold_own(lock: Path) -> None:
-    """Hold `lock` until `let_go`, or until this process ends: as it was handed down by `start`, or taken here where a
-    person has started it.
+    """Hold `lock` until `let_go`, or until this process ends: inherited from `start`, or taken here when the process
+    was started by hand.
 
     Raises FtlabError when another process holds it.
     """
     global _own
-    given = os.environ.pop(_HELD, "")
-    if given.isdigit():
+    descriptor = os.environ.pop(_HELD, "")
+    if descriptor.isdigit():
         with contextlib.suppress(OSError):
-            os.set_inheritable(int(given), False)  # what this process starts does not prove that it lives
-            _own = int(given)
+            os.set_inheritable(int(descriptor), False)  # its own children do not count as proof of life
+            _own = int(descriptor)
             return
     _own = take(lock)
 
 
 def let_go() -> None:
-    """Say that the work is over, what is left being the end of the process, which takes torch seconds."""
+    """Release the lock: the work is done, and only the exit of the process is left, which takes torch seconds."""
     global _own
     if _own is not None:
         os.close(_own)
@@ -144,9 +144,9 @@ def let_go() -> None:
 
 
 def take(lock: Path, *, wait_seconds: float = 0.0) -> int | None:
-    """The descriptor that holds `lock` until it is closed; None where this system or disk has no such locks.
+    """The descriptor that holds `lock` until it is closed; None if this system or disk does not support such locks.
 
-    Raises FtlabError when another process holds it for `wait_seconds`.
+    Raises FtlabError when another process still holds it after `wait_seconds`.
     """
     try:
         import fcntl
@@ -160,11 +160,11 @@ def take(lock: Path, *, wait_seconds: float = 0.0) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor
         except BlockingIOError:
-            # Somebody who only looks (`is_held`) lets go at once.
+            # A mere check (`is_held`) releases it at once.
             if is_held(lock) and time.monotonic() > end:
                 os.close(descriptor)
                 raise FtlabError(
-                    "Another process is at work there already", try_="wait until it has ended, or stop it"
+                    "Another process is already working on it", try_="wait until it has finished, or stop it"
                 ) from None
             time.sleep(0.01)
         except OSError:
@@ -175,7 +175,7 @@ def take(lock: Path, *, wait_seconds: float = 0.0) -> int | None:
 
 
 def is_held(lock: Path) -> bool | None:
-    """Whether a process lives that holds `lock`; None where that cannot be told: no such file, or no such locks."""
+    """Whether a live process holds `lock`; None if unknown: no such file, or no support for such locks."""
     try:
         import fcntl
 
@@ -183,7 +183,7 @@ def is_held(lock: Path) -> bool | None:
     except (ImportError, OSError):
         return None
     try:
-        # Shared: two that look at the same moment do not take each other for the holder.
+        # Shared, so that two simultaneous checks do not mistake each other for the holder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except BlockingIOError:
@@ -195,17 +195,17 @@ def is_held(lock: Path) -> bool | None:
 
 
 def mark_of(pid: int) -> str | float | None:
-    """What tells the process `pid` from every other that has had its number or will have it; None: there is none.
+    """A mark that distinguishes the process `pid` from all others that had or will have this id; None without one.
 
-    On Linux the boot and the clock ticks from it to the start of the process: psutil's create_time is reckoned from the
-    wall clock, and moves when that is set. Elsewhere create_time, unix seconds.
+    On Linux, the boot id and the start time in clock ticks since boot: psutil's create_time is derived from the wall
+    clock and moves when that is set. Elsewhere create_time, in Unix seconds.
     """
     import psutil
 
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         try:
-            # Behind the name of the program, which may hold anything, blanks and brackets too: field 22 of proc(5).
+            # Field 22 of proc(5), counted after the program name, which may contain spaces and parentheses.
             return f"{boot}/{Path(f'/proc/{pid}/stat').read_bytes().rpartition(b')')[2].split()[19].decode()}"
         except (OSError, IndexError):
             return None
@@ -216,9 +216,8 @@ def mark_of(pid: int) -> str | float | None:
 
 
 def is_alive(child: subprocess.Popen[bytes] | None, lock: Path, pid: Any, pid_started: Any, created: float) -> bool:
-    """Whether the process is at work. `child` is it where this process started it, and nobody else since; else it holds
-    `lock`, or is the one with the number `pid` and the mark `pid_started`. `created` (unix seconds) is when it was to
-    start.
+    """Whether the process is alive. `child` is that process if this one started it last; otherwise it holds `lock`, or
+    has the id `pid` and the mark `pid_started`. `created` (Unix seconds) is when its start was requested.
     """
     if child is not None and child.poll() is None:
         return True
@@ -228,7 +227,7 @@ def is_alive(child: subprocess.Popen[bytes] | None, lock: Path, pid: Any, pid_st
     if child is not None and pid in (None, child.pid):
         return False
     if pid is None:
-        # Started by somebody else and not yet in Python: without a lock, trust the start for a while.
+        # Started by another process and not yet running Python: without a lock, assume for a while that it will.
         return held is None and abs(time.time() - created) < _START_SECONDS
     return _is_same(pid, pid_started)
 
@@ -242,7 +241,7 @@ def _is_same(pid: Any, pid_started: Any) -> bool:
         process = psutil.Process(pid)
         if isinstance(pid_started, str):
             same = mark_of(pid) == pid_started
-        else:  # by an earlier version, or on a system without the better mark
+        else:  # from an earlier version, or a system without the better mark
             same = pid_started is None or abs(process.create_time() - float(pid_started)) < 2.0
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.AccessDenied:
@@ -252,10 +251,10 @@ def _is_same(pid: Any, pid_started: Any) -> bool:
 
 
 def proven(pid: Any, pid_started: Any, names: Sequence[str | Path]) -> Any:
-    """The process `pid` (of psutil) where it proves to be the one that was started for `names`, else None.
+    """The process `pid` (of psutil) if it is verifiably the one started for `names`, else None.
 
-    A status file can be old, copied or written by anybody: before a process is ended, its own command line has to be
-    one of ftlab's and hold each of `names` (texts, or folders by whichever path), and its mark has to be `pid_started`.
+    A status file can be old, copied or forged: before a process is ended, its command line has to be one of ftlab's and
+    contain each of `names` (text, or a folder by any of its paths), and its mark has to be `pid_started`.
     """
     import psutil
 
@@ -266,7 +265,7 @@ def proven(pid: Any, pid_started: Any, names: Sequence[str | Path]) -> Any:
         words, folder = process.cmdline(), process.cwd()
     except (psutil.Error, ValueError, OverflowError, OSError):
         return None
-    # The clock may have been set since an earlier version wrote its number.
+    # The clock may have been set since an earlier version stored the start time.
     if isinstance(pid_started, str) and mark_of(pid) != pid_started:
         return None
     real = {os.path.realpath(os.path.join(folder, word)) for word in words}
@@ -281,9 +280,9 @@ def kill(
     names: Sequence[str | Path],
     alive: Callable[[], Any],
 ) -> bool:
-    """End a process with everything it started, and wait a moment until it is gone; `names` as in `proven`.
+    """Kill a process with all its children, and wait briefly until it is gone; `names` as in `proven`.
 
-    False, and nothing is touched, where it is not this process's `child` and does not prove to be the one meant.
+    False, without killing anything, when it is neither the `child` of this process nor verified by `proven`.
     """
     if child is not None and child.poll() is None:
         target: int = child.pid
@@ -299,17 +298,17 @@ def kill(
 
 
 def kill_group(pid: int) -> None:
-    """End the process `pid`, which the caller knows to be the right one, and everything it started."""
+    """Kill the process `pid`, which the caller has verified, and all its children."""
     import psutil
 
     try:
-        # A group of its own is what it leads; any other is also that of whoever started it.
+        # Only a group that it leads is its own; any other also contains its parent.
         if hasattr(os, "killpg") and os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
             return
         process = psutil.Process(pid)
-        for one in [*process.children(recursive=True), process]:
+        for member in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()
     except (ProcessLookupError, psutil.NoSuchProcess):
         return

@@ -1,4 +1,4 @@
-"""One run on disk: the contract between whoever trains (writes) and whoever shows (reads)."""
+"""One run on disk: the contract between the code that trains (writes) and the code that shows results (reads)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
 
-EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: what it is, and what was checked
+EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: its description and verification
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
 
 
 class _Answers:
-    """What was measured of a run by one question, in the folder `evaluation`."""
+    """The results of one evaluation of a run, in the folder `evaluation`."""
 
-    evaluation: Path
+    @property
+    def evaluation(self) -> Path:
+        raise NotImplementedError
 
     @property
     def comparison_file(self) -> Path:
@@ -34,12 +36,12 @@ class _Answers:
 
     @property
     def preferences_file(self) -> Path:
-        """How often the chosen answer wins on the held-out preferences."""
+        """The win rate of the chosen answer on the held-out preferences."""
         return self.evaluation / "preferences.json"
 
     @property
     def before_after_file(self) -> Path:
-        """Length and repetition of the answers of base, start and run to the same held-out prompts, and win rates."""
+        """Length, repetition and win rates of the answers of base, start and run to the same held-out prompts."""
         return self.evaluation / "before_after.json"
 
     @property
@@ -49,7 +51,7 @@ class _Answers:
 
     @property
     def harness_file(self) -> Path:
-        """What base and adapted model reached in tasks of lm-evaluation-harness."""
+        """The scores of base and adapted model in tasks of lm-evaluation-harness."""
         return self.evaluation / "harness.json"
 
     def comparison(self) -> ComparisonJson | None:
@@ -70,7 +72,7 @@ class _Answers:
 
 @dataclass(frozen=True)
 class Question(_Answers):
-    """What was asked of a run beside its own comparison: other rows, sides or measures, in a folder of its own."""
+    """A further comparison of a run, on other rows, sides or measures than its own one, in a separate folder."""
 
     path: Path
 
@@ -83,15 +85,15 @@ class Question(_Answers):
         return self.path
 
     def asked(self) -> str:
-        """What was asked, in words."""
+        """The comparison, in words."""
         files = (self.comparison_file, self.preferences_file, self.before_after_file)
-        found: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
-        return (found.get("question") or {}).get("text") or found.get("suite") or self.name
+        stored: dict[str, Any] = next(filter(None, map(read_cached, files)), {})
+        return (stored.get("question") or {}).get("text") or stored.get("suite") or self.name
 
 
 @dataclass(frozen=True)
 class RunDirectory(_Answers):
-    """One run on disk. Everything another process may know about the run is in here."""
+    """One run on disk: everything that other processes may know about the run."""
 
     path: Path
 
@@ -109,7 +111,8 @@ class RunDirectory(_Answers):
 
     @property
     def start_lock(self) -> Path:
-        """Held while somebody looks whether the run is at work, and then starts or deletes it. Beside it: it may go."""
+        """Held while a run is checked for activity and then started or deleted. Beside the run, which may be
+        deleted."""
         beside = self.path.parent
         return (beside if os.access(beside, os.W_OK) else self.path) / f".{self.id}.lock"
 
@@ -120,17 +123,17 @@ class RunDirectory(_Answers):
 
     @property
     def evaluation_lock(self) -> Path:
-        """Held by the process that evaluates the run (or lets it be judged), as long as it lives."""
+        """Held by the process that evaluates or judges the run, as long as it lives."""
         return self.evaluation / WORK_LOCK
 
     @property
     def stop_file(self) -> Path:
-        """Exists once somebody asked the run to stop."""
+        """Exists once the run was asked to stop."""
         return self.path / "stop"
 
     @property
     def queue_file(self) -> Path:
-        """Where it was moved to among the runs that wait."""
+        """The position in the queue that the run was moved to."""
         return self.path / "queue.json"
 
     @property
@@ -139,7 +142,7 @@ class RunDirectory(_Answers):
 
     @property
     def samples_file(self) -> Path:
-        """Answers that were tried while learning from rewards, some of each logged step."""
+        """Answers sampled while learning from rewards, a few per logged step."""
         return self.path / "samples.jsonl"
 
     @property
@@ -160,7 +163,7 @@ class RunDirectory(_Answers):
 
     @property
     def replay_prompts_file(self) -> Path:
-        """The prompts that the base answers before training, where its own answers are replayed."""
+        """The prompts that the base answers before training, if its own answers are replayed."""
         return self.data / "replay_prompts.jsonl"
 
     @property
@@ -170,12 +173,12 @@ class RunDirectory(_Answers):
 
     @property
     def teacher_file(self) -> Path:
-        """What the base holds likely along those answers."""
+        """The base's token probabilities along those answers."""
         return self.data / "self_replay.safetensors"
 
     @property
     def asked_file(self) -> Path:
-        """How the prompts of the training rows were made (data.asked); not a row of the data is in it."""
+        """How the prompts of the training rows are built (data.asked), without any row of the data."""
         return self.path / "asked.json"
 
     @property
@@ -185,7 +188,7 @@ class RunDirectory(_Answers):
 
     @property
     def columns_file(self) -> Path:
-        """The small columns beside the text of the held-out rows."""
+        """The short columns of the held-out rows besides their text."""
         return self.data / "columns.jsonl"
 
     @property
@@ -194,12 +197,12 @@ class RunDirectory(_Answers):
 
     @property
     def start(self) -> Path:
-        """A copy of the adapter that the run was started from; not there when it started from its base."""
+        """A copy of the adapter that the run was started from; absent when it started from its base."""
         return self.path / "start"
 
     @property
     def adapter(self) -> Path:
-        """The result of every method that leaves the base alone."""
+        """The result of every method that does not change the base."""
         return self.path / "adapter"
 
     @property
@@ -209,12 +212,12 @@ class RunDirectory(_Answers):
 
     @property
     def checksums_file(self) -> Path:
-        """What the files of the result were when training had saved them."""
+        """The checksums of the result's files as training saved them."""
         return self.path / "checksums.json"
 
     @property
     def exports(self) -> Path:
-        """What was handed over from the app or to the Hub. Safe to delete."""
+        """Exports made from the app or for the Hub. Safe to delete."""
         return self.path / "exports"
 
     def export_folder(self, kind: str) -> Path:
@@ -226,17 +229,17 @@ class RunDirectory(_Answers):
 
     @property
     def strength_file(self) -> Path:
-        """Which strength of the result somebody chose after training; not there where it is used as trained."""
+        """The strength of the result chosen after training; absent when it is used as trained."""
         return self.path / "strength.json"
 
     @property
     def strengths_file(self) -> Path:
-        """What several strengths reach on the task and keep elsewhere."""
+        """The scores of several strengths on the task and elsewhere."""
         return self.evaluation / "strengths.json"
 
     @property
     def verification_file(self) -> Path:
-        """What was checked of the result after training (does it change the logits of the base?)."""
+        """The checks of the result after training (does it change the logits of the base?)."""
         return self.path / "verification.json"
 
     @property
@@ -264,21 +267,21 @@ class RunDirectory(_Answers):
         return self.evaluation / f"{side}.json"
 
     def result_file(self, key: str) -> Path:
-        """What a model said, by the hash of the model and of what it was asked."""
+        """The answers of a model, by the hash of the model and of the prompts."""
         return self.evaluation / "results" / f"{key}.json"
 
     def result_files(self, model: str) -> list[Path]:
-        """Those that begin with the hash of one model."""
+        """The result files of one model, by its hash."""
         return sorted((self.evaluation / "results").glob(f"{model}-*.json"))
 
     def question(self, name: str) -> Question:
-        """The comparison of this run that is called `name`, beside the run's own."""
+        """The further comparison of this run named `name`."""
         return Question(self.evaluation / name)
 
     def questions(self) -> list[Question]:
-        """What was asked beside the run's own comparison, the newest last."""
+        """The comparisons besides the run's own, newest last."""
         names = ("comparison.json", "preferences.json", "before_after.json")
-        # An older ftlab kept those on other data in suites/.
+        # Earlier versions of ftlab stored those on other data in suites/.
         files = [
             file for name in names for place in ("*", "suites/*") for file in self.evaluation.glob(f"{place}/{name}")
         ]
@@ -286,18 +289,19 @@ class RunDirectory(_Answers):
         return [Question(folder) for folder in folders]
 
     def with_side(self, side: str) -> RunDirectory | Question:
-        """Where the answers of `side`, as trained, to the held-out rows lie: in the run's own comparison, or in the
-        newest that has it."""
-        for place in (self, *reversed(self.questions())):
+        """The comparison with the answers of `side`, as trained, to the held-out rows: the run's own, or the newest
+        that includes it."""
+        places: list[RunDirectory | Question] = [self, *reversed(self.questions())]
+        for place in places:
             comparison = read_cached(place.comparison_file) or {}
             as_trained = not comparison.get("suite") and comparison.get("strength", 1) == 1
-            if as_trained and any(one.get("name") == side for one in comparison.get("sides", [])):
+            if as_trained and any(other.get("name") == side for other in comparison.get("sides", [])):
                 return place
         return self
 
     @property
     def rewards_file(self) -> Path:
-        """What the rewards of a run say of its answers to held-out prompts, before and after."""
+        """The rewards of the answers to held-out prompts, before and after training."""
         return self.evaluation / "rewards.json"
 
     @property
@@ -307,7 +311,7 @@ class RunDirectory(_Answers):
 
     @property
     def judged_file(self) -> Path:
-        """What other models say of the answers: one judgement for each judge and pair of sides."""
+        """Judgments of the answers by other models, one per judge and pair of sides."""
         return self.evaluation / "judged.json"
 
     @property
@@ -317,12 +321,12 @@ class RunDirectory(_Answers):
 
     @property
     def judging_file(self) -> Path:
-        """What was last asked of such a judge from the app."""
+        """The last request to a judge from the app."""
         return self.evaluation / "judging.json"
 
     @property
     def judging_lock(self) -> Path:
-        """Held by whoever lets this run be judged."""
+        """Held by the process that has this run judged."""
         return self.evaluation / ".judging.lock"
 
     @property
@@ -335,7 +339,7 @@ class RunDirectory(_Answers):
 
     @property
     def tracking(self) -> Path:
-        """What experiment trackers wrote, where some were asked for."""
+        """The output of experiment trackers, if any were configured."""
         return self.path / "tracking"
 
     @property
@@ -345,7 +349,7 @@ class RunDirectory(_Answers):
 
     @property
     def result(self) -> Path:
-        """The folder of what was trained: an adapter, or a whole model."""
+        """The folder of the trained weights: an adapter, or a whole model."""
         return self.adapter if self.adapter.exists() else self.model
 
     @property
@@ -374,7 +378,7 @@ class RunDirectory(_Answers):
         return read_json(self.verification_file)
 
     def judgements(self) -> list[dict[str, Any]]:
-        """What other models say of the answers, the newest first."""
+        """Judgments of the answers by other models, newest first."""
         return read_json(self.judged_file, {"judgements": []})["judgements"]
 
     def log_tail(self, characters: int = 4000) -> str:

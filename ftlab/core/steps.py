@@ -1,4 +1,4 @@
-"""Work that tells what it does by yielding, and returns what it found."""
+"""Work that yields its progress and returns a result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Found = TypeVar("Found")
 
 
 class Steps(Generic[Told, Found]):
-    """Iterates over what `work` yields; `found` is what it returned, once the iteration has come to its end.
+    """Iterates over what `work` yields; `found` is its return value, once the iteration is complete.
 
-    Leaving the `with` block closes the work, wherever it is.
+    Leaving the `with` block closes the generator, however far it is.
     """
 
     found: Found

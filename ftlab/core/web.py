@@ -1,8 +1,8 @@
-"""Requests to other machines within limits: the size of an answer, the time for all of it, and where it may come from.
+"""HTTP requests within limits: the size of a response, its total time, and the addresses it may come from.
 
-What answers is not trusted: it may send a byte a second for ever, megabytes that unpack to gigabytes, or a name that
-stands for an address in this network. Used by judges and endpoints (endpoint.py) and by package indexes
-(models/bases/index.py); the Hub has a client of its own.
+Servers are not trusted: they may send a byte per second forever, megabytes that decompress to gigabytes, or a host name
+that resolves to an address in the local network. Used by judges and endpoints (endpoint.py) and by package indexes
+(models/bases/index.py); the Hub has its own client.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from ftlab.core.parsing import parse_json
 if TYPE_CHECKING:
     import httpx
 
-# Bytes of one answer, unpacked: far above an answer of 100,000 tokens, which has half a megabyte.
+# Bytes of one decompressed response: far above an answer of 100,000 tokens, which takes half a megabyte.
 LARGEST_ANSWER = 16 << 20
 _PRIVATE_HOSTS = "FTLAB_PRIVATE_HOSTS"
-_now = threading.local()  # .ends: when the request of this thread has to be over
+_now = threading.local()  # .ends: the deadline of this thread's request
 
 
 class TooMuch(Exception):
-    """The answer is larger, or packed in another way, than was asked for; the text says which."""
+    """The response is larger than allowed, or compressed in a way that was not requested; the text says which."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (an httpx.Headers), the text as UTF-8, and the address it came from in the end."""
+    """Status, headers (an httpx.Headers), the text as UTF-8, and the final address after redirects."""
 
     status_code: int
     headers: Any
@@ -44,17 +44,17 @@ class Answer:
     url: str
 
     def json(self) -> Any:
-        """Raises ValueError for what is no JSON, or is nested beyond `parsing.DEEPEST`."""
+        """Raises ValueError for invalid JSON, and for nesting beyond `parsing.DEEPEST`."""
         return parse_json(self.text)
 
 
 def ask(
     client: httpx.Client, method: str, url: str, *, seconds: float, most: int = LARGEST_ANSWER, **settings: Any
 ) -> Answer:
-    """The whole answer to one request, redirects included, within `seconds` and of at most `most` bytes unpacked.
+    """The complete response to one request, including redirects, within `seconds` and `most` decompressed bytes.
 
-    `settings` are those of httpx (json, headers, auth). Raises TooMuch, and what httpx raises (httpx.ReadTimeout after
-    `seconds`, however slowly the answer drips).
+    `settings` are those of httpx (json, headers, auth). Raises TooMuch, and the errors of httpx (httpx.ReadTimeout
+    after `seconds`, however slowly the response trickles in).
     """
     headers = {"Accept-Encoding": "identity"} | dict(settings.pop("headers", None) or {})
     with _within(seconds), client.stream(method, url, headers=headers, **settings) as response:
@@ -65,7 +65,7 @@ def ask(
 def _content(response: httpx.Response, most: int) -> bytes:
     packed = response.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("identity", "", "gzip", "deflate"):
-        raise TooMuch(f"it is packed as {packed[:20]}, which was not asked for")
+        raise TooMuch(f"it is compressed as {packed[:20]}, which was not requested")
     unpack = zlib.decompressobj(47) if packed in ("gzip", "deflate") else None
     pieces, size = [], 0
     for piece in response.iter_raw():
@@ -73,10 +73,10 @@ def _content(response: httpx.Response, most: int) -> bytes:
             try:
                 piece = unpack.decompress(piece, most - size + 1)
             except zlib.error:
-                raise TooMuch(f"it says that it is packed as {packed}, and is not") from None
+                raise TooMuch(f"it claims to be compressed as {packed}, but is not") from None
         size += len(piece)
         if size > most:
-            raise TooMuch(f"it has more than {most >> 20} MB")
+            raise TooMuch(f"it is larger than {most >> 20} MB")
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -91,17 +91,19 @@ def _within(seconds: float) -> Iterator[None]:
 
 
 def open_client(named: str | None, **settings: Any) -> httpx.Client:
-    """An httpx client (with its `settings`) for the address `named` by the owner of this machine, and for those that
-    are met on the way (redirects, links). Addresses of private networks are connected to only where `named` is one, or
-    None: then any may be.
+    """An httpx client (with its `settings`) for the address `named` by the owner of this machine, and for those reached
+    from there (redirects, links). It connects to private networks only if `named` is in one, or is None.
 
-    Through a proxy of the environment, the proxy decides. The `_network_backend` of httpcore's pools is replaced
+    With a proxy from the environment, the proxy decides. The `_network_backend` of httpcore's pools is replaced
     (checked with httpx 0.28, httpcore 1.0).
     """
     import httpx
 
     client = httpx.Client(**settings)
-    for transport, allowed in [(client._transport, _allows(named)), *((one, None) for one in client._mounts.values())]:
+    for transport, allowed in [
+        (client._transport, _allows(named)),
+        *((mounted, None) for mounted in client._mounts.values()),
+    ]:
         pool = getattr(transport, "_pool", None)
         if pool is not None:
             pool._network_backend = _backend(allowed)
@@ -109,17 +111,17 @@ def open_client(named: str | None, **settings: Any) -> httpx.Client:
 
 
 def _allows(named: str | None) -> Callable[[str], bool] | None:
-    """Which hosts may stand for a private address; None: all."""
+    """Which hosts may resolve to a private address; None: all."""
     if named is None:
         return None
     host = urlsplit(named).hostname or ""
-    trusted = {one.strip().lower() for one in os.environ.get(_PRIVATE_HOSTS, "").split(",")} - {""}
+    trusted = {trusted_name.strip().lower() for trusted_name in os.environ.get(_PRIVATE_HOSTS, "").split(",")} - {""}
     everything = is_near(host) or host.lower() in trusted
     return lambda name: everything or name.lower() in trusted
 
 
 def is_near(host: str) -> bool:
-    """Whether `host` names this machine or one in its own network."""
+    """Whether `host` is this machine or in its local network."""
     try:
         return _is_private(host)
     except ValueError:
@@ -133,7 +135,7 @@ def _is_private(address: str) -> bool:
 
 
 def _backend(allowed: Callable[[str], bool] | None) -> Any:
-    """What opens connections for httpcore: as its own, within the time of the request and to allowed addresses."""
+    """A network backend for httpcore: like its own, but within the deadline of the request and to allowed addresses."""
     import httpcore
 
     class Stream(httpcore.NetworkStream):
@@ -171,27 +173,27 @@ def _backend(allowed: Callable[[str], bool] | None) -> Any:
 
 
 def _public(host: str, port: int, kind: type[Exception]) -> list[str]:
-    """The addresses of `host`, none of which is private. They are what is connected to: a name that is asked twice may
-    stand for another address the second time."""
+    """The addresses of `host`, none of them private. The connection uses these addresses: a second lookup of the name
+    could return others."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise kind(str(error)) from None
-    addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
+    addresses = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
     if any(_is_private(address) for address in addresses):
         raise kind(
-            f"{host} stands for an address in a private network; where that is meant, "
-            f"name the address itself, or set {_PRIVATE_HOSTS}={host}"
+            f"{host} resolves to an address in a private network; if that is intended, "
+            f"use the address itself, or set {_PRIVATE_HOSTS}={host}"
         )
     return addresses
 
 
 def _left(timeout: float | None, kind: type[Exception]) -> float | None:
-    """Seconds that an operation may take, of those that are left for the request."""
+    """The seconds that an operation may take within the deadline of the request."""
     ends = getattr(_now, "ends", None)
     if ends is None:
         return timeout
     left = ends - time.monotonic()
     if left <= 0:
-        raise kind("the time for the whole answer is over")
+        raise kind("the time limit for the complete response is over")
     return left if timeout is None else min(timeout, left)

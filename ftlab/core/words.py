@@ -1,4 +1,4 @@
-"""How numbers and sentences are worded, alike in the terminal, on the page and in the report."""
+"""The wording of numbers and sentences, the same in the terminal, the app and the report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
-    """`seconds` as a clock says them: 45 s, 1 min 05 s, 2 h 03 min, 3 days. Never less than 0 s."""
+    """`seconds` as 45 s, 1 min 05 s, 2 h 03 min or 3 days. Never less than 0 s."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"
@@ -19,17 +19,17 @@ def duration(seconds: float) -> str:
 
 
 def install(extra: str) -> str:
-    """The line that installs what the extra `extra` needs. ftlab is on no package index: the name there is free."""
+    """The command that installs the extra `extra`. ftlab is not on PyPI, where anyone could take the name."""
     return f'pip install -e ".[{extra}]" in the folder of ftlab'
 
 
 def composed(text: str) -> str:
-    """`text` without space at its ends, in one Unicode form (NFC): é is one letter, however it was typed."""
+    """`text` without surrounding whitespace, in Unicode form NFC: é is one character, however it was typed."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 def sentence(text: str) -> str:
-    """`text` with the full stop that it may lack."""
+    """`text` with a period at its end, if it lacks one."""
     text = text.strip()
     return text if text.endswith((".", "?", "!", "…", ":")) else text + "."
 

@@ -1,4 +1,4 @@
-"""Where things live on disk. With `run_directory`, the only module that builds paths inside a workspace."""
+"""The layout of a workspace. With `run_directory`, the only module that builds paths inside one."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder that holds runs and uploads."""
+    """A folder for runs, data versions and uploads."""
 
     root: Path
 
     @classmethod
     def open(cls, root: str | os.PathLike[str] | None = None) -> Workspace:
-        """The workspace at `root` (default: `default_root()`), created when missing.
+        """The workspace at `root` (default: `default_root()`), created if missing.
 
-        Raises InputError when the folder cannot be made or written to.
+        Raises InputError when the folder cannot be created or written to.
         """
         path = Path(root).expanduser().absolute() if root else default_root()
         try:
@@ -42,7 +42,7 @@ class Workspace:
             raise InputError(
                 f"The workspace folder cannot be created: {error.strerror}",
                 given=path,
-                try_="choose a folder you may write to, with --workspace or FTLAB_HOME",
+                try_="choose a writable folder with --workspace or FTLAB_HOME",
             ) from error
         if not os.access(path / "runs", os.W_OK):
             raise InputError(
@@ -54,12 +54,12 @@ class Workspace:
 
     @classmethod
     def of(cls, run: RunDirectory) -> Workspace:
-        """The workspace that `run` lies in."""
+        """The workspace of `run`."""
         return cls(run.path.parents[1])
 
     @property
     def flag(self) -> str:
-        """What a printed command needs to find this workspace: " --workspace FOLDER", nothing for the default one."""
+        """The option that selects this workspace in a printed command: " --workspace FOLDER", "" for the default."""
         return "" if self.root == default_root() else f" --workspace {shlex.quote(str(self.root))}"
 
     @property
@@ -80,32 +80,32 @@ class Workspace:
 
     @property
     def named_columns_file(self) -> Path:
-        """Which column of a data source plays which part, as a person has named it: {source: {...}}."""
+        """The roles of the columns of a data source, as assigned by the user: {source: {...}}."""
         return self.root / "columns.json"
 
     @property
     def drafts(self) -> Path:
-        """Judgements that are no version yet: `<version id or source>/<person>.json`."""
+        """Judgments that are not part of a version yet: `<version id or source>/<person>.json`."""
         return self.root / "drafts"
 
     @property
     def metrics_folder(self) -> Path:
-        """Metric files that the app may run; whoever only opens the app cannot write to it."""
+        """Metric files that the app may run; not writable through the app."""
         return self.root / "metrics"
 
     @property
     def sweeps_folder(self) -> Path:
-        """One file for each sweep: which runs belong to it."""
+        """One file per sweep, listing its runs."""
         return self.root / "sweeps"
 
     @property
     def page_cache(self) -> Path:
-        """Where each row of a large file begins. Safe to delete."""
+        """Row offsets of large files. Safe to delete."""
         return self.root / "cache" / "pages"
 
     @property
     def checks_folder(self) -> Path:
-        """One folder for each check of a data set, with its report. Safe to delete."""
+        """One folder per data check, with its report. Safe to delete."""
         return self.root / "cache" / "checks"
 
     @property
@@ -115,31 +115,31 @@ class Workspace:
 
     @property
     def arena_secret(self) -> Path:
-        """What the links of the raters are signed with, unless FTLAB_SECRET says it."""
+        """The key that signs the raters' links, unless FTLAB_SECRET is set."""
         return self.root / "arena.secret"
 
     @property
     def arena_lock(self) -> Path:
-        """Held while the tables of the blind tests are made."""
+        """Held while the tables of the blind tests are created."""
         return self.root / "arena.lock"
 
     @property
     def arena_folder(self) -> Path:
-        """What processes and pages leave of the blind tests beside the database."""
+        """Files of the blind tests besides the database."""
         return self.root / "arena"
 
     def answers_folder(self, test_id: str) -> Path:
-        """How far the answers of a blind test are, and the log of the process that makes them."""
+        """The progress of the answers of a blind test, and the log of the process that generates them."""
         return self.arena_folder / test_id
 
     @property
     def new_test_file(self) -> Path:
-        """What was filled in for a blind test that is not made yet."""
+        """The form of a blind test that has not been created yet."""
         return self.arena_folder / "new_test.json"
 
     @property
     def raters_page_file(self) -> Path:
-        """Where the raters' page was served last: links keep working after a restart."""
+        """The last address of the raters' page, so that links keep working after a restart."""
         return self.arena_folder / "raters_page.json"
 
     def votes_folder(self, test_id: str) -> Path:
@@ -148,12 +148,12 @@ class Workspace:
 
     @property
     def arena_backup(self) -> Path:
-        """The tables as they were last sent to the Hub, and what came of it. Safe to delete."""
+        """The tables as last sent to the Hub, and the outcome. Safe to delete."""
         return self.root / "arena-backup"
 
     @property
     def space_store(self) -> Path:
-        """What of this workspace lies on the Hub already, and what came of the last push. Safe to delete."""
+        """What of this workspace is on the Hub already, and the outcome of the last push. Safe to delete."""
         return self.root / "space-store"
 
     @property
@@ -163,18 +163,18 @@ class Workspace:
 
     @property
     def queue_lock(self) -> Path:
-        """Held while the order of the waiting runs is changed."""
+        """Held while the order of the queue changes."""
         return self.root / "queue.lock"
 
     def runs(self) -> list[RunDirectory]:
-        """All runs, the newest first."""
-        found = [path for path in self.runs_folder.iterdir() if is_run(path)]
-        return [RunDirectory(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+        """All runs, newest first."""
+        paths = [path for path in self.runs_folder.iterdir() if is_run(path)]
+        return [RunDirectory(path) for path in sorted(paths, key=lambda path: path.name, reverse=True)]
 
     def run(self, run_id: str) -> RunDirectory:
-        """The run called `run_id`: its id, the unambiguous beginning or end of one, `last`, or the path of a run.
+        """The run with `run_id`: an id, an unambiguous prefix or suffix of one, `last`, or the path of a run.
 
-        Raises InputError naming the nearest known run.
+        Raises InputError naming the closest known run.
         """
         known = {run.id: run for run in self.runs()}
         if run_id in known:
@@ -192,13 +192,13 @@ class Workspace:
                 f"More than one run matches {run_id!r}",
                 given=run_id,
                 allowed=", ".join(run.id for run in matches[:5]),
-                try_="give more of the run's id",
+                try_="use more characters of the id",
             )
         close = nearest(run_id, known)
         raise InputError(
             f"There is no run called {shorten(run_id, 100)!r} in {self.root}",
-            allowed=(", ".join(list(known)[:5]) + (" …" if len(known) > 5 else "")) if known else "no run exists yet",
-            try_=f"did you mean {close}?" if close else "see them with: python -m ftlab runs list",
+            allowed=(", ".join(list(known)[:5]) + (" …" if len(known) > 5 else "")) if known else "no runs exist yet",
+            try_=f"did you mean {close}?" if close else "list them with: python -m ftlab runs list",
         )
 
     def create_run(self, label: str) -> RunDirectory:
@@ -209,14 +209,14 @@ class Workspace:
         return RunDirectory(path)
 
     def delete_run(self, run: RunDirectory) -> None:
-        """Remove a run for good. The caller has made sure that it is not running."""
-        # A rename first: a half-deleted folder must not look like a run.
+        """Permanently delete a run. The caller has made sure that it is not running."""
+        # Renamed first: a half-deleted folder must not look like a run.
         doomed = self.root / f".deleted-{run.id}"
         run.path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` holds a run. Its configuration is written last and its log after that, so one that has lost its
-    configuration is still seen, and can be deleted."""
+    """Whether `path` is a run. Its configuration is written last and its log after that, so a run that has lost its
+    configuration is still recognized and can be deleted."""
     return any(os.path.lexists(path / name) for name in ("config.yaml", "train.log"))

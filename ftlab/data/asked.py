@@ -1,5 +1,5 @@
-"""How prompts were made of texts, so that whoever asks the model later asks the same way; and the columns kept
-beside each row."""
+"""How training turned texts into prompts, so that later prompts are built the same way; and the columns kept with each
+row."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Columns = dict[tuple[str, int], dict[str, Any]]
 
 
 def small_columns(row: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
-    """The cells of `row` that are one short value, except those of the columns in `without`."""
-    found = {}
+    """The cells of `row` that hold one short value, except in the columns `without`."""
+    cells = {}
     for name, value in row.items():
         if name in without or (isinstance(value, float) and value != value):
             continue
         if isinstance(value, bool | int | float) or (isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT):
-            found[name] = value
-    return dict(list(found.items())[:_MOST_COLUMNS])
+            cells[name] = value
+    return dict(list(cells.items())[:_MOST_COLUMNS])
 
 
 def columns_of(
@@ -41,16 +41,16 @@ def columns_of(
 ) -> Columns:
     """The small columns of the source row of each example, by its (source, row); `splits` are the source rows.
 
-    The value of `group_by` is always among them: rows that belong together are counted together.
+    They always include `group_by`: rows of one group are counted together.
     """
     wanted: dict[str, set[int]] = {}
     for example in examples:
         wanted.setdefault(example["source"], set()).add(example["row"])
     left_out = set(without)
-    found: Columns = {}
+    columns: Columns = {}
     for source, numbers in wanted.items():
         rows = splits[source]
-        # To go through all of them reads Arrow and Hub data in batches, which single rows cannot.
+        # Iterating over all rows reads Arrow and Hub data in batches, which single rows cannot.
         through = len(numbers) * 20 > len(rows)
         picked = enumerate(rows) if through else ((number, rows[number]) for number in sorted(numbers))
         for number, row in picked:
@@ -60,8 +60,8 @@ def columns_of(
             if group_by and group_by not in cells and (text := cell_as_text(row.get(group_by))):
                 cells[group_by] = text if len(text) <= _LONGEST_TEXT else f"{text[:60]}… {_digest(text)}"
             if cells:
-                found[source, number] = cells
-    return found
+                columns[source, number] = cells
+    return columns
 
 
 def _digest(text: str) -> str:
@@ -72,15 +72,15 @@ def freeze_columns(run: RunDirectory, columns: Mapping[str, Columns]) -> None:
     """Write the columns of each held-out split into `run`."""
     lines = [
         {"split": split, "source": source, "row": number, "columns": cells}
-        for split, found in columns.items()
-        for (source, number), cells in found.items()
+        for split, of_split in columns.items()
+        for (source, number), cells in of_split.items()
     ]
     if lines:
         write_jsonl(run.columns_file, lines)
 
 
 def read_columns(run: RunDirectory, split: str) -> Columns:
-    """What `freeze_columns` wrote for `split`; nothing where a run has no such columns."""
+    """What `freeze_columns` wrote for `split`; empty if the run has no such columns."""
     return {
         (line["source"], line["row"]): line["columns"]
         for line in read_jsonl(run.columns_file)
@@ -90,8 +90,8 @@ def read_columns(run: RunDirectory, split: str) -> Columns:
 
 @dataclass(frozen=True)
 class AsTrained:
-    """`template` makes a prompt of a text (None: the text is the prompt). `system` is the commonest system prompt of
-    the training rows (None: most have none); `system_rows` of `rows` have it."""
+    """`template` turns a text into a prompt (None: the text is the prompt). `system` is the most common system prompt
+    of the training rows (None: most have none); `system_rows` of `rows` have it."""
 
     template: str | None = None
     system: str | None = None
@@ -100,18 +100,18 @@ class AsTrained:
 
     @property
     def columns(self) -> list[str]:
-        """What the template is filled with; one column is the usual case."""
+        """The columns that fill the template; usually one."""
         return fields(self.template) if self.template else []
 
     @property
     def is_plain(self) -> bool:
-        """Whether a text is asked just as it is."""
+        """Whether a text is sent unchanged."""
         return self.template is None and self.system is None
 
     def wrapped(self, text: str) -> str:
-        """The prompt made of `text`; a text that is such a prompt already stays as it is.
+        """The prompt made from `text`; a text that is such a prompt already is returned unchanged.
 
-        With several columns `text` has to be a JSON object of them; anything else stays as it is.
+        With several columns, `text` must be a JSON object of them; anything else is returned unchanged.
         """
         if self.template is None or frame_of(self.template).fullmatch(text):
             return text
@@ -126,14 +126,14 @@ class AsTrained:
         return fill(self.template, values)[0]
 
     def takes(self, text: str) -> bool:
-        """Whether `wrapped` makes a prompt of `text` as in training."""
+        """Whether `wrapped` turns `text` into a prompt as in training."""
         return self.template is None or bool(frame_of(self.template).fullmatch(self.wrapped(text)))
 
     def messages(self, turns: Sequence[Message], system: str | None = None) -> list[Message]:
-        """`turns` as in training: what the user says is wrapped, after `system` or the system prompt of training."""
-        given = [turn for turn in turns if turn["role"] == "system"]
-        said = system or self.system
-        head = [{"role": "system", "content": said}] if said and not given else given
+        """`turns` as in training: user turns wrapped in the prompt, after `system` or the system prompt of training."""
+        own = [turn for turn in turns if turn["role"] == "system"]
+        prompt = system or self.system
+        head = [{"role": "system", "content": prompt}] if prompt and not own else own
         return [
             *head,
             *(
@@ -144,25 +144,25 @@ class AsTrained:
         ]
 
     def described(self) -> list[str]:
-        """Sentences for people; empty where a text is asked as it is."""
-        said = []
+        """The same in sentences; empty if a text is sent unchanged."""
+        sentences = []
         if self.template:
             columns = self.columns
-            what = "Your text is put into" if len(columns) == 1 else f"A JSON object with {' and '.join(columns)} fills"
-            said.append(f"{what} the prompt of training: {self.template!r}.")
+            what = "Your text fills" if len(columns) == 1 else f"A JSON object with {' and '.join(columns)} fills"
+            sentences.append(f"{what} the prompt of training: {self.template!r}.")
         if self.system:
-            said.append(f"The system prompt of training comes first: {self.system!r}.")
+            sentences.append(f"The system prompt of training comes first: {self.system!r}.")
             if self.system_rows < self.rows:
-                rest = "the others have another or none"
-                said.append(f"{self.system_rows} of {self.rows} training rows have it; {rest}.")
-        return said
+                rest = "the others have a different one or none"
+                sentences.append(f"{self.system_rows} of {self.rows} training rows have it; {rest}.")
+        return sentences
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def as_trained(template: str | None, conversations: Sequence[Sequence[Message]]) -> AsTrained:
-    """What `template` and the training rows (`conversations`, without replay) say."""
+    """How `template` and the training rows (`conversations`, without replay) build a prompt."""
     systems = Counter(
         turns[0]["content"] if turns and turns[0]["role"] == "system" else None for turns in conversations
     )
@@ -171,8 +171,8 @@ def as_trained(template: str | None, conversations: Sequence[Sequence[Message]])
 
 
 def asked_of(run: RunDirectory) -> AsTrained:
-    """How the training rows of `run` were made. Older runs say only their system prompt."""
-    found = read_json(run.asked_file)
-    if not isinstance(found, dict):
+    """How the training rows of `run` were built. Older runs record only their system prompt."""
+    stored = read_json(run.asked_file)
+    if not isinstance(stored, dict):
         return AsTrained(system=load_config(run.config_file).data.system_prompt)
-    return AsTrained(**{key: found.get(key) or default for key, default in AsTrained().as_dict().items()})
+    return AsTrained(**{key: stored.get(key) or default for key, default in AsTrained().as_dict().items()})

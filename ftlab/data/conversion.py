@@ -23,7 +23,7 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "good": True, "ba
 
 
 def is_judgement(values: Sequence[Any]) -> bool:
-    """Whether the cells say true or false about an answer: booleans, or the words (as in a CSV)."""
+    """Whether the cells judge answers as true or false: booleans, or the words (as in a CSV)."""
     known = [value for value in values if value is not None and value != ""]
     return bool(known) and all(
         isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
@@ -39,7 +39,7 @@ def judgement(value: Any) -> bool | None:
 
 
 def are_classes(values: Sequence[Any]) -> bool:
-    """Whether the cells of a column are labels: short, and the same ones again and again."""
+    """Whether the cells of a column are labels: short and recurring."""
     known = [value for value in values if value is not None and value != ""]
     if not known or not all(isinstance(value, (str, int)) and len(str(value)) <= 60 for value in known):
         return False
@@ -48,7 +48,7 @@ def are_classes(values: Sequence[Any]) -> bool:
 
 
 def is_id(column: str, values: Sequence[Any]) -> bool:
-    """Whether a column tells rows apart and says nothing else: by its name, or by short codes none of which repeats."""
+    """Whether a column is only an identifier: by its name, or because it holds short codes without repeats."""
     words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower()) or [""]
     if words[-1] in _ID_WORDS or words[0] in ("id", "nr", "uuid"):
         return True
@@ -58,7 +58,7 @@ def is_id(column: str, values: Sequence[Any]) -> bool:
 
 
 def likely_texts(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns of text that could be a prompt or an answer, those that hold sentences before those of classes."""
+    """The text columns that could be a prompt or an answer; columns of sentences come before columns of labels."""
     cells = {column: [value for value in column_values(rows, column) if value not in (None, "")] for column in columns}
     texts = [
         column
@@ -73,7 +73,7 @@ def label_text(value: Any) -> str:
 
 
 def instruction(labels: Iterable[Any], text_column: str) -> str:
-    """The template of the prompt for a classification: it lists the labels when there are not too many."""
+    """The prompt template of a classification; it lists the labels if there are not too many."""
     names = sorted({label_text(label) for label in labels if label is not None and label != ""})
     asked = "Which label fits the text?"
     if 1 < len(names) <= MOST_LABELS_IN_A_PROMPT:
@@ -97,12 +97,12 @@ TEXT_KEYS = ("content", "value", "text")
 CUT_TURNS = "turns after the last answer were left out"
 NO_ANSWER = "no assistant turn"
 MARKED_BAD = "an answer marked as bad"
-NO_WEIGHT = "an answer with weight 0 is learnt like the others"
+NO_WEIGHT = "an answer with weight 0 is trained on like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 
 
 class UnusableRow(Exception):
-    """This row cannot become an example; `reason` is a short phrase that rows are counted under."""
+    """This row cannot become an example; `reason` is a short phrase under which rows are counted."""
 
     def __init__(self, reason: str):
         self.reason = reason
@@ -118,7 +118,7 @@ class MissingColumn(UnusableRow):
 
 
 class WrongCell(UnusableRow):
-    """A cell holds something else than the text or the messages that its part needs."""
+    """A cell holds something other than the text or messages that its role needs."""
 
     def __init__(self, column: str, value: Any, wanted: str = "text"):
         self.column, self.value, self.wanted = column, value, wanted
@@ -126,9 +126,9 @@ class WrongCell(UnusableRow):
 
 
 def to_messages(row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None) -> list[Message]:
-    """The canonical messages of `row`; `system_prompt` is put in front unless the row has a system turn of its own.
+    """The canonical messages of `row`, after `system_prompt` unless the row has its own system turn.
 
-    Raises UnusableRow (MissingColumn, WrongCell) saying why there is no example in this row.
+    Raises UnusableRow (MissingColumn, WrongCell) with the reason if the row cannot become an example.
     """
     return convert(row, detected, system_prompt)[0]
 
@@ -136,9 +136,9 @@ def to_messages(row: Mapping[str, Any], detected: Detected, system_prompt: str |
 def convert(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
-    """As `to_messages`, with remarks on what had to be changed in the row."""
+    """Like `to_messages`, with remarks on what was changed in the row."""
     if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
-        turns_of_row(row, detected)  # what is wrong with the row counts first
+        turns_of_row(row, detected)  # an unusable row is reported first
         raise UnusableRow(MARKED_BAD)
     return usable_turns(row, detected, system_prompt)
 
@@ -146,7 +146,7 @@ def convert(
 def usable_turns(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
-    """As `convert`, whatever the row says about its answer. Raises UnusableRow."""
+    """Like `convert`, whether the answer is marked good or bad. Raises UnusableRow."""
     remarks: list[str] = []
     turns = turns_of_row(row, detected)
     if _has_weight_0(row.get(detected.columns.get("messages", ""))):
@@ -177,7 +177,7 @@ def usable_turns(
 
 
 def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
-    """The turns as they stand in `row`, before anything is checked or left out. Raises UnusableRow."""
+    """The turns of `row` as they are, before checks. Raises UnusableRow."""
     columns = detected.columns
     if detected.format == "text":
         return document(_text(row, columns["text"]))
@@ -233,7 +233,7 @@ def _filled(template: str, row: Mapping[str, Any]) -> str:
 
 
 def _history(row: Mapping[str, Any], column: str | None) -> list[Message]:
-    """Earlier turns in the form of Alpaca: a list of [prompt, answer]."""
+    """Earlier turns in Alpaca's format: a list of [prompt, answer]."""
     value = row.get(column) if column else None
     if isinstance(value, str) and value.strip():
         value = _loaded(value)
@@ -245,7 +245,7 @@ def _history(row: Mapping[str, Any], column: str | None) -> list[Message]:
     return turns
 
 
-# The form of Anthropic's HH-RLHF: a whole conversation as one text.
+# The format of Anthropic's HH-RLHF: a whole conversation as one text.
 _SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant): ?")
 
 
@@ -257,8 +257,8 @@ def is_dialogue(text: Any) -> bool:
 def _dialogue(text: str) -> list[Message]:
     parts = _SPEAKER.split(text)
     return [
-        {"role": "user" if speaker == "Human" else "assistant", "content": said.strip()}
-        for speaker, said in zip(parts[1::2], parts[2::2], strict=True)
+        {"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
+        for speaker, words in zip(parts[1::2], parts[2::2], strict=True)
     ]
 
 
@@ -279,7 +279,7 @@ _TURNS_AS_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|from|speaker|content|value|tex
 
 
 def _parsed(text: str) -> Any:
-    """The turns that a cell holds as JSON text (a conversational prompt in a CSV), else `text` as it is."""
+    """The turns in a cell of JSON text (a conversational prompt in a CSV), else `text` unchanged."""
     try:
         turns = json.loads(text)
     except (ValueError, RecursionError):
@@ -287,7 +287,7 @@ def _parsed(text: str) -> Any:
     for turn in turns:
         role = next((turn[key] for key in ROLE_KEYS if key in turn), None) if isinstance(turn, dict) else None
         if not isinstance(role, str) or role.strip().lower() not in _ROLE or not any(key in turn for key in TEXT_KEYS):
-            return text  # JSON that a prompt is about
+            return text  # JSON as the subject of a prompt
     return turns
 
 
@@ -317,7 +317,7 @@ def _optional_text(row: Mapping[str, Any], column: str | None) -> str:
 
 
 def _turns(value: Any, column: str) -> list[Message]:
-    """The turns in a cell: a list of messages, one message, or either written as JSON text (as in a CSV)."""
+    """The turns in a cell: a list of messages, one message, or either as JSON text (as in a CSV)."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -338,7 +338,7 @@ def _turn(turn: dict[str, Any], column: str) -> Message:
     if not isinstance(role, str):
         raise WrongCell(column, turn, "messages with a role (role or from) and a text (content or value)")
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        # The form of multimodal chat data; a text in parts is one text, a picture is no text.
+        # The format of multimodal chat data: text parts are joined, images are refused.
         if any(not isinstance(part.get("text"), str) for part in content):
             raise UnusableRow("a message that is not text")
         content = "".join(part["text"] for part in content)
@@ -355,7 +355,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def _checked(turn: Message, remarks: list[str]) -> Message:
     if _SURROGATES.search(turn["content"]):
-        # JSON can spell half a character (\\ud83d); no tokenizer and no file takes it.
+        # JSON can hold half a surrogate pair (\\ud83d), which no tokenizer or file accepts.
         remarks.append(REPLACED_CHARACTERS)
         joined = turn["content"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return {"role": turn["role"], "content": joined}

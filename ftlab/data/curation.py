@@ -1,4 +1,4 @@
-"""Curation: rows as a person edits them, drafts that survive a reload, and what becomes a version."""
+"""Curation: edits to rows, drafts that survive a reload, and the versions made from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = {dict: "an object {…}", list: "a list […]", bool: "true or false", 
 
 
 def editable(value: Any) -> str:
-    """A cell as the text of a box: text as it is, nothing as nothing, anything else as JSON."""
+    """A cell as editable text: text unchanged, None as empty, anything else as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -32,9 +32,9 @@ def editable(value: Any) -> str:
 
 
 def read_edited(column: str, text: str, before: Any) -> Any:
-    """The cell that `text` stands for, of the kind that the cell `before` has.
+    """The cell value of the edited `text`, with the type of the cell `before`.
 
-    Raises InputError when the cell was JSON and `text` is not, or is of another kind.
+    Raises InputError if the cell was JSON and `text` is not, or has a different type.
     """
     text = whole(text)
     if before is None:
@@ -51,16 +51,16 @@ def read_edited(column: str, text: str, before: Any) -> Any:
             f"The column {column} is no longer valid JSON{where}",
             given=text or "nothing",
             allowed=allowed,
-            try_="mend it, or press Cancel; nothing of what you wrote is lost",
+            try_="fix it, or press Cancel; your text is not lost",
         ) from None
     now = bool if isinstance(value, bool) else float if isinstance(value, int | float) else type(value)
     if now is not kind:
-        raise InputError(f"The column {column} is no longer of its kind", given=text, allowed=allowed)
+        raise InputError(f"The column {column} changed its type", given=text, allowed=allowed)
     return value
 
 
 def was_json(before: Any, after: Any) -> bool:
-    """Whether a cell of text was a JSON object or list and no longer is one: worth a warning, as it may be meant."""
+    """Whether a text cell was a JSON object or list and no longer is: a warning, since it may be intended."""
     return _holds_json(before) and not _holds_json(after)
 
 
@@ -82,7 +82,8 @@ MARKS = ("good", "bad")
 
 
 def edit(version: Version, row: int, cells: Mapping[str, Any], *, who: str, why: str = "") -> Version:
-    """Row `row` (its id) with other `cells` (column: new value). Raises InputError for an unknown row or column."""
+    """A version with changed `cells` (column: new value) in row `row` (its id). Raises InputError for an unknown row or
+    column."""
     _check_columns(version, cells)
     return _changed(
         version, [row], lambda old: old.with_(cells=old.cells | dict(cells)), f"edited {', '.join(cells)}", who, why
@@ -90,7 +91,7 @@ def edit(version: Version, row: int, cells: Mapping[str, Any], *, who: str, why:
 
 
 def exclude(version: Version, rows: Collection[int], *, who: str, why: str = "") -> Version:
-    """Leave `rows` out of training; they stay in the version and can be brought back."""
+    """Exclude `rows` from training; they stay in the version and can be restored."""
     return _changed(version, rows, lambda old: old.with_(excluded=why or "by hand"), "excluded", who, why)
 
 
@@ -99,7 +100,7 @@ def bring_back(version: Version, rows: Collection[int], *, who: str, why: str = 
 
 
 def annotate(version: Version, row: int, note: str, *, who: str) -> Version:
-    """Add a remark to a row. Nothing that is trained on changes."""
+    """Add a note to a row. Training data does not change."""
     if not note.strip():
         raise InputError("The note is empty", given=note, allowed="some text")
     return _changed(
@@ -108,14 +109,14 @@ def annotate(version: Version, row: int, note: str, *, who: str) -> Version:
 
 
 def mark(version: Version, rows: Collection[int], as_: str | None, *, who: str, why: str = "") -> Version:
-    """Mark rows as good or bad by an expert's judgement; None takes the mark away."""
+    """Mark rows as good or bad by an expert's judgement; None removes the mark."""
     if as_ is not None and as_ not in MARKS:
-        raise InputError("A row cannot be marked like this", given=as_, allowed=", ".join(MARKS))
+        raise InputError("There is no such mark", given=as_, allowed=", ".join(MARKS))
     return _changed(version, rows, lambda old: old.with_(mark=as_), f"marked {as_ or 'as nothing'}", who, why)
 
 
 def assign_split(version: Version, rows: Mapping[int, str], *, who: str, why: str = "", action: str = "") -> Version:
-    """Put rows (id: train, validation or test) into other splits."""
+    """Move rows (id: train, validation or test) to other splits."""
     wrong = next((split for split in rows.values() if split not in ("train", "validation", "test")), None)
     if wrong is not None:
         raise InputError("There is no such split", given=wrong, allowed="train, validation, test")
@@ -126,15 +127,15 @@ def assign_split(version: Version, rows: Mapping[int, str], *, who: str, why: st
 
 @dataclass(frozen=True)
 class Change:
-    """What a person wants of one row; what is not named stays as it is."""
+    """Edits to one row; fields left at their default change nothing."""
 
     cells: Mapping[str, Any] = field(default_factory=dict)  # column: new value
-    mark: str | None = None  # "good", "bad", or "none" to take the mark away
-    excluded: str | None = None  # why it is left out of training; "" brings it back
-    notes: tuple[str, ...] = ()  # remarks to add
+    mark: str | None = None  # "good", "bad", or "none" to remove the mark
+    excluded: str | None = None  # the reason to exclude it from training; "" restores it
+    notes: tuple[str, ...] = ()  # notes to add
 
     def to(self, row: VersionRow, who: str) -> VersionRow:
-        """`row` with this change, its remarks signed by `who`."""
+        """`row` with this change, its notes signed by `who`."""
         return row.with_(
             cells=row.cells | dict(self.cells),
             mark=row.mark if self.mark is None else (None if self.mark == "none" else self.mark),
@@ -143,7 +144,7 @@ class Change:
         )
 
     def parts(self) -> list[str]:
-        """What is done, as the templates of `in_words`."""
+        """The actions, as templates for `in_words`."""
         marked = {"good": "marked {} good", "bad": "marked {} bad", "none": "took the mark off {}"}
         return [
             *(["edited {}"] if self.cells else []),
@@ -162,15 +163,15 @@ def in_words(changes: Collection[Change]) -> str:
     for change in changes:
         for part in change.parts():
             counted[part] = counted.get(part, 0) + 1
-    said = []
+    phrases: list[str] = []
     for part in sorted(counted, key=lambda part: next(i for i, start in enumerate(_PARTS) if part.startswith(start))):
-        rows = "" if said else (" row" if counted[part] == 1 else " rows")
-        said.append(part.format(f"{counted[part]:,}{rows}"))
-    return ", ".join(said)
+        rows = "" if phrases else (" row" if counted[part] == 1 else " rows")
+        phrases.append(part.format(f"{counted[part]:,}{rows}"))
+    return ", ".join(phrases)
 
 
 def fingerprint(cells: Mapping[str, Any]) -> str:
-    """32 hex digits that are equal for equal cells, in whatever order and from whatever file they come."""
+    """32 hex digits that are equal for equal cells, whatever their order and file."""
     return hashlib.sha256(json.dumps(cells, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -183,26 +184,25 @@ def apply(
     judged: Mapping[int, str] | None = None,
     workspace: Workspace | None = None,
 ) -> Version:
-    """One new version with all `changes` (by row id), said in words in its action.
+    """One new version with all `changes` (by row id), described in its action.
 
-    `judged` holds the `fingerprint` of the cells that a person had before the eyes: where a row reads otherwise by
-    now, nothing is saved. Raises InputError for that, for an unknown row, column or mark, and when the rows of
-    `version` were deleted.
+    `judged` holds the `fingerprint` of the cells that the person saw: if a row has changed since, nothing is saved.
+    Raises InputError for that, for an unknown row, column or mark, and if the rows of `version` were deleted.
     """
     version = resolve(version, workspace) if isinstance(version, str) else version
     for change in changes.values():
         _check_columns(version, change.cells)
         if change.mark not in (None, "none", *MARKS):
-            raise InputError("A row cannot be marked like this", given=change.mark, allowed=", ".join((*MARKS, "none")))
+            raise InputError("There is no such mark", given=change.mark, allowed=", ".join((*MARKS, "none")))
     changes = {row: change for row, change in changes.items() if change.parts()}
     judged = judged or {}
 
     def changed(row: VersionRow) -> VersionRow:
         if row.id in judged and judged[row.id] != fingerprint(row.cells):
             raise InputError(
-                f"Row {row.id} of {version.id} reads otherwise than the row that was judged",
+                f"Row {row.id} of {version.id} has changed since you judged it",
                 given=next(iter(changes[row.id].parts()), "").format("it"),
-                try_=f"look at row {row.id} once more and judge it again, or take the change back",
+                try_=f"read row {row.id} again and judge it again, or undo the change",
             )
         return changes[row.id].to(row, who)
 
@@ -234,7 +234,7 @@ def _changed(
     wanted = set(rows)
     version = resolve(version)
     if not wanted:
-        raise InputError("No row was named", allowed="the ids of rows")
+        raise InputError("No row is given", allowed="the ids of rows")
     missing = wanted.difference(row_ids(version.rows_file))
     if missing:
         raise InputError(
@@ -247,11 +247,11 @@ def _changed(
         return (change(row) if row.id in wanted else row for row in rows_of(version))
 
     numbers = sorted(wanted)
-    said = f"row {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rows"
+    which = f"row {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rows"
     return derive(
         version,
         give,
-        action if details else (f"{action} {said}" if len(action) < 60 else action),
+        action if details else (f"{action} {which}" if len(action) < 60 else action),
         who=who,
         why=why,
         details={"row_ids": numbers[:1000]} | (details or {}),
@@ -261,7 +261,7 @@ def _changed(
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between two versions, by row id. Excluded rows count as not being there."""
+    """The differences between two versions, by row id. Excluded rows count as absent."""
 
     before: str
     after: str
@@ -302,7 +302,7 @@ def diff(before: Version | str, after: Version | str, workspace: Workspace | Non
 
 
 def changed_cells(before: Version, after: Version, rows: Collection[int]) -> dict[int, dict[str, tuple[Any, Any]]]:
-    """{row: {column: (before, after)}} for some changed rows, to be shown side by side."""
+    """{row: {column: (before, after)}} of changed rows, for display side by side."""
     wanted = set(rows)
     old = {row.id: row.cells for row in rows_of(before) if row.id in wanted}
     new = {row.id: row.cells for row in rows_of(after) if row.id in wanted}
@@ -342,7 +342,7 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class Draft:
-    """The changes of one person to one source (or version), by row id, and where the person is."""
+    """One person's unsaved changes to one source (or version), by row id, and the person's current row."""
 
     who: str
     source: str
@@ -354,7 +354,7 @@ class Draft:
 
     @property
     def count(self) -> int:
-        """How many changes there are: a row that is edited and marked has two."""
+        """The number of changes: a row that is edited and marked counts twice."""
         return sum(len(change.parts()) for change in self.changes.values())
 
     @property
@@ -363,24 +363,24 @@ class Draft:
 
 
 def person_named(name: str | None) -> str:
-    """A name as it is written down. Raises InputError when there is none, or it is no name."""
+    """A person's name, normalized. Raises InputError if it is empty or too long."""
     name = " ".join((name or "").split())
     if not name:
-        raise InputError("Who judges is not known", try_="write your name into its box; this browser keeps it")
+        raise InputError("Your name is missing", try_="enter it in Your name; this browser remembers it")
     if len(name) > LONGEST_NAME:
         raise InputError("This name is too long", given=name, allowed=f"at most {LONGEST_NAME} characters")
     return name.encode("utf-8", "replace").decode()
 
 
 def load(data: DataConfig, workspace: Workspace, who: str) -> Draft:
-    """The draft of `who` for these data; an empty one where there is none."""
+    """The draft of `who` for this data; empty if there is none."""
     return _read(workspace.drafts / _key(data, workspace) / _file_of(who), who, data.source)
 
 
 def change(draft: Draft, row: VersionRow, now: Change | None, *, at: int | None = None) -> Draft:
-    """The draft with `now` as the change to `row` (the row as it is without the draft; None takes the change back).
+    """The draft with `now` as the change to `row` (without the draft applied); None undoes the change.
 
-    Whatever was written to the file meanwhile, in another window of the same person, stays.
+    Changes that the same person made in another window in the meantime are kept.
     """
 
     def put(kept: Draft) -> Draft:
@@ -394,7 +394,7 @@ def change(draft: Draft, row: VersionRow, now: Change | None, *, at: int | None 
 
 
 def discard(draft: Draft, only: dict[int, Change] | None = None) -> Draft:
-    """Forget the changes (`only` these, where a row was not changed again)."""
+    """Discard the changes; with `only`, just these, and only for rows not changed again since."""
     gone = draft.changes if only is None else only
     return _rewrite(
         draft,
@@ -407,10 +407,10 @@ def discard(draft: Draft, only: dict[int, Change] | None = None) -> Draft:
 def save(
     draft: Draft, data: DataConfig, workspace: Workspace, *, why: str = "", onto: Version | None = None
 ) -> Version:
-    """One new version out of the draft, which is empty afterwards. Of data that are no version yet, version 1 is made
-    first. `onto` is a later version that shall hold the changes instead of the one that was judged.
+    """Save the draft as one new version and empty it. Data without a version gets version 1 first. `onto` is a later
+    version to apply the changes to, instead of the one that was judged.
 
-    Raises InputError as `curation.apply` does; the draft is kept then.
+    Raises InputError like `curation.apply`; the draft is then kept.
     """
     if not draft.changes:
         raise InputError("There is nothing to save", try_="judge a row first")
@@ -421,7 +421,7 @@ def save(
 
 
 def later(data: DataConfig, workspace: Workspace) -> Version | None:
-    """The newest version made out of the version `data`, when there is one."""
+    """The newest version derived from the version `data`, if any."""
     if not data.source.startswith(PREFIX):
         return None
     start = find(data.source, workspace)
@@ -434,16 +434,16 @@ def later(data: DataConfig, workspace: Workspace) -> Version | None:
 
 
 def unsaved(workspace: Workspace, who: str | None = None) -> list[Draft]:
-    """All drafts that hold changes (of one person), the newest first."""
-    found = []
+    """All drafts with changes (of one person), the newest first."""
+    drafts = []
     for file in workspace.drafts.glob("*/*.json") if workspace.drafts.is_dir() else []:
         values = read_cached(file)
         if values is None:
             continue
         draft = _read(file, values.get("who", ""), values.get("source", ""))
         if draft.changes and (who is None or file.name == _file_of(who)):
-            found.append(draft)
-    return sorted(found, key=lambda draft: draft.when, reverse=True)
+            drafts.append(draft)
+    return sorted(drafts, key=lambda draft: draft.when, reverse=True)
 
 
 def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
@@ -455,10 +455,10 @@ def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
             "source": now.source,
             "at": now.at,
             "when": now.when,
-            "changes": {str(number): asdict(one) for number, one in now.changes.items()},
+            "changes": {str(number): asdict(entry) for number, entry in now.changes.items()},
             "judged": {str(number): now.judged[number] for number in now.changes},
         }
-        # Escapes, so that half a character that somebody typed into JSON can be written.
+        # ASCII escapes, so that a lone surrogate that somebody typed into JSON can be written.
         write_text(draft.file, json.dumps(values, default=str))
     return now
 
@@ -466,23 +466,23 @@ def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
 def _read(file: Path, who: str, source: str) -> Draft:
     values: dict[str, Any] = read_json(file, None) or {}
     changes = {
-        int(number): Change(one["cells"], one["mark"], one["excluded"], tuple(one["notes"]))
-        for number, one in values.get("changes", {}).items()
+        int(number): Change(stored["cells"], stored["mark"], stored["excluded"], tuple(stored["notes"]))
+        for number, stored in values.get("changes", {}).items()
     }
     judged = {int(number): print_ for number, print_ in values.get("judged", {}).items()}
     return Draft(who, source, file, changes, judged, values.get("at"), values.get("when", ""))
 
 
 def _key(data: DataConfig, workspace: Workspace) -> str:
-    """The version's id; for any other source its name and a hash of what makes it that source."""
+    """The version's id; for any other source, its name and a hash of its identity."""
     if data.source.startswith(PREFIX):
         return find(data.source, workspace).id
-    said = "\x1f".join([data.source, data.subset or "", data.split or ""])
-    return f"{_slug(Path(data.source).stem)}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    identity = "\x1f".join([data.source, data.subset or "", data.split or ""])
+    return f"{_slug(Path(data.source).stem)}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def _file_of(who: str) -> str:
-    """`ada` and `Ada` are one person; two people whose names give the same letters are two."""
+    """The draft file of a person: `ada` and `Ada` are one person; a hash separates names with equal slugs."""
     name = " ".join(who.split()).casefold()
     return f"{_slug(name)}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}.json"
 

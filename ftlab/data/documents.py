@@ -1,6 +1,6 @@
-"""Plain text for continued pretraining: a document is learnt as a whole, every token of it.
+"""Plain text for continued pretraining: the loss covers every token of a document.
 
-A document stands where other data have a conversation: as a list with one message, whose role is `document`.
+A document takes the place of a conversation: a list with one message, whose role is `document`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Message = dict[str, str]
 
 DOCUMENT = "document"
 
-# How files of plain text part their documents; TinyStories and others write the end-of-text token of GPT-2.
+# How plain-text files separate documents; TinyStories and others write GPT-2's end-of-text token.
 _END_OF_TEXT = re.compile(r"^[ \t]*<\|endoftext\|>[ \t]*$", re.MULTILINE)
 _LINE_END = re.compile("\n")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
@@ -29,21 +29,21 @@ def is_document(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def read_text(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
-    """The documents of a file of plain text, as rows of the column `text`.
+    """The documents of a plain-text file, as rows with the column `text`.
 
-    They are parted by lines that say <|endoftext|>, else by blank lines, else every line is one. Raises InputError
-    when the file is not text, or is beyond `limits.check_rows`, of which `size` is the size of the file it came in.
+    They are separated by lines with <|endoftext|>, else by blank lines; else every line is one. Raises InputError if
+    the file is not text or exceeds `limits.check_rows`, which takes the `size` of the original file.
     """
     from ftlab.data.limits import check_rows
     from ftlab.data.tabular import decode
 
     text = decode(raw, name, notes).replace("\r\n", "\n").replace("\r", "\n")
     if _END_OF_TEXT.search(text):
-        between, parted = _END_OF_TEXT, "lines that say <|endoftext|>"
+        between, parted = _END_OF_TEXT, "lines with <|endoftext|>"
     elif _BLANK_LINES.search(text.strip()):
         between, parted = _BLANK_LINES, "blank lines"
     else:
-        between, parted = _LINE_END, "the ends of lines"
+        between, parted = _LINE_END, "line breaks"
     documents: list[str] = []
     for part in _parts(text, between):
         if part.strip():
@@ -51,14 +51,14 @@ def read_text(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict[
             if len(documents) % 10_000 == 0:
                 check_rows(name, len(documents), size)
     notes.append(
-        f"{name} is plain text: {len(documents):,} documents, parted by {parted}. For longer documents put a line "
-        "<|endoftext|> between them, or write JSON lines with a column text."
+        f"{name} is plain text: {len(documents):,} documents, separated by {parted}. For longer documents, put a line "
+        "<|endoftext|> between them, or write JSON Lines with a column `text`."
     )
-    return {"train": [{"text": one} for one in documents]}, ["text"]
+    return {"train": [{"text": part} for part in documents]}, ["text"]
 
 
 def _parts(text: str, between: re.Pattern[str]) -> Iterator[str]:
-    """As `between.split(text)`, one after the other."""
+    """`between.split(text)` as an iterator."""
     position = 0
     for match in between.finditer(text):
         yield text[position : match.start()]

@@ -1,4 +1,4 @@
-"""Data for other tools and for the Hub: JSONL of OpenAI chats, splits, and a data card."""
+"""Data for other tools and the Hub: files, OpenAI chat JSONL, and a data card."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _ROW_KEYS = {"messages", "tools", "parallel_tool_calls", "functions"}
 
 
 def problems_of(rows: Iterable[Any], *, whole_file: bool = True) -> list[str]:
-    """What is wrong, one sentence per row (counted from 1); with `whole_file` also when there are too few rows."""
-    found, count = [], 0
+    """What violates OpenAI's rules, one phrase per row (counted from 1); with `whole_file` also too few rows."""
+    problems, count = [], 0
     for number, row in enumerate(rows, start=1):
         count = number
         problem = _problem_of_row(row)
         if problem:
-            found.append(f"row {number}: {problem}")
+            problems.append(f"row {number}: {problem}")
     if whole_file and count < FEWEST_ROWS:
-        found.append(f"{count} rows, and OpenAI asks for at least {FEWEST_ROWS}")
-    return found
+        problems.append(f"{count} rows; OpenAI requires at least {FEWEST_ROWS}")
+    return problems
 
 
 def _problem_of_row(row: Any) -> str | None:
@@ -49,7 +49,7 @@ def _problem_of_row(row: Any) -> str | None:
         return "not an object"
     unknown = row.keys() - _ROW_KEYS
     if unknown:
-        return f"the key {shorten(sorted(unknown)[0], 40)!r} is not known to OpenAI"
+        return f"OpenAI does not know the key {shorten(sorted(unknown)[0], 40)!r}"
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
         return "no list of messages"
@@ -60,7 +60,7 @@ def _problem_of_row(row: Any) -> str | None:
     if messages[-1]["role"] != "assistant":
         return "the last message is not the assistant's"
     if all(message.get("weight") == 0 for message in messages if message["role"] == "assistant"):
-        return "no answer is trained: every one has weight 0"
+        return "no answer is trained on: all have weight 0"
     return None
 
 
@@ -92,13 +92,13 @@ def _is_parts(content: Any) -> bool:
 
 Kind = Literal["jsonl", "parquet", "csv", "openai"]
 SUFFIX_OF = {"jsonl": ".jsonl", "parquet": ".parquet", "csv": ".csv", "openai": ".jsonl"}
-# What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection).
+# Characters that start a formula in a spreadsheet (OWASP, CSV injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass
 class Exported:
-    """What was written: rows by file, rows that could not be written by reason, and remarks."""
+    """The result of an export: rows by file, rows left out by reason, and notes."""
 
     files: dict[str, int]
     left_out: dict[str, int] = field(default_factory=dict)
@@ -116,24 +116,21 @@ def export(
     *,
     overwrite: bool = False,
 ) -> Exported:
-    """Write the rows of `data.source` to the file `target`, or one file per split when there are several.
+    """Write the rows of `data.source` to the file `target`, or to one file per split if there are several.
 
-    jsonl, parquet and csv keep the columns as they are (csv: cells that are no text as JSON, formulas neutralised by a
-    leading apostrophe). openai writes {"messages": [...]} as training would see it. Without `kind` the ending of
-    `target` decides. Raises InputError for an unknown kind, a file that is there already, or rows that OpenAI's rules
-    do not allow.
+    jsonl, parquet and csv keep the columns (csv: non-text cells as JSON, formulas neutralized by a leading apostrophe).
+    openai writes {"messages": [...]} as training would see it. Without `kind`, the extension of `target` decides.
+    Raises InputError for an unknown kind, an existing file, or rows that OpenAI's rules do not allow.
     """
     kind = kind or _kind_by_name(target)
     if kind not in SUFFIX_OF:
-        raise InputError("Data cannot be saved in this form", given=kind, allowed=", ".join(SUFFIX_OF))
+        raise InputError("There is no such file format", given=kind, allowed=", ".join(SUFFIX_OF))
     loaded = load_rows(data, workspace)
     named = settled(data, loaded.named)
     paths = _paths(target, list(loaded.splits), kind)
     for path in paths.values():
         if path.exists() and not overwrite:
-            raise InputError(
-                f"{path.name} is there already", given=path, try_="choose another name, or add --overwrite"
-            )
+            raise InputError(f"{path.name} exists already", given=path, try_="choose another name, or add --overwrite")
     done = Exported({})
     detected = detect_format(loaded, data) if kind == "openai" else None
     for split, path in paths.items():
@@ -144,7 +141,7 @@ def export(
             cannot = InputError(f"{path.name} cannot be written: {error.strerror}", given=path)
             raise disk_full(error, path.absolute()) or cannot from None
         if workspace is not None and kind != "openai":
-            # The columns are as they were, so what was named of them still holds.
+            # The columns are unchanged, so their remembered roles still apply.
             remember(named.model_copy(update={"source": str(path), "subset": None}), workspace)
     return done
 
@@ -164,7 +161,7 @@ def _write(
             wrong = problems_of(chats, whole_file=split == loaded.main)
             if wrong:
                 raise InputError(
-                    f"{len(wrong)} {'row does' if len(wrong) == 1 else 'rows do'} not fit OpenAI's chat format",
+                    f"{len(wrong)} {'row does' if len(wrong) == 1 else 'rows do'} not match OpenAI's chat format",
                     given="; ".join(wrong[:3]),
                     allowed="platform.openai.com/docs/guides/supervised-fine-tuning",
                     try_="correct or exclude these rows",
@@ -202,7 +199,7 @@ def _write_lines(path: Path, rows: Any) -> int:
             try:
                 line = json.dumps(row, ensure_ascii=False, default=str)
                 line.encode()
-            except UnicodeEncodeError:  # half a character, which only an escape can spell
+            except UnicodeEncodeError:  # a lone surrogate, which only an escape can represent
                 line = json.dumps(row, default=str)
             file.write(line + "\n")
             count += 1
@@ -221,13 +218,13 @@ def _write_csv(path: Path, rows: Any, columns: Sequence[str], notes: list[str]) 
             writer.writerow(safe)
             count += 1
     if changed:
-        said = "1 row" if changed == 1 else f"{changed} rows"
-        notes.append(f"In {said} of {path.name[1:-5]} an apostrophe was put before what looked like a formula.")
+        which = "1 row" if changed == 1 else f"{changed} rows"
+        notes.append(f"In {which} of {path.name[1:-5]}, cells that look like a formula got a leading apostrophe.")
     return count
 
 
 def neutral(cell: str) -> str:
-    """`cell` such that a spreadsheet shows it and does not compute it; a plain number stays."""
+    """`cell` escaped so that a spreadsheet shows it instead of evaluating it; plain numbers are unchanged."""
     if not cell.lstrip(" ").startswith(_FORMULA):
         return cell
     try:
@@ -238,7 +235,7 @@ def neutral(cell: str) -> str:
 
 
 def write_parquet(path: Path, rows: Any, columns: Sequence[str]) -> int:
-    """Rows as Parquet with typed columns; a column of mixed kinds becomes JSON text."""
+    """Write rows as Parquet with typed columns; a column of mixed types becomes JSON text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -262,7 +259,7 @@ def _kind_by_name(target: Path) -> Kind:
     kinds: dict[str, Kind] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
     if target.suffix.lower() not in kinds:
         raise InputError(
-            "The name does not say in which form the data shall be saved",
+            "The file name does not tell the format",
             given=target.name,
             allowed=f"a name ending in {', '.join(kinds)}, or --format {', '.join(SUFFIX_OF)}",
         )
@@ -270,7 +267,7 @@ def _kind_by_name(target: Path) -> Kind:
 
 
 def _paths(target: Path, splits: list[str], kind: str) -> dict[str, Path]:
-    """One file, or `name.train.jsonl` beside `name.test.jsonl`; into a folder when `target` has no ending."""
+    """One file, or `name.train.jsonl` beside `name.test.jsonl`; in a folder if `target` has no extension."""
     suffix = SUFFIX_OF[kind]
     if not target.suffix:
         return {split: target / f"{split}{suffix}" for split in splits}
@@ -281,7 +278,7 @@ def _paths(target: Path, splits: list[str], kind: str) -> dict[str, Path]:
 
 @dataclass
 class Pushed:
-    """What goes, or went, to the Hub: bytes by file, the card, and the address once it is there."""
+    """An upload to the Hub, planned or done: bytes by file, the card, and the address once uploaded."""
 
     repository: str
     private: bool
@@ -304,10 +301,10 @@ def push(
     licence: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Make or update the data set `repository` (owner/name) on the Hub, one Parquet file per split and a card.
+    """Create or update the data set `repository` (owner/name) on the Hub: one Parquet file per split and a card.
 
-    Without a `token` it is the one of `hf auth login` or HF_TOKEN. With `dry_run` nothing is sent and no network used.
-    Raises InputError for a wrong name or missing rights, FtlabError when the Hub cannot be reached.
+    The default `token` is that of `hf auth login` or HF_TOKEN. With `dry_run`, nothing is sent and the network is not
+    used. Raises InputError for an invalid name or missing permissions, FtlabError if the Hub cannot be reached.
     """
     check_name(repository, "data set")
     loaded = load_rows(data, workspace)
@@ -339,7 +336,7 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
 def card_of(
     loaded: Loaded, data: DataConfig, repository: str, workspace: Workspace | None, licence: str | None = None
 ) -> str:
-    """The card (README.md): the splits for the Hub's viewer, where the rows come from, and what was done to them."""
+    """The card (README.md): the splits for the Hub's viewer, the origin of the rows, and their history."""
     head: dict[str, Any] = {
         "configs": [
             {
@@ -360,37 +357,37 @@ def card_of(
         detected = detect_format(loaded, data)
         lines += [f"Format: {detected.format.replace('_', ' ')} ({_plain(detected.why)}).", ""]
     except InputError:
-        pass  # data in no format that ftlab trains on can be shared all the same
+        pass  # data that ftlab cannot train on can still be shared
     lines += ["| split | rows |", "|---|---|"]
     lines += [f"| {split} | {len(rows)} |" for split, rows in loaded.splits.items()]
     lines += ["", "| column |", "|---|", *[f"| `{_code(column)}` |" for column in loaded.columns]]
-    lines += ["", "## Where it comes from", ""]
+    lines += ["", "## Origin", ""]
     version = find(data.source, workspace) if data.source.startswith("version:") else None
     files = version.origin if version else [file.as_dict() for file in loaded.files]
     lines += [f"- {_plain(file['name'])}, sha256 `{file['sha256'] or file.get('revision')}`" for file in files]
     if version:
-        lines += ["", "## What was done to it", "", *_steps(version, workspace)]
+        lines += ["", "## History", "", *_steps(version, workspace)]
         lines += ["", f"Content of this version, sha256 `{version.content}`"]
-    lines += ["", "Personal data and licences were not checked by this card. Saved with ftlab."]
+    lines += ["", "Personal data and licenses were not checked for this card. Saved with ftlab."]
     return "\n".join(lines) + "\n"
 
 
 def _steps(version: Version, workspace: Workspace | None) -> list[str]:
     """One line for each version from the first to this one."""
-    known = {one.id: one for one in history(workspace, version.name)}
+    known = {step.id: step for step in history(workspace, version.name)}
     chain: list[Version] = []
     current: Version | None = version
     while current is not None:
         chain.insert(0, current)
         current = known.get(current.parent) if current.parent else None
     return [
-        f"1. {one.when[:10]}, {_plain(one.action)}: {one.total} rows{f'. {_plain(one.why)}' if one.why else ''}"
-        for one in chain
+        f"1. {step.when[:10]}, {_plain(step.action)}: {step.total} rows{f'. {_plain(step.why)}' if step.why else ''}"
+        for step in chain
     ]
 
 
 def _plain(text: Any) -> str:
-    """Text of others on one line of Markdown, without markup."""
+    """Untrusted text on one line of Markdown, without markup."""
     signs: Sequence[str] = "\\`*_[]<>|#!"
     return "".join(f"\\{sign}" if sign in signs and sign != "`" else sign for sign in shorten(text)).replace("`", "'")
 

@@ -1,4 +1,4 @@
-"""Recognizes the layout of rows: conversations, pairs, labels, documents, prompts alone."""
+"""Format detection: conversations, pairs, labels, documents, prompts alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ftlab.errors import InputError, nearest, shorten
 
 __all__ = ["FORMATS", "PREFERENCES", "Detected", "UnusableRow", "detect", "to_messages"]
 
-# format: the columns that people know it by
+# format: its usual columns
 FORMATS = {
     "prompt_completion": "prompt + completion",
     "question_answer": "question + answer",
@@ -65,10 +65,10 @@ _ROLE_ALIASES = {
 
 @dataclass
 class Detected:
-    """How a data set is read: its format, the column of every role, why, and how sure that is (0 to 1).
+    """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
     Roles: prompt, input, history, completion, system; messages; chosen, rejected; text, label. `unused` are the other
-    columns. `template` makes the prompt out of columns where one is used.
+    columns. `template` builds the prompt from columns, if one is used.
     """
 
     format: str
@@ -86,34 +86,34 @@ def detect(
     name: str = "the data",
     template: str | None = None,
 ) -> Detected:
-    """The format of data with these `columns`, looking at the cells of some `rows`; `mapping` (role: column) decides
-    where it is given, and what it leaves open is detected. `template` makes the prompt, e.g. "Q: {question}".
+    """The format of data with these `columns`, from the cells of some `rows`. `mapping` (role: column) takes
+    precedence; roles it leaves open are detected. `template` builds the prompt, such as "Q: {question}".
 
-    Raises InputError when no format fits, naming the columns found and those expected, or when `mapping` is wrong.
+    Raises InputError if no format fits, naming the actual and the expected columns, or if `mapping` is wrong.
     """
-    given = _checked_mapping(mapping or {}, columns)
+    roles = _checked_mapping(mapping or {}, columns)
     named = check_template(template, columns) if template else []
-    if (given and not given.keys() <= {"system", "input", "rejected", "history"}) or named:
-        found = _from_mapping(given, columns, rows, named)
+    if (roles and not roles.keys() <= {"system", "input", "rejected", "history"}) or named:
+        detected = _from_mapping(roles, columns, rows, named)
+    elif (by_name := _from_names(columns, rows)) is None:
+        raise _no_usable_column(columns, rows, name)
     else:
-        found = _from_names(columns, rows)
-        if found is None:
-            raise _no_usable_column(columns, rows, name)
-        if given:
-            found.columns |= given
-            found.why += f", with {_said(given)} as you said"
+        detected = by_name
+        if roles:
+            detected.columns |= roles
+            detected.why += f", with {_said(roles)} as you set"
     if template:
-        found.template = template
-        found.why += "; the prompt is made with your template"
-    elif found.format == "classification":
-        found.template = instruction(column_values(rows, found.columns["label"]), found.columns["text"])
-    used = {*found.columns.values(), *named}
-    found.unused = [column for column in columns if column not in used]
-    if found.format in PREFERENCES:
-        found.why += "; the chosen answer is learnt"
-    if found.format == "kto":
-        found.why += "; the answers marked true are learnt"
-    return found
+        detected.template = template
+        detected.why += "; your template builds the prompt"
+    elif detected.format == "classification":
+        detected.template = instruction(column_values(rows, detected.columns["label"]), detected.columns["text"])
+    used = {*detected.columns.values(), *named}
+    detected.unused = [column for column in columns if column not in used]
+    if detected.format in PREFERENCES:
+        detected.why += "; the chosen answer is trained on"
+    if detected.format == "kto":
+        detected.why += "; the answers marked true are trained on"
+    return detected
 
 
 def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -125,27 +125,27 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
     if "preferredoutput" in by_name and "nonpreferredoutput" in by_name and "input" in by_name:
         roles = {"prompt": by_name["input"], "chosen": by_name["preferredoutput"]}
         roles |= {"rejected": by_name["nonpreferredoutput"]}
-        return Detected("openai_preference", roles, f"columns {', '.join(roles.values())} are there", 1.0)
+        return Detected("openai_preference", roles, f"has the columns {', '.join(roles.values())}", 1.0)
     if "chosen" in by_name and "rejected" in by_name:
         asked = by_name[prompt] if prompt else conversation
         roles = ({"prompt": asked} if asked else {}) | {key: by_name[key] for key in ("chosen", "rejected")} | extra
         known = "columns " + " and ".join(roles[key] for key in roles if key != "system")
         if asked or _turn_keys(_first_value(rows, by_name["chosen"])):
-            return Detected("preference", roles, f"{known} are there", 1.0 if asked else 0.8)
+            return Detected("preference", roles, f"has the {known}", 1.0 if asked else 0.8)
         if is_dialogue(_first_value(rows, by_name["chosen"])):
-            why = f"{known} hold whole conversations written as Human: and Assistant:"
+            why = f"the {known} hold whole conversations in the form Human: ... Assistant: ..."
             return Detected("preference", roles, why, 1.0)
     if conversation:
         keys = {"messages": "role and content", "sharegpt": "from and value"}[kind]
         known_name = _plain(conversation) in _CONVERSATIONS
-        why = f"column {conversation} holds lists of messages with {keys}"
+        why = f"the column {conversation} holds lists of messages with {keys}"
         return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
     answer = _first([name for name in _ANSWERS if name != prompt], by_name)
     if prompt is None or answer is None:
         return _from_labels(columns, rows, by_name, extra)
     if "label" in by_name and is_judgement(column_values(rows, by_name["label"])):
         roles = {"prompt": by_name[prompt], "completion": by_name[answer], "label": by_name["label"]} | extra
-        return Detected("kto", roles, f"{roles['label']} says true or false of every {roles['completion']}", 1.0)
+        return Detected("kto", roles, f"{roles['label']} marks every {roles['completion']} as true or false", 1.0)
     roles = {"prompt": by_name[prompt], "completion": by_name[answer]}
     context = _first([name for name in _INPUTS if name != prompt], by_name)
     if context:
@@ -158,7 +158,7 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
 def _from_labels(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
 ) -> Detected | None:
-    """A text with its class, or text alone."""
+    """Text with a class, or text alone."""
     text, label = _first(TEXTS, by_name), _first(LABELS, by_name)
     if text and label and are_classes(column_values(rows, by_name[label])):
         roles = {"text": by_name[text], "label": by_name[label]} | extra
@@ -178,11 +178,11 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
     if kind == "question_answer" and answer != "answer":
         kind = "prompt_completion"
     rivals = [by_name[name] for name in _ANSWERS if name in by_name and name != answer and name != prompt]
-    why = f"columns {roles['prompt']} and {roles['completion']} are there"
+    why = f"has the columns {roles['prompt']} and {roles['completion']}"
     if "input" in roles:
-        why += f", {roles['input']} is added to the {prompt}"
+        why += f"; {roles['input']} is added to the {prompt}"
     if rivals:
-        why += f"; {', '.join(rivals)} could be the answer too"
+        why += f"; {', '.join(rivals)} could also be the answer"
     confidence = 1.0 if (prompt, answer) in canonical else 0.9
     return Detected(kind, roles, why, confidence - (0.3 if rivals else 0.0))
 
@@ -190,9 +190,9 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
 def _from_mapping(
     given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
 ) -> Detected:
-    """`named` are the columns that a template of the person makes the prompt of."""
+    """`named` are the columns in the prompt template."""
     roles = dict(given)
-    why = f"you said {_said(given)}" if given else f"your template names {', '.join(named)}"
+    why = f"you set {_said(given)}" if given else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -201,7 +201,7 @@ def _from_mapping(
         keys = _turn_keys(_first_value(rows, roles["messages"]))
         if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
             raise InputError(
-                "A column of whole conversations leaves no room for other parts",
+                "A column of whole conversations cannot be combined with these roles",
                 given=_said(given) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
@@ -222,7 +222,7 @@ def _from_mapping(
         name = _first(names, by_name)
         if name is None:
             raise InputError(
-                f"It is not said which column is the {role}",
+                f"No column is set as the {role}",
                 given=_said(given) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
                 try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
@@ -230,7 +230,7 @@ def _from_mapping(
                 else None,
             )
         roles[role] = by_name[name]
-        why += f"; {roles[role]} is the {role} by its name"
+        why += f"; {roles[role]} is the {role}, by its name"
     known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
 
@@ -238,7 +238,7 @@ def _from_mapping(
 def _labelled_text(
     roles: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: Mapping[str, str]
 ) -> str | None:
-    """The column of the texts, where a person named a column of classes and at most the prompt; None elsewhere."""
+    """The text column if only a class column, and at most the prompt, was set; else None."""
     if "label" not in roles or roles.keys() - {"label", "prompt", "system"} or _first(_ANSWERS, by_name):
         return None
     labels = column_values(rows, roles["label"])
@@ -255,7 +255,7 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
         if known is None:
             close = nearest(role, _ROLE_ALIASES)
             raise InputError(
-                "The column mapping names a part that does not exist",
+                "There is no such column role",
                 given=f"{role}: {column}",
                 allowed=", ".join(dict.fromkeys(_ROLE_ALIASES.values())),
                 try_=f"did you mean {close}?" if close else None,
@@ -278,19 +278,19 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
     talks = [column for column in columns if _plain(column) in _CONVERSATIONS]
     if talks:
         held = shorten(json.dumps(_first_value(rows, talks[0]), ensure_ascii=False, default=str), 100)
-        hint = f"{talks[0]} has to hold lists of objects with role and content, and holds {held}"
+        hint = f"{talks[0]} must hold lists of objects with role and content, but holds {held}"
     elif len(texts) >= 2:
         example = f"{{prompt: {texts[0]}, completion: {texts[1]}}}"
         flags = f'--column prompt="{texts[0]}" --column completion="{texts[1]}"'
-        hint = f"say which column is which, for example {flags} (data.columns={example})"
+        hint = f"set the columns, for example {flags} (data.columns={example})"
     elif asked:
         hint = f"add a column of answers to the prompts in {asked}, or train on prompts alone with rewards (rloo, grpo)"
     elif texts:
-        hint = f'to learn {texts[0]} as plain text (stage: pretraining), say --column text="{texts[0]}"'
+        hint = f'to train on {texts[0]} as plain text (stage: pretraining), set --column text="{texts[0]}"'
     else:
         hint = "write each row as an object with a prompt and a completion"
     return InputError(
-        f"No usable column was found in {name}",
+        f"No usable column in {name}",
         given=f"columns {', '.join(columns)}" if columns else "no columns",
         allowed="; ".join(FORMATS.values()),
         try_=hint,
@@ -310,7 +310,7 @@ def _conversation_column(
 
 
 def _turn_keys(value: Any) -> tuple[str, str] | None:
-    """The names of role and text when `value` is a list of messages (also as JSON text), else None."""
+    """The keys of role and text if `value` is a list of messages (also as JSON text), else None."""
     if isinstance(value, str) and value.lstrip()[:2] == "[{":
         try:
             value = json.loads(value)
@@ -353,36 +353,36 @@ def detect_prompts(
     name: str,
     template: str | None,
 ) -> Detected:
-    """As `detect`, and where no column holds answers, the column of prompts is enough. Raises InputError as it does."""
+    """Like `detect`, but a column of prompts is enough if no column holds answers. Raises InputError like `detect`."""
     try:
-        found = detect(columns, rows, mapping, name, template)
-        if found.format != "text" or "text" in mapping:
-            return found
+        detected = detect(columns, rows, mapping, name, template)
+        if detected.format != "text" or "text" in mapping:
+            return detected
         refusal: InputError | None = None
     except InputError as error:
         refusal = error
     by_name = {column.strip().lower(): column for column in reversed(columns)}
-    column = mapping.get("prompt") or next((by_name[one] for one in _NAMES if one in by_name), None)
-    if column not in columns or mapping.keys() - {"prompt", "system"} or template:
+    column = mapping.get("prompt") or next((by_name[alias] for alias in _NAMES if alias in by_name), None)
+    if column is None or column not in columns or mapping.keys() - {"prompt", "system"} or template:
         if refusal is None:
-            return found
+            return detected
         raise refusal
     roles = {"prompt": column}
     if system := mapping.get("system") or by_name.get("system"):
         roles["system"] = system
-    unused = [one for one in columns if one not in roles.values()]
-    return Detected(FORMAT, roles, f"column {column} holds prompts, and no column holds answers", 0.8, unused)
+    unused = [other for other in columns if other not in roles.values()]
+    return Detected(FORMAT, roles, f"the column {column} holds prompts, and no column holds answers", 0.8, unused)
 
 
 def example_of(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None
 ) -> tuple[list[Message], list[str]]:
-    """The turns of `row` as `convert` gives them, and remarks; without an answer in it, the last turn is left empty.
+    """The turns of `row` as from `convert`, and remarks; without an answer, the last turn is empty.
 
-    Raises UnusableRow as `convert` does.
+    Raises UnusableRow like `convert`.
     """
     if detected.format == FORMAT:
-        # An answer that stands in for the missing one while the row is checked as every other is.
+        # A placeholder answer, so that the row passes the same checks as all others.
         filled = replace(detected, format="prompt_completion", columns=detected.columns | {"completion": "\0answer"})
         messages, remarks = convert({**row, "\0answer": "-"}, filled, system_prompt)
         return [*messages[:-1], dict(_OPEN)], remarks

@@ -1,4 +1,4 @@
-"""What a source holds: its layout, its rows a page at a time, and a verdict on every row."""
+"""Inspection of a data source: its format, its rows page by page, and why rows cannot be used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.splits import detect_format, prepare
-from ftlab.data.versions import PREFIX, Version, VersionRow, resolve, rows_in_group
+from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_in_group
 from ftlab.errors import InputError, shorten
 
 WHOLE = 50_000  # rows up to which `look` converts everything
@@ -31,10 +31,10 @@ CELL = 200  # characters of a cell that a page shows
 
 @dataclass
 class Inspection:
-    """What there is to know about a data source; `splits` are the examples that training would get (with replay).
+    """The facts about a data source; `splits` are the examples that training would get (with replay).
 
-    Of plain text the characters are those of the answer. `problem` says why it cannot be trained on (from `look`); then
-    the rows are there and the other facts may be empty.
+    For plain text, the answer characters are those of the text. `problem` (from `look`) says why the data cannot be
+    trained on; then the rows are available and other facts may be empty.
     """
 
     name: str
@@ -55,15 +55,18 @@ class Inspection:
     detected: Detected | None = field(repr=False)
     _rows_by_split: Mapping[str, Any] = field(repr=False)
     _data: DataConfig = field(repr=False)
-    _refused: InputError | None = field(default=None, repr=False)  # why no format was recognised
+    _refused: InputError | None = field(default=None, repr=False)  # why no format was recognized
     _searched: dict[str, Pages] = field(default_factory=dict, repr=False)
 
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
-        """At most `size` source rows from `offset` on (of the training split), every cell as text of 200 characters."""
+        """At most `size` source rows from `offset` on (of the training split), cells as text of up to 200
+        characters."""
         rows = self._rows(split)
         start, stop = max(0, offset), min(len(rows), max(0, offset) + max(0, size))
-        found = rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
-        return [self._shown(row) for row in found]
+        source_rows = (
+            rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
+        )
+        return [self._shown(row) for row in source_rows]
 
     def search(
         self,
@@ -74,7 +77,7 @@ class Inspection:
         *,
         should_stop: Callable[[], bool] | None = None,
     ) -> Hits:
-        """`size` rows of a split that hold `text`, after the first `offset` of them; cells as in `page`."""
+        """`size` rows of a split that contain `text`, after the first `offset` matches; cells as in `page`."""
         rows = self._rows(split)
         if not isinstance(rows, Pages):
             rows = self._searched.setdefault(split or "", Pages(len(rows), self.columns, rows))
@@ -83,7 +86,7 @@ class Inspection:
         return hits
 
     def row(self, i: int, split: str | None = None) -> dict[str, Any]:
-        """The cells of source row `i` (from 0) as they are. Raises InputError when there is no such row."""
+        """The full cells of source row `i` (from 0). Raises InputError if there is no such row."""
         rows = self._rows(split)
         if not 0 <= i < len(rows):
             raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
@@ -97,18 +100,18 @@ class Inspection:
     def messages(self, i: int, split: str | None = None) -> list[Message]:
         """The canonical messages of source row `i` (from 0) of the training split.
 
-        Raises InputError when there is no such row or it cannot be used, saying why.
+        Raises InputError if there is no such row, or with the reason if it cannot be used.
         """
         row = self.row(i, split)
         if self.detected is None:
-            raise self._refused or InputError("The format of this data is not known", try_="say which column is which")
+            raise self._refused or InputError("The format of this data is unknown", try_="set the columns")
         try:
             return to_messages(row, self.detected, self._data.system_prompt)
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
 
     def source_rows(self, split: str | None = None) -> Any:
-        """The rows of a split as they are, whole cells: a sequence, or `Pages` of a large source."""
+        """The rows of a split with full cells: a sequence, or `Pages` for a large source."""
         return self._rows(split)
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Inspection:
         facts = [
             *([self.problem] if self.problem else []),
             f"{self.rows} rows; format {self.format} ({self.why})",
-            f"examples: {sizes}; on average {_lengths(self)}",
+            f"examples: {sizes}; {_lengths(self)} on average",
             *[f"left out: {reason} ({count} rows)" for reason, count in self.dropped.items()],
             *self.notes,
         ]
@@ -148,9 +151,9 @@ def _lengths(found: Inspection) -> str:
 
 
 def inspect(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
-    """Everything about a data source that can be said without a model; `settings` are fields of DataConfig.
+    """The facts about a data source that need no model; `settings` are fields of DataConfig.
 
-    Read once: asking again for an unchanged file costs nothing. Raises InputError as `splits.prepare` does.
+    Results are cached while the file is unchanged. Raises InputError like `splits.prepare`.
     """
     data = _data_of(source, settings)
     root = str(workspace.root) if workspace else ""
@@ -158,18 +161,18 @@ def inspect(source: str | DataConfig, workspace: Workspace | None = None, **sett
 
 
 def look(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
-    """As `inspect`, for a person who is still at work on the data: what is wrong is told in `problem`, and rows and
-    columns are there as soon as the file can be read. Large sources are not converted as a whole; what is said of
-    their examples comes from a few hundred rows.
+    """Like `inspect`, for data that is still being prepared: errors go to `problem`, and rows and columns are available
+    as soon as the file can be read. Large sources are not converted completely; facts about their examples come from a
+    few hundred rows.
 
-    Raises InputError only for settings that no data could satisfy, and when there is no such source.
+    Raises InputError only for settings that no data could satisfy, and if there is no such source.
     """
     data = _data_of(source, settings)
     workspace = workspace or Workspace(default_root())
     root = str(workspace.root)
     places = _places(data, workspace)
     pages = _pages(data, places, root)
-    if pages is None or sum(one.rows for one in pages.values()) <= WHOLE:
+    if pages is None or sum(part.rows for part in pages.values()) <= WHOLE:
         try:
             return _inspect(data.model_dump_json(), places, root)
         except InputError as error:
@@ -178,7 +181,7 @@ def look(source: str | DataConfig, workspace: Workspace | None = None, **setting
 
 
 def glance(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
-    """As `look`, from a sample of the rows alone: at once for any size and after any change of the settings."""
+    """Like `look`, but from a sample of the rows: immediate at any size and after any change of the settings."""
     data = _data_of(source, settings)
     workspace = workspace or Workspace(default_root())
     pages = _pages(data, _places(data, workspace), str(workspace.root))
@@ -194,12 +197,12 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
     files = [place for name in (data.source, *data.replayed) if name for place in files_of(name, workspace)]
-    # What was named meanwhile changes how the same file is read.
+    # Columns named in the meantime change how the same file is read.
     return (*files, (json.dumps(named.as_dict()) if (named := recall(data, workspace)) else "", 0, 0))
 
 
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:
-    """The pages of every split; None when the source cannot be read at all."""
+    """The pages of every split; None if the source cannot be read."""
     try:
         return _open_pages(data.source, data.split, data.subset, places, root)
     except InputError:
@@ -224,9 +227,9 @@ def _open_pages(
 
 
 def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None, named: Named | None) -> Inspection:
-    """What can be said from the pages and a sample of their rows."""
+    """The facts from the pages and a sample of their rows."""
     main = pages.get("train") or next(iter(pages.values()), None)
-    columns = list(dict.fromkeys(column for one in pages.values() for column in one.columns))
+    columns = list(dict.fromkeys(column for part in pages.values() for column in part.columns))
     sample = main.sample(SAMPLED) if main else []
     problem = error.message() if error else None
     unread = error
@@ -237,16 +240,17 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
     except InputError as refused:
         problem, unread = problem or refused.message(), refused
     examples = []
-    for row in sample if detected else []:
-        with contextlib.suppress(UnusableRow):
-            examples.append(to_messages(row, detected, data.system_prompt))
-    rows = {split: one.rows for split, one in pages.items()}
+    if detected:
+        for row in sample:
+            with contextlib.suppress(UnusableRow):
+                examples.append(to_messages(row, detected, data.system_prompt))
+    rows = {split: part.rows for split, part in pages.items()}
     total = sum(rows.values())
     notes = []
     if problem is None:
         share = 0 if not sample else 1 - len(examples) / len(sample)
         notes.append(
-            f"This is a large source: what is said of its examples comes from {len(sample)} of {total:,} rows"
+            f"This is a large source: the facts about its examples come from {len(sample)} of {total:,} rows"
             + (f", of which {share:.0%} cannot be used." if share else ".")
         )
     return Inspection(
@@ -273,8 +277,8 @@ def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 @lru_cache(maxsize=4)
@@ -309,7 +313,7 @@ def _inspect(settings: str, _files: tuple[tuple[str, int, int], ...], root: str)
 
 
 def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str, int, int]]:
-    """(path, time of change, bytes) of every file behind a source, so that a changed file is read again."""
+    """(path, modification time, bytes) of every file behind a source, so that a changed file is read again."""
     kind, place = find_source(source.strip(), workspace)
     if kind == "hub":
         return []
@@ -326,18 +330,18 @@ def _cell_text(value: Any) -> str:
     return shorten(text, CELL)
 
 
-MOST_FOUND = 1000  # rows that a search of a large source that is no version finds at most
+MOST_FOUND = 1000  # hits of a search in a large source without a version
 _SAMPLED = 200
 
 
 @dataclass
 class EveryRow:
-    """The rows of one source. `ids`, `judged`... are arrays with one entry a row, in the order of the source."""
+    """All rows of one source. `ids` and the `flags` are arrays with one entry per row, in source order."""
 
     ids: Any  # int64
     flags: dict[str, Any]  # good, bad, excluded, noted: bool arrays
     columns: list[str]
-    version: Version | None  # None: the source is no version yet
+    version: Version | None  # None: the source has no version yet
     _fetch: Callable[[int], VersionRow] = field(repr=False)
     _search: Callable[[str], Any] = field(repr=False)
     _found: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -349,7 +353,7 @@ class EveryRow:
         return self._fetch(position)
 
     def position(self, row: int) -> int | None:
-        """Where the row with the id `row` stands, None when there is none."""
+        """The position of the row with the id `row`; None if there is none."""
         import numpy as np
 
         if 0 <= row < len(self.ids) and self.ids[row] == row:
@@ -358,7 +362,7 @@ class EveryRow:
         return int(places[0]) if len(places) else None
 
     def holding(self, text: str) -> Any:
-        """A bool array: the rows in which a cell holds `text`, whatever its case."""
+        """A bool array of the rows with a cell that contains `text`, ignoring case."""
         wanted = text.strip().casefold()
         if wanted not in self._found:
             while len(self._found) >= 8:
@@ -367,22 +371,22 @@ class EveryRow:
         return self._found[wanted]
 
     def megabytes(self) -> float:
-        """About how much text the cells hold, from a sample of the rows."""
+        """The approximate size of all cells, from a sample of the rows."""
         places = range(0, len(self), max(1, len(self) // _SAMPLED))
         sizes = [len(json.dumps(self[place].cells, default=str)) for place in places]
         return sum(sizes) / max(1, len(sizes)) * len(self) / 1e6
 
 
 def holds(cells: Mapping[str, Any], wanted: str) -> bool:
-    """Whether a cell holds `wanted`, which is case-folded."""
+    """Whether a cell contains `wanted`, which is case-folded."""
     return any(wanted in cell_as_text(cell).casefold() for cell in cells.values())
 
 
 def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
-    """The rows of `data`; asking again for an unchanged source costs nothing. The ids of data that are no version yet
-    are those that version 1 gives them.
+    """All rows of `data`, cached while the source is unchanged. Data without a version has the row ids that version 1
+    would assign.
 
-    Raises InputError when the source cannot be read, or has rows that cannot become a version.
+    Raises InputError if the source cannot be read, or has rows that cannot become a version.
     """
     if data.source.startswith(PREFIX):
         version = resolve(data.source, workspace)
@@ -394,14 +398,14 @@ def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
 @lru_cache(maxsize=4)
 def _not_yet_a_version(settings: str, _files: tuple[tuple[str, int, int], ...], root: Path) -> EveryRow:
     data, workspace = DataConfig.model_validate_json(settings), Workspace(root)
-    found = look(data, workspace)
-    if found.rows <= WHOLE and found.problem:
-        load_rows(data, workspace)  # says what is wrong where the rows cannot be read as a whole
-    return _of_source(found.source_splits, found.source_rows, found.columns)
+    inspected = look(data, workspace)
+    if inspected.rows <= WHOLE and inspected.problem:
+        load_rows(data, workspace)  # raises the reason if not all rows can be read
+    return _of_source(inspected.source_splits, inspected.source_rows, inspected.columns)
 
 
 def _changes(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """(name, time of change, bytes) of the files behind a source, so that a changed file is read again."""
+    """(name, modification time, bytes) of the files behind a source, so that a changed file is read again."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
@@ -472,7 +476,7 @@ def _of_version(folder: str, _changed: int) -> EveryRow:
         try:
             return group(index)[position - int(starts[index])]
         except FileNotFoundError:
-            raise InputError(f"The rows of {version.id} were deleted while they were shown") from None
+            raise InputError(f"The rows of {version.id} have just been deleted") from None
 
     def search(wanted: str) -> Any:
         masks = [_matches(path, index, wanted) for index in range(len(sizes))]
@@ -487,13 +491,13 @@ def _matches(path: Path, group: int, wanted: str) -> Any:
     import pyarrow.parquet as pq
 
     if not wanted.isascii() or json.dumps(wanted) != f'"{wanted}"':
-        # Spelled with escapes, the text looks different in a cell that is kept as JSON: decode every row.
+        # In cells stored as JSON the text may be escaped, so decode every row.
         return np.array([holds(row.cells, wanted) for row in rows_in_group(path, group)], bool)
     with pq.ParquetFile(path) as file:
         names = [name for name in file.schema_arrow.names if name.startswith("data:")]
         table = file.read_row_group(group, columns=names)
     mask = np.zeros(table.num_rows, bool)
     for name in names:
-        found = pc.match_substring(table[name], wanted, ignore_case=True)
-        mask |= found.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
+        matches = pc.match_substring(table[name], wanted, ignore_case=True)
+        mask |= matches.fill_null(False).to_numpy(zero_copy_only=False).astype(bool)
     return mask

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines in the forms that people have them, with the line number of what is broken."""
+"""JSON and JSON Lines in all common layouts, with line numbers for errors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from ftlab.data.split_names import split_name
 from ftlab.data.tabular import JsonLines
 from ftlab.errors import InputError, shorten
 
-_VALUE_BYTES = 64  # of a list, object or number in memory, and of its place in the one that holds it
+_VALUE_BYTES = 64  # memory of a list, object or number and of the reference to it
 _LOOKED_AFTER = 10_000  # rows
 _LARGEST_ROW = 256 << 20  # bytes of the values of one row
 _WHITE = re.compile(r"[ \t\n\r]*")
 
 
+def _behind_white(text: str, place: int) -> int:
+    """The place of the first character from `place` on that is not white space."""
+    match = _WHITE.match(text, place)
+    return match.end() if match else place
+
+
 def read_json(raw: bytes, name: str, *, lines_expected: bool, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """The rows of JSON or JSON Lines; `size` is that of the file they came in. Raises InputError, also for what is
-    beyond `limits`."""
+    """The rows of JSON or JSON Lines; `size` is the size of the original file. Raises InputError, also beyond
+    `limits`."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             raw = raw.decode("utf-16").encode("utf-8")
@@ -34,9 +40,9 @@ def read_json(raw: bytes, name: str, *, lines_expected: bool, notes: list[str], 
     if lines_expected and not starts_list:
         return _read_lines_or_whole(raw, name, notes, size)
     if lines_expected:
-        notes.append(f"{name} holds a JSON array, not one object per line; it was read as such.")
+        notes.append(f"{name} holds a JSON array, not one object per line; it was read as an array.")
     elif _has_one_object_per_line(raw):
-        notes.append(f"{name} holds one object per line (JSON Lines); it was read as such.")
+        notes.append(f"{name} holds one object per line; it was read as JSON Lines.")
         return _read_lines(raw, name, notes, size)
     if starts_list:
         return _read_array(raw, name, notes, size)
@@ -54,12 +60,12 @@ def _read_lines_or_whole(raw: bytes, name: str, notes: list[str], size: int) -> 
             value = _parse_whole(raw, name, notes, size)
         except InputError:
             raise broken from None
-    notes.append(f"{name} holds one JSON value, not one object per line; it was read as such.")
+    notes.append(f"{name} holds one JSON value, not one object per line; it was read as JSON.")
     return _rows_of_value(value, name, notes, size)
 
 
 def _has_one_object_per_line(raw: bytes) -> bool:
-    """Whether a .json file is JSON Lines: its first two lines are objects of their own."""
+    """Whether a .json file is JSON Lines: each of its first two lines is an object."""
     lines = [line for line in raw[:2_000_000].split(b"\n", 20)[:20] if line.strip()][:2]
     try:
         return len(lines) == 2 and all(isinstance(json.loads(line), dict) for line in lines)
@@ -85,13 +91,13 @@ def _read_lines(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
 
 def _tell_halves(rows: int, name: str, notes: list[str]) -> None:
     if rows:
-        those = "1 row" if rows == 1 else f"{rows:,} rows"
-        notes.append(f"In {those} of {name}, halves of characters (such as \\ud83d) were replaced with U+FFFD.")
+        which = "1 row" if rows == 1 else f"{rows:,} rows"
+        notes.append(f"In {which} of {name}, lone surrogates (such as \\ud83d) were replaced with U+FFFD.")
 
 
 def _check_cost(text: bytes, where: str, limit: int) -> None:
-    """Raises InputError when the values in `text` would take more than `limit` bytes: an empty list is two characters
-    and 64 bytes."""
+    """Raises InputError if the values in `text` would take more than `limit` bytes of memory: an empty list is two
+    characters and 64 bytes."""
     if len(text) * _VALUE_BYTES < limit:
         return
     values = sum(text.count(mark) for mark in (b"[", b"{", b",", b":"))
@@ -100,7 +106,7 @@ def _check_cost(text: bytes, where: str, limit: int) -> None:
 
 
 def _parse_line(line: bytes, name: str, number: int) -> tuple[dict[str, Any], bool]:
-    """The row in a line, and whether halves of characters were replaced in it."""
+    """The row in a line, and whether lone surrogates were replaced in it."""
     where, rule = f"{name}, line {number}", "one JSON object per line, in UTF-8"
     check_row(where, len(line))
     _check_cost(line, where, _LARGEST_ROW)
@@ -128,7 +134,7 @@ def _parse_line(line: bytes, name: str, number: int) -> tuple[dict[str, Any], bo
 
 
 def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """The rows of a list of objects, parsed one after the other: only where each stands is kept."""
+    """The rows of a list of objects, parsed one by one: only their offsets are kept."""
     text = _decoded(raw, name)
     decode, bytes_of = json.JSONDecoder().raw_decode, len if text.isascii() else lambda part: len(part.encode())
     starts, ends, columns, halves = array("q"), array("q"), {}, 0
@@ -136,9 +142,9 @@ def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
     count, strange, position, here = 0, 0, text.index("[") + 1, bytes_of(text[: text.index("[") + 1])
 
     def skip(place: int) -> int:
-        """Behind white space, which is one byte a character."""
+        """Skip white space, which is one byte per character."""
         nonlocal here
-        end = _WHITE.match(text, place).end()
+        end = _behind_white(text, place)
         here += end - place
         return end
 
@@ -175,7 +181,7 @@ def _read_array(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dic
             if not closed:
                 here += 1
                 position = skip(position + 1)
-        rest = _WHITE.match(text, position + 1).end()
+        rest = _behind_white(text, position + 1)
         if rest < len(text):
             raise json.JSONDecodeError("Extra data", text, rest)
     except ValueError as error:
@@ -205,7 +211,7 @@ def _parse_whole(raw: bytes, name: str, notes: list[str], size: int) -> Any:
     except ValueError as error:
         raise _no_json(error, text, name) from None
     if had_halves:
-        notes.append(f"In {name}, halves of characters (such as \\ud83d) were replaced with U+FFFD.")
+        notes.append(f"In {name}, lone surrogates (such as \\ud83d) were replaced with U+FFFD.")
     return value
 
 
@@ -216,12 +222,12 @@ def _no_json(error: ValueError, text: str, name: str) -> InputError:
         f"{name}, line {error.lineno}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})",
         given=excerpt_at(text, error.pos),
         allowed="a list of objects",
-        try_="correct this place; a file that ends too early was perhaps not downloaded completely",
+        try_="correct this place; if the file is cut off, download it again",
     )
 
 
 def excerpt_at(text: str, position: int, width: int = 40) -> str:
-    """The part of one line of `text` around `position`, at most 2 * `width` characters, marked where it was cut."""
+    """The part of one line of `text` around `position`, at most 2 * `width` characters, with … where it is cut."""
     start = max(text.rfind("\n", 0, position) + 1, position - width)
     end = text.find("\n", position)
     end = min(len(text) if end < 0 else end, position + width)
@@ -239,9 +245,8 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
     of_rows = {key: item for key, item in lists.items() if all(isinstance(row, dict) for row in item)}
     splits = {split_name(key): item for key, item in of_rows.items() if split_name(key)}
     if "train" in splits:
-        columns = {column: None for rows in splits.values() for row in rows for column in row}
-        return splits, list(columns)
-    # The form that pandas writes: {column: {index: cell}}.
+        return splits, list(dict.fromkeys(column for rows in splits.values() for row in rows for column in row))
+    # The layout that pandas writes: {column: {index: cell}}.
     if value and all(isinstance(item, dict) and item for item in value.values()):
         indexes = [list(item) for item in value.values()]
         if all(index == indexes[0] for index in indexes) and indexes[0][0].isdigit():
@@ -257,7 +262,7 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
         }, columns
     if len(of_rows) == 1:
         key, rows = next(iter(of_rows.items()))
-        notes.append(f"The rows were taken from {key!r} in {name}.")
+        notes.append(f"The rows are from {key!r} in {name}.")
         return _checked_list(rows, name)
     if len(lists) > 1 and len(lists) == len(value):
         lengths = ", ".join(f"{key}: {len(item)}" for key, item in list(lists.items())[:5])

@@ -1,5 +1,4 @@
-"""Rows of a source by its name: a file, a sample, a version or a data set of the Hub, with the columns a person
-named for it."""
+"""Load rows by source: a file, a sample, a version or a Hub data set, with the columns that a person named for it."""
 
 from __future__ import annotations
 
@@ -17,12 +16,13 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
 from ftlab.data.readers import SUFFIXES, read_table, read_text_files
 from ftlab.data.split_names import SPLITS, split_name
+from ftlab.data.version_store import PREFIX, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a person said about a data source: the column of each role, and the template of the prompt."""
+    """What a person set for a data source: the column of each role, and the prompt template."""
 
     columns: dict[str, str]
     prompt_template: str | None = None
@@ -31,7 +31,7 @@ class Named:
         return {"columns": self.columns, "prompt_template": self.prompt_template}
 
     def fits(self, columns: Sequence[str]) -> bool:
-        """Whether data with these `columns` can be read so: a file may have changed since."""
+        """Whether these settings fit data with these `columns`: a file may have changed since."""
         try:
             asked = check_template(self.prompt_template, columns) if self.prompt_template else []
         except InputError:
@@ -40,29 +40,28 @@ class Named:
 
 
 def said_in(data: DataConfig) -> Named | None:
-    """What `data` itself names; None when it names nothing."""
+    """The columns and template in `data` itself; None if it has neither."""
     return Named(dict(data.columns), data.prompt_template) if data.columns or data.prompt_template else None
 
 
 def remember(data: DataConfig, workspace: Workspace) -> None:
-    """Keep what `data` names for its source; nothing where it names nothing. A version named otherwise than it was made
-    is read as said last."""
-    if (said := said_in(data)) and said != recall(data, workspace):
-        _rewrite(data, workspace, said)
+    """Remember the columns and template in `data` for its source, if it has any. For a version they replace the ones it
+    was made with."""
+    if (named := said_in(data)) and named != recall(data, workspace):
+        _rewrite(data, workspace, named)
 
 
 def forget(data: DataConfig, workspace: Workspace) -> None:
-    """From now on the columns of the source of `data` are detected; those of a version are its own again."""
+    """Forget the columns named for the source of `data`: they are detected again, or read from the version."""
     _rewrite(data, workspace, None)
 
 
 def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
-    """What was named for the source of `data` before; None when nothing was. Raises InputError for an unknown version.
+    """The columns and template remembered for the source of `data`; None if there are none. Raises InputError for an
+    unknown version.
 
-    Without a `workspace` only versions say something, those of the usual workspace.
+    Without a `workspace`, only versions in the default workspace have any.
     """
-    from ftlab.data.versions import PREFIX, resolve
-
     if workspace is not None:
         known = _kept(workspace)
         if kept := known.get(_key(data, workspace)) or known.get(_spelled(data)):
@@ -75,7 +74,7 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
 
 def settled(data: DataConfig, named: Named | None) -> DataConfig:
-    """`data` with what was `named` before, where it names nothing itself: new names replace all of the old ones."""
+    """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all."""
     if named is None or said_in(data) is not None:
         return data
     return data.model_copy(update=named.as_dict())
@@ -85,27 +84,25 @@ def _kept(workspace: Workspace) -> dict[str, Any]:
     return read_json(workspace.named_columns_file, {})
 
 
-def _rewrite(data: DataConfig, workspace: Workspace, said: Named | None) -> None:
+def _rewrite(data: DataConfig, workspace: Workspace, named: Named | None) -> None:
     file, key = workspace.named_columns_file, _key(data, workspace)
     with locked(file.with_suffix(".lock")):
         kept = {other: value for other, value in _kept(workspace).items() if other not in (key, _spelled(data))}
-        write_json(file, kept | ({key: said.as_dict()} if said else {}))
+        write_json(file, kept | ({key: named.as_dict()} if named else {}))
 
 
 def _key(data: DataConfig, workspace: Workspace) -> str:
-    from ftlab.data.versions import PREFIX, pinned
-
     source = data.source.strip()
     if source.startswith(PREFIX):
         return pinned(source, workspace)
     path = Path(source).expanduser()
-    # One file, however it is spelled: "../data/x.csv", through a link, from another folder.
+    # One key per file, however its path is written: relative, through a link, from another folder.
     name = os.path.realpath(path) if os.path.exists(path) else source
     return f"{name} {data.subset}" if data.subset else name
 
 
 def _spelled(data: DataConfig) -> str:
-    """The key of older workspaces: the path as it was given."""
+    """The key in older workspaces: the path as written."""
     name = str(Path(data.source.strip()).expanduser().absolute())
     return f"{name} {data.subset}" if data.subset else name
 
@@ -114,10 +111,10 @@ _MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti", "Mesh")
 
 
 def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str, Any], str | None, list[str]]:
-    """The splits (datasets.Dataset) of a Hub data set, the commit they are from (None when offline), and notes.
+    """The splits (datasets.Dataset) of a Hub data set, their commit (None offline), and notes.
 
-    `split` may be a slice such as train[:1000]. With HF_HUB_OFFLINE=1 only what was loaded before is used.
-    Raises InputError when the Hub cannot be reached, or has no such data set, configuration or split.
+    `split` may be a slice such as train[:1000]. With HF_HUB_OFFLINE=1, only the cache is used. Raises InputError if the
+    Hub cannot be reached, or has no such data set, configuration or split.
     """
     offline = is_offline()
     revision = None if offline else newest_commit("dataset", name)
@@ -127,22 +124,22 @@ def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str
     if not offline:
         datasets.utils.logging.set_verbosity_error()
     try:
-        found = datasets.load_dataset(name, subset, split=split, revision=revision)
+        loaded = datasets.load_dataset(name, subset, split=split, revision=revision)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise InputError(f"The Hub has no data set {name}: {shorten(error)}", given=name) from None
     except (ConnectionError, TimeoutError) as error:
         raise unreachable("data set", name, error) from None
     except (ValueError, RuntimeError, OSError, datasets.exceptions.DatasetsError) as error:
-        # A missing configuration or split, a script, files that no reader knows: the library says which.
+        # A missing configuration or split, a script, unknown file formats: the library's message says which.
         raise InputError(
             f"The data set {name} cannot be loaded: {shorten(error, 400)}",
             given=f"{name}, configuration {subset or 'default'}, split {split or 'all'}",
             try_="choose a configuration and a split on the page of the data set",
         ) from None
-    if isinstance(found, datasets.Dataset):
-        found = {"train": found}
-    notes: list[str] = [] if revision else [f"{name} is the copy that was downloaded before; the Hub was not asked."]
-    return _known_splits(name, found, notes), revision, notes
+    if isinstance(loaded, datasets.Dataset):
+        loaded = {"train": loaded}
+    notes: list[str] = [] if revision else [f"{name} is from the cache; the Hub was not contacted."]
+    return _known_splits(name, loaded, notes), revision, notes
 
 
 def _known_splits(name: str, found: dict[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -167,13 +164,13 @@ def _known_splits(name: str, found: dict[str, Any], notes: list[str]) -> dict[st
 def _without_media(dataset: Any, notes: list[str]) -> Any:
     media = [column for column, feature in dataset.features.items() if type(feature).__name__ in _MEDIA]
     if media:
-        notes.append(f"Columns that are not text were left out: {', '.join(media)}.")
+        notes.append(f"Non-text columns were left out: {', '.join(media)}.")
     dataset = dataset.remove_columns(media) if media else dataset
     return _with_label_names(dataset)
 
 
 def _with_label_names(dataset: Any) -> Any:
-    """Labels as their names instead of their numbers."""
+    """Replace label numbers with their names."""
     import datasets
 
     classes = {name: kind for name, kind in dataset.features.items() if isinstance(kind, datasets.ClassLabel)}
@@ -194,7 +191,7 @@ def _with_label_names(dataset: Any) -> Any:
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_ADDRESS = re.compile(r"(https?://(www\.)?huggingface\.co/datasets/|hf://datasets/)")
-# What ends like this is meant as a file, even when there is none.
+# A source with one of these extensions is meant as a file, even if there is none.
 _FILE_SUFFIX = re.compile(
     r"\.(jsonl|ndjson|json|csv|tsv|parquet|txt|md|xlsx?|ods|docx?|pdf|html|xml|ya?ml|pkl|pickle|pt|npy|npz|arrow|feather"
     r"|db|sqlite|zip|gz|bz2|xz|zst|tar|7z)",
@@ -202,14 +199,14 @@ _FILE_SUFFIX = re.compile(
 )
 
 
-# What tools write beside the data.
+# Metadata files that tools write beside the data.
 _ABOUT_DATA = ("manifest.json", "dataset_info.json", "dataset_infos.json", "state.json")
 
 
 @dataclass
 class SourceFile:
-    """One file, Hub data set or version that rows came from; `revision` is the commit of a Hub data set, `version`
-    the id of a version in the workspace."""
+    """One file, Hub data set or version that rows come from; `revision` is the commit of a Hub data set, `version` the
+    id of a version in the workspace."""
 
     name: str
     kind: str
@@ -235,11 +232,11 @@ class Loaded:
     columns: list[str]
     files: list[SourceFile]
     notes: list[str] = field(default_factory=list)
-    named: Named | None = None  # columns and template that a person named for this source before
+    named: Named | None = None  # columns and template remembered for this source
 
     @property
     def main(self) -> str:
-        """The split that is trained on: train, or the only one there is."""
+        """The split to train on: train, or the only one."""
         return "train" if "train" in self.splits else next(iter(self.splits))
 
     @property
@@ -248,10 +245,10 @@ class Loaded:
 
 
 def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
-    """The rows of `data.source`, not yet converted. `workspace` is where versions are looked up (default: the usual),
-    and where it is known which columns were named before.
+    """The unconverted rows of `data.source`. `workspace` is where versions (default: the default workspace) and
+    remembered columns are looked up.
 
-    Raises InputError when there is no such source, it cannot be read, or the Hub cannot be reached.
+    Raises InputError if there is no such source, it cannot be read, or the Hub cannot be reached.
     """
     source = data.source.strip()
     kind, place = find_source(source, workspace)
@@ -265,12 +262,13 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
         except InputError as error:
             if "/" in str(place):
                 raise
-            # A single word is more often a misspelt sample than one of the few data sets without an owner.
-            raise no_sample(source, why=f"none on the Hub could be loaded: {error.what}") from None
+            # A single word is more often a misspelled sample than one of the few data sets without an owner.
+            raise no_sample(source, why=f"no data set on the Hub could be loaded: {error.what}") from None
         files = [SourceFile(str(place), "hub", None, None, sum(map(len, splits.values())), revision)]
         loaded = Loaded(str(place), "hub", splits, list(next(iter(splits.values())).column_names), files, notes)
     else:
-        loaded = _load_local(source if kind == "sample" else place.name, kind, place)
+        path = Path(place)
+        loaded = _load_local(source if kind == "sample" else path.name, kind, path)
         if data.split:
             _keep_split(loaded, data.split)
     named = recall(data, workspace)
@@ -281,19 +279,17 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
 def find_source(
     source: str, workspace: Workspace | None = None
 ) -> tuple[Literal["sample", "file", "hub", "version"], Path | str]:
-    """What `source` means, without reading it: a sample (its folder), a file or folder (its path), a Hub id, or a
+    """What `source` refers to, without reading it: a sample (its folder), a file or folder (its path), a Hub id, or a
     version (`version:<id>`; its Parquet file).
 
-    Raises InputError suggesting the nearest name when it is none of them.
+    Raises InputError suggesting the nearest name if it is none of them.
     """
     from ftlab import samples
 
     check_reach(source)
     if not source:
         raise InputError("No data source is given", allowed=_ALLOWED)
-    if source.startswith("version:"):
-        from ftlab.data.versions import resolve
-
+    if source.startswith(PREFIX):
         return "version", resolve(source, workspace).rows_file
     known = [sample.name for sample in samples.list_samples()]
     if source in known:
@@ -308,7 +304,7 @@ def find_source(
         source = "/".join(_HUB_ADDRESS.sub("", source).split("?")[0].split("/")[:2])
     elif "://" in source:
         raise InputError(
-            "Web addresses are not loaded", given=source, allowed=_ALLOWED, try_="download the file and give its path"
+            "URLs are not supported", given=source, allowed=_ALLOWED, try_="download the file and give its path"
         )
     close = nearest(source, known)
     looks_like_a_path = (
@@ -325,12 +321,12 @@ def find_source(
 
 
 def no_sample(source: str, close: str | None = None, why: str | None = None) -> InputError:
-    """A plain word that names no sample; `why` is what else was tried."""
+    """The error for a plain word that is not a sample; `why` is what else was tried."""
     from ftlab import samples
 
     names = ", ".join(sample.name for sample in samples.list_samples())
     return InputError(
-        "There is no sample data set of this name" + (f", and {why}" if why else ""),
+        "There is no sample data set with this name" + (f", and {why}" if why else ""),
         given=source,
         allowed=f"{names}; or a file, or a Hub id such as owner/name",
         try_=f"{close!r}" if close else None,
@@ -357,15 +353,13 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
 
 
 def _load_version(source: str, workspace: Workspace | None) -> Loaded:
-    from ftlab.data.versions import StoredRows, resolve
-
     version = resolve(source, workspace)
     splits: dict[str, Sequence[dict[str, Any]]] = {
         split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
     }
     file = SourceFile(version.name, "version", None, version.content, version.total, version=version.id)
-    said = "1 row of this version is" if version.excluded == 1 else f"{version.excluded:,} rows of this version are"
-    notes = [f"{said} excluded."] if version.excluded else []
+    which = "1 row of this version is" if version.excluded == 1 else f"{version.excluded:,} rows of this version are"
+    notes = [f"{which} excluded."] if version.excluded else []
     return Loaded(version.source, "version", splits, list(version.columns), [file], notes)
 
 
@@ -382,17 +376,17 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
     else:
         raise InputError("This is neither a file nor a folder", given=path, allowed=_ALLOWED)
     loaded = Loaded(name, kind, {}, [], [])
-    for split, file in paths.items():
-        table = read_table(file)
+    for split, part in paths.items():
+        table = read_table(part)
         loaded.splits |= table.splits if len(paths) == 1 and path.is_file() else {split: table.splits["train"]}
         loaded.columns += [column for column in table.columns if column not in loaded.columns]
-        loaded.files.append(SourceFile(name, kind, file.name, table.sha256, table.rows))
+        loaded.files.append(SourceFile(name, kind, part.name, table.sha256, table.rows))
         loaded.notes += table.notes
     return loaded
 
 
 def text_files(folder: Path) -> list[Path]:
-    """The files of a folder that holds several of plain text, one document each; empty for any other folder."""
+    """The files of a folder of plain-text files, one document each; empty for any other folder."""
     files = _data_files(folder)
     are_texts = len(files) > 1 and all(file.suffix.lower() == ".txt" for file in files)
     return files if are_texts and not any(split_name(file.stem) for file in files) else []
@@ -401,36 +395,36 @@ def text_files(folder: Path) -> list[Path]:
 def _data_files(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
     files = [file for file in files if file.name not in _ABOUT_DATA]
-    # Beside other data a text file is a note about them.
+    # Beside other data, a text file is documentation.
     return [file for file in files if file.suffix.lower() != ".txt"] or files
 
 
 def split_files(folder: Path) -> dict[str, Path]:
-    """The data files of a folder by the split their names say; a single file of any name is the training data."""
+    """The data files of a folder by the split in their names; a single file with any name is the training data."""
     files = _data_files(folder)
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for file in files:
         split = split_name(file.stem)
-        if split in found:
+        if split in paths:
             raise InputError(
                 f"The folder {folder.absolute().name} holds more than one file for {split}",
-                given=f"{found[split].name}, {file.name}",
+                given=f"{paths[split].name}, {file.name}",
                 allowed="one file for each of train, validation and test",
-                try_="put the rows into one file, or give the path of one of them",
+                try_="merge them into one file, or give the path of one of them",
             )
         if split:
-            found[split] = file
+            paths[split] = file
     unnamed = [file for file in files if not split_name(file.stem)]
-    if "train" not in found and len(unnamed) == 1:
-        found["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
-    if not found:
+    if "train" not in paths and len(unnamed) == 1:
+        paths["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
+    if not paths:
         raise InputError(
             f"The folder {folder.absolute().name} holds no file called train, validation or test",
             given=", ".join(file.name for file in files[:8]) or "no data file",
             allowed=f"train, validation and test, ending in {', '.join(SUFFIXES)}",
             try_="give the path of one file",
         )
-    return {split: found[split] for split in SPLITS if split in found}
+    return {split: paths[split] for split in SPLITS if split in paths}
 
 
 def _keep_split(loaded: Loaded, wanted: str) -> None:
@@ -438,7 +432,7 @@ def _keep_split(loaded: Loaded, wanted: str) -> None:
     if split not in loaded.splits:
         close = nearest(wanted, loaded.splits)
         raise InputError(
-            f"{loaded.name} has no split of this name",
+            f"{loaded.name} has no such split",
             given=wanted,
             allowed=", ".join(loaded.splits),
             try_=close and f"{close!r}",

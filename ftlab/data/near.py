@@ -131,14 +131,14 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     whole = Words(np.array(numbers, np.int32), np.cumsum(sizes), vocabulary)
     names = list(vocabulary)
     decisive, light = [is_decisive(name) for name in names], [name in LIGHT for name in names]
-    words = _without_frames(whole)
-    owners = np.repeat(np.arange(len(words)), words.sizes)
-    once = np.unique(owners * max(1, len(names)) + words.numbers) % max(1, len(names))
+    framed = _without_frames(whole)
+    owners = np.repeat(np.arange(len(framed)), framed.sizes)
+    once = np.unique(owners * max(1, len(names)) + framed.numbers) % max(1, len(names))
     often = np.bincount(once, minlength=len(names))
-    topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(words))
+    topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(framed))
     # Adverbs are seldom what a text is about: "really", "currently".
     topics = [of_many and not name.endswith("ly") for of_many, name in zip(topic.tolist(), names, strict=True)]
-    return Texts(words, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
+    return Texts(framed, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
 
 
 def _once(words: list[str]) -> list[str]:
@@ -166,7 +166,7 @@ def near_pairs(
     """
     watch = watch or Watch()
     texts = prompts if isinstance(prompts, Texts) else read_texts(prompts, watch)
-    said = None if answers is None else _read_answers(answers, watch)
+    evidence = None if answers is None else _read_answers(answers, watch)
     seen: set[tuple[int, int]] = set()
 
     def new(pairs: Iterator[tuple[int, int]], how: str, agree: Callable[[int, int], bool] | None) -> Iterator[Pair]:
@@ -181,7 +181,7 @@ def near_pairs(
                 tried.update(pair)
 
     def near(one: int, other: int) -> bool:
-        return is_near(texts, one, other) and not (said and said.contradict(one, other))
+        return is_near(texts, one, other) and not (evidence and evidence.contradict(one, other))
 
     meet = _Meeting(sides, across)
     yield from new((pair for bucket in _equal(texts.forms) for pair in meet.within(bucket)), "same", None)
@@ -190,10 +190,10 @@ def near_pairs(
     yield from new(_one_other(texts, meet), "near", near)
     yield from new(_by_trigrams(texts.words, meet, watch), "near", near)
     inner = (pair for few, others in inside(texts.sentences) for pair in meet.between(few, others))
-    yield from new(inner, "near", lambda one, other: not (said and said.contradict(one, other)))
-    if said:
-        yield from new(_alike_beside(texts, said, meet, watch), "near", None)
-        yield from new((pair for bucket in said.copies for pair in meet.within(bucket, 1)), "answer", None)
+    yield from new(inner, "near", lambda one, other: not (evidence and evidence.contradict(one, other)))
+    if evidence:
+        yield from new(_alike_beside(texts, evidence, meet, watch), "near", None)
+        yield from new((pair for bucket in evidence.copies for pair in meet.within(bucket, 1)), "answer", None)
 
 
 def is_near(texts: Texts, one: int, other: int) -> bool:
@@ -231,7 +231,7 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
     names = texts.names
     if len(short) == len(long) and sum(map(ne, short, long)) == 1:  # as most pairs, and the matcher is slow
         place = next(place for place, word in enumerate(short) if word != long[place])
-        changes = [("replace", place, place + 1, place, place + 1)]
+        changes: Sequence[tuple[str, int, int, int, int]] = [("replace", place, place + 1, place, place + 1)]
     else:
         missing, more = Counter(short) - Counter(long), Counter(long) - Counter(short)
         for word in missing:
@@ -591,14 +591,14 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
     return _Answers(texts, labels, shared, list(_equal(shared)) if unusual else [], usual)
 
 
-def _alike_beside(texts: Texts, said: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
+def _alike_beside(texts: Texts, evidence: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
     """Texts that are somewhat alike, whose long answers are the same or nearly, and not those of many."""
-    for bucket in _equal(said.shared):
+    for bucket in _equal(evidence.shared):
         yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair, ALIKE))
-    for one, other in _by_trigrams(said.texts.words, meet, watch):
-        if min(said.shared[one], said.shared[other]) < 0:
+    for one, other in _by_trigrams(evidence.texts.words, meet, watch):
+        if min(evidence.shared[one], evidence.shared[other]) < 0:
             continue
-        if is_near(said.texts, one, other) and _share_shingles(texts, one, other, NEAR):
+        if is_near(evidence.texts, one, other) and _share_shingles(texts, one, other, NEAR):
             yield one, other
 
 

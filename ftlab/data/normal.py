@@ -111,7 +111,7 @@ def plain_text(text: str) -> str:
     if not text.isascii():
         text = _in_one_script(_ZERO_WIDTH.sub("", text))
     if _ACRONYM.search(text) and 2 * sum(map(str.islower, text)) > sum(map(str.isalpha, text)):
-        text = _ACRONYM.sub(lambda found: "USA" if found[1] in ("US", None) else f"{found[1]}#", text)
+        text = _ACRONYM.sub(lambda match: "USA" if match[1] in ("US", None) else f"{match[1]}#", text)
     if text.isascii():
         text = text.lower()
     else:
@@ -128,7 +128,7 @@ def _in_one_script(text: str) -> str:
     """`text` with the letters that only look like those of their word (a Cyrillic о in a Latin word) as they seem."""
     if not (_OTHER_SCRIPT.search(text) and regex.search(r"\p{Latin}", text)):
         return text
-    text = _MIXED.sub(lambda found: _word_in_one_script(found[0]), text)
+    text = _MIXED.sub(lambda match: _word_in_one_script(match[0]), text)
     # A word of its own ("а") is Latin where the text is, and holds no Cyrillic letter that looks like none.
     cyrillic = regex.findall(r"\p{Cyrillic}", text)
     if cyrillic and set(cyrillic) <= set(_CYRILLIC[0]) and len(cyrillic) < len(regex.findall(r"\p{Latin}", text)):
@@ -300,7 +300,7 @@ class Sentences:
 
     def core(self, sentences: Sequence[int]) -> tuple[int, ...]:
         """Without wrappers, where something is left."""
-        return tuple(one for one in sentences if not self.wrapper[one]) or tuple(sentences)
+        return tuple(sentence for sentence in sentences if not self.wrapper[sentence]) or tuple(sentences)
 
 
 class Reader:
@@ -320,7 +320,7 @@ class Reader:
         """Take a `plain_text` without courtesy, and its `words`; returns those of sentences that are more than that."""
         every: list[str] = []
         begin, before = 0, len(self._numbers)
-        for end in (*(found.end() for found in _END.finditer(plain)), len(plain)):
+        for end in (*(match.end() for match in _END.finditer(plain)), len(plain)):
             part, begin = plain[begin:end], end
             if len(part) < len(plain):
                 whole, part = part, without_courtesy(part) if part.strip() else ""
@@ -384,13 +384,13 @@ def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
     for text in np.flatnonzero(counts).tolist():
         texts.setdefault(sentences.core(sentences.of(text)), []).append(text)
     begins = Counter(core[0] for core in texts)
-    found: dict[tuple[int, ...], list[int]] = {}
+    others_of: dict[tuple[int, ...], list[int]] = {}
     for text in np.flatnonzero((counts > 1) & (counts <= _MOST_SENTENCES)).tolist():
         whole = sentences.core(sentences.of(text))
         for run in {*_runs(whole, begins), whole}:
             if run in texts:
-                found.setdefault(run, []).append(text)
-    held = {run: _within(sentences, texts[run], others) for run, others in found.items()}
+                others_of.setdefault(run, []).append(text)
+    held = {run: _within(sentences, texts[run], others) for run, others in others_of.items()}
     rests = Counter(rest for ways in held.values() for rest in {rest for _, some in ways for rest in some.values()})
     for ways in held.values():
         # A rest that stands around several questions is a wrapper, other ones are what a question is about.
@@ -407,29 +407,29 @@ def _within(
     for text in texts:
         ways.setdefault(sentences.of(text), []).append(text)
     wholes = {other: sentences.of(other) for other in others}
-    found = []
+    groups = []
     for way, same in ways.items():
         held = [other for other, whole in wholes.items() if way != whole and _is_inside(sentences, way, whole)]
         if held:
-            found.append((same, {other: frozenset(wholes[other]) - set(way) for other in held}))
-    return found
+            groups.append((same, {other: frozenset(wholes[other]) - set(way) for other in held}))
+    return groups
 
 
 def _is_inside(sentences: Sentences, short: tuple[int, ...], long: tuple[int, ...]) -> bool | None:
     if not short or len(short) >= len(long) or not set(short) <= set(long):
         return None
     rest = set(long) - set(short)
-    if any(sentences.adds[one] for one in rest):
+    if any(sentences.adds[sentence] for sentence in rest):
         return False
     core, whole = sentences.core(short), sentences.core(long)
     if not any(whole[at : at + len(core)] == core for at in range(len(whole) - len(core) + 1)):
         return None
-    content = sum(sentences.content[one] for one in core)
+    content = sum(sentences.content[sentence] for sentence in core)
     # "How can I fix this?" is about what stands before it.
-    least = 2 if any(sentences.pointing[one] for one in core) else 1
-    if content < least or sum(sentences.sizes[one] for one in core) < _FEWEST_WORDS:
+    least = 2 if any(sentences.pointing[sentence] for sentence in core) else 1
+    if content < least or sum(sentences.sizes[sentence] for sentence in core) < _FEWEST_WORDS:
         return None
-    return sum(sentences.sizes[one] for one in rest) <= _MOST_MORE or None
+    return sum(sentences.sizes[sentence] for sentence in rest) <= _MOST_MORE or None
 
 
 def _runs(whole: tuple[int, ...], begins: Counter[int]) -> Iterator[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Pages of a large file: an index of lines, so that any page costs the same."""
+"""Pages of a large file, through an index of lines: every page costs the same."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ftlab.core.parsing import parse_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_rows, check_size
 from ftlab.data.prompt_template import cell_as_text
+from ftlab.data.tabular import LazyRows
 from ftlab.errors import InputError, shorten
 
 _PIECE = 8 << 20  # bytes read at a time
@@ -24,9 +25,9 @@ _WHITE = (9, 10, 11, 12, 13, 32)
 
 
 def index_lines(path: Path, target: Path) -> int:
-    """Write the beginnings of all lines that are not blank, and the end of the file, as int64 to `target` (.npy).
+    """Write the offsets of all non-blank lines and of the end of the file to `target` (.npy, int64).
 
-    Returns the number of rows. Memory: 8 bytes a row and one piece of the file.
+    Returns the number of rows. Memory: 8 bytes per row and one chunk of the file.
     """
     import numpy as np
 
@@ -58,22 +59,22 @@ def index_lines(path: Path, target: Path) -> int:
 
 
 def _blank(path: Path, starts: Any, size: int, doubtful: Any) -> list[int]:
-    """Which of the `doubtful` lines, those that begin with white space, hold nothing else."""
-    found = []
+    """The blank lines among the `doubtful` ones, which start with white space."""
+    blank = []
     with path.open("rb") as file:
         for index in map(int, doubtful):
             begin, end = int(starts[index]), int(starts[index + 1]) if index + 1 < len(starts) else size
             file.seek(begin)
-            # A longer line of white space does not occur in data; it would be shown as broken.
+            # Longer lines of white space do not occur in data; one would show as broken.
             if end - begin <= _PIECE and not file.read(end - begin).removeprefix(b"\xef\xbb\xbf").strip():
-                found.append(index)
-    return found
+                blank.append(index)
+    return blank
 
 
-class IndexedLines(Sequence):
-    """The rows of a file of JSON lines, read from the disk when they are asked for.
+class IndexedLines(LazyRows):
+    """The rows of a file of JSON lines, read from disk on access.
 
-    The file is opened for each read and not mapped: a file that is overwritten under a map kills the process.
+    The file is opened for each read and not mapped: overwriting a mapped file kills the process.
     """
 
     def __init__(self, path: Path, starts: Path):
@@ -86,25 +87,22 @@ class IndexedLines(Sequence):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def row(self, index: int) -> dict[str, Any]:
         return self.read(index, index + 1)[0]
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
-        """Rows `start` to `stop` in one read. Raises InputError when the file was changed since it was indexed."""
+        """Rows `start` to `stop` in one read. Raises InputError if the file has changed since it was indexed."""
         if start >= stop:
             return []
         data, offsets = self._bytes(start, stop)
         return [_parsed(data[one:other], start + number) for number, (one, other) in enumerate(pairwise(offsets))]
 
     def candidates(self, wanted: str, start: int) -> tuple[list[int], int]:
-        """Rows of the next piece after `start` whose line may hold `wanted` (case-folded), and where the piece ends."""
+        """Rows of the next chunk after `start` whose line may contain `wanted` (case-folded), and the chunk's end."""
         import numpy as np
 
         stop = min(len(self), start + _SEARCHED_ROWS)
-        # A piece of rows as long as books is cut short.
+        # Very long rows make the chunk shorter.
         limit = int(self._starts[start]) + _PIECE
         stop = max(start + 1, min(stop, int(np.searchsorted(self._starts, limit))))
         data, offsets = self._bytes(start, stop)
@@ -116,9 +114,9 @@ class IndexedLines(Sequence):
                 index = int(np.searchsorted(offsets, place, side="right")) - 1
                 places.append(start + index)
                 place = lowered.find(pattern, int(offsets[index + 1]))
-            # Letters that only become ASCII when case is folded (the Kelvin sign) are not worth a second pass.
+            # Letters that only become ASCII by case folding (the Kelvin sign) are not worth a second pass.
             return places, stop
-        # Spelled with escapes (\u00e9, \n, \") the text looks different in the file: parse every row.
+        # The text may be escaped in the file (\u00e9, \n, \"), so parse every row.
         return list(range(start, stop)), stop
 
     def _bytes(self, start: int, stop: int) -> tuple[bytes, list[int]]:
@@ -127,11 +125,11 @@ class IndexedLines(Sequence):
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_mtime_ns != self._changed:
-                    raise InputError(f"{self.path.name} was changed while it was shown", try_="look at it again")
+                    raise InputError(f"{self.path.name} has changed since it was opened", try_="open it again")
                 file.seek(begin)
                 return file.read(end - begin), offsets
         except OSError as error:
-            raise InputError(f"{self.path.name} cannot be read any more: {error.strerror}", given=self.path) from None
+            raise InputError(f"{self.path.name} can no longer be read: {error.strerror}", given=self.path) from None
 
 
 def _parsed(line: bytes, index: int) -> dict[str, Any]:
@@ -150,9 +148,9 @@ _LOOKED_AT = 200  # rows whose keys are the columns
 
 @dataclass
 class Hits:
-    """Rows in which a text was found: `indices` in the source, their `rows`, and whether there are `more`.
+    """The rows that match a search: `indices` in the source, their `rows`, and whether there are `more`.
 
-    `total` is known once the whole source was searched.
+    `total` is known once the whole source has been searched.
     """
 
     indices: list[int]
@@ -163,25 +161,25 @@ class Hits:
 
 @dataclass
 class Pages:
-    """The rows of one split of a data source, as they are."""
+    """The rows of one split of a data source, unconverted."""
 
     rows: int
     columns: list[str]
     _source: Sequence[dict[str, Any]] = field(repr=False)
-    # text: (rows found, row to go on from)
+    # text: (matching rows, row to continue from)
     _found: dict[str, tuple[list[int], int]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.rows
 
     def sample(self, count: int) -> list[dict[str, Any]]:
-        """About `count` readable rows from the whole length."""
+        """About `count` readable rows, evenly spaced."""
         step = max(1, self.rows // count)
         rows = (self.page(index, 1)[0] for index in range(0, self.rows, step)[:count])
         return [row for row in rows if "(broken)" not in row]
 
     def page(self, offset: int = 0, size: int = 20) -> list[dict[str, Any]]:
-        """At most `size` rows from `offset` on. A broken JSON line is a row {"(broken)": what is wrong}."""
+        """At most `size` rows from `offset` on. A broken JSON line becomes the row {"(broken)": the reason}."""
         start = max(0, offset)
         stop = min(self.rows, start + max(0, size))
         if isinstance(self._source, IndexedLines):
@@ -191,50 +189,51 @@ class Pages:
     def search(
         self, text: str, offset: int = 0, size: int = 20, *, should_stop: Callable[[], bool] | None = None
     ) -> Hits:
-        """`size` rows whose cells hold `text` (case does not count), after the first `offset` of them.
+        """`size` rows with cells that contain `text` (ignoring case), after the first `offset` matches.
 
-        Goes on where the last search for the same text ended; `should_stop` is asked every few thousand rows.
+        Continues where the last search for the same text ended; `should_stop` is called every few thousand rows.
         Raises InputError for an empty text.
         """
         wanted = text.casefold()
         if not wanted.strip():
             raise InputError("Nothing to search for", given=text, allowed="some text")
-        found, place = self._found.pop(wanted, ([], 0))
+        hits, place = self._found.pop(wanted, ([], 0))
         enough = offset + size + 1
-        while place < self.rows and len(found) < enough and not (should_stop and should_stop()):
-            new, place = self._search_some(wanted, place, enough - len(found))
-            found += new
-        self._found[wanted] = (found, place)
+        while place < self.rows and len(hits) < enough and not (should_stop and should_stop()):
+            new, place = self._search_some(wanted, place, enough - len(hits))
+            hits += new
+        self._found[wanted] = (hits, place)
         while len(self._found) > 8:
             self._found.pop(next(iter(self._found)))
-        indices = found[offset : offset + size]
+        indices = hits[offset : offset + size]
         rows = [self.page(index, 1)[0] for index in indices]
         ended = place >= self.rows
-        return Hits(indices, rows, len(found) > offset + size or not ended, len(found) if ended else None)
+        return Hits(indices, rows, len(hits) > offset + size or not ended, len(hits) if ended else None)
 
     def _search_some(self, wanted: str, start: int, most: int) -> tuple[list[int], int]:
-        """Rows that hold `wanted` in the next piece, and where the piece after it begins."""
+        """The matches for `wanted` in the next chunk, and the start of the chunk after it."""
+        candidates: Sequence[int]
         if isinstance(self._source, IndexedLines):
             candidates, after = self._source.candidates(wanted, start)
         else:
             after = min(self.rows, start + 2000)
             candidates = range(start, after)
-        found = []
+        hits = []
         for index in candidates:
             row = self.page(index, 1)[0]
             if any(wanted in cell_as_text(cell).casefold() for cell in row.values()):
-                found.append(index)
-                if len(found) >= most:
-                    return found, index + 1
-        return found, after
+                hits.append(index)
+                if len(hits) >= most:
+                    return hits, index + 1
+        return hits, after
 
 
 def open_pages(
     source: str | Path, cache_dir: Path, split: str | None = None, workspace: Workspace | None = None
 ) -> Pages:
-    """The pages of a sample, file, folder, version or Hub data set; of a source with splits those of `split` (train).
+    """The pages of a sample, file, folder, version or Hub data set; `split` (default: train) selects among its splits.
 
-    Nothing is converted, and a format need not be known. Raises InputError when the source cannot be read at all.
+    Rows are not converted and need no known format. Raises InputError if the source cannot be read.
     """
     from ftlab.data.load import find_source
 
@@ -255,7 +254,7 @@ def open_pages(
 
 
 def pages_of_loaded(source: str, split: str | None = None, workspace: Workspace | None = None) -> Pages:
-    """The pages of a source that is mapped by the library that loads it: a version, or a data set of the Hub."""
+    """The pages of a source that its library memory-maps: a version, or a Hub data set."""
     from ftlab.config import DataConfig
     from ftlab.data.load import load_rows
 
@@ -279,8 +278,8 @@ def _file_of(folder: Path, split: str | None) -> Path:
 
 def _key(path: Path, split: str | None) -> str:
     status = path.stat()
-    said = f"2\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}"
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    identity = f"2\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}"
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
@@ -294,17 +293,19 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
             columns = _write_lines(path, lines, split)
         check_rows(path.name, index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
         rows = IndexedLines(lines, temporary / "starts.npy")
-        found = columns if columns is not None else _columns_of(rows)
+        names = columns if columns is not None else _columns_of(rows)
         del rows
-        (temporary / "columns.json").write_text(json.dumps(found), encoding="utf-8")
+        (temporary / "columns.json").write_text(json.dumps(names), encoding="utf-8")
         try:
             os.rename(temporary, folder)
         except OSError:
             if not folder.exists():
-                raise  # else somebody else was quicker
+                raise  # otherwise another process was faster
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    kept = sorted((one for one in folder.parent.iterdir() if one.is_dir()), key=lambda one: one.stat().st_mtime)
+    kept = sorted(
+        (entry for entry in folder.parent.iterdir() if entry.is_dir()), key=lambda entry: entry.stat().st_mtime
+    )
     for old in kept[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -317,7 +318,7 @@ def _open_cache(path: Path, folder: Path) -> Pages:
 
 
 def _is_json_lines(path: Path) -> bool:
-    """Whether the file can be read in place: UTF-8, and its first line is an object of its own."""
+    """Whether the file can be read in place: UTF-8, with an object on its first line."""
     if path.suffix.lower() not in (".jsonl", ".ndjson", ".json"):
         return False
     with path.open("rb") as file:

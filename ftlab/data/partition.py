@@ -1,4 +1,4 @@
-"""Which row goes where: groups of alike prompts stay together, and rows that cannot be used are told."""
+"""Splitting rows: groups of similar prompts stay together; and the errors for data that cannot be split."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ftlab.errors import InputError, nearest, shorten
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
 
-NEAR_ROWS = 100_000  # rows up to which near copies are looked for without being asked (some ten seconds)
-_LARGEST = 0.1  # of the rows may hang together by likeness: with more there is too little to choose from
-_FEWEST = 10  # rows that may in any case
+NEAR_ROWS = 100_000  # rows up to which `auto` searches for near duplicates (about ten seconds)
+_LARGEST = 0.1  # the largest share of rows that similarity may join into one group
+_FEWEST = 10  # rows that it may join in any case
 
 
 def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
-    """The columns that the split needs beside the examples. Raises InputError for one that is not there."""
+    """The columns that the split needs besides the examples. Raises InputError if one is missing."""
     wanted = [column for column in (data.group_by, data.stratify_by) if column]
     for setting, column in (("group_by", data.group_by), ("stratify_by", data.stratify_by)):
         if column and column not in columns:
@@ -48,10 +48,10 @@ def group(
     data: DataConfig,
 ) -> tuple[list[list[int]], list[str]]:
     """Groups of positions that must not be separated, and notes: equal prompts, equal values of `data.group_by`, and
-    near copies (`ftlab.data.near`). `cells` holds the columns that `check_columns` named, for every position.
+    near duplicates (`ftlab.data.near`). `cells` holds the columns that `check_columns` returned, for every position.
 
-    Likeness alone joins no more than 10% of the rows (10 rows, or two groups of those that belong together): chains of
-    likeness would leave nothing to hold out fairly.
+    Similarity alone joins at most 10% of the rows (at least 10 rows, or two of the other groups): longer chains of
+    similar prompts would leave nothing to hold out.
     """
     sets = _Sets(len(fingerprints))
     sets.join_equal(fingerprints)
@@ -67,44 +67,44 @@ def group(
     apart = sum(not sets.join(one, other, most) for one, other in pairs)
     after = sets.groups()
     joined = len(before) - len(after)
-    notes = [f"{joined} near-equal prompts were kept on one side of the split."] if joined else []
+    notes = [f"{joined} near-duplicate prompts were kept in the same split."] if joined else []
     if apart:
         notes.append(
-            f"{apart} near copies may stand on both sides of the split: more than {most:.0f} prompts are alike in a "
-            "chain, and they were not all kept together."
+            f"{apart} near duplicates may be in different splits: more than {most:.0f} prompts form a chain of similar "
+            "prompts, which was not kept together as a whole."
         )
     return after, notes
 
 
 def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> list[str]:
-    """The label of every position by which the split is stratified; all the same when it is not."""
+    """The label of every position to stratify by; all the same without `data.stratify_by`."""
     if not data.stratify_by:
         return [""] * count
     return [cell_as_text(row.get(data.stratify_by)) for row in cells]
 
 
 def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
-    """Groups by the label that most of their rows have."""
-    found: dict[str, list[list[int]]] = {}
+    """Groups by their most common label."""
+    groups_of: dict[str, list[list[int]]] = {}
     for members in groups:
         label = Counter(labels[position] for position in members).most_common(1)[0][0]
-        found.setdefault(label, []).append(members)
-    return dict(sorted(found.items()))
+        groups_of.setdefault(label, []).append(members)
+    return dict(sorted(groups_of.items()))
 
 
 def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
-    """`wanted` rows divided among labels by their `sizes` (largest remainder)."""
+    """`wanted` rows divided among labels by their `sizes` (largest remainder method)."""
     total = sum(sizes.values())
     exact = {label: wanted * size / total for label, size in sizes.items()}
-    given = {label: int(share) for label, share in exact.items()}
-    rest = sorted(exact, key=lambda label: exact[label] - given[label], reverse=True)
-    for label in rest[: wanted - sum(given.values())]:
-        given[label] += 1
-    return given
+    rounded = {label: int(share) for label, share in exact.items()}
+    rest = sorted(exact, key=lambda label: exact[label] - rounded[label], reverse=True)
+    for label in rest[: wanted - sum(rounded.values())]:
+        rounded[label] += 1
+    return rounded
 
 
 class _Sets:
-    """Positions that are joined into groups (union-find)."""
+    """Positions joined into groups (union-find)."""
 
     def __init__(self, count: int):
         self._parent = list(range(count))
@@ -117,7 +117,7 @@ class _Sets:
         return position
 
     def join(self, one: int, other: int, most: float = float("inf")) -> bool:
-        """Whether the two are in one group now; not where it would have more than `most` members."""
+        """Join two positions and return whether they are in one group; no if it would exceed `most` members."""
         first, second = sorted((self._root(one), self._root(other)))
         if first == second:
             return True
@@ -135,19 +135,19 @@ class _Sets:
 
     def groups(self) -> list[list[int]]:
         """In the order of their first positions."""
-        found: dict[int, list[int]] = {}
+        members: dict[int, list[int]] = {}
         for position in range(len(self._parent)):
-            found.setdefault(self._root(position), []).append(position)
-        return list(found.values())
+            members.setdefault(self._root(position), []).append(position)
+        return list(members.values())
 
 
 Example = dict[str, Any]
 
 
 def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = None) -> str:
-    """16 hexadecimal digits that are equal for the same prompt: all turns before the last answer (all of plain text),
-    without regard to case and spaces. `system_prompt` is what the configuration put in front of every example; it tells
-    none apart."""
+    """16 hexadecimal digits that are equal for equal prompts: all turns before the last answer (plain text: the whole
+    text), ignoring case and spaces. `system_prompt` is the configured one, which every example shares; it is
+    ignored."""
     turns = list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         turns = turns[1:]
@@ -156,7 +156,7 @@ def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = 
 
 
 def asked(example: Example) -> list[Message]:
-    """The turns of `example` up to and with an answer: of a preference, its prompt and an answer that is left open."""
+    """The turns of `example` including an answer; for a preference, its prompt and an empty answer."""
     if "prompt" in example:
         return [*example["prompt"], {"role": "assistant", "content": ""}]
     return example["messages"]
@@ -168,9 +168,9 @@ def hold_out(
     cells: Sequence[dict[str, Any]] = (),
     notes: list[str] | None = None,
 ) -> dict[str, list[Example]]:
-    """All three splits; what the source does not bring is taken from train, whole groups at a time: equal and
-    near-equal prompts, and rows with the same value in `data.group_by`. `cells` are the columns that the grouping
-    needs, for every example of train. The same seed gives the same split."""
+    """All three splits; those missing from the source are taken from train, in whole groups: equal and near-duplicate
+    prompts, and rows with the same value in `data.group_by`. `cells` are the columns that the grouping needs, for every
+    example of train. The same seed gives the same split."""
     train = splits["train"]
     wanted = [
         (split, max(1, round(len(train) * fraction)))
@@ -183,10 +183,10 @@ def hold_out(
         turns = [asked(example) for example in train]
         from ftlab.data.rendering import reference
 
-        prompts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
-        remaining, told = group(prints, prompts, answers, cells, data)
+        prompts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
+        remaining, group_notes = group(prints, prompts, answers, cells, data)
         if notes is not None:
-            notes += told
+            notes += group_notes
         if len(remaining) <= len(wanted):
             of_texts = is_document(train[0]["messages"])
             by = f"values of {data.group_by}" if data.group_by else "documents" if of_texts else "prompts"
@@ -194,7 +194,7 @@ def hold_out(
                 f"Too few different {by} to hold any out",
                 given=f"{len(remaining)} different {by} in {len(train)} rows",
                 allowed=f"at least {len(wanted) + 1}",
-                try_="add rows, bring your own splits, or set data.validation_fraction and data.test_fraction to 0",
+                try_="add rows, provide your own splits, or set data.validation_fraction and data.test_fraction to 0",
             )
     labels = labels_of(cells, data, len(train))
     random.Random(data.seed).shuffle(remaining)
@@ -208,7 +208,7 @@ def hold_out(
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """What is asked, earlier turns included, without the system prompt; of a document all of it."""
+    """The prompt as text, with earlier turns and without the system prompt; a document is returned whole."""
     if is_document(messages):
         return messages[0]["content"]
     from ftlab.data.rendering import prompt_messages  # the page of a staged vote has none
@@ -217,7 +217,7 @@ def prompt_text(messages: Sequence[Message]) -> str:
 
 
 def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-    """Groups with about `target` rows together, each label by its share, and the groups that are left."""
+    """Groups with about `target` rows in total, labels in proportion, and the remaining groups."""
     by_label = strata(groups, labels)
     if len(by_label) < 2:
         return _take_groups(groups, target)
@@ -232,7 +232,7 @@ def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[
 
 
 def _take_groups(groups: list[list[int]], target: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Groups with about `target` rows together (never none), and the groups that are left."""
+    """Groups with about `target` rows in total (at least one group), and the remaining groups."""
     taken, left, count = [], [], 0
     for members in groups:
         if count + len(members) <= target:
@@ -255,7 +255,7 @@ def describe_overlaps(fingerprints: dict[str, list[str]]) -> list[str]:
         shared = sum(fingerprint in train for fingerprint in fingerprints[split])
         if shared:
             notes.append(
-                f"{shared} of the {len(fingerprints[split])} {split} rows have a prompt that is in train too: "
+                f"{shared} of the {len(fingerprints[split])} {split} rows have a prompt that is also in train: "
                 "their scores show memory, not skill."
             )
     return notes
@@ -284,31 +284,31 @@ def wrong_cells(name: str, wrong: Sequence[tuple[int, WrongCell]], rows: int) ->
         f"({_numbers(same)})",
         given=f"{shorten(repr(first.value), 120)} ({type(first.value).__name__}) in row {index + 1}",
         allowed=first.wanted,
-        try_="write the cells as text, in quotation marks, or choose another column (--column, data.columns)",
+        try_="quote the cells to make them text, or choose another column (--column, data.columns)",
     )
 
 
 def only_text(name: str, columns: Sequence[str], detected: Detected, stage: str) -> InputError:
-    """Plain text, where a prompt and an answer are wanted."""
+    """The error for plain text where the stage needs prompts and answers."""
     text = detected.columns["text"]
     return InputError(
-        f"{name} holds plain text ({text}) without prompts and answers, and the stage {stage} learns answers",
+        f"{name} holds plain text ({text}) without prompts and answers, and the stage {stage} trains on answers",
         given=f"columns {', '.join(columns)}",
-        allowed="a prompt and an answer in every row; or the stage pretraining, which learns plain text as it is",
-        try_="set stage: pretraining (--set stage=pretraining), or say which columns are prompt and answer "
+        allowed="a prompt and an answer in every row; or the stage pretraining, which trains on plain text",
+        try_="set stage: pretraining (--set stage=pretraining), or set the columns of prompt and answer "
         '(--column prompt="...", data.columns)',
     )
 
 
 def no_text(name: str, columns: Sequence[str], detected: Detected) -> InputError:
-    """Data with answers, where plain text is wanted."""
+    """The error for data with answers where the stage needs plain text."""
     example = detected.columns.get("text") or detected.columns.get("completion") or columns[0]
     return InputError(
-        f"The stage pretraining learns plain text, and {name} holds prompts and answers ({detected.why})",
+        f"The stage pretraining trains on plain text, and {name} holds prompts and answers ({detected.why})",
         given=f"format {detected.format}, columns {', '.join(columns)}",
         allowed="a column of plain text, or a file of plain text (.txt)",
-        try_="set stage: sft (--set stage=sft) to learn the answers, or name a column that is learnt as plain text, "
-        f'e.g. --column text="{example}" (data.columns={{text: {example}}})',
+        try_="set stage: sft (--set stage=sft) to train on the answers, or name a column to train on as plain text, "
+        f'such as --column text="{example}" (data.columns={{text: {example}}})',
     )
 
 
@@ -318,35 +318,34 @@ def too_many_dropped(name: str, dropped: Counter[str], usable: int) -> InputErro
     allowed, hint = "at least half of the rows with a prompt and an answer", "fill or remove these rows"
     what = f"{sum(dropped.values())} of {total} rows of {name} cannot be used"
     if top.startswith("unknown role"):
-        what = f"The roles of the messages in {name} are not known: {what}"
+        what = f"The messages in {name} have unknown roles: {what}"
         allowed = "; ".join(f"{role}: {', '.join(names)}" for role, names in ROLES.items())
         hint = "rename the roles to system, user and assistant"
     elif top == "no assistant turn":
         what = f"The conversations in {name} have no assistant turn: {what}"
-        allowed, hint = "conversations with an answer of the assistant", "check the roles of the messages"
+        allowed, hint = "conversations with an assistant turn", "check the roles of the messages"
     reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common(5))
     return InputError(what, given=reasons, allowed=allowed, try_=hint)
 
 
 def too_few_rows(name: str, splits: Mapping[str, int], fewest: int, detected: Detected | None = None) -> InputError:
     held_out = [f"{count} for {split}" for split, count in splits.items() if split != "train" and count]
-    beside = f", beside {' and '.join(held_out)}" if held_out else ""
+    beside = f", plus {' and '.join(held_out)}" if held_out else ""
     rows = "row" if splits["train"] == 1 else "rows"
     if detected is not None and detected.format == "text":
         rows = "document" if splits["train"] == 1 else "documents"
         return InputError(
             f"{name} has too few documents: {splits['train']} {rows} to train on{beside}",
             allowed=f"at least {fewest} documents to train on, so that some can be held out",
-            try_="divide long texts: in a file of plain text, documents are parted by blank lines, or by lines that "
-            "say <|endoftext|>",
+            try_="split long texts: in a plain-text file, blank lines or lines with <|endoftext|> separate documents",
         )
     return InputError(
         f"{name} has too few rows: {splits['train']} {rows} to train on{beside}",
-        allowed=f"at least {fewest} rows to train on; a few hundred are usual",
+        allowed=f"at least {fewest} rows to train on; a few hundred are typical",
         try_="add rows" + (", or hold out less (data.validation_fraction, data.test_fraction)" if held_out else ""),
     )
 
 
 def _numbers(indexes: Sequence[int]) -> str:
-    shown = ", ".join(str(index + 1) for index in indexes[:5])
-    return f"{'row' if len(indexes) == 1 else 'rows'} {shown}{', …' if len(indexes) > 5 else ''}"
+    numbers = ", ".join(str(index + 1) for index in indexes[:5])
+    return f"{'row' if len(indexes) == 1 else 'rows'} {numbers}{', …' if len(indexes) > 5 else ''}"

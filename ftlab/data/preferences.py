@@ -1,4 +1,4 @@
-"""Preference data: pairs and judged answers, and what is checked in them."""
+"""Preference data: pairs and judged answers, and the checks on them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Reader = Callable[[Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]]
 
 
 def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> Reader:
-    """The function that makes examples of one row, as `stage` needs them, with remarks on what had to be changed.
+    """The function that turns one row into the examples of `stage`, with remarks on what was changed.
 
-    It raises UnusableRow as `convert` does. An example holds messages (sft; with an empty answer where there is none:
-    rloo, grpo), or prompt, chosen and rejected (dpo, orpo, cpo, reward), or prompt, completion and label (kto, where a
-    pair makes two examples): all are lists of turns.
+    It raises UnusableRow like `convert`. An example holds messages (sft; rloo and grpo, possibly with an empty answer),
+    or prompt, chosen and rejected (dpo, orpo, cpo, reward), or prompt, completion and label (kto; a pair gives two
+    examples). All but the label are lists of turns.
     """
     if stage in PAIR_STAGES:
 
@@ -62,8 +62,8 @@ def pair_of_row(
 ) -> tuple[list[Message], list[Message], list[Message], list[str]]:
     """Prompt, chosen and rejected of `row` as turns, and remarks.
 
-    The prompt is what both conversations begin with, whole turns only, up to a turn of the assistant: the opening words
-    that two answers share stay in the answers, and identical answers stay answers. Raises UnusableRow.
+    The prompt is the common prefix of both conversations in whole turns, up to an assistant turn: opening words that
+    the two answers share stay in the answers, and identical answers stay answers. Raises UnusableRow.
     """
     columns = detected.columns
     for side in ("chosen", "rejected"):
@@ -73,9 +73,9 @@ def pair_of_row(
             raise UnusableRow(EMPTY_SIDE)
     sides, remarks = [], []
     for side in ("chosen", "rejected"):
-        one = replace(detected, columns=columns | {"chosen": columns[side]})
+        read_as = replace(detected, columns=columns | {"chosen": columns[side]})
         try:
-            messages, changed = usable_turns(row, one, system_prompt)
+            messages, changed = usable_turns(row, read_as, system_prompt)
         except UnusableRow as problem:
             if problem.reason == "empty answer":
                 raise UnusableRow(EMPTY_SIDE) from None
@@ -88,37 +88,37 @@ def pair_of_row(
 
 
 def check_format(stage: str, detected: Detected, name: str, columns: list[str]) -> None:
-    """Raise InputError when data of this format cannot be used by `stage`."""
+    """Raise InputError if `stage` cannot use data of this format."""
     pairs = detected.format in PREFERENCES and "rejected" in detected.columns
     if stage not in PREFERENCE_STAGES or pairs or (stage == "kto" and detected.format == "kto"):
         return
-    found = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
+    layout = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
     if detected.format == "kto":
         raise InputError(
-            f"The stage {stage} learns from pairs of answers, and {name} holds single answers marked good or bad",
-            given=f"columns {', '.join(columns)}, read as {found}",
+            f"The stage {stage} trains on pairs of answers, and {name} holds single answers marked good or bad",
+            given=f"columns {', '.join(columns)}, read as {layout}",
             allowed=f"{FORMATS['preference']}; {FORMATS['openai_preference']}",
-            try_="set stage: kto, which learns from single answers",
+            try_="set stage: kto, which trains on single answers",
         )
     if detected.format in PREFERENCES:
         raise InputError(
             f"{name} has no column of rejected answers, and the stage {stage} compares chosen with rejected ones",
             given=f"columns {', '.join(columns)}",
             allowed=FORMATS["preference"],
-            try_="say which column it is, e.g. data.columns={chosen: ..., rejected: ...}, or set stage: sft",
+            try_="set the columns, such as data.columns={chosen: ..., rejected: ...}, or set stage: sft",
         )
     wanted = FORMATS["kto"] + "; " if stage == "kto" else ""
     raise InputError(
-        f"The stage {stage} learns from preferences, and {name} holds none: there is no rejected answer",
-        given=f"columns {', '.join(columns)}, read as {found}",
+        f"The stage {stage} trains on preferences, and {name} holds none: there is no rejected answer",
+        given=f"columns {', '.join(columns)}, read as {layout}",
         allowed=f"{wanted}{FORMATS['preference']}; {FORMATS['openai_preference']}",
-        try_="set stage: sft, which learns from examples of good answers, or take preference data such as "
+        try_="set stage: sft, which trains on examples of good answers, or use preference data such as "
         "brand_voice_preferences",
     )
 
 
 def chat_of(example: Mapping[str, Any], side: str | None = None) -> list[Message]:
-    """The whole conversation of an example with one `side` of it; without a side the chosen or judged one."""
+    """The whole conversation of an example with one `side`; by default the chosen or judged answer."""
     side = side or ("chosen" if "chosen" in example else "completion")
     return [*example["prompt"], *example[side]]
 
@@ -135,27 +135,27 @@ def _first_answer(one: list[Message], other: list[Message]) -> int:
 
 
 def balanced_weights(good: int, bad: int) -> tuple[float, float]:
-    """Weights of good and bad answers with which both sides count the same, the larger side with 1.
+    """Weights that make good and bad answers count equally; the larger side gets 1.
 
     Ethayarajh et al. 2024 (arXiv 2402.01306, section 4.2): weight times number should be in a ratio of 1 to 4/3.
-    Raises InputError when one side has no answers.
+    Raises InputError if one side has no answers.
     """
     if not good or not bad:
         raise InputError(
             f"All answers are marked as {'good' if good else 'bad'}",
             given=f"{good} good and {bad} bad answers",
-            allowed="some of either",
-            try_="add answers of the other kind" + ("; good answers alone are for stage: sft" if good else ""),
+            allowed="some of each",
+            try_="add answers of the other kind" + ("; use stage: sft for good answers alone" if good else ""),
         )
     return (round(bad / good, 4), 1.0) if good < bad else (1.0, round(good / bad, 4))
 
 
 def cuts_long_answers(stage: str, whole: int, rows: int) -> bool:
-    """Whether answers that are too long are cut, where `whole` of `rows` rows fit with all their answers.
+    """Whether answers that are too long are cut; `whole` of `rows` rows fit with all their answers.
 
-    As examples are, rows with a longer answer are left out, unless that would leave half of them or fewer. An answer
-    without its end has no stop token: where the chosen answers are the longer ones, pairs of a cut answer and a whole
-    one teach not to stop. A reward model never learns from a cut answer.
+    By default rows with a longer answer are left out, as examples are, unless that would leave half of them or fewer. A
+    cut answer has no stop token: if the chosen answers are the longer ones, pairs of a cut and a complete answer teach
+    the model not to stop. A reward model never trains on a cut answer.
     """
     return stage != "reward" and whole <= rows / 2
 
@@ -163,13 +163,13 @@ def cuts_long_answers(stage: str, whole: int, rows: int) -> bool:
 _SURE = 0.05  # of the 95% Wilson interval
 _FEW_SIDES = 0.75  # one label beyond this share is an imbalance
 _FEWEST_ROWS = 10
-_LOOKED_AT_LENGTH = 30  # pairs of different length below which nothing is said
+_LOOKED_AT_LENGTH = 30  # the fewest pairs of different length to report on
 
 
 @dataclass(frozen=True)
 class PreferenceFinding:
-    """One thing about the data. `kind`: bad stops or spoils a run, warn harms it, info is good to know; the texts are
-    sentences. `count` of `total` rows; `rows` are the first of them in the source, `figures` numbers behind it."""
+    """A finding about the data. `kind`: bad stops or ruins a run, warn harms it, info is good to know; the texts are
+    sentences. `count` of `total` rows; `rows` are the first of them in the source, `figures` the numbers behind it."""
 
     code: str
     kind: Literal["info", "warn", "bad"]
@@ -189,8 +189,8 @@ class PreferenceFinding:
 def check_preferences(
     prepared: Any, config: RunConfig, *, tokenizer: Any = None, limit: int | None = None
 ) -> list[PreferenceFinding]:
-    """What is unusual about the training preferences of `prepared` (`splits.prepare` with the stage of `config`), the
-    most harmful first; nothing for other stages.
+    """Findings about the training preferences of `prepared` (`splits.prepare` with the stage of `config`), the most
+    harmful first; empty for other stages.
 
     With a `tokenizer`, prompts and answers are counted against `limit` tokens (None: optimisation.max_length).
     """
@@ -198,27 +198,27 @@ def check_preferences(
         return []
     rows = prepared.splits["train"]
     dropped = prepared.manifest.get("dropped", {})
-    found = _about_empty_sides(dropped, prepared.manifest.get("rows_in", 0))
+    findings = _about_empty_sides(dropped, prepared.manifest.get("rows_in", 0))
     if config.stage == "kto":
-        found += _about_labels(rows, config)
-        found += _about_judged_twice(rows)
+        findings += _about_labels(rows, config)
+        findings += _about_judged_twice(rows)
     else:
-        found += _about_identical(rows)
-        found += _about_swapped(rows)
-        found += _about_length(rows)
+        findings += _about_identical(rows)
+        findings += _about_swapped(rows)
+        findings += _about_length(rows)
     if tokenizer is not None:
-        found += _about_tokens(rows, config, tokenizer, limit or config.optimisation.max_length)
-    return sorted(found, key=lambda one: ("bad", "warn", "info").index(one.kind))
+        findings += _about_tokens(rows, config, tokenizer, limit or config.optimisation.max_length)
+    return sorted(findings, key=lambda finding: ("bad", "warn", "info").index(finding.kind))
 
 
 def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[PreferenceFinding]:
-    found = []
+    findings = []
     for code, reason, what in (
         ("empty_side", EMPTY_SIDE, "have no chosen or no rejected answer"),
         ("no_judgement", NO_JUDGEMENT, "are judged neither true nor false"),
     ):
         if count := dropped.get(reason, 0):
-            found.append(
+            findings.append(
                 PreferenceFinding(
                     code,
                     "warn",
@@ -229,7 +229,7 @@ def _about_empty_sides(dropped: Mapping[str, int], rows_in: int) -> list[Prefere
                     rows_in,
                 )
             )
-    return found
+    return findings
 
 
 def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
@@ -242,7 +242,7 @@ def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFindin
             "bad" if len(same) > len(rows) / 2 else "warn",
             f"{len(same):,} of {len(rows):,} pairs have equal chosen and rejected answers and are left out.",
             "Equal answers say nothing about which one is better.",
-            "Remove these rows; if there are many, look whether the right columns are taken.",
+            "Remove these rows; if there are many, check that the columns are right.",
             len(same),
             len(rows),
             _places(same),
@@ -251,7 +251,7 @@ def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFindin
 
 
 def _about_swapped(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
-    """Pairs that stand in the data both ways round."""
+    """Pairs that occur in the data both ways round."""
     seen: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     swapped = []
     for row in rows:
@@ -265,10 +265,9 @@ def _about_swapped(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]
         PreferenceFinding(
             "swapped_pairs",
             "warn",
-            f"{len(swapped) // 2:,} pairs stand in the data both ways round: what is chosen in one row is rejected in "
-            "another.",
-            "Raters disagreed there, or columns were swapped; the model learns nothing from such rows but noise.",
-            "Keep the row that is right, or set preference.loss=robust with the share of wrong votes.",
+            f"{len(swapped) // 2:,} pairs occur both ways round: the answer chosen in one row is rejected in another.",
+            "Raters disagreed, or columns were swapped; the model learns only noise from such rows.",
+            "Keep the correct row, or set preference.loss=robust with the share of wrong votes.",
             len(swapped) // 2,
             len(rows),
             _places(swapped),
@@ -297,8 +296,8 @@ def _about_length(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
                 "length_bias",
                 "warn",
                 what,
-                f"Length alone tells nearly which answer is chosen, so the model may learn to write {side} answers and "
-                "nothing else (Singhal et al. 2023, arXiv 2310.03716).",
+                f"Length alone almost predicts which answer is chosen, so the model may learn only to write {side} "
+                "answers (Singhal et al. 2023, arXiv 2310.03716).",
                 "Add pairs in which the better answer is the "
                 + ("shorter" if side == "longer" else "longer")
                 + " one; for stage cpo, preference.loss=simpo divides by the length.",
@@ -312,8 +311,8 @@ def _about_length(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
             "length",
             "info",
             what,
-            "Length alone does not explain the choices." if low <= 0.5 else "Length explains a part of the choices.",
-            "Nothing has to be done.",
+            "Length alone does not explain the choices." if low <= 0.5 else "Length explains some of the choices.",
+            "No action needed.",
             longer,
             len(differing),
             figures=figures,
@@ -343,7 +342,7 @@ def _about_labels(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[
         f"The weights that you set are used: {config.preference.good_weight or 1:g} for good and "
         f"{config.preference.bad_weight or 1:g} for bad."
         if set_
-        else f"Nothing has to be done: the weights {weights[0]:g} for good and {weights[1]:g} for bad balance them."
+        else f"No action needed: the weights {weights[0]:g} for good and {weights[1]:g} for bad balance them."
     )
     uneven = max(good, bad) / len(rows) > _FEW_SIDES
     return [
@@ -375,8 +374,8 @@ def _about_judged_twice(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFin
             "judged_both_ways",
             "warn",
             f"{len(twice) // 2:,} answers are marked as good in one row and as bad in another.",
-            "The model learns nothing from such rows but noise.",
-            "Keep the row that is right.",
+            "The model learns only noise from such rows.",
+            "Keep the correct row.",
             len(twice) // 2,
             len(rows),
             _places(twice),
@@ -395,7 +394,7 @@ def _about_tokens(
         encoded = encode_completions(row["prompt"], sides, tokenizer)
         if len(encoded[0].prompt_ids) >= limit:
             full.append(row)
-        elif any(len(one.whole.input_ids) > limit for one in encoded):
+        elif any(len(completion.whole.input_ids) > limit for completion in encoded):
             cut.append(row)
     return cut_findings(config.stage, limit, len(full), len(cut), len(rows), _places(full), _places(cut))
 
@@ -409,16 +408,16 @@ def cut_findings(
     full_rows: tuple[int, ...] = (),
     cut_rows: tuple[int, ...] = (),
 ) -> list[PreferenceFinding]:
-    """What is said about rows that do not fit into `limit` tokens: `full` whose prompt does not, `cut` whose answer."""
-    found = []
+    """Findings about rows that do not fit into `limit` tokens: `full` because of the prompt, `cut` of the answer."""
+    findings = []
     if full:
-        found.append(
+        findings.append(
             PreferenceFinding(
                 "prompt_fills",
                 "bad" if total - full < _FEWEST_ROWS else "warn",
                 f"{full:,} of {total:,} rows have a prompt that fills {limit:,} tokens and are left out.",
-                "No token of the answer would be left to learn from.",
-                "Raise the longest example (optimisation.max_length), or leave these rows out.",
+                "No token of the answer would be left to train on.",
+                "Raise optimisation.max_length, or leave these rows out.",
                 full,
                 total,
                 full_rows,
@@ -426,38 +425,38 @@ def cut_findings(
         )
     if cut:
         left_out = not cuts_long_answers(stage, total - full - cut, total)
-        found.append(
+        findings.append(
             PreferenceFinding(
                 "answer_cut",
                 "warn",
                 f"{cut:,} of {total:,} rows have an answer that ends after {limit:,} tokens and "
                 + ("are left out." if left_out else "is cut there."),
-                "An answer without its end teaches no end."
+                "A cut answer does not teach the model to stop."
                 if left_out
-                else "Without them not even half of the rows would be left. The end of these answers, and how they "
-                "stop, is not learnt.",
-                "Raise the longest example (optimisation.max_length), or leave these rows out.",
+                else "Leaving them out would lose at least half of the rows. The model does not learn how these "
+                "answers end.",
+                "Raise optimisation.max_length, or leave these rows out.",
                 cut,
                 total,
                 cut_rows,
             )
         )
-    return found
+    return findings
 
 
 def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]:
-    """As `check_preferences`, kept in the manifest as `findings`. Raises InputError when nothing can be learnt."""
-    found = check_preferences(prepared, config)
-    bad = next((one for one in found if one.kind == "bad"), None)
+    """Run `check_preferences` and store the result in the manifest. Raises InputError if no row can be trained on."""
+    findings = check_preferences(prepared, config)
+    bad = next((finding for finding in findings if finding.kind == "bad"), None)
     if bad is not None and bad.count == bad.total:
         raise InputError(bad.what.rstrip("."), given=f"stage: {config.stage}", allowed=bad.why, try_=bad.try_)
     if config.stage in PREFERENCE_STAGES:
-        prepared.manifest["findings"] = [one.as_dict() for one in found]
-    return found
+        prepared.manifest["findings"] = [finding.as_dict() for finding in findings]
+    return findings
 
 
 def equal_answers(row: Mapping[str, Any]) -> bool:
-    """Whether both answers of a pair are the same text, whatever its Unicode form."""
+    """Whether both answers of a pair are the same text, in any Unicode form."""
     return "chosen" in row and _said(row["chosen"]) == _said(row["rejected"])
 
 

@@ -1,4 +1,4 @@
-"""A prompt put together from columns: "Question: {question}\\nContext: {context}". Names only; nothing is evaluated."""
+"""Prompts built from columns: "Question: {question}\\nContext: {context}". Names only; nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
 def check_template(template: str, columns: Sequence[str]) -> list[str]:
-    """The columns that `template` names. Raises InputError for one that the data do not have, or for a lone brace."""
+    """The columns in `template`. Raises InputError for a column that the data does not have, or an unmatched brace."""
     for match in _FIELD.finditer(template):
         if match.group() in ("{{", "}}"):
             continue
         name = match.group(1)
         if name is None:
             raise InputError(
-                "The prompt template has a brace without its partner",
+                "The prompt template has an unmatched brace",
                 given=template,
-                allowed="{column}; a brace itself is written twice, {{ or }}",
+                allowed="{column}; for a literal brace, write {{ or }}",
             )
         if name not in columns:
             close = nearest(name, columns)
             raise InputError(
-                f"The prompt template names {name!r}, which is no column of the data",
+                f"The prompt template uses {name!r}, which is not a column of the data",
                 given=template,
                 allowed=", ".join(columns),
                 try_=f"did you mean {{{close}}}?" if close else None,
@@ -36,7 +36,7 @@ def check_template(template: str, columns: Sequence[str]) -> list[str]:
     named = fields(template)
     if not named:
         raise InputError(
-            "The prompt template names no column, so every prompt would be the same",
+            "The prompt template uses no column, so every prompt would be the same",
             given=template,
             allowed=f"text with {{column}} in it; columns: {', '.join(columns)}",
         )
@@ -44,9 +44,9 @@ def check_template(template: str, columns: Sequence[str]) -> list[str]:
 
 
 def fill(template: str, row: Mapping[str, Any]) -> tuple[str, bool]:
-    """The text of `template` for `row`, and whether any of the cells in it holds something.
+    """The text of `template` for `row`, and whether any of its cells is non-empty.
 
-    Raises KeyError(column) for a column that the row lacks, InputError for a text that is longer than a row may be.
+    Raises KeyError(column) for a column missing from the row, InputError if the text exceeds the row limit.
     """
     held, size = False, 0
 
@@ -57,7 +57,7 @@ def fill(template: str, row: Mapping[str, Any]) -> tuple[str, bool]:
         text = cell_as_text(row[match.group(1)])
         held = held or bool(text.strip())
         size += len(text)
-        check_row("The prompt that the template makes", size)
+        check_row("The prompt from the template", size)
         return text
 
     return _FIELD.sub(put, template), held
@@ -77,7 +77,7 @@ def renamed(template: str, names: Mapping[str, str]) -> str:
 
 
 def frame_of(template: str) -> re.Pattern[str]:
-    """What every text that `fill` makes of `template` matches."""
+    """A pattern that matches every text that `fill` can make from `template`."""
     written, position = "", 0
     for match in _FIELD.finditer(template):
         written += re.escape(template[position : match.start()])

@@ -1,4 +1,4 @@
-"""One reader for each file format, archives and pasted text included, all yielding rows of named fields."""
+"""One reader per file format, including archives and pasted text; all return rows of named fields."""
 
 from __future__ import annotations
 
@@ -25,41 +25,41 @@ from ftlab.data.tabular import decode, read_arrow, read_delimited, read_parquet
 from ftlab.errors import InputError, shorten
 
 MOST_ENTRIES = 200
-HIGHEST_RATIO = 200  # unpacked to packed; text packs about 3 to 10 times, tables of equal rows perhaps 100 times
-_RATIO_COUNTS_FROM = 16 << 20  # bytes; a small file of equal rows may pack as well as it likes
+HIGHEST_RATIO = 200  # expanded to compressed; text reaches about 3 to 10, tables of equal rows perhaps 100
+_RATIO_COUNTS_FROM = 16 << 20  # bytes; small files may have any ratio
 _ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz", ".rar")
 _KINDS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 def read_zip(raw: bytes, name: str, suffixes: tuple[str, ...], notes: list[str]) -> dict[str, tuple[str, bytes]]:
-    """The data files (ending in `suffixes`) in a zip archive by split: {"train": (name, bytes), ...}.
+    """The data files (with one of `suffixes`) in a zip archive by split: {"train": (name, bytes), ...}.
 
-    Raises InputError for what is no archive, is encrypted, holds another archive or no data file, leads out of the
-    archive, or is larger than `most_expanded` when unpacked.
+    Raises InputError if it is not an archive, is encrypted, holds another archive, no data file or a path that leads
+    out of it, or expands beyond `most_expanded`.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = _checked(archive, name)
-            found = _chosen(entries, name, suffixes, notes)
-            check_expanded(name, sum(entry.file_size for entry in found.values()), len(raw))
+            chosen = _chosen(entries, name, suffixes, notes)
+            check_expanded(name, sum(entry.file_size for entry in chosen.values()), len(raw))
             left = most_expanded(len(raw))
             files = {}
-            for split, entry in found.items():
+            for split, entry in chosen.items():
                 data = _unpacked(archive, entry, name, left)
                 left -= len(data)
                 files[split] = (PurePosixPath(entry.filename).name, data)
             return files
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{name} is not a complete zip archive: {error}", try_="download or pack it again") from None
-    except (NotImplementedError, RuntimeError) as error:  # zipfile's words for other packing and for passwords
-        raise InputError(f"{name} cannot be unpacked: {error}", try_="pack it again as a plain zip") from None
+        raise InputError(f"{name} is not a complete zip archive: {error}", try_="download it or zip it again") from None
+    except (NotImplementedError, RuntimeError) as error:  # zipfile's errors for other compression methods and passwords
+        raise InputError(f"{name} cannot be unzipped: {error}", try_="zip it again without options") from None
 
 
 def _checked(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
     entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
     if len(entries) > MOST_ENTRIES:
         raise InputError(
-            f"{name} holds too many files", given=len(entries), allowed=f"at most {MOST_ENTRIES}", try_="pack fewer"
+            f"{name} holds too many files", given=len(entries), allowed=f"at most {MOST_ENTRIES}", try_="zip fewer"
         )
     for entry in entries:
         path = PurePosixPath(entry.filename.replace("\\", "/"))
@@ -72,10 +72,10 @@ def _checked(archive: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise InputError(f"{name} holds a link instead of a file", given=entry.filename)
         if entry.flag_bits & 0x1:
-            raise InputError(f"{name} is encrypted", given=entry.filename, try_="pack it without a password")
+            raise InputError(f"{name} is encrypted", given=entry.filename, try_="zip it without a password")
         if path.suffix.lower() in _ARCHIVES:
             raise InputError(
-                f"{name} holds another archive", given=entry.filename, try_="pack the data files themselves"
+                f"{name} holds another archive", given=entry.filename, try_="zip the data files themselves"
             )
     return entries
 
@@ -84,7 +84,7 @@ def _chosen(
     entries: list[zipfile.ZipInfo], name: str, suffixes: tuple[str, ...], notes: list[str]
 ) -> dict[str, zipfile.ZipInfo]:
     """The one data file, or those called train, validation and test."""
-    # What macOS adds beside every file has the same name with ._ before it.
+    # macOS adds a ._NAME beside every file.
     real = [e for e in entries if not e.filename.startswith("__MACOSX/") and "/." not in f"/{e.filename}"]
     data = [entry for entry in real if PurePosixPath(entry.filename).suffix.lower() in suffixes]
     if not data:
@@ -93,42 +93,44 @@ def _chosen(
             given=", ".join(entry.filename for entry in entries[:8]) or "nothing",
             allowed=", ".join(suffixes),
         )
-    # Beside other data a text file is a note about them.
+    # Beside other data, a text file is documentation.
     data = [entry for entry in data if not entry.filename.lower().endswith(".txt")] or data
     ignored = [entry.filename for entry in real if entry not in data]
     if ignored:
         notes.append(f"Not read in {name}: {', '.join(ignored[:8])}{' …' if len(ignored) > 8 else ''}.")
     if len(data) == 1:
         return {"train": data[0]}
-    found: dict[str, zipfile.ZipInfo] = {}
+    entry_of: dict[str, zipfile.ZipInfo] = {}
     for entry in data:
         split = split_name(PurePosixPath(entry.filename).stem)
-        if split in found or split is None:
+        if split in entry_of or split is None:
             raise InputError(
-                f"{name} holds several data files, and it is not clear which is which",
+                f"{name} holds several data files with unclear splits",
                 given=", ".join(entry.filename for entry in data[:8]),
                 allowed="one data file, or one each for train, validation and test",
                 try_="name the files train, validation and test",
             )
-        found[split] = entry
-    return {split: found[split] for split in SPLITS if split in found}
+        entry_of[split] = entry
+    return {split: entry_of[split] for split in SPLITS if split in entry_of}
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, left: int) -> bytes:
     if entry.compress_type not in _KINDS:
-        raise InputError(f"{name} is packed in an unusual way", given=entry.filename, allowed="stored or deflated")
+        raise InputError(
+            f"{name} uses an unusual compression method", given=entry.filename, allowed="stored or deflated"
+        )
     size, pieces = 0, []
     with archive.open(entry) as file:
-        # The sizes in the directory are claims: what counts is what comes out.
+        # The sizes in the directory are claims; only the output counts.
         while piece := file.read(1 << 20):
             size += len(piece)
             if size > left:
                 raise too_large(name, f"more than {readable(size)} in {entry.filename}", left, unpacked=True)
             if size > _RATIO_COUNTS_FROM and size > HIGHEST_RATIO * max(1, entry.compress_size):
                 raise InputError(
-                    f"{name} is packed far more tightly than data are; it may be a zip bomb",
-                    given=f"{entry.filename} is more than {HIGHEST_RATIO} times larger unpacked",
-                    try_="unpack it yourself and give the path of the file, when you trust it",
+                    f"{name} is compressed far more than real data; it may be a zip bomb",
+                    given=f"{entry.filename} is more than {HIGHEST_RATIO} times larger unzipped",
+                    try_="if you trust it, unzip it yourself and give the path of the file",
                 )
             pieces.append(piece)
     return b"".join(pieces)
@@ -140,7 +142,7 @@ SUFFIXES = (*PLAIN_SUFFIXES, ".zip")
 
 @dataclass
 class Table:
-    """What one file holds: rows by split (most files hold one, called train), columns, and what to say of it."""
+    """The content of one file: rows by split (most files hold only train), columns, and notes."""
 
     splits: dict[str, Sequence[dict[str, Any]]]
     columns: list[str]
@@ -155,13 +157,13 @@ class Table:
 def read_table(path: Path) -> Table:
     """The rows of a JSONL, JSON, CSV, TSV, Parquet, Arrow, Feather or text file, or of a zip archive of such files.
 
-    Raises InputError naming the file, the line where there are lines, and what is wrong; also when it is larger than
+    Raises InputError naming the file, the line if there are lines, and what is wrong; also if it exceeds
     `limits.largest_file`.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(
-            f"Files ending in {suffix or 'nothing'} cannot be read",
+            f"Files {f'with the extension {suffix}' if suffix else 'without an extension'} cannot be read",
             given=path.name,
             allowed=", ".join(SUFFIXES),
             try_=_unpacking(suffix),
@@ -173,8 +175,8 @@ def read_table(path: Path) -> Table:
 
 
 def read_bytes(raw: bytes, name: str, size: int | None = None) -> Table:
-    """The rows in the bytes of a file called `name`, whose ending says what it is; `size` is that of the archive they
-    came in. Raises InputError."""
+    """The rows in the bytes of a file called `name`, whose extension gives the format; `size` is that of the archive
+    they came in. Raises InputError."""
     refuse_what_is_no_data(raw, name)
     size = len(raw) if size is None else size
     suffix = Path(name).suffix.lower()
@@ -193,7 +195,7 @@ def read_bytes(raw: bytes, name: str, size: int | None = None) -> Table:
 
 
 def read_text_files(paths: Sequence[Path]) -> Table:
-    """Files of plain text as rows of the column `text`, one document each. Raises InputError as `read_table` does."""
+    """Plain-text files as rows with the column `text`, one document each. Raises InputError like `read_table`."""
     notes: list[str] = []
     rows, whole = [], hashlib.sha256()
     for path in paths:
@@ -201,7 +203,7 @@ def read_text_files(paths: Sequence[Path]) -> Table:
         refuse_what_is_no_data(raw, path.name)
         whole.update(hashlib.sha256(raw).digest())
         rows.append({"text": decode(raw, path.name, notes), "file": path.name})
-    notes.append(f"{len(rows):,} files of plain text, one document each.")
+    notes.append(f"{len(rows):,} plain-text files, one document each.")
     return Table({"train": rows}, ["text", "file"], whole.hexdigest(), notes)
 
 
@@ -232,12 +234,12 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def refuse_what_is_no_data(raw: bytes, name: str) -> None:
-    """Raises InputError for the commonest files that look like data from outside: web pages, pointers of Git LFS."""
+    """Raises InputError for common files that only look like data: web pages, Git LFS pointers."""
     if not raw.strip():
         raise InputError(f"The file {name} is empty", given=f"{len(raw)} bytes", allowed="at least 10 rows")
     if raw.startswith(b"version https://git-lfs"):
         raise InputError(
-            f"{name} is only a pointer of Git LFS, not the data itself",
+            f"{name} is a Git LFS pointer, not the data itself",
             given=shorten(raw[:60].decode("ascii", "replace")),
             try_="run `git lfs pull`, or download the file again",
         )
@@ -245,26 +247,26 @@ def refuse_what_is_no_data(raw: bytes, name: str) -> None:
         raise InputError(
             f"{name} is a web page, not data",
             given=shorten(raw[:60].decode("utf-8", "replace")),
-            try_="download the raw file instead of the page that shows it",
+            try_="download the raw file instead of its web page",
         )
 
 
 def _unpacking(suffix: str) -> str:
     if suffix in (".gz", ".bz2", ".xz", ".zst", ".7z", ".tar"):
-        return "unpack the file first"
+        return "decompress the file first"
     if suffix in (".xlsx", ".xls", ".ods"):
         return "save the sheet as CSV"
     if suffix in (".pkl", ".pickle", ".pt"):
-        return "save the data as JSONL: a pickle can run any program, so it is never opened"
+        return "save the data as JSONL: a pickle can run arbitrary code, so it is never opened"
     return "save the data as JSONL or CSV"
 
 
 def read_pasted(text: str) -> Table:
-    """The rows of pasted text; what it is is found out. Raises InputError naming the line that is wrong."""
+    """The rows of pasted text, whose format is detected. Raises InputError naming the line that is wrong."""
     raw = text.strip("\ufeff\r\n").encode("utf-8", "replace")
     check_size("The pasted text", len(raw))
     if not raw.strip():
-        raise InputError("Nothing was pasted", allowed="JSON lines, or the cells of a sheet with its header")
+        raise InputError("Nothing was pasted", allowed="JSON Lines, or the cells of a sheet with its header")
     first = raw.lstrip()[:1]
     if first == b"{":
         return read_bytes(raw, "pasted rows.jsonl")
@@ -275,7 +277,7 @@ def read_pasted(text: str) -> Table:
 
 
 def keep_pasted(text: str, workspace: Workspace) -> Path:
-    """Check pasted text and keep its rows as a JSONL file among the uploads; the same rows are kept once."""
+    """Check pasted text and store its rows as a JSONL file among the uploads; equal rows share a file."""
     rows = list(read_pasted(text).splits["train"])
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     lines = lines.encode("utf-8", "replace").decode()

@@ -1,12 +1,13 @@
-"""What can be done about a finding, row by row, and the command that applies it to a version."""
+"""Remedies for findings: planned row by row, and applied to a version."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
 # A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
 _TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
-# Who is asked or told what to do.
+# Addresses somebody: asks or instructs.
 _ASKS = re.compile(
     r"[?？¿]|\b(you|yours?|please|must|should|shall|ought|always|never|don't|do not|answers?|questions?|tasks?"
     r"|examples?|instructions?|following|given|options?|inputs?|outputs?|hypothesis|premise"
@@ -42,18 +43,18 @@ _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Pr
 _FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
 _MOST_SOURCES = 2  # sentences that an answer is drawn from
 _FEWEST_DRAWN = 2  # words that stand in these alone
-_NEEDED = "no sentence of the prompt is known to be needless"
-_STILL_LONG = "without the sentences that can be spared it is still too long"
+_NEEDED = "no sentence of the prompt is known to be unnecessary"
+_STILL_LONG = "it is still too long without the unnecessary sentences"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
 
 
 @dataclass(frozen=True)
 class Action:
-    """One remedy for some rows: `rows` are indices into `split`. `columns` says which column plays which role.
+    """One remedy for some rows: `rows` are indices into `split`. `columns` maps roles to columns.
 
-    `matches[i]` is the (split, row) that rows[i] repeats or should agree with. `answer` replaces the answers when rows
-    are relabelled by hand. `max_length` is what a row that is shortened has to fit into, and `tokens` counts a row as
-    training does.
+    `matches[i]` is the (split, row) that rows[i] repeats or should agree with. `answer` replaces the answers if rows
+    are relabeled by hand. `max_length` is the length to shorten rows to; `tokens` counts the tokens of a row as in
+    training.
     """
 
     remedy: str
@@ -70,23 +71,23 @@ class Action:
 def action_for(
     finding: Finding, columns: Mapping[str, str], remedy: str | None = None, *, tokens: Tokens | None = None
 ) -> Action:
-    """The action that carries out the remedy of `finding`, or another `remedy` that fits it.
+    """The action for the remedy of `finding`, or for another `remedy` that fits it.
 
-    `tokens` counts the tokens of a row, for rows that are shortened. Raises InputError when the remedy does not fit
-    the finding, or is a setting of training.
+    `tokens` counts the tokens of a row, to shorten rows. Raises InputError if the remedy does not fit the finding, or
+    is a training setting.
     """
     about = finding.about
     fitting = [name for name in finding.remedies if name != "none"]
     remedy = remedy or finding.remedy
     if remedy not in fitting:
         raise InputError(
-            f"{remedy} is no remedy for this finding ({about.title.lower()})",
+            f"{remedy} is not a remedy for this finding ({about.title.lower()})",
             given=remedy,
-            allowed=", ".join(fitting) or "nothing can be done automatically",
+            allowed=", ".join(fitting) or "no automatic remedy",
         )
     if remedy == "raise":
         raise InputError(
-            "Raising max_length is a setting of training; the rows stay as they are",
+            "max_length is a training setting; raising it changes no row",
             given=remedy,
             allowed=", ".join(name for name in fitting if name in DONE_TO_ROWS),
             try_=f"train with optimisation.max_length={finding.detail['raise_to']}",
@@ -104,14 +105,14 @@ def action_for(
 
 
 def apply(rows: Rows, action: Action) -> tuple[dict[str, list[Row]], str]:
-    """The rows after `action`, and a sentence that says what was done. Raises InputError when it cannot be done."""
-    after, said = apply_all(rows, [action])
-    return after, " ".join(said)
+    """The rows after `action`, and a sentence about it. Raises InputError if it cannot be applied."""
+    after, sentences = apply_all(rows, [action])
+    return after, " ".join(sentences)
 
 
 def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows after all `actions`, whose indices are those of `rows`, and what each did: one text, and of rows that
-    were shortened one more for each that is shown."""
+    """The rows after all `actions`, whose indices refer to `rows`, and sentences about them: one per action, plus
+    examples of shortened rows."""
     plan = plan_for(rows, actions)
     after: dict[str, list[Row]] = {split: [] for split in rows}
     for split, every in rows.items():
@@ -123,14 +124,14 @@ def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row
 
 
 class NothingChanged(FtlabError):
-    """What was to be mended left every row as it was."""
+    """The remedies changed no row."""
 
 
 def mend(version: Version, actions: Sequence[Action], *, who: str | None = None, why: str = "") -> Version:
     """A new version after `actions`, whose indices count the rows of each split that are not excluded.
 
-    Dropped rows stay in the version as excluded, so that they can be brought back. Raises NothingChanged, and makes no
-    version, where every row stays as it was.
+    Dropped rows stay in the version as excluded, so that they can be restored. Raises NothingChanged, without making a
+    version, if no row changes.
     """
     from ftlab.data.versions import derive, rows_of
 
@@ -160,8 +161,9 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
 
 @dataclass
 class Plan:
-    """What happens to which (split, row): the new row, why it goes, or the split it goes to; `lost` is the text that
-    was cut from it, `kept` why nothing was; `said` tells it."""
+    """Changes by (split, row): the new row, the reason it is excluded, or its new split; `lost` is the text cut from
+    it,
+    `kept` the reason nothing was cut; `said` holds sentences about all of it."""
 
     changed: dict[tuple[str, int], Row] = field(default_factory=dict)
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class Plan:
 
 
 def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
-    """What `actions` do to `rows`. A row that goes for one reason is not counted for another as well."""
+    """The effect of `actions` on `rows`. A row excluded for one reason is not counted for another."""
     plan = Plan()
     for action in sorted(actions, key=lambda action: _ORDER.index(action.remedy) if action.remedy in _ORDER else 0):
         _check(rows, action)
@@ -188,7 +190,7 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
             left_out = len(plan.gone) - gone
             if left_out:
-                out = f"Left out {_rows(left_out, action)}: the answer is what had to be masked."
+                out = f"Left out {_rows(left_out, action)}: their answer is what would be masked."
                 plan.said.append(f"{out} {_sentence(action, count)}" if count else out)
                 continue
         if action.remedy == "shorten":
@@ -196,9 +198,9 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
         elif count:
             plan.said.append(_sentence(action, count))
         elif action.remedy == "relabel":
-            plan.said.append(f"{len(places)} rows of {action.split} wait for a decision ({_title(action)}).")
+            plan.said.append(f"{len(places)} rows of {action.split} need a decision ({_title(action)}).")
         else:
-            plan.said.append(f"Nothing was left to {action.remedy} in {action.split} ({_title(action)}).")
+            plan.said.append(f"Nothing left to {action.remedy} in {action.split} ({_title(action)}).")
     return plan
 
 
@@ -215,7 +217,7 @@ def _check(rows: Rows, action: Action) -> None:
 
 def _move(action: Action, plan: Plan) -> int:
     if len(action.matches) != len(action.rows):
-        raise InputError("It is not said where these rows should go", given=f"{len(action.rows)} rows of {action.kind}")
+        raise InputError("The target split of these rows is missing", given=f"{len(action.rows)} rows of {action.kind}")
     count = 0
     for row, (split, _) in zip(action.rows, action.matches, strict=True):
         if (action.split, row) not in plan.gone:
@@ -234,7 +236,7 @@ def _edit(rows: Rows, action: Action, plan: Plan) -> int:
             continue
         if action.remedy == "mask":
             kinds = (action.kind,) if action.kind in PERSONAL else PERSONAL
-            new = _each_text(row, lambda text, kinds=kinds: mask(text, kinds))
+            new = _each_text(row, partial(mask, kinds=kinds))
             if _is_made_up(row, action.columns, kinds, answered):
                 plan.gone[place] = _title(action)
                 continue
@@ -256,43 +258,39 @@ def _relabelled(rows: Rows, action: Action, number: int, row: Row) -> Row:
     if action.answer is not None:
         return _with_answer(row, action.columns, lambda _: action.answer)
     if len(action.matches) != len(action.rows):
-        raise InputError("It is not said which answer is right", try_="give the answer")
+        raise InputError("The right answer is missing", try_="give the answer")
     split, index = action.matches[number]
     answer = answer_of(rows[split][index], action.columns)
     return _with_answer(row, action.columns, lambda own: own if answer is None else answer)
 
 
 def _answered(rows: Rows, action: Action) -> Counter[str]:
-    """In how many answers of these rows each personal text stands."""
+    """The number of answers of these rows in which each personal text occurs."""
     answers = (answer_of(rows[action.split][row], action.columns) or "" for row in action.rows)
     return Counter(text for answer in answers for text in {answer[s.start : s.end] for s in find_personal(answer)})
 
 
 def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answered: Counter[str]) -> bool:
-    """Whether the answer gives something personal that is neither asked about nor given in other answers, such as a
-    password that was to be made up: masked, it would teach to answer with a placeholder."""
+    """Whether the answer contains personal data that occurs neither in the prompt nor in other answers, such as a
+    password it was asked to invent: masked, it would teach the model to answer with a placeholder."""
     answer = answer_of(row, columns)
     if not answer:
         return False
-    asked: list[str] = []
-    for column in {column for role, column in columns.items() if role in _ASKED}:
-        _each_text(row.get(column), lambda text: asked.append(text) or text)
-    asked = [text for text in asked if text != answer]
+    asking = {column for role, column in columns.items() if role in _ASKED}
+    asked = [text for column in asking for text in _texts_in(row.get(column)) if text != answer]
     known = {span.kind for text in asked for span in find_personal(text)}
     # Masked earlier, for another kind.
     known |= {kind for kind in kinds if any(MASKS[kind] in text for text in asked)}
-    given = [span for span in find_personal(answer) if span.kind in kinds]
-    return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in given)
+    spans = [span for span in find_personal(answer) if span.kind in kinds]
+    return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in spans)
 
 
 def _shortened(row: Row, action: Action) -> tuple[Row, str, str]:
-    """The row without sentences that its longest prompt text can spare, so that it fits into `max_length`, what was
-    cut, and why nothing was. Where it cannot spare enough (see `_spare`) the row stays as it is; the system prompt and
-    every answer stay in any case."""
+    """The row without unnecessary sentences of its longest prompt text, so that it fits into `max_length`; the text
+    cut; and the reason if nothing was. If that is not enough (see `_spare`), the row is unchanged. The system prompt
+    and the answers never change."""
     if action.tokens is None or action.max_length is None:
-        raise InputError(
-            "Rows can only be shortened to a length that is counted in tokens", try_="name the base (--base)"
-        )
+        raise InputError("Shortening rows needs a base to count tokens", try_="set the base (--base)")
     texts = _sparable(row, action.columns)
     longest = max(texts, key=len, default="")
     parts = _sentences(longest)
@@ -312,24 +310,23 @@ def _shortened(row: Row, action: Action) -> tuple[Row, str, str]:
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if action.tokens(without(middle)) <= action.max_length else (middle + 1, high)
-    if action.tokens(without(low)) > action.max_length:  # fewer sentences may be more tokens by one or two
+    if action.tokens(without(low)) > action.max_length:  # dropping sentences can add a token or two
         low = len(spare)
     return without(low), "".join(parts[place] for place in spare[len(spare) - low :]).strip(), ""
 
 
 def _spare(parts: Sequence[str], others: Sequence[str], row: Row, columns: Mapping[str, str]) -> list[int]:
-    """The places of the sentences that can be left out of a prompt of `parts` (`others` are what else is asked).
+    """The places of the sentences that can be dropped from a prompt of `parts` (`others` are the other prompt texts).
 
-    Only an answer that is drawn from the text shows what it needs: all its words are asked about or stand in at most
-    two of the sentences, and two of them there alone. A label, a summary, a translation or "not enough information"
-    may rest on any sentence. What can go then are whole sentences that tell (no question, number, list or code,
-    nobody addressed), share no word with the question or an answer, and do not lead into a sentence that the answer
-    is drawn from.
+    Only an extractive answer shows what it needs: all its words occur in the question or in at most two of the
+    sentences, and at least two of them only there. A label, a summary, a translation or "not enough information" may
+    depend on any sentence. Then statements can go (no question, number, list or code, nobody addressed) that share no
+    word with the question or an answer and do not precede a source sentence of the answer.
     """
     if not parts:
         return []
-    first = 2 if len(parts[0].strip()) < _FEWEST_LETTERS else 1  # "Hi." asks nothing yet
-    last = len(parts) - (2 if len(parts[-1].strip()) < _FEWEST_LETTERS else 1)  # "Thanks!" does not either
+    first = 2 if len(parts[0].strip()) < _FEWEST_LETTERS else 1  # skip a greeting such as "Hi."
+    last = len(parts) - (2 if len(parts[-1].strip()) < _FEWEST_LETTERS else 1)  # skip "Thanks!"
     within = [place for place in range(first, last) if not _ASKS.search(parts[place])]
     asked = set().union(*map(_words, others), *(_words(parts[at]) for at in range(len(parts)) if at not in within))
     answer, rejected = _answered_words(row, columns)
@@ -346,35 +343,35 @@ def _spare(parts: Sequence[str], others: Sequence[str], row: Row, columns: Mappi
 
 
 def _sources(drawn: set[str], within: Mapping[int, set[str]]) -> set[int]:
-    """The sentences that `drawn` words stand in, where two of them hold all; else none."""
-    left, found = set(drawn), set()
-    while left and len(found) < _MOST_SOURCES:
+    """The sentences with `drawn` words if two of them contain all of these; else none."""
+    left, chosen = set(drawn), set[int]()
+    while left and len(chosen) < _MOST_SOURCES:
         best = max(within, key=lambda place: len(within[place] & left), default=None)
         if best is None or not within[best] & left:
             return set()
-        found.add(best)
+        chosen.add(best)
         left -= within[best]
     return set() if left else {place for place, words in within.items() if words & drawn}
 
 
 def _answered_words(row: Row, columns: Mapping[str, str]) -> tuple[set[str], set[str]]:
-    """The words of every answer that stays, and those of the rejected one."""
+    """The words of all remaining answers, and of the rejected answer."""
     turns = [turn for role in _SPOKEN for turn in _turns_in(row.get(columns.get(role, ""))) or []]
-    given = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
+    spoken = [turn[key] for turn in turns if _role(turn) == "assistant" for key in TEXT_KEYS if turn.get(key)]
     rejected = answer_of(row, {"completion": columns["rejected"]}) if "rejected" in columns else ""
-    return _words(" ".join([*map(str, given), answer_of(row, columns) or ""])), _words(rejected or "")
+    return _words(" ".join([*map(str, spoken), answer_of(row, columns) or ""])), _words(rejected or "")
 
 
 def _words(text: str) -> set[str]:
-    """Words that carry a meaning, as near as letters tell: of four letters and more, numbers, and names."""
+    """Approximate content words: words of four or more letters, numbers, and names."""
     return {word.lower() for word in re.findall(r"\w{4,}|\d+|(?<![.!?] )(?<!^)\b[A-Z]\w+", text)}
 
 
 def _sentences(text: str) -> list[str]:
-    """The sentences and lines of `text` with what follows each; joined they are the text."""
+    """The sentences and lines of `text` with the white space after each; joined, they are the text."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text) if _ends(text, match)]
     places = [0, *ends, len(text)]
-    return [text[one:other] for one, other in pairwise(places) if text[one:other].strip()]
+    return [text[start:end] for start, end in pairwise(places) if text[start:end].strip()]
 
 
 def _ends(text: str, match: re.Match[str]) -> bool:
@@ -387,34 +384,33 @@ def _ends(text: str, match: re.Match[str]) -> bool:
     return not _SHORT_FORM.search(line) and not after.islower() and line.count("(") <= line.count(")")
 
 
-# The input of an instruction is what it is about; the instruction itself is the question.
+# The input of an instruction is its subject; the instruction itself is the question.
 _SHORTENED = ("prompt", "input", "messages")
 _ASKED = (*_SHORTENED, "system")
 _SPOKEN = ("prompt", "messages", "history", "chosen")
 
 
 def _sparable(row: Row, columns: Mapping[str, str]) -> list[str]:
-    """The texts that something may be cut from: the input, else the prompt, else what the user says."""
+    """The texts that may be shortened: the input, else the prompt, else the user turns."""
     column = next((columns[role] for role in ("input", "prompt", "messages") if row.get(columns.get(role, ""))), None)
     if column is None:
         return []
     turns = _turns_in(row[column])
     if turns is None:
         return [row[column]] if isinstance(row[column], str) and row[column] != answer_of(row, columns) else []
-    said = [next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"]
+    user_texts = [
+        next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) == "user"
+    ]
     others = {next((turn[key] for key in TEXT_KEYS if turn.get(key)), "") for turn in turns if _role(turn) != "user"}
-    return [text for text in said if isinstance(text, str) and text and text not in others]
+    return [text for text in user_texts if isinstance(text, str) and text and text not in others]
 
 
 def _asked_texts(row: Row, columns: Mapping[str, str]) -> list[str]:
-    """Every text of the columns that are asked, answers of earlier turns with them."""
-    found: list[str] = []
-    for column in {column for role, column in columns.items() if role in _ASKED and role != "messages"}:
-        _each_text(row.get(column), lambda text: found.append(text) or text)
-    for turn in _turns_in(row.get(columns.get("messages", ""))) or []:
-        if _role(turn) in ("user", "system"):
-            _each_text(turn, lambda text: found.append(text) or text)
-    return found
+    """All texts of the prompt columns, including answers of earlier turns."""
+    asking = {column for role, column in columns.items() if role in _ASKED and role != "messages"}
+    texts = [text for column in asking for text in _texts_in(row.get(column))]
+    turns = _turns_in(row.get(columns.get("messages", ""))) or []
+    return texts + [text for turn in turns if _role(turn) in ("user", "system") for text in _texts_in(turn)]
 
 
 def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], str]) -> Row:
@@ -423,10 +419,15 @@ def _each_asked(row: Row, columns: Mapping[str, str], change: Callable[[str], st
 
 
 def answer_of(row: Row, columns: Mapping[str, str]) -> str | None:
-    """The last answer of a row in any format; None when it has none."""
-    found: list[str] = []
-    _with_answer(row, columns, lambda text: found.append(text) or text)
-    return found[-1] if found else None
+    """The last answer of a row in any format; None if it has none."""
+    answers: list[str] = []
+
+    def note(text: str) -> str:
+        answers.append(text)
+        return text
+
+    _with_answer(row, columns, note)
+    return answers[-1] if answers else None
 
 
 def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], str | None]) -> Row:
@@ -449,7 +450,7 @@ def _with_answer(row: Row, columns: Mapping[str, str], change: Callable[[str], s
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """`value` with every text in it changed; turns written as JSON text are changed one by one and written again."""
+    """`value` with `change` applied to every text; turns in JSON text are changed one by one."""
     if isinstance(value, str):
         turns = _turns_in(value)
         return change(value) if turns is None else json.dumps(_each_text(turns, change), ensure_ascii=False)
@@ -458,6 +459,23 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {key: item if key in ROLE_KEYS else _each_text(item, change) for key, item in value.items()}
     return value
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts that `_each_text` would change, in order."""
+    if isinstance(value, str):
+        turns = _turns_in(value)
+        if turns is None:
+            yield value
+        else:
+            yield from _texts_in(turns)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key not in ROLE_KEYS:
+                yield from _texts_in(item)
 
 
 def _turns_in(cell: Any) -> list[dict[str, Any]] | None:
@@ -473,18 +491,18 @@ def _turns_in(cell: Any) -> list[dict[str, Any]] | None:
 
 
 def _role(turn: Mapping[str, Any]) -> str | None:
-    said = next((turn[key] for key in ROLE_KEYS if isinstance(turn.get(key), str)), "")
-    return next((role for role, names in ROLES.items() if said.strip().lower() in names), None)
+    name = next((turn[key] for key in ROLE_KEYS if isinstance(turn.get(key), str)), "")
+    return next((role for role, names in ROLES.items() if name.strip().lower() in names), None)
 
 
-# What goes is known first, so that no row is mended in vain; moves come last.
+# Exclusions come first, so that no row is edited in vain; moves come last.
 _ORDER = ("drop", "deduplicate", "mask", "relabel", "shorten", "move")
 _DONE = {
     "drop": "Dropped",
     "deduplicate": "Removed",
     "move": "Moved to the held-out split",
     "mask": "Masked",
-    "relabel": "Relabelled",
+    "relabel": "Relabeled",
     "shorten": "Shortened",
 }
 
@@ -494,16 +512,16 @@ def _sentence(action: Action, count: int) -> str:
 
 
 def _told_shortened(action: Action, count: int, plan: Plan) -> list[str]:
-    """What was shortened, what was lost, and what was left as it is."""
-    said = [_sentence(action, count)] if count else []
+    """Sentences on the rows shortened, the text lost, and the rows left unchanged."""
+    sentences = [_sentence(action, count)] if count else []
     lost = [(row, plan.lost[action.split, row]) for row in action.rows if (action.split, row) in plan.lost]
     for row, text in lost[:_LOST_SHOWN]:
         # One sentence for each: the text must not look like several.
-        shown = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
-        said.append(f"Row {row} lost {len(text):,} characters: {shown}.")
+        excerpt = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
+        sentences.append(f"Row {row} lost {len(text):,} characters: {excerpt}.")
     kept = Counter(plan.kept[action.split, row] for row in action.rows if (action.split, row) in plan.kept)
-    said += [f"Left {_rows(count, action)} as before: {why}." for why, count in kept.items()]
-    return said or [f"Nothing was left to shorten in {action.split} ({_title(action)})."]
+    sentences += [f"Left {_rows(count, action)} unchanged: {why}." for why, count in kept.items()]
+    return sentences or [f"Nothing left to shorten in {action.split} ({_title(action)})."]
 
 
 def _rows(count: int, action: Action) -> str:
@@ -515,12 +533,12 @@ def _title(action: Action) -> str:
     return title if title.split()[0].isupper() else title[:1].lower() + title[1:]
 
 
-USUAL_WHY = "mended what the checks found"
+USUAL_WHY = "fixed the findings of the checks"
 
 
 def is_mended(finding: Finding, only: Collection[str] = (), remedies: Mapping[str, str] | None = None) -> bool:
-    """Whether `finding` is mended: errors and warnings with a remedy, or only the kinds in `only`; kinds for which
-    `remedies` names a remedy are in any case. Never where the remedy is a longer max_length: no row changes then."""
+    """Whether `finding` gets fixed: errors and warnings with a remedy, or only the kinds in `only`; and always kinds
+    with an entry in `remedies`. Never if the remedy is a larger max_length, which changes no row."""
     if (remedies or {}).get(finding.kind, finding.remedy) == "raise":
         return False
     if finding.kind in (remedies or {}) or finding.kind in only:
@@ -538,22 +556,21 @@ def mend_findings(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """A new version in which `findings` are mended, each with its usual remedy or that of `remedies` (by kind).
+    """A new version with `findings` fixed, each by its default remedy or the one in `remedies` (by kind).
 
-    Their rows are those of `version`, or of the source that it was taken from: a first version has the same rows in
-    the same order. `roles` says which column plays which part; `tokens` counts rows that are
-    shortened (see `token_counter`). Raises InputError when a remedy does not fit, NothingChanged where every
-    row stays as it was.
+    Their rows are those of `version`, or of its source: a first version has the same rows in the same order. `roles`
+    maps roles to columns; `tokens` counts the tokens of rows to shorten (see `token_counter`). Raises InputError if a
+    remedy does not fit, NothingChanged if no row changes.
     """
     actions = [action_for(finding, roles, (remedies or {}).get(finding.kind), tokens=tokens) for finding in findings]
     return mend(version, actions, who=who, why=why or USUAL_WHY)
 
 
 def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None = None) -> Tokens:
-    """A function that counts the tokens of a row of `data` as training does. A row that cannot be trained on has 0."""
+    """A function that counts the tokens of a row of `data` as in training; 0 for a row that cannot be trained on."""
     detected = detect_format(load_rows(data, workspace), data)
     ensure_chat_template(tokenizer)
-    # Long rows are what this is for; the remark of transformers about the first of them would only puzzle.
+    # This is for long rows; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
     def tokens(row: dict[str, Any]) -> int:
@@ -567,7 +584,7 @@ def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None 
 
 
 def answer_group(finding: Finding, row: int) -> list[int]:
-    """The rows of a finding of conflicting answers that have the prompt of `row`."""
+    """The rows with the prompt of `row` in a finding of conflicting answers."""
     groups = finding.detail.get("groups", [])
     wanted = dict(zip(finding.rows, groups, strict=False)).get(row)
     return [other for other, group in zip(finding.rows, groups, strict=False) if group == wanted]
@@ -583,7 +600,7 @@ def give_answer(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """A new version in which all rows with the prompt of `row`, one of conflicting answers, have this `answer`."""
+    """A new version in which all rows with the prompt of `row`, which has conflicting answers, have this `answer`."""
     rows = tuple(answer_group(finding, row))
     action: Action = replace(action_for(finding, roles, "relabel"), rows=rows, matches=(), answer=answer)
-    return mend(version, [action], who=who, why=why or "the right answer by hand")
+    return mend(version, [action], who=who, why=why or "right answer entered by hand")

@@ -1,7 +1,7 @@
-"""Messages become tokens: the chat template of the base, and which of the tokens are trained.
+"""Messages to tokens: the chat template of the base, and the mask of trained tokens.
 
-Only what the assistant says is trained, and the stop token after it. `encode` (training) and `encode_prompt`
-(evaluation, chat) go through the same rendering, so that a model is asked the way it was taught.
+Only assistant turns and their stop token are trained on. `encode` (training) and `encode_prompt` (evaluation, chat) use
+the same rendering, so that prompts match training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ftlab.errors import InputError
 
 @dataclass
 class Encoded:
-    """One example as tokens: `trained[i]` says whether `input_ids[i]` is learnt. Both lists are equally long."""
+    """One example as tokens: `trained[i]` says whether the loss covers `input_ids[i]`. Both have the same length."""
 
     input_ids: list[int]
     trained: list[bool]
@@ -27,7 +27,7 @@ class Encoded:
 
     @property
     def labels(self) -> list[int]:
-        """The token ids where they are trained, else -100 (what the loss of PyTorch leaves out)."""
+        """The token ids if trained, else -100 (which PyTorch's loss ignores)."""
         return [token if on else -100 for token, on in zip(self.input_ids, self.trained, strict=True)]
 
     def cut(self, limit: int) -> Encoded:
@@ -37,8 +37,8 @@ class Encoded:
 
 @dataclass
 class Completion:
-    """What follows a prompt, as tokens: `trained[i]` says whether `completion_ids[i]` counts (the assistant's words and
-    stop tokens do, what others say in between does not)."""
+    """A completion of a prompt as tokens: `trained[i]` says whether `completion_ids[i]` counts (assistant turns and
+    stop tokens do, other turns in between do not)."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -47,28 +47,28 @@ class Completion:
 
     @property
     def whole(self) -> Encoded:
-        """Prompt and completion as one example in which only the completion is learnt."""
+        """Prompt and completion as one example in which only the completion is trained on."""
         return Encoded([*self.prompt_ids, *self.completion_ids], [False] * len(self.prompt_ids) + self.trained)
 
 
 def prompt_messages(messages: Sequence[Message]) -> list[Message]:
-    """All turns before the last answer; all turns when the last one is not an answer."""
+    """All turns before the last answer; all turns if the last one is not an answer."""
     return list(messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages)
 
 
 def reference(messages: Sequence[Message]) -> str:
-    """The last answer; empty when the last turn is not an answer."""
+    """The last answer; empty if the last turn is not an answer."""
     return messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
 
 
 def render(messages: Sequence[Message], tokenizer: Any) -> str:
-    """The text that the chat template makes of `messages`. Raises InputError when the template refuses them."""
+    """`messages` in the chat template. Raises InputError if the template rejects them."""
     return render_text(messages, tokenizer)
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
-    """Token ids of everything before the last answer, up to where the assistant begins to speak; of plain text those
-    of all of it, without the end."""
+    """Token ids of everything before the last answer, including the generation prompt; plain text is encoded whole,
+    without its end token."""
     if is_document(messages):
         return _encode_document(messages[0]["content"], tokenizer).input_ids[:-1]
     guarded, literals = guard(prompt_messages(messages), tokenizer)
@@ -77,28 +77,28 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
 
 
 def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
-    """Token ids of a whole example and which of them are trained: every answer with the stop token after it.
+    """Token ids of a whole example and the mask of trained tokens: every answer with its stop token.
 
-    Where the chat template does not mark the answers, they are found by rendering up to each of them. Plain text has
-    no template: every token of it is trained, and the end-of-text token after it.
-    Raises InputError when the template refuses the messages, or shows the last answer otherwise than it asks for it.
+    If the chat template does not mark answers, they are located by rendering up to each of them. Plain text has no
+    template: all its tokens and the end-of-text token are trained on. Raises InputError if the template rejects the
+    messages, or renders the last answer differently from its generation prompt.
     """
     if is_document(messages):
         return _encode_document(messages[0]["content"], tokenizer)
     if not any(message["role"] == "assistant" for message in messages):
-        raise InputError("An example without an answer has nothing to train on", given=f"{len(messages)} turns")
+        raise InputError("The example has no answer to train on", given=f"{len(messages)} turns")
     guarded, literals = guard(messages, tokenizer)
     notes = []
     if literals:
-        notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is taken as text, not as a control token.")
+        notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is read as text, not as a control token.")
     facts = facts_of(tokenizer)
     if messages[0]["role"] == "system" and not facts.shows_system:
-        notes.append("The chat template of this base leaves the system prompt out: the model never sees it.")
+        notes.append("The chat template of this base drops the system prompt: the model never sees it.")
     if not facts.takes_text:
         raise InputError(
-            "The chat template of this base takes no plain text, it is perhaps made for pictures",
+            "The chat template of this base does not accept plain text; it may be for images",
             given=tokenizer.name_or_path,
-            try_="use a base for text",
+            try_="use a text-only base",
         )
     marked = _by_markers(messages, tokenizer) if facts.marks_answers and not literals else None
     ids, trained = marked or _by_rendering(guarded, literals, tokenizer, notes)
@@ -107,45 +107,48 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
 
 
 def windows(encoded: Encoded, length: int) -> list[Encoded]:
-    """`encoded` cut into consecutive pieces of at most `length` tokens; each begins with the last token of the one
-    before, which it only reads: so every token is predicted once, and none is lost."""
-    found = [Encoded(encoded.input_ids[:length], encoded.trained[:length], encoded.notes)]
+    """`encoded` split into windows of at most `length` tokens. Each starts with the last token of the previous one as
+    context, so that every token is predicted exactly once."""
+    parts = [Encoded(encoded.input_ids[:length], encoded.trained[:length], encoded.notes)]
     for start in range(length - 1, len(encoded.input_ids) - 1, length - 1):
         ids, trained = encoded.input_ids[start : start + length], encoded.trained[start : start + length]
-        found.append(Encoded(ids, [False, *trained[1:]]))
-    return found
+        parts.append(Encoded(ids, [False, *trained[1:]]))
+    return parts
 
 
 def encode_completions(
     prompt: Sequence[Message], completions: Sequence[Sequence[Message]], tokenizer: Any
 ) -> list[Completion]:
-    """Token ids of several ways to go on after one prompt, all with the same `prompt_ids`.
+    """Token ids of several completions of one prompt, all with the same `prompt_ids`.
 
-    A completion is one answer, or several turns that end with one. Raises InputError as `encode` does.
+    A completion is an answer, or several turns that end with one. Raises InputError like `encode`.
     """
     asked = encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer)
     encoded = [encode([*prompt, *completion], tokenizer) for completion in completions]
-    # Templates of reasoning models ask for an answer in another way than they show one: it starts where they part.
-    start = min(_shared(asked, one.input_ids) for one in encoded)
-    return [Completion(one.input_ids[:start], one.input_ids[start:], one.trained[start:], one.notes) for one in encoded]
+    # Templates of reasoning models render a prompt differently from a past answer: it starts where the two diverge.
+    start = min(_shared(asked, example.input_ids) for example in encoded)
+    return [
+        Completion(example.input_ids[:start], example.input_ids[start:], example.trained[start:], example.notes)
+        for example in encoded
+    ]
 
 
 def pieces(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
-    """The example as (text, trained) runs, in order: what is shown to make the mask visible."""
+    """The example as (text, trained) runs, in order, to display the mask."""
     runs: list[tuple[str, bool]] = []
-    start, shown = 0, ""
+    start, decoded = 0, ""
     for end in range(1, len(encoded.trained) + 1):
         if end == len(encoded.trained) or encoded.trained[end] != encoded.trained[start]:
-            # From the beginning each time: decoding a run alone would lose spaces and halves of characters.
+            # Decode from the beginning each time: decoding a run alone would lose spaces and split characters.
             text = tokenizer.decode(encoded.input_ids[:end], clean_up_tokenization_spaces=False)
-            runs.append((text[len(shown) :], encoded.trained[start]))
-            start, shown = end, text
+            runs.append((text[len(decoded) :], encoded.trained[start]))
+            start, decoded = end, text
     return runs
 
 
 def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
-    """Every token that ends an answer: of the tokenizer, of the model's generation settings, and what the chat
-    template writes after an answer (a base often names only its end-of-text token)."""
+    """All tokens that end an answer: from the tokenizer, the generation config, and the chat template, which may write
+    its own after an answer (many bases name only their end-of-text token)."""
     ids = set(facts_of(tokenizer).stop_ids)
     named = getattr(generation_config, "eos_token_id", None)
     ids.update([named] if isinstance(named, int) else named or [])
@@ -153,17 +156,17 @@ def stop_token_ids(tokenizer: Any, generation_config: Any = None) -> list[int]:
 
 
 def _encode_document(text: str, tokenizer: Any) -> Encoded:
-    """`text` as it is, after the beginning token where the base knows one, with the end-of-text token after it."""
+    """`text` with the beginning-of-text token, if the base uses one, and the end-of-text token."""
     if tokenizer.eos_token_id is None:
         raise InputError(
-            "The tokenizer of this base has no end-of-text token, so nothing could tell documents apart",
+            "The tokenizer of this base has no end-of-text token to separate documents",
             given=tokenizer.name_or_path,
             try_="use a base whose tokenizer has an end-of-text token",
         )
     guarded, literals = guard_text(text, tokenizer)
     ids = tokenise(guarded, literals, tokenizer)[0]
     begin = [tokenizer.bos_token_id] if begins(tokenizer) else []
-    notes = [f"{', '.join(dict.fromkeys(literals))} in the text is taken as text, not as a control token."]
+    notes = [f"{', '.join(dict.fromkeys(literals))} in the text is read as text, not as a control token."]
     return Encoded(
         [*begin, *ids, tokenizer.eos_token_id],
         [False] * len(begin) + [True] * (len(ids) + 1),
@@ -172,7 +175,7 @@ def _encode_document(text: str, tokenizer: Any) -> Encoded:
 
 
 def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]] | None:
-    """Through the {% generation %} markers of the template; None when they mark nothing."""
+    """The tokens and mask by the {% generation %} markers of the template; None if they mark nothing."""
     from jinja2 import TemplateError
 
     limit_templates()
@@ -192,13 +195,13 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
         return None
     places = output["offset_mapping"]
     for index in range(1, len(ids)):
-        # The mask of transformers ends at the first token of the last character; an emoji can be four tokens.
+        # transformers' mask ends at the first token of the last character; an emoji can be four tokens.
         if trained[index - 1] and places[index] == places[index - 1] and places[index][0] < places[index][1]:
             trained[index] = True
     asked = encode_prompt(messages, tokenizer)
     if ids[: len(asked)] != asked:
-        return None  # a token reaches from the prompt into the answer
-    # Some templates mark the heading of an answer too, which the model is given and never has to write.
+        return None  # a token spans prompt and answer
+    # Some templates also mark the heading of an answer, which belongs to the prompt.
     index = len(asked) - 1
     while index >= 0 and trained[index]:
         trained[index] = False
@@ -209,32 +212,32 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
 def _by_rendering(
     messages: Sequence[Message], literals: Sequence[str], tokenizer: Any, notes: list[str]
 ) -> tuple[list[int], list[bool]]:
-    """An answer is what a rendering with it has more than one that stops where the assistant begins to speak."""
+    """The tokens and mask by rendering: an answer is what a rendering adds to the one with the generation prompt."""
     full = render_text(messages, tokenizer)
     answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
     spans, skipped = [], 0
     for position in answers:
         before = render_text(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
         through = render_text(messages[: position + 1], tokenizer)
-        # Some templates end every rendering with something (an end-of-text token) that is not there in the middle.
+        # Some templates end every rendering with a token (end of text) that is absent in the middle.
         end = _shared_length(full, through)
         if full.startswith(before) and messages[position]["content"].strip() in through[len(before) : end]:
             spans.append((len(before), end))
         elif position == answers[-1]:
             raise InputError(
-                "The chat template of this base shows an answer in another way than it asks for it, "
-                "so it cannot be said which tokens are the answer",
-                given=f"asked after {shown(before[-40:])}, shown as {shown(through[max(0, len(before) - 40) :][:60])}",
+                "The chat template of this base renders an answer differently from its generation prompt, so the "
+                "tokens of the answer cannot be located",
+                given=f"prompt ends {shown(before[-40:])}, rendered {shown(through[max(0, len(before) - 40) :][:60])}",
                 try_="use a base with another chat template",
             )
         else:
             skipped += 1
     if skipped:
-        # Templates of reasoning models write earlier answers without what they write before the last one.
-        notes.append("Only the last answer is trained: the chat template shows earlier answers in another way.")
+        # Templates of reasoning models omit from earlier answers what they write before the last one.
+        notes.append("Only the last answer is trained on: the chat template renders earlier answers differently.")
     ids, ends, cut = tokenise(full, literals, tokenizer, [start for start, _ in spans])
     if cut:
-        notes.append("A question and its answer are tokenised apart: else a token would reach over both.")
+        notes.append("Prompt and answer are tokenized separately; otherwise a token would span both.")
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
 
 
@@ -249,23 +252,22 @@ def _starts(messages: Sequence[Message], text: str, tokenizer: Any) -> list[int]
 
 
 def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many items the two begin with alike."""
+    """The length of the common prefix, in items."""
     differing = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(differing, min(len(one), len(other)))
 
 
 def _shared_length(one: str, other: str) -> int:
-    """How many characters the two texts begin with alike."""
+    """The length of the common prefix, in characters."""
     if one.startswith(other):
         return len(other)
     return _shared(one, other)
 
 
 def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, notes: list[str]) -> None:
-    """Let every trained run end with its stop token, in place.
+    """Extend every trained run to its stop token, in place.
 
-    A mask that ends before the stop token is the commonest cause of a model that never stops: it learns what to say
-    and not that it is over.
+    A mask that ends before the stop token is the most common cause of a model that never stops.
     """
     facts = facts_of(tokenizer)
     stops = facts.stop_ids
@@ -279,7 +281,7 @@ def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, note
         after = next((index for index in range(end, len(ids)) if not _is_blank(ids[index], tokenizer)), None)
         stopped = True
         if inside:
-            # What follows the stop token (a line feed) is written by the template, never by the model.
+            # What follows the stop token (a line feed) comes from the template, never from the model.
             if all(_is_blank(ids[index], tokenizer) for index in range(inside[-1] + 1, end)):
                 trained[inside[-1] + 1 : end] = [False] * (end - inside[-1] - 1)
         elif after is not None and ids[after] in stops:
@@ -291,7 +293,7 @@ def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, note
     if not stopped:
         if tokenizer.eos_token_id is None:
             raise InputError(
-                "The chat template writes no stop token and the tokenizer has none, so a tuned model would never stop",
+                "Neither the chat template nor the tokenizer has a stop token, so a tuned model would never stop",
                 given=f"tokenizer {tokenizer.name_or_path}",
                 try_="use a base whose tokenizer has an end-of-text token",
             )
@@ -300,7 +302,7 @@ def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, note
             trained.pop()
         ids.append(tokenizer.eos_token_id)
         trained.append(True)
-        notes.append(f"The chat template writes no stop token; {tokenizer.eos_token} was put after the last answer.")
+        notes.append(f"The chat template writes no stop token; {tokenizer.eos_token} was added after the last answer.")
 
 
 def _is_blank(token: int, tokenizer: Any) -> bool:

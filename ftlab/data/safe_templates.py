@@ -1,14 +1,14 @@
-"""Chat templates of strangers are rendered in a process of their own, with limits on memory, time and size.
+"""Untrusted chat templates are rendered in a separate process, with limits on memory, time and size.
 
-A template is a program: nested loops never end, `'x' * 10**10` takes all memory, and it may do so only for some
-conversations, so that no trial shows it. Jinja's sandbox has no such limits, and a call in C cannot be interrupted: so
-transformers' own rendering runs in a small child of this process (one for all templates), which is killed. Templates
-that ship with ftlab are rendered here.
+A template is a program: nested loops may never end, `'x' * 10**10` takes all memory, and it may do so only for some
+conversations, so that no trial reveals it. Jinja's sandbox has no such limits, and a call in C cannot be interrupted.
+So transformers' own rendering runs in a small child process (one for all templates), which can be killed. Templates
+that ship with ftlab are rendered in this process.
 
-The limits, and the largest real case that came to mind: 8 million characters and four times what went in (a system
-prompt with 200 tools has 200,000), 20 seconds (1,000 turns of SmolLM2, a million characters, take 0.02 s), 512 MB.
+The limits, with the largest realistic case: 8 million characters plus four times the input (a system prompt with 200
+tools has 200,000), 20 seconds (1,000 turns of SmolLM2, a million characters, take 0.02 s), 512 MB.
 
-`_compile_jinja_template` of transformers is replaced, through which all its rendering goes (checked with 5.23).
+This replaces transformers' `_compile_jinja_template`, which all its rendering uses (checked with 5.23).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-SECONDS = 20.0  # of a processor
-MEMORY = 512 << 20  # bytes beyond what the child takes when it begins
-CHARACTERS = 8_000_000  # of a rendered text, and four times the characters that it was made of
-_BEGINS = 512 << 20  # bytes that the child takes at most when it begins
+SECONDS = 20.0  # of CPU time
+MEMORY = 512 << 20  # bytes on top of the child's initial memory
+CHARACTERS = 8_000_000  # of a rendered text, plus four times the characters of the input
+_BEGINS = 512 << 20  # bytes, an upper bound of the child's initial memory
 _FIELDS = ("PATH", "PYTHONHOME", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
-# For a base that brings no template. Plain words instead of control tokens, as such a base has none to spare and new
-# ones would have to be trained from nothing; its own end-of-text token ends an answer. It is saved with the result's
-# tokenizer, so that the result answers the same without ftlab. BOS stands for the base's own beginning, or for nothing.
+# For a base without a template. Plain words instead of control tokens, since such a base has none to spare and new ones
+# would have to be trained from scratch; its own end-of-text token ends an answer. It is saved with the tokenizer of the
+# result, which then answers the same without ftlab. BOS becomes the base's beginning-of-text token, or nothing.
 FALLBACK_TEMPLATE = (
     "BOS{%- for message in messages %}"
     "{%- if message['role'] == 'system' %}{{- message['content'] + '\\n\\n' }}"
@@ -45,11 +45,11 @@ FALLBACK_TEMPLATE = (
 
 _lock = threading.Lock()
 _child: _Child | None = None
-_refused: dict[str, str] = {}  # templates that went beyond a limit in this process, and which
+_refused: dict[str, str] = {}  # templates that exceeded a limit in this process, and which limit
 
 
 def limit_templates() -> None:
-    """From now on this process renders no unknown chat template itself. Costs nothing the second time."""
+    """Make this process render unknown chat templates in the child. Repeated calls cost nothing."""
     from transformers.utils import chat_template_utils as utils
 
     if getattr(utils._compile_jinja_template, "limited", False):
@@ -76,7 +76,7 @@ def _ours() -> frozenset[str]:
 
 
 def _forget() -> None:
-    """In a fork: another thread may have held the lock, and the child answers the parent."""
+    """After a fork: another thread may have held the lock, and the child process belongs to the parent."""
     global _lock, _child
     _lock, _child = threading.Lock(), None
 
@@ -86,7 +86,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Elsewhere:
-    """What transformers takes for a compiled template: `render`, and `generate` within `activate_tracker`."""
+    """The part of a compiled template that transformers uses: `render`, and `generate` in `activate_tracker`."""
 
     def __init__(self, template: str, usual: Any):
         self._template, self._usual = template, usual
@@ -108,13 +108,13 @@ class _Elsewhere:
         return _ask(self._template, values, spans=False)["text"]
 
     def generate(self, **values: Any) -> Iterator[str]:
-        found = _ask(self._template, values, spans=True)
-        self._spans.wanted.extend((start, end) for start, end in found["spans"])
-        yield found["text"]
+        answer = _ask(self._template, values, spans=True)
+        self._spans.wanted.extend((start, end) for start, end in answer["spans"])
+        yield answer["text"]
 
 
 def _ask(template: str, values: dict[str, Any], *, spans: bool) -> dict[str, Any]:
-    """Raises jinja2.TemplateError where the template refuses the values, InputError where it goes beyond a limit."""
+    """Raises jinja2.TemplateError if the template rejects the values, InputError if it exceeds a limit."""
     from jinja2 import TemplateError
 
     if template in _refused:
@@ -135,9 +135,9 @@ def _beyond(said: str) -> Exception:
     from ftlab.errors import InputError
 
     return InputError(
-        f"The chat template of the base is not used: rendering a conversation {said}",
+        f"The chat template of the base is rejected: rendering a conversation {said}",
         allowed=f"{SECONDS:.0f} s, {MEMORY >> 20} MB and {CHARACTERS:,} characters",
-        try_="take a base from whom you trust, or put another chat template into its folder",
+        try_="use a base from a source you trust, or put another chat template into its folder",
     )
 
 
@@ -148,26 +148,28 @@ def _exchange(request: bytes) -> dict[str, Any]:
     child = _child
     child.since = time.monotonic()
     try:
-        child.process.stdin.write(len(request).to_bytes(8, "big") + request)
-        child.process.stdin.flush()
-        head = child.process.stdout.read(8)
-        body = child.process.stdout.read(int.from_bytes(head, "big"))
+        child.requests.write(len(request).to_bytes(8, "big") + request)
+        child.requests.flush()
+        head = child.answers.read(8)
+        body = child.answers.read(int.from_bytes(head, "big"))
         if len(head) == 8 and body:
             return json.loads(body)
-    except (OSError, ValueError):  # it ended within an answer
+    except (OSError, ValueError):  # it ended during an answer
         pass
     finally:
         child.since = None
     _child = None
-    child.end("ended the process that does it")
+    child.end("crashed its process")
     return {"kind": "limit", "said": child.why}
 
 
 @dataclass
 class _Child:
-    """The process that renders, `since` when it is at work on a request, and `why` it was ended."""
+    """The rendering process, the time `since` which it handles a request, and `why` it was ended."""
 
     process: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
     since: float | None = None
     why: str = ""
 
@@ -177,7 +179,7 @@ class _Child:
         self.process.wait()
 
     def watch(self) -> None:
-        """In a thread of its own, as a wait for a pipe with a limit of its own would cost each rendering more."""
+        """Enforce the limits from a thread: a timeout on the pipe would slow down every rendering."""
         import psutil
 
         child, seen, used = psutil.Process(self.process.pid), None, 0.0
@@ -187,10 +189,10 @@ class _Child:
                 since, now = self.since, sum(child.cpu_times()[:2])
                 if since != seen:
                     seen, used = since, now
-                # Its own time: a machine that is busy with a run, or was paused, is not the template's fault.
+                # CPU time: a busy or paused machine is not the template's fault.
                 if since is not None and now - used > SECONDS:
                     self.end(f"took more than {SECONDS:.0f} s")
-                # Where the system sets no limit of its own (macOS, Windows).
+                # For systems without a memory limit (macOS, Windows).
                 if since is not None and child.memory_info().rss > MEMORY + _BEGINS:
                     self.end(f"took more than {MEMORY >> 20} MB")
 
@@ -198,37 +200,38 @@ class _Child:
 def _started() -> _Child:
     from ftlab.errors import FtlabError
 
-    # No keys: what a template could find in the environment is only what Python needs.
+    # No secrets: the environment of the child holds only what Python needs.
     environment = {name: os.environ[name] for name in _FIELDS if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "USE_TORCH": "0"}
     process = subprocess.Popen(
-        [sys.executable, "-P", __file__],  # -P: this folder is no place to import from
+        [sys.executable, "-P", __file__],  # -P: never import from this folder
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-        start_new_session=True,  # Ctrl-C is for the parent, which then ends it
+        start_new_session=True,  # Ctrl-C goes to the parent, which then ends the child
     )
-    child = _Child(process)
-    if not process.stdout.read(1):  # else it is ready
+    assert process.stdin is not None and process.stdout is not None  # both are pipes
+    child = _Child(process, process.stdin, process.stdout)
+    if not child.answers.read(1):  # else it is ready
         raise FtlabError(
             "The process that renders chat templates does not start",
             why=f"{sys.executable} ended with {process.wait()}",
-            try_="see that transformers can be imported, and that there is memory left",
+            try_="check that transformers can be imported and that memory is available",
         )
     threading.Thread(target=child.watch, daemon=True).start()
     return child
 
 
-# What the child does. It imports nothing of ftlab.
+# The code of the child. It imports nothing from ftlab.
 
 
 def _serve() -> None:
     from transformers.utils import chat_template_utils as utils
 
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keeps library output out of the answers
     _limit_memory()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     compiled = lru_cache(maxsize=64)(utils._cached_compile_jinja_template)
@@ -263,13 +266,13 @@ def _explained(error: Exception) -> dict[str, Any]:
     if isinstance(error, MemoryError):
         return {"kind": "limit", "said": f"took more than {MEMORY >> 20} MB"}
     if isinstance(error, RecursionError):
-        return {"kind": "limit", "said": "calls itself without end"}
+        return {"kind": "limit", "said": "recurses without end"}
     text = str(error)[:2000]
     return {"kind": "refused", "said": text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"}
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed watches no longer."""
+    """Exit when the parent is gone, for example killed."""
     while os.getppid() == parent:
         time.sleep(2)
     os._exit(1)
@@ -284,7 +287,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, OSError, ValueError):
-        pass  # the parent looks
+        pass  # the parent enforces the limit
 
 
 if __name__ == "__main__":

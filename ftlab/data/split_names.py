@@ -1,4 +1,4 @@
-"""What the splits of a data set are called, here and elsewhere."""
+"""The names of splits, here and elsewhere."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ _NAMES = {
 
 
 def split_name(name: str) -> str | None:
-    """train, validation or test for what others call it (`dev`, `train-00000-of-00001`); None for anything else."""
+    """train, validation or test for a common name of a split (`dev`, `train-00000-of-00001`); None for others."""
     return _NAMES.get(re.split(r"[-_.]", name.lower(), maxsplit=1)[0])

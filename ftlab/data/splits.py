@@ -1,4 +1,4 @@
-"""The frozen split of a run: its rows, its fingerprint, and splits of versions."""
+"""The frozen splits of a run: rows, fingerprints and manifest; and splits of versions."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
-_LOOKED_AT = 1000  # as many as show that the classes of a column recur, where there are hundreds of them
+_LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
 
 
 @dataclass
 class Prepared:
-    """Examples by split ({"row", "source", "messages"}, or as `preferences.reader` says) and the manifest that says
-    where they are from."""
+    """Examples by split ({"row", "source", "messages"}, or see `preferences.reader`) and the manifest with their
+    origin."""
 
     splits: dict[str, list[Example]]
     manifest: dict[str, Any]
-    columns: dict[str, Columns] = field(default_factory=dict)  # beside the text of the held-out rows
+    columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, besides their text
     asked: AsTrained = field(default_factory=AsTrained)
-    replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # that the base answers before training
+    replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # for the base to answer before training
 
 
 def prepare(
     data: DataConfig, loaded: Loaded | None = None, workspace: Workspace | None = None, *, stage: str | None = None
 ) -> Prepared:
-    """The examples of `data` in train, validation and test, with replay mixed into train; the same seed gives the same.
+    """The examples of `data` in train, validation and test, with replay mixed into train; deterministic for a seed.
 
-    Splits that the source brings are kept. Otherwise rows are split at random, rows with the same prompt together.
-    `stage` is what they are for; without one, data of sft and of pretraining will do. Raises InputError for data that
-    cannot be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
+    Splits in the source are kept. Otherwise rows are split at random, with equal prompts kept together. `stage` selects
+    the kind of example; without one, data for sft and pretraining is accepted. Raises InputError for data that cannot
+    be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
     replay = data.replay if data.replay_source or data.replay_prompts else None
     wanted = {"replay": replay, "replay_text": data.replay_text}
@@ -78,7 +78,7 @@ def prepare(
             f"Replay data cannot be mixed into the stage {stage}: {why}",
             given=", ".join(f"{path}: {source}" for path, source in named.items()),
             try_=f"set {' and '.join(f'{path}=none' for path in named)}"
-            + ("" if stage == "reward" else f"; a higher {beta} keeps the model nearer to where it started"),
+            + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
         )
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
@@ -89,22 +89,22 @@ def prepare(
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
     if len(splits) == 1 and loaded.main != "train":
-        notes.append(f"{loaded.name} brings only the split {loaded.main}; its rows are split into train and the rest.")
+        notes.append(f"{loaded.name} has only the split {loaded.main}; its rows are split into train and the rest.")
     beside = check_columns(data, loaded.columns)
     cells = _cells_beside(loaded.splits[loaded.main], splits["train"], beside) if beside else []
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
     if detected.format == "text":
-        notes.append("The data holds plain text: every token of it is learnt, and the end-of-text token after it.")
+        notes.append("The data holds plain text: the loss covers every token and the end-of-text token.")
     if stage == "kto" and detected.format in PREFERENCES:
-        notes.append("Every pair was taken apart: the chosen answer counts as good, the rejected one as bad.")
+        notes.append("Every pair was split: the chosen answer counts as good, the rejected one as bad.")
     elif stage in REWARD_STAGES:
-        notes.append("The model answers the prompts itself; answers in the data serve as references only.")
+        notes.append("The model answers the prompts itself; answers in the data serve only as references.")
     elif stage not in PREFERENCE_STAGES and detected.format == "kto":
-        notes.append("The data holds judged answers: those marked good are learnt, those marked bad are not used.")
+        notes.append("The data holds judged answers: those marked good are trained on, those marked bad are not used.")
     elif stage not in PREFERENCE_STAGES and detected.format in PREFERENCES:
-        notes.append("The data holds preferences: the chosen answers are learnt, the rejected ones are not used.")
+        notes.append("The data holds preferences: the chosen answers are trained on, the rejected ones are not used.")
     fingerprints = {
         split: [prompt_fingerprint(asked(example), data.system_prompt) for example in examples]
         for split, examples in splits.items()
@@ -141,7 +141,7 @@ def prepare(
 
 
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """What makes a prompt of a text in these rows; an instruction that all of them share is a template as well."""
+    """The prompt template of these rows; an instruction that they all share also counts as one."""
     columns = detected.columns
     if detected.template or not {"prompt", "input"} <= columns.keys():
         return detected.template
@@ -155,7 +155,7 @@ def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str |
 
 
 def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
-    """Raise InputError when the `stage` of a run learns something else than these data hold."""
+    """Raise InputError if this data does not suit the `stage` of a run."""
     if (detected.format == "text") == (stage == PRETRAINING):
         return
     if detected.format == "text":
@@ -164,23 +164,23 @@ def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
 
 
 def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
-    """How the rows of `loaded` are read for `stage`: by the columns that `data` names, or that were named before."""
+    """How to read the rows of `loaded` for `stage`: by the columns set in `data`, or remembered for the source."""
     data = settled(data, loaded.named)
     rows = loaded.splits[loaded.main]
-    # From the whole length: the first rows of a file are often of one kind.
+    # Evenly spaced: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)
     sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
     look = detect_prompts if stage in REWARD_STAGES else detect
-    found = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
-    if found.format == "classification" and not data.prompt_template:
-        # The prompt lists the labels, and a rare one may not be among the rows that were looked at.
-        label = found.columns["label"]
-        found.template = instruction((row.get(label) for row in rows), found.columns["text"])
-    return found
+    detected = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
+    if detected.format == "classification" and not data.prompt_template:
+        # The prompt lists the labels, and a rare one may be missing from the sample.
+        label = detected.columns["label"]
+        detected.template = instruction((row.get(label) for row in rows), detected.columns["text"])
+    return detected
 
 
 def freeze(prepared: Prepared, run: RunDirectory) -> None:
-    """Write the splits as Parquet and the manifest into `run`; a split without rows gets no file."""
+    """Write the splits (Parquet) and the manifest to `run`; an empty split gets no file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -199,16 +199,15 @@ def freeze(prepared: Prepared, run: RunDirectory) -> None:
     if prepared.replay_prompts:
         write_jsonl(run.replay_prompts_file, prepared.replay_prompts)
     write_json(run.asked_file, prepared.asked.as_dict())
-    # Last: where there is a manifest, the splits are complete.
+    # Last: if there is a manifest, the splits are complete.
     write_json(run.manifest_file, prepared.manifest)
 
 
 def read_split(run: RunDirectory, split: str) -> list[Example]:
-    """The frozen examples of train, validation or test; an empty list when the run has no such rows.
+    """The frozen examples of train, validation or test; empty if the run has no such rows.
 
-    Preferences (prompt, chosen, rejected; or prompt, completion, label) have their chosen or judged conversation as
-    `messages` too.
-    Raises FtlabError when the data of the run was never frozen or cannot be read.
+    Preferences (prompt, chosen, rejected; or prompt, completion, label) also have their chosen or judged conversation
+    as `messages`. Raises FtlabError if the data of the run was never frozen or cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -231,16 +230,16 @@ def read_split(run: RunDirectory, split: str) -> list[Example]:
 def trained_nearly(
     run: RunDirectory, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None = None
 ) -> frozenset[int]:
-    """The places in `asked_for` (prompts as texts, with their right answers or "") of copies and near copies of what
-    `run` was trained on: without a system prompt, with that of its data, or with `system_prompt`. None where its rows
-    are not there."""
+    """The places in `asked_for` (prompts as texts, with reference answers or "") of duplicates and near duplicates of
+    the training rows of `run` with no system prompt, that of its data, or `system_prompt`. Empty if its rows are not
+    available."""
     file = run.split_file("train")
     if not asked_for or not file.exists():
         return frozenset()
     return _trained_nearly(run, file.stat().st_mtime_ns, asked_for, system_prompt)
 
 
-@lru_cache(maxsize=64)  # a running blind test asks again at every look
+@lru_cache(maxsize=64)  # a running blind test repeats the call at every refresh
 def _trained_nearly(
     run: RunDirectory, stamp: int, asked_for: tuple[tuple[str, str], ...], system_prompt: str | None
 ) -> frozenset[int]:
@@ -287,7 +286,7 @@ def _converted(
         target = "train" if split == loaded.main else split
         chosen = _chosen_rows(len(rows), data.max_rows, data.seed)
         if len(chosen) < len(rows):
-            notes.append(f"{len(chosen)} of {len(rows)} rows were taken at random from the split {split}.")
+            notes.append(f"{len(chosen)} of {len(rows)} rows were sampled from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, read_row, dropped, remarks)
     usable = sum(map(len, splits.values()))
     if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
@@ -311,7 +310,7 @@ def _examples(
     wrong: list[tuple[int, WrongCell]] = []
     for index, row in _picked(rows, chosen):
         try:
-            found, changed = read_row(row)
+            parts, changed = read_row(row)
         except MissingColumn as problem:
             missing.append((index, problem.column, row))
         except WrongCell as problem:
@@ -319,7 +318,7 @@ def _examples(
         except UnusableRow as problem:
             dropped[problem.reason] += 1
         else:
-            examples += [{"row": index, "source": split} | one for one in found]
+            examples += [{"row": index, "source": split} | part for part in parts]
             remarks.update(changed)
     if missing:
         raise mixed_columns(name, missing, len(chosen), detected)
@@ -333,8 +332,8 @@ def _cells_beside(
 ) -> list[dict[str, Any]]:
     """These `columns` of the source row of every example."""
     wanted = [example["row"] for example in examples]
-    found = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
-    return [found[index] for index in wanted]
+    cells = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
+    return [cells[index] for index in wanted]
 
 
 def _picked(rows: Sequence[Mapping[str, Any]], chosen: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -353,18 +352,18 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 def _mix_in_replay(
     data: DataConfig, train: list[Example], held_out: list[Any], files: list[Any], workspace: Workspace | None
 ) -> tuple[dict[str, dict[str, Any] | None], list[dict[str, Any]]]:
-    """Add replay rows to `train` in place, but none whose prompt is one of those `held_out` (turns), not even nearly;
-    returns what the manifest says about those of either kind, and the prompts that the base is to answer itself."""
+    """Add replay rows to `train` in place, except duplicates and near duplicates of the `held_out` prompts (turns);
+    returns the manifest entry of each kind, and the prompts for the base to answer."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
-    told: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
+    records: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
     prompts: list[dict[str, Any]] = []
     sources = (data.replay_source or data.replay_prompts, data.replay_text)
-    for name, source in zip(told, sources, strict=True):
+    for name, source in zip(records, sources, strict=True):
         if not source:
             continue
         itself = name == "replay" and data.replay_prompts is not None
-        # Neutral prompts are asked as anybody would ask the base: without the system prompt of the task.
+        # Neutral prompts go to the base without the system prompt of the task.
         system_prompt = None if itself else data.system_prompt
         settings = DataConfig(source=source, system_prompt=system_prompt, seed=data.seed)
         loaded = load_rows(settings, workspace)
@@ -387,14 +386,15 @@ def _mix_in_replay(
             cells = _cells_beside(rows, used, ["kind"])
             asked_for = zip(used, cells, strict=True)
             prompts = [
-                {"row": row["row"], "kind": one["kind"], "messages": row["messages"][:-1]} for row, one in asked_for
+                {"row": row["row"], "kind": beside["kind"], "messages": row["messages"][:-1]}
+                for row, beside in asked_for
             ]
         else:
             train += used
         files += loaded.files
-        # Held answers may be seen again and again: nothing of them is learnt that the base does not say.
+        # With the KL loss, answers may repeat: nothing is learned from them that the base does not say.
         times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
-        told[name] = {
+        records[name] = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
@@ -407,17 +407,18 @@ def _mix_in_replay(
         }
     if len(train) > own:
         generator.shuffle(train)
-    return told, prompts
+    return records, prompts
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
-    """What the column `kind` says of the replay rows that were `used`; None where it does not say it of each."""
-    found = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
-    return sorted(found) if all(isinstance(kind, str) and kind for kind in found) else None
+    """The values in the column `kind` of the replay rows `used`; None unless all have one."""
+    kinds = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
+    named = {kind for kind in kinds if isinstance(kind, str) and kind}
+    return sorted(named) if named == kinds else None
 
 
 def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> list[str]:
-    """A note for each split that the source brings with near copies of training prompts in it."""
+    """A note for each split of the source with near duplicates of training prompts."""
     if sum(map(len, splits.values())) > NEAR_ROWS and data.near_duplicates == "auto":
         return []
     train = [asked(example) for example in splits["train"]]
@@ -427,17 +428,17 @@ def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> lis
         held = [asked(example) for example in examples] if split != "train" else []
         held = [turns for turns in held if prompt_fingerprint(turns, data.system_prompt) not in known]
         turns = [*train, *held]
-        texts, answers = [prompt_text(one) for one in turns], [reference(one) for one in turns]
+        texts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
         sides = [0] * len(train) + [1] * len(held)
         pairs = near_pairs(texts, answers, sides=sides, across=True) if held else ()
         if near := len({pair.other for pair in pairs if pair.how != "answer"}):
             rows = f"{near} of the {len(examples)} {split} rows {'has' if near == 1 else 'have'}"
-            notes.append(f"{rows} a near copy in train: their scores may show memory, not skill.")
+            notes.append(f"{rows} a near duplicate in train: their scores may show memory, not skill.")
     return notes
 
 
 def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:
-    """The `rows` whose prompt is not nearly one of those `held_out`."""
+    """The `rows` whose prompt is not a near duplicate of one in `held_out`."""
     sides = [0] * len(rows) + [1] * len(held_out)
     texts = [prompt_text(turns) for turns in (*(row["messages"] for row in rows), *held_out)]
     near = {pair.one for pair in near_pairs(texts, sides=sides, across=True)}
@@ -445,7 +446,7 @@ def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:
 
 
 def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
-    """How the documents of `loaded` are read, whatever else stands beside them."""
+    """How to read the documents of `loaded`, ignoring other columns."""
     columns = [column for column in loaded.columns if column.lower() in PLAIN_TEXTS]
     if columns:
         return detect_format(loaded, settings.model_copy(update={"columns": {"text": columns[0]}}))
@@ -460,10 +461,10 @@ def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
 def split_version(
     data: DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
 ) -> tuple[Version, list[str]]:
-    """A new version in which every row of the training split has its side, and notes about it.
+    """A new version that assigns every row of the training split to a split, and notes about it.
 
-    Splits that the data bring are kept. Rows that cannot become an example are excluded, with the reason.
-    Raises InputError as `splits.prepare` does, and when all splits are there already; nothing is made then.
+    Existing splits are kept. Rows that cannot become an example are excluded, with the reason. Raises InputError like
+    `splits.prepare`, and if all splits exist already; then no version is made.
     """
     with taken(data, workspace, who=who, why=why) as parent:
         return _split(parent, data, workspace, who, why)
@@ -518,7 +519,7 @@ def _split(
         who=who,
         why=why,
         workspace=workspace,
-        details={"settings": settings} | (said.as_dict() if (said := said_in(data)) else {}),
+        details={"settings": settings} | (named.as_dict() if (named := said_in(data)) else {}),
         columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]

@@ -1,4 +1,4 @@
-"""Tables: CSV and TSV, Parquet, Arrow and Excel-like layouts, read in pieces and within limits."""
+"""Tables: CSV and TSV, Parquet and Arrow, read in chunks and within limits."""
 
 from __future__ import annotations
 
@@ -8,30 +8,51 @@ import io
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from ftlab.core.parsing import parse_json
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_expanded, check_row, check_rows, no_name_twice
 from ftlab.errors import InputError, shorten
 
 
-class JsonLines(Sequence):
-    """The rows of a file of JSON: its bytes and where each row begins, so that many rows take no more than the file.
-    A row ends with its line, or where `ends` says."""
+class LazyRows(Sequence[dict[str, Any]]):
+    """Rows that are decoded on access; a slice is a list of them. Subclasses define `__len__` and `row`."""
 
-    def __init__(self, data: bytes, starts: array, ends: array | None = None):
+    def row(self, index: int) -> dict[str, Any]:
+        """The row at `index`, from 0 up to below the length."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self.row(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.row(index % len(self))
+
+
+class JsonLines(LazyRows):
+    """The rows of a JSON file: its bytes and the offset of each row, so that memory stays at the size of the file. A
+    row ends at the end of its line, or at its entry in `ends`."""
+
+    def __init__(self, data: bytes, starts: array[int], ends: array[int] | None = None):
         self._data, self._starts, self._ends = data, starts, ends
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> dict[str, Any]:
         start = self._starts[index]
         end = self._ends[index] if self._ends is not None else self._data.find(b"\n", start)
         return parse_json(self._data[start : end if end >= 0 else None].decode("utf-8"))
 
 
-class ArrowRows(Sequence):
+class ArrowRows(LazyRows):
     """The rows of an Arrow table."""
 
     def __init__(self, table: Any):
@@ -40,10 +61,8 @@ class ArrowRows(Sequence):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self.table.slice(index % len(self), 1).to_pylist()[0]
+    def row(self, index: int) -> dict[str, Any]:
+        return self.table.slice(index, 1).to_pylist()[0]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.table.to_batches(max_chunksize=1000):
@@ -55,16 +74,16 @@ _PIECE_ROWS = 20_000  # so many rows are Python text at a time
 
 
 def read_delimited(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """Rows of a CSV or TSV file, every cell as text; what was found out about it is added to `notes`.
+    """The rows of a CSV or TSV file, all cells as text; remarks go to `notes`.
 
-    `size` is that of the file it came in (see `limits.check_rows`). Raises InputError for what is not text, a row with
-    more or fewer cells than the header, a quotation mark that is never closed, and what is beyond `limits`.
+    `size` is the size of the original file (see `limits.check_rows`). Raises InputError for a binary file, a row with
+    more or fewer cells than the header, an unclosed quotation mark, and beyond `limits`.
     """
     import pyarrow as pa
 
     columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes, size)
     pieces: list[list[Any]] = [[] for _ in columns]
-    # Arrow keeps a million short cells as text in one buffer, not as a million objects.
+    # Arrow stores a million short cells in one buffer, not as a million objects.
     while piece := list(islice(rows, _PIECE_ROWS)):
         for column, cells in zip(pieces, zip(*piece, strict=True), strict=True):
             column.append(pa.array(cells, pa.large_string()))
@@ -75,8 +94,8 @@ def read_delimited(raw: bytes, name: str, notes: list[str], size: int) -> tuple[
 def iterate_delimited(
     source: Callable[[], BinaryIO], name: str, notes: list[str], size: int
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """The columns, and the cells of one row after the other; `source` opens the file each time it is called."""
-    csv.field_size_limit(LONGEST_ROW)  # the module's own limit, 131072, is shorter than a long document
+    """The columns, and an iterator over the cells of each row; `source` opens the file each time it is called."""
+    csv.field_size_limit(LONGEST_ROW)  # the default, 131072, is too short for long documents
     _check_lines(source, name)
     encoding = _find_encoding(source, name)
     with _open(source, encoding) as file:
@@ -89,12 +108,12 @@ def iterate_delimited(
     columns = next(rows, None) or []
     first = next(rows, None)
     if first is None:
-        raise InputError(f"{name} holds a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
+        raise InputError(f"{name} has a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
     return columns, chain([first], rows)
 
 
 def decode(raw: bytes, name: str, notes: list[str]) -> str:
-    """The text in `raw`, whose encoding is found out. Raises InputError for what is not text."""
+    """The text in `raw`, with its encoding detected. Raises InputError if it is not text."""
     encoding = _find_encoding(lambda: io.BytesIO(raw), name)
     if encoding not in ("utf-8", "utf-8-sig"):
         notes.append(f"{name} is {encoding} text.")
@@ -140,7 +159,7 @@ def _decodes(source: Callable[[], BinaryIO], encoding: str) -> bool:
 
 
 def _find_separator(text: str) -> str:
-    """The separator that gives the most columns in the header and the same number in the rows after it."""
+    """The separator that gives the most columns in the header and the same number in the rows."""
 
     def score(separator: str) -> tuple[float, int]:
         rows = []
@@ -162,7 +181,7 @@ def _find_separator(text: str) -> str:
 
 
 def _check_lines(source: Callable[[], BinaryIO], name: str) -> None:
-    """Raises InputError for a line that is longer than a row may be, before it is read as one."""
+    """Raises InputError for a line beyond the row limit, before it is parsed."""
     run = 0
     with source() as file:
         while piece := file.read(1 << 20):
@@ -174,7 +193,7 @@ def _check_lines(source: Callable[[], BinaryIO], name: str) -> None:
 
 
 def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str, size: int) -> Iterator[list[str]]:
-    """The header, then every row as long as it; blank lines are passed over."""
+    """The header, then every row of the same length; blank lines are skipped."""
     reader = csv.reader(_open(source, encoding), delimiter=separator, strict=True)
     columns: list[str] | None = None
     begins, count = 1, 0
@@ -200,17 +219,17 @@ def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: s
                 check_rows(name, count, size)
             yield row
     except csv.Error as error:
-        problem = "a quotation mark is opened and never closed" if "end of data" in str(error) else str(error)
+        problem = "a quotation mark is never closed" if "end of data" in str(error) else str(error)
         line_text = next(islice(_open(source, encoding), begins - 1, None), "")
         raise InputError(
             f"{name}, line {begins}: {problem}",
             given=shorten(line_text, 80),
-            try_='write a quotation mark inside a cell twice ("")',
+            try_='double quotation marks inside cells ("")',
         ) from None
 
 
 def _header(row: list[str], name: str) -> list[str]:
-    # Sheets written with a row number have no name over it.
+    # Sheets exported with row numbers have no name for that column.
     check_columns(name, len(row))
     columns = [cell.strip() or f"column {number}" for number, cell in enumerate(row, start=1)]
     no_name_twice(name, columns)
@@ -221,7 +240,7 @@ _BATCH_ROWS = 4096
 
 
 def read_parquet(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """The rows of a Parquet file; `size` is that of the file it came in. Raises InputError, also beyond `limits`."""
+    """The rows of a Parquet file; `size` is the size of the original file. Raises InputError, also beyond `limits`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -233,7 +252,7 @@ def read_parquet(raw: bytes, name: str, notes: list[str], size: int) -> tuple[di
             try_="download or write it again; text belongs in .jsonl or .csv",
         )
     try:
-        # From memory and not from a memory map: a file that is overwritten under a map kills the process.
+        # From memory, not memory-mapped: overwriting a mapped file kills the process.
         file = pq.ParquetFile(pa.BufferReader(raw))
         about = file.metadata
         groups = [about.row_group(index) for index in range(about.num_row_groups)]
@@ -241,12 +260,12 @@ def read_parquet(raw: bytes, name: str, notes: list[str], size: int) -> tuple[di
         check_columns(name, about.num_columns)
         check_rows(name, about.num_rows, size)
         schema = _readable(file.schema_arrow, name, notes)
-        # Texts are read as Parquet keeps them, each once: written out, a batch of one text could be any size.
+        # Texts stay dictionary-encoded as in the file: decoded, a batch that repeats one text could be any size.
         kept = {field.name for field in schema if _is_text(field.type) or pa.types.is_nested(field.type)}
         leaves = [about.schema.column(index) for index in range(about.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _top(leaf.path, kept)]
         file = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=texts)
-        # Group by group: each has words of its own, and Arrow cannot put nested ones of two groups into one batch.
+        # Group by group: each has its own dictionary, and Arrow cannot merge nested ones into one batch.
         batches = (
             batch
             for group in range(file.num_row_groups)
@@ -260,13 +279,13 @@ def read_parquet(raw: bytes, name: str, notes: list[str], size: int) -> tuple[di
 
 
 def _top(path: str, names: set[str]) -> bool:
-    """Whether the leaf at `path` is, or lies in, a column of `names`, which may hold dots."""
+    """Whether the leaf at `path` is, or is inside, a column in `names`, whose names may contain dots."""
     parts = path.split(".")
     return any(".".join(parts[:end]) in names for end in range(1, len(parts) + 1))
 
 
 def _readable(schema: Any, name: str, notes: list[str]) -> Any:
-    """The columns that are read: pictures and maps never become rows."""
+    """The columns to read: images and maps never become rows."""
     import pyarrow as pa
 
     no_name_twice(name, schema.names)
@@ -278,11 +297,11 @@ def _readable(schema: Any, name: str, notes: list[str]) -> Any:
 
 def _tell_left_out(columns: list[str], name: str, notes: list[str]) -> None:
     if columns:
-        notes.append(f"Columns of {name} that are not text were left out: {', '.join(columns)}.")
+        notes.append(f"Non-text columns of {name} were left out: {', '.join(columns)}.")
 
 
 def read_arrow(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """Arrow's own format: a file (.arrow, Feather 2), or the stream that `datasets` writes. As `read_parquet`."""
+    """Arrow's own format: a file (.arrow, Feather 2), or the stream that `datasets` writes. Like `read_parquet`."""
     import pyarrow as pa
 
     if raw.startswith(b"FEA1"):
@@ -306,28 +325,28 @@ def read_arrow(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict
         ) from None
 
 
-# The beginnings of an LZ4 and a Zstandard frame: the only two ways in which Arrow packs a buffer.
+# The magic numbers of LZ4 and Zstandard frames, the only compressions of Arrow buffers.
 _FRAMES = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
 
 
 def _unpacked_size(raw: bytes) -> int:
-    """Bytes that the packed buffers of an Arrow file say they unpack to; Arrow allocates that much before it unpacks.
+    """The decompressed size that the buffers of an Arrow file declare; Arrow allocates that much in advance.
 
-    In front of every packed buffer stands its length as int64 (Arrow columnar format, "Compression").
+    Every compressed buffer is preceded by its length as int64 (Arrow columnar format, "Compression").
     """
     total = 0
     for mark in _FRAMES:
         place = raw.find(mark, 8)
         while place >= 0:
             length = int.from_bytes(raw[place - 8 : place], "little", signed=True)
-            if 0 < length < 1 << 40:  # anything else is chance, or more than any machine gives
+            if 0 < length < 1 << 40:  # anything else is a coincidence, or more than any machine has
                 total += length
             place = raw.find(mark, place + 4)
     return total
 
 
 def _collected(batches: Iterable[Any], schema: Any, name: str, size: int) -> Any:
-    """A table of all `batches` with this `schema`; stopped as soon as their cells are larger than may be read."""
+    """A table of all `batches` with this `schema`; raises as soon as their cells exceed the limits."""
     import pyarrow as pa
 
     check_columns(name, len(schema))
@@ -335,7 +354,7 @@ def _collected(batches: Iterable[Any], schema: Any, name: str, size: int) -> Any
     for batch in batches:
         rows += batch.num_rows
         check_rows(name, rows, size)
-        # Offsets and lengths in a file are what somebody wrote: unchecked, they make Arrow read anywhere in memory.
+        # Offsets and lengths in the file are untrusted: unchecked, they make Arrow read arbitrary memory.
         batch.validate(full=True)
         expanded += sum(_written_out(column) for column in batch.columns)
         check_expanded(name, expanded, size)
@@ -344,9 +363,9 @@ def _collected(batches: Iterable[Any], schema: Any, name: str, size: int) -> Any
 
 
 def _written_out(array: Any) -> int:
-    """Bytes that the cells of an Arrow array take when each is written out: a text counts as often as it is there.
+    """The bytes of the cells of an Arrow array when expanded: a repeated text counts each time.
 
-    Whatever has no bytes in the file (a list of a billion nulls) counts 8, as in a list of Python.
+    Cells without bytes in the file (a list of a billion nulls) count 8 each, as in a Python list.
     """
     import numpy as np
     import pyarrow as pa
@@ -365,7 +384,7 @@ def _written_out(array: Any) -> int:
     if _is_text(kind):
         return cells + (pc.sum(pc.binary_length(array)).as_py() or 0)
     if types.is_string_view(kind) or types.is_binary_view(kind):
-        # Each view is 16 bytes and begins with the length of its text.
+        # Each view has 16 bytes and starts with the length of its text.
         views = np.frombuffer(array.buffers()[1], np.int32).reshape(-1, 4)
         lengths = views[array.offset : array.offset + len(array), 0]
         return cells + int(lengths[array.is_valid().to_numpy(zero_copy_only=False)].sum(dtype=np.int64))
@@ -379,18 +398,18 @@ def _written_out(array: Any) -> int:
 def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
-    found = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    return any(fits(kind) for fits in found)
+    kinds = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(fits(kind) for fits in kinds)
 
 
 def _rows_of(table: Any, name: str, notes: list[str]) -> tuple[dict, list[str]]:
-    """Rows of a table whose cells are text, numbers, and lists and structs of them; other cells become text."""
+    """The rows of a table; cells other than text, numbers, and lists and structs of them become text."""
     import pyarrow as pa
     from pyarrow import types
 
     names = list(table.column_names)
     no_name_twice(name, names)
-    left_out = []
+    left_out: list[str] = []
     for index in reversed(range(len(names))):
         if _is_plain(table.schema.field(index).type):
             continue

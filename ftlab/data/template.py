@@ -1,4 +1,4 @@
-"""The chat template of a tokenizer: rendered, guarded against control tokens in the data, and replaced when missing."""
+"""The chat template of a tokenizer: rendering, protection against control tokens in the data, and a fallback."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ftlab.data.conversion import Message
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
 from ftlab.errors import InputError, shorten
 
-# Before a template that knows thinking: the choice for whoever renders it without a word.
+# The prefix of a template that supports thinking: the default for callers that do not set it.
 _SETTLED = re.compile(
     r"^\{%- if enable_thinking is not defined %\}\{%- set enable_thinking = (?:true|false) %\}\{%- endif %\}"
 )
 
-# Private-use characters around the number of a literal: no text of a person holds them, every template lets them pass.
+# Private-use characters around the number of a literal: absent from real text, and passed through by every template.
 _PLACEHOLDER = re.compile("\uf8e0(\\d+)\uf8e1")
 
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """What is found out once about a tokenizer with its template."""
+    """Facts about a tokenizer and its template, determined once."""
 
     template: Any
     marks_answers: bool
@@ -37,18 +37,20 @@ _known: weakref.WeakKeyDictionary[Any, TemplateFacts] = weakref.WeakKeyDictionar
 
 
 def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | None:
-    """Make the template of `tokenizer` one that asks for an answer as it shows one; returns a note on what was changed.
+    """Make the template of `tokenizer` render its generation prompt as it renders answers; returns a note on changes.
 
-    A tokenizer without a template gets the plain one of ftlab. A template that knows thinking is told `thinking`, and
-    one that leaves the heading of an answer out when it asks for one gets it. The template is saved with a run, so that
-    its model is asked the same by everybody. Raises InputError when the tokenizer has no end-of-text token that could
+    A tokenizer without a template gets ftlab's plain one. A template that supports thinking gets `thinking` as its
+    default, and one whose generation prompt lacks the heading of an answer gets it. The template is saved with a run,
+    so that every program prompts its model the same way. Raises InputError if the tokenizer has no end-of-text token to
     end an answer.
     """
     note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = with_thinking_chosen(tokenizer.chat_template, thinking=thinking)
         chosen = _SETTLED.match(tokenizer.chat_template)
-        if not (chosen and "= true" in chosen.group()):  # else thoughts begin the answer, and no heading is missing
+        if not (
+            chosen and "= true" in chosen.group()
+        ):  # otherwise the answer starts with thoughts, and no heading is missing
             note = note or _ask_with_heading(tokenizer)
     return note
 
@@ -56,18 +58,18 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
 def _give_plain_template(tokenizer: Any) -> str:
     if tokenizer.eos_token is None:
         raise InputError(
-            "The base has neither a chat template nor an end-of-text token, so nothing could end an answer",
+            "The base has neither a chat template nor an end-of-text token to end an answer",
             given=tokenizer.name_or_path,
             try_="use a base whose tokenizer has an end-of-text token",
         )
-    # A base that was trained with a beginning token gets it here: the template is all that adds tokens.
+    # A base trained with a beginning-of-text token gets it here: only the template adds tokens.
     tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "{{- bos_token }}" if begins(tokenizer) else "")
-    return "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the result."
+    return "The base has no chat template. A plain one (### Question: / ### Answer:) is used and saved with the result."
 
 
 def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
-    """`template` with the choice in it, as programs that serve a model render it without a word. A choice that was made
-    stays, and other templates stay as they are."""
+    """`template` with `thinking` as its default, since serving programs do not set it. An existing default is kept, and
+    templates without thinking are unchanged."""
     if not knows_thinking(template) or _SETTLED.match(template):
         return template
     choice = str(thinking).lower()
@@ -75,12 +77,12 @@ def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
 
 
 def knows_thinking(template: str) -> bool:
-    """Whether thoughts can be turned on and off in a chat template."""
+    """Whether a chat template can turn thinking on and off."""
     return "enable_thinking" in _SETTLED.sub("", template)
 
 
 def _ask_with_heading(tokenizer: Any) -> str | None:
-    """Put what stands before an answer (`### assistant`) at the end of a prompt, where the template does not."""
+    """Add the heading of an answer (`### assistant`) to the generation prompt if the template lacks it."""
     before = tokenizer.chat_template
     try:
         asked, whole = _sample(tokenizer, ask=True), _sample(tokenizer, _ANSWER)
@@ -97,8 +99,8 @@ def _ask_with_heading(tokenizer: Any) -> str | None:
         tokenizer.chat_template = before
         return None
     return (
-        f"The chat template of the base shows answers after {heading!r}, and asks for one without it; "
-        "it is put into the prompt, and the template is saved with the result."
+        f"The chat template of the base renders answers after {heading!r}, which its generation prompt lacks; it was "
+        "added, and the template is saved with the result."
     )
 
 
@@ -115,12 +117,12 @@ def _sample(tokenizer: Any, answer: str | None = None, *, ask: bool = False) -> 
 
 
 def begins(tokenizer: Any) -> bool:
-    """Whether the base was trained with a beginning token before every text."""
+    """Whether the base expects a beginning-of-text token before every text."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
-    """The text that the chat template makes of `messages`. Raises InputError when the template refuses them."""
+    """`messages` in the chat template. Raises InputError if the template rejects them."""
     from jinja2 import TemplateError
 
     if not tokenizer.chat_template:
@@ -137,28 +139,28 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
 
 
 def thinking_of(tokenizer: Any) -> dict[str, bool]:
-    """What a template is told that holds no choice of its own: templates of reasoning models leave room for thoughts
-    unless told otherwise, and most data hold none."""
+    """The argument for a template without a default for thinking: templates of reasoning models think unless told
+    otherwise, and most data holds no thoughts."""
     chosen = isinstance(tokenizer.chat_template, str) and _SETTLED.match(tokenizer.chat_template)
     return {} if chosen else {"enable_thinking": False}
 
 
 def shown(text: str) -> str:
-    """A part of a rendered text for people to read, without placeholders."""
+    """An excerpt of a rendered text for messages, without placeholders."""
     return repr(_PLACEHOLDER.sub("…", text))
 
 
 def refused(error: Exception) -> InputError:
     text = shorten(error, 160)
-    hint = "remove the system prompt, or use a base that takes one" if "system" in text.lower() else None
+    hint = "remove the system prompt, or use a base that supports one" if "system" in text.lower() else None
     return InputError(
-        f"The chat template of the base refuses these messages: {text}",
-        try_=hint or "check that user and assistant take turns, beginning with the user",
+        f"The chat template of the base rejects these messages: {text}",
+        try_=hint or "check that user and assistant alternate, starting with the user",
     )
 
 
 def facts_of(tokenizer: Any) -> TemplateFacts:
-    """What is known of this tokenizer; found out again when its template was changed."""
+    """The facts about this tokenizer, cached until its template changes."""
     facts = _known.get(tokenizer)
     if facts is None or facts.template != tokenizer.chat_template:
         added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
@@ -177,8 +179,8 @@ def facts_of(tokenizer: Any) -> TemplateFacts:
 
 
 def _after_an_answer(tokenizer: Any) -> tuple[list[int], bool]:
-    """The tokens that the template writes right after an answer (<|im_end|>, <end_of_turn> ...), and whether it shows
-    the answer at all: templates of models that see pictures drop what is not a list of parts."""
+    """The tokens that the template writes right after an answer (<|im_end|>, <end_of_turn> ...), and whether it renders
+    the answer at all: templates of vision models drop content that is not a list of parts."""
     try:
         text = _sample(tokenizer, _ANSWER)
     except InputError:
@@ -189,17 +191,17 @@ def _after_an_answer(tokenizer: Any) -> tuple[list[int], bool]:
 
 
 def _shows_system(tokenizer: Any) -> bool:
-    """Whether a system prompt reaches the model; some templates leave it out without a word."""
+    """Whether a system prompt reaches the model; some templates drop it silently."""
     turns = [{"role": "system", "content": "twenty-one"}, {"role": "user", "content": "seven"}]
     try:
         return "twenty-one" in render_text(turns, tokenizer, add_generation_prompt=True)
     except InputError:
-        return True  # refused where it is used
+        return True  # rejected when it is used
 
 
 def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], list[str]]:
-    """The messages with control tokens in their text (<|im_end|> that somebody wrote) replaced by placeholders, and
-    the tokens that were replaced: text must not be able to end a turn or to speak for somebody else."""
+    """The messages with control tokens in their text (a literal <|im_end|>) replaced by placeholders, and the replaced
+    tokens: text must not be able to end a turn or to impersonate another role."""
     control_tokens = facts_of(tokenizer).control_tokens
     literals: list[str] = []
     if control_tokens is None or not any(control_tokens.search(message["content"]) for message in messages):
@@ -210,12 +212,12 @@ def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], l
         for message in messages
     ]
     if _count(messages, tokenizer, control_tokens) == _count(guarded, tokenizer, control_tokens):
-        return list(messages), []  # the template defuses them itself, as the starter's does
+        return list(messages), []  # the template escapes them itself, as the starter's does
     return guarded, literals
 
 
 def guard_text(text: str, tokenizer: Any) -> tuple[str, list[str]]:
-    """As `guard`, for plain text that no template renders."""
+    """Like `guard`, for plain text without a template."""
     control_tokens = facts_of(tokenizer).control_tokens
     literals: list[str] = []
     return (_guarded(text, control_tokens, literals) if control_tokens else text), literals
@@ -236,11 +238,11 @@ def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Patte
 def tokenise(
     text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()
 ) -> tuple[list[int], list[int], bool]:
-    """Token ids of a rendered text, where in `text` each of them ends (characters), and whether it was cut.
+    """Token ids of a rendered text, the end of each in `text` (characters), and whether it was cut.
 
-    No beginning token is added: the template writes it. Placeholders become their literal, spelled as plain text. Where
-    a token would reach over one of `starts` (an answer begins there), what is before it and what follows are tokenised
-    apart: else the prompt alone, as it is asked, would have other tokens than it had in training.
+    No beginning-of-text token is added: the template writes it. Placeholders become their literal, tokenized as plain
+    text. If a token would span one of `starts` (the start of an answer), the text is tokenized in two parts there:
+    otherwise the prompt alone would have different tokens than in training.
     """
     ids, ends = _pieces(text, literals, tokenizer, [])
     reached = set(ends)
@@ -277,21 +279,21 @@ def _append(ids: list[int], ends: list[int], text: str, position: int, tokenizer
 
 
 def _continue(text: str, tokenizer: Any, *, first: bool = False, **settings: Any) -> tuple[list[int], list[int]]:
-    """Tokens of `text` in the middle of a longer one, and where each ends.
+    """Tokens of `text` in the middle of a longer one, and the end of each.
 
-    Some tokenizers put a space before whatever a text begins with; behind a line feed they do not.
+    Some tokenizers prepend a space to a text; after a line feed they do not.
     """
     for lead in ("",) if first else ("\n", ""):
         output = tokenizer(lead + text, add_special_tokens=False, return_offsets_mapping=True, **settings)
         skip = tokenizer.encode(lead, add_special_tokens=False) if lead else []
-        if list(output["input_ids"][: len(skip)]) == skip:  # else the line feed melted into the text
+        if list(output["input_ids"][: len(skip)]) == skip:  # otherwise the line feed merged with the text
             break
     ends = [end - len(lead) for _, end in output["offset_mapping"][len(skip) :]]
     return list(output["input_ids"][len(skip) :]), ends
 
 
 def _spell(literal: str, tokenizer: Any) -> list[int]:
-    """The tokens of a control token's name as ordinary text; as a last resort letter by letter."""
+    """The tokens of a control token's name as ordinary text; as a last resort, letter by letter."""
     control = tokenizer.convert_tokens_to_ids(literal)
     for ids in (
         _continue(literal, tokenizer, split_special_tokens=True)[0],
@@ -300,7 +302,7 @@ def _spell(literal: str, tokenizer: Any) -> list[int]:
         if control not in ids:
             return ids
     raise InputError(
-        f"The tokenizer cannot write {literal!r} as plain text, and as a control token it would break the conversation",
+        f"The tokenizer cannot encode {literal!r} as plain text; as a control token it would break the conversation",
         given=literal,
         try_="remove it from the data",
     )

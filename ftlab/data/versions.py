@@ -1,245 +1,63 @@
-"""Versions of a data set: rows stored once, details, lineage, and the base of the next training."""
+"""Versions of a data set: creating them from a source or from each other, their lineage, and deletion."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
 import hashlib
-import json
 import os
 import re
 import shlex
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ftlab.config import STARTER, DataConfig, load_config
-from ftlab.core.files import read_cached, read_json, write_json
-from ftlab.core.parsing import parse_json, whole
+from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import load_rows, recall, settled
 from ftlab.data.split_names import SPLITS
-from ftlab.errors import InputError, nearest
+from ftlab.data.version_store import (
+    PREFIX,
+    Version,
+    VersionRow,
+    find,
+    history,
+    ids_of,
+    pinned,
+    resolve,
+    row_ids,
+    rows_of,
+    write_rows,
+)
+from ftlab.errors import InputError
 
-_PIECE_ROWS = 5000
-_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-# The columns of ftlab's own; a column of the data with such a name is kept as `data:<name>`.
-_OWN = ("ftlab_id", "ftlab_split", "ftlab_excluded", "ftlab_mark", "ftlab_notes")
-
-
-@dataclass(frozen=True)
-class VersionRow:
-    """One row of a version. `id` stays the same through all versions that come from one source."""
-
-    id: int
-    cells: dict[str, Any]
-    split: str = "train"
-    excluded: str | None = None  # why it is left out of training; None: it is not
-    mark: str | None = None  # "good" or "bad", by a person
-    notes: tuple[str, ...] = field(default=())
-
-    def digest(self) -> bytes:
-        """16 bytes that are equal for equal cells."""
-        return hashlib.sha256(_json(self.cells).encode()).digest()[:16]
-
-    def with_(self, **changes: Any) -> VersionRow:
-        return replace(self, **changes)
-
-
-def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
-    """Write `rows` (an iterable that can be gone through more than once) as Parquet.
-
-    A column of nothing but text is stored as text, any other as JSON text, so that what comes back is what went in
-    (a missing cell stays missing, null stays null).
-    """
-    as_json: set[str] = set()
-    while True:
-        found = _try_to_write(path, rows, list(columns), as_json)
-        if not found:
-            return
-        as_json |= found
-
-
-def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as_json: set[str]) -> set[str]:
-    """Write with `as_json` columns as JSON; the other columns that turn out not to be text (then nothing is kept)."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    own = [("ftlab_id", pa.int64()), ("ftlab_split", pa.string()), ("ftlab_excluded", pa.string())]
-    own += [("ftlab_mark", pa.string()), ("ftlab_notes", pa.list_(pa.string()))]
-    schema = pa.schema(
-        [
-            pa.field(f"data:{column}", pa.large_string(), metadata={"kind": "json" if column in as_json else "text"})
-            for column in columns
-        ]
-        + [pa.field(name, kind) for name, kind in own]
-    )
-    wrong: set[str] = set()
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for piece in _pieces(rows):
-            cells = {}
-            for column in columns:
-                values = [row.cells.get(column, _MISSING) for row in piece]
-                if column not in as_json and not all(value is _MISSING or _is_text(value) for value in values):
-                    wrong.add(column)
-                encode = _json if column in as_json or column in wrong else str
-                cells[f"data:{column}"] = [None if value is _MISSING else encode(value) for value in values]
-            if wrong:
-                continue  # only looking which other columns are not text
-            cells |= {
-                "ftlab_id": [row.id for row in piece],
-                "ftlab_split": [row.split for row in piece],
-                "ftlab_excluded": [whole(row.excluded) for row in piece],
-                "ftlab_mark": [row.mark for row in piece],
-                "ftlab_notes": [whole(list(row.notes)) for row in piece],
-            }
-            writer.write_table(pa.table(cells, schema=schema))
-    return wrong
-
-
-def read_rows(path: Path) -> Iterator[VersionRow]:
-    """The rows in the order in which they were written, a few thousand in memory at a time."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
-        for batch in file.iter_batches(batch_size=_PIECE_ROWS):
-            yield from _decoded(batch.to_pydict(), kinds)
-
-
-def rows_in_group(path: Path, group: int) -> list[VersionRow]:
-    """One of the pieces, of a few thousand rows, in which the rows were written."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
-        return list(_decoded(file.read_row_group(group).to_pydict(), kinds))
-
-
-def row_ids(path: Path, split: str | None = None) -> list[int]:
-    """The ids of all rows, or of those of one split that are not excluded, without reading the rows."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["ftlab_id", "ftlab_split", "ftlab_excluded"])
-    return table.filter(_used(table, split))["ftlab_id"].to_pylist() if split else table["ftlab_id"].to_pylist()
-
-
-def _used(table: Any, split: str) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
-
-
-def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
-    for index, row_id in enumerate(table["ftlab_id"]):
-        cells = {}
-        for name, kind in kinds.items():
-            value = table[name][index]
-            if value is not None:
-                cells[name.removeprefix("data:")] = parse_json(value) if kind == b"json" else value
-        yield VersionRow(
-            row_id,
-            cells,
-            table["ftlab_split"][index],
-            table["ftlab_excluded"][index],
-            table["ftlab_mark"][index],
-            tuple(table["ftlab_notes"][index] or ()),
-        )
-
-
-class StoredRows(Sequence):
-    """The cells of the rows of one split that are not excluded, decoded when they are asked for."""
-
-    def __init__(self, path: Path, split: str):
-        import pyarrow.parquet as pq
-
-        # Our own file, written once and never again: it may be mapped.
-        table = pq.read_table(path, memory_map=True)
-        self._table = table.filter(_used(table, split)).combine_chunks()
-        self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
-
-    def __len__(self) -> int:
-        return self._table.num_rows
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return next(_decoded(self._table.slice(index % len(self), 1).to_pydict(), self._kinds)).cells
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._table.to_batches(max_chunksize=1000):
-            for row in _decoded(batch.to_pydict(), self._kinds):
-                yield row.cells
-
-
-_MISSING = object()
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and not _HALF_CHARACTERS.search(value)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, default=str)
-
-
-def _pieces(rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
-    piece: list[VersionRow] = []
-    for row in rows:
-        piece.append(row)
-        if len(piece) == _PIECE_ROWS:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-PREFIX = "version:"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version, as `version.json` describes it. `rows` counts those that are not excluded, by split."""
-
-    id: str
-    name: str
-    number: int
-    content: str  # sha256 over all cells, splits and exclusions
-    parent: str | None
-    action: str
-    who: str
-    why: str
-    when: str  # ISO 8601, UTC
-    rows: dict[str, int]
-    excluded: int
-    columns: list[str]
-    origin: list[dict[str, Any]]  # the files or Hub data sets that the first version was made from, with sha256
-    details: dict[str, Any] = field(default_factory=dict)
-    deleted: dict[str, str] | None = None
-    folder: Path = field(default=Path(), compare=False)
-
-    @property
-    def source(self) -> str:
-        """What `data.source` of a run says to train on this version."""
-        return PREFIX + self.id
-
-    @property
-    def total(self) -> int:
-        return sum(self.rows.values())
-
-    @property
-    def rows_file(self) -> Path:
-        return self.folder / "rows.parquet"
-
-    def as_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        del values["folder"]
-        return values
+__all__ = [
+    "PREFIX",
+    "Version",
+    "VersionRow",
+    "create",
+    "delete",
+    "derive",
+    "find",
+    "history",
+    "ids_of",
+    "latest_choice",
+    "new_ids",
+    "person",
+    "pinned",
+    "resolve",
+    "row_ids",
+    "rows_of",
+    "taken",
+    "train_command",
+    "used_by",
+]
 
 
 def create(
@@ -250,10 +68,10 @@ def create(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """The first version of a data source: its rows as they are, and the columns that were named for it. Made again
-    from an unchanged source, it is the same.
+    """The first version of a data source: its rows unchanged, and the columns named for it. An unchanged source returns
+    the existing version.
 
-    Raises InputError as `load_rows` does. For the source of a version, that version is given back.
+    Raises InputError like `load_rows`. If the source is a version, returns that version.
     """
     workspace = workspace or Workspace.open()
     data = source if isinstance(source, DataConfig) else DataConfig(source=str(source))
@@ -277,7 +95,7 @@ def create(
     for old in history(workspace, name):
         if old.parent is None and old.deleted is None and all(shas):
             same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
-            # Versions made before columns were kept say nothing of them.
+            # Versions from before columns were stored have none.
             if same and all((old.details.get(key) or None) == (value or None) for key, value in details.items()):
                 return old
     details |= {"source": data.source if loaded.kind != "file" else loaded.name, "notes": loaded.notes}
@@ -290,8 +108,8 @@ def create(
 def taken(
     source: str | DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
 ) -> Iterator[Version]:
-    """`create` for a step that makes another version of it: where the step fails, none is left that only it needed."""
-    before = {one.id for one in history(workspace)}
+    """`create` for a step that derives another version: if the step fails, a version created only for it is removed."""
+    before = {known.id for known in history(workspace)}
     version = create(source, workspace, who=who, why=why)
     try:
         yield version
@@ -314,19 +132,18 @@ def derive(
 ) -> Version:
     """A new version with these `rows`, made from `parent` by `action` (in words).
 
-    `rows` is a list, or a function that gives the rows each time it is called (for data that should not be in
-    memory). `columns` are those of the rows where that is known. Rows keep the `id` they had in the parent; new ones
-    get an id that is free (`new_ids`).
-    Raises InputError when two rows have the same id or no row is left.
+    `rows` is a list, or a function that returns the rows on each call (to keep them out of memory). `columns` are the
+    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones get a free id (`new_ids`).
+    Raises InputError if two rows have the same id or no row is left.
     """
     workspace = workspace or _workspace_of(parent)
     parent = find(parent, workspace)
     give = rows if callable(rows) else lambda: rows
     if columns is None:
-        found = dict.fromkeys(parent.columns)
+        names = dict.fromkeys(parent.columns)
         for row in give():
-            found.update(dict.fromkeys(row.cells))
-        columns = list(found)
+            names.update(dict.fromkeys(row.cells))
+        columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
     details = (named.as_dict() if named else {}) | (details or {})
     return _write(
@@ -334,15 +151,8 @@ def derive(
     )
 
 
-def rows_of(version: Version | str, workspace: Workspace | None = None) -> Iterator[VersionRow]:
-    """All rows of a version, the excluded ones too, a few thousand in memory at a time."""
-    version = find(version, workspace)
-    _refuse_deleted(version)
-    return read_rows(version.rows_file)
-
-
 def new_ids(version: Version | str, count: int, workspace: Workspace | None = None) -> range:
-    """`count` row ids that no version of this data set has used yet."""
+    """`count` row ids that no version of this data set uses."""
     version = find(version, workspace)
     workspace = workspace or _workspace_of(version)
     known = [old for old in history(workspace, version.name) if old.deleted is None]
@@ -350,66 +160,8 @@ def new_ids(version: Version | str, count: int, workspace: Workspace | None = No
     return range(highest + 1, highest + 1 + count)
 
 
-def find(version: Version | str, workspace: Workspace | None = None) -> Version:
-    """The version called `version:<id>` or `<id>`; the unambiguous beginning of an id is enough, and the name of a
-    data set means its newest version. Raises InputError naming the nearest one."""
-    if isinstance(version, Version):
-        return version
-    workspace = workspace or Workspace.open()
-    wanted = version.removeprefix(PREFIX).strip()
-    known = {one.id: one for one in history(workspace)}
-    if wanted in known:
-        return known[wanted]
-    of_name = [one for one in known.values() if one.name == wanted and one.deleted is None]
-    if of_name:
-        return max(of_name, key=lambda one: one.number)
-    matches = [one for key, one in known.items() if wanted and key.startswith(wanted)]
-    if len(matches) == 1:
-        return matches[0]
-    close = nearest(wanted, known)
-    listed = ", ".join(one.id for one in matches[:5]) if matches else ", ".join(list(known)[-5:])
-    raise InputError(
-        f"More than one version begins with {wanted!r}" if matches else "There is no version of data of this name",
-        given=wanted or version,
-        allowed=listed or f"no version exists yet in {workspace.versions_folder}",
-        try_=f"did you mean {PREFIX}{close}?" if close else "see them with: python -m ftlab data versions list",
-    )
-
-
-def resolve(source: str, workspace: Workspace | None = None) -> Version:
-    """The version that `data.source` names. Raises InputError when there is none, or its rows were deleted."""
-    version = find(source, workspace)
-    _refuse_deleted(version)
-    return version
-
-
-def pinned(source: str, workspace: Workspace | None = None) -> str:
-    """`source` with the full id where it names a version by its data set or the beginning of its id: what that means
-    changes with the next version. Other sources stay as they are."""
-    return resolve(source, workspace).source if source.startswith(PREFIX) else source
-
-
-def ids_of(version: Version | str, split: str = "train", workspace: Workspace | None = None) -> list[int]:
-    """The ids of the rows of `split` that are not excluded: row i on a page of the version is `ids_of(...)[i]`."""
-    version = resolve(version, workspace) if isinstance(version, str) else version
-    _refuse_deleted(version)
-    return row_ids(version.rows_file, split)
-
-
-def history(workspace: Workspace | None = None, name: str | None = None) -> list[Version]:
-    """All versions (of the data set `name`), the oldest first."""
-    folder = (workspace or Workspace.open()).versions_folder
-    files = folder.glob(f"{name or '*'}/*/version.json") if folder.is_dir() else []
-    found = []
-    for file in files:
-        values = read_cached(file)
-        if values and not file.parent.name.startswith("."):
-            found.append(Version(**values, folder=file.parent))
-    return sorted(found, key=lambda one: (one.name, one.number))
-
-
 def used_by(version: Version, workspace: Workspace) -> list[str]:
-    """The ids of the runs whose data name this version."""
+    """The ids of the runs trained on this version."""
     used = []
     for run in workspace.runs():
         if any(
@@ -422,7 +174,7 @@ def used_by(version: Version, workspace: Workspace) -> list[str]:
 def delete(
     version: Version | str, workspace: Workspace, *, force: bool = False, who: str | None = None, why: str = ""
 ) -> Version:
-    """Delete the rows of a version; who, when and why stay written down.
+    """Delete the rows of a version; who, when and why stay on record.
 
     Raises InputError naming the runs that used it, unless `force`.
     """
@@ -433,7 +185,7 @@ def delete(
             f"The version {version.id} was used by {len(runs)} {'run' if len(runs) == 1 else 'runs'}, "
             "which could not be repeated without it",
             given=", ".join(runs[:5]),
-            try_="delete the runs first, or add --force when they need not be repeated",
+            try_="delete the runs first, or add --force if they need not be repeatable",
         )
     values = version.as_dict() | {"deleted": {"who": who or person(), "when": _now(), "why": why}}
     write_json(version.folder / "version.json", values)
@@ -442,7 +194,7 @@ def delete(
 
 
 def person() -> str:
-    """Who changes data when nobody says so: the login name."""
+    """The default name of whoever changes data: the login name."""
     try:
         return os.environ.get("FTLAB_WHO") or getpass.getuser()
     except (OSError, KeyError):
@@ -496,18 +248,18 @@ def _write(
             except OSError:
                 if not target.exists():
                     raise
-                continue  # somebody else was quicker: the next number
+                continue  # another process was faster: take the next number
             return Version(id=version_id, number=number, **values, folder=target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.rmdir()  # of a data set without another version
+            folder.rmdir()  # if the data set has no other version
         raise
 
 
 @dataclass
 class _Again:
-    """Rows that can be gone through more than once."""
+    """Rows that can be iterated repeatedly."""
 
     give: Callable[[], Iterable[VersionRow]]
 
@@ -516,8 +268,10 @@ class _Again:
 
 
 def _summed(rows: Iterable[VersionRow]) -> tuple[str, Counter[str], int]:
-    """The content hash, the rows of each split that are not excluded, and how many are."""
-    digest, counts, excluded, seen = hashlib.sha256(), Counter(), 0, set()
+    """The content hash, the number of rows by split that are not excluded, and the number of excluded rows."""
+    digest, excluded = hashlib.sha256(), 0
+    counts: Counter[str] = Counter()
+    seen: set[int] = set()
     for row in rows:
         if row.id in seen:
             raise InputError("Two rows have the same id", given=row.id, allowed="a free id for each new row")
@@ -528,18 +282,6 @@ def _summed(rows: Iterable[VersionRow]) -> tuple[str, Counter[str], int]:
         else:
             excluded += 1
     return digest.hexdigest(), counts, excluded
-
-
-def _refuse_deleted(version: Version) -> None:
-    if version.rows_file.exists():
-        return
-    gone = (read_json(version.folder / "version.json", {}) or {}).get("deleted")
-    said = f" were deleted by {gone['who']} on {gone['when'][:10]}" if gone else " are gone"
-    raise InputError(
-        f"The rows of the version {version.id}{said}",
-        given=version.source,
-        try_="choose another version: python -m ftlab data versions list",
-    )
 
 
 def _workspace_of(version: Version | str) -> Workspace:
@@ -557,18 +299,18 @@ def _now() -> str:
 
 
 def latest_choice(workspace: Workspace) -> tuple[str, int, str] | None:
-    """(base, max_length in tokens, id of the run) of the newest run; None when there is no run."""
+    """(base, max_length in tokens, id of the run) of the newest run; None if there is no run."""
     for run in workspace.runs():
         try:
             config = load_config(run.config_file)
-        except InputError:  # a run of another version of ftlab, or one whose file was broken by hand
+        except InputError:  # a run of another ftlab version, or with a broken configuration
             continue
         return config.model.base, config.optimisation.max_length, run.id
     return None
 
 
 def train_command(source: str, workspace: Workspace, base: str | None = None, *, max_length: int | None = None) -> str:
-    """The line that trains on `source` in `workspace`, with `base`, else with the base of the latest run."""
+    """The command that trains on `source` in `workspace`, with `base` (default: that of the latest run)."""
     if base is None:
         base = (latest_choice(workspace) or (STARTER,))[0]
     line = f"python -m ftlab train --set data.source={shlex.quote(source)}"

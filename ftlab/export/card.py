@@ -75,7 +75,7 @@ def metadata(
         license=licence or "unknown",
         pipeline_tag="text-ranking" if shape.scores else "text-generation",
         tags=_tags(config, shape, on_hub),
-        metrics=sorted({one.metric_type for one in results}) or None,
+        metrics=sorted({result.metric_type for result in results}) or None,
         model_name=config.name or run.id,
         eval_results=results or None,
     )
@@ -92,40 +92,40 @@ def prose(
     repository: str | None = None,
 ) -> str:
     """The card below its head."""
-    found = contents(run) if run.comparison() is not None else None
+    report = contents(run) if run.comparison() is not None else None
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
-    verdict = escaped(found["verdict"]) if found else _SCORES if shape.scores else _UNKNOWN
-    at = _strength(run, shape, evaluated=found is not None)
-    parts += [*at, f"As trained: {verdict}" if at and found else verdict]
+    verdict = escaped(report["verdict"]) if report else _SCORES if shape.scores else _UNKNOWN
+    at = _strength(run, shape, evaluated=report is not None)
+    parts += [*at, f"As trained: {verdict}" if at and report else verdict]
     parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config, run)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
     parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
     # Which strength these files have is said on top.
-    facts = [fact for fact in found["facts"] if fact[0] != "Strength"] if found else tuned_on(run, config)
+    facts = [fact for fact in report["facts"] if fact[0] != "Strength"] if report else tuned_on(run, config)
     trained = [("Stages", _stages(run, config)), *facts]
     parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
-    parts += _evaluated(run, found, at="The figures of this section are those of the model as trained." if at else "")
+    parts += _evaluated(run, report, at="The figures of this section are those of the model as trained." if at else "")
     parts += _blind_votes(run)
-    parts += ["## Limits", bullets(_limits(run, config, shape, found, licence))]
+    parts += ["## Limits", bullets(_limits(run, config, shape, report, licence))]
     parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _stages(run: RunDirectory, config: RunConfig) -> str:
     """What was learnt one after the other, where it was more than one answer data set; the last is this run."""
-    said = [f"{config.stage} on {source_name(config.data.source)}"]
-    known = {one.id: one for one in Workspace(run.path.parent.parent).runs()}
+    stages = [f"{config.stage} on {source_name(config.data.source)}"]
+    known = {earlier_run.id: earlier_run for earlier_run in Workspace(run.path.parent.parent).runs()}
     start, seen = config.model.start, {run.id}
     while start and start not in seen:
         seen.add(start)
         earlier = load_config(known[start].config_file) if start in known else None
-        told = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "what it was started from"
-        said.insert(0, f"{told} ({source_name(start)})")
+        text = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "what it was started from"
+        stages.insert(0, f"{text} ({source_name(start)})")
         start = earlier.model.start if earlier else None
-    return "" if said == [f"sft on {source_name(config.data.source)}"] else ", then ".join(said)
+    return "" if stages == [f"sft on {source_name(config.data.source)}"] else ", then ".join(stages)
 
 
 def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
@@ -133,36 +133,36 @@ def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
     at = strength_name(shape.strength)
     if not at:
         return []
-    said = [f"These weights are at {at}: they hold {shape.strength:.0%} of what training changed."]
+    sentences = [f"These weights are at {at}: they hold {shape.strength:.0%} of what training changed."]
     here = evaluation_at(run, shape.strength).comparison()
     if here is not None and is_made_of(here, run.result):
-        said.append(f"At this strength: {here['verdict']['text']}")
+        sentences.append(f"At this strength: {here['verdict']['text']}")
     elif evaluated:
-        said.append("The figures below are those of the model as trained (strength 1), not of these weights.")
-    return [escaped(" ".join(said))]
+        sentences.append("The figures below are those of the model as trained (strength 1), not of these weights.")
+    return [escaped(" ".join(sentences))]
 
 
-def _evaluated(run: RunDirectory, found: dict[str, Any] | None, at: str = "") -> list[str]:
-    if found is None:
+def _evaluated(run: RunDirectory, report: dict[str, Any] | None, at: str = "") -> list[str]:
+    if report is None:
         return _preferred(run)
     parts = [
         "## How it was evaluated",
         at,
-        f"**{found['badge'][1]}.** {escaped(found['gained'])}",
-        comparison_rows(found),
+        f"**{report['badge'][1]}.** {escaped(report['gained'])}",
+        comparison_rows(report),
     ]
-    parts += [bullets(escaped(note) for note in found["notes"])]
-    parts += [bullets(escaped(line) for line in found["worse"])]
-    parts += ["### What was forgotten", *kept_rows(found), moved_rows(found)]
-    if found["checked"]:
+    parts += [bullets(escaped(note) for note in report["notes"])]
+    parts += [bullets(escaped(line) for line in report["worse"])]
+    parts += ["### What was forgotten", *kept_rows(report), moved_rows(report)]
+    if report["checked"]:
         parts += ["### What else was checked"]
-        parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"])]
-    if found["before_after"]:
-        after = found["before_after"]
+        parts += [bullets(f"**{label}:** {escaped(text)}" for label, text in report["checked"])]
+    if report["before_after"]:
+        after = report["before_after"]
         parts += ["### Before and after", table(after["head"], after["rows"]), escaped(after["how"])]
         parts += [bullets(escaped(line) for line in after["lines"])]
     parts += _preferred(run, level="###")
-    parts += ["### How it was measured", bullets(escaped(line) for line in found["measured"])]
+    parts += ["### How it was measured", bullets(escaped(line) for line in report["measured"])]
     return parts
 
 
@@ -188,57 +188,59 @@ def _blind_votes(run: RunDirectory) -> list[str]:
     if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
         return []
     store = open_store(workspace)
-    said = []
+    verdicts = []
     for test in list_tests(store):
-        mine = [one.title for one in list_contestants(store, test.id) if one.spec.get("run") == run.id]
-        found = evaluate(store, test.id) if mine else None
-        if found is None or found["revealed"] is None:
+        mine = [
+            contestant.title for contestant in list_contestants(store, test.id) if contestant.spec.get("run") == run.id
+        ]
+        verdict = evaluate(store, test.id) if mine else None
+        if verdict is None or verdict["revealed"] is None:
             continue
-        votes = found["votes"]
+        votes = verdict["votes"]
         counted = f"votes: {votes['cast']}, raters: {votes['raters']}, prompts: {votes['prompts']}"
-        early = " The tally was opened early." if found["revealed"] == "early" else ""
-        said.append(f"This model is “{escaped(mine[0])}”. {escaped(found['text'])} ({counted}.){early}")
-    return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(said)] if said else []
+        early = " The tally was opened early." if verdict["revealed"] == "early" else ""
+        verdicts.append(f"This model is “{escaped(mine[0])}”. {escaped(verdict['text'])} ({counted}.){early}")
+    return ["## Blind votes", "Raters did not know whose answer was whose.", bullets(verdicts)] if verdicts else []
 
 
 def _limits(
-    run: RunDirectory, config: RunConfig, shape: Shape, found: dict[str, Any] | None, licence: str | None
+    run: RunDirectory, config: RunConfig, shape: Shape, report: dict[str, Any] | None, licence: str | None
 ) -> list[str]:
-    said = []
+    limits = []
     if config.is_starter:
-        said.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
+        limits.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
     if origin := origin_of(config.model.base):
-        said.append(
+        limits.append(
             f"The base is {escaped(origin)}. Its weights were rounded to that format before they came here, so they "
             "differ a little from those their makers published."
         )
     if shape.scores:
-        said.append(
+        limits.append(
             "Its scores are a model's opinion and not people's; only differences between answers mean something."
         )
-    elif found is None:
-        said.append("It was not compared with its base: nothing here says that it is better.")
+    elif report is None:
+        limits.append("It was not compared with its base: nothing here says that it is better.")
     else:
-        rows = found["comparison"].get("rows") or found["comparison"]["adapted"].get("rows") or 0
-        where = found["comparison"]["split"]
-        told = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
-        said.append(f"{told}." if rows >= _FEW_ROWS else f"{told}. That is few: mind the intervals.")
-    if found and found["comparison"]["verdict"].get("forgot"):
-        changed = (found["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
+        rows = report["comparison"].get("rows") or report["comparison"]["adapted"].get("rows") or 0
+        where = report["comparison"]["split"]
+        figures = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
+        limits.append(f"{figures}." if rows >= _FEW_ROWS else f"{figures}. That is few: mind the intervals.")
+    if report and report["comparison"]["verdict"].get("forgot"):
+        changed = (report["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
         what = "Outside the task, many of its answers changed" if changed else "It forgot some of what its base knew"
-        said.append(f"{what}; see above.")
-    elif not config.is_starter and found and is_unmeasured(found["comparison"]):
-        said.append("What it forgot of its base was not measured.")
+        limits.append(f"{what}; see above.")
+    elif not config.is_starter and report and is_unmeasured(report["comparison"]):
+        limits.append("What it forgot of its base was not measured.")
     if shape.merged_from_quantised:
-        said.append(
+        limits.append(
             "It was trained and evaluated on a quantised base and merged into the whole one, so the figures are those "
             "of a close relative: the adapter stands on slightly other weights here."
         )
-    said += [
+    limits += [
         "It says what its data say, with their errors and gaps. Personal data and rights in the data were not checked.",
         f"The licence of the base {'(' + escaped(licence) + ') ' if licence else ''}holds for this model as well.",
     ]
-    return said
+    return limits
 
 
 def _loading_notes(shape: Shape, config: RunConfig, run: RunDirectory) -> list[str]:
@@ -286,25 +288,25 @@ def _results(run: RunDirectory, config: RunConfig, comparison: ComparisonJson) -
 
     on_hub = _data_on_hub(run)
     data = source_name(config.data.source)
-    found = []
+    results = []
     for measure in measures_of(comparison):
         value = measure["values"].get("adapted")
         if value is None or measure["group"] == "style" or measure.get("better") is None:
             continue
         interval = (measure.get("intervals") or {}).get("adapted")
-        found.append(
+        results.append(
             EvalResult(
                 task_type="text-generation",
                 dataset_type=config.data.source if on_hub else "private",
                 dataset_name="general questions" if measure["group"] == "general" else data,
                 dataset_split=comparison["split"] if measure["group"] != "general" else None,
-                metric_type=_METRICS.get(measure["name"], measure["name"]),
+                metric_type=_METRICS.get(name := str(measure["name"]), name),
                 metric_name=measure["title"],
                 metric_value=round(float(value), 4),
                 metric_args={"interval_95": [round(float(end), 4) for end in interval]} if interval else None,
             )
         )
-    return found
+    return results
 
 
 def _data_on_hub(run: RunDirectory) -> bool:
@@ -341,5 +343,5 @@ def _licence_of_base(config: RunConfig) -> str | None:
         card = str(Path(path) / "README.md")
     if not isinstance(card, str) or not Path(card).is_file():
         return None
-    said = ModelCard.load(card, ignore_metadata_errors=True).data.license
-    return said if isinstance(said, str) else None
+    declared = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    return declared if isinstance(declared, str) else None

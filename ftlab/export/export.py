@@ -34,7 +34,7 @@ def check_mergeable(config: RunConfig) -> None:
     raise InputError(
         f"{METHODS[name].title.capitalize()} cannot be merged into the base: {why}",
         given=f"method.name: {name}",
-        allowed=titles(one for one in METHODS if not METHODS[one].not_merged),
+        allowed=titles(method for method in METHODS if not METHODS[method].not_merged),
         try_="export the adapter instead (without --merge), which its README tells how to load; for one model in one "
         "folder, train with method.name=lora",
     )
@@ -275,9 +275,9 @@ def fresh_export(
     tell: Progress = lambda *_: None,
 ) -> Exported:
     """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
-    found = None if licence else kept_export(run, kind, dtype, strength)
+    kept = None if licence else kept_export(run, kind, dtype, strength)
     settings: dict[str, Any] = {"kind": kind, "dtype": dtype, "strength": strength, "licence": licence}
-    return found or export_run(run, run.export_folder(kind), **settings, tell=tell)
+    return kept or export_run(run, run.export_folder(kind), **settings, tell=tell)
 
 
 def kept_export(

@@ -99,6 +99,7 @@ def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
 
     where = str(run.model) if run.model.exists() else present_path(config.model.base)
     revision = None if run.model.exists() else config.model.revision
+    revision = revision or "main"
     try:
         return GenerationConfig.from_pretrained(where, revision=revision)
     except OSError:
@@ -168,9 +169,9 @@ def _without_paths(config: RunConfig) -> dict[str, Any]:
 
 def _names_only(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _names_only(one) for key, one in value.items()}
+        return {key: _names_only(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_names_only(one) for one in value]
+        return [_names_only(item) for item in value]
     # Of a Hub id nothing is taken away: source_name knows files by their endings.
     return source_name(value) if isinstance(value, str) and "/" in value and "\n" not in value else value
 

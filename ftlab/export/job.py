@@ -69,10 +69,10 @@ def progress(run: RunDirectory, kind: Kind) -> Progress:
     return Progress("failed", reason, record)
 
 
-def raise_failure(found: Progress) -> None:
+def raise_failure(state: Progress) -> None:
     """Raise FtlabError with the reason of a failed export."""
-    if found.state == "failed":
-        what, _, try_ = found.text.partition(" Try: ")
+    if state.state == "failed":
+        what, _, try_ = state.text.partition(" Try: ")
         raise FtlabError(what, try_=try_ or None)
 
 

@@ -37,11 +37,11 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
     if job["quantisation"]:
         settings["quantization_config"] = BitsAndBytesConfig(**job["quantisation"])
         settings["device_map"] = {"": job["device"]}
-    kind = AutoModelForCausalLM
+    kind: type[AutoModelForCausalLM | AutoModelForSequenceClassification] = AutoModelForCausalLM
     if job["scores"]:
         kind, settings["num_labels"] = AutoModelForSequenceClassification, 1
     where = str(folder) if job["base"] is None else job["base"] if job["base_on_hub"] else str(folder / job["base"])
-    model = kind.from_pretrained(where, revision=job["revision"], use_safetensors=True, **settings)
+    model: Any = kind.from_pretrained(where, revision=job["revision"], use_safetensors=True, **settings)
     if job["scores"]:
         model.config.pad_token_id = tokenizer.pad_token_id
     if job["base"] is not None and job["needs_ftlab"]:
@@ -76,8 +76,8 @@ def logits(model: Any, ids: list[int], count: int, *, scores: bool) -> Any:
     """Logits at the last `count` places of `ids`, shape (count, vocabulary), or the score, shape (1, 1)."""
     import torch
 
-    found = model(input_ids=torch.tensor([ids], device=model.device)).logits
-    return (found if scores else found[0, -count:]).float().cpu().contiguous()
+    output = model(input_ids=torch.tensor([ids], device=model.device)).logits
+    return (output if scores else output[0, -count:]).float().cpu().contiguous()
 
 
 def main(job_file: str, out: str) -> None:
@@ -96,27 +96,27 @@ def main(job_file: str, out: str) -> None:
         stops = [stops] if isinstance(stops, int) else list(stops or [])
         # The number of tokens is the job's; how and where an answer ends is the artefact's.
         generation.pad_token_id = generation.pad_token_id if generation.pad_token_id is not None else 0
-    found, tensors = [], {}
+    answers, tensors = [], {}
     for number, prompt in enumerate(job["prompts"]):
         ids = prompt["ids"]
         if prompt["messages"] is not None:
             ids = tokenizer.apply_chat_template(
                 prompt["messages"], add_generation_prompt=not job["scores"], tokenize=True, return_dict=True
             )["input_ids"]
-        one: dict[str, Any] = {"ids": ids, "text": tokenizer.decode(ids)}
+        entry: dict[str, Any] = {"ids": ids, "text": tokenizer.decode(ids)}
         with torch.inference_mode():
             if not job["scores"]:
                 made = answer(model, tokenizer, generation, prompt, prompt["ids"])
                 end = next((place for place, token in enumerate(made) if token in (stops or [])), None)
                 made = made if end is None else made[: end + 1]
-                one |= {"made": made, "answer": tokenizer.decode(made, skip_special_tokens=True)}
+                entry |= {"made": made, "answer": tokenizer.decode(made, skip_special_tokens=True)}
             whole = prompt["ids"] + prompt["continued"]
             count = 1 if job["scores"] else len(prompt["continued"]) + 1
             tensors[str(number)] = logits(model, whole, count, scores=job["scores"])
-        found.append(one)
+        answers.append(entry)
         print(f"asked {number + 1}", flush=True)
     save_file(tensors, str(Path(out) / "logits.safetensors"))
-    text = json.dumps({"prompts": found, "stops": stops}, ensure_ascii=False)
+    text = json.dumps({"prompts": answers, "stops": stops}, ensure_ascii=False)
     (Path(out) / "found.json").write_text(text, encoding="utf-8")
 
 

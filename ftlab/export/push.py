@@ -68,9 +68,9 @@ def push(
     workspace = Workspace(run.path.parent.parent)
     with staged(run, export, repository, data=data, report=report) as folder:
         notes = [_ABOUT_REPORT] if report else []
-        shown = _push_data(run, data, workspace, private, token, dry_run=True) if data else None
+        planned = _push_data(run, data, workspace, private, token, dry_run=True) if data else None
         upload = Upload(
-            repository, private, sizes_in(folder), (folder / "README.md").read_text(encoding="utf-8"), shown, notes
+            repository, private, sizes_in(folder), (folder / "README.md").read_text(encoding="utf-8"), planned, notes
         )
         if dry_run:
             return upload

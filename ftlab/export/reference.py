@@ -142,7 +142,7 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
     if shape.is_adapter:
         return load_run(run, device=shape.device, strength=shape.strength)
     whole = not run.adapter.exists()
-    source = ModelConfig(base=str(run.model), dtype=shape.load_dtype) if whole else None
+    source = ModelConfig.model_validate({"base": str(run.model), "dtype": shape.load_dtype}) if whole else None
     base = load_base(source or _in_format(load_config(run.config_file), shape.load_dtype).model, device=shape.device)
     tokenizer = AutoTokenizer.from_pretrained(str(run.model if whole else run.adapter))
     model = base if whole else attach_adapter(base, run.adapter)
@@ -187,8 +187,8 @@ def gap_between(run: RunDirectory, shape: Shape, cases: Sequence[tuple[Any, list
             # One goes on where the other has ended: nothing that rounding explains.
             gaps.append(float("inf"))
             continue
-        found = logits_along(model, [(asked.ids + made[:place], [])], scores=False)[0][-1]
-        gaps.append(abs(float(found[made[place]] - found[expected[place]])))
+        logits_there = logits_along(model, [(asked.ids + made[:place], [])], scores=False)[0][-1]
+        gaps.append(abs(float(logits_there[made[place]] - logits_there[expected[place]])))
     return gaps
 
 

@@ -55,8 +55,8 @@ def _model(shape: Shape) -> list[str]:
     more += ", num_labels=1" if shape.scores else ""
     lines = []
     if shape.quantisation:
-        said = ", ".join(f"{name}={_text(value)}" for name, value in shape.quantisation.items())
-        lines.append(f"quantised = BitsAndBytesConfig({said})")
+        arguments = ", ".join(f"{name}={_text(value)}" for name, value in shape.quantisation.items())
+        lines.append(f"quantised = BitsAndBytesConfig({arguments})")
     if not shape.is_adapter:
         lines.append(f"model = {kind}.from_pretrained(folder{more})")
     else:

@@ -180,12 +180,12 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     room = limit_used(run, config)
     if not rows:
         split, rows = next(
-            ((name, found) for name in ("test", "validation", "train") if (found := read_split(run, name))), ("", [])
+            ((name, kept) for name in ("test", "validation", "train") if (kept := read_split(run, name))), ("", [])
         )
         rows = [{"row": number, "whole": row["messages"]} for number, row in enumerate(rows)]
     if config.stage == PRETRAINING:
         return _documents(some(rows, MOST), tokenizer), split, notes
-    found = []
+    prompts: list[Prompt] = []
     for row in rows:
         whole = row.get("whole") or [*row["messages"], {"role": "assistant", "content": row.get("reference") or ""}]
         messages = whole if shape.scores else whole[:-1] if whole[-1]["role"] == "assistant" else whole
@@ -198,16 +198,16 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
             continue
         shown = str(row.get("prompt") or messages[-1]["content"])
         recorded = row.get("adapted") if "whole" not in row else None
-        found.append(
+        prompts.append(
             Prompt(int(row["row"]), shown, messages, ids, room, recorded, reference=str(row.get("reference") or ""))
         )
-    found = some(found, _MOST_OF_QUANTISED)
-    if not found:
+    prompts = some(prompts, _MOST_OF_QUANTISED)
+    if not prompts:
         raise FtlabError(
             f"The run {run.id} has no held-out prompt to verify an export with",
             try_="train with data.test_fraction above 0, or with shorter rows",
         )
-    return found, split, notes
+    return prompts, split, notes
 
 
 def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:

@@ -3,7 +3,7 @@
 Houlsby et al. 2019 (Parameter-Efficient Transfer Learning for NLP, arXiv 1902.00751) put one after attention and one
 after the feed-forward part of every layer, each applied to the sublayer's output before it is added to the residual
 stream: h -> h + W_up f(W_down h). Pfeiffer et al. 2020 (MAD-X, arXiv 2005.00052) keep only the one after the
-feed-forward part. There the adapter reads the normalised sum of a post-norm encoder; decoders normalise before a
+feed-forward part. There the adapter reads the normalized sum of a post-norm encoder; decoders normalize before a
 sublayer, so here it reads the feed-forward output itself.
 
 The adapters are plain modules around the sublayers, not hooks, so that gradient checkpointing, the cache and
@@ -34,7 +34,7 @@ _ACTIVATIONS = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU, "silu": torch.nn.S
 _README = """# Bottleneck adapter
 
 Base: {base}. Placement: {placement}, reduction factor {reduction_factor}, activation {activation}
-(Houlsby et al. 2019, Pfeiffer et al. 2020). PEFT has no such adapters; ftlab puts them into the base:
+(Houlsby et al. 2019, Pfeiffer et al. 2020). PEFT has no such adapters; ftlab adds them to the base:
 
     from pathlib import Path
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -48,7 +48,7 @@ Base: {base}. Placement: {placement}, reduction factor {reduction_factor}, activ
 
 @dataclass(frozen=True)
 class BottleneckConfig:
-    """What adapter_config.json says, beside the marker `peft_type`."""
+    """The contents of adapter_config.json, besides the marker `peft_type`."""
 
     base_model_name_or_path: str | None
     placement: str
@@ -61,7 +61,7 @@ class Bottleneck(torch.nn.Module):
 
     def __init__(self, hidden: int, size: int, activation: str, device: torch.device):
         super().__init__()
-        # float32 whatever the base has: small steps on short formats would be rounded away.
+        # float32 whatever the dtype of the base: 16 bits would round small steps away.
         self.down = torch.nn.Linear(hidden, size, device=device, dtype=torch.float32)
         self.activation = _ACTIVATIONS[activation]()
         self.up = torch.nn.Linear(size, hidden, device=device, dtype=torch.float32)
@@ -74,7 +74,7 @@ class Bottleneck(torch.nn.Module):
 
 
 class WithBottleneck(torch.nn.Module):
-    """A sublayer of the base with a bottleneck on its output. Other attributes are those of the sublayer."""
+    """A sublayer of the base with a bottleneck on its output. All other attributes are the sublayer's."""
 
     def __init__(self, sublayer: torch.nn.Module, bottleneck: Bottleneck):
         super().__init__()
@@ -100,9 +100,9 @@ class WithBottleneck(torch.nn.Module):
 
 
 def add_bottlenecks(model: Any, method: MethodConfig) -> Any:
-    """Put fresh adapters into `model`, in place, freeze everything else, and return it.
+    """Add fresh adapters to `model` in place, freeze everything else, and return it.
 
-    Raises InputError when its layers do not have the two sublayers.
+    Raises InputError when its layers lack one of the two sublayers.
     """
     return _insert(
         model,
@@ -117,7 +117,7 @@ def has_bottlenecks(model: Any) -> bool:
 
 
 def is_saved_bottleneck(folder: Path) -> bool:
-    """Whether the adapter in `folder` is of this kind (and not one of PEFT's)."""
+    """Whether the adapter in `folder` is a bottleneck adapter (not one of PEFT's)."""
     file = folder / CONFIG_FILE
     return file.exists() and json.loads(file.read_text(encoding="utf-8")).get("peft_type") == PEFT_TYPE
 
@@ -133,15 +133,15 @@ def save_bottlenecks(model: Any, folder: Path) -> None:
     (folder / "README.md").write_text(
         _README.format(**config | {"base": config["base_model_name_or_path"]}), encoding="utf-8"
     )
-    # The configuration last: with it the folder becomes an adapter for everybody who looks.
+    # The configuration comes last: it is what marks the folder as an adapter.
     text = json.dumps({"peft_type": PEFT_TYPE, "library_name": "ftlab", **config}, indent=2)
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def load_bottlenecks(base: Any, folder: Path) -> Any:
-    """Put the adapters saved in `folder` into `base`, in place, and return it.
+    """Add the adapters saved in `folder` to `base` in place, and return it.
 
-    Raises InputError when the base does not fit them.
+    Raises InputError when they do not fit the base.
     """
     saved = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     config = BottleneckConfig(**{name: saved[name] for name in BottleneckConfig.__dataclass_fields__})
@@ -151,7 +151,7 @@ def load_bottlenecks(base: Any, folder: Path) -> Any:
 
 
 def load_weights(model: Any, folder: Path) -> None:
-    """Replace the weights of the adapters in `model` by those saved in `folder`. Raises InputError for other shapes."""
+    """Load the adapter weights saved in `folder` into `model`. Raises InputError when the shapes differ."""
     from safetensors.torch import load_file
 
     mine, saved = _tensors(model), load_file(folder / WEIGHTS_FILE)
@@ -167,13 +167,13 @@ def load_weights(model: Any, folder: Path) -> None:
 
 
 def bottlenecks_disabled(model: Any) -> AbstractContextManager[None]:
-    """Within it the sublayers' outputs pass untouched: the base, bit for bit."""
+    """Bypass the adapters: the model computes what the base does, bit for bit."""
     return switched((module for module in model.modules() if isinstance(module, WithBottleneck)), "enabled", False)
 
 
 def _insert(model: Any, config: BottleneckConfig) -> Any:
     if has_bottlenecks(model):
-        raise FtlabError("This model has bottleneck adapters already", try_="load the base anew")
+        raise FtlabError("This model has bottleneck adapters already", try_="reload the base")
     hidden = model.config.get_text_config().hidden_size
     size = max(1, hidden // config.reduction_factor)
     layers = _layers(model)
@@ -181,7 +181,7 @@ def _insert(model: Any, config: BottleneckConfig) -> Any:
         parameter.requires_grad_(False)
     for layer in layers:
         kinds = (_FEED_FORWARD,) if config.placement == "pfeiffer" else (_ATTENTION, _FEED_FORWARD)
-        for name in (_sublayer(layer, kind) for kind in kinds):
+        for name in filter(None, (_sublayer(layer, kind) for kind in kinds)):
             sublayer = getattr(layer, name)
             device = next(sublayer.parameters()).device
             bottleneck = Bottleneck(hidden, size, config.activation, device).train(model.training)
@@ -191,7 +191,7 @@ def _insert(model: Any, config: BottleneckConfig) -> Any:
 
 
 def _layers(model: Any) -> list[Any]:
-    """The decoder's layers, found by what they contain."""
+    """The decoder's layers, recognized by their sublayers."""
     count = model.config.get_text_config().num_hidden_layers
     for module in model.modules():
         if (
@@ -201,11 +201,11 @@ def _layers(model: Any) -> list[Any]:
         ):
             return list(module)
     raise InputError(
-        "Bottleneck adapters cannot be put into this base",
+        "Bottleneck adapters do not work with this base",
         given=type(model).__name__,
-        allowed=f"decoders whose layers each hold attention ({', '.join(_ATTENTION)}) and a feed-forward part "
+        allowed=f"decoders whose layers each have attention ({', '.join(_ATTENTION)}) and a feed-forward part "
         f"({', '.join(_FEED_FORWARD)})",
-        try_="method.name=lora, which works with any linear layers",
+        try_="method.name=lora, which works with any linear layer",
     )
 
 

@@ -1,7 +1,7 @@
-"""What a run on a base will take, before any of its weights is on this machine: an estimate, from its config.json.
+"""Estimate the memory of a run from the config.json of its base, before its weights are on this machine.
 
-The model is built on the `meta` device, where weights have a shape and take no memory (as `accelerate
-estimate-memory` does). Without a network and without a configuration, the name of the base is all there is.
+The model is built on the `meta` device, where weights have a shape but take no memory (as `accelerate estimate-memory`
+does). Without a network and a cached configuration, the estimate relies on the size in the name of the base.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ftlab.models.load import base_path, check_base, is_hub_id
 if TYPE_CHECKING:
     import torch
 
-# "0.6B", "135M", "1_5b" in the name of a base, after a sign that begins a word.
+# "0.6B", "135M", "1_5b" in the name of a base, after a word separator.
 _SIZE_IN_NAME = re.compile(r"(?:^|[-_/])(\d+(?:[._]\d+)?)\s*([bm])(?:[-_.]|$)", re.IGNORECASE)
-_GRADIENT, _ADAM = 4, 8  # bytes a trained weight: gradient, and two moments of AdamW, all in float32
+_GRADIENT, _ADAM = 4, 8  # bytes per trained weight: gradient, and two moments of AdamW, all in float32
 _QLORA_BYTES = 0.52
 _LIBRARIES = 1 << 30  # torch, CUDA context, kernels: about a gigabyte (seen: 0.8 to 1.1)
-_UNIT = 34  # bytes a token, layer and channel kept in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
+_UNIT = 34  # bytes per token, layer and channel in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
 _LORA_SHARE = 0.01
 _WITH_LOGITS = ("sft", "pretraining")
 _BYTES_A_TOKEN, _OF_TEMPLATE = 3, 48
@@ -34,12 +34,12 @@ _BYTES_A_TOKEN, _OF_TEMPLATE = 3, 48
 
 @dataclass(frozen=True)
 class Need:
-    """What a step on the longest batch takes, in bytes.
+    """The memory that a step on the longest batch takes, in bytes.
 
-    `fixed` stays whatever the batch is (weights, gradients, optimiser, libraries); `activations` grows with the rows
-    and tokens of the batch. `head_share` is the part of the activations that the vocabulary causes, which gradient
-    checkpointing does not shrink; `linear` are the bytes of the weights that QLoRA would shrink, with
-    `linear_weights` as their number.
+    `fixed` does not depend on the batch (weights, gradients, optimizer, libraries); `activations` grows with the rows
+    and tokens of the batch. `head_share` is the share of the activations that is due to the vocabulary, which gradient
+    checkpointing does not reduce; `linear` are the bytes of the weights that QLoRA would quantize, and
+    `linear_weights` is their number.
     """
 
     fixed: int
@@ -56,7 +56,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes and numbers of weights, None where nothing can be said. `source`: what they were taken from, in words."""
+    """Bytes and numbers of weights, None if unknown. `source`: what they were derived from, in words."""
 
     source: str | None
     total_parameters: int | None = None
@@ -71,13 +71,13 @@ class Estimate:
 def is_here(model: ModelConfig) -> bool:
     """Whether the weights of the base are on this machine. Downloads nothing.
 
-    Raises InputError when `model` names no folder and cannot be a Hub id.
+    Raises InputError when `model` is neither a folder nor a possible Hub id.
     """
     path = base_path(model.base)
     if model.base in KNOWN:
         return is_kept_here(model.base)
     if not is_hub_id(model.base):
-        return True  # a GGUF file among them, which the measurement dequantizes
+        return True  # including a GGUF file, which the measurement dequantizes
     from huggingface_hub import try_to_load_from_cache
 
     names = ("model.safetensors", "model.safetensors.index.json")
@@ -85,15 +85,16 @@ def is_here(model: ModelConfig) -> bool:
 
 
 def estimate(config: RunConfig, dtype: torch.dtype, longest: int | None = None) -> Estimate:
-    """What training `config` will take at most, with every row of a batch as long as the `longest` one (tokens), at
-    most max_length; without that, at max_length.
+    """An upper estimate for training `config`, with every row of a batch as long as the `longest` one (in tokens, at
+    most max_length); without `longest`, at max_length.
 
-    Of the base only config.json is read, from the cache or from the Hub; where the Hub cannot be reached, its name.
-    `dtype` is the format of the arithmetic. Raises InputError for a base that the Hub does not know.
+    Reads only the config.json of the base, from the cache or the Hub; without access to the Hub, only its name. `dtype`
+    is the compute dtype. Raises InputError for a base that is not on the Hub.
     """
+    config = config.resolved()
     try:
-        # Asks the Hub once and quickly; its own clients would try for most of a minute.
-        if config.model.base not in KNOWN:  # whose configuration ships with ftlab
+        # A single quick request; the Hub's own clients would retry for most of a minute.
+        if config.model.base not in KNOWN:  # a known base's configuration ships with ftlab
             check_base(config.model)
         return _from_config(config, dtype, longest or config.optimisation.max_length)
     except Unreachable as error:
@@ -103,17 +104,17 @@ def estimate(config: RunConfig, dtype: torch.dtype, longest: int | None = None) 
 def _after_download(base: str) -> str:
     if base in KNOWN:
         size = megabytes(KNOWN[base].wheel_bytes)
-        return f"Training fetches {size} first. Time and tokens are known after: python -m ftlab base get {base}"
-    return "Time and tokens are known only after the download."
+        return f"Training downloads {size} first. For time and tokens, run: python -m ftlab base get {base}"
+    return "Time and tokens can be measured only after the download."
 
 
 def parameters_in_name(base: str) -> int | None:
-    """The number of weights that the name of a base tells: Qwen/Qwen3-0.6B has about 600 million."""
-    found = _SIZE_IN_NAME.search(base)
-    if found is None:
+    """The number of weights according to the name of a base: Qwen/Qwen3-0.6B has about 600 million."""
+    match = _SIZE_IN_NAME.search(base)
+    if match is None:
         return None
-    number = float(found[1].replace("_", "."))
-    return int(number * (1e9 if found[2].lower() == "b" else 1e6))
+    number = float(match[1].replace("_", "."))
+    return int(number * (1e9 if match[2].lower() == "b" else 1e6))
 
 
 def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimate:
@@ -131,7 +132,11 @@ def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimat
     sizes = size_of(config.method, config.model)
     length = min(longest, config.optimisation.max_length)
     head = model.get_output_embeddings()
-    linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, torch.nn.Linear) and one is not head)
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    )
     text = described.get_text_config()
     need = _need(
         config,
@@ -151,8 +156,8 @@ def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimat
         checkpoint_bytes=sizes.checkpoint_bytes,
         need=need,
         notes=[
-            "This is an estimate: the base is not on this machine, so nothing could be measured.",
-            f"It assumes that every row of a batch has {length:,} tokens{_why(length, config)}, and can be wrong by a "
+            "This is an estimate: the base is not on this machine, so nothing was measured.",
+            f"It assumes that every row of a batch has {length:,} tokens{_why(length, config)}, and can be off by a "
             "third.",
             _after_download(config.model.base),
         ],
@@ -162,18 +167,18 @@ def _from_config(config: RunConfig, dtype: torch.dtype, longest: int) -> Estimat
 def _why(length: int, config: RunConfig) -> str:
     if length == config.optimisation.max_length:
         return ""
-    return f" (the longest by its text, a token for {_BYTES_A_TOKEN} bytes)"
+    return f" (the longest row, at one token per {_BYTES_A_TOKEN} bytes)"
 
 
 def longest_by_text(rows: Sequence[Mapping[str, Any]]) -> int:
-    """About how many tokens the longest of the training `rows` has: one for three bytes of its text, and what a chat
-    template adds. English takes one for some four bytes; a script that the tokenizer hardly knows takes more."""
+    """The approximate number of tokens of the longest of the training `rows`: one per three bytes of text, plus the
+    chat template. English takes about one per four bytes; a script that the tokenizer barely covers takes more."""
     sizes = [max(sum(map(_bytes, whole)) for whole in _sequences(row)) for row in rows]
     return -(-max(sizes, default=0) // _BYTES_A_TOKEN) + _OF_TEMPLATE
 
 
 def _sequences(row: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-    """The conversations that a training row is: one, or a prompt with each of its answers."""
+    """The conversations of a training row: one, or a prompt with each of its answers."""
     if "messages" in row:
         return [row["messages"]]
     return [[*row["prompt"], *row[side]] for side in ("chosen", "rejected", "completion") if side in row]
@@ -185,9 +190,9 @@ def _bytes(message: Mapping[str, Any]) -> int:
 
 def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Estimate:
     weights = parameters_in_name(config.model.base)
-    notes = [f"Nothing could be measured, and not even the configuration of the base is at hand: {error.what}."]
+    notes = [f"Nothing was measured, and the configuration of the base is not available: {error.what}."]
     if weights is None:
-        return Estimate(None, notes=[*notes, "The name of the base does not tell its size either."])
+        return Estimate(None, notes=[*notes, "The name of the base does not state its size either."])
     full = config.method.name == "full"
     trained = weights if full else int(weights * _LORA_SHARE)
     kept = 4 if full else 0.7 if config.method.name == "qlora" else dtype.itemsize
@@ -198,8 +203,8 @@ def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Est
         peak_bytes=least + _LIBRARIES,
         notes=[
             *notes,
-            f"By its name the base has about {weights / 1e9:.3g} billion weights: that alone takes the memory given "
-            "here, and the examples come on top.",
+            f"Going by its name, the base has about {weights / 1e9:.3g} billion weights. The memory shown is for the "
+            "weights alone, without the examples.",
         ],
     )
 
@@ -214,18 +219,19 @@ def _need(
     length: int,
     shape: tuple[int, int, int],
 ) -> Need:
-    """Weights, gradients and optimiser; and what a batch of rows of `length` tokens keeps for the backward pass."""
+    """Weights, gradients and optimizer; and the activations that a batch of rows of `length` tokens keeps."""
     hidden, layers, vocabulary = shape
     method, settings = config.method.name, config.optimisation
-    # Weights that are trained stay in float32 (sft.prepare_training).
+    # Trained weights are in float32 (sft.prepare_training).
     itemsize = 4 if method == "full" and config.model.dtype == "auto" else dtype.itemsize
     stored = weights * itemsize
     if method == "qlora":
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
     adapter = 0 if method == "full" else 4 * trained
+    assert settings.batch_size is not None  # the configuration is resolved
     tokens = settings.batch_size * length * (2 if config.stage in PAIR_STAGES else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
-    # Logits, their softmax and their gradient, in float32; preferences and rewards never hold them (log_probs.py).
+    # Logits, their softmax and gradient, in float32; preferences and rewards never materialize them (log_probs.py).
     head = 3 * 4 * vocabulary if config.stage in _WITH_LOGITS else 0
     if settings.gradient_checkpointing:
         per_token *= 2 / _UNIT + 1 / layers

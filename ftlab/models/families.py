@@ -1,4 +1,4 @@
-"""What families of bases do differently, found by what a model is made of, not by its name."""
+"""Differences between families of bases, detected from the modules of a model, not from its name."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-# `self.out_proj.weight` handed to a kernel; asking for its format or device reads nothing.
+# `self.out_proj.weight` passed to a kernel; accessing its dtype or device does not count.
 _READS_WEIGHT = re.compile(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device|shape))")
-# What families call the part after attention; OPT has its two layers beside it.
+# The names of the feed-forward part; OPT has its two layers directly in the block.
 FEED_FORWARD = {"mlp", "feed_forward", "ffn", "block_sparse_moe", "shared_mlp", "fc1", "fc2"}
 _PROBE_TOKENS, _PROBE_PADDING, _PROBE_STEPS = 8, 5, 2
-_EXACT, _ROUNDED = 1e-3, 0.05  # of the largest logit: far above rounding, far below what padding that is read does
+_EXACT, _ROUNDED = 1e-3, 0.05  # of the largest logit: far above rounding, far below the effect of padding that is read
 
 
 def unread_layers(model: Any) -> list[str]:
-    """Linear layers of which `model` reads the weights without calling them: an adapter there would change nothing.
+    """Linear layers whose weights `model` reads without calling the layer: an adapter there would have no effect.
 
-    Mixers of state-space models hand weights to fused kernels (Mamba: x_proj, dt_proj, out_proj; Mamba 2, Bamba and
-    Granite 4: out_proj). Found in the source of mixers, which are modules that hold a convolution.
+    Mixers of state-space models pass weights to fused kernels (Mamba: x_proj, dt_proj, out_proj; Mamba 2, Bamba and
+    Granite 4: out_proj). Detected in the source of mixers, which are modules that contain a convolution.
     """
     import torch
 
@@ -34,16 +34,16 @@ def unread_layers(model: Any) -> list[str]:
 
 
 def _read_by(kind: type) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for name, method in inspect.getmembers(kind, inspect.isfunction):
         if "forward" in name:
             with contextlib.suppress(OSError, TypeError):  # no source
-                found.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
-    return found
+                names.update(_READS_WEIGHT.findall(inspect.getsource(inspect.unwrap(method))))
+    return names
 
 
 def linear_layers(model: Any) -> list[str]:
-    """The names of the model's linear layers that can be adapted, without the head."""
+    """The names of the linear layers of `model` that can be adapted, without the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -56,22 +56,24 @@ def linear_layers(model: Any) -> list[str]:
 
 
 def feed_forward_layers(model: Any) -> list[str]:
-    """The shortest ends of names that name the linear layers of the feed-forward parts of `model`, and no other:
-    `up_proj`, and `mlp.c_proj` where attention has a c_proj too. Experts, which are stacks of matrices, are not among
-    them, and a model of mixers (Mamba) has none."""
+    """The shortest name suffixes that select the linear layers of the feed-forward parts of `model` and no others:
+    `up_proj`, or `mlp.c_proj` where attention has a c_proj too. Experts, which are stacks of matrices, are not
+    included, and a model of mixers (Mamba) has none."""
     names = linear_layers(model)
     inside = {name for name in names if set(name.split(".")) & FEED_FORWARD}
-    found = set()
+    endings = set()
     for name in inside:
         parts = name.split(".")
         ends = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
-        found.add(next(end for end in ends if all(one in inside for one in names if f".{one}".endswith(f".{end}"))))
-    return sorted(found)
+        endings.add(
+            next(end for end in ends if all(other in inside for other in names if f".{other}".endswith(f".{end}")))
+        )
+    return sorted(endings)
 
 
 def experts_left_out(model: Any) -> float:
-    """The share of the weights that are experts of a mixture and are not trained: three-dimensional parameters, which
-    are no linear layers. 0 where adapters of theirs are trained."""
+    """The share of the weights that belong to untrained experts: three-dimensional parameters, which are not linear
+    layers. 0 if their adapters are trained."""
     frozen = total = 0
     for name, parameter in model.named_parameters():
         total += parameter.numel()
@@ -82,7 +84,7 @@ def experts_left_out(model: Any) -> float:
 
 
 def generating_model(model: Any) -> Any:
-    """The transformers model inside `model` that generates, and whose generation_config counts."""
+    """The transformers model inside `model` that generates and whose generation_config applies."""
     from peft import PeftModel
 
     from ftlab.models.prompted import Prompted
@@ -93,13 +95,13 @@ def generating_model(model: Any) -> Any:
 
 
 def keeps_state(model: Any) -> bool:
-    """Whether some layers sum the text up in a state (state-space, linear attention, convolution) and keep no keys and
-    values of each token."""
+    """Whether some layers compress the text into a state (state-space, linear attention, convolution) instead of
+    keeping keys and values for each token."""
     from transformers import DynamicCache
     from transformers.cache_utils import LinearAttentionLayer
 
     inner = generating_model(model)
-    # AttributeError: configurations that describe no attention at all.
+    # AttributeError: configurations without attention.
     with contextlib.suppress(AttributeError, KeyError, ValueError):
         layers = DynamicCache(config=inner.config).layers
         if any(isinstance(layer, LinearAttentionLayer) for layer in layers):
@@ -108,9 +110,9 @@ def keeps_state(model: Any) -> bool:
 
 
 def padding_changes_answers(model: Any, prompt: Sequence[int], pad_token_id: int) -> bool:
-    """Whether `model` answers otherwise when its prompt is padded on the left: asked once, with a short prompt.
+    """Whether left padding changes the answers of `model`, tested once with a short prompt.
 
-    Attention leaves padding out by its mask; a state has to be kept clean of it by the family's own code.
+    Attention masks padding out; whether a state ignores it depends on the code of the family.
     """
     import torch
 
@@ -134,18 +136,18 @@ def padding_changes_answers(model: Any, prompt: Sequence[int], pad_token_id: int
     with torch.inference_mode():
         alone, padded = logits(0), logits(_PROBE_PADDING)
     allowed = _EXACT if model.dtype == torch.float32 else _ROUNDED
-    # "not <=", because a difference that is not a number is one, too.
+    # "not <=", so that NaN counts as a difference.
     return not float((alone - padded).abs().max()) <= allowed * float(alone.abs().max())
 
 
 def takes_logits_to_keep(model: Any) -> bool:
-    """Whether the forward of `model` makes logits of chosen places alone; a few families always make all."""
+    """Whether the forward of `model` can compute logits at selected positions only; some families compute all."""
     return "logits_to_keep" in inspect.signature(type(generating_model(model)).forward).parameters
 
 
 def places(model: Any, start: int, count: int) -> dict[str, Any]:
-    """The positions of `count` tokens from `start`, for a family whose forward takes them: some (Bamba) begin at 0 with
-    every call that says nothing. Behind virtual tokens the model counts them itself."""
+    """The positions of `count` tokens from `start`, if the forward accepts them: some families (Bamba) otherwise
+    restart at 0 with every call. After virtual tokens the model counts them itself."""
     import torch
 
     from ftlab.models.prompted import Prompted
@@ -157,14 +159,14 @@ def places(model: Any, start: int, count: int) -> dict[str, Any]:
 
 
 def next_logits(model: Any, input_ids: Any, **settings: Any) -> Any:
-    """The output of `model` with the logits of the last place of `input_ids`, and of no more where that is possible."""
+    """The output of `model` with the logits at the last position of `input_ids` (and at others only if unavoidable)."""
     keep = {"logits_to_keep": 1} if takes_logits_to_keep(model) else {}
     return model(input_ids=input_ids, **keep, **settings)
 
 
 def carried_on(output: Any) -> dict[str, Any]:
-    """What a next call of the model takes so that it goes on where `output` ended: past_key_values, Mamba's
-    cache_params, or another family's state, by the name of the argument."""
+    """The arguments that continue from `output` in the next call: past_key_values, Mamba's cache_params, or the state
+    of another family, by name."""
     from transformers.generation.utils import ALL_CACHE_NAMES
 
     return next(({name: output[name]} for name in ALL_CACHE_NAMES if output.get(name) is not None), {})

@@ -1,9 +1,9 @@
-"""LoRA's matrix products joined with those of the base: the same numbers in fewer passes over the activations.
+"""LoRA's matrix products fused with those of the base: the same result in fewer passes over the activations.
 
-PEFT computes `base(x) + B(A(x)) * scaling` as five operations, each of which reads and writes activations as large as
-the layer's. Here the low-rank part is added by the products themselves (`addmm`), forward and backward; that is what
-Unsloth does on GPUs. Used while training on a CPU, where it was measured (tests/benchmarks/train.py): in float32, and
-in bfloat16 under autocast, where the products are computed in the base's format and the adapter stays in float32.
+PEFT computes `base(x) + B(A(x)) * scaling` as five operations, each of which reads and writes activations of the size
+of the layer. Here the products add the low-rank part themselves (`addmm`), forward and backward, as Unsloth does on
+GPUs. Used for training on a CPU, where it was measured (tests/benchmarks/train.py): in float32, and in bfloat16 under
+autocast, where the products use the dtype of the base and the adapter stays in float32.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-IN_WORDS = "LoRA joined with the base's products"
+IN_WORDS = "LoRA fused with the base's matrix products"
 
 
 class _LowRank(torch.autograd.Function):
     """`x W' + bias + scaling x A' B'`: `x` [tokens, in], `a` [rank, in], `b` [out, rank], frozen `weight` [out, in]."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,
@@ -36,7 +36,7 @@ class _LowRank(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight, a, b, low = ctx.saved_tensors
         of_low = (gradient @ b).mul_(ctx.scaling)
         of_x = None
@@ -48,10 +48,9 @@ class _LowRank(torch.autograd.Function):
 
 
 def use(model: Any) -> int:
-    """Join the products of the LoRA layers of the PeftModel `model` that allow it, until `leave`; returns how many.
+    """Fuse the eligible LoRA layers of the PeftModel `model`, until `leave`; returns how many.
 
-    A layer allows it when it is a plain linear layer in float32 or bfloat16 on a CPU with one plain LoRA in float32 and
-    no dropout.
+    Eligible are plain linear layers in float32 or bfloat16 on a CPU with a single plain LoRA in float32 and no dropout.
     """
     layers = [module for module in model.modules() if _fits(module)]
     for layer in layers:
@@ -60,7 +59,7 @@ def use(model: Any) -> int:
 
 
 def leave(model: Any) -> None:
-    """Back to PEFT's own products."""
+    """Return to PEFT's own products."""
     for module in model.modules():
         if getattr(module.__dict__.get("forward"), "joins_low_rank", False):
             del module.forward
@@ -94,10 +93,10 @@ def _joined(layer: Any) -> Any:
         kind = base.weight.dtype
         flat = x.reshape(-1, x.shape[-1]).to(kind)
         weights = layer.lora_A[name].weight.to(kind), layer.lora_B[name].weight.to(kind)
-        # Autocast would look for casts at each of the products; there are none left.
+        # Autocast would check every product for casts; none are left.
         with torch.autocast("cpu", enabled=False):
             result = _LowRank.apply(flat, base.weight, base.bias, *weights, layer.scaling[name])
         return result.view(*x.shape[:-1], result.shape[-1])
 
-    forward.joins_low_rank = True
+    vars(forward)["joins_low_rank"] = True
     return forward

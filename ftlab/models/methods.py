@@ -1,4 +1,4 @@
-"""What of a base is trained: choose a method, check that it can do what is asked, apply it, and count its weights."""
+"""Tuning methods: check that a method supports the settings, apply it, and count the weights it trains."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ftlab.errors import InputError
 
 _VIRTUAL = ("prefix_tuning", "prompt_tuning")
 _PACKED = ("packing", "padding_free")
-# AdamW keeps two float32 numbers for each weight that is trained.
+# AdamW keeps two float32 values for each trained weight.
 _OPTIMIZER_BYTES = 8
-_MANY_EXPERTS = 0.2  # of the weights; below that nobody would miss them
-_MOST_QUANTISED = 0.5  # of the weights; below that QLoRA saves less than half of what it promises
+_MANY_EXPERTS = 0.2  # of the weights; fewer hardly matter
+_MOST_QUANTISED = 0.5  # of the weights; below that QLoRA saves less than half of the usual memory
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How many weights a method trains."""
+    """The number of weights that a method trains."""
 
     trained: int
     total: int
@@ -33,7 +33,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class MethodSize:
-    """Known before the run: `weights_bytes` is the file of the result; a checkpoint adds the optimiser's state."""
+    """Sizes known before the run: `weights_bytes` is the file of the result; a checkpoint adds the optimizer state."""
 
     trained: int
     total: int
@@ -46,28 +46,28 @@ class MethodSize:
 
 
 def check_method(config: RunConfig) -> list[str]:
-    """Raise InputError for what the method cannot do; returns remarks on settings that it does not read."""
+    """Raise InputError for settings that the method does not support; returns notes on those that it ignores."""
     method, name = config.method, config.method.name
     title = METHODS[name].title
     if name == "prefix_tuning" and config.optimisation.gradient_checkpointing:
         raise InputError(
             "Prefix tuning cannot be trained with gradient checkpointing",
             given="optimisation.gradient_checkpointing: true",
-            allowed="false: the prefix lives in the cache, which is dropped when layers are computed twice",
-            try_="a smaller batch with gradient accumulation, or prompt_tuning or lora",
+            allowed="false: the prefix is stored in the cache, which checkpointing discards",
+            try_="use a smaller batch with gradient accumulation, or prompt_tuning or lora",
         )
     packed = [setting for setting in _PACKED if config.trainer.get(setting)]
     if name in _VIRTUAL and packed:
         raise InputError(
             f"{title.capitalize()} cannot be trained on packed rows",
             given=f"trainer.{packed[0]}: true",
-            allowed="false: the virtual tokens stand before a batch row, so only its first example would see them",
+            allowed="false: virtual tokens precede each packed row, so only its first example would follow them",
             try_="leave it out, or choose lora",
         )
     if "initialisation" in METHODS[name].fields:
         _check_initialisation(method)
     _check_loss(config)
-    return [f"method.{field} was set, and {title} does not use it." for field in unused(method)]
+    return [f"method.{field} is set, but {title} does not use it." for field in unused(method)]
 
 
 def _check_loss(config: RunConfig) -> None:
@@ -76,17 +76,17 @@ def _check_loss(config: RunConfig) -> None:
         return
     if config.stage not in SELF_STAGES:
         raise InputError(
-            f"The loss {loss} (optimisation.loss) does not go with the stage {config.stage}",
+            f"The loss {loss} (optimisation.loss) does not work with the stage {config.stage}",
             given=f"optimisation.loss: {loss}",
-            allowed=f"nll here; {loss} weighs the tokens of good answers, in the stages {', '.join(SELF_STAGES)}",
+            allowed=f"nll here; {loss} reweights the tokens of good answers, in the stages {', '.join(SELF_STAGES)}",
             try_="leave it out",
         )
     if config.trainer.get("label_smoothing_factor"):
         raise InputError(
-            f"Label smoothing does not go with the loss {loss} (optimisation.loss)",
+            f"Label smoothing does not work with the loss {loss} (optimisation.loss)",
             given=f"trainer.label_smoothing_factor: {config.trainer['label_smoothing_factor']}",
-            allowed=f"0: {loss} weighs the tokens that are right, and smoothing trains the others too",
-            try_="leave one of the two out",
+            allowed=f"0: {loss} reweights the target tokens, and smoothing trains all others too",
+            try_="remove one of the two",
         )
 
 
@@ -95,13 +95,13 @@ def _check_initialisation(method: MethodConfig) -> None:
 
     if method.initialisation in CHANGES_BASE and method.name != "lora":
         raise InputError(
-            f"This initialisation works with lora only, not with {method.name}",
+            f"This initialization works with lora only, not with {method.name}",
             given=f"method.initialisation: {method.initialisation}",
-            allowed="default, gaussian, orthogonal: the others rewrite the base, which could not be given back exactly",
+            allowed="default, gaussian, orthogonal: the others modify the base, which could not be restored exactly",
         )
     if method.initialisation == "orthogonal" and method.rank % 2:
         raise InputError(
-            "The orthogonal initialisation needs an even LoRA rank (method.rank)",
+            "The orthogonal initialization needs an even LoRA rank (method.rank)",
             given=method.rank,
             allowed=f"for example {method.rank + 1}",
         )
@@ -115,11 +115,11 @@ def apply_method(
     gradient_checkpointing: bool = False,
     task: str = "CAUSAL_LM",
 ) -> Any:
-    """`model` ready for training by `method`: wrapped by PEFT, changed in place, or with all weights trainable.
+    """Prepare `model` for training with `method`: wrapped by PEFT, changed in place, or with all weights trainable.
 
-    `tokenizer` is needed by prefix and prompt tuning, whose start is real words. All trained weights are float32.
+    Prefix and prompt tuning, which are initialized from real words, need `tokenizer`. All trained weights are float32.
     `task` is PEFT's task type: CAUSAL_LM, or SEQ_CLS for a model that scores.
-    Raises InputError when the method finds no place in the model.
+    Raises InputError when the method does not fit the model.
     """
     from ftlab.models import peft_methods
 
@@ -134,7 +134,7 @@ def apply_method(
     if method.name == "qlora":
         from peft import prepare_model_for_kbit_training
 
-        # Casts norms to float32 and lets gradients reach the adapter through the frozen 4-bit layers.
+        # Casts norms to float32 and lets gradients flow to the adapter through the frozen 4-bit layers.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     model = peft_methods.wrap(model, method, task=task)
     if method.name in _VIRTUAL:
@@ -143,26 +143,26 @@ def apply_method(
 
 
 def remarks_on(model: Any, method: MethodConfig) -> list[str]:
-    """What a person should know about what `method` trains of `model`, to which it was applied."""
+    """Notes on the parts of `model` that `method`, once applied, trains or leaves out."""
     from ftlab.models.families import experts_left_out
 
     remarks = []
     share = experts_left_out(model)
     if method.name != "full" and share >= _MANY_EXPERTS:
         remarks.append(
-            f"{METHODS[method.name].title} trains nothing in the experts of this base, which are {share:.0%} of its "
-            "weights: it trains the layers around them."
+            f"{METHODS[method.name].title} does not train the experts of this base, which make up {share:.0%} of its "
+            "weights, only the layers around them."
         )
     if method.name == "qlora" and (share := _quantised_share(model)) < _MOST_QUANTISED:
         remarks.append(
-            f"Only {share:.0%} of the weights of this base are stored in {method.quantisation}: embeddings, experts "
-            "and layers of a family's own kind stay as they are, so QLoRA saves little memory here."
+            f"Only {share:.0%} of the weights of this base are quantized to {method.quantisation}: embeddings, experts "
+            "and family-specific layers are not, so QLoRA saves little memory here."
         )
     return remarks
 
 
 def count_trained(model: Any) -> Trained:
-    """Trained and all weights of `model`. A 4-bit weight holds two numbers in a byte and is counted as two."""
+    """The trained and all weights of `model`. A 4-bit parameter packs two weights into a byte; both are counted."""
     trained = total = 0
     for parameter in model.parameters():
         count = parameter.numel()
@@ -175,16 +175,19 @@ def count_trained(model: Any) -> Trained:
 
 def _quantised_share(model: Any) -> float:
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    counts = [(one.numel() * (2 if type(one).__name__ == "Params4bit" else 1), type(one).__name__) for one in frozen]
+    counts = [
+        (module.numel() * (2 if type(module).__name__ == "Params4bit" else 1), type(module).__name__)
+        for module in frozen
+    ]
     quantised = sum(count for count, kind in counts if kind in ("Params4bit", "Int8Params"))
     return quantised / max(1, sum(count for count, _ in counts))
 
 
 def size_of(method: MethodConfig, base: ModelConfig) -> MethodSize:
-    """What `method` will train on `base` and save, from the base's configuration alone: no weight is loaded.
+    """What `method` will train on `base` and save, from the configuration of the base alone: no weights are loaded.
 
-    Of a Hub model that is not here yet, only config.json is downloaded. Raises InputError when it cannot be had or
-    the method finds no place in it.
+    For a Hub model that is not here yet, only config.json is downloaded. Raises InputError when that fails or the
+    method does not fit the model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -219,14 +222,14 @@ def size_of(method: MethodConfig, base: ModelConfig) -> MethodSize:
 
 
 def _saved_name(name: str) -> str:
-    """What PEFT calls a weight in its file."""
+    """The name of a weight in PEFT's file."""
     if name.startswith("prompt_encoder."):
         return "prompt_embeddings"
     return name.replace(".default", "").replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
 def _safetensors_bytes(shapes: dict[str, list[int]]) -> int:
-    """The size of a safetensors file of float32 tensors: 8 bytes, a header in JSON, the numbers."""
+    """The size of a safetensors file of float32 tensors: 8 bytes, a JSON header, the values."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in sorted(shapes.items()):

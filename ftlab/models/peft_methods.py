@@ -1,4 +1,4 @@
-"""The methods that PEFT offers: their configurations, and what has to be done around them."""
+"""The methods provided by PEFT: their configurations, and the handling that they need."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ftlab.errors import InputError, shorten
 from ftlab.models.families import feed_forward_layers, keeps_state, linear_layers, unread_layers
 from ftlab.models.switch import switched
 
-# They take their start out of the base's weights, which are then no longer the base's.
+# They subtract their initial value from the weights of the base, which they thereby change.
 CHANGES_BASE = ("pissa", "pissa_niter_16", "olora")
 
 
-# Keys, values and what the feed-forward part hands on (Liu et al. 2022, arXiv 2205.05638), in Llama's names.
+# Keys, values and the feed-forward activations (Liu et al. 2022, arXiv 2205.05638), in Llama's names.
 _IA3_LAYERS = ("k_proj", "v_proj", "down_proj")
 
 
 def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
-    """PEFT's configuration of `method`. `empty` leaves out what needs weights: for models on the meta device. `task` is
-    PEFT's task type."""
+    """PEFT's configuration of `method`. `empty` (for models on the meta device) skips initialization from weights.
+    `task` is PEFT's task type."""
     from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptTuningConfig
 
     match method.name:
@@ -39,14 +39,15 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: 
                 bias="none",
                 use_dora=method.name == "dora",
                 use_rslora=method.rank_stabilised,
-                init_lora_weights=True if plain else method.initialisation,
+                # PEFT also accepts pissa_niter_16, which its annotation spells as a template.
+                init_lora_weights=True if plain else method.initialisation,  # type: ignore[arg-type]
             )
         case "ia3":
             if set(_IA3_LAYERS) <= set(linear_names(model)):
                 return IA3Config(
                     task_type=task, target_modules=list(_IA3_LAYERS), feedforward_modules=[_IA3_LAYERS[-1]]
                 )
-            # Other families: PEFT knows some of them by the model's type.
+            # For other families, PEFT has defaults by model type.
             return IA3Config(task_type=task)
         case "prefix_tuning":
             return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=method.virtual_tokens)
@@ -57,22 +58,22 @@ def peft_config(model: Any, method: MethodConfig, *, empty: bool = False, task: 
 
 
 def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "CAUSAL_LM") -> Any:
-    """`model` as a PeftModel with fresh adapters. Raises InputError when the method finds no place in it."""
+    """`model` as a PeftModel with fresh adapters. Raises InputError when the method does not fit the model."""
     from peft import get_peft_model
 
     names = linear_names(model)
     if "virtual_tokens" in fields_of(method.name) and _sliding(model.config.get_text_config()):
         raise InputError(
-            f"{METHODS[method.name].title.capitalize()} does not suit this base",
-            given=f"{model.config.model_type}, whose attention slides along the text",
-            allowed="bases that see the whole text: here the virtual tokens would fall out of sight after a while",
+            f"{METHODS[method.name].title.capitalize()} does not work with this base",
+            given=f"{model.config.model_type}, which has sliding-window attention",
+            allowed="bases with full attention: here the virtual tokens would leave the window after a while",
             try_="method.name=lora",
         )
     if "virtual_tokens" in fields_of(method.name) and keeps_state(model):
         raise InputError(
-            f"{METHODS[method.name].title.capitalize()} does not suit this base",
-            given=f"{model.config.model_type}, which sums the text up in a state",
-            allowed="bases that attend to every token: virtual tokens are keys and values, which this base has not",
+            f"{METHODS[method.name].title.capitalize()} does not work with this base",
+            given=f"{model.config.model_type}, which compresses the text into a state",
+            allowed="bases that attend to every token: virtual tokens are keys and values, which this base lacks",
             try_="method.name=lora",
         )
     if "targets" in fields_of(method.name):
@@ -82,14 +83,14 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
     except ValueError as error:
         if "ParamWrapper" in str(error):
             raise InputError(
-                f"The experts of this base cannot be trained this way: {shorten(error, 160)}",
+                f"The experts of this base cannot be trained with these settings: {shorten(error, 160)}",
                 given=f"{model.config.model_type}, method.name: {method.name}, dropout {method.dropout}",
                 allowed="lora without dropout: experts are stacks of matrices, not linear layers",
-                try_=f"method.name=lora, or method.targets={','.join(names)}, which leaves the experts out",
+                try_=f"method.name=lora, or method.targets={','.join(names)}, which excludes the experts",
             ) from None
         if method.name in ("lora", "dora", "qlora") and "target" in str(error).lower():
             raise InputError(
-                "LoRA targets (method.targets) name no layer of this base",
+                "The LoRA targets (method.targets) match no layer of this base",
                 given=method.targets,
                 allowed=f"all-linear, mlp, or some of: {', '.join(names)}",
             ) from None
@@ -97,24 +98,24 @@ def wrap(model: Any, method: MethodConfig, *, empty: bool = False, task: str = "
 
 
 def _check_targets(model: Any, method: MethodConfig, names: list[str]) -> None:
-    """Refuse targets that the base never calls: they would be trained to nothing, in silence."""
+    """Reject targets that the base never calls: training them would silently have no effect."""
     unread = {name.rsplit(".", 1)[-1] for name in unread_layers(model)} - set(names)
     wanted = lora_targets(method.targets, model)
     strange = [name for name in wanted if name.rsplit(".", 1)[-1] in unread] if isinstance(wanted, list) else []
     if strange:
         raise InputError(
-            "An adapter on these layers would change nothing",
-            given=f"method.targets: {', '.join(strange)}. {model.config.model_type} hands their weights to a kernel of "
-            "its own and never calls the layers",
+            "An adapter on these layers would have no effect",
+            given=f"method.targets: {', '.join(strange)}. {model.config.model_type} passes their weights to its own "
+            "kernel and never calls the layers",
             allowed=f"all-linear, or some of: {', '.join(names)}",
         )
 
 
 def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
-    """Let the virtual tokens of `model` start as real words: `method.initial_text`, else random ones.
+    """Initialize the virtual tokens of `model` from real words: `method.initial_text`, else random ones.
 
-    Prompt tuning takes their embeddings (Lester et al. 2021, arXiv 2104.08691), prefix tuning their keys and values
-    (Li and Liang 2021, arXiv 2101.00190); both found random numbers to be worse.
+    Prompt tuning uses their embeddings (Lester et al. 2021, arXiv 2104.08691), prefix tuning their keys and values
+    (Li and Liang 2021, arXiv 2101.00190); both papers found random values to be worse.
     """
     import torch
     from peft import PeftType, initialize_kv_prefix_from_past_key_values
@@ -124,7 +125,7 @@ def start_from_text(model: Any, method: MethodConfig, tokenizer: Any) -> None:
     if method.initial_text:
         ids = tokenizer(method.initial_text, add_special_tokens=False)["input_ids"]
         if not ids:
-            raise InputError("The initial text (method.initial_text) holds no token", given=method.initial_text)
+            raise InputError("The initial text (method.initial_text) has no tokens", given=method.initial_text)
         ids = torch.tensor((ids * -(-wanted // len(ids)))[:wanted])
     else:
         ids = torch.randint(len(tokenizer), (wanted,))
@@ -145,12 +146,12 @@ def _unfit(model: Any, method: MethodConfig, error: Exception) -> InputError:
     return InputError(
         f"{METHODS[method.name].title} cannot be used with this base: {shorten(error, 200)}",
         given=model.config.model_type,
-        try_="method.name=lora, which works with any linear layers",
+        try_="method.name=lora, which works with any linear layer",
     )
 
 
 def _sliding(config: Any) -> bool:
-    """Whether some layers see only the last tokens of a text."""
+    """Whether some layers have sliding-window attention."""
     kinds = getattr(config, "layer_types", None)
     if kinds:
         return any("sliding" in kind for kind in kinds)
@@ -158,9 +159,9 @@ def _sliding(config: Any) -> bool:
 
 
 def keep_start(model: Any, method: MethodConfig, folder: Path, *, write: bool = True) -> Path | None:
-    """Save the adapter before training where the initialisation changes the base; `save_adapter` needs it.
+    """Save the adapter before training if its initialization changes the base; `save_adapter` needs it.
 
-    Without `write` it only tells where: of several processes one writes.
+    Without `write` it only returns the path: of several processes only one writes.
     """
     if method.name != "lora" or method.initialisation not in CHANGES_BASE:
         return None
@@ -169,7 +170,7 @@ def keep_start(model: Any, method: MethodConfig, folder: Path, *, write: bool = 
     config = model.peft_config["default"]
     kept = copy.deepcopy(config)
     try:
-        # Whoever loads it must not take its start out of the base a second time.
+        # Loading it must not subtract its initial value from the base a second time.
         config.init_lora_weights = True
         model.save_pretrained(str(folder))
     finally:
@@ -187,10 +188,10 @@ def save_adapter(model: Any, folder: Path, start: Path | None) -> None:
 
 
 def adapters_disabled(model: Any) -> AbstractContextManager[None]:
-    """Within it the layers of the PeftModel `model` leave their adapters out: the base, bit for bit.
+    """Bypass the adapters of the PeftModel `model`: it computes what the base does, bit for bit.
 
-    PEFT's own `disable_adapter` does the same and goes through all parameters several times: as long as a whole step
-    of the starter, for every token of a chat (measured).
+    PEFT's own `disable_adapter` does the same but iterates over all parameters several times, which takes as long as a
+    whole step of the starter for every token of a chat (measured).
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -199,23 +200,23 @@ def adapters_disabled(model: Any) -> AbstractContextManager[None]:
 
 
 def lora_targets(text: str, model: Any) -> str | list[str]:
-    """PEFT's form of the setting: `all-linear` stays text, `mlp` becomes the names of these layers in `model`, names
-    become a list. Raises InputError where the base has no such layers."""
+    """The setting in PEFT's form: `all-linear` unchanged, `mlp` as the names of these layers in `model`, names as a
+    list. Raises InputError when the base has no such layers."""
     text = text.strip()
     if text == "all-linear":
         return text
     if text != "mlp":
         return [name.strip() for name in text.split(",") if name.strip()]
-    if found := feed_forward_layers(model):
-        return found
+    if names := feed_forward_layers(model):
+        return names
     raise InputError(
-        "This base has no MLP that LoRA could train alone",
-        given=f"method.targets: mlp; {model.config.model_type} has mixers, or experts in its place",
+        "This base has no MLP layers for LoRA",
+        given=f"method.targets: mlp; {model.config.model_type} has mixers or experts instead",
         allowed=f"all-linear, or some of: {', '.join(linear_names(model))}",
         try_="method.targets=all-linear",
     )
 
 
 def linear_names(model: Any) -> list[str]:
-    """The last parts of the names of the model's linear layers that can be adapted, without the head."""
+    """The last name parts of the linear layers of `model` that can be adapted, without the head."""
     return sorted({name.rsplit(".", 1)[-1] for name in linear_layers(model)})

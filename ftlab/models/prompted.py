@@ -1,9 +1,9 @@
-"""Answering with prefix tuning and prompt tuning: both are a piece of cache that stands before every text.
+"""Inference with prefix tuning and prompt tuning: both amount to cached keys and values before every text.
 
 PEFT's own forward adds the virtual tokens at each call: a chat that keeps its cache would get them again with every
-token, and `logits_to_keep` would count them as text. Its `generate` lets prompt tuning forget the positions of a batch
-that is padded on the left. So training goes through PEFT, and answers go through here: the virtual tokens become keys
-and values once per text, and the base does the rest.
+token, and `logits_to_keep` would count them as text. With prompt tuning, its `generate` loses the positions of a
+left-padded batch. So training uses PEFT, and inference uses this module: the virtual tokens become keys and values once
+per text, and the base does the rest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Prompted(torch.nn.Module):
         return self.base.generation_config
 
     def tie_weights(self) -> None:
-        """What lm-evaluation-harness calls on every model it is given."""
+        """Called by lm-evaluation-harness on every model."""
         self.base.tie_weights()
 
     def prefix(self, rows: int) -> Any:
@@ -63,7 +63,8 @@ class Prompted(torch.nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: Any = None, past_key_values: Any = None, **settings: Any
     ) -> Any:
-        """As the base's forward. A `past_key_values` that is given comes from here and holds the prefix already."""
+        """As the forward of the base. A given `past_key_values` comes from this class and contains the prefix
+        already."""
         if not self.enabled:
             return self.base(
                 input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values, **settings
@@ -79,11 +80,11 @@ class Prompted(torch.nn.Module):
         )
 
     def generate(self, input_ids: torch.Tensor, attention_mask: Any = None, **settings: Any) -> torch.Tensor:
-        """As the base's generate: the tokens given and the new ones, without the virtual tokens."""
+        """As the base's generate: the input tokens and the new ones, without the virtual tokens."""
         if not self.enabled:
             return self.base.generate(input_ids=input_ids, attention_mask=attention_mask, **settings)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        # A mask longer than the input tells generate that the input holds only what is not in the cache.
+        # A mask longer than the input tells generate that the input contains only tokens that are not cached.
         return self.base.generate(
             input_ids=input_ids,
             attention_mask=self._masked(mask),
@@ -97,5 +98,5 @@ class Prompted(torch.nn.Module):
 
 
 def prompt_disabled(model: Prompted) -> AbstractContextManager[None]:
-    """Within it the base answers alone, bit for bit."""
+    """Bypass the virtual tokens: the model computes what the base does, bit for bit."""
     return switched([model], "enabled", False)

@@ -18,10 +18,10 @@ _BATCH_TOKENS = 4096
 
 
 def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str = "auto") -> tuple[Any, Any]:
-    """The reward model of a run of the stage reward, or in a folder (a whole model or an adapter), and its tokenizer.
+    """The reward model of a run of the stage reward, or of a folder (a whole model or an adapter), and its tokenizer.
 
-    In evaluation mode. Raises InputError for a folder that holds no model with one score, FtlabError for a run without
-    a result.
+    In evaluation mode. Raises InputError for a folder without a model that outputs one score, FtlabError for a run
+    without a result.
     """
     from peft import PeftModel
     from transformers import AutoTokenizer
@@ -30,17 +30,19 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
     if isinstance(run_or_folder, RunDirectory):
         run = run_or_folder
         if not run.has_result:
-            raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
+            raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
         config = load_config(run.config_file)
         if config.stage != "reward":
-            raise InputError(f"The run {run.id} is no reward model", given=f"stage: {config.stage}", allowed="reward")
+            raise InputError(
+                f"The run {run.id} is not a reward model", given=f"stage: {config.stage}", allowed="reward"
+            )
         check_result(run)
         folder = run.result
         device = config.launcher.device if device == "auto" else device
     else:
         folder = Path(run_or_folder).expanduser()
     if not folder.is_dir():
-        raise InputError("There is no such folder with a reward model", given=folder)
+        raise InputError("The folder of the reward model does not exist", given=folder)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
@@ -51,7 +53,9 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         saved = parse_json(adapter.read_text(encoding="utf-8"))
         if saved.get("task_type") != "SEQ_CLS":
             raise InputError(
-                "This folder holds no reward model", given=f"{folder}: {saved.get('task_type')}", allowed="SEQ_CLS"
+                "This folder does not contain a reward model",
+                given=f"{folder}: {saved.get('task_type')}",
+                allowed="SEQ_CLS",
             )
         base = load_base(ModelConfig(base=saved["base_model_name_or_path"]), device=device, scores=True)
     else:
@@ -67,10 +71,10 @@ def score(
     batch_rows: int = 32,
     advance: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """One number per conversation, higher is better: how the reward model judges its last answer.
+    """The reward of the last answer of each conversation; higher is better.
 
-    A conversation that is longer than the model reads loses its beginning. Only differences between answers to the same
-    prompt mean something (Bradley and Terry, 1952).
+    A conversation that exceeds the context of the model loses its beginning. Only differences between answers to the
+    same prompt are meaningful (Bradley and Terry, 1952).
     """
     import torch
 
@@ -79,7 +83,7 @@ def score(
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rows = [encode(messages, tokenizer).input_ids[-(context or 0) :] for messages in conversations]
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    found, start = [0.0] * len(rows), 0
+    values, start = [0.0] * len(rows), 0
     device = next(model.parameters()).device
     while start < len(order):
         longest = len(rows[order[start]])
@@ -92,15 +96,15 @@ def score(
         with torch.inference_mode():
             scores = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits[:, 0]
         for index, value in zip(batch, scores.float().tolist(), strict=True):
-            found[index] = value
+            values[index] = value
         start += len(batch)
         if advance:
             advance(len(batch))
-    return found
+    return values
 
 
 def _ready(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    # The score is read at the last token that is no padding.
+    # The score is read at the last token that is not padding.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer
 
@@ -109,9 +113,11 @@ def _check_one_score(folder: Path) -> None:
     try:
         config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError("This folder holds no model: config.json is missing", given=folder) from None
+        raise InputError("This folder does not contain a model: config.json is missing", given=folder) from None
     kinds = config.get("architectures") or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise InputError(
-            "This folder holds no reward model", given=f"{folder}: {', '.join(kinds)}", allowed="a sequence classifier"
+            "This folder does not contain a reward model",
+            given=f"{folder}: {', '.join(kinds)}",
+            allowed="a sequence classifier",
         )

@@ -1,11 +1,11 @@
-"""How much of what training changed is used: a strength chosen after training, with no new run.
+"""The strength of a result: how much of the change made by training is used, chosen afterwards without a new run.
 
 At strength s every weight is `base + s (trained - base)`: 0 is the base, 1 the model as trained (WiSE-FT, Wortsman et
 al. 2022, arXiv 2109.01903). A LoRA adds a product of two matrices, so scaling the product does that exactly. IA3
-multiplies weights, so its multipliers go towards 1. DoRA stays a DoRA: with c = m / |V| for V = W + scaling B A, a row
+multiplies weights, so its multipliers move toward 1. DoRA stays a DoRA: with c = m / |V| for V = W + scaling B A, a row
 of the merged weights is a (W + (s c / a) scaling B A), a = 1 - s + s c, so B and the magnitude m change and A does not.
-Full weights are interpolated with those of the base. What adds to the text or puts a bend between layers has no such
-line to the base.
+Full weights are interpolated with those of the base. Methods that add virtual tokens or nonlinear layers have no such
+interpolation.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ftlab.errors import FtlabError, InputError
 
 AS_TRAINED = 1.0
 HIGHEST = 1.25
-GRID = (0.25, 0.5, 0.75, AS_TRAINED)  # what is tried before one is chosen
-_KEPT = "_ftlab_as_trained"  # on a layer: what it was trained to, while it has another strength
+GRID = (0.25, 0.5, 0.75, AS_TRAINED)  # the candidates
+_KEPT = "_ftlab_as_trained"  # attribute of a layer: its weights as trained, while it has another strength
 
 
 def why_not(config: RunConfig) -> str | None:
-    """Why the result of a run with `config` has no strength to choose, in words; None where it has one."""
+    """Why the result of a run with `config` has no adjustable strength, in words; None if it has one."""
     if config.stage == "reward":
-        return "A reward model scores answers and writes none: its strength changes nothing that anybody reads."
+        return "A reward model scores answers and writes none, so it has no strength to choose."
     reason = METHODS[config.method.name].no_strength
     return f"{_title(config.method)} has no strength to choose: {reason}." if reason else None
 
 
 def check_strength(config: RunConfig, strength: float) -> float:
-    """`strength` as a number. Raises InputError where it is out of range or the method of `config` has none but 1."""
+    """`strength` as a number. Raises InputError when it is out of range or the method of `config` supports only 1."""
     try:
         value = float(strength)
     except (TypeError, ValueError):
@@ -57,16 +57,16 @@ def check_strength(config: RunConfig, strength: float) -> float:
 
 
 def strength_name(strength: float) -> str:
-    """`strength` as it stands beside a name: empty for a model as trained."""
+    """`strength` as shown after a name: empty for a model as trained."""
     return "" if strength == AS_TRAINED else f"strength {strength:g}"
 
 
 def set_strength(model: Any, strength: float, *, base: Any = None) -> Any:
-    """Put a loaded adapted `model` to `strength`, in place, and return it; with an adapter it can be called again, for
+    """Set a loaded adapted `model` to `strength`, in place, and return it; with an adapter it can be called again for
     any other strength.
 
-    A fully tuned model needs its `base` (loaded, on the same device) and is changed for good: load it anew for another
-    strength. Raises InputError where the method has no strength, FtlabError where `base` is another model.
+    A fully tuned model needs its `base` (loaded, on the same device) and is changed permanently: reload it for another
+    strength. Raises InputError when the method has no strength, FtlabError when `base` is a different model.
     """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -78,14 +78,14 @@ def set_strength(model: Any, strength: float, *, base: Any = None) -> Any:
     settings = model.active_peft_config
     if strength != AS_TRAINED and (settings.is_prompt_learning or getattr(settings, "modules_to_save", None)):
         raise InputError("This adapter has no strength to choose", given=str(settings.peft_type))
-    for layer in (one for one in model.modules() if isinstance(one, BaseTunerLayer)):
+    for layer in (module for module in model.modules() if isinstance(module, BaseTunerLayer)):
         for name in layer.active_adapters:
             if name in getattr(layer, "ia3_l", ()):
                 _set_ia3(layer, name, strength)
             elif name in getattr(layer, "lora_magnitude_vector", ()):
                 _set_dora(layer, name, strength)
             elif name in getattr(layer, "scaling", ()):
-                layer.set_scale(name, strength)
+                layer.set_scale(name, strength)  # type: ignore[operator]  # a method of LoRA's layers alone
     return model
 
 
@@ -112,7 +112,9 @@ def _set_dora(layer: Any, name: str, strength: float) -> None:
     part = 1 - strength + strength * trained
     if not bool((part > 0).all()):
         raise InputError(
-            "This DoRA cannot go so far beyond what was trained", given=f"strength {strength:g}", allowed="0 to 1"
+            "This DoRA cannot be extrapolated that far beyond its training",
+            given=f"strength {strength:g}",
+            allowed="0 to 1",
         )
     share = (strength * trained / part).unsqueeze(1)
     up.data.copy_(share * kept_up.float())
@@ -120,7 +122,7 @@ def _set_dora(layer: Any, name: str, strength: float) -> None:
 
 
 def _as_trained(layer: Any, parameters: list[Any]) -> list[Any]:
-    """What the trained `parameters` of a layer were when it was loaded."""
+    """The values of the trained `parameters` of a layer when it was loaded."""
     if not hasattr(layer, _KEPT):
         setattr(layer, _KEPT, [parameter.detach().clone() for parameter in parameters])
     return getattr(layer, _KEPT)
@@ -130,35 +132,35 @@ def _interpolate(model: Any, base: Any, strength: float) -> None:
     import torch
 
     if base is None:
-        raise FtlabError("A fully tuned model holds no base to go back to", try_="load its base beside it")
+        raise FtlabError("A fully tuned model has no base to return to", try_="load its base as well")
     below = dict(base.named_parameters())
     mine = dict(model.named_parameters())
     if {name: one.shape for name, one in mine.items()} != {name: one.shape for name, one in below.items()}:
         raise FtlabError(
-            "The strength cannot be chosen: the weights of the trained model and of its base are not the same shapes",
-            try_="compare model.base of the run with the model that it was trained from",
+            "The strength cannot be set: the weights of the trained model and its base differ in shape",
+            try_="check that model.base of the run is the model that it was trained from",
         )
     with torch.no_grad():
         for name, trained in mine.items():
-            # In float32, whatever both are in: a small change would be rounded away on the way.
+            # In float32, whatever the dtype of both: rounding could erase a small change.
             start = below[name].to(trained.device).float()
             trained.copy_(start + strength * (trained.float() - start))
 
 
 def chosen_strength(run: RunDirectory) -> float:
-    """The strength that was chosen for the weights that `run` has now; 1 where none was."""
+    """The strength chosen for the current weights of `run`; 1 if none was."""
     choice = strength_choice(run)
     if choice is None:
         return AS_TRAINED
     value = choice.get("strength")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= HIGHEST:
-        raise DamagedFile(run.strength_file, "its strength is no number in range")
+        raise DamagedFile(run.strength_file, "its strength is not a number in the valid range")
     return float(value)
 
 
 def strength_choice(run: RunDirectory) -> dict[str, Any] | None:
-    """What strength.json of `run` says (strength, chosen (unix seconds), by, weights_sha256, figures); None where none
-    was chosen, or the weights have changed since."""
+    """The contents of strength.json of `run` (strength, chosen (Unix seconds), by, weights_sha256, figures); None if no
+    strength was chosen or the weights have changed since."""
     from ftlab.models.identity import is_made_of
 
     found = read_json(run.strength_file)
@@ -168,15 +170,15 @@ def strength_choice(run: RunDirectory) -> dict[str, Any] | None:
 def choose_strength(
     run: RunDirectory, strength: float, *, by: str = "by hand", figures: dict[str, Any] | None = None
 ) -> float:
-    """Keep `strength` as the choice for `run`: what chat, exports and blind tests take when they are told nothing.
+    """Store `strength` as the choice for `run`: the default of chat, exports and blind tests.
 
-    No weight changes; 1 takes the choice back. `by` says which rule chose it, by which `figures`. Raises InputError as
+    No weights change; 1 resets the choice. `by` is the rule that chose it, based on `figures`. Raises InputError as
     `check_strength` does, FtlabError for a run without a result.
     """
     from ftlab.models.identity import weights_sha256
 
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
     value = check_strength(load_config(run.config_file), strength)
     if value == AS_TRAINED:
         run.strength_file.unlink(missing_ok=True)
@@ -187,10 +189,10 @@ def choose_strength(
 
 
 def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float) -> None:
-    """Put the PEFT adapter in `target`, a copy of that in `source`, to `strength`, at which it then loads anywhere.
+    """Set the PEFT adapter in `target`, a copy of that in `source`, to `strength`, at which it then loads anywhere.
 
-    Of a LoRA only lora_alpha changes, and `base` may be None; of IA3 and DoRA the weights do, by means of `base` (in
-    float32 on the CPU).
+    For a LoRA only lora_alpha changes, and `base` may be None; for IA3 and DoRA the weights change, which needs `base`
+    (in float32 on the CPU).
     """
     import json
 
@@ -211,12 +213,12 @@ def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float)
 
 
 def needs_base(config: RunConfig) -> bool:
-    """Whether an adapter of the method of `config` is put to a strength by means of its base's weights."""
+    """Whether setting the strength of an adapter of the method of `config` needs the weights of its base."""
     return config.method.name in ("dora", "ia3")
 
 
 def _tidy(alpha: float) -> float:
-    """A whole number as one: some loaders read no other."""
+    """An integral value as an int: some loaders accept nothing else."""
     return int(alpha) if float(alpha).is_integer() else alpha
 
 

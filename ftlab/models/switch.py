@@ -1,4 +1,4 @@
-"""Switch parts of a model off for a while."""
+"""Temporarily switch off parts of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def switched(modules: Iterable[Any], attribute: str, value: bool) -> Iterator[None]:
-    """Within it `attribute` of all `modules` is `value`; afterwards each has its own again, whatever happened."""
+    """Set `attribute` of all `modules` to `value` within the context, and restore it afterwards in any case."""
     before = [(module, getattr(module, attribute)) for module in modules]
     try:
         for module, _ in before:

@@ -32,9 +32,10 @@ def follows_house_style(text: str, *, prompt: str | None = None) -> list[str]:
     """
     text = text.strip()
     greeting = _GREETING.match(text)
-    named = greeting is not None and greeting[2] not in _NO_NAMES
-    if named and prompt is not None:
-        named = re.search(rf"\b{greeting[2]}\b", prompt, re.IGNORECASE) is not None
+    name = greeting[2] if greeting is not None and greeting[2] not in _NO_NAMES else None
+    named = name is not None
+    if name is not None and prompt is not None:
+        named = re.search(rf"\b{name}\b", prompt, re.IGNORECASE) is not None
     signed = _SIGN_OFF.search(text)
     body = text[greeting.end() if greeting else 0 : signed.start() if signed else len(text)]
     sentences = [sentence for sentence in re.split(r"(?<=[.?!])\s+", body.strip()) if sentence]

@@ -75,7 +75,7 @@ def build() -> Form:
         more = "More runs, on the same rows. None: the base alone."
         others = _list("Compare with", "others", more, value=[], multiselect=True, scale=2, min_width=240)
         rows = _line(
-            "Test rows at most", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
+            "Maximum test rows", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
         )
         with gr.Column(scale=1, min_width=130):
             start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
@@ -134,7 +134,7 @@ def read(
     return Asked(
         list(others or []),
         _text(suite),
-        _whole("Test rows at most", rows, least=1),
+        _whole("Maximum test rows", rows, least=1),
         {name: value for name, value in settings.items() if value is not None},
     )
 

@@ -105,7 +105,7 @@ def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_lo
     long = page.locator("#data_checks_findings [data-kind=too_long]")
     said = page.locator("#data_checks_message")
     long.get_by_role("button", name="Cut sentences from").click()
-    expect(said).to_contain_text("as before: no sentence of the prompt is known to be needless")
+    expect(said).to_contain_text("unchanged: no sentence of the prompt is known to be unnecessary")
     expect(said).to_be_in_viewport()
     long.get_by_role("button", name="Raise the longest example").click()
     expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is \d+ tokens now"))

@@ -304,7 +304,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_made(origin, tmp_pa
             ballast = fill(disk, leave=4096)
             said = answered_well(*words, "--workspace", workspace)
             ballast.unlink()
-            assert said is not True and "The disk is full. 0.0 MB are free where" in said, (words, said)
+            assert said is not True and "The disk is full. 0.0 MB are free on the disk of" in said, (words, said)
             assert said.count("ftlab: ") == 1 and "Traceback" not in said, (words, said)
             assert _tree(disk) == before, words
         assert answered_well("evaluate", VICTIM, "--rows", "2", "--workspace", workspace) is True

@@ -233,10 +233,10 @@ def test_who_visits_an_app_that_others_reach_reads_no_file_beside_the_workspace(
     calls += [("/train", {"config": {"trainer": {"deepspeed": str(elsewhere)}}})]
     calls += [("/status", {"run": str(elsewhere.parent)})]
     for name, given in calls:
-        with pytest.raises(AppError, match="opens files of its workspace only"):
+        with pytest.raises(AppError, match="opens only files in its workspace"):
             program.predict(api_name=name, **given)
     for one in said:
-        assert "opens files of its workspace only" in str(one) and "secret-" not in str(one)
+        assert "opens only files in its workspace" in str(one) and "secret-" not in str(one)
     (visited.workspace.root / "link.jsonl").unlink()
     assert sorted(visited.workspace.root.rglob("*")) == kept
     (visited.workspace.root / "own.jsonl").write_bytes(elsewhere.read_bytes())

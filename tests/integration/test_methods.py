@@ -206,7 +206,7 @@ def test_the_base_comes_back_bit_for_bit_when_the_adapter_is_off(trained, fresh,
     assert not torch.equal(fresh[method]["logits"], fresh[method]["base"])
     if method == "full":
         model, _ = load_run(trained.run)
-        with pytest.raises(TypeError, match="no adapter to switch off"), adapter_disabled(model):
+        with pytest.raises(TypeError, match="no adapter to disable"), adapter_disabled(model):
             pass
     else:
         assert torch.equal(fresh[method]["off"], fresh[method]["base"])

@@ -253,7 +253,7 @@ def test_flipped_bytes_in_what_was_trained_are_said_by_everybody_who_loads_it_an
 
     damage(weights)
     for act in (lambda: load_run(run), lambda: resolve_start(build_config({"model": {"start": run.id}}), workspace)):
-        with pytest.raises(FtlabError, match=r"adapter/adapter_model\.safetensors is not what training has saved"):
+        with pytest.raises(FtlabError, match=r"adapter/adapter_model\.safetensors differs from what training saved"):
             act()
     evaluated = run_cli("evaluate", run.id, "--rows", "2", "--workspace", str(workspace.root))
     assert evaluated.returncode == 1 and "is damaged" in evaluated.stderr and "Traceback" not in evaluated.stderr

@@ -170,7 +170,7 @@ def test_limits_are_above_real_data(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read_bytes(wide.encode(), "a.csv").columns) == 16_384
     # The owner raises them all at once.
     monkeypatch.setattr(limits, "GROWTH_COUNTS_FROM", 1 << 20)
-    with pytest.raises(InputError, match="too large when it is unpacked"):
+    with pytest.raises(InputError, match="too large when unpacked"):
         read_bytes(parquet({"prompt": [LONG] * 5}, use_dictionary=False, compression="zstd"), "a.parquet")
     with pytest.raises(InputError, match="FTLAB_MAX_UPLOAD"):
         read_bytes(raw, "a.parquet")

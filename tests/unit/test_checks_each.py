@@ -186,7 +186,7 @@ def test_of_a_very_large_source_every_nth_row_is_checked(tmp_path: Path) -> None
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in clean_rows(100)))
     report = check(str(path), most_rows=40)
-    assert (report.rows, report.checked) == (100, 34) and "One row in 3" in report.notes[-1]
+    assert (report.rows, report.checked) == (100, 34) and "one row in 3" in report.notes[-1]
 
 
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
@@ -259,10 +259,10 @@ def test_nothing_wrong_is_only_said_of_what_was_looked_at(tmp_path: Path) -> Non
     file = tmp_path / "clean.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in clean_rows()), encoding="utf-8")
     said = nothing_wrong(check(str(file)).as_dict())
-    assert said == "Nothing wrong was found. Lengths in tokens were not checked: no base was given."
-    assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == "Nothing wrong was found."
+    assert said == "No problems found. Lengths in tokens were not checked: no base was given."
+    assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == "No problems found."
     said = nothing_wrong(check(str(file), tokenizer=starter_tokenizer(), most_rows=30).as_dict())
-    assert said == "Nothing wrong was found in 30 of 60 rows. The other 30 were not looked at."
+    assert said == "No problems found in 30 of 60 rows. The other 30 were not checked."
     said = nothing_wrong(check(str(file), should_stop=lambda: True).as_dict())
     assert "so far" in said and "0 of 60 rows" in said
 
@@ -271,7 +271,7 @@ def test_answers_marked_as_bad_are_no_mistakes_and_are_said_to_be_unread(tmp_pat
     rows = [row | {"label": n % 3 > 0} for n, row in enumerate(clean_rows())]
     report = report_on(tmp_path, rows)
     assert report.format == "kto" and report.findings == [] and report.usable == 40
-    assert "Not looked at: 20 answers marked as bad." in nothing_wrong(report.as_dict())
+    assert "Not checked: 20 answers marked as bad." in nothing_wrong(report.as_dict())
 
 
 def test_numbers_that_end_an_answer_are_found(tmp_path: Path) -> None:

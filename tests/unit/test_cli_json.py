@@ -198,3 +198,10 @@ def test_an_empty_name_of_a_yaml_file_trains_nothing(capsys: pytest.CaptureFixtu
     """As of a variable of the shell that is not set: `train "$CONFIG"`."""
     assert "name of the YAML file is empty" in str(one_object(["train", "--json", ""], capsys)["what"])
     assert Workspace.open().runs() == []
+
+
+def test_an_empty_name_of_a_blind_test_matches_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "name of the blind test is empty" in str(one_object(["arena", "verdict", "--json", ""], capsys)["what"])

@@ -76,7 +76,7 @@ def test_the_totals_count_by_severity_and_say_when_the_checks_were_stopped(repor
     found = [Finding(kind, "train", [0]).as_dict() for kind in ("overlap", "secret", "html", "one_word_answer")]
     assert "2 errors, 0 warnings and 2 notes" in data_findings.totals(report | {"findings": found})
     clean = data_findings.totals(report | {"findings": [], "notes": []})
-    assert "Nothing wrong was found." in clean and "ft-good" in clean
+    assert "No problems found." in clean and "ft-good" in clean
     stopped = data_findings.totals(report | {"findings": [], "stopped": True, "notes": []})
     assert "so far" in stopped and "ft-good" not in stopped
 

@@ -73,7 +73,7 @@ def test_what_cannot_be_applied_is_named_and_makes_no_version(data: DataConfig, 
     ]:
         with pytest.raises(InputError, match=said):
             curation.apply(first, changes, who="Ada")
-    with pytest.raises(InputError, match=r"Row 2 of .* reads otherwise"):
+    with pytest.raises(InputError, match=r"Row 2 of .* has changed since"):
         curation.apply(first, {2: Change(mark="good")}, who="Ada", judged={2: curation.fingerprint({"prompt": "x"})})
     assert len(versions.history(workspace)) == 1
 
@@ -114,7 +114,7 @@ def test_a_row_that_somebody_else_rewrote_is_not_judged_unseen(data: DataConfig,
     ada = judge(data, workspace, "Ada", row_4=Change(mark="good"))
     bea = judge(data, workspace, "Bea", row_4=Change(cells={"completion": "quite another"}))
     second = drafts.save(bea, data, workspace)
-    with pytest.raises(InputError, match=r"Row 4 .* reads otherwise"):
+    with pytest.raises(InputError, match=r"Row 4 .* has changed since"):
         drafts.save(ada, data, workspace, onto=second)
     assert drafts.load(data, workspace, "Ada").changes[4].mark == "good"
     assert drafts.save(ada, data, workspace).parent == data.source.removeprefix("version:")
@@ -183,7 +183,7 @@ def test_a_changed_file_is_read_again_and_data_in_no_known_format_can_be_judged(
     assert every_row(data, workspace)[3].cells == {"left": 3, "right": [3]}
     file.write_text("".join(json.dumps({"left": n, "right": ["new"]}) + "\n" for n in range(13)))
     assert len(every_row(data, workspace)) == 13 and every_row(data, workspace)[3].cells["right"] == ["new"]
-    with pytest.raises(InputError, match=r"Row 3 .* reads otherwise"):
+    with pytest.raises(InputError, match=r"Row 3 .* has changed since"):
         drafts.save(draft, data, workspace)
     file.write_text('{"left": 1}\n{broken\n')
     with pytest.raises(InputError, match="line 2"):

@@ -188,7 +188,7 @@ def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
         ("{quest}", "names 'quest'"),
         ("{qq}", "did you mean {q}"),
         ("no column", "names no column"),
-        ("{q", "without its partner"),
+        ("{q", "unmatched brace"),
         ("{q.__class__}", "no column of the data"),
     ]:
         with pytest.raises(InputError, match=re.escape(said)):

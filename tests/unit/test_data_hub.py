@@ -72,11 +72,11 @@ def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy
     ]
     assert part["splits"] == {"train": 10, "validation": 1, "test": 1}
     assert "'other' not found" in no_subset and "Available: ['default']" in no_subset
-    assert "given access" in gated and "There is no data set unknown/data" in unknown
+    assert "needs permission on the Hub" in gated and "There is no data set unknown/data" in unknown
 
     again, missing = ask([{"source": "me/data"}, {"source": "me/other"}], tmp_path, HF_HUB_OFFLINE="1")
     assert again["splits"] == whole["splits"] and any("downloaded before" in note for note in again["notes"])
-    assert "HF_HUB_OFFLINE is set and me/other was not downloaded before" in missing
+    assert "HF_HUB_OFFLINE is set and me/other has not been downloaded" in missing
 
 
 def test_without_a_network_one_clear_message_comes_quickly(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_every_form_of_file_gives_the_same_rows(tmp_path: Path, name: str) -> No
     path = write(tmp_path, name, READABLE[name])
     loaded = load_rows(DataConfig(source=str(path)))
     assert list(loaded.splits["train"]) == ROWS
-    assert loaded.splits["train"][7] == ROWS[7]
+    assert loaded.splits["train"][7] == ROWS[7] and loaded.splits["train"][-1] == ROWS[-1]
+    assert list(loaded.splits["train"][3:9:2]) == ROWS[3:9:2]
     assert loaded.columns == ["prompt", "completion"]
     assert loaded.files[0].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.files[0].path == name  # no folder of the person's machine goes into a manifest
@@ -187,7 +188,7 @@ BROKEN = [
     ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
     ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
     ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "nested more than 100"]),
-    ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "downloaded completely"]),
+    ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "download it again"]),
     ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
     ("a.json", "[1, 2, 3]", ["3 of its 3 items are not rows", "item 1 is a number: 1"]),
     ("a.json", "[]", ["no rows"]),
@@ -197,11 +198,11 @@ BROKEN = [
     ("a.csv", table(ROWS) + "a\n", ["line 22", "1 cells"]),
     ("a.csv", table(ROWS) + '"a,b\nc,d\n', ["line 22", "never closed"]),
     ("a.csv", "prompt,completion\n", ["a header and no rows"]),
-    ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["more than one column of the same name", "prompt"]),
+    ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["duplicate column names", "prompt"]),
     ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
     ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),
     ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
-    ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["pointer of Git LFS", "git lfs pull"]),
+    ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["Git LFS pointer", "git lfs pull"]),
     ("a.json", "<!DOCTYPE html><html>", ["a web page, not data", "download the raw file"]),
     ("a.docx", "hi", ["ending in .docx cannot be read", ".jsonl", ".csv", ".parquet"]),
     ("a.pkl", b"\x80\x04.", [".pkl cannot be read", "never opened"]),
@@ -248,7 +249,7 @@ def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_split_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no split.*Given: tset.*Allowed: train"):
+    with pytest.raises(InputError, match=r"no such split.*Given: tset.*Allowed: train"):
         load_rows(DataConfig(source=str(write(tmp_path, "a.jsonl", lines(ROWS))), split="tset"))
 
 

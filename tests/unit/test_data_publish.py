@@ -76,7 +76,7 @@ def test_private_rows_do_not_go_into_a_public_data_set(hub: FakeHub, source: str
     there = hub.add("me/data", "dataset", private=False)
     cases = [["me/data", True], ["me/data", False]]
     refused, sent = ask(source, cases, hub.environment(tmp_path / "home"))
-    assert "everybody can read it" in refused and sent["private"] is False
+    assert "already exists on the Hub and is public" in refused and sent["private"] is False
     assert len(there.commits) == 1
 
 

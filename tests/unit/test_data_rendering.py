@@ -102,7 +102,7 @@ def test_a_template_without_a_stop_token_gets_one_and_says_so(tokenizer: Any) ->
     encoded = rendering.encode(TALK[1:3], tokenizer)
     assert encoded.input_ids[-1] == tokenizer.eos_token_id and encoded.trained[-1]
     apart, stop = encoded.notes  # the token of the blank would reach into the answer
-    assert "tokenised apart" in apart and "<|end|> was put after the last answer" in stop
+    assert "tokenized separately" in apart and "<|end|> was added after the last answer" in stop
 
 
 def test_a_heading_inside_the_markers_is_not_trained(tokenizer: Any) -> None:
@@ -152,7 +152,7 @@ def test_a_template_that_ends_every_rendering_does_not_hide_earlier_answers(toke
 
 def test_a_template_that_answers_otherwise_than_it_asks_is_refused(tokenizer: Any) -> None:
     asks = with_template(tokenizer, CHATML.replace("<|assistant|>\n'", "<|assistant|>\n[thought]'"))
-    with pytest.raises(InputError, match=r"another way than it asks for it.*\[thought\]"):
+    with pytest.raises(InputError, match=r"renders an answer differently.*\[thought\]"):
         rendering.encode(TALK, asks)
 
 
@@ -179,7 +179,7 @@ def test_text_cannot_pose_as_a_control_token(tokenizer: Any) -> None:
     encoded = rendering.encode(attack, tokenizer)
     assert encoded.input_ids.count(tokenizer.eos_token_id) == 2
     assert encoded.input_ids.count(tokenizer.convert_tokens_to_ids("<|assistant|>")) == 1
-    assert "taken as text" in encoded.notes[0]
+    assert "read as text" in encoded.notes[0]
     assert taught(encoded, tokenizer) == ["No <|end|> way.<|end|>"]
     asked = rendering.encode_prompt(attack, tokenizer)
     assert asked == encoded.input_ids[: len(asked)]
@@ -202,7 +202,7 @@ def test_a_base_without_a_template_gets_a_plain_one_once(tokenizer: Any) -> None
     )
     assert rendering.render(TALK, tokenizer) == expected
     tokenizer.eos_token, tokenizer.chat_template = None, None
-    with pytest.raises(InputError, match="nothing could end an answer"):
+    with pytest.raises(InputError, match="end-of-text token to end an answer"):
         ensure_chat_template(tokenizer)
 
 

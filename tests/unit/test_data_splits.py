@@ -239,7 +239,7 @@ def test_near_equal_prompts_never_stand_on_both_sides(tmp_path: Path) -> None:
     prepared = prepare(DataConfig(source=source, test_fraction=0.2))
     sides = [{many[row["row"]]["n"] for row in part} for part in prepared.splits.values()]
     assert all(sides) and sum(map(len, sides)) == 60
-    assert any("120 near-equal prompts were kept" in note for note in prepared.manifest["notes"])
+    assert any("120 near-duplicate prompts were kept" in note for note in prepared.manifest["notes"])
     apart = prepare(DataConfig(source=source, test_fraction=0.2, near_duplicates="apart"))
     assert sum(len({many[row["row"]]["n"] for row in part}) for part in apart.splits.values()) > 60
 
@@ -288,7 +288,7 @@ def test_a_chain_of_likeness_does_not_swallow_the_data_and_is_said(tmp_path: Pat
     many += [{"prompt": f"what is {n} + {n}", "completion": str(n)} for n in range(140)]
     manifest = prepare(DataConfig(source=write(tmp_path / "a.jsonl", many), test_fraction=0.2)).manifest
     assert manifest["splits"]["test"] == 40
-    assert any("near copies may stand on both sides" in note for note in manifest["notes"])
+    assert any("near duplicates may be in different splits" in note for note in manifest["notes"])
 
 
 def test_identical_long_answers_stand_on_one_side(tmp_path: Path) -> None:

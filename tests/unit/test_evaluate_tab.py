@@ -299,5 +299,5 @@ def test_the_form_passes_on_only_what_was_asked():
         "pattern": "^ok",
         "own_metrics": "mine.py",
     }
-    with pytest.raises(InputError, match="Test rows at most"):
+    with pytest.raises(InputError, match="Maximum test rows"):
         evaluate_form.read([], "some", "", [], False, "", "", "", "")

@@ -328,7 +328,7 @@ def test_what_arrives_on_the_hub_is_what_was_shown_and_private(
     card = model.files["README.md"].decode()
     assert card == shown["card"] and 'snapshot_download("me/tickets")' in card
     assert yaml.safe_load(card.split("---")[1])["datasets"] == ["me/tickets-data"]
-    assert "does not let you write to other/tickets" in refused and "everybody can read it" in public
+    assert "does not let you write to other/tickets" in refused and "already exists on the Hub and is public" in public
     assert ("dataset", "me/more") not in hub.repos, "no data were sent for a model that was refused"
     assert hub.repo("me/open").files == {"README.md": b"mine"}
     again = hub.repo("me/again").files

@@ -174,7 +174,7 @@ def test_whole_emojis_stay_and_halves_are_counted(tmp_path: Path) -> None:
     assert loaded.splits["train"][2] == rows[2]
     assert loaded.splits["train"][3]["completion"] == "b 🇫🇮\ufffd"
     assert list(loaded.splits["train"][5])[2:] == ["key\ufffd", "key\ufffd\ufffd"]
-    assert any("In 2 rows of a.jsonl, halves of characters" in note for note in loaded.notes)
+    assert any("In 2 rows of a.jsonl, lone surrogates" in note for note in loaded.notes)
 
 
 def test_half_an_emoji_in_a_configuration_is_replaced(tmp_path: Path) -> None:

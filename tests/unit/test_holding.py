@@ -203,7 +203,7 @@ def test_eaft_is_refused_where_the_logits_are_not_those_of_the_head_alone(tmp_pa
         ({"stage": "dpo", "optimisation": {"loss": "eaft"}}, ["eaft", "the stage dpo", "sft"]),
         (
             {"optimisation": {"loss": "dft"}, "trainer": {"label_smoothing_factor": 0.1}},
-            ["Label smoothing", "dft", "leave one of the two out"],
+            ["Label smoothing", "dft", "remove one of the two"],
         ),
     ],
 )
@@ -384,9 +384,9 @@ def test_prompts_of_ones_own_are_a_path_like_any_other(tmp_path):
     with limited_to([inside]):
         build_config({"data": {"replay": f"self:{inside / 'prompts.jsonl'}"}})
         for values in ({"data": {"replay": f"self:{outside}"}}, {"data": {"replay": " self:../out.jsonl"}}):
-            with pytest.raises(InputError, match="its workspace only"):
+            with pytest.raises(InputError, match="its workspace"):
                 build_config(values)
-        with pytest.raises(InputError, match="its workspace only"):
+        with pytest.raises(InputError, match="its workspace"):
             with_settings(build_config(), {"data.replay": f"self:{outside}"})
 
 

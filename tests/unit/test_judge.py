@@ -212,14 +212,14 @@ def test_busy_and_failing_servers_are_asked_again_as_long_as_they_say(workspace,
 
 
 WRONG = {
-    "401": ((401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}."}}), "refused the key", 1),
-    "404": ((404, {}, {"error": {"message": "The model `x` does not exist"}}), "no model called the-judge", 1),
-    "429": ((429, {}, {"error": {"message": "Rate limit reached"}}), "no more requests for now", 5),
+    "401": ((401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}."}}), "rejected the key", 1),
+    "404": ((404, {}, {"error": {"message": "The model `x` does not exist"}}), "no model named the-judge", 1),
+    "429": ((429, {}, {"error": {"message": "Rate limit reached"}}), "reached its rate limit", 5),
     "quota": ((429, {}, {"error": {"code": "insufficient_quota", "message": "You exceeded"}}), "no credit", 1),
-    "400": ((400, {}, {"error": {"message": "bad request"}}), "refused the request", 6),
-    "html": ((200, {}, "<html>Welcome</html>"), "not the reply of an OpenAI-compatible endpoint", 1),
-    "other": ((200, {}, {"choices": []}), "not the reply of an OpenAI-compatible endpoint", 1),
-    "redirect": ((302, {"Location": "http://127.0.0.1:9/v1"}, ""), "not followed", 1),
+    "400": ((400, {}, {"error": {"message": "bad request"}}), "rejected the request", 6),
+    "html": ((200, {}, "<html>Welcome</html>"), "does not answer as an OpenAI-compatible endpoint", 1),
+    "other": ((200, {}, {"choices": []}), "does not answer as an OpenAI-compatible endpoint", 1),
+    "redirect": ((302, {"Location": "http://127.0.0.1:9/v1"}, ""), "does not follow", 1),
     "prose": (reply("Both are fine, I guess."), "does not say which answer is better", 6),
     "cut": (reply("", finish="length"), "does not say which answer is better", 6),
 }

@@ -126,7 +126,7 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         server.behave = lambda *_: (401, {}, {"error": {"message": "no"}})
         page.press(page.judge.send, planned=planned)
         assert ended(run).state == "failed"
-    assert "refused the key (401)" in judge_box.judgements(run) and len(run_files.judged_answers(run)) == kept
+    assert "rejected the key (401)" in judge_box.judgements(run) and len(run_files.judged_answers(run)) == kept
 
 
 def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(page, workspace):

@@ -86,7 +86,7 @@ def test_virtual_tokens_on_a_base_with_a_sliding_window_are_refused(method, tmp_
     config = MistralConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, sliding_window=8)
     config.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(InputError, match=r"does not suit this base.*fall out of sight"):
+    with pytest.raises(InputError, match=r"does not work with this base.*leave the window"):
         size_of(MethodConfig(name=method), ModelConfig(base=str(tmp_path)))
 
 

@@ -138,7 +138,7 @@ def test_the_adapter_is_float32_on_a_base_in_a_short_format():
 )
 def test_a_base_without_the_two_sublayers_is_refused_in_words_and_left_as_it_was(config):
     model = transformers.AutoModelForCausalLM.from_config(config)
-    with pytest.raises(InputError, match="cannot be put into this base"):
+    with pytest.raises(InputError, match="do not work with this base"):
         add_bottlenecks(model, MethodConfig(name="bottleneck"))
     assert all(parameter.requires_grad for parameter in model.parameters())
 

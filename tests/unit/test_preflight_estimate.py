@@ -122,7 +122,7 @@ def test_an_estimate_goes_by_the_rows_that_there_are_and_not_by_the_longest_that
     asked = config(cached_config)
     by_rows, by_limit = (estimate(asked, torch.bfloat16, longest) for longest in (256, None))
     assert by_rows.need.activations == by_limit.need.activations / 4  # of 1,024 tokens
-    assert "has 256 tokens (the longest by its text" in " ".join(by_rows.notes)
+    assert "has 256 tokens (the longest row" in " ".join(by_rows.notes)
     assert estimate(asked, torch.bfloat16, 5000).need == by_limit.need, "what is longer is left out or cut"
 
 

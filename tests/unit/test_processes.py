@@ -57,7 +57,7 @@ def test_a_worker_lives_exactly_as_long_as_its_lock_is_held_even_before_it_runs_
         assert is_held(lock)
         # Another process looks: it knows no child and no number, and the clock says it began a year ago.
         assert is_alive(None, lock, None, None, time.time() - 3e7)
-        with pytest.raises(FtlabError, match="at work there already"):
+        with pytest.raises(FtlabError, match="already working on it"):
             take(lock)
     finally:
         child.kill()

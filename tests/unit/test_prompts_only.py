@@ -47,7 +47,7 @@ def test_a_system_prompt_stands_before_prompts_alone_too(tmp_path):
 def test_answers_that_are_there_stay_as_references(tmp_path):
     found = prepared(tmp_path, lambda n: {"prompt": f"Question {n}", "chosen": f"Good {n}", "rejected": f"Bad {n}"})
     assert found.splits["train"][0]["messages"][-1]["content"].startswith("Good")
-    assert any("references only" in note for note in found.manifest["notes"])
+    assert any("serve only as references" in note for note in found.manifest["notes"])
 
 
 def test_text_without_prompts_is_still_refused(tmp_path):

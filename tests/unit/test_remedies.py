@@ -176,7 +176,7 @@ def test_a_row_that_would_be_too_long_even_without_what_it_can_spare_stays_as_it
     row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
     after, said = _shorten(row, 20)
     assert after == row and said == [
-        "Left 1 row of train as before: without the sentences that can be spared it is still too long."
+        "Left 1 row of train unchanged: it is still too long without the unnecessary sentences."
     ]
 
 
@@ -209,7 +209,7 @@ def test_masking_leaves_a_row_out_whose_answer_would_become_a_placeholder() -> N
         "We can: [phone].",
     ]
     assert said == [
-        "Left out 1 row of train: the answer is what had to be masked. Masked 3 rows of train (phone numbers).",
+        "Left out 1 row of train: their answer is what would be masked. Masked 3 rows of train (phone numbers).",
     ]
 
 
@@ -253,7 +253,7 @@ def test_indices_are_those_of_the_source_whatever_the_order_of_the_actions() -> 
         (Action("burn", "email", "train", (0,)), "no such remedy"),
         (Action("drop", "email", "dev", (0,)), "no such split"),
         (Action("drop", "email", "train", (99,)), "no such row"),
-        (Action("move", "email", "train", (0,)), "where these rows should go"),
+        (Action("move", "email", "train", (0,)), "The target split of these rows is missing"),
         (Action("relabel", "email", "train", (0,)), "which answer is right"),
     ],
 )
@@ -265,7 +265,7 @@ def test_what_cannot_be_done_is_said(action: Action, words: str) -> None:
 def test_only_a_remedy_that_fits_is_taken() -> None:
     finding = Finding("exact_duplicate", "train", [1])
     assert action_for(finding, PAIR).remedy == "deduplicate"
-    with pytest.raises(InputError, match="no remedy for this finding"):
+    with pytest.raises(InputError, match="not a remedy for this finding"):
         action_for(finding, PAIR, "mask")
     with pytest.raises(InputError, match="nothing can be done"):
         action_for(Finding("not_covered", "test", [1]), PAIR)

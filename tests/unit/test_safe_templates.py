@@ -69,7 +69,7 @@ def test_a_template_without_end_is_refused_in_one_sentence(
 )
 def test_a_template_that_fails_is_refused_in_one_sentence(tokenizer: Any, template: str) -> None:
     tokenizer.chat_template = template
-    with pytest.raises(InputError, match="refuses these messages"):
+    with pytest.raises(InputError, match="rejects these messages"):
         render_text(CHAT, tokenizer)
 
 

@@ -97,7 +97,7 @@ def test_one_answer_is_measured_as_ever():
 
 @pytest.mark.parametrize("settings", [{"samples": 3}, {"samples": 3, "temperature": 0}])
 def test_several_greedy_answers_are_refused_in_one_message(settings):
-    with pytest.raises(InputError, match=r"temperature.*above 0 where evaluation.samples.*same answer each time"):
+    with pytest.raises(InputError, match=r"temperature.*above 0 if evaluation.samples.*same answer each time"):
         build_config({"evaluation": settings})
     assert build_config({"evaluation": settings | {"temperature": 0.7}}).evaluation.samples == 3
 

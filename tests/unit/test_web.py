@@ -69,16 +69,16 @@ def asked(url: str, seconds: float = 5.0) -> FtlabError:
 @pytest.mark.parametrize(
     ("send", "said"),
     [
-        (with_body(gzip.compress(b"x" * (64 << 20)), "Content-Encoding: gzip"), "more than 16 MB"),
-        (with_body(b"abc", "Content-Encoding: gzip"), "says that it is packed"),
-        (with_body(b"abc", "Content-Encoding: br"), "packed as br"),
-        (with_body(b"x" * (17 << 20)), "more than 16 MB"),
-        (with_body(b"[" * 100_000), "is not the reply"),
-        (with_body(b'{"choices": ' + b"[" * 500 + b"]" * 500 + b"}"), "is not the reply"),
-        (with_body(b'{"choices": ' + b"9" * 5000 + b"}"), "is not the reply"),
-        (with_body(b"x\x9c", "Content-Type: application/json; charset=zlib"), "is not the reply"),
-        (with_body(b"[" * 100_000, status="400 Bad Request"), "refused the request"),
-        (with_body(b"", "Location: http://169.254.169.254/", status="302 Found"), "not followed"),
+        (with_body(gzip.compress(b"x" * (64 << 20)), "Content-Encoding: gzip"), "larger than 16 MB"),
+        (with_body(b"abc", "Content-Encoding: gzip"), "claims to be compressed"),
+        (with_body(b"abc", "Content-Encoding: br"), "compressed as br"),
+        (with_body(b"x" * (17 << 20)), "larger than 16 MB"),
+        (with_body(b"[" * 100_000), "does not answer as an OpenAI"),
+        (with_body(b'{"choices": ' + b"[" * 500 + b"]" * 500 + b"}"), "does not answer as an OpenAI"),
+        (with_body(b'{"choices": ' + b"9" * 5000 + b"}"), "does not answer as an OpenAI"),
+        (with_body(b"x\x9c", "Content-Type: application/json; charset=zlib"), "does not answer as an OpenAI"),
+        (with_body(b"[" * 100_000, status="400 Bad Request"), "rejected the request"),
+        (with_body(b"", "Location: http://169.254.169.254/", status="302 Found"), "does not follow"),
     ],
 )
 def test_an_answer_beyond_the_limits_is_refused_in_one_sentence(send: Callable, said: str) -> None:

@@ -108,7 +108,7 @@ def test_a_deleted_run_is_gone(workspace):
 def test_who_may_open_files_of_one_folder_names_no_other(workspace, asked):
     check_reach(asked)
     with limited_to([workspace.root]):
-        with pytest.raises(InputError, match="files of its workspace only"):
+        with pytest.raises(InputError, match="only files in its workspace"):
             check_reach(asked)
         with anywhere():
             check_reach(asked)
@@ -120,5 +120,5 @@ def test_who_may_open_files_of_one_folder_names_what_is_no_file_and_what_lies_th
         for asked in ("support_triage", "owner/name", "version:abc", "", None, 3, "a: /b\nc", workspace.root / "x"):
             check_reach(asked)
         build_config({"data": {"system_prompt": "/no_think", "source": "support_triage"}})
-        with pytest.raises(InputError, match="files of its workspace only"):
+        with pytest.raises(InputError, match="only files in its workspace"):
             build_config(None, ["data.source=/etc/passwd"])

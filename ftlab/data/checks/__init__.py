@@ -1,7 +1,7 @@
-"""What is wrong with a data set, found before a GPU is spent on it: duplicates, leaks, damage, personal data, lengths.
+"""Data checks to run before training: duplicates, leaks, damage, personal data, lengths.
 
-`check(...)` runs everything and gives a `Report`; each module holds the checks of one meaning, as functions over
-`Examples` that return findings. Importing the package loads nothing heavy.
+`check(...)` runs them all and returns a `Report`; each module holds related checks, as functions over `Examples` that
+return findings. Importing the package loads nothing heavy.
 """
 
 from ftlab.data.checks.finding import KINDS, Finding

@@ -1,4 +1,4 @@
-"""Checks across rows: copies, near copies, and texts unlike all others."""
+"""Checks across rows: duplicates, near duplicates, and outliers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
 
 @dataclass
 class Sameness:
-    """What is alike, per position: `prompt` and `answer` are numbers that are equal for the same text (prompts as
-    `near.normal_form` says, answers without regard to case, spaces and closing signs), `copies` are the positions of
-    exact copies with that of the first. `texts` are the prompts as near copies are found."""
+    """Equal texts by position: `prompt` and `answer` hold numbers that are equal for equal texts (prompts by
+    `near.normal_form`, answers ignoring case, spaces and final punctuation); `copies` maps exact copies to the first
+    occurrence. `texts` are the prompts in the form that finds near duplicates."""
 
     prompt: list[int]
     answer: list[int]
@@ -37,13 +37,13 @@ class Sameness:
 
 
 def find_sameness(examples: Examples, watch: Watch) -> Sameness:
-    """Count the words of every text once, and tell which are the same."""
+    """Count the words of every text once, and find equal texts."""
     prompt_words = count_words(examples.prompts, watch)
     answer_words = count_words(examples.answers, watch, prompt_words.vocabulary)
     texts = read_texts(examples.prompts, watch)
     numbers: dict[str, int] = {}
     systems = (turns[0]["content"] if turns[0]["role"] == "system" else "" for turns in examples.turns)
-    # The same question under another system prompt is another question.
+    # The same prompt under another system prompt counts as different.
     prompt = [
         numbers.setdefault(f"{system}\x1e{form}", len(numbers))
         for system, form in zip(systems, texts.forms.tolist(), strict=True)
@@ -60,12 +60,12 @@ def find_sameness(examples: Examples, watch: Watch) -> Sameness:
 
 
 def exact_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """All turns are the same as in an earlier row of the split."""
+    """Rows whose turns all equal those of an earlier row of the split."""
     return by_split("exact_duplicate", same.copies, examples, matches=same.copies)
 
 
 def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Training rows whose prompt is that of a held-out row; case, Unicode form, spaces and punctuation do not count."""
+    """Training rows with the prompt of a held-out row, ignoring case, Unicode form, spaces and punctuation."""
     held_out: dict[int, int] = {}
     trained = {prompt for prompt, split in zip(same.prompt, examples.split, strict=True) if split == "train"}
     seen = []
@@ -83,15 +83,15 @@ def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
 
 
 def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """The same prompt with different answers; the match of a row is one with the answer that most of them give, and the
-    row itself where no answer has most, or where answers are sentences: several of them may be right.
-    `detail.groups` numbers the prompts: rows with one number share theirs."""
+    """The same prompt with different answers. The match of a row is a row with the most common answer; the row itself
+    if there is no majority, or if answers are sentences, since several may be right. `detail.groups` numbers the
+    prompts: rows with the same number share a prompt."""
     groups: dict[tuple[str, int], list[int]] = {}
     for position, prompt in enumerate(same.prompt):
         if position not in same.copies:
             groups.setdefault((examples.split[position], prompt), []).append(position)
     conflicting: list[int] = []
-    shown: dict[int, str] = {}
+    excerpts: dict[int, str] = {}
     usual: dict[int, int] = {}
     group_of: dict[int, int] = {}
     for positions in groups.values():
@@ -105,8 +105,10 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
             conflicting.append(position)
             group_of[position] = positions[0]
             usual[position] = original if most > second and are_labels else position
-            shown[position] = f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
-    findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=shown)
+            excerpts[position] = (
+                f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
+            )
+    findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=excerpts)
     for finding in findings:
         of_split = [position for position in sorted(conflicting) if examples.split[position] == finding.split]
         finding.detail["groups"] = [examples.row[group_of[position]] for position in of_split]
@@ -114,9 +116,9 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
 
 
 def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Rows whose prompt is nearly that of an earlier row of the split, and whose answer is too (80% of the trigrams).
+    """Rows whose prompt and answer nearly repeat those of an earlier row of the split (80% of the trigrams).
 
-    Prompts and answers of fewer than 8 words have to be the same: a row with a word more still teaches something.
+    Prompts and answers of fewer than 8 words must be identical: a row with one more word still teaches something.
     """
     copies: dict[int, int] = {}
     sides = _numbered(examples.split)
@@ -136,7 +138,7 @@ def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
 
 
 def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Training rows whose prompt is nearly that of a held-out row (see `ftlab.data.near`)."""
+    """Training rows whose prompt nearly repeats that of a held-out row (see `ftlab.data.near`)."""
     if len(set(examples.split)) < 2:
         return []
     held_out = {prompt for prompt, split in zip(same.prompt, examples.split, strict=True) if split != "train"}
@@ -169,25 +171,25 @@ def _held_out_counts(examples: Examples, seen: Iterable[int]) -> dict[str, dict[
     return {"held_out_rows": dict(Counter(examples.split[position] for position in seen))}
 
 
-_SURE = 0.95  # probability of a language below which nothing is said
-_FEWEST_LETTERS = 25  # of shorter texts a detector guesses
-_MAIN_SHARE = 0.9  # of the rows that are told apart have to be in one language
+_SURE = 0.95  # minimum probability of a detected language
+_FEWEST_LETTERS = 25  # the detector guesses on shorter texts
+_MAIN_SHARE = 0.9  # of the identified rows must be in the main language
 _ASKED = 400  # rows that decide the main language
-_COMMON = 0.4  # share of words that other rows use too, from which on a row is in the language of the others
+_COMMON = 0.4  # with this share of common words, a row is in the main language
 _FAR = 5.0  # robust standard deviations of the logarithm of the length
-_NARROWEST = 0.3  # of that deviation, so that texts of all but one length are no ruler
-_FEW = 0.02  # more rows than this share are no outliers but a second kind of text
+_NARROWEST = 0.3  # the smallest such deviation, for data where nearly all texts have the same length
+_FEW = 0.02  # a larger share of rows is not an outlier but a second kind of text
 _FEWEST = 30
 _PIECE = 10_000
 
 
 def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Rows whose prompt or answer is surely in another language than at least 90% of the rows.
+    """Rows whose prompt or answer is clearly in a different language than at least 90% of the rows.
 
-    Only rows of uncommon words are put to the detector (langid.py, Lui and Baldwin 2012): the words that many rows
-    share are in the main language, which is quicker and does not mistake names and codes for Latin.
+    Only rows of uncommon words go to the detector (langid.py, Lui and Baldwin 2012): words that many rows share are in
+    the main language. That is faster and does not mistake names and codes for Latin.
     """
-    found: dict[int, str] = {}
+    strays: dict[int, str] = {}
     main: dict[str, str] = {}
     for part, texts, words in (
         ("prompt", examples.prompts, same.prompt_words),
@@ -201,11 +203,11 @@ def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
         for _, position in watch.over(strange):
             language = _language(texts[position])
             if language and language != usual:
-                found.setdefault(position, f"{language}: {shorten(texts[position], 80)}")
-    if len(found) > (1 - _MAIN_SHARE) * len(examples):
-        return []  # several languages on purpose
-    languages = Counter(text.split(":")[0] for text in found.values())
-    return by_split("language", found, examples, shown=found, detail={"main": main, "languages": dict(languages)})
+                strays.setdefault(position, f"{language}: {shorten(texts[position], 80)}")
+    if len(strays) > (1 - _MAIN_SHARE) * len(examples):
+        return []  # multilingual on purpose
+    languages = Counter(text.split(":")[0] for text in strays.values())
+    return by_split("language", strays, examples, shown=strays, detail={"main": main, "languages": dict(languages)})
 
 
 def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
@@ -213,7 +215,7 @@ def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Findin
     deviation; Iglewicz and Hoaglin 1993) from the median, on a logarithmic scale."""
     import numpy as np
 
-    found: dict[int, str] = {}
+    odd: dict[int, str] = {}
     medians: dict[str, int] = {}
     if len(examples) < _FEWEST:
         return []
@@ -223,18 +225,18 @@ def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Findin
         sizes = np.fromiter(map(len, texts), np.float64, len(texts))
         far = np.flatnonzero(np.abs(robust_z(np.log1p(sizes))) > _FAR)
         if part == "answer":
-            # One word is a finding of its own.
+            # One-word answers are a separate finding.
             far = np.array([position for position in far if len(texts[position].split(None, 1)) > 1], np.int64)
         medians[part] = int(np.median(sizes))
         if len(far) > max(1, _FEW * len(texts)):
             continue
         for position in far.tolist():
-            found.setdefault(position, f"{part} of {int(sizes[position]):,} characters, usual are {medians[part]:,}")
-    return by_split("length", found, examples, shown=found, detail={"median_characters": medians})
+            odd.setdefault(position, f"{part} of {int(sizes[position]):,} characters (median {medians[part]:,})")
+    return by_split("length", odd, examples, shown=odd, detail={"median_characters": medians})
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:
-    """How many robust standard deviations each value is from the median."""
+    """The distance of each value from the median, in robust standard deviations."""
     import numpy as np
 
     distances = values - np.median(values)
@@ -262,7 +264,7 @@ def _strange(words: Words) -> list[int]:
 
 
 def main_language(texts: list[str]) -> str | None:
-    """ISO 639-1 code of the language that most of `texts` are in; None when too few tell, or no language prevails."""
+    """ISO 639-1 code of the main language of `texts`; None if too few can be identified, or there is no clear one."""
     step = max(1, len(texts) // _ASKED)
     known = Counter(language for text in texts[::step][:_ASKED] if (language := _language(text)))
     if not known or sum(known.values()) < 10:
@@ -272,10 +274,10 @@ def main_language(texts: list[str]) -> str | None:
 
 
 def _language(text: str) -> str | None:
-    """ISO 639-1 code of the language of `text`; None when it is too short or the detector is not sure."""
+    """ISO 639-1 code of the language of `text`; None if it is too short or the detector is unsure."""
     text = text[:250]
     letters = sum(map(str.isalpha, text))
-    wide = sum("\u2e80" < letter < "\uffef" for letter in text)  # a character of these says as much as a word
+    wide = sum("\u2e80" < letter < "\uffef" for letter in text)  # each of these characters counts as a word
     if letters + 4 * wide < _FEWEST_LETTERS or letters < 0.5 * len(text):
         return None
     language, probability = _identifier().classify(text)

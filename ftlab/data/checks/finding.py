@@ -1,4 +1,4 @@
-"""A finding: what is wrong, in how many rows, with examples; and the rows as the checks read them."""
+"""Findings (what is wrong, in which rows, with examples), and the rows as the checks read them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
 from ftlab.data.words import CHUNK, Progress, Stopped, Watch
 
-# All but the last two change rows: `raise` is a setting of training, max_length.
+# All but the last two change rows: `raise` changes a training setting, max_length.
 REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")
 DONE_TO_ROWS = REMEDIES[:-2]
 SEVERITIES = ("error", "warning", "note")
 
 
 class Kind(NamedTuple):
-    """What every finding of one kind has in common. `why` is one sentence; `others` are further remedies that fit."""
+    """What all findings of one kind share. `why` is one sentence; `others` are alternative remedies."""
 
     severity: str
     title: str
@@ -30,54 +30,54 @@ class Kind(NamedTuple):
     others: tuple[str, ...] = ()
 
 
-# In the order in which they are shown: what spoils a result or harms somebody first.
+# In the order they are shown: first what invalidates a result or harms people.
 KINDS: dict[str, Kind] = {
     "overlap": Kind(
         "error",
-        "Training rows that are held out too",
-        "A held-out row that was trained on measures memory, not skill, and makes the result look better than it is.",
+        "Training rows that are also held out",
+        "A held-out row seen in training measures memory, not skill, and makes the result look better than it is.",
         "drop",
         ("move",),
     ),
     "near_overlap": Kind(
         "error",
         "Training rows that nearly repeat a held-out row",
-        "A held-out row with a near copy in training is half remembered, so its score says little about new input.",
+        "A held-out row with a near copy in training is half memorized, so its score says little about new input.",
         "move",
         ("drop",),
     ),
     "secret": Kind(
         "error",
         "Keys and passwords",
-        "A model can repeat a key word for word to anybody who asks, so it must not learn one; also revoke it.",
+        "A model can repeat a key verbatim to anyone who asks, so it must not learn one. Revoke the key, too.",
         "mask",
         ("drop",),
     ),
     "card": Kind(
         "error",
         "Payment card numbers",
-        "A model can repeat a card number word for word, and holding one breaks the rules of the card companies.",
+        "A model can repeat a card number verbatim, and storing one violates the rules of the card companies.",
         "mask",
         ("drop",),
     ),
     "iban": Kind(
         "error",
         "Bank account numbers (IBAN)",
-        "A bank account names a person, and a model can repeat it word for word.",
+        "A bank account identifies a person, and a model can repeat it verbatim.",
         "mask",
         ("drop",),
     ),
     "email": Kind(
         "warning",
-        "E-mail addresses",
-        "An address names a person, and a model can repeat it to strangers or invent mail to it.",
+        "Email addresses",
+        "An email address identifies a person, and a model can repeat it to strangers.",
         "mask",
         ("drop",),
     ),
     "phone": Kind(
         "warning",
         "Phone numbers",
-        "A number names a person, and a model can repeat it to strangers.",
+        "A phone number identifies a person, and a model can repeat it to strangers.",
         "mask",
         ("drop",),
     ),
@@ -90,106 +90,106 @@ KINDS: dict[str, Kind] = {
     "empty_answer": Kind(
         "error",
         "Empty answers",
-        "An empty answer teaches nothing, or teaches to say nothing.",
+        "An empty answer teaches nothing, or teaches the model to say nothing.",
         "drop",
     ),
     "roles": Kind(
         "error",
         "Roles out of order",
-        "Chat templates expect user and assistant in turn, so the model would see a conversation that never happens.",
+        "Chat templates expect user and assistant to alternate, so the model would see conversations that never occur.",
         "drop",
     ),
     "conflicting_answers": Kind(
         "error",
         "The same prompt with different answers",
-        "Of two labels only one is right, and the model learns a guess between them. Two good sentences may both stay.",
+        "Only one of two labels is right; the model learns to guess between them. Two good sentences may both stay.",
         "relabel",
         ("drop",),
     ),
     "broken_json": Kind(
         "error",
         "Broken JSON among JSON answers",
-        "A few broken answers teach the model to break its JSON now and then, which is the hardest kind to notice.",
+        "A few broken answers teach the model to break its JSON occasionally, which is hard to notice.",
         "drop",
     ),
     "json_keys": Kind(
         "error",
-        "JSON with other keys or types than the rest",
-        "A program that reads the answers expects the same keys with the same types every time.",
+        "JSON with different keys or types than the rest",
+        "A program that reads the answers expects the same keys and types every time.",
         "drop",
     ),
     "no_trained_token": Kind(
         "error",
         "Rows with nothing to train on",
-        "The chat template refuses the row, or leaves no token of the answer to train on.",
+        "The chat template rejects the row or leaves no answer token to train on.",
         "drop",
     ),
     "stop_token": Kind(
         "error",
         "The stop token is not trained",
-        "A model that never sees the stop token learns what to say but not when to be silent.",
+        "A model that never sees the stop token does not learn when to stop.",
         "none",
     ),
     "system_unseen": Kind(
         "warning",
         "System prompts that the model never sees",
-        "The chat template of this base leaves the system prompt out, in training and wherever the model is asked.",
+        "The chat template of this base drops the system prompt, in training and in use.",
         "none",
     ),
     "too_long": Kind(
         "warning",
-        "Rows longer than the longest example",
+        "Rows longer than max_length",
         "Rows above max_length are left out of training, and long rows are often the difficult ones.",
         "drop",
-        ("shorten",),  # `raise` comes first where the base reads more: see Finding.remedies
+        ("shorten",),  # `raise` comes first if the base can read longer rows: see Finding.remedies
     ),
     "exact_duplicate": Kind(
         "warning",
         "Exact duplicates",
-        "A row that stands twice counts twice and is learnt by heart sooner.",
+        "A repeated row counts twice and is memorized sooner.",
         "deduplicate",
     ),
     "near_duplicate": Kind(
         "warning",
         "Near duplicates",
-        "Almost equal rows weigh as much as different ones and add next to nothing.",
+        "Near-identical rows weigh as much as distinct ones and add almost nothing.",
         "deduplicate",
     ),
     "encoding": Kind(
         "warning",
         "Damaged characters",
-        "Text that was read in the wrong encoding teaches the model to write such damage itself.",
+        "Text decoded with the wrong encoding teaches the model to write the same damage.",
         "drop",
     ),
-    # Notes: of the rows of real data that these find, most are right, and dropping them unread would make data worse.
+    # Notes: in real data most of these rows are fine, and dropping them unread would make the data worse.
     "html": Kind(
         "note",
-        "Remains of HTML",
-        "Tags and entities left from a web page come back in the answers. Read the rows: some may be about HTML.",
+        "HTML remnants",
+        "Tags and entities left over from web pages come back in the answers. Read the rows: some may be about HTML.",
         "drop",
     ),
     "language": Kind(
         "note",
-        "Another language than the rest",
-        "A stray row can make the model switch languages. Read the rows: a translation is meant to be in another one.",
+        "Different language than the rest",
+        "A stray row can make the model switch languages. Read the rows: translations are meant to differ.",
         "drop",
     ),
     "length": Kind(
         "note",
         "Far longer or shorter than the rest",
-        "Some such rows are two rows run together, or cut off. Read them: a long question is no mistake.",
+        "Some of these are two rows run together, or cut off. Read them: a long question is not a mistake.",
         "drop",
     ),
     "one_word_answer": Kind(
         "note",
         "One-word answers among longer ones",
-        "A few answers of one word among sentences are often placeholders (ok, n/a) that nobody meant to teach.",
+        "A few one-word answers among sentences are often placeholders (ok, n/a) that nobody meant to teach.",
         "drop",
     ),
     "not_covered": Kind(
         "warning",
         "Held-out prompts unlike anything in training",
-        "The model is asked about topics that training never showed, so it has to guess there.",
+        "These prompts are about topics that training does not cover, so the model has to guess.",
         "none",
     ),
 }
@@ -197,10 +197,10 @@ KINDS: dict[str, Kind] = {
 
 @dataclass
 class Finding:
-    """`rows` are indices (from 0) into the split `split` of the source, each once and in order.
+    """`rows` are indices (from 0) into the split `split` of the source, sorted and unique.
 
-    `matches[i]` is the (split, row) that `rows[i]` repeats, where there is one. `shown` holds a few short texts with
-    the place in question, personal data masked. `detail` differs by kind and is plain JSON.
+    `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `shown` holds a few excerpts, personal data masked.
+    `detail` depends on the kind and is plain JSON.
     """
 
     kind: str
@@ -224,8 +224,8 @@ class Finding:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """All that fit, the usual one first. Raising max_length comes before leaving rows out, where the base reads
-        them (`detail.raise_to`, in tokens)."""
+        """The remedies that apply, the default first. Raising max_length comes before leaving rows out if the base can
+        read them (`detail.raise_to`, in tokens)."""
         fitting = (self.about.remedy, *self.about.others)
         return ("raise", *fitting) if self.detail.get("raise_to") else fitting
 
@@ -263,9 +263,9 @@ def by_split(
     detail: Mapping[str, Any] | None = None,
 ) -> list[Finding]:
     """One finding per split for the examples at `positions`; `matches` and `shown` are by position."""
-    found: dict[str, list[int]] = {}
+    places_of: dict[str, list[int]] = {}
     for position in sorted(set(positions)):
-        found.setdefault(examples.split[position], []).append(position)
+        places_of.setdefault(examples.split[position], []).append(position)
     return [
         Finding(
             kind,
@@ -275,12 +275,12 @@ def by_split(
             [shown[position] for position in places[:_SHOWN] if position in shown] if shown else [],
             dict(detail or {}),
         )
-        for split, places in found.items()
+        for split, places in places_of.items()
     ]
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """The gravest first; within a kind train before the held-out splits."""
+    """The most severe first; within a kind, train before the held-out splits."""
     order = list(KINDS)
     splits = {"train": 0, "validation": 1, "test": 2}
     rank = {kind: (SEVERITIES.index(KINDS[kind].severity), order.index(kind)) for kind in KINDS}
@@ -297,8 +297,8 @@ __all__ = ["CHUNK", "Examples", "Progress", "Stopped", "Watch", "gather", "role_
 class Examples:
     """Usable rows as parallel lists: `split`, `row` (index in that split of the source), `turns`.
 
-    `refused` are (split, row, reason) of rows that cannot become an example; `disordered` are (split, row, problem) of
-    rows whose roles are out of order, usable or not. `looked_at` counts all rows that were read.
+    `refused` holds (split, row, reason) of rows that cannot become an example; `disordered` holds (split, row, problem)
+    of rows whose roles are out of order, usable or not. `looked_at` counts all rows read.
     """
 
     split: list[str] = field(default_factory=list)
@@ -317,7 +317,7 @@ class Examples:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """What the user said before the last answer (with earlier answers), without the system prompt; plain text."""
+        """All turns before the last answer except the system prompt, as plain text."""
         return [
             turns[0]["content"]
             if len(turns) == 2 or is_document(turns)
@@ -327,7 +327,7 @@ class Examples:
 
     @cached_property
     def answers(self) -> list[str]:
-        """The last answers; of plain text, which has none, empty texts."""
+        """The last answers; empty for plain text."""
         return ["" if is_document(turns) else turns[-1]["content"] for turns in self.turns]
 
     @cached_property
@@ -342,11 +342,11 @@ class Examples:
 def gather(
     loaded: Loaded, detected: Detected, system_prompt: str | None, most_rows: int | None, watch: Watch
 ) -> tuple[Examples, list[str]]:
-    """The examples of all splits, and notes. Of more than `most_rows` rows every n-th is taken."""
+    """The examples of all splits, and notes. Above `most_rows` rows, every n-th is taken."""
     examples, notes = Examples(rows=loaded.rows), []
     step = 1 if not most_rows else max(1, -(-loaded.rows // most_rows))
     if step > 1:
-        notes.append(f"One row in {step} was checked, as there are {loaded.rows:,}.")
+        notes.append(f"Checked one row in {step} of {loaded.rows:,}.")
     done = 0
     for name, rows in loaded.splits.items():
         split = "train" if name == loaded.main else name
@@ -364,8 +364,8 @@ def gather(
 def _take(examples: Examples, split: str, index: int, row: Any, detected: Detected, system_prompt: str | None) -> None:
     try:
         turns = turns_of_row(row, detected)
-    except UnusableRow as problem:
-        examples.refused.append((split, index, problem.reason))
+    except UnusableRow as refused:
+        examples.refused.append((split, index, refused.reason))
         return
     problem = role_problem(turns)
     if problem:
@@ -382,7 +382,7 @@ def _take(examples: Examples, split: str, index: int, row: Any, detected: Detect
 
 
 def role_problem(turns: Sequence[Message]) -> str | None:
-    """What is wrong with the order of the roles, in words; None when nothing is."""
+    """What is wrong with the order of the roles, in words; None if nothing is."""
     if is_document(turns):
         return None
     roles = [turn["role"] for turn in turns]
@@ -399,9 +399,9 @@ def role_problem(turns: Sequence[Message]) -> str | None:
     spoken = [role for role in roles if role != "system"]
     if spoken[0] == "assistant":
         return "the assistant speaks first"
-    for one, other in pairwise(spoken):
-        if one == other:
-            return f"two {one} turns in a row"
+    for turn_role, other in pairwise(spoken):
+        if turn_role == other:
+            return f"two {turn_role} turns in a row"
     if spoken[-1] == "user":
         return "the last turn has no answer"
     return None

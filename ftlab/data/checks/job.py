@@ -1,12 +1,12 @@
-"""Checks in a process of their own: the app stays quick, the page may be closed, and they can be stopped.
+"""Checks in a separate process: the app stays responsive, the page can be closed, and checks can be stopped.
 
-A folder for each check, named after the data and what they were checked for, so that the same is not done twice:
+Each check has a folder named after the data and the request, so that nothing is checked twice:
 
-    request.json    what is checked: the data, base, max_length, prompts
+    request.json    what to check: the data, base, max_length, prompts
     status.json     state (running, done, stopped, failed), phase, done, total, pid, heartbeat, error {what, why, try}
     report.json     the report, see README.md
-    stop            exists once somebody asked for an end
-    check.log       what the process said
+    stop            exists once a stop was requested
+    check.log       the output of the process
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ KEPT = 20  # folders
 
 
 def job_for(request: Request, workspace: Workspace) -> Job:
-    """Where exactly this check is kept, whether it was made or not. Raises InputError when there are no such data."""
+    """The job of exactly this request, whether it has run or not. Raises InputError if the data does not exist."""
     asked = [request.base, request.max_length, request.prompts]
     return Job(workspace.checks_folder / f"{_data_key(request.data, workspace)}-{_digest(asked)[:8]}")
 
 
 def find(request: Request, workspace: Workspace) -> Job | None:
-    """The check of these data that there is most to see of: one at work, else the one that was asked for, else the
-    newest report for another base, length or prompts. None when these data, as they are now, were never checked."""
+    """The most informative check of this data: a running one, else the one requested, else the newest report for
+    another base, length or prompts. None if the data was never checked in its current state."""
     exact = job_for(request, workspace)
     same_data = exact.id.split("-")[0]
     known = [job for job in jobs(workspace) if job.id.startswith(f"{same_data}-")]
@@ -55,18 +55,18 @@ def find(request: Request, workspace: Workspace) -> Job | None:
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """All checks that are kept, the newest first."""
-    found = []
+    """All stored checks, the newest first."""
+    dated = []
     for file in workspace.checks_folder.glob("*/status.json"):
         with contextlib.suppress(FileNotFoundError):
-            found.append((file.stat().st_mtime, file.parent))
-    return [Job(folder) for _, folder in sorted(found, reverse=True)]
+            dated.append((file.stat().st_mtime, file.parent))
+    return [Job(folder) for _, folder in sorted(dated, reverse=True)]
 
 
 def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job:
-    """Begin the check, unless it is at work or has been done; `again` does a finished one once more.
+    """Start the check unless it is running or done; `again` repeats a finished one.
 
-    Raises InputError when there are no such data.
+    Raises InputError if the data does not exist.
     """
     job = job_for(request, workspace)
     with locked(workspace.checks_folder / "start.lock"):
@@ -83,13 +83,13 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 
 
 def status(job: Job) -> Status:
-    """The status, set right where the process is gone: it failed, or was stopped if that was asked for."""
+    """The status, corrected if the process is gone: failed, or stopped if a stop was requested."""
 
     def explain(current: Status, code: int | None) -> dict[str, Any]:
-        where = f"while at work on: {current.phase}" if current.phase else "before they began"
+        where = f"during: {current.phase}" if current.phase else "before they began"
         last = last_line(job.process.log_file)
         return FtlabError(
-            "The process of the checks was ended before they were done",
+            "The process of the checks ended before they were done",
             why=f"It ended {where}.{f' The last line of its log: {last}' if last else ''}",
             try_="check again; if it ends again, memory may be short: close other programs first",
         ).as_dict()
@@ -98,18 +98,18 @@ def status(job: Job) -> Status:
 
 
 def stop(job: Job) -> str:
-    """Ask the check to end; asked a second time, kill its process. Returns what happened, in words."""
+    """Ask the check to stop; on the second call, kill its process. Returns what happened, in words."""
     return {
         "idle": "No check is running.",
-        "asked": "Stopping: what was found so far is kept.",
+        "asked": "Stopping. Findings so far are kept.",
         "killed": "Stopped at once.",
         "ended": "It has ended already.",
-        "unproven": "Not stopped at once: no process here proves to be the one of this check.",
+        "unproven": "Not killed: no process here can be identified as this check.",
     }[stop_process(job.process, status(job))]
 
 
 def _start_process(job: Job) -> None:
-    # The words of the command are for people who look at the list of processes; the request is in the folder.
+    # The command line is for people who read the process list; the request itself is in the folder.
     words = ["ftlab", "data", "inspect", "--job", str(job.folder), "--", job.request.data.source]
     start_process(job.process, [sys.executable, "-m", *words], _environment(job.request))
 
@@ -118,13 +118,13 @@ def _environment(request: Request) -> dict[str, str]:
     local_base = request.base == STARTER or Path(request.base).expanduser().exists()
     source = request.data.source.strip()
     offline = local_base and (source.startswith("version:") or find_source(source)[0] != "hub")
-    # One core, so that the app keeps the rest.
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    return environment({**one, "TOKENIZERS_PARALLELISM": "false"}, online=not offline)
+    # One core; the app keeps the rest.
+    one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
+    return environment({**one_core, "TOKENIZERS_PARALLELISM": "false"}, online=not offline)
 
 
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
-    """Equal for equal rows read in the same way: the settings of the split and of the training change nothing."""
+    """A key that is equal for equal rows read the same way: split and training settings do not change it."""
     read = data.model_dump(include={"source", "subset", "split", "columns", "prompt_template", "system_prompt"})
     read |= named.as_dict() if (named := recall(data, workspace)) and said_in(data) is None else {}
     return _digest([__version__, read, files_of(data.source, workspace)])[:16]
@@ -135,7 +135,7 @@ def _digest(value: Any) -> str:
 
 
 def _prune(workspace: Workspace) -> None:
-    """Remove the oldest folders beyond the newest KEPT; what is at work stays."""
+    """Remove all folders but the newest KEPT and those of running checks."""
     old: Iterable[Job] = jobs(workspace)[KEPT:]
     for job in old:
         if not status(job).is_active:

@@ -1,4 +1,4 @@
-"""What a check on disk consists of: what was asked for, how far it is, and its folder (see `job.py`)."""
+"""A check on disk: its request, status and folder (see `job.py`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ftlab.core.run_directory import WORK_LOCK
 from ftlab.errors import FtlabError, InputError
 
 _SHORTEST = 16  # tokens
-# Seconds that each phase takes of 100,000 rows, and of loading (measured); others are over at once.
+# Seconds per phase for 100,000 rows, and for loading (measured); other phases take no time.
 _PHASE_SECONDS = {
     "starting": 2,
     "loading the tokenizer": 6,
@@ -33,7 +33,7 @@ _PHASE_SECONDS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be checked, and what it is checked for. `max_length` is in tokens."""
+    """What to check, and for which base and length. `max_length` is in tokens."""
 
     data: DataConfig
     base: str = STARTER
@@ -43,7 +43,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.max_length < _SHORTEST:
             allowed = f"{_SHORTEST} tokens or more"
-            raise InputError("The longest example is too short", given=self.max_length, allowed=allowed)
+            raise InputError("max_length is too small", given=self.max_length, allowed=allowed)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -61,13 +61,13 @@ class Request:
 
 @dataclass
 class Status(jobs.Status):
-    """How far a check is; `done` of `total` counts rows, or whatever the phase goes through."""
+    """The progress of a check; `done` of `total` counts rows, or whatever the phase iterates over."""
 
     state: str = "running"
 
     @property
     def share(self) -> float | None:
-        """How much of the whole check is done, 0 to 1, by the usual times of its phases; None in short ones."""
+        """The share of the whole check that is done, 0 to 1, by the usual times of its phases; None in short phases."""
         if self.phase not in _PHASE_SECONDS:
             return None
         phases = list(_PHASE_SECONDS)
@@ -104,14 +104,14 @@ class Job:
         return Request.from_dict(read_json(self.folder / "request.json"))
 
     def report(self) -> dict[str, Any] | None:
-        """The report (see README.md); None while there is none."""
+        """The report (see README.md); None if there is none yet."""
         return read_json(self.folder / "report.json")
 
 
 def read_status(job: Job) -> Status:
     try:
         return jobs.read_status(job.status_file, Status)
-    except (FileNotFoundError, DamagedFile):  # removed meanwhile, as one of the oldest, or damaged
+    except (FileNotFoundError, DamagedFile):  # pruned in the meantime, or damaged
         return Status(state="failed", phase="", error=FtlabError("This check is gone", try_="check again").as_dict())
 
 

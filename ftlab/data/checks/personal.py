@@ -1,10 +1,10 @@
-"""Personal data and secrets in text: found, shown masked, and masked for good.
+"""Personal data and secrets in text: found, previewed, and masked.
 
-Numbers are only reported when they hold up: a card has the prefix and length of a card company and passes Luhn's check
-(python-stdnum), an IBAN its country's length and check digits (python-stdnum), a phone number is one that its country
-gives out or stands beside a word such as "call" (phonenumbers, the library of Android). Keys are told by the prefixes
-that their makers document, other secrets by a name (password =, api_key:) and a value that looks random. Addresses of
-example.com and the like are nobody's.
+Numbers are reported only if they validate: a card number has the prefix and length of a card company and passes the
+Luhn check (python-stdnum), an IBAN has its country's length and check digits (python-stdnum), a phone number is one its
+country assigns or follows a word such as "call" (phonenumbers, the library of Android). Keys are recognized by their
+documented prefixes, other secrets by a name (password =, api_key:) and a value that looks random. Addresses at
+example.com and similar domains are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MASKS = {kind: f"[{kind}]" for kind in PERSONAL}
 
 
 class Span(NamedTuple):
-    """Where in a text something personal stands; `start` and `end` in characters."""
+    """The place of personal data in a text; `start` and `end` in characters."""
 
     kind: str
     start: int
@@ -30,15 +30,15 @@ class Span(NamedTuple):
 
 
 def find_personal(text: str) -> list[Span]:
-    """Everything personal or secret in `text`, in order and without overlaps; what is found first in PERSONAL wins."""
-    found: list[Span] = []
+    """All personal data and secrets in `text`, in order and without overlaps; the order of PERSONAL breaks ties."""
+    spans: list[Span] = []
     taken = bytearray(len(text))
     for kind in PERSONAL:
         for start, end in _FINDERS[kind](text):
             if not any(taken[start:end]):
                 taken[start:end] = b"\x01" * (end - start)
-                found.append(Span(kind, start, end))
-    return sorted(found, key=lambda span: span.start)
+                spans.append(Span(kind, start, end))
+    return sorted(spans, key=lambda span: span.start)
 
 
 def mask(text: str, kinds: tuple[str, ...] = PERSONAL) -> str:
@@ -52,14 +52,14 @@ def mask(text: str, kinds: tuple[str, ...] = PERSONAL) -> str:
 
 
 def preview(text: str) -> str:
-    """A personal text that can be shown: its first character or two, and how long it is."""
+    """A masked preview of personal data: its first one or two characters and its length."""
     kept = text[:2] if len(text) > 8 else text[:1]
     return f"{kept}{'•' * min(len(text) - len(kept), 12)}"
 
 
 def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
     """One finding per kind (secret, card, iban, email, phone) and split."""
-    found: dict[str, dict[int, str]] = {kind: {} for kind in PERSONAL}
+    excerpts: dict[str, dict[int, str]] = {kind: {} for kind in PERSONAL}
     counts: Counter[str] = Counter()
     for position, turns in watch.over(examples.turns):
         for turn in turns:
@@ -69,11 +69,11 @@ def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
             for span in find_personal(text):
                 counts[span.kind] += 1
                 before = mask(text[max(0, span.start - 25) : span.start])
-                found[span.kind].setdefault(position, f"… {before}{preview(text[span.start : span.end])}")
+                excerpts[span.kind].setdefault(position, f"… {before}{preview(text[span.start : span.end])}")
     return [
         finding
         for kind in PERSONAL
-        for finding in by_split(kind, found[kind], examples, shown=found[kind], detail={"places": counts[kind]})
+        for finding in by_split(kind, excerpts[kind], examples, shown=excerpts[kind], detail={"places": counts[kind]})
     ]
 
 
@@ -82,7 +82,7 @@ _SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "key")
 
 
 def _is_worth_a_look(text: str) -> bool:
-    """False, quickly, for text that surely holds nothing personal: what is found has an @ or a digit."""
+    """A fast filter: False for text that cannot hold personal data, which always has an @ or a digit."""
     if "@" in text or "-----BEGIN" in text:
         return True
     if not _DIGIT.search(text):
@@ -127,7 +127,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
     for match in _IBAN.finditer(text):
         from stdnum import iban
 
-        # A word in capitals may follow: the longest part that holds is the number.
+        # A word in capitals may follow: take the longest part that validates.
         parts = [match.group(), *(match.group()[: space.start()] for space in re.finditer(" ", match.group()))]
         for part in sorted(parts, key=len, reverse=True):
             if iban.is_valid(part, check_country=False):
@@ -202,7 +202,7 @@ def _secrets(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _looks_random(value: str) -> bool:
-    """Letters and digits mixed, as no word is, with at least 2.5 bits for each character."""
+    """Whether letters and digits are mixed, with at least 2.5 bits of entropy per character."""
     counts = Counter(value)
     bits = -sum(count / len(value) * math.log2(count / len(value)) for count in counts.values())
     return any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and len(value) >= 6 and bits >= 2.5

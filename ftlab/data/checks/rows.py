@@ -36,21 +36,21 @@ def damaged_characters(examples: Examples, watch: Watch) -> list[Finding]:
     """Replacement and control characters, and text that was decoded twice (Ã¤ for ä; measured by `ftfy.badness`)."""
     from ftfy.badness import is_bad
 
-    found: dict[int, str] = {}
+    damaged: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
             text = turn["content"]
             broken = _BROKEN.search(text)
             if broken is None and (text.isascii() or not is_bad(text)):
                 continue
-            found[position] = _around(text, broken.start() if broken else _first_foreign(text))
+            damaged[position] = _around(text, broken.start() if broken else _first_foreign(text))
             break
-    return by_split("encoding", found, examples, shown=found)
+    return by_split("encoding", damaged, examples, shown=damaged)
 
 
 def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
     """Tags and entities outside of code; none when 30% or more of the rows have them, as they are meant then."""
-    found: dict[int, str] = {}
+    remains: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
             text = turn["content"]
@@ -58,11 +58,11 @@ def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
                 continue
             match = _HTML.search(_CODE.sub("", text) if "`" in text else text)
             if match:
-                found[position] = _around(match.string, match.start())
+                remains[position] = _around(match.string, match.start())
                 break
-    if len(found) >= max(_USUAL * len(examples), 2):
+    if len(remains) >= max(_USUAL * len(examples), 2):
         return []
-    return by_split("html", found, examples, shown=found)
+    return by_split("html", remains, examples, shown=remains)
 
 
 def _first_foreign(text: str) -> int:
@@ -81,24 +81,26 @@ _WORDS_USUAL = 4  # in the median answer, for one word to be odd
 
 def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     """Empty answers, and rows that cannot be used for another reason."""
-    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
         if reason == MARKED_BAD:
             continue  # no mistake: preference training learns from it
-        found.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append((row, reason))
+        refused.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append(
+            (row, reason)
+        )
     return [
         Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})
-        for (kind, split), rows in found.items()
+        for (kind, split), rows in refused.items()
     ]
 
 
 def roles_out_of_order(examples: Examples, _: Watch) -> list[Finding]:
-    found: dict[str, list[tuple[int, str]]] = {}
+    disordered: dict[str, list[tuple[int, str]]] = {}
     for split, row, problem in examples.disordered:
-        found.setdefault(split, []).append((row, problem))
+        disordered.setdefault(split, []).append((row, problem))
     return [
         Finding("roles", split, [row for row, _ in rows], detail={"problems": dict(Counter(why for _, why in rows))})
-        for split, rows in found.items()
+        for split, rows in disordered.items()
     ]
 
 
@@ -109,8 +111,8 @@ def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
     usual = sorted(sizes)[len(sizes) // 2] if sizes else 0
     if not odd or len(odd) > FEW * len(sizes) or usual < _WORDS_USUAL:
         return []
-    shown = {position: shorten(examples.answers[position], 40) for position in odd}
-    return by_split("one_word_answer", odd, examples, shown=shown)
+    excerpts = {position: shorten(examples.answers[position], 40) for position in odd}
+    return by_split("one_word_answer", odd, examples, shown=excerpts)
 
 
 def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
@@ -122,18 +124,18 @@ def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
     if good < max(_FEWEST_JSON, NEARLY_ALL * len(values)):
         return []
     broken = [position for position, value in enumerate(values) if value is None]
-    shown = {position: shorten(examples.answers[position], 120) for position in broken}
-    findings = by_split("broken_json", broken, examples, shown=shown)
+    excerpts = {position: shorten(examples.answers[position], 120) for position in broken}
+    findings = by_split("broken_json", broken, examples, shown=excerpts)
     shapes = {position: _shape(value) for position, value in enumerate(values) if value is not None}
     usual, count = Counter(shapes.values()).most_common(1)[0]
     if count < NEARLY_ALL * len(shapes):
         return findings
     other = [position for position, shape in shapes.items() if shape != usual]
-    shown = {
+    excerpts = {
         position: f"{_differs(usual, shapes[position])}: {shorten(examples.answers[position], 100)}"
         for position in other
     }
-    return findings + by_split("json_keys", other, examples, shown=shown, detail={"usual": dict(usual)})
+    return findings + by_split("json_keys", other, examples, shown=excerpts, detail={"usual": dict(usual)})
 
 
 def parse_json(text: str) -> Any:
@@ -273,7 +275,7 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
         groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
     names = vectorizer.get_feature_names_out()
     plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
-    topics = []
+    topics: list[dict[str, Any]] = []
     for members, covered in groups:
         weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
         topics.append(
@@ -341,7 +343,7 @@ class Measured:
 
     @property
     def total(self) -> list[int]:
-        return [one + other for one, other in zip(self.prompt, self.completion, strict=True)]
+        return [prompt + completion for prompt, completion in zip(self.prompt, self.completion, strict=True)]
 
 
 def token_lengths(
@@ -352,7 +354,7 @@ def token_lengths(
     note = ensure_chat_template(tokenizer)
     # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
-    chosen = range(len(examples))
+    chosen: Sequence[int] = range(len(examples))
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
@@ -365,9 +367,9 @@ def token_lengths(
         if length > max_length
     }
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
-    shown = {position: f"{length:,} tokens" for position, length in too_long.items()}
+    excerpts = {position: f"{length:,} tokens" for position, length in too_long.items()}
     raised = _raised(list(too_long.values()), measured, max_length, context, len(examples))
-    findings = by_split("too_long", too_long, examples, shown=shown, detail={"max_length": max_length})
+    findings = by_split("too_long", too_long, examples, shown=excerpts, detail={"max_length": max_length})
     for finding in findings:
         of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
         finding.detail["tokens"] = [too_long[position] for position in of_split]

@@ -28,9 +28,9 @@ from ftlab.data.partition import check_columns, hold_out
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError, shorten
 
-# What others recommend, with where they say so (read in November 2026).
+# Published recommendations, with sources (read in November 2026).
 OPENAI = (
-    "OpenAI, Supervised fine-tuning: at least 10 examples; improvements are seen from 50 to 100 well-made ones",
+    "OpenAI, Supervised fine-tuning: at least 10 examples; improvements show from 50 to 100 well-crafted ones",
     "https://developers.openai.com/docs/guides/supervised-fine-tuning",
 )
 LIMA = (
@@ -51,7 +51,7 @@ _LABEL_LETTERS = 60
 
 @dataclass
 class Advice:
-    """One remark; `level` is "good", "thin" or "low"; `rows_per_class` is given where the answers are classes."""
+    """One piece of advice; `level` is "good", "thin" or "low"; `rows_per_class` is set if the answers are classes."""
 
     topic: str
     level: str
@@ -67,60 +67,60 @@ class Advice:
 def advise(
     examples: Examples, learned: Collection[int], untrained: Collection[int] = (), checked: float = 1.0
 ) -> list[Advice]:
-    """Remarks on the number of training rows, rows per class and imbalance.
+    """Advice on the number of training rows, rows per class and imbalance.
 
-    Only rows that a run will train on count: those at the positions `learned` (see `learned_from`) without those
-    `untrained` (too long, say). Of a source of which only the share `checked` was looked at, the counts are estimates.
+    Counts only rows that a run would train on: the positions `learned` (see `learned_from`) without those `untrained`
+    (for example too long). If only the share `checked` of the source was read, counts are estimates.
     """
     if examples.are_documents:
-        return []  # the rules of thumb are about answers
+        return []  # these rules of thumb are about answers
     answers = [examples.answers[position] for position in learned if position not in untrained]
     classes = find_classes(answers)
-    one = _enough(round(len(answers) / checked), bool(classes))
+    on_size = _enough(round(len(answers) / checked), bool(classes))
     held_out = len(examples.positions("train")) - len(learned)
     less = [f"{held_out:,} held out"] if held_out else []
     if len(learned) > len(answers):
         less.append(f"{len(learned) - len(answers):,} too long or without a trained token")
     if less:
-        one.text += f" Not counted: {', '.join(less)}."
+        on_size.text += f" Not counted: {', '.join(less)}."
     if checked < 1:
-        one.text += f" Estimated from {checked:.0%} of the rows."
-    advice = [one]
+        on_size.text += f" Estimated from {checked:.0%} of the rows."
+    advice = [on_size]
     for name, counts in classes.items():
         advice += _per_class(name, {label: round(count / checked) for label, count in counts.items()})
     return advice + _final_numbers([examples.answers[position] for position in examples.positions("train")])
 
 
 def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list[int]:
-    """The positions of the examples that a run would train on, by the split that it would make."""
+    """The positions of the examples that a run would train on, after its split."""
     train = examples.positions("train")
     if not train:
         return []
     rows, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
     cells = [{column: rows[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
-    given: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
-    given["train"] = [{"messages": examples.turns[at], "position": at} for at in train]
+    splits: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
+    splits["train"] = [{"messages": examples.turns[at], "position": at} for at in train]
     try:
-        return [example["position"] for example in hold_out(given, config, cells)["train"]]
+        return [example["position"] for example in hold_out(splits, config, cells)["train"]]
     except InputError:
-        return train  # too few to hold any out, which is said where the data are prepared
+        return train  # too few to hold any out; preparing the data reports it
 
 
 def _final_numbers(answers: list[str]) -> list[Advice]:
-    found = sum(final_number(answer) is not None for answer in answers)
-    if not answers or found < NEARLY_ALL * len(answers):
+    count = sum(final_number(answer) is not None for answer in answers)
+    if not answers or count < NEARLY_ALL * len(answers):
         return []
     example = next(text.strip().splitlines()[-1] for text in answers if final_number(text) is not None)
     text = (
-        f"{found:,} of {len(answers):,} answers end in a number ({shorten(example, 40)}): evaluation measures whether "
+        f"{count:,} of {len(answers):,} answers end in a number ({shorten(example, 40)}): evaluation measures whether "
         "that number is right (final_number), and GRPO and RLOO can reward it ({kind: final_number})."
     )
     return [Advice("numbers", "good", text, *GSM8K)]
 
 
 def find_classes(answers: list[str]) -> dict[str, dict[str, int]]:
-    """Rows per class, largest first: of the whole answer where answers are labels, or of each field of JSON answers
-    that holds few different values. The name of the whole answer is "answer"."""
+    """Rows per class, largest first: of the whole answer (named "answer") if answers are labels, or of each field of
+    JSON answers with few distinct values."""
     if len(answers) < 20:
         return {}
     values = [parse_json(answer) for answer in answers]
@@ -142,7 +142,7 @@ def _label(cell: Any) -> str:
 
 
 def _counts(labels: list[str]) -> dict[str, int]:
-    """The counts of `labels` when they are a small set of short texts, else nothing."""
+    """The counts of `labels` if they are a small set of short texts, else empty."""
     counts = Counter(labels)
     frequent = {label for label, count in counts.items() if count >= 3}
     short = all(len(label) <= _LABEL_LETTERS and len(label.split()) <= _LABEL_WORDS for label in frequent)
@@ -153,7 +153,7 @@ def _counts(labels: list[str]) -> dict[str, int]:
 
 
 def _enough(rows: int, has_classes: bool) -> Advice:
-    """Few rows are enough for one form of answer; following instructions in general takes about a thousand."""
+    """Advice on the number of rows: a few suffice for one form of answer, general instructions take about 1,000."""
     if has_classes:
         source = YANDEX
         level = "good" if rows >= _PLENTY else "thin" if rows >= 2 * PER_CLASS else "low"
@@ -161,15 +161,15 @@ def _enough(rows: int, has_classes: bool) -> Advice:
         source = LIMA if rows >= _USUAL else OPENAI
         level = "good" if rows >= _USUAL else "thin" if rows >= _FEWEST else "low"
     text = {
-        "good": f"{rows:,} training rows are enough to begin with; more of the same kind help less than better ones.",
+        "good": f"{rows:,} training rows are enough to start; better rows now help more than more of them.",
         "thin": f"{rows:,} training rows are enough to see whether it works; collect more once it does.",
         "low": f"{rows:,} training {'row is' if rows == 1 else 'rows are'} few: expect the model to learn the form of "
         "the answers and little else.",
     }[level]
     if not rows:
-        text = "No row would be trained."
+        text = "No row would be trained on."
     if level == "good" and not has_classes and rows < _PLENTY:
-        text += " For following all kinds of instructions, not one task, aim for 1,000 curated rows."
+        text += " To follow instructions in general rather than do one task, aim for 1,000 curated rows."
     return Advice("rows", level, text, *source)
 
 
@@ -191,7 +191,7 @@ def _per_class(name: str, counts: dict[str, int]) -> list[Advice]:
         text = (
             f"{shorten(largest, 30)!r} has {counts[largest] / max(1, counts[smallest]):.0f} times as many rows as "
             f"{shorten(smallest, 30)!r} ({counts[largest]} and {counts[smallest]}): a model can be right most of the "
-            "time without ever giving the rare answer. Look at the score of each class, not only at all rows together."
+            "time without ever giving the rare answer. Look at the score of each class, not only at the overall score."
         )
         advice.append(Advice("balance", "thin", text, *BALANCE, counts))
     return advice
@@ -213,10 +213,10 @@ _Check = Callable[[], list[Finding]]
 
 @dataclass
 class Report:
-    """What the checks found. `findings` are in order, the gravest first; `seconds` is by check.
+    """The result of the checks. `findings` are sorted, the most severe first; `seconds` is by check.
 
-    `tokens` is None when no tokenizer was given, `coverage` when there is no held-out split. `stopped` says that the
-    checks were ended early and the findings are not complete.
+    `tokens` is None without a tokenizer, `coverage` without a held-out split. `stopped`: the checks were stopped early
+    and the findings are incomplete.
     """
 
     name: str
@@ -236,45 +236,45 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
     usable: int = 0  # rows that became an example
-    unread: list[str] = field(default_factory=list)  # what else the data holds and no check looks at
+    unread: list[str] = field(default_factory=list)  # parts of the data that no check reads
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON; `ftlab/data/checks/README.md` documents it."""
         return vars(self) | {
             "findings": [finding.as_dict() for finding in self.findings],
-            "advice": [one.as_dict() for one in self.advice],
+            "advice": [item.as_dict() for item in self.advice],
         }
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{one.about.severity}</td><td>{escape(one.about.title)}</td><td>{len(one.rows)} in "
-            f"{escape(one.split)}: {', '.join(map(str, one.rows[:5]))}{' …' if len(one.rows) > 5 else ''}</td>"
-            f"<td>{escape(one.why)}</td><td>{one.remedy}</td></tr>"
-            for one in self.findings
+            f"<tr><td>{item.about.severity}</td><td>{escape(item.about.title)}</td><td>{len(item.rows)} in "
+            f"{escape(item.split)}: {', '.join(map(str, item.rows[:5]))}{' …' if len(item.rows) > 5 else ''}</td>"
+            f"<td>{escape(item.why)}</td><td>{item.remedy}</td></tr>"
+            for item in self.findings
         )
         head = "<tr><th></th><th>finding</th><th>rows</th><th>why it matters</th><th>remedy</th></tr>"
-        facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(one.text for one in self.advice)]
+        facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(item.text for item in self.advice)]
         lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
         table = f"<table>{head}{rows}</table>" if rows else f"<p>{escape(nothing_wrong(vars(self)))}</p>"
         return f"<h4>{escape(self.name)}</h4>{table}<ul>{lines}</ul>"
 
 
 def nothing_wrong(report: Mapping[str, Any]) -> str:
-    """What is said of a report (as a dict) without findings: that nothing was found, and what was not looked at."""
+    """The text for a report (as a dict) without findings: nothing was found, and what was not checked."""
     rows, checked, tokens = report["rows"], report["checked"], report["tokens"]
     if report["stopped"]:
-        return f"Nothing wrong was found so far; the checks were stopped. {checked:,} of {rows:,} rows were read."
-    text = "Nothing wrong was found" + (f" in {checked:,} of {rows:,} rows." if checked < rows else ".")
+        return f"No problems found so far; the checks were stopped. {checked:,} of {rows:,} rows were read."
+    text = "No problems found" + (f" in {checked:,} of {rows:,} rows." if checked < rows else ".")
     if checked < rows:
-        text += f" The other {rows - checked:,} were not looked at."
+        text += f" The other {rows - checked:,} were not checked."
     if not report["usable"]:
         text += " No row could be used as an example."
     elif tokens is None:
         text += " Lengths in tokens were not checked: no base was given."
     elif tokens["measured_rows"] < tokens["rows"]:
-        text += f" What is trained of a row was counted on {tokens['measured_rows']:,} of {tokens['rows']:,} rows."
+        text += f" Trained tokens were counted on {tokens['measured_rows']:,} of {tokens['rows']:,} rows."
     if report["unread"]:
-        text += f" Not looked at: {'; '.join(report['unread'])}."
+        text += f" Not checked: {'; '.join(report['unread'])}."
     return text
 
 
@@ -292,13 +292,15 @@ def check(
     should_stop: Callable[[], bool] | None = None,
     most_rows: int | None = MOST_ROWS,
 ) -> Report:
-    """Run every check on `data` (a source or its configuration); the tokens only with a `tokenizer` (that of `base`).
+    """Run every check on `data` (a source or its configuration); tokens are checked only with a `tokenizer` (of
+    `base`).
 
-    `context` is what the base can read, in tokens: rows up to there are not too long for it, only for `max_length`.
+    `context` is the context length of the base in tokens: rows up to it are too long for `max_length`, not for the
+    base.
 
-    `prompts` are asked in the real world: then the coverage is of them, not of the held-out rows.
-    `progress(check, done, total)` is called all the time; when `should_stop()` is true the report so far is given.
-    Raises InputError when the data cannot be read or its format is not recognised.
+    With `prompts` from the real world, coverage is measured for them instead of the held-out rows.
+    `progress(check, done, total)` is called throughout; once `should_stop()` is true, the report so far is returned.
+    Raises InputError if the data cannot be read or its format is not recognized.
     """
     config = build_config({"data": {"source": data}}).data if isinstance(data, str) else data
     watch = Watch(progress, should_stop)
@@ -315,19 +317,19 @@ def check(
         untrained: set[int] = set()
         if tokenizer is not None and len(examples):
             with _timed(report, watch, "tokens"):
-                report.tokens, found, untrained = tokens.token_lengths(
+                report.tokens, findings, untrained = tokens.token_lengths(
                     examples, watch, tokenizer, base, length, context
                 )
-                report.findings += found
+                report.findings += findings
             if detected.format in PREFERENCES and 2 * (report.tokens or {}).get("too_long", 0) > len(examples):
                 report.notes.append(
-                    "Counted as instruction tuning does it, on the chosen answers. Preference training (DPO and the "
-                    f"like) would cut answers at {length:,} tokens here: leaving out would cost half of the pairs."
+                    "Counted on the chosen answers, as for instruction tuning. Preference training (DPO and similar) "
+                    f"would cut answers at {length:,} tokens here, since leaving rows out would lose half of the pairs."
                 )
         _run(report, examples, watch, prompts, untrained, loaded, config)
     except Stopped:
         report.stopped = True
-        report.notes.append("The checks were stopped; there may be more to find.")
+        report.notes.append("The checks were stopped; there may be more findings.")
     report.findings = in_order(report.findings)
     return report
 
@@ -348,7 +350,7 @@ def _begin(loaded: Loaded, detected: Detected) -> Report:
 
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
-    """Parts of the data that no check looks at, as only the answers that are learnt are checked."""
+    """Parts of the data that no check reads: only the answers to train on are checked."""
     bad = sum(reason == MARKED_BAD for _, _, reason in examples.refused)
     unread = [f"{bad:,} answers marked as bad"] if bad else []
     return unread + (["the rejected answers"] if "rejected" in detected.columns else [])
@@ -388,12 +390,12 @@ def _run(
         learned = learned_from(examples, loaded, config)
         report.advice = advise(examples, learned, untrained, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
-        report.coverage, found = coverage.held_out_coverage(examples, watch, prompts)
-        report.findings += found
+        report.coverage, findings = coverage.held_out_coverage(examples, watch, prompts)
+        report.findings += findings
 
 
 class _timed:
-    """Names the check to the watch and notes how many seconds it took."""
+    """Reports the check to the watch and records its seconds."""
 
     def __init__(self, report: Report, watch: Watch, name: str):
         self.report, self.watch, self.name = report, watch, name

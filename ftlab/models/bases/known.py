@@ -1,4 +1,4 @@
-"""The bases that ftlab knows by name, and the folder of this machine where bases are kept."""
+"""The bases that ftlab knows by name, and the folder on this machine that keeps bases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KnownBase:
 
     @property
     def described(self) -> Path:
-        """A folder with its config.json, which ships with ftlab: what is known before it is fetched."""
+        """A folder with its config.json, which ships with ftlab: its description before it is fetched."""
         return Path(__file__).parent / "configs" / self.name
 
     @property
@@ -76,8 +76,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Kept:
-    """A base in the folder. `sha256` is that of the GGUF file it was made of, `precision` the format of that file,
-    `dtype` the format it is kept in; `created` is in unix seconds."""
+    """A base in the folder. `sha256` and `precision` (weight format) are those of the GGUF file it was made from,
+    `dtype` is the format of its weights now; `created` is in Unix seconds."""
 
     name: str
     source: str
@@ -121,20 +121,20 @@ def kept(name: str) -> Kept | None:
 
 def all_kept() -> list[Kept]:
     names = sorted(file.parent.name for file in home().glob(f"*/{RECORD}") if not file.parent.name.startswith("."))
-    return [one for name in names if (one := kept(name)) is not None]
+    return [base for name in names if (base := kept(name)) is not None]
 
 
 def remove(name: str) -> int:
-    """Delete the base `name`; returns the bytes that were freed. A process that has loaded it keeps its copy.
+    """Delete the base `name`; returns the number of bytes freed. A process that has loaded it keeps its copy.
 
     Raises InputError when there is no such base, FtlabError while another process is getting it.
     """
-    known = {one.name: one for one in all_kept()}
+    known = {base.name: base for base in all_kept()}
     if not _NAME.fullmatch(name):  # what cannot be kept has no lock either
         raise _unknown(name, known)
     with held(name, wait=False) as mine:
         if not mine:
-            raise FtlabError(f"The base {name} is being fetched by another process", try_="wait until that has ended")
+            raise FtlabError(f"Another process is fetching the base {name}", try_="wait until it has finished")
         if name not in known:
             raise _unknown(name, known)
         freed = known[name].bytes
@@ -149,14 +149,14 @@ def _unknown(name: str, known: Iterable[str]) -> InputError:
     close = nearest(name, known)
     return InputError(
         f"There is no base {shorten(name, 60)!r} in {home()}",
-        allowed=", ".join(known) or "none is kept yet",
-        try_=f"did you mean {close}?" if close else "see them with: python -m ftlab base list",
+        allowed=", ".join(known) or "the folder is empty",
+        try_=f"did you mean {close}?" if close else "list them with: python -m ftlab base list",
     )
 
 
 @contextlib.contextmanager
 def held(name: str, *, wait: bool = True, progress: Progress = lambda *_: None) -> Iterator[bool]:
-    """Hold the lock of the base `name`; yields False when another process has it and `wait` is off."""
+    """Hold the lock of the base `name`; yields False when another process holds it and `wait` is off."""
     lock = home() / ".locks" / f"{name}.lock"
     while True:
         with locked(lock, wait=False) as mine:
@@ -168,21 +168,21 @@ def held(name: str, *, wait: bool = True, progress: Progress = lambda *_: None) 
 
 
 def finish(unfinished: Path, record: Kept) -> None:
-    """Give a folder that is complete its name: from then on it is a base."""
+    """Give a complete folder its final name, which makes it a base."""
     write_json(unfinished / RECORD, asdict(record))
-    shutil.rmtree(folder_of(record.name), ignore_errors=True)  # a folder without a record is no base
+    shutil.rmtree(folder_of(record.name), ignore_errors=True)  # a folder without a record is not a base
     os.replace(unfinished, folder_of(record.name))
 
 
 def check_disk(need: int, what: str) -> None:
-    """Raise FtlabError when the disk of the folder has less than `need` bytes free. `what` begins the sentence."""
+    """Raise FtlabError when the disk of the folder has less than `need` bytes free. `what` starts the sentence."""
     where = home()
     while not where.exists():
         where = where.parent
     free = shutil.disk_usage(where).free
     if free < need:
         raise FtlabError(
-            f"{what} needs {megabytes(need)} of disk in {home()}, and {megabytes(free)} are free",
+            f"{what} needs {megabytes(need)} of disk in {home()}, but only {megabytes(free)} are free",
             try_="free some space, or set FTLAB_BASES to a folder on another disk",
         )
 

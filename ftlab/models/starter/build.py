@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.card import write_card
@@ -28,7 +28,7 @@ from ftlab.models.starter.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 CONTEXT = 512
 STEPS = 5800
@@ -131,7 +131,7 @@ class Recipe:
     tokenizer_examples: int = 60_000
 
 
-def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> LlamaForCausalLM:
+def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> LlamaForCausalLM:
     """A new model with random weights in float32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -159,7 +159,7 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, seed: int = 0
 
 
 def packed_rows(
-    recipe: Recipe, stage: Stage, tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe, stage: Stage, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[list[int], list[float]]]:
     """Rows of token ids and loss weights. Each row starts with the start of a conversation and is filled with whole
     ones; the last is cut at the row's end and its rest dropped."""
@@ -168,7 +168,7 @@ def packed_rows(
     examples = training_examples(stage.seed, stage.emphasis)
     while True:
         batch = [e["messages"] for e in islice(examples, 256)]
-        coded = tokenizer.apply_chat_template(batch, return_dict=True, return_assistant_tokens_mask=True)
+        coded: Any = tokenizer.apply_chat_template(batch, return_dict=True, return_assistant_tokens_mask=True)
         for tokens, answers in zip(coded["input_ids"], coded["assistant_masks"], strict=True):
             ids += tokens
             weights += [1.0 if a else recipe.prompt_weight for a in answers]
@@ -177,7 +177,7 @@ def packed_rows(
                 ids, weights = [], []
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Writes tokenizer and weights: float16 on disk (half the size), declared float32, since transformers then computes
     in float32, which is about a hundred times faster on a CPU. Files are replaced one by one, never half written."""
     import torch
@@ -222,7 +222,7 @@ def make_optimizers(model: LlamaForCausalLM, learning_rate: float, weight_decay:
     ]
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, stage: Stage, out: Path) -> dict:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, stage: Stage, out: Path) -> dict:
     """Trains in place and keeps a usable copy in `out` every few minutes. Returns steps, tokens, seconds and loss."""
     import torch
 
@@ -230,10 +230,11 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
     rows = packed_rows(recipe, stage, tokenizer)
     began = saved = time.monotonic()
     step, tokens, mean_loss = 0, 0, 0.0
+    whole = stage.steps or 60 * (stage.minutes or 0)  # steps, or seconds
     model.train()
     while True:
         elapsed = time.monotonic() - began
-        progress = step / stage.steps if stage.steps else elapsed / (stage.minutes * 60)
+        progress = (step if stage.steps else elapsed) / whole
         if progress >= stage.until:
             break
         rate = learning_rate_at(progress, stage.learning_rate, recipe.warmup)
@@ -274,7 +275,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
     }
 
 
-def separate_unseen_pieces(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> int:
+def separate_unseen_pieces(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, seed: int) -> int:
     """Gives each vocabulary entry that the text hardly ever shows an embedding of its own; returns how many there are.
 
     Training pushes all of them to one and the same vector, and no adapter that leaves the embeddings alone (LoRA) can
@@ -288,7 +289,7 @@ def separate_unseen_pieces(model: LlamaForCausalLM, tokenizer: PreTrainedTokeniz
         seen[ids] += 1
     seen[tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS))] = 60_000
     unseen = torch.nonzero(seen < 3).flatten()
-    embeddings = model.get_input_embeddings().weight
+    embeddings = model.model.embed_tokens.weight
     noise = torch.randn(len(unseen), embeddings.shape[1], generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         embeddings[unseen] += 0.7 * noise / noise.norm(dim=1, keepdim=True)
@@ -305,12 +306,13 @@ def build(
     """
     import torch
     import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     recipe = recipe or Recipe()
     done: list[dict] = []
     if start:
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(start), AutoTokenizer.from_pretrained(start)
+        model = LlamaForCausalLM.from_pretrained(start)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(start)
         done, plan = json.loads((start / "build.json").read_text(encoding="utf-8"))["stages"], plan[-1:]
     else:
         print(f"tokenizer from {recipe.tokenizer_examples} conversations", flush=True)
@@ -327,7 +329,7 @@ def build(
         save(model, tokenizer, out)
 
     print("scoring the families", flush=True)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    model, tokenizer = LlamaForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     began = time.monotonic()
     scores = score_families(model, tokenizer, eval_rows)
     result = {

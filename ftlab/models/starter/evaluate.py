@@ -9,24 +9,27 @@ from ftlab.models.starter.corpus import Example, family_examples
 from ftlab.models.starter.families import FAMILIES
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 BATCH = 64
 
 
+def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict], *, ask: bool = False) -> list[int]:
+    """`messages` in the chat template; with `ask` up to where the answer begins."""
+    encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=ask, return_dict=True)
+    return encoded["input_ids"]
+
+
 def answer_greedily(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
     conversations: list[list[dict]],
     max_new_tokens: int = 64,
 ) -> list[str]:
     """The greedy answers to conversations that end with a user turn, in their order; batched by length."""
     import torch
 
-    prompts = [
-        tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=True)["input_ids"]
-        for c in conversations
-    ]
+    prompts = [token_ids(tokenizer, conversation, ask=True) for conversation in conversations]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers = [""] * len(prompts)
     model.eval()
@@ -39,14 +42,16 @@ def answer_greedily(
             ids[r, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[r, longest - len(prompts[i]) :] = 1
         with torch.inference_mode():
-            out = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens)
+            out: Any = model.generate(  # type: ignore[misc]  # transformers types its self as a protocol that it breaks
+                input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens
+            )
         for r, i in enumerate(rows):
-            answers[i] = tokenizer.decode(out[r, longest:], skip_special_tokens=True)
+            answers[i] = str(tokenizer.decode(out[r, longest:], skip_special_tokens=True))
     return answers
 
 
 def answer_loss(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, examples: list[Example]
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> tuple[float, int]:
     """Summed negative log-likelihood in nats, and the number of tokens, over the last answers with their stop token."""
     import torch
@@ -56,9 +61,8 @@ def answer_loss(
     rows = []
     for example in examples:
         messages = example["messages"]
-        head = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
-        rows.append((whole, len(head)))
+        prompt = token_ids(tokenizer, messages[:-1], ask=True)
+        rows.append((token_ids(tokenizer, messages), len(prompt)))
     rows.sort(key=lambda row: len(row[0]))
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
@@ -79,7 +83,7 @@ def answer_loss(
 
 
 def score_families(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: int, seed: int = 1
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: int, seed: int = 1
 ) -> dict[str, Any]:
     """Scores of each family over at most `rows` examples per split.
 

@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever passed
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
@@ -42,6 +42,7 @@ class Muon(torch.optim.Optimizer):
                 updates = []
                 for p in params:
                     average = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    assert p.grad is not None  # every parameter takes part in every step
                     average.lerp_(p.grad, 1 - group["momentum"])
                     updates.append(p.grad.lerp(average, group["momentum"]))
                 size = 0.2 * max(shape) ** 0.5

@@ -252,11 +252,11 @@ def write(
 
 def measure(rows: Sequence[Mapping[str, Any]], model_path: Path) -> list[dict[str, Any]]:
     """The rows that a model answers wrong (greedy, exact match), with its answers."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer, LlamaForCausalLM
 
     from ftlab.models.starter.evaluate import answer_greedily
 
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(model_path), AutoTokenizer.from_pretrained(model_path)
+    model, tokenizer = LlamaForCausalLM.from_pretrained(model_path), AutoTokenizer.from_pretrained(model_path)
     chats = [row.get("messages") or _chat(row["prompt"], row["completion"]) for row in rows]
     answers = answer_greedily(model, tokenizer, [chat[:-1] for chat in chats])
     return [

@@ -232,7 +232,7 @@ def calendar(rng: random.Random) -> Draft:
     i = rng.randrange(len(cycle))
     x, after, before = cycle[i], cycle[(i + 1) % len(cycle)], cycle[i - 1]
     if roll < 0.60:
-        phrases = (
+        phrases: tuple[str, ...] = (
             f"Which {kind} comes after {x}?",
             f"What {kind} follows {x}?",
             f"What is the {kind} after {x}?",

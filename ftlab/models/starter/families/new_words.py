@@ -96,7 +96,7 @@ def new_words(rng: random.Random) -> Draft:
         ask = rng.choice(("What is my name?", "Do you remember my name?"))
         return several_turns(f"new|{name}", hello, f"Nice to meet you, {name}!", ask, f"Your name is {name}.")
     if kind in (5, 6):
-        keys = rng.choice(
+        keys: tuple[str, ...] = rng.choice(
             (("name", "city", "age"), ("item", "place", "count"), (new_word(rng), new_word(rng), new_word(rng)))
         )
         keys = tuple(dict.fromkeys(keys))

@@ -18,7 +18,7 @@ def sums(rng: random.Random) -> Draft:
     thing, name = plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
     if rng.random() < 0.6:
         a, b = rng.randint(0, 12), rng.randint(0, 12)
-        asks = (
+        asks: tuple[str, ...] = (
             "What is {a} plus {b}?",
             "What is {a} + {b}?",
             "{a} + {b} =",
@@ -28,7 +28,7 @@ def sums(rng: random.Random) -> Draft:
             "Calculate {a} + {b}.",
             "What is the sum of {a} and {b}?",
         )
-        stories = (
+        stories: tuple[str, ...] = (
             "{name} has {a} {thing} and gets {b} more. How many {thing} are there now?",
             "There are {a} {thing} in one box and {b} in another. How many {thing} are there together?",
             "{name} buys {a} {thing} on Monday and {b} on Friday. How many is that?",
@@ -82,9 +82,9 @@ def comparisons(rng: random.Random) -> Draft:
     ask = rng.choice(
         ("Which number is {w}: {t}?", "Which is {w}, {t}?", "What is the {w} number: {t}?", "Find the {w} number: {t}")
     )
-    answer = max(numbers) if big else min(numbers)
+    winner = max(numbers) if big else min(numbers)
     return one_turn(
-        f"compare|{'|'.join(map(str, sorted(numbers)))}", vary(rng, ask.format(w=word, t=shown)), str(answer)
+        f"compare|{'|'.join(map(str, sorted(numbers)))}", vary(rng, ask.format(w=word, t=shown)), str(winner)
     )
 
 

@@ -269,7 +269,7 @@ def yes_or_no(rng: random.Random) -> Draft:
         kind = rng.choice(list(ALL_CATEGORIES))
         x = rng.choice(ALL_CATEGORIES[kind])
         y = kind if yes else rng.choice([k for k in ALL_CATEGORIES if k != kind])
-        asks = (f"Is {x} {an(y)}?", f"Is {x} the name of {an(y)}?", f"Yes or no: {x} is {an(y)}.")
+        asks: tuple[str, ...] = (f"Is {x} {an(y)}?", f"Is {x} the name of {an(y)}?", f"Yes or no: {x} is {an(y)}.")
     elif topic == 1:
         x, city = rng.choice(CAPITALS)
         y = city if yes else rng.choice([c for _, c in CAPITALS if c != city])
@@ -291,7 +291,7 @@ def yes_or_no(rng: random.Random) -> Draft:
         y = colour if yes else rng.choice([c for c in COLOURS if c != colour])
         asks = (f"Is {x} {y}?", f"Is the colour of {x} {y}?", f"Yes or no: {x} is {y}.")
     else:
-        low, high = sorted(rng.sample(range(60), 2))
+        low, high = map(str, sorted(rng.sample(range(60), 2)))
         if rng.random() < 0.5:
             x, y = (high, low) if yes else (low, high)
             asks = (
