@@ -107,8 +107,8 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
         if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":
             config.data.max_rows = 240
     # Small batches give more steps for the same tokens. After 1.5 epochs (236 steps in batches of 4) SmolLM2 answers 99
-    # of 100 unseen tickets right; after 1.2 it was 77 to 98, depending on the order of the rows. Fewer tickets take more
-    # epochs.
+    # of 100 unseen tickets right; after 1.2 it was 77 to 98, depending on the order of the rows. Fewer tickets take
+    # more epochs.
     config.optimisation.epochs = 1.5 if config.data.max_rows is None else 2.5
     config.optimisation.batch_size = 4
     return config
