@@ -6,12 +6,16 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 
 from ftlab.config import ModelConfig, build_config
+from ftlab.data.template import facts_of
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
+from ftlab.models.load import load_tokenizer
 from ftlab.training.preflight.finding import Preflight
 from ftlab.training.preflight.measure import run_preflight
+from ftlab.training.preflight.sizes import about_template
 from ftlab.training.preflight.text import as_lines
 
 # The shape of Llama 3.2 1B (its config.json on the Hub): 1,235,814,400 weights, with input and output tied.
@@ -149,3 +153,19 @@ def test_a_pair_is_two_texts_and_its_logits_are_never_held(cached_config):
 def test_a_peak_is_told_where_nobody_knows_what_is_free():
     known = Preflight(kind="measured", fits=True, device="cpu", device_name="CPU", peak_bytes=1 << 30)
     assert "memory       1 GB" in as_lines(known)
+
+
+def test_a_line_feed_that_the_template_writes_after_the_stop_token_is_no_missing_stop_token():
+    """SmolLM2's template ends a turn so; pairs keep its ids beside a mask."""
+    tokenizer = load_tokenizer("starter")
+    (stop, *_), text = facts_of(tokenizer).stop_ids, tokenizer("Hello\n", add_special_tokens=False).input_ids
+    turn, mask = [*text, stop, text[-1]], [True] * (len(text) + 1) + [False]
+
+    def found(**columns):
+        return about_template(tokenizer, Dataset.from_dict(columns))["stop_trained"]
+
+    assert found(chosen_ids=[turn], chosen_trained=[mask], rejected_ids=[text], rejected_trained=[mask[:-2]]) is True
+    assert found(completion_ids=[text, turn], completion_trained=[mask[:-2], mask]) is True
+    assert found(chosen_ids=[turn[:-2]], chosen_trained=[mask[:-2]]) is False
+    assert found(labels=[[-100, *text, stop, -100]]) is True
+    assert found(chosen_ids=[turn], rejected_ids=[text]) is None, "a reward model learns no text"

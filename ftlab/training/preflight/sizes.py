@@ -123,13 +123,25 @@ def about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
     facts = facts_of(tokenizer)
     template = tokenizer.chat_template
     missing = isinstance(template, str) and template.endswith(FALLBACK_TEMPLATE.removeprefix("BOS"))
-    looked_at = dataset[: min(50, len(dataset))]
-    column = next(name for name in ("labels", "chosen_ids", "completion_ids") if name in looked_at)
-    last = [next((label for label in reversed(labels) if label != -100), None) for labels in looked_at[column]]
+    last = _last_trained(dataset[: min(50, len(dataset))])
     return {
         "template": "missing" if missing else "marked" if facts.marks_answers else "plain",
-        "stop_trained": any(label in facts.stop_ids for label in last),
+        "stop_trained": None if last is None else not facts.stop_ids.isdisjoint(last),
     }
+
+
+def _last_trained(rows: dict[str, list[Any]]) -> set[int] | None:
+    """The last trained token of each of `rows` (columns of examples); None where no text is trained, as for rewards."""
+    if "labels" in rows:
+        trained = [[label for label in labels if label != -100] for labels in rows["labels"]]
+    else:
+        side = next((name for name in ("chosen", "completion") if f"{name}_trained" in rows), None)
+        if side is None:
+            return None
+        # What the template writes after the stop token, such as a line feed, is not trained.
+        sides = zip(rows[f"{side}_ids"], rows[f"{side}_trained"], strict=True)
+        trained = [list(itertools.compress(ids, mask)) for ids, mask in sides]
+    return {tokens[-1] for tokens in trained if tokens}
 
 
 def about_weights(model: Any, stage: str) -> dict[str, Any]:
