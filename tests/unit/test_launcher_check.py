@@ -40,7 +40,11 @@ def asked(**launcher):
             {"processes": 2},
             "trains on the CPU",
         ),
-        (TWO.format(kind="MULTI_CPU").replace("machines: 1", "machines: 2"), {"processes": 2, "machines": 2}, "connect"),
+        (
+            TWO.format(kind="MULTI_CPU").replace("machines: 1", "machines: 2"),
+            {"processes": 2, "machines": 2},
+            "connect",
+        ),
     ],
 )
 def test_what_cannot_be_launched_is_refused_in_words(tmp_path, monkeypatch, text, launcher, said):
