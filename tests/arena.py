@@ -11,48 +11,50 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links
-from ftlab.arena.store import PUBLIC, Store, blind_tests, metadata
+from ftlab.arena import blind_tests, links
+from ftlab.arena.store import PUBLIC, Store, metadata
+from ftlab.arena.store import blind_tests as test_rows
 
 
 def draft(store: Store, prompts: int = 6, contestants: int = 2, planned: int | None = None, **settings: Any) -> str:
     """A test that has no answers yet; returns its id."""
     asked = [
-        tests.PromptSpec([{"role": "user", "content": f"Question {n}"}], topic=f"topic {n % 2}") for n in range(prompts)
+        blind_tests.PromptSpec([{"role": "user", "content": f"Question {n}"}], topic=f"topic {n % 2}")
+        for n in range(prompts)
     ]
-    how = tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0}, **settings)
+    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0}, **settings)
     among = [
-        tests.ContestantSpec(f"Contestant {n}", {"kind": "base", "base": f"model-{n}"}) for n in range(contestants)
+        blind_tests.ContestantSpec(f"Contestant {n}", {"kind": "base", "base": f"model-{n}"})
+        for n in range(contestants)
     ]
-    possible = tests.capacity(contestants, prompts, how) or 10
-    return tests.create_test(store, "A test", among, asked, how, planned or possible)
+    possible = blind_tests.capacity(contestants, prompts, how) or 10
+    return blind_tests.create_test(store, "A test", among, asked, how, planned or possible)
 
 
 def answered(store: Store, write: Callable[[int, int], str] | None = None, **how: Any) -> str:
     """A test that is ready. `write` gives the answer to a prompt (from 1) by a contestant (from 0)."""
     test_id = draft(store, **how)
-    tests.start_generating(store, test_id)
-    among = tests.list_contestants(store, test_id)
-    for prompt in tests.list_prompts(store, test_id):
+    blind_tests.start_generating(store, test_id)
+    among = blind_tests.list_contestants(store, test_id)
+    for prompt in blind_tests.list_prompts(store, test_id):
         for contestant in among:
             text = write(prompt.number, contestant.position) if write else f"{prompt.number} by {contestant.position}"
-            tests.save_answer(store, prompt.id, contestant.id, text)
-    tests.mark_ready(store, test_id)
+            blind_tests.save_answer(store, prompt.id, contestant.id, text)
+    blind_tests.mark_ready(store, test_id)
     return test_id
 
 
 def opened(store: Store, names: Sequence[str] = ("Ana", "Bo"), **how: Any) -> tuple[str, list[str]]:
     """An open test; returns its id and the ids of its raters."""
     test_id = answered(store, **how)
-    tests.open_test(store, test_id)
+    blind_tests.open_test(store, test_id)
     return test_id, [link.rater_id for link in links.create_raters(store, test_id, names)]
 
 
 def everything(store: Store) -> dict[str, list[str]]:
     """All rows of all tables that may leave the database, as text."""
     with store.reading() as connection:
-        columns = {table.name: PUBLIC if table is blind_tests else table.columns for table in metadata.sorted_tables}
+        columns = {table.name: PUBLIC if table is test_rows else table.columns for table in metadata.sorted_tables}
         return {name: sorted(map(repr, connection.execute(select(*some)))) for name, some in columns.items()}
 
 
@@ -74,5 +76,5 @@ def postgres_server() -> Iterator[str]:
 def emptied(store: Store) -> Store:
     """`store` without the tests that are in it."""
     with store.writing() as connection:
-        connection.execute(blind_tests.delete())
+        connection.execute(test_rows.delete())
     return store

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, store
+from ftlab.arena import blind_tests, links, store
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from tests.arena import everything
@@ -53,19 +52,19 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
     ]
     titles = ("veiled-contestant-one", "veiled-contestant-two")
     asked = [
-        tests.PromptSpec(
+        blind_tests.PromptSpec(
             [{"role": "user", "content": f"Question {n}: which tree is meant?"}],
             "veiled-topic",
             f"veiled-reference {n}",
         )
         for n in range(prompts)
     ]
-    test_id = tests.create_test(
+    test_id = blind_tests.create_test(
         place,
         "veiled-test-title",
-        [tests.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
+        [blind_tests.ContestantSpec(title, spec) for title, spec in zip(titles, specs, strict=True)],
         asked,
-        tests.TestSettings(
+        blind_tests.TestSettings(
             {"max_new_tokens": 64, "temperature": 0.0},
             votes_per_prompt=raters,
             instructions="Which answer would you send?",
@@ -73,14 +72,16 @@ def open_blind_test(workspace: Workspace, *, prompts: int = 12, raters: int = 2,
         ),
         prompts * raters,
     )
-    tests.start_generating(place, test_id)
-    among = tests.list_contestants(place, test_id)
-    for n, prompt in enumerate(tests.list_prompts(place, test_id)):
+    blind_tests.start_generating(place, test_id)
+    among = blind_tests.list_contestants(place, test_id)
+    for n, prompt in enumerate(blind_tests.list_prompts(place, test_id)):
         for m, contestant in enumerate(among):
             text = " ".join(_WORDS[(5 * n + 3 * m + k) % len(_WORDS)] for k in range(8))
-            tests.save_answer(place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["veiled-flag"])
-    tests.mark_ready(place, test_id)
-    tests.open_test(place, test_id)
+            blind_tests.save_answer(
+                place, prompt.id, contestant.id, text, tokens=8, seconds=1.0 + m, flags=["veiled-flag"]
+            )
+    blind_tests.mark_ready(place, test_id)
+    blind_tests.open_test(place, test_id)
     keys = [link.token for link in links.create_raters(place, test_id, [f"veiled-rater-{n}" for n in range(raters)])]
     with place.reading() as connection:
         ids = {

@@ -188,7 +188,7 @@ def hold_out(
         if notes is not None:
             notes += group_notes
         if len(remaining) <= len(wanted):
-            of_texts = is_document(train[0]["messages"])
+            of_texts = is_document(train[0].get("messages", ()))
             by = f"values of {data.group_by}" if data.group_by else "documents" if of_texts else "prompts"
             raise InputError(
                 f"Too few different {by} to hold any out",

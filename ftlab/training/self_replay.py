@@ -179,8 +179,8 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
     if replay := manifest.get("replay_text"):
         parts.append(f"{replay['rows']:,} documents of {replay['source']}")
     if parts:
-        return f"{' and '.join(parts)} are mixed in, so that it keeps what it knows"
-    nothing = "nothing is mixed in that would keep what it knows"
+        return f"{' and '.join(parts)} are mixed in against forgetting"
+    nothing = "nothing is mixed in against forgetting"
     if (why := why_not_held(config)) is None:
         why = "data.replay is none"
         if shards(config.launcher):

@@ -33,8 +33,7 @@ from sqlalchemy import select
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from ftlab.arena import blind_tests as tests  # noqa: E402
-from ftlab.arena import links  # noqa: E402
+from ftlab.arena import blind_tests, links  # noqa: E402
 from ftlab.arena.store import DATABASE_VARIABLE, open_store, votes  # noqa: E402
 from ftlab.core.workspace import Workspace  # noqa: E402
 from tests.arena import opened, postgres_server  # noqa: E402
@@ -174,9 +173,9 @@ def measure(raters: int, rounds: int, seconds: float, url: str | None) -> dict[s
         acknowledged = [trial for thumb in thumbs for trial in thumb.acknowledged]
         with store.reading() as connection:
             kept = connection.execute(select(votes.c.trial_id)).scalars().all()
-        given = tests.progress(store, test_id)["votes"]
+        given = blind_tests.progress(store, test_id)["votes"]
         kind = store.engine.dialect.name
-        tests.close_test(store, test_id)
+        blind_tests.close_test(store, test_id)
         store.engine.dispose()
     return {
         "database": kind,

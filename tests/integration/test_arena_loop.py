@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import blind_tests as tests
+from ftlab.arena import blind_tests
 from ftlab.arena.loop import LoopSettings, run_loop
 from ftlab.arena.store import open_store
 from ftlab.core.files import read_jsonl
@@ -58,7 +58,7 @@ def test_the_votes_trained_the_next_model(gone_round, voice_workspace):
     exported = read_jsonl(Path(found["export"]) / "dpo.jsonl")
     assert len(rows) == len(exported) == found["pairs"]
     assert {asked(row["prompt"]) for row in rows} <= {
-        asked(prompt.messages) for prompt in tests.list_prompts(store, found["first"])
+        asked(prompt.messages) for prompt in blind_tests.list_prompts(store, found["first"])
     }
     assert {row["chosen"][0]["content"] for row in rows} == {row["chosen"][0]["content"] for row in exported}
 
@@ -66,7 +66,7 @@ def test_the_votes_trained_the_next_model(gone_round, voice_workspace):
 def test_no_prompt_of_the_second_test_trained_one_of_its_contestants(gone_round, voice, voice_workspace):
     found, store, _ = gone_round
     trained = [row for run in (voice.run, voice_workspace.run(found["dpo"])) for row in read_split(run, "train")]
-    second = {asked(prompt.messages) for prompt in tests.list_prompts(store, found["second"])}
+    second = {asked(prompt.messages) for prompt in blind_tests.list_prompts(store, found["second"])}
     assert len(second) == PROMPTS
     assert not second & {asked(row["messages"]) for row in trained}
     learnt = {asked(row["messages"]) for row in read_split(voice_workspace.run(found["dpo"]), "train")}

@@ -15,8 +15,7 @@ pytest.importorskip("gradio")
 import gradio.routes
 import httpx
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links
+from ftlab.arena import blind_tests, links
 from ftlab.core.workspace import Workspace
 from ftlab.ui.rater import launch_rater_app
 from tests.blind import Blind, Browserless, open_blind_test
@@ -137,7 +136,7 @@ def test_a_revoked_link_and_a_closed_test_take_no_votes(raters):
     second = open_blind_test(Workspace.open(workspace.root), prompts=3, raters=1)
     late = Rater(str(one.http.base_url), second.keys[0])
     trial = late.now()
-    tests.close_test(second.store, second.test_id)
+    blind_tests.close_test(second.store, second.test_id)
     kept = second.rows()
     assert "This test is over" in late.vote(trial)["screen"]
     assert "This test is over" in late.say(do="undo", key=late.key, trial=trial)["screen"]

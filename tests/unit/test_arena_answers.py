@@ -8,8 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ftlab.arena import answers, asking, links, live
-from ftlab.arena import blind_tests as tests
+from ftlab.arena import answers, asking, blind_tests, links, live
 from ftlab.arena.store import answers as answer_table
 from ftlab.arena.store import contestants, open_store, prompts
 from ftlab.core.endpoint import CONTESTANT
@@ -68,8 +67,8 @@ def endpoint(monkeypatch):
 
 def made(store, among, questions=QUESTIONS, **generation):
     settings = answers.check_generation({"max_new_tokens": 8, "batch_size": 2} | generation)
-    asked = [tests.PromptSpec([{"role": "user", "content": text}]) for text in questions]
-    return tests.create_test(store, "A test", among, asked, tests.TestSettings(settings), len(asked))
+    asked = [blind_tests.PromptSpec([{"role": "user", "content": text}]) for text in questions]
+    return blind_tests.create_test(store, "A test", among, asked, blind_tests.TestSettings(settings), len(asked))
 
 
 def texts(store, test_id):
@@ -97,13 +96,13 @@ def test_what_was_stopped_goes_on_and_ends_with_the_same_answers(store):
     assert seen[-1][1:] == (10, 10)
 
     assert not answers.generate(
-        store, halted, device="cpu", should_stop=lambda: tests.progress(store, halted)["answers"] >= 4
+        store, halted, device="cpu", should_stop=lambda: blind_tests.progress(store, halted)["answers"] >= 4
     )
-    assert tests.progress(store, halted)["answers"] == 4
-    assert tests.get_test(store, halted).state == "generating"
+    assert blind_tests.progress(store, halted)["answers"] == 4
+    assert blind_tests.get_test(store, halted).state == "generating"
     kept = texts(store, halted)
     assert answers.generate(store, halted, device="cpu")
-    assert tests.get_test(store, halted).state == "ready"
+    assert blind_tests.get_test(store, halted).state == "ready"
     assert kept["Base"].items() <= texts(store, halted)["Base"].items()
     assert texts(store, halted) == texts(store, whole)
 
@@ -116,7 +115,9 @@ def test_examples_that_do_not_fit_are_left_out_and_the_owner_is_told(store):
     ]
     test_id = made(store, among, ["Say hello."])
     assert answers.generate(store, test_id, device="cpu")
-    assert "Only 1 of its 2 examples fit before this prompt" in [flag["what"] for flag in tests.flags(store, test_id)]
+    assert "Only 1 of its 2 examples fit before this prompt" in [
+        flag["what"] for flag in blind_tests.flags(store, test_id)
+    ]
 
 
 def test_an_endpoint_is_asked_with_the_same_limit_and_the_system_prompt_of_its_own(store, endpoint):
@@ -130,7 +131,7 @@ def test_an_endpoint_is_asked_with_the_same_limit_and_the_system_prompt_of_its_o
     assert all(one["messages"][0] == {"role": "system", "content": "Be brief."} for one in taken)
     assert {one["key"] for one in asked} == {"Bearer secret-key-of-somebody"}
     # The owner can read that this side was asked without a temperature.
-    noted = next(row.detail for row in tests.history(store, test_id) if row.what == "answers made")
+    noted = next(row.detail for row in blind_tests.history(store, test_id) if row.what == "answers made")
     assert noted["settings"]["parrot"] == {"max_tokens": 8}
     assert "secret-key" not in json.dumps(noted)
 
@@ -142,7 +143,7 @@ def test_an_endpoint_that_refuses_the_key_is_told_in_words_without_the_key(store
     with pytest.raises(FtlabError, match="rejected the key") as error:
         answers.generate(store, test_id)
     assert "secret-key" not in str(error.value)
-    assert tests.get_test(store, test_id).state == "generating"
+    assert blind_tests.get_test(store, test_id).state == "generating"
 
 
 @pytest.mark.parametrize(
@@ -156,19 +157,19 @@ def test_settings_that_no_blind_test_can_keep_are_refused(given):
 def test_a_rater_of_a_live_test_sees_nothing_before_both_answers_are_complete(store, endpoint):
     url, _ = endpoint
     among = [asking.base_contestant("starter"), asking.endpoint_contestant(url, "parrot")]
-    settings = tests.TestSettings(answers.check_generation({"max_new_tokens": 8}), live=True)
-    test_id = tests.create_test(store, "Live", among, [], settings, 5)
-    tests.open_test(store, test_id)
+    settings = blind_tests.TestSettings(answers.check_generation({"max_new_tokens": 8}), live=True)
+    test_id = blind_tests.create_test(store, "Live", among, [], settings, 5)
+    blind_tests.open_test(store, test_id)
     [rater] = links.create_raters(store, test_id, ["Ana"])
     trial = live.ask_models(store, rater.rater_id, "Say hello.")
     assert "You said: Say hello." in (trial.left, trial.right)
     assert all(answer.strip() for answer in (trial.left, trial.right))
 
-    tests_before = tests.progress(store, test_id)
+    tests_before = blind_tests.progress(store, test_id)
     other = links.create_raters(store, test_id, ["Ben"])[0]
     with pytest.raises(FtlabError) as error:
         live.ask_models(store, other.rater_id, "This one is broken")
     said = str(error.value)
     assert not any(word in said for word in ("parrot", "127.0.0.1", "starter", "key"))
-    assert tests.progress(store, test_id)["answers"] == tests_before["answers"]
+    assert blind_tests.progress(store, test_id)["answers"] == tests_before["answers"]
     live.release()

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from ftlab.arena import backup, handing_out, links, store, trials
-from ftlab.arena import blind_tests as tests
+from ftlab.arena import backup, blind_tests, handing_out, links, store, trials
 from ftlab.arena.handing_out import LEAN, Key, Shown, Unit, choose, still_open, wanted_votes
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
@@ -120,7 +119,7 @@ def test_who_knows_the_source_the_public_numbers_and_the_earlier_sides_of_the_on
         sides = sides_of(place, test_id, rater_id)
         assert len(sides) == prompts
         assert foreseen(prompts, sides, secret, 1) == prompts  # who had the secret would foresee all of them
-        public |= {"the id": test_id, "the time": str(tests.get_test(place, test_id).created)}
+        public |= {"the id": test_id, "the time": str(blind_tests.get_test(place, test_id).created)}
         for name, key in public.items():
             hits[name] += foreseen(prompts, sides, key, 1)
         alike += sum(a == b for other in earlier for a, b in zip(other, sides, strict=True))
@@ -138,13 +137,14 @@ def test_every_test_has_a_secret_of_its_own_and_it_stays_in_the_database(tmp_pat
         secrets = list(connection.execute(store.blind_tests.select().with_only_columns(store.blind_tests.c.secret)))
     secrets = [secret for (secret,) in secrets]
     assert len(set(secrets)) == 2 and all(len(secret) == 64 for secret in secrets)
-    test = tests.list_tests(place)[0]
+    test = blind_tests.list_tests(place)[0]
     backup.dump(place, tmp_path / "tables")
     sent = "".join(file.read_text() for file in (tmp_path / "tables").iterdir())
     with place.reading() as connection:
         known = handing_out.standing(connection, test, "nobody")
     for secret in secrets:
-        assert secret not in f"{test}{tests.get_test(place, test.id)}{tests.history(place, test.id)}{known}{sent}"
+        told = f"{test}{blind_tests.get_test(place, test.id)}{blind_tests.history(place, test.id)}"
+        assert secret not in f"{told}{known}{sent}"
     # What comes back draws its further sides from a secret of its own.
     there = open_store(Workspace.open(tmp_path / "there"))
     backup.load(there, tmp_path / "tables")
@@ -169,22 +169,22 @@ def test_a_database_of_an_older_ftlab_opens_and_its_tests_go_on_as_they_began(tm
     place = open_store(Workspace.open(tmp_path))
     seeded = {name: rows for name, rows in everything(place).items() if name != "blind_tests"}
     assert seeded == {name: rows for name, rows in before.items() if name != "blind_tests"}
-    assert tests.settings_of(tests.get_test(place, test_id)).votes_per_prompt == 1
+    assert blind_tests.settings_of(blind_tests.get_test(place, test_id)).votes_per_prompt == 1
 
     with place.reading() as connection:
-        at = handing_out.standing(connection, tests.get_test(place, test_id), ana)
+        at = handing_out.standing(connection, blind_tests.get_test(place, test_id), ana)
     assert at.key == 7
     chosen = choose(
         at.units, [one for one in at.units if one != at.own[0].unit], {}, [(at.own[0].unit, at.own[0].swapped)], 7, 1
     )
     trials.next_trial(place, ana)
     with place.reading() as connection:
-        later = handing_out.standing(connection, tests.get_test(place, test_id), ana).own
+        later = handing_out.standing(connection, blind_tests.get_test(place, test_id), ana).own
     assert [(one.unit, one.swapped) for one in later if one.place == 2] == [chosen]
 
-    tests.open_test(place, waiting)  # nobody has voted on this one: it gets a secret
+    blind_tests.open_test(place, waiting)  # nobody has voted on this one: it gets a secret
     with place.reading() as connection:
-        assert isinstance(handing_out.standing(connection, tests.get_test(place, waiting), "nobody").key, str)
+        assert isinstance(handing_out.standing(connection, blind_tests.get_test(place, waiting), "nobody").key, str)
 
 
 @pytest.mark.parametrize(("raters", "votes_per_prompt", "overlap"), [(3, 2, 1.0), (5, 3, 0.2), (1, 1, 1.0)])
@@ -207,7 +207,7 @@ def test_in_a_live_test_a_lot_says_which_contestants_answer_and_each_pair_has_it
     test_id = draft(place, prompts=0, contestants=3, planned=90, live=True)
     with place.writing() as connection:
         connection.execute(store.blind_tests.update().values(secret="not to be known"))
-    tests.open_test(place, test_id)
+    blind_tests.open_test(place, test_id)
     raters = links.create_raters(place, test_id, [f"R{n}" for n in range(8)])
     first = set()
     for link in raters:

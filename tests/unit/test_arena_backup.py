@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import backup, trials
-from ftlab.arena import blind_tests as tests
+from ftlab.arena import backup, blind_tests, trials
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -91,4 +90,4 @@ def test_a_backup_is_not_read_into_tests_that_are_there(tmp_path: Path) -> None:
     other = open_store(Workspace.open(tmp_path / "two"))
     with pytest.raises(InputError, match="another version"):
         backup.load(other, tmp_path / "tables")
-    assert tests.list_tests(other) == []
+    assert blind_tests.list_tests(other) == []

@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, trials
+from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.store import open_store
 from ftlab.cli.arena_inputs import learning_from, read_contestants
 from ftlab.cli.main import main
@@ -87,14 +86,14 @@ def test_the_command_after_an_export_trains_what_was_tested(
     run = trained(workspace, other_base)
     store = open_store(workspace)
     among = read_contestants(["base", f"run:{run}"], workspace)
-    how = tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
-    asked = [tests.PromptSpec([{"role": "user", "content": "Question"}])]
-    test_id = tests.create_test(store, "A test", among, asked, how, 1)
-    tests.start_generating(store, test_id)
-    for one in tests.list_contestants(store, test_id):
-        tests.save_answer(store, tests.list_prompts(store, test_id)[0].id, one.id, f"by {one.title}")
-    tests.mark_ready(store, test_id)
-    tests.open_test(store, test_id)
+    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
+    asked = [blind_tests.PromptSpec([{"role": "user", "content": "Question"}])]
+    test_id = blind_tests.create_test(store, "A test", among, asked, how, 1)
+    blind_tests.start_generating(store, test_id)
+    for one in blind_tests.list_contestants(store, test_id):
+        blind_tests.save_answer(store, blind_tests.list_prompts(store, test_id)[0].id, one.id, f"by {one.title}")
+    blind_tests.mark_ready(store, test_id)
+    blind_tests.open_test(store, test_id)
     rater = links.create_raters(store, test_id, ["Ana"])[0].rater_id
     trials.vote(store, rater, trials.next_trial(store, rater).id, "left")
     assert learning_from(store, test_id, workspace) == [f"model.start={run}"]
@@ -132,5 +131,5 @@ def test_last_beside_a_run_of_another_workspace_is_the_last_one_there(
     words = ["arena", "create", "--contestant", "base", "--contestant", f"run:{path}", "--contestant", "run:last"]
     assert main([*words, "--prompts", "brand_voice", "--number", "3", "--json"]) == 0
     store = open_store(elsewhere)
-    among = tests.list_contestants(store, tests.list_tests(store)[0].id)
+    among = blind_tests.list_contestants(store, blind_tests.list_tests(store)[0].id)
     assert [one.spec.get("run") for one in among] == [None, first, last]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, trials
+from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.store import open_store
 from ftlab.core.workspace import Workspace
 from tests.arena import answered, everything, opened
@@ -112,4 +111,4 @@ def test_nothing_is_sent_where_everybody_can_read(hub, tmp_path):
     hub.add("me/open", "dataset", private=False)
     sent = arena(tmp_path / "here", hub, "send", "--to", "me/open")
     assert sent.returncode == 2 and "already exists on the Hub and is public" in sent.stderr
-    assert hub.repo("me/open", "dataset").files == {} and len(tests.list_tests(here)) == 1
+    assert hub.repo("me/open", "dataset").files == {} and len(blind_tests.list_tests(here)) == 1

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, trials
+from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
 from ftlab.arena.freshness import fresh_only, stale_prompts
 from ftlab.arena.preferences import collect, export, is_export
@@ -38,7 +37,7 @@ def question(number: int) -> list[dict[str, str]]:
 
 def made(store: Store, prompts: int = 16, planned: int = 31, **specs: str) -> str:
     """An open test whose answers say whose they are; `specs` are those of the tuned contestant."""
-    test = tests.create_test(
+    test = blind_tests.create_test(
         store,
         "Second round",
         [
@@ -49,13 +48,13 @@ def made(store: Store, prompts: int = 16, planned: int = 31, **specs: str) -> st
         TestSettings(generation=GENERATION, votes_per_prompt=2),
         planned,
     )
-    tests.start_generating(store, test)
-    among = tests.list_contestants(store, test)
-    for prompt in tests.list_prompts(store, test):
+    blind_tests.start_generating(store, test)
+    among = blind_tests.list_contestants(store, test)
+    for prompt in blind_tests.list_prompts(store, test):
         for one in among:
-            tests.save_answer(store, prompt.id, one.id, f"{'tuned' if one.title == TUNED else 'base'}, said well")
-    tests.mark_ready(store, test)
-    tests.open_test(store, test)
+            blind_tests.save_answer(store, prompt.id, one.id, f"{'tuned' if one.title == TUNED else 'base'}, said well")
+    blind_tests.mark_ready(store, test)
+    blind_tests.open_test(store, test)
     return test
 
 
@@ -125,7 +124,7 @@ def test_nothing_is_told_while_the_tally_is_hidden(tmp_path):
     for tell in (collect, export, write_arena_report):
         with pytest.raises(InputError, match="hidden"):
             tell(store, test)
-    tests.open_early(store, test)
+    blind_tests.open_early(store, test)
     report = write_arena_report(store, test).read_text()
     assert "opened early, after 16 of 32 planned votes" in report and "Not enough votes" in report
 
@@ -156,7 +155,7 @@ def test_a_prompt_whose_vote_trained_a_model_does_not_count_in_its_next_test(vot
     later = trained(store.workspace, "later", data, start=run.id)
     for contestant in (run, later):
         second = made(store, prompts=20, planned=40, run=contestant.id)
-        asked = {prompt.id: prompt.number for prompt in tests.list_prompts(store, second)}
+        asked = {prompt.id: prompt.number for prompt in blind_tests.list_prompts(store, second)}
         # Thirteen prompts became pairs; those with ties and the one that divided did not.
         assert sorted(asked[prompt] - 1 for prompt in stale_prompts(store, second)) == [0, 1, *range(5, 16)]
         ann, bob = links.create_raters(store, second, ["Ann", "Bob"])
@@ -195,10 +194,10 @@ def test_a_variant_of_what_trained_a_contestant_is_not_fresh(tmp_path):
     assert fresh_only(workspace, [{"kind": "base", "base": "starter"}], messages) == list(range(6))
     store = open_store(workspace)
     specs = [ContestantSpec(BASE, {"kind": "base", "base": "starter"}), ContestantSpec(TUNED, spec)]
-    test = tests.create_test(
+    test = blind_tests.create_test(
         store, "Variants", specs, [PromptSpec(turns) for turns in messages], TestSettings(GENERATION), 6
     )
-    numbers = {prompt.id: prompt.number for prompt in tests.list_prompts(store, test)}
+    numbers = {prompt.id: prompt.number for prompt in blind_tests.list_prompts(store, test)}
     found = stale_prompts(store, test)
     assert sorted(numbers[prompt] for prompt in found) == [1, 2, 3, 6] and set(map(tuple, found.values())) == {(TUNED,)}
     # Where the rows are gone, copies are still known by their fingerprints.
@@ -218,10 +217,10 @@ def test_strong_evidence_ends_the_wait_and_tells_nobody_for_whom(tmp_path):
         trial = trials.next_trial(store, rater)
         trials.vote(store, rater, trial.id, "left" if trial.left.startswith("tuned") else "right")
         rater, other = other, rater
-    assert tests.revealed(store, test) == "evidence"
+    assert blind_tests.revealed(store, test) == "evidence"
     found = evaluate(store, test)
     assert found["verdict"] == "better" and found["evidence"]["prompts"] == 11
-    assert "tuned" not in json.dumps(tests.progress(store, test)).lower()
+    assert "tuned" not in json.dumps(blind_tests.progress(store, test)).lower()
 
 
 def test_a_test_ends_on_its_evidence_with_no_owner_looking(tmp_path):
@@ -229,16 +228,16 @@ def test_a_test_ends_on_its_evidence_with_no_owner_looking(tmp_path):
     test = made(store, prompts=20, planned=40)
     raters = [one.rater_id for one in links.create_raters(store, test, ["Ann", "Bob"])]
     watching = keep_watch(store, every_seconds=0.05)
-    assert tests.revealed(store, test) is None
+    assert blind_tests.revealed(store, test) is None
     for voted in range(36):  # fewer than planned
         rater = raters[voted % 2]
         trial = trials.next_trial(store, rater)
         trials.vote(store, rater, trial.id, "left" if trial.left.startswith("tuned") else "right")
     deadline = time.monotonic() + 20
-    while tests.revealed(store, test) is None and time.monotonic() < deadline:
+    while blind_tests.revealed(store, test) is None and time.monotonic() < deadline:
         time.sleep(0.05)
     watching.set()
-    assert tests.revealed(store, test) == "evidence"
+    assert blind_tests.revealed(store, test) == "evidence"
 
 
 def test_the_report_is_one_file_whose_pictures_and_names_are_no_markup(voted):

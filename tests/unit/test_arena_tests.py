@@ -16,8 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from ftlab.api import BlindTest
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import handing_out, links, tally, trials
+from ftlab.arena import blind_tests, handing_out, links, tally, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -25,8 +24,8 @@ from tests.arena import answered, draft, everything, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 ASK = [{"role": "user", "content": "Who are you?"}]
-TWO = [tests.ContestantSpec("A", {"kind": "base"}), tests.ContestantSpec("B", {"kind": "run"})]
-HOW = tests.TestSettings({"max_new_tokens": 16})
+TWO = [blind_tests.ContestantSpec("A", {"kind": "base"}), blind_tests.ContestantSpec("B", {"kind": "run"})]
+HOW = blind_tests.TestSettings({"max_new_tokens": 16})
 
 
 @pytest.fixture
@@ -40,13 +39,18 @@ def store(tmp_path: Path) -> Store:
         ({"title": "  "}, "no title"),
         ({"contestants": TWO[:1]}, "at least two contestants"),
         ({"contestants": [TWO[0], TWO[0]]}, "title of its own"),
-        ({"contestants": [TWO[0], tests.ContestantSpec("B", {"kind": "oracle"})]}, "no known kind"),
+        ({"contestants": [TWO[0], blind_tests.ContestantSpec("B", {"kind": "oracle"})]}, "no known kind"),
         ({"prompts": []}, "no prompts"),
         (
-            {"prompts": [tests.PromptSpec(ASK), tests.PromptSpec([{"role": "user", "content": "who are  you?"}])]},
+            {
+                "prompts": [
+                    blind_tests.PromptSpec(ASK),
+                    blind_tests.PromptSpec([{"role": "user", "content": "who are  you?"}]),
+                ]
+            },
             "twice",
         ),
-        ({"prompts": [tests.PromptSpec([*ASK, {"role": "assistant", "content": "Me."}])]}, "asks nothing"),
+        ({"prompts": [blind_tests.PromptSpec([*ASK, {"role": "assistant", "content": "Me."}])]}, "asks nothing"),
         ({"settings": dataclasses.replace(HOW, options=("left", "skip"))}, "options"),
         ({"settings": dataclasses.replace(HOW, rubric=("overall", "charm"))}, "no such criterion"),
         ({"settings": dataclasses.replace(HOW, overlap=2)}, "share of the prompts"),
@@ -54,44 +58,50 @@ def store(tmp_path: Path) -> Store:
     ],
 )
 def test_what_cannot_be_tested_is_refused_with_what_is_allowed(store: Store, change: dict[str, Any], said: str) -> None:
-    given = {"title": "T", "contestants": TWO, "prompts": [tests.PromptSpec(ASK)], "settings": HOW, "planned_votes": 1}
+    given = {
+        "title": "T",
+        "contestants": TWO,
+        "prompts": [blind_tests.PromptSpec(ASK)],
+        "settings": HOW,
+        "planned_votes": 1,
+    }
     before = everything(store)
     with pytest.raises(InputError, match=said):
-        tests.create_test(store, **(given | change))
+        blind_tests.create_test(store, **(given | change))
     assert everything(store) == before
-    assert tests.create_test(store, **given)
+    assert blind_tests.create_test(store, **given)
 
 
 def test_a_test_opens_only_when_every_answer_is_there(store: Store) -> None:
     test_id = draft(store, prompts=2)
-    tests.start_generating(store, test_id)
-    for prompt_id, contestant_id in tests.missing_answers(store, test_id)[1:]:
-        tests.save_answer(store, prompt_id, contestant_id, "words")
-    ((prompt_id, contestant_id),) = tests.missing_answers(store, test_id)
-    for act in (tests.mark_ready, tests.open_test):
+    blind_tests.start_generating(store, test_id)
+    for prompt_id, contestant_id in blind_tests.missing_answers(store, test_id)[1:]:
+        blind_tests.save_answer(store, prompt_id, contestant_id, "words")
+    ((prompt_id, contestant_id),) = blind_tests.missing_answers(store, test_id)
+    for act in (blind_tests.mark_ready, blind_tests.open_test):
         with pytest.raises(InputError, match="answers"):
             act(store, test_id)
-    tests.save_answer(store, prompt_id, contestant_id, "words")
-    tests.mark_ready(store, test_id)
-    tests.open_test(store, test_id)
+    blind_tests.save_answer(store, prompt_id, contestant_id, "words")
+    blind_tests.mark_ready(store, test_id)
+    blind_tests.open_test(store, test_id)
     with pytest.raises(InputError, match="is open"):
-        tests.save_answer(store, prompt_id, contestant_id, "other words")
+        blind_tests.save_answer(store, prompt_id, contestant_id, "other words")
     with pytest.raises(InputError, match="is open"):
-        tests.delete_test(store, test_id)
+        blind_tests.delete_test(store, test_id)
 
 
 def test_the_goal_stays_where_it_is_once_raters_have_begun(store: Store) -> None:
     test_id, (ana, _) = opened(store, votes_per_prompt=2)
-    tests.change_test(store, test_id, planned_votes=10, instructions="Which is kinder?")
+    blind_tests.change_test(store, test_id, planned_votes=10, instructions="Which is kinder?")
     with pytest.raises(InputError, match="1 to 12"):
-        tests.change_test(store, test_id, planned_votes=13)
+        blind_tests.change_test(store, test_id, planned_votes=13)
     trials.next_trial(store, ana)
     for change in ({"planned_votes": 4}, {"instructions": "Which is shorter?"}):
         with pytest.raises(InputError, match="have begun"):
-            tests.change_test(store, test_id, **change)
-    tests.change_test(store, test_id, title="Another name")
-    assert tests.get_test(store, test_id).planned_votes == 10
-    assert tests.settings_of(tests.get_test(store, test_id)).instructions == "Which is kinder?"
+            blind_tests.change_test(store, test_id, **change)
+    blind_tests.change_test(store, test_id, title="Another name")
+    assert blind_tests.get_test(store, test_id).planned_votes == 10
+    assert blind_tests.settings_of(blind_tests.get_test(store, test_id)).instructions == "Which is kinder?"
 
 
 def vote_all(store: Store, rater: str, prefer: str) -> None:
@@ -106,7 +116,7 @@ def test_progress_says_nothing_of_who_leads(tmp_path: Path) -> None:
         store = open_store(Workspace.open(tmp_path / prefer))
         test_id, (ana, _) = opened(store, votes_per_prompt=2)
         vote_all(store, ana, prefer)
-        so_far = tests.progress(store, test_id)
+        so_far = blind_tests.progress(store, test_id)
         for rater in so_far["raters"]:
             del rater["id"], rater["last"], rater["joined"]
         seen.append(so_far)
@@ -118,31 +128,31 @@ def test_progress_says_nothing_of_who_leads(tmp_path: Path) -> None:
 def test_the_tally_is_hidden_until_a_reason_is_written_down(store: Store) -> None:
     planned, (ana, bo) = opened(store, votes_per_prompt=2)
     vote_all(store, ana, "by 0")
-    assert tests.revealed(store, planned) is None
+    assert blind_tests.revealed(store, planned) is None
     vote_all(store, bo, "by 0")
-    assert tests.revealed(store, planned) == "planned"
+    assert blind_tests.revealed(store, planned) == "planned"
 
     early, (cy, _) = opened(store, votes_per_prompt=2)
     trial = trials.next_trial(store, cy)
     assert trial is not None
     trials.vote(store, cy, trial.id, "left")
-    tests.open_early(store, early)
-    row = tests.get_test(store, early)
-    assert tests.revealed(store, early) == "early" and row.opened_early_votes == 1
-    assert [(one.what, one.detail) for one in tests.history(store, early)][-1] == (
+    blind_tests.open_early(store, early)
+    row = blind_tests.get_test(store, early)
+    assert blind_tests.revealed(store, early) == "early" and row.opened_early_votes == 1
+    assert [(one.what, one.detail) for one in blind_tests.history(store, early)][-1] == (
         "opened early",
         {"votes": 1, "planned": 12},
     )
-    tests.close_test(store, early)
-    assert tests.revealed(store, early) == "early"
+    blind_tests.close_test(store, early)
+    assert blind_tests.revealed(store, early) == "early"
 
     stopped, _ = opened(store)
-    tests.stop_by_evidence(store, stopped, 25.0)
-    assert tests.revealed(store, stopped) == "evidence"
+    blind_tests.stop_by_evidence(store, stopped, 25.0)
+    assert blind_tests.revealed(store, stopped) == "evidence"
 
     closed, _ = opened(store)
-    tests.close_test(store, closed)
-    assert tests.revealed(store, closed) == "closed"
+    blind_tests.close_test(store, closed)
+    assert blind_tests.revealed(store, closed) == "closed"
 
 
 def test_no_more_is_asked_once_the_planned_number_is_reached(store: Store) -> None:
@@ -151,14 +161,14 @@ def test_no_more_is_asked_once_the_planned_number_is_reached(store: Store) -> No
         trial = trials.next_trial(store, rater)
         assert trial is not None
         trials.vote(store, rater, trial.id, "both_bad")
-    assert trials.next_trial(store, ana) is None and tests.revealed(store, test_id) == "planned"
+    assert trials.next_trial(store, ana) is None and blind_tests.revealed(store, test_id) == "planned"
 
 
 def test_answers_that_name_a_model_are_flagged_before_the_test_starts(store: Store) -> None:
     said = {1: "I am Model-1, at your service.", 2: "I was made by OpenAI.", 3: "Philosophy, my dear.", 4: " "}
     test_id = answered(store, prompts=4, write=lambda prompt, contestant: said[prompt] if contestant else "Hello.")
-    tests.change_test(store, test_id, instructions="Is Qwen good?")
-    flagged = [(one["prompt"], one["contestant"], one["what"]) for one in tests.flags(store, test_id)]
+    blind_tests.change_test(store, test_id, instructions="Is Qwen good?")
+    flagged = [(one["prompt"], one["contestant"], one["what"]) for one in blind_tests.flags(store, test_id)]
     assert flagged == [
         (None, None, "The instructions name 'Qwen'"),
         (1, "Contestant 1", "The answer names 'model-1'"),
@@ -174,7 +184,9 @@ def test_a_trial_holds_nothing_but_what_a_rater_may_see(store: Store) -> None:
     assert {one.name for one in dataclasses.fields(handing_out.Trial)} == set(
         "id number total messages left right options rubric".split()
     )
-    names = [text for one in tests.list_contestants(store, test_id) for text in (one.id, one.title, one.spec["base"])]
+    names = [
+        text for one in blind_tests.list_contestants(store, test_id) for text in (one.id, one.title, one.spec["base"])
+    ]
     assert not any(name in repr(trial) for name in names)
 
 
@@ -183,7 +195,7 @@ def test_a_link_is_whole_and_signed_here_or_it_is_unknown(store: Store, tmp_path
     (link,) = links.create_raters(store, test_id, ["Ana"])
     with pytest.raises(InputError, match="has not begun"):
         links.read_token(store, link.token)
-    tests.open_test(store, test_id)
+    blind_tests.open_test(store, test_id)
     assert links.read_token(store, link.token).pseudonym == "Ana"
     assert re.fullmatch(r"[A-Za-z0-9_.-]{20,120}", link.token)  # goes into an address as it is
     elsewhere = open_store(Workspace.open(tmp_path / "elsewhere"))
@@ -275,15 +287,15 @@ print(links.create_raters(store, answered(store, prompts=1), ["Ana"])[0].token)
     ]
     tokens = [process.communicate(timeout=120)[0].strip() for process in started]
     store = open_store(Workspace.open(tmp_path))
-    for test in tests.list_tests(store):
-        tests.open_test(store, test.id)
+    for test in blind_tests.list_tests(store):
+        blind_tests.open_test(store, test.id)
     assert {links.read_token(store, token).pseudonym for token in tokens} == {"Ana"}
-    assert len(tests.list_tests(store)) == 2
+    assert len(blind_tests.list_tests(store)) == 2
 
 
 def test_in_a_live_test_the_rater_asks_and_identical_answers_are_ties(store: Store) -> None:
     test_id = draft(store, prompts=0, planned=5, live=True)
-    tests.open_test(store, test_id)
+    blind_tests.open_test(store, test_id)
     (link,) = links.create_raters(store, test_id, ["Ana"])
     ana = link.rater_id
     assert trials.next_trial(store, ana) is None
@@ -295,7 +307,7 @@ def test_in_a_live_test_the_rater_asks_and_identical_answers_are_ties(store: Sto
     assert trials.next_trial(store, ana) == trial  # a page that is loaded again
     trials.vote(store, ana, trial.id, "left")
     assert trials.record_live(store, ana, ASK, {first: {"text": "Me. "}, second: {"text": "Me."}}) is None
-    so_far = tests.progress(store, test_id)
+    so_far = blind_tests.progress(store, test_id)
     assert (so_far["votes"], so_far["automatic"]) == (2, 1)
 
 
@@ -340,7 +352,7 @@ def test_one_address_or_all_together_cannot_flood_an_open_link(store: Store, mon
     clock[0] += 61
     assert joins("10.0.0.1", 9) == 3 and joins("10.0.0.2", 9) == 1, "nine in all within an hour"
     assert "10.0." not in str(everything(store)), "no address is kept"
-    beside = {one["pseudonym"]: len(one["beside"]) for one in tests.progress(store, test_id)["raters"]}
+    beside = {one["pseudonym"]: len(one["beside"]) for one in blind_tests.progress(store, test_id)["raters"]}
     assert sorted(beside.values()) == [0, 0, 0, 0, 0, 0, 5, 5, 5, 5, 5, 5]
 
 
@@ -348,11 +360,11 @@ def test_voided_votes_count_nowhere_and_every_verdict_says_so(store: Store) -> N
     test_id, (ana, bo) = opened(store, prompts=4)
     while trial := trials.next_trial(store, ana):
         trials.vote(store, ana, trial.id, "left")
-    given = tests.progress(store, test_id)["votes"]
-    assert given == 4 and tests.revealed(store, test_id) == "planned"
+    given = blind_tests.progress(store, test_id)["votes"]
+    assert given == 4 and blind_tests.revealed(store, test_id) == "planned"
     links.void(store, ana)
     links.void(store, ana)
-    known = tests.progress(store, test_id)
+    known = blind_tests.progress(store, test_id)
     assert (known["votes"], known["voided"], known["raters"][0]["voided"]) == (0, 4, True)
     assert tally.count(store, test_id) == []
     with pytest.raises(InputError, match="ended"):

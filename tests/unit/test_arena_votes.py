@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, false, inspect, select, update
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, trials
+from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.store import Store, guesses, open_store, votes
 from ftlab.arena.store import trials as trial_rows
 from ftlab.core.workspace import Workspace
@@ -193,7 +192,7 @@ def test_undo_goes_back_one_vote_at_a_time_and_the_open_trial_waits(store: Store
 def test_nothing_is_taken_back_once_the_tally_was_seen(store: Store) -> None:
     test_id, (ana, _) = opened(store)
     trials.vote(store, ana, first_trial(store, ana).id, "left")
-    tests.open_early(store, test_id)
+    blind_tests.open_early(store, test_id)
     assert "counted" in refused(store, lambda: trials.undo(store, ana))
     trials.vote(store, ana, first_trial(store, ana).id, "left")
     trials.undo(store, ana)  # a vote given since then was not among them
@@ -212,7 +211,7 @@ def test_whose_link_was_ended_changes_nothing(store: Store, ended: str) -> None:
     if ended == "revoked":
         links.revoke(store, ana)
     else:
-        tests.close_test(store, test_id)
+        blind_tests.close_test(store, test_id)
     refused(store, lambda: trials.next_trial(store, ana))
     refused(store, lambda: trials.vote(store, ana, trial.id, "left"))
     refused(store, lambda: trials.undo(store, ana))
@@ -250,7 +249,7 @@ def test_identical_answers_are_ties_that_nobody_is_asked_about(store: Store) -> 
         while trial := trials.next_trial(store, rater):
             assert trial.left != trial.right and trial.total == 4
             trials.vote(store, rater, trial.id, "left")
-    so_far = tests.progress(store, test_id)
+    so_far = blind_tests.progress(store, test_id)
     assert (so_far["votes"], so_far["automatic"], so_far["revealed"]) == (12, 4, "planned")
     with store.reading() as connection:
         tie = connection.execute(select(votes.c.trial_id, votes.c.rater_id).where(votes.c.choice == "tie")).first()
@@ -275,7 +274,9 @@ def test_fifty_raters_at_once_lose_and_double_nothing(store: Store) -> None:
         kept = connection.execute(select(votes.c.trial_id)).scalars().all()
         handed = connection.execute(select(trial_rows.c.prompt_id, trial_rows.c.rater_id)).all()
     assert len(acknowledged) == 100 and sorted(acknowledged) == sorted(kept)
-    by_prompt = [sum(one.prompt_id == prompt.id for one in handed) for prompt in tests.list_prompts(store, test_id)]
+    by_prompt = [
+        sum(one.prompt_id == prompt.id for one in handed) for prompt in blind_tests.list_prompts(store, test_id)
+    ]
     assert by_prompt == [10] * 10
     assert len(set(handed)) == 100  # nobody saw a prompt twice
 
@@ -301,6 +302,6 @@ def test_a_deleted_test_takes_all_that_belongs_to_it_along_and_nothing_else(stor
     trial = first_trial(store, ana)
     trials.vote(store, ana, trial.id, "left")
     trials.guess(store, ana, trial.id, "left")
-    tests.close_test(store, test_id)
-    tests.delete_test(store, test_id)
-    assert everything(store) == before and [test.id for test in tests.list_tests(store)] == [other]
+    blind_tests.close_test(store, test_id)
+    blind_tests.delete_test(store, test_id)
+    assert everything(store) == before and [test.id for test in blind_tests.list_tests(store)] == [other]

@@ -9,8 +9,7 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import prompt_sources, trials
+from ftlab.arena import blind_tests, prompt_sources, trials
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
 from ftlab.ui import blind_test, blind_test_picture
@@ -28,7 +27,7 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
         blind_test.lesson(store, test_id, workspace)
 
     assert "3 of the planned votes are missing" in blind_test_picture.warning("early", test_id, workspace)
-    tests.open_early(store, test_id)
+    blind_tests.open_early(store, test_id)
     after = blind_test_picture.picture(test_id, workspace)
     assert "opened early" in after["verdict"].lower() and not after["can"]["early"]
 

@@ -292,3 +292,9 @@ def test_rows_that_cannot_be_trained_on_are_named(tmp_path: Path, rows: list, se
         prepare(DataConfig(source=str(path), **settings))
     for part in said:
         assert part in caught.value.message()
+
+
+def test_pairs_that_all_answer_one_prompt_are_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "same", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(20)]
+    with pytest.raises(InputError, match="Too few different prompts"):
+        prepare(DataConfig(source=str(write(tmp_path, "pairs.jsonl", lines(rows)))), stage="dpo")

@@ -421,26 +421,25 @@ def test_a_template_with_room_for_thoughts_leaves_it_out_unless_asked(tmp_path: 
 
 
 def test_the_card_tells_a_blind_vote_once_it_may_be_seen(evaluated: RunDirectory) -> None:
-    from ftlab.arena import blind_tests as tests
-    from ftlab.arena import links, trials
+    from ftlab.arena import blind_tests, links, trials
     from ftlab.arena.store import open_store
     from ftlab.export.card import _blind_votes
 
     assert _blind_votes(evaluated) == []
     store = open_store(Workspace(evaluated.path.parent.parent))
-    asked = [tests.PromptSpec([{"role": "user", "content": f"Question {n}"}]) for n in range(3)]
+    asked = [blind_tests.PromptSpec([{"role": "user", "content": f"Question {n}"}]) for n in range(3)]
     among = [
-        tests.ContestantSpec("Base", {"kind": "base", "base": "starter"}),
-        tests.ContestantSpec("<b>Tuned</b>", {"kind": "run", "run": evaluated.id}),
+        blind_tests.ContestantSpec("Base", {"kind": "base", "base": "starter"}),
+        blind_tests.ContestantSpec("<b>Tuned</b>", {"kind": "run", "run": evaluated.id}),
     ]
-    how = tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
-    test_id = tests.create_test(store, "A test", among, asked, how, 3)
-    tests.start_generating(store, test_id)
-    for prompt in tests.list_prompts(store, test_id):
-        for contestant in tests.list_contestants(store, test_id):
-            tests.save_answer(store, prompt.id, contestant.id, f"{prompt.number} by {contestant.position}")
-    tests.mark_ready(store, test_id)
-    tests.open_test(store, test_id)
+    how = blind_tests.TestSettings({"max_new_tokens": 16, "temperature": 0.0})
+    test_id = blind_tests.create_test(store, "A test", among, asked, how, 3)
+    blind_tests.start_generating(store, test_id)
+    for prompt in blind_tests.list_prompts(store, test_id):
+        for contestant in blind_tests.list_contestants(store, test_id):
+            blind_tests.save_answer(store, prompt.id, contestant.id, f"{prompt.number} by {contestant.position}")
+    blind_tests.mark_ready(store, test_id)
+    blind_tests.open_test(store, test_id)
     (rater,) = links.create_raters(store, test_id, ["Ana"])
     for _ in range(3):
         assert _blind_votes(evaluated) == []

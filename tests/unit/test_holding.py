@@ -394,9 +394,7 @@ def test_of_the_shipped_prompts_at_least_thirty_are_answered_and_it_is_said(tmp_
     _, config, _ = make_run(tmp_path, base, data={"replay": "self"})
     manifest = prepare(config.data, stage="sft").manifest
     assert (manifest["replay"]["rows"], manifest["replay"]["times"]) == (30, 1)
-    assert (
-        mixed_in_words(config, manifest) == "30 of the base's own answers are mixed in, so that it keeps what it knows"
-    )
+    assert mixed_in_words(config, manifest) == "30 of the base's own answers are mixed in against forgetting"
     config.data.replay = None
     assert "data.replay is none" in mixed_in_words(config, prepare(config.data, stage="sft").manifest)
     for stage, beta in (("dpo", "preference.beta"), ("orpo", None)):

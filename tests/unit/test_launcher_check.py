@@ -31,7 +31,7 @@ def asked(**launcher):
         ("- 1\n", {"processes": 2}, "it holds no settings"),
         ("model: {base: starter}\n", {"processes": 2}, "it names no distributed_type"),
         (TWO.format(kind="MULTI_GPU") + "fsdp: 1\n", {"processes": 2}, "unknown keys .*fsdp"),
-        (TWO.format(kind="XLA"), {"processes": 2}, "does not know"),
+        (TWO.format(kind="XLA"), {"processes": 2}, "does not support"),
         (TWO.format(kind="MULTI_GPU"), {"processes": 4}, "num_processes: 2 in the file, launcher.processes: 4"),
         (TWO.format(kind="MULTI_GPU") + "mpirun_config: {log_dir: /x}\n", {"processes": 2}, "does not belong there"),
         (TWO.format(kind="FSDP"), {"processes": 2}, "FULL_STATE_DICT"),
@@ -40,7 +40,11 @@ def asked(**launcher):
             {"processes": 2},
             "trains on the CPU",
         ),
-        (TWO.format(kind="MULTI_CPU").replace("machines: 1", "machines: 2"), {"processes": 2, "machines": 2}, "meet"),
+        (
+            TWO.format(kind="MULTI_CPU").replace("machines: 1", "machines: 2"),
+            {"processes": 2, "machines": 2},
+            "connect",
+        ),
     ],
 )
 def test_what_cannot_be_launched_is_refused_in_words(tmp_path, monkeypatch, text, launcher, said):

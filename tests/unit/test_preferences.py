@@ -234,7 +234,7 @@ def test_the_mismatched_answer_of_a_batch_is_seldom_that_of_the_same_prompt():
         ({"stage": "dpo", "method": {"initialisation": "pissa"}}, "rewrites the base"),
         ({"stage": "cpo", "preference": {"loss": "robust"}}, "simpo"),
         ({"stage": "kto", "optimisation": {"batch_size": 1}}, "2 or more"),
-        ({"stage": "kto", "preference": {"watch": "accuracy"}}, "no pairs"),
+        ({"stage": "kto", "preference": {"watch": "accuracy"}}, "instead of pairs"),
     ],
 )
 def test_settings_that_a_stage_cannot_do_are_refused(settings, said):

@@ -13,7 +13,6 @@ from ftlab.data.template import facts_of
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.models.load import load_tokenizer
-from ftlab.training.preflight.finding import Preflight
 from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.sizes import about_template
 from ftlab.training.preflight.text import as_lines
@@ -164,8 +163,3 @@ def test_a_line_feed_that_the_template_writes_after_the_stop_token_is_no_missing
     assert found(chosen_ids=[turn[:-2]], chosen_trained=[mask[:-2]]) is False
     assert found(labels=[[-100, *text, stop, -100]]) is True
     assert found(chosen_ids=[turn], rejected_ids=[text]) is None, "a reward model learns no text"
-
-
-def test_a_peak_is_told_where_nobody_knows_what_is_free():
-    known = Preflight(kind="measured", fits=True, device="cpu", device_name="CPU", peak_bytes=1 << 30)
-    assert "memory       1 GB" in as_lines(known)

@@ -51,5 +51,5 @@ def test_several_moves_add_up(waiting):
 
 def test_a_run_that_does_not_wait_cannot_be_moved(waiting):
     workspace, runs = waiting
-    with pytest.raises(InputError, match="does not wait"):
+    with pytest.raises(InputError, match="not waiting"):
         queue.move(runs[4], workspace, "first")

@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from ftlab.arena import blind_tests as tests
-from ftlab.arena import links, store, trials
+from ftlab.arena import blind_tests, links, store, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.ui.rater_talk import answer
@@ -20,7 +19,7 @@ def live_test(workspace: Workspace) -> tuple[Store, str]:
     """An open test whose raters write the questions, and a rater's key."""
     place = open_store(workspace)
     test_id = draft(place, prompts=0, live=True)
-    tests.open_test(place, test_id)
+    blind_tests.open_test(place, test_id)
     return place, links.create_raters(place, test_id, ["Ada"])[0].token
 
 
@@ -69,19 +68,21 @@ def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
 
 def test_instructions_questions_and_empty_answers_are_text_and_never_markup(tmp_path):
     place = open_store(Workspace.open(tmp_path))
-    among = [tests.ContestantSpec(name, {"kind": "base", "base": name}) for name in ("one", "two")]
+    among = [blind_tests.ContestantSpec(name, {"kind": "base", "base": name}) for name in ("one", "two")]
     asked = [
-        tests.PromptSpec([{"role": "system", "content": "<i>Be kind</i>"}, {"role": "user", "content": "${x} <b>?"}])
+        blind_tests.PromptSpec(
+            [{"role": "system", "content": "<i>Be kind</i>"}, {"role": "user", "content": "${x} <b>?"}]
+        )
     ]
-    settings = tests.TestSettings({}, instructions="Look at *style* <script>1</script>")
-    test_id = tests.create_test(place, "t", among, asked, settings, 1)
-    tests.start_generating(place, test_id)
+    settings = blind_tests.TestSettings({}, instructions="Look at *style* <script>1</script>")
+    test_id = blind_tests.create_test(place, "t", among, asked, settings, 1)
+    blind_tests.start_generating(place, test_id)
     for (prompt_id, contestant_id), text in zip(
-        tests.missing_answers(place, test_id), (" \n", "</pre><b>x"), strict=True
+        blind_tests.missing_answers(place, test_id), (" \n", "</pre><b>x"), strict=True
     ):
-        tests.save_answer(place, prompt_id, contestant_id, text)
-    tests.mark_ready(place, test_id)
-    tests.open_test(place, test_id)
+        blind_tests.save_answer(place, prompt_id, contestant_id, text)
+    blind_tests.mark_ready(place, test_id)
+    blind_tests.open_test(place, test_id)
     key = links.create_raters(place, test_id, [""])[0].token
     screen = answer(place, {"do": "open", "key": key})["screen"]
     for shown in (

@@ -136,7 +136,11 @@ def test_a_sweep_over_seeds_keeps_its_verdict_and_every_run_knows_it(workspace):
 
 @pytest.mark.parametrize(
     "settings, count, said",
-    [({}, 1, "So many seeds"), ({}, 25, "So many seeds"), ({"evaluation": {"after_training": False}}, 3, "compared")],
+    [
+        ({}, 1, "number of seeds"),
+        ({}, 25, "number of seeds"),
+        ({"evaluation": {"after_training": False}}, 3, "compared"),
+    ],
 )
 def test_seeds_without_a_verdict_are_refused_before_anything_starts(workspace, settings, count, said):
     with pytest.raises(InputError, match=said):

@@ -33,7 +33,7 @@ def test_values_are_read_as_people_write_them():
     [
         ({"method.rnk": [8, 16]}, "did you mean method.rank"),
         ({"data.source": ["a", "b"]}, "cannot be varied"),
-        ({"method.rank": [8, 8]}, "given twice"),
+        ({"method.rank": [8, 8]}, "listed twice"),
         ({"method.rank": [8]}, "at least two values"),
         ({"method.rank": list(range(1, 26))}, "too many runs"),
         ({}, "one or two settings"),
