@@ -53,7 +53,7 @@ Files = dict[str, tuple[int, int]]  # by path within the item: bytes, and modifi
 class Thing:
     """An item that is pushed and restored as a unit: a run, a data version, the sweeps, the drafts."""
 
-    name: str  # its folder in the workspace and in the dataset: "runs/20260101-..."
+    name: str  # its folder in the workspace and in the data set: "runs/20260101-..."
     folder: Path
     files: Files
     settled: bool = True  # False for an active run, whose log and status keep changing
