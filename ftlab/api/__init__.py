@@ -1,7 +1,7 @@
-"""The verbs of a notebook. All call what the tabs and the command line call.
+"""The notebook API. It calls the same code as the app and the command line.
 
-run.py is the handle on a run, verbs.py one step of the pipeline each, series.py what a series of notebooks needs
-around them, blind.py a blind test, reproduce.py what repeats a run exactly, shown.py how results look in Jupyter.
+run.py: the handle on a run; verbs.py: one function per pipeline step; series.py: helpers for a series of notebooks;
+blind.py: a blind test; reproduce.py: repeating a run exactly; shown.py: how results appear in Jupyter.
 """
 
 from __future__ import annotations

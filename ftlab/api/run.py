@@ -28,15 +28,15 @@ _REFRESH_SECONDS = 1.0
 
 
 class Run:
-    """A handle on one run. Its process goes on when the notebook is closed; find it again with `Run.find(id)`."""
+    """A handle on one run. The run continues when the notebook is closed; find it again with `Run.find(id)`."""
 
     def __init__(self, directory: RunDirectory, workspace: Workspace):
         self._run, self._workspace = directory, workspace
-        self._shown_in: int | None = None  # the cell of a notebook in which `wait` has shown it
+        self._shown_in: int | None = None  # the notebook cell in which `wait` has shown it
 
     @classmethod
     def find(cls, run_id: str = "last", workspace: str | os.PathLike[str] | None = None) -> Run:
-        """The run called `run_id` (or the beginning of its id, or `last`). Raises InputError when there is none."""
+        """The run with the id `run_id` (or a prefix of it, or `last`). Raises InputError when there is none."""
         run = Workspace.open(workspace).run(run_id)
         return cls(run, Workspace.of(run))
 
@@ -70,9 +70,9 @@ class Run:
         return self._run.verification()
 
     def wait(self, *, show: bool = True) -> Run:
-        """Block until the run has ended, with its live curve in Jupyter; returns the run.
+        """Block until the run has finished, with a live loss curve in Jupyter; returns the run.
 
-        Interrupting the cell leaves the run training; `stop` ends it. Raises FtlabError when the run failed.
+        Interrupting the cell does not stop the run; `stop` does. Raises FtlabError when the run failed.
         """
         display = _LiveDisplay() if show and in_jupyter() is not None else None
         while True:
@@ -83,20 +83,20 @@ class Run:
                 break
             time.sleep(_REFRESH_SECONDS)
         if display is not None:
-            # A cell that ends with `run.wait()` would show the same picture a second time.
+            # A cell that ends with `run.wait()` would show the same curve a second time.
             self._shown_in = _cell_number()
         if current.state == "failed":
             raise_failure(current)
         return self
 
     def stop(self) -> str:
-        """Ask the run to save and stop; a second call kills it. Returns what happens, in words."""
+        """Ask the run to save and stop; a second call kills it. Returns a sentence on what happens."""
         from ftlab.training import supervisor
 
         return supervisor.stop(self._run)
 
     def resume(self) -> Run:
-        """Train on from the last checkpoint after a stop or a failure. Raises InputError when it had ended well."""
+        """Continue from the last checkpoint after a stop or a failure. Raises InputError when the run is complete."""
         from ftlab.evaluation.duet import release_for
         from ftlab.training import supervisor
 
@@ -114,7 +114,7 @@ class Run:
         strength: float | None = None,
         **settings: Any,
     ) -> Comparison | dict[str, Any]:
-        """As `ftlab.evaluate` with this run, and `others` beside it."""
+        """Like `ftlab.evaluate` for this run, compared with `others`."""
         from ftlab.evaluation.compare import evaluate_whole
         from ftlab.training.supervisor import evaluating_here
 
@@ -140,21 +140,22 @@ class Run:
         return Comparison(whole, None if whole["question"]["name"] else first)
 
     def chat(self, message: str, **settings: Any) -> Answers:
-        """Both models' answers to one message; `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
+        """The answers of both models to one message; `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
         from ftlab.evaluation.duet import load_duet
 
         *_, last = load_duet(RunDirectory(self.directory)).stream(message, **settings)
         return Answers(message, last.base, last.adapted, last.cut, last.notes)
 
     def comparison(self) -> Comparison:
-        """Base against adapted, as it was measured. Raises FtlabError before there was an evaluation."""
+        """The comparison of base and adapted model. Raises FtlabError before the first evaluation."""
         comparison = self._run.comparison()
         if comparison is None:
             raise FtlabError(f"The run {self.id} has not been evaluated", try_="run.evaluate()")
         return Comparison(comparison, self._run)
 
     def remedies(self) -> dict[str, RunConfig]:
-        """Runs that may help against what this one forgot or learnt by heart, the likeliest first: `train(config)`."""
+        """Configurations that may reduce the forgetting or memorization of this run, most promising first, for
+        `train(config)`."""
         from ftlab.config import with_settings
         from ftlab.evaluation.forgetting import remedies
 
@@ -163,7 +164,7 @@ class Run:
         return {remedy.title: with_settings(config, remedy.changes) for remedy in fitting if remedy.needs is None}
 
     def strengths(self, **settings: Any) -> Strengths:
-        """Score .25, .5, .75 and 1 of what training changed, and propose one; nothing is asked twice.
+        """Score the strengths 0.25, 0.5, 0.75 and 1, and propose one; stored answers are reused.
 
         `settings` are those of `ftlab.evaluation.strengths.measure_strengths`: grid, max_rows, settings, progress.
         """
@@ -175,13 +176,13 @@ class Run:
 
     @property
     def strength(self) -> float:
-        """What was chosen for chat, exports and blind tests; 1 is as trained."""
+        """The strength chosen for chat, exports and blind tests; 1 is as trained."""
         from ftlab.models.strength import chosen_strength
 
         return chosen_strength(self._run)
 
     def choose_strength(self, strength: float) -> float:
-        """Choose the strength for chat, exports and blind tests; 1 takes the choice back. No weight changes."""
+        """Choose the strength for chat, exports and blind tests; 1 resets the choice. No weights change."""
         from ftlab.evaluation.strengths import choose
 
         return choose(self._run, strength)
@@ -193,7 +194,7 @@ class Run:
         return pandas.DataFrame(self._run.predictions())
 
     def report(self, *, price_per_hour: float | None = None) -> Path:
-        """Write the one-page report, with the cost where the price of the machine is known; returns its path."""
+        """Write the one-page report, with the cost if the price of the machine is given; returns its path."""
         from ftlab.report.report import write_report
 
         return write_report(self._run, price_per_hour=price_per_hour)
@@ -207,10 +208,10 @@ class Run:
         strength: float | None = None,
         licence: str | None = None,
     ) -> Exported:
-        """Write the adapter (with `merge` one whole model) as a folder that loads without ftlab, verified there.
+        """Export the adapter (with `merge`, a merged model) to a folder that loads without ftlab, and verify it.
 
-        `strength` is how much of what training changed is handed over; without it that which was chosen for the run.
-        Without `to` it lies in the run's own folder. Raises FtlabError when it says something else than the run.
+        `strength` scales the change made by training (default: the one chosen for the run). `to` defaults to the run's
+        own folder. Raises FtlabError when the export answers differently from the run.
         """
         from ftlab.export.export import Kind, export_run, fresh_export
 
@@ -229,7 +230,7 @@ class Run:
         dry_run: bool = True,
         **settings: Any,
     ) -> Upload:
-        """Upload the result to `repository` (owner/name) on the Hub: private, and only shown until `dry_run` is False.
+        """Upload the result to `repository` (owner/name) on the Hub, private by default; `dry_run` only previews it.
 
         `settings` are those of `ftlab.export.push.push`: data, report, private. The token is that of `hf auth login`.
         """
@@ -241,22 +242,22 @@ class Run:
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a notebook that repeats this run exactly and compares the figures; returns its path.
 
-        Raises FtlabError before the run has ended.
+        Raises FtlabError before the run has finished.
         """
         from ftlab.report.notebook import write_notebook
 
         return write_notebook(self._run, self._workspace, Path(path) if path else None)
 
     def preferences(self) -> dict[str, Any]:
-        """How often the chosen answer wins on held-out pairs. Raises FtlabError where that was not measured."""
+        """The win rate of the chosen answer on held-out pairs. Raises FtlabError if it was not measured."""
         return self._measured("preferences", self._run.preferences())
 
     def rewards(self) -> dict[str, Any]:
-        """The mean reward of answers to held-out prompts, before and after. Raises FtlabError as `preferences`."""
+        """The mean reward of answers to held-out prompts, before and after. Raises FtlabError like `preferences`."""
         return self._measured("rewards", self._run.rewards())
 
     def before_after(self) -> BeforeAfter:
-        """Answers of base, start and run to the same held-out prompts. Raises FtlabError as `preferences`."""
+        """Answers of base, start and run to the same held-out prompts. Raises FtlabError like `preferences`."""
         return BeforeAfter(
             self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
         )
@@ -282,7 +283,7 @@ class Run:
 
 
 def raise_failure(status: RunStatus) -> None:
-    """Raise what made a run fail as one readable error."""
+    """Raise the cause of a failed run as one readable error."""
     error = status.error or {"what": "The run failed.", "why": None, "try": None}
     kind = InputError if error.get("kind") == "input" else FtlabError
     failure = FtlabError(error["what"], why=error.get("why"), try_=error.get("try"))
@@ -291,7 +292,7 @@ def raise_failure(status: RunStatus) -> None:
 
 
 class _LiveDisplay:
-    """One place of a notebook that is drawn anew when what it shows has changed."""
+    """An output of a notebook that is redrawn when its content changes."""
 
     def __init__(self) -> None:
         from IPython.display import HTML, display
@@ -311,17 +312,17 @@ def _cell_number() -> int | None:
 
 
 def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) -> reproduce.Differing:
-    """The packages whose version here is not the one `recorded`. Raises FtlabError naming them, unless not `strict`."""
+    """The packages whose version differs from the one `recorded`. Raises FtlabError naming them if `strict`."""
     return reproduce.same_versions(recorded, strict=strict)
 
 
 def same_data(
     config: RunConfig, recorded: Sequence[Mapping[str, Any]], *, workspace: str | os.PathLike[str] | None = None
 ) -> None:
-    """Raise InputError when the data that `config` names are not those `recorded`, by their sha256."""
+    """Raise InputError when the sha256 of the data of `config` differs from the one `recorded`."""
     reproduce.same_data(config, recorded, Workspace.open(workspace))
 
 
 def compare_metrics(run: Run, recorded: Mapping[str, float], *, tolerance: float = 0.0) -> reproduce.Figures:
-    """The figures of `run` against those `recorded`; `tolerance` is relative, 0 means to the last digit."""
+    """Compare the figures of `run` with those `recorded`; `tolerance` is relative, and 0 requires equality."""
     return reproduce.compare_figures(RunDirectory(run.directory), recorded, tolerance)

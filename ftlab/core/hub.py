@@ -100,9 +100,9 @@ def make(api: Any, name: str, kind: Literal["model", "dataset"], *, private: boo
 
 
 def fetch(api: Any, name: str, patterns: Sequence[str], folder: Path | None = None) -> tuple[Path, str]:
-    """The matching files of the dataset `name` (in `folder`, else in the cache), all from one commit, and that commit.
+    """The matching files of the data set `name` (in `folder`, else in the cache), all from one commit, and that commit.
 
-    Raises huggingface_hub's RepositoryNotFoundError when there is no such dataset.
+    Raises huggingface_hub's RepositoryNotFoundError when there is no such data set.
     """
     from huggingface_hub import snapshot_download
 

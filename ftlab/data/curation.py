@@ -109,7 +109,7 @@ def annotate(version: Version, row: int, note: str, *, who: str) -> Version:
 
 
 def mark(version: Version, rows: Collection[int], as_: str | None, *, who: str, why: str = "") -> Version:
-    """Mark rows as good or bad by an expert's judgement; None removes the mark."""
+    """Mark rows as good or bad by an expert's judgment; None removes the mark."""
     if as_ is not None and as_ not in MARKS:
         raise InputError("There is no such mark", given=as_, allowed=", ".join(MARKS))
     return _changed(version, rows, lambda old: old.with_(mark=as_), f"marked {as_ or 'as nothing'}", who, why)

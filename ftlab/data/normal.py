@@ -1,4 +1,4 @@
-"""Texts as they are compared: normal forms, and questions contained in longer texts."""
+"""Normal forms of texts for comparison, and questions contained in longer texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
 _RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alone makes 52 of 5²
 _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
-# Letters that look like Latin ones, by confusables.txt of Unicode (UTS #39): Cyrillic, then Greek.
+# Letters that look like Latin ones, from Unicode's confusables.txt (UTS #39): Cyrillic, then Greek.
 _CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
 _FROM_CYRILLIC = str.maketrans(*_CYRILLIC)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
@@ -26,17 +26,17 @@ LATIN_LOOKS = dict(zip(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι"
 _TO_LATIN = str.maketrans(LATIN_LOOKS)
 _OTHER_SCRIPT = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
 _MIXED = regex.compile(r"(?=\p{L}*\p{Latin})(?=\p{L}*[\p{Cyrillic}\p{Greek}])\p{L}{2,}")
-# Acronyms that are another word in lower case; in a text of one case they cannot be told from it, but by an article.
+# Acronyms that are another word in lower case; in single-case text only an article distinguishes them.
 _ACRONYM = regex.compile(r"(?<![\p{L}\p{N}.])(?:(US|IT|WHO)(?![\p{L}\p{N}])|U\.S(?:\.A)?\.?(?![\p{L}\p{N}]))")
 _THE_US = regex.compile(r"\b(the|a|non)([ -])us\b")
 _APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼ‘`´](?=\p{L})")
-# Scripts without spaces between words are taken character by character.
+# Scripts without spaces between words are split into characters.
 _IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = regex.compile(
     rf"[{_IDEOGRAPHS}]"
     r"|\d+(?:[.,]\d+)+"
     rf"|[[\p{{L}}\p{{M}}\p{{N}}]--[{_IDEOGRAPHS}]]+#?"
-    r"|(?!\p{Extended_Pictographic})[+<>=×÷±√∞≤≥≠≈%\p{Sc}\p{So}]"  # emoji say nothing that a question turns on
+    r"|(?!\p{Extended_Pictographic})[+<>=×÷±√∞≤≥≠≈%\p{Sc}\p{So}]"  # emoji do not change a question
     r"|[-−*/^](?=\s*[\d(])",
     regex.V1,
 )
@@ -62,7 +62,7 @@ _NUMBER_WORDS = frozenset(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
     "twice".split()
 )
-# What is asked, of how many, and in which relation: with another of these it is another question, however long.
+# What is asked, about how many, and in which relation: a different one makes a different question of any length.
 _TELLING = frozenset(
     "who whom whose what when where which why how or only every each all both more less fewer most least first "
     "last".split()
@@ -72,7 +72,7 @@ _NEGATIONS = frozenset(
     "ohne pas jamais sans sin nunca jamás não sem nem niet geen zonder не нет ни без "
     "ikke inte ingen değil yok không नहीं न لا لم لن ليس 不 没 無 无 否 非 未".split()
 )
-# Words without an apostrophe, as people type them too, that are nothing else.
+# Contractions typed without an apostrophe that are not words themselves.
 _SAID_IN_FULL = {
     f"{verb}nt": f"{verb} not"
     for verb in "do does did is are was were has have had should would could must need".split()
@@ -91,7 +91,7 @@ _SAID_IN_FULL = {
     "youre": "you are",
     "theyre": "they are",
 }
-# Words that a question can have or lack and stay the same.
+# Words whose presence does not change a question.
 LIGHT = frozenset(
     "a an the my your our his her its their this that these those some any of also just very really actually exactly "
     "exact quickly simply currently still yet already again now today here there right perhaps maybe please kindly "
@@ -100,14 +100,14 @@ LIGHT = frozenset(
 
 
 def normal_form(text: str) -> str:
-    """`text` as it is compared: equal for texts that differ in case, Unicode form, zero-width characters, spaces and
-    punctuation. Numbers are written alike ("1,000" is 1000), short forms in full ("can't" is can not). A text without
-    words is itself."""
+    """The normal form of `text`: equal for texts that differ only in case, Unicode form, zero-width characters, spaces
+    and punctuation. Numbers are unified ("1,000" is 1000), contractions expanded ("can't" is can not). A text without
+    words is unchanged."""
     return joined(words_of(plain_text(text)), text)
 
 
 def plain_text(text: str) -> str:
-    """`text` in lower case and one Unicode form (NFKC), without zero-width characters and apostrophes in words."""
+    """`text` in lower case and Unicode form NFKC, without zero-width characters and apostrophes in words."""
     if not text.isascii():
         text = _in_one_script(_ZERO_WIDTH.sub("", text))
     if _ACRONYM.search(text) and 2 * sum(map(str.islower, text)) > sum(map(str.isalpha, text)):
@@ -125,7 +125,7 @@ def plain_text(text: str) -> str:
 
 
 def _in_one_script(text: str) -> str:
-    """`text` with the letters that only look like those of their word (a Cyrillic о in a Latin word) as they seem."""
+    """`text` with lookalike letters (a Cyrillic о in a Latin word) replaced by those of the word's script."""
     if not (_OTHER_SCRIPT.search(text) and regex.search(r"\p{Latin}", text)):
         return text
     text = _MIXED.sub(lambda match: _word_in_one_script(match[0]), text)
@@ -157,7 +157,7 @@ def words_of(plain: str) -> list[str]:
 
 
 def joined(words: Sequence[str], text: str) -> str:
-    """Without spaces ("log in" is "login"), but between digits."""
+    """Without spaces ("log in" is "login"), except between digits."""
     form = " ".join(words)
     if not form:
         return " ".join(text.split())
@@ -165,7 +165,7 @@ def joined(words: Sequence[str], text: str) -> str:
 
 
 def without_courtesy(plain: str) -> str:
-    """A `plain_text` without greeting, "please", "could you tell me" before it and thanks after it."""
+    """A `plain_text` without an opening greeting, "please" or "could you tell me", and without closing thanks."""
     return _CLOSING.sub("", _OPENING.sub("", plain, 1))
 
 
@@ -179,7 +179,7 @@ LOOSE = {
     )
     for word in words.split()
 }
-# Words that one slip makes of one another.
+# Common words that are one typo apart.
 _BOTH_WORDS = frozenset(
     frozenset(pair.split("/"))
     for pair in "contract/contact country/county price/prince trial/trail diary/dairy casual/causal quite/quiet "

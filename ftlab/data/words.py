@@ -1,4 +1,4 @@
-"""Texts as flat arrays of word numbers; long looks at them can be watched and stopped."""
+"""Texts as flat arrays of word ids, and the progress of long checks, which can be stopped."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 Progress = Callable[[str, int, int], None]
-CHUNK = 2000  # rows between two looks at the stop button
+CHUNK = 2000  # rows between two checks of the stop button
 
 
 class Stopped(Exception):
-    """The person pressed stop; what was found so far is kept."""
+    """The user pressed stop; findings so far are kept."""
 
 
 @dataclass
 class Watch:
-    """Tells how far a check is and notices the stop button. Raises Stopped from `at`."""
+    """Reports the progress of a check and reacts to the stop button. Raises Stopped from `at`."""
 
     progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
@@ -33,7 +33,7 @@ class Watch:
             self.progress(self.phase, done, total)
 
     def over(self, items: Sequence[Any]) -> Any:
-        """(position, item) of all `items`, looking up every 2000 of them."""
+        """(position, item) for all `items`, reporting every 2000 of them."""
         total = len(items)
         for position, item in enumerate(items):
             if position % CHUNK == 0:
@@ -42,13 +42,13 @@ class Watch:
         self.at(total, total)
 
 
-# Scripts without spaces between words are taken character by character.
+# Scripts without spaces between words are split into characters.
 _IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+")
 
 
 class Vocabulary(dict):
-    """word -> number, growing with every new word."""
+    """word -> id, growing with every new word."""
 
     def __missing__(self, word: str) -> int:
         number = self[word] = len(self)
@@ -76,7 +76,7 @@ class Words:
         return self.numbers[self.offsets[position] : self.offsets[position + 1]]
 
     def part(self, begin: int, end: int) -> Words:
-        """Texts `begin` to `end` alone."""
+        """Texts `begin` to `end`."""
         offsets = self.offsets[begin : end + 1]
         return Words(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0], self.vocabulary)
 
@@ -96,7 +96,7 @@ def count_words(texts: Sequence[str], watch: Watch, vocabulary: Vocabulary | Non
         before = len(gathered)
         gathered.extend(map(number, _WORD.findall(text.lower())))
         sizes[position + 1] = len(gathered) - before
-        if len(gathered) > 1_000_000:  # lists of Python numbers take eight times the room
+        if len(gathered) > 1_000_000:  # lists of Python ints take eight times the memory
             pieces.append(np.array(gathered, np.int32))
             gathered = []
     pieces.append(np.array(gathered, np.int32))

@@ -1,1 +1,1 @@
-"""A result handed over: files that answer elsewhere as the run did here, their card, and the Hub."""
+"""Exports: files that give the same answers elsewhere as the run did here, their model card, and the Hub."""

@@ -1,4 +1,4 @@
-"""The model card of an export: metadata that the Hub reads, and prose for whoever gets the model.
+"""The model card of an export: metadata for the Hub, and prose for the users of the model.
 
 Texts of data, models and people are escaped; rows of the data are not quoted.
 """
@@ -31,9 +31,9 @@ from ftlab.report.measures import measures_of
 from ftlab.report.report import contents
 
 _FEW_ROWS = 100
-_SCORES = "A reward model: it says how good an answer is, and writes none."
+_SCORES = "This is a reward model: it scores answers and does not write any."
 _UNKNOWN = "This model has not been evaluated."
-# How the Hub and others call the measures that have a common name.
+# The Hub's names of common measures.
 _METRICS = {"macro_f1": "f1", "rouge_l": "rougeL", "token_f1": "f1"}
 
 
@@ -48,7 +48,7 @@ def write_card(
     repository: str | None = None,
     data: str | None = None,
 ) -> None:
-    """Write README.md: metadata and prose. `repository` and `data` are where model and data lie on the Hub."""
+    """Write README.md: metadata and prose. `repository` and `data` are the Hub ids of the model and its data."""
     known = licence or _licence_of_base(config)
     head = metadata(run, config, shape, known, data=data)
     text = prose(run, config, shape, folder, finding, known, repository=repository)
@@ -58,7 +58,7 @@ def write_card(
 def metadata(
     run: RunDirectory, config: RunConfig, shape: Shape, licence: str | None, *, data: str | None = None
 ) -> Any:
-    """The head of the card, as huggingface_hub's ModelCardData."""
+    """The metadata of the card, as huggingface_hub's ModelCardData."""
     from huggingface_hub import ModelCardData
 
     from ftlab.models.load import is_hub_id
@@ -91,7 +91,7 @@ def prose(
     *,
     repository: str | None = None,
 ) -> str:
-    """The card below its head."""
+    """The card below its metadata."""
     report = contents(run) if run.comparison() is not None else None
     name = escaped(config.name or run.id)
     parts = [f"# {name}"]
@@ -102,12 +102,12 @@ def prose(
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
     served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
-    parts += ["## What was checked of these files", bullets(escaped(line) for line in lines(finding))]
-    # Which strength these files have is said on top.
+    parts += ["## How these files were verified", bullets(escaped(line) for line in lines(finding))]
+    # The strength of these files is stated at the top.
     facts = [fact for fact in report["facts"] if fact[0] != "Strength"] if report else tuned_on(run, config)
     trained = [("Stages", _stages(run, config)), *facts]
     parts += ["## How it was trained", bullets(f"**{label}:** {escaped(text)}" for label, text in trained if text)]
-    parts += _evaluated(run, report, at="The figures of this section are those of the model as trained." if at else "")
+    parts += _evaluated(run, report, at="The figures in this section are for the model as trained." if at else "")
     parts += _blind_votes(run)
     parts += ["## Limits", bullets(_limits(run, config, shape, report, licence))]
     parts.append(f"Run {escaped(run.id)}, exported with ftlab. The settings are in `ftlab/config.yaml`.")
@@ -115,30 +115,30 @@ def prose(
 
 
 def _stages(run: RunDirectory, config: RunConfig) -> str:
-    """What was learnt one after the other, where it was more than one answer data set; the last is this run."""
+    """The training stages in order, unless it was only SFT on one data set; the last is this run."""
     stages = [f"{config.stage} on {source_name(config.data.source)}"]
     known = {earlier_run.id: earlier_run for earlier_run in Workspace(run.path.parent.parent).runs()}
     start, seen = config.model.start, {run.id}
     while start and start not in seen:
         seen.add(start)
         earlier = load_config(known[start].config_file) if start in known else None
-        text = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "what it was started from"
+        text = f"{earlier.stage} on {source_name(earlier.data.source)}" if earlier else "an earlier adapter"
         stages.insert(0, f"{text} ({source_name(start)})")
         start = earlier.model.start if earlier else None
     return "" if stages == [f"sft on {source_name(config.data.source)}"] else ", then ".join(stages)
 
 
 def _strength(run: RunDirectory, shape: Shape, *, evaluated: bool) -> list[str]:
-    """At which strength the weights are, and what that reaches where it was measured; empty where it is as trained."""
+    """The strength of the weights, and its verdict if it was measured; empty for a model as trained."""
     at = strength_name(shape.strength)
     if not at:
         return []
-    sentences = [f"These weights are at {at}: they hold {shape.strength:.0%} of what training changed."]
+    sentences = [f"These weights are at {at}: they contain {shape.strength:.0%} of the change made by training."]
     here = evaluation_at(run, shape.strength).comparison()
     if here is not None and is_made_of(here, run.result):
         sentences.append(f"At this strength: {here['verdict']['text']}")
     elif evaluated:
-        sentences.append("The figures below are those of the model as trained (strength 1), not of these weights.")
+        sentences.append("The figures below are for the model as trained (strength 1), not for these weights.")
     return [escaped(" ".join(sentences))]
 
 
@@ -167,19 +167,19 @@ def _evaluated(run: RunDirectory, report: dict[str, Any] | None, at: str = "") -
 
 
 def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
-    """How often the chosen answer wins on held-out preferences."""
+    """The win rate of the chosen answer on held-out preferences."""
     preferences = run.preferences()
     if not preferences or "accuracy" not in preferences:
         return []
     interval = preferences.get("interval") or preferences.get("accuracy_interval")
-    text = f"On held-out preferences the chosen answer wins in {preferences['accuracy']:.1%}"
+    text = f"On held-out preferences, the chosen answer wins in {preferences['accuracy']:.1%} of the pairs"
     if interval:
         text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"
     return [f"{level} Preferences", escaped(f"{text}.")]
 
 
 def _blind_votes(run: RunDirectory) -> list[str]:
-    """The verdicts of blind tests in which the run took part, where they may be seen."""
+    """The revealed verdicts of blind tests in which the run took part."""
     from ftlab.arena.blind_tests import list_contestants, list_tests
     from ftlab.arena.store import DATABASE_VARIABLE, open_store
     from ftlab.arena.tally import evaluate
@@ -208,37 +208,39 @@ def _limits(
 ) -> list[str]:
     limits = []
     if config.is_starter:
-        limits.append("The base is the toy that ships with ftlab. It shows the method and is of no use for real work.")
+        limits.append(
+            "The base is the toy model that ships with ftlab: it demonstrates methods and is not for real use."
+        )
     if origin := origin_of(config.model.base):
         limits.append(
-            f"The base is {escaped(origin)}. Its weights were rounded to that format before they came here, so they "
-            "differ a little from those their makers published."
+            f"The base is {escaped(origin)}. Its weights were quantized to that format and dequantized, so they differ "
+            "slightly from those its authors published."
         )
     if shape.scores:
         limits.append(
-            "Its scores are a model's opinion and not people's; only differences between answers mean something."
+            "Its scores are a model's opinion, not people's. Only differences between answers are meaningful."
         )
     elif report is None:
-        limits.append("It was not compared with its base: nothing here says that it is better.")
+        limits.append("It was not compared with its base, so nothing shows that it is better.")
     else:
         rows = report["comparison"].get("rows") or report["comparison"]["adapted"].get("rows") or 0
         where = report["comparison"]["split"]
-        figures = f"The figures speak of {rows:,} rows of the {where} split, and of prompts like these"
-        limits.append(f"{figures}." if rows >= _FEW_ROWS else f"{figures}. That is few: mind the intervals.")
+        figures = f"The figures apply to {rows:,} rows of the {where} split and to similar prompts"
+        limits.append(f"{figures}." if rows >= _FEW_ROWS else f"{figures}. That is few: consider the intervals.")
     if report and report["comparison"]["verdict"].get("forgot"):
         changed = (report["comparison"]["verdict"].get("lost") or "forgot") != "forgot"
         what = "Outside the task, many of its answers changed" if changed else "It forgot some of what its base knew"
         limits.append(f"{what}; see above.")
     elif not config.is_starter and report and is_unmeasured(report["comparison"]):
-        limits.append("What it forgot of its base was not measured.")
+        limits.append("Forgetting was not measured.")
     if shape.merged_from_quantised:
         limits.append(
-            "It was trained and evaluated on a quantised base and merged into the whole one, so the figures are those "
-            "of a close relative: the adapter stands on slightly other weights here."
+            "It was trained and evaluated on a quantized base but merged into the unquantized one, whose weights are "
+            "slightly different, so the figures are approximate for these files."
         )
     limits += [
-        "It says what its data say, with their errors and gaps. Personal data and rights in the data were not checked.",
-        f"The licence of the base {'(' + escaped(licence) + ') ' if licence else ''}holds for this model as well.",
+        "It reproduces the errors and gaps of its training data, which were not checked for personal data or rights.",
+        f"The license of the base {'(' + escaped(licence) + ') ' if licence else ''}also applies to this model.",
     ]
     return limits
 
@@ -247,30 +249,29 @@ def _loading_notes(shape: Shape, config: RunConfig, run: RunDirectory) -> list[s
     notes = []
     if config.stage not in (PRETRAINING, "reward"):
         notes.append(
-            "The chat template is the one that it was trained with; `generation_config.json` ends answers where the "
-            "evaluation did, and takes the likeliest token each time. Other settings give other answers than those "
-            "that were evaluated."
+            "The chat template is the one used in training. `generation_config.json` has the stop tokens of the "
+            "evaluation and greedy decoding; other settings give other answers than those evaluated."
         )
     asked = asked_of(run)
     if not asked.is_plain:
         notes.append(
-            "The lines ask as it was trained and evaluated: asked otherwise, it answers worse. `ftlab/asked.json` says "
-            "the same for programs."
+            "The code builds prompts as in training and evaluation; with other prompts, answers are worse. "
+            "`ftlab/asked.json` has the same information for programs."
         )
     if asked.system and asked.system_rows < asked.rows:
         notes.append(f"{asked.system_rows} of {asked.rows} training rows had this system prompt.")
     if shape.base == "base" and shape.is_adapter:
         dequantized = origin_of(config.model.base)
         kind = (
-            "These weights of the base are on no Hub, so they lie"
+            "These weights of the base are not on the Hub, so they are"
             if dequantized
-            else "The base is on no Hub, so it lies"
+            else "The base is not on the Hub, so it is"
         )
-        notes.append(f"{kind} beside the adapter in `base/`.")
+        notes.append(f"{kind} included in `base/`.")
     if shape.quantisation:
         notes.append(
-            "It was trained and evaluated on the quantised base, so that is how it is loaded here. On the whole base "
-            "it answers a little differently."
+            "It was trained and evaluated on the quantized base, so the code quantizes the base. On the unquantized "
+            "base, it answers slightly differently."
         )
     return notes
 
@@ -283,7 +284,7 @@ def _tags(config: RunConfig, shape: Shape, on_hub: bool) -> list[str]:
 
 
 def _results(run: RunDirectory, config: RunConfig, comparison: ComparisonJson) -> list[Any]:
-    """The figures of the task as the Hub's model-index takes them."""
+    """The figures of the task in the format of the Hub's model-index."""
     from huggingface_hub import EvalResult
 
     on_hub = _data_on_hub(run)
@@ -327,7 +328,7 @@ def _origin_on_hub(config: RunConfig) -> str | None:
 
 
 def _licence_of_base(config: RunConfig) -> str | None:
-    """What the base's own card says, where it lies on this machine."""
+    """The metadata of the base's own card, if it is on this machine."""
     from huggingface_hub import ModelCard, try_to_load_from_cache
 
     from ftlab.models.load import base_path, is_hub_id

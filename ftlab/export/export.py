@@ -22,11 +22,11 @@ from ftlab.models.identity import check_result
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength
 
 FORMATS = ("float32", "float16", "bfloat16")
-_BYTES_A_WEIGHT = 4.3  # float32, and room for one matrix more
+_BYTES_A_WEIGHT = 4.3  # float32, and room for one more matrix
 
 
 def check_mergeable(config: RunConfig) -> None:
-    """Raise InputError where the method leaves nothing that could become part of the base's weights."""
+    """Raise InputError when the result of the method cannot be merged into the weights of the base."""
     name = config.method.name
     why = METHODS[name].not_merged
     if not why:
@@ -35,8 +35,8 @@ def check_mergeable(config: RunConfig) -> None:
         f"{METHODS[name].title.capitalize()} cannot be merged into the base: {why}",
         given=f"method.name: {name}",
         allowed=titles(method for method in METHODS if not METHODS[method].not_merged),
-        try_="export the adapter instead (without --merge), which its README tells how to load; for one model in one "
-        "folder, train with method.name=lora",
+        try_="export the adapter instead (without --merge; its README shows how to load it), or train with "
+        "method.name=lora for a single merged model",
     )
 
 
@@ -45,7 +45,7 @@ def write_merged(
 ) -> None:
     """Write config and weights of the whole model at `strength` to `folder`, as safetensors in `dtype`.
 
-    Sums are made in float32, on the base at full precision: a quantised base would bring its rounding with it. Raises
+    The merge is computed in float32 on the unquantized base, to avoid the rounding of a quantized one. Raises
     FtlabError when the memory does not suffice.
     """
     import torch
@@ -94,14 +94,14 @@ def _check_memory(source: Any, copies: int = 1) -> None:
     if needed > free:
         raise FtlabError(
             "There is not enough memory to merge this model",
-            why=f"It takes {needed / 1e9:.1f} GB, 4 bytes a weight, and {free / 1e9:.1f} GB are free.",
-            try_="end other programs, merge on a larger machine, or export the adapter instead (without --merge)",
+            why=f"It takes {needed / 1e9:.1f} GB (4 bytes per weight), and {free / 1e9:.1f} GB are free.",
+            try_="close other programs, merge on a larger machine, or export the adapter instead (without --merge)",
         )
 
 
 @dataclass(frozen=True)
 class Exported:
-    """`files` are the sizes in bytes by path; `verification` is what `verify.verify` returned."""
+    """An export. `files` are sizes in bytes by path; `verification` is the result of `verify.verify`."""
 
     run: str
     kind: Kind
@@ -129,12 +129,12 @@ def export_run(
     licence: str | None = None,
     tell: Progress = lambda *_: None,
 ) -> Exported:
-    """Write the result of `run` to the folder `target`, verified; an earlier export there is replaced.
+    """Write the result of `run` to the folder `target` and verify it; an earlier export there is replaced.
 
-    `dtype` is for whole models; without it they are written in the format in which the run was evaluated. `strength` is
-    how much of what training changed is handed over, without it that which was chosen for the run. Raises
-    InputError for what cannot be exported, and FtlabError when the export says something else than the run's own model:
-    it is then left in a folder beside `target` whose name ends in `-differs`.
+    `dtype` is for whole models (default: the dtype in which the run was evaluated). `strength` scales the change made
+    by training (default: the one chosen for the run). Raises InputError for anything that cannot be exported, and
+    FtlabError when the export answers differently from the run's own model: it is then left in a folder beside `target`
+    whose name ends in `-differs`.
     """
     from ftlab.export.verify import verify
 
@@ -153,7 +153,7 @@ def export_run(
         except FtlabError as error:
             shutil.rmtree(differs, ignore_errors=True)
             os.replace(part, differs)
-            raise FtlabError(error.what, why=error.why, try_=error.try_ or f"look at it in {differs}") from None
+            raise FtlabError(error.what, why=error.why, try_=error.try_ or f"inspect it in {differs}") from None
         tell("writing the model card", 0, 0)
         notes = export_files.write_records(run, config, shape, part, finding, licence)
         return _finished(run, shape, part, target, finding, notes)
@@ -161,23 +161,23 @@ def export_run(
         raise disk_full(error, target) or FtlabError(
             f"The export cannot be written: {error.strerror or error}",
             why=str(target),
-            try_="choose a folder you may write to, with enough free space",
+            try_="choose a writable folder with enough free space",
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, strength: float | None = None) -> Shape:
-    """What an export will be. Raises InputError and FtlabError for what cannot be exported."""
+    """The shape of an export before it is made. Raises InputError and FtlabError if it is not possible."""
     from ftlab.training import supervisor
 
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model to hand over", try_="train it to an end first")
+        raise FtlabError(f"The run {run.id} has no trained model to export", try_="finish its training first")
     if supervisor.status(run).is_active:
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+        raise FtlabError(f"The run {run.id} is still active", try_="wait until it has finished, or stop it")
     check_result(run)
     if dtype is not None and dtype not in FORMATS:
-        raise InputError("There is no such number format", given=dtype, allowed=", ".join(FORMATS))
+        raise InputError("This number format is not supported", given=dtype, allowed=", ".join(FORMATS))
     whole = config.method.name == "full"
     if whole:
         kind = "merged"
@@ -185,19 +185,19 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, st
         check_mergeable(config)
         if config.stage == "reward":
             raise InputError(
-                f"The run {run.id} is a reward model, whose scores hang on a part of its own",
-                given="a merged model was asked for",
+                f"The run {run.id} is a reward model, whose scoring head cannot be merged",
+                given="a merged model was requested",
                 try_="export the adapter instead (without --merge)" if not whole else "another run",
             )
     elif dtype is not None:
         raise InputError(
-            "A number format can be chosen for whole models only",
+            "A number format can be chosen only for merged and fully tuned models",
             given=f"dtype {dtype} for an adapter",
-            try_="leave it out: an adapter takes the format of the base it is put on; or merge it (--merge)",
+            try_="leave it out, as an adapter adopts the format of its base, or merge it (--merge)",
         )
     at = check_strength(config, chosen_strength(run) if strength is None else strength)
     if at == 0:
-        raise InputError("At strength 0 there is nothing to hand over: it is the base", given="strength 0")
+        raise InputError("At strength 0 there is nothing to export: it is the base", given="strength 0")
     return _shape(run, config, kind, dtype, at)
 
 
@@ -217,7 +217,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, 
         return Shape(
             kind="merged",
             dtype=dtype,
-            # Short formats are a hundred times slower on a CPU; what rounding does to the weights is seen all the same.
+            # 16-bit formats can be a hundred times slower on a CPU; float32 shows the rounding of the weights as well.
             load_dtype=dtype if device == "cuda" else "float32",
             own_dtype=own,
             evaluated_dtype=evaluated,
@@ -245,7 +245,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, 
 
 
 def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, tell: Progress) -> None:
-    """Weights, tokenizer, chat template and generation settings: all that decides what the export says."""
+    """Weights, tokenizer, chat template and generation settings: everything that determines the answers."""
     result = run.result
     if shape.is_adapter:
         tell("copying the adapter", 0, 0)
@@ -261,7 +261,7 @@ def read_shape(folder: Path) -> Shape:
     """The shape of the export in `folder`. Raises InputError when there is none."""
     record = read_json(folder / EXPORT_RECORD)
     if record is None:
-        raise InputError("This folder holds no export of ftlab", given=folder, allowed=f"a folder with {EXPORT_RECORD}")
+        raise InputError("This folder is not an ftlab export", given=folder, allowed=f"a folder with {EXPORT_RECORD}")
     return Shape(**record["shape"])
 
 
@@ -274,7 +274,7 @@ def fresh_export(
     licence: str | None = None,
     tell: Progress = lambda *_: None,
 ) -> Exported:
-    """The export of `kind` that is kept in the run; made, or made anew where weights or evaluation are newer."""
+    """The export of `kind` stored in the run; made if missing or older than weights or evaluation."""
     kept = None if licence else kept_export(run, kind, dtype, strength)
     settings: dict[str, Any] = {"kind": kind, "dtype": dtype, "strength": strength, "licence": licence}
     return kept or export_run(run, run.export_folder(kind), **settings, tell=tell)
@@ -283,7 +283,7 @@ def fresh_export(
 def kept_export(
     run: RunDirectory, kind: Kind, dtype: str | None = None, strength: float | None = None
 ) -> Exported | None:
-    """The export that is kept in the run; None where there is none of this shape, or weights or evaluation are newer.
+    """The export stored in the run; None if there is none of this shape, or if weights or evaluation are newer.
 
     Raises as `plan` does.
     """
@@ -296,7 +296,7 @@ def kept_export(
 
 
 def _changed(run: RunDirectory) -> float:
-    """When weights, evaluation or votes changed last, in unix seconds."""
+    """The time of the last change to weights, evaluation or votes, in Unix seconds."""
     result = run.result
     database = Workspace(run.path.parent.parent).arena_database
     files = [*result.glob("*"), run.comparison_file, run.preferences_file, run.before_after_file, database]
@@ -304,12 +304,12 @@ def _changed(run: RunDirectory) -> float:
 
 
 def pack(folder: Path, target: Path) -> Path:
-    """A zip of the export in `folder`; made again when it is old."""
+    """A zip of the export in `folder`; made again when outdated."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in files):
         return target
     unfinished = target.with_suffix(".unfinished")
-    # Trained weights hardly shrink: packing them costs minutes on a large model and saves a few percent.
+    # Trained weights barely compress: that would take minutes for a large model and save a few percent.
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for path in files:
             archive.write(path, Path(target.stem) / path.relative_to(folder))
@@ -319,10 +319,10 @@ def pack(folder: Path, target: Path) -> Path:
 
 def _check_target(target: Path) -> None:
     if target.exists() and not target.is_dir():
-        raise InputError("An export is a folder, and this is a file", given=target)
+        raise InputError("The export target is a file, not a folder", given=target)
     if target.exists() and any(target.iterdir()) and not (target / EXPORT_RECORD).exists():
         raise InputError(
-            "The folder to export to holds something else",
+            "The target folder contains other files",
             given=target,
             allowed="a new or empty folder, or an earlier export, which is replaced",
         )

@@ -21,13 +21,13 @@ from ftlab.models.strength import AS_TRAINED, needs_base, write_scaled_adapter
 from ftlab.report.facts import source_name
 
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
-# What belongs to weights and not to how text becomes tokens.
+# Files that belong to the weights, not to the tokenizer.
 _NOT_TOKENIZER = ("adapter_config.json", "config.json", "generation_config.json", "README.md", "training_args.bin")
 _MODEL_FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "LICENSE*", "NOTICE*")
 
 
 def copy_adapter(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path) -> None:
-    """The adapter, and its base where it is on no Hub: a path of this machine would lead nowhere elsewhere."""
+    """The adapter, and its base if that is not on the Hub: a local path would be useless elsewhere."""
     from ftlab.models.load import present_path
 
     for name in _ADAPTER:
@@ -56,7 +56,7 @@ def _put_to_strength(run: RunDirectory, config: RunConfig, shape: Shape, folder:
 
 
 def copy_tokenizer(result: Path, folder: Path) -> None:
-    """Tokenizer and chat template as trained; a template with room for thoughts leaves it out unless asked."""
+    """Tokenizer and chat template as trained; a template with a thinking mode disables it by default."""
     from ftlab.data.template import with_thinking_chosen
 
     for file in sorted(result.iterdir()):
@@ -67,14 +67,14 @@ def copy_tokenizer(result: Path, folder: Path) -> None:
     if template.exists():
         text = template.read_text(encoding="utf-8")
         chosen = with_thinking_chosen(text)
-        if chosen != text:  # of a run of an older ftlab
+        if chosen != text:  # a run of an earlier version of ftlab
             write_text(template, chosen)
 
 
 def write_generation_config(run: RunDirectory, config: RunConfig, folder: Path) -> None:
-    """generation_config.json that answers as the evaluation did: the likeliest token, up to its stop tokens.
+    """A generation_config.json for answers as in the evaluation: greedy decoding, with its stop tokens.
 
-    What a base asks for besides (a temperature, a penalty) was not evaluated and is left out.
+    Other settings of the base (a temperature, a penalty) were not evaluated and are left out.
     """
     from transformers import GenerationConfig
 
@@ -92,7 +92,7 @@ def write_generation_config(run: RunDirectory, config: RunConfig, folder: Path) 
 
 
 def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
-    """The generation settings that the evaluated model had; its stop tokens count."""
+    """The generation settings of the evaluated model, for their stop tokens."""
     from transformers import AutoConfig, GenerationConfig
 
     from ftlab.models.load import present_path
@@ -103,12 +103,12 @@ def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
     try:
         return GenerationConfig.from_pretrained(where, revision=revision)
     except OSError:
-        # transformers makes one out of config.json where a model brings none.
+        # transformers derives one from config.json if a model has none.
         return GenerationConfig.from_model_config(AutoConfig.from_pretrained(where, revision=revision))
 
 
 def quantisation_settings(config: RunConfig, compute_dtype: str) -> dict[str, Any] | None:
-    """How the base of a QLoRA adapter was quantised, as BitsAndBytesConfig takes it; None for other methods."""
+    """The quantization of the base of a QLoRA adapter, as arguments of BitsAndBytesConfig; None for other methods."""
     if config.method.name != "qlora":
         return None
     if config.method.quantisation == "int8":
@@ -124,8 +124,8 @@ def quantisation_settings(config: RunConfig, compute_dtype: str) -> dict[str, An
 def write_records(
     run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, finding: dict[str, Any], licence: str | None
 ) -> list[str]:
-    """README.md, Modelfile and ftlab/; returns what a person should know. No row of the data is among them, and no
-    path of this machine."""
+    """Write README.md, Modelfile and ftlab/, without any row of the data and any local path; returns notes for the
+    user."""
     from ftlab.export.card import write_card
     from ftlab.export.serving import write_modelfile
 
@@ -152,7 +152,7 @@ def write_records(
 
 
 def _without_rows(run: RunDirectory) -> dict[str, Any] | None:
-    """The comparison without the rows of the data that it quotes."""
+    """The comparison without the data rows that it quotes."""
     comparison = run.comparison()
     if comparison is None:
         return None
@@ -163,7 +163,7 @@ def _without_rows(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _without_paths(config: RunConfig) -> dict[str, Any]:
-    """The configuration as plain values; of files on this machine only the names."""
+    """The configuration as plain values, with local paths reduced to file names."""
     return _names_only(config.model_dump(mode="json"))
 
 
@@ -172,7 +172,7 @@ def _names_only(value: Any) -> Any:
         return {key: _names_only(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_names_only(item) for item in value]
-    # Of a Hub id nothing is taken away: source_name knows files by their endings.
+    # A Hub id stays complete: source_name recognizes files by their suffixes.
     return source_name(value) if isinstance(value, str) and "/" in value and "\n" not in value else value
 
 

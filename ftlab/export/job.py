@@ -1,8 +1,8 @@
-"""Exports for the app, each in a process of its own: the page may be closed, and the app stays quick.
+"""Exports for the app, each in a separate process: the page may be closed, and the app stays responsive.
 
 <run>/exports/<kind>/            the export, once it is made and verified
 <run>/exports/<kind>.job.json    the process: pid, pid_started, created
-<run>/exports/<kind>.log         what it said: progress, and the reason of a failure
+<run>/exports/<kind>.log         its output: progress, and the reason for a failure
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ftlab.errors import FtlabError
 from ftlab.export.shape import Kind
 
 _PREFIX = "ftlab: "
-_MOST_LOG = 1 << 20  # bytes of its log that are looked at
+_MOST_LOG = 1 << 20  # bytes of its log that are read
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`text` is what it does now, or why it failed; `record` is ftlab/export.json of what is there."""
+    """The progress of an export. `text` is its current step, or why it failed; `record` is its ftlab/export.json."""
 
     state: Literal["none", "working", "done", "failed"]
     text: str = ""
@@ -35,7 +35,8 @@ class Progress:
 
 
 def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None) -> None:
-    """Begin to export `run` for the app, unless that is under way. Raises what `export.plan` raises, at once."""
+    """Start exporting `run` for the app, unless that is already running. Raises immediately what `export.plan`
+    raises."""
     from ftlab.config import load_config
     from ftlab.export.export import plan
 
@@ -52,7 +53,7 @@ def start(run: RunDirectory, workspace: Workspace, kind: Kind, dtype: str | None
 
 
 def progress(run: RunDirectory, kind: Kind) -> Progress:
-    """How far the export of `kind` is."""
+    """The progress of the export of `kind`."""
     record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
     job = _job(run, kind)
     began = read_cached(job.status_file)
@@ -64,13 +65,13 @@ def progress(run: RunDirectory, kind: Kind) -> Progress:
     if record is not None and record["created"] >= began["created"]:
         return Progress("done", record=record)
     reason = (
-        last.removeprefix(_PREFIX) if last.startswith(_PREFIX) else f"The process ended: {last or 'without a word'}"
+        last.removeprefix(_PREFIX) if last.startswith(_PREFIX) else f"The process ended: {last or 'without any output'}"
     )
     return Progress("failed", reason, record)
 
 
 def raise_failure(state: Progress) -> None:
-    """Raise FtlabError with the reason of a failed export."""
+    """Raise FtlabError with the reason for a failed export."""
     if state.state == "failed":
         what, _, try_ = state.text.partition(" Try: ")
         raise FtlabError(what, try_=try_ or None)
@@ -82,7 +83,7 @@ def _job(run: RunDirectory, kind: Kind) -> Job:
 
 
 def _last_line(job: Job) -> str:
-    """The last line that the process said, without those of libraries where it is ftlab's turn to speak."""
+    """The last line of the log, preferring those of ftlab to those of libraries."""
     lines = tail(job.log_file, _MOST_LOG).strip().splitlines()
     own = [line for line in lines if line.startswith(_PREFIX)]
     return (own or lines or [""])[-1].strip()

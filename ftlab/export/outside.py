@@ -1,7 +1,7 @@
-"""`python -P outside.py JOB FOLDER`: load an exported model as its README says, and write down what it answers.
+"""`python -P outside.py JOB FOLDER`: load an exported model as its README shows, and record its answers.
 
-JOB is a JSON file written by `verify`; FOLDER gets found.json and logits.safetensors. Any import of ftlab fails, unless
-the job says that the adapter needs it. So this file imports nothing of ftlab either.
+JOB is a JSON file written by `verify`; the results go to found.json and logits.safetensors in FOLDER. Any import of
+ftlab fails, unless the job says that the adapter needs it, so this file does not import ftlab either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WithoutFtlab(importlib.abc.MetaPathFinder):
 
 
 def load(job: dict[str, Any]) -> tuple[Any, Any]:
-    """Model and tokenizer, in evaluation mode, by the lines of the README."""
+    """Model and tokenizer, in evaluation mode, loaded as in the README."""
     import torch
     from transformers import (
         AutoModelForCausalLM,
@@ -58,7 +58,7 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def answer(model: Any, tokenizer: Any, generation: Any, prompt: dict[str, Any], ids: list[int]) -> list[int]:
-    """The tokens that `model` writes after `ids`."""
+    """The tokens that `model` generates after `ids`."""
     import torch
 
     asked = torch.tensor([ids], device=model.device)
@@ -68,12 +68,12 @@ def answer(model: Any, tokenizer: Any, generation: Any, prompt: dict[str, Any], 
         max_new_tokens=prompt["max_new_tokens"],
         generation_config=generation,
     )[0].tolist()
-    # Learned tokens before the text may leave the prompt out of what comes back.
+    # With learned tokens before the text, the output may not include the prompt.
     return made[len(ids) :] if made[: len(ids)] == ids else made
 
 
 def logits(model: Any, ids: list[int], count: int, *, scores: bool) -> Any:
-    """Logits at the last `count` places of `ids`, shape (count, vocabulary), or the score, shape (1, 1)."""
+    """Logits at the last `count` positions of `ids`, shape (count, vocabulary), or the score, shape (1, 1)."""
     import torch
 
     output = model(input_ids=torch.tensor([ids], device=model.device)).logits
@@ -94,7 +94,7 @@ def main(job_file: str, out: str) -> None:
         generation = GenerationConfig.from_pretrained(job["folder"])
         stops = generation.eos_token_id
         stops = [stops] if isinstance(stops, int) else list(stops or [])
-        # The number of tokens is the job's; how and where an answer ends is the artefact's.
+        # The job sets the maximum length; decoding and stop tokens are the export's.
         generation.pad_token_id = generation.pad_token_id if generation.pad_token_id is not None else 0
     answers, tensors = [], {}
     for number, prompt in enumerate(job["prompts"]):

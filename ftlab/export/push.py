@@ -1,6 +1,6 @@
-"""Push an export to the Hugging Face Hub, with its data and its report if asked for: private, and shown first.
+"""Push an export to the Hugging Face Hub, optionally with its data and its report: private, after a preview.
 
-The token is the one of `hf auth login` or HF_TOKEN, or one that is given; it is sent to the Hub and goes nowhere else.
+The token is that of `hf auth login` or HF_TOKEN, or the one given; it is sent only to the Hub.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ftlab.export.card import write_card
 from ftlab.export.export import Exported, read_shape
 
 REPORT = "report.html"
-# Of an earlier export of ftlab in the same place; what is uploaded again stays.
+# Files of an earlier ftlab export in the same repository, deleted unless uploaded again.
 _REPLACED = ["*.safetensors", "*.safetensors.index.json", "*config.json", "Modelfile", "base/*", "ftlab/*", REPORT]
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes, or went, to the Hub: bytes by file of the model and of the data, the card, and where it is."""
+    """A planned or completed upload: bytes by file of the model and of the data, the card, and the address."""
 
     repository: str
     private: bool
@@ -60,9 +60,9 @@ def push(
 ) -> Upload:
     """Upload `export` (see `export.fresh_export`) of `run` to the model `repository` (owner/name) on the Hub.
 
-    `data`: a data set for the data of the run; `report`: with the report of its comparison. With `dry_run` nothing is
-    sent and no network is used. Raises InputError for a wrong name or missing rights, FtlabError when the Hub does not
-    answer.
+    `data`: the Hub id for the data of the run; `report`: include the report of its comparison. With `dry_run` nothing
+    is sent and the network is not used. Raises InputError for an invalid name or missing rights, FtlabError when the
+    Hub does not answer.
     """
     check_name(repository, "model")
     workspace = Workspace(run.path.parent.parent)
@@ -74,7 +74,7 @@ def push(
         )
         if dry_run:
             return upload
-        # First, because it may be refused: no data go to the Hub for a model that cannot.
+        # The repository first, as it may be rejected: then no data is uploaded either.
         address = _make(repository, private, token)
         sent = None
         if data:
@@ -85,12 +85,12 @@ def push(
     return Upload(repository, private, upload.files, upload.card, sent, notes + more, address)
 
 
-_ABOUT_REPORT = "The report quotes some held-out rows with their answers."
+_ABOUT_REPORT = "The report quotes some held-out rows and their answers."
 
 
 @contextmanager
 def staged(run: RunDirectory, export: Exported, repository: str, *, data: str | None, report: bool) -> Iterator[Path]:
-    """A folder that holds exactly what is uploaded: the export, with a card that names its place on the Hub."""
+    """A folder with exactly the files to upload: the export, with a card that names its repository on the Hub."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name in export.files:
@@ -130,25 +130,27 @@ def _push_data(
     config = load_config(run.config_file)
     if any(source.get("kind") == "hub" for source in run.manifest().get("sources", [])):
         raise InputError(
-            "The data of this run are on the Hub already",
+            "The data of this run is already on the Hub",
             given=f"{config.data.source}, to be uploaded as {name}",
-            try_="leave the data out; the model card names where they are",
+            try_="leave the data out; the model card links to it",
         )
     return publish.push(config.data, name, workspace, private=private, dry_run=dry_run, token=token)
 
 
 def _make(repository: str, private: bool, token: str | None) -> str:
-    """The address of the model on the Hub, made when it is not there."""
+    """The address of the model on the Hub; creates the repository if missing."""
     with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
         return make(api, repository, "model", private=private)
 
 
 def _upload(folder: Path, repository: str, private: bool, token: str | None) -> list[str]:
-    """Send what lies in `folder`; what to know about it."""
+    """Upload the files in `folder`; returns notes for the user."""
     with writing("model", repository, token=token, offline_try=OFFLINE_TRY) as api:
         there = api.list_repo_files(repository)
         ours = EXPORT_RECORD.as_posix() in there
-        notes = [] if ours or set(there) <= {".gitattributes"} else ["Files that were there before stay beside it."]
+        notes = (
+            [] if ours or set(there) <= {".gitattributes"} else ["Files that were already in the repository were kept."]
+        )
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
@@ -156,5 +158,5 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
             delete_patterns=_REPLACED if ours else None,
         )
         if not private and api.model_info(repository).private:
-            notes.append(f"{repository} was private before and stays so; its page on the Hub has a switch for that.")
+            notes.append(f"{repository} was private and remains so; change that in its settings on the Hub.")
         return notes

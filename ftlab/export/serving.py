@@ -1,4 +1,4 @@
-"""How an export is loaded and served elsewhere: lines for transformers, vLLM, Ollama."""
+"""Instructions for loading and serving an export: transformers, vLLM, llama.cpp, Ollama."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HERE = 'folder = Path(".")  # this folder'
 
 
 def loading_code(shape: Shape, config: RunConfig, run: RunDirectory, repository: str | None = None) -> str:
-    """Python that loads the model of `run` (from `repository` on the Hub) and asks it something, in Markdown."""
+    """Python code, as Markdown, that loads the model of `run` (from `repository` on the Hub) and prompts it."""
     where = f"folder = Path(snapshot_download({_text(repository)}))" if repository else _HERE
     if shape.scores:
         return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *_score()]), "python")
@@ -49,14 +49,14 @@ def _imports(shape: Shape, repository: str | None) -> list[str]:
 
 def _model(shape: Shape) -> list[str]:
     kind = "AutoModelForSequenceClassification" if shape.scores else "AutoModelForCausalLM"
-    # An adapter was evaluated in this format, whatever its base is stored in.
+    # An adapter was evaluated in this dtype, whatever that of its stored base.
     more = f', dtype="{shape.dtype if shape.is_adapter else "auto"}"'
-    more += ", quantization_config=quantised" if shape.quantisation else ""
+    more += ", quantization_config=quantized" if shape.quantisation else ""
     more += ", num_labels=1" if shape.scores else ""
     lines = []
     if shape.quantisation:
         arguments = ", ".join(f"{name}={_text(value)}" for name, value in shape.quantisation.items())
-        lines.append(f"quantised = BitsAndBytesConfig({arguments})")
+        lines.append(f"quantized = BitsAndBytesConfig({arguments})")
     if not shape.is_adapter:
         lines.append(f"model = {kind}.from_pretrained(folder{more})")
     else:
@@ -74,15 +74,15 @@ def _model(shape: Shape) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """`value` as Python writes it, with the quotes of the lines around it."""
+    """`value` as a Python literal, with double quotes like the surrounding code."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _ask(asked: AsTrained, most: int) -> list[str]:
-    """Asked as the training rows were: their system prompt, and their prompt around the text."""
+    """Code that prompts as the training rows do: with their system prompt, and their prompt around the text."""
     lines, turns, question = [], [], '"Your question"'
     if asked.template:
-        # str.format takes names only; a column can be called anything.
+        # str.format accepts identifiers only; a column can have any name.
         names = ["text"] if len(asked.columns) == 1 else [f"part_{n}" for n in range(1, len(asked.columns) + 1)]
         template = renamed(asked.template, dict(zip(asked.columns, names, strict=True)))
         lines.append(f"PROMPT = {_text(template)}  # around every text in training")
@@ -121,11 +121,11 @@ def _score() -> list[str]:
         'messages = [{"role": "user", "content": "..."}, {"role": "assistant", "content": "The answer to judge"}]',
         'asked = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True).to(model.device)',
         "with torch.inference_mode():",
-        "    print(model(**asked).logits[0, 0].item())  # what counts is which of two answers to a prompt gets more",
+        "    print(model(**asked).logits[0, 0].item())  # only meaningful relative to other answers to the prompt",
     ]
 
 
-# What `ollama create` converts from safetensors by itself (convert/convert.go of Ollama); others go through GGUF.
+# Architectures that `ollama create` converts from safetensors (convert/convert.go of Ollama); others need GGUF.
 OLLAMA_READS = (
     "LlamaForCausalLM",
     "MixtralForCausalLM",
@@ -142,14 +142,14 @@ _CONVERT = f"""git clone https://github.com/ggml-org/llama.cpp
 pip install -r llama.cpp/requirements.txt
 python llama.cpp/convert_hf_to_gguf.py . --outtype auto --outfile {GGUF_FILE}"""
 _STARTER = (
-    "The starter's tokenizer is one of its own, which llama.cpp and Ollama do not know: they cannot run this model. "
-    "With a real base of the Hub the export has the commands for both."
+    "llama.cpp and Ollama do not support the tokenizer of the starter, so they cannot run this model. With a real base "
+    "from the Hub, the export includes the commands for both."
 )
 
 
 @dataclass(frozen=True)
 class Turns:
-    """A chat template taken apart: what stands before and after the text of each role, and before an answer."""
+    """The parts of a chat template: the text before and after each role's message, and before an answer."""
 
     begin: str
     system: tuple[str, str]
@@ -167,12 +167,12 @@ class Turns:
         return text + (self.assistant[0] if ask else "")
 
     def around_questions(self, prompt: str) -> Turns:
-        """The same with `prompt` around each question; a private-use character stands for the question in it."""
+        """The same with `prompt` around each question; a private-use character marks the question in it."""
         before, after = prompt.split("\ue000")
         return replace(self, user=(self.user[0] + before, after + self.user[1]))
 
     def go_template(self) -> str:
-        """The same for Ollama, as a template of Go."""
+        """The same as a Go template, for Ollama."""
         written = "{{- range .Messages }}"
         for place, role in enumerate(("system", "user", "assistant")):
             before, after = getattr(self, role)
@@ -183,14 +183,14 @@ class Turns:
 
 
 def _literal(text: str) -> str:
-    """`text` as an expression of a Go template, so that its spaces and braces stay what they are."""
+    """`text` as a string expression of a Go template, which preserves its whitespace and braces."""
     return f"{{{{ {json.dumps(text, ensure_ascii=True)} }}}}" if text else ""
 
 
 def take_apart(tokenizer: Any) -> Turns | None:
-    """The chat template of `tokenizer` as `Turns`; None where it does more than put something around each text.
+    """The chat template of `tokenizer` as `Turns`; None if it does more than wrap each message.
 
-    Found by rendering marked texts, and then tried on conversations of several shapes.
+    Derived by rendering marked texts, and then verified on conversations of several shapes.
     """
     limit_templates()
     marks = {role: f"\ue000{role}\ue001" for role in ("system", "user", "assistant")}
@@ -212,11 +212,11 @@ def take_apart(tokenizer: Any) -> Turns | None:
         before_user = alone.split(marks["user"])[0]
         default = None
         if before_user.startswith(head) and before_user.endswith(between) and len(before_user) > len(head + between):
-            # SmolLM2, Qwen2.5: a conversation without a system prompt gets one.
+            # SmolLM2 and Qwen2.5 add a system prompt to a conversation without one.
             default = before_user[len(head) : len(before_user) - len(between)]
             after_system = render(conversation[:1]).split(marks["system"])[1]
             before_user = between.removeprefix(after_system)
-    except Exception:  # a template may raise what it likes: then it is none that Ollama could be told
+    except Exception:  # a template can raise anything: then Ollama cannot express it
         return None
     turns = _parts(head, between, after_user, after_assistant, end_user, before_answer, before_user, default, tokenizer)
     if turns is None:
@@ -269,14 +269,14 @@ def _bos(tokenizer: Any) -> str:
 
 
 def _without_begin(turns: Turns, tokenizer: Any) -> Turns:
-    """Where the tokenizer puts the beginning token itself, Ollama does so as well: twice would be once too often."""
+    """The template without the BOS token if the tokenizer adds it: Ollama then adds it too."""
     from ftlab.data.template import begins
 
     return replace(turns, begin="") if begins(tokenizer) else turns
 
 
 def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter: bool) -> list[str]:
-    """Write a Modelfile where Ollama can run the model; returns why there is none otherwise."""
+    """Write a Modelfile if Ollama can run the model; otherwise returns the reason why not."""
     from transformers import AutoTokenizer, GenerationConfig
 
     if shape.is_adapter or is_starter:
@@ -284,14 +284,11 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     turns = take_apart(tokenizer)
     if turns is None:
-        return [
-            "There is no Modelfile: the chat template does more than Ollama's templates can say. llama.cpp reads it."
-        ]
+        return ["There is no Modelfile: Ollama's templates cannot express this chat template. llama.cpp supports it."]
     asked = asked_of(run)
     if asked.template and len(asked.columns) > 1:
         return [
-            "There is no Modelfile: the prompts of training were made of several columns, and Ollama has one text to "
-            "put into them."
+            "There is no Modelfile: the training prompts combine several columns, and Ollama can fill in only one text."
         ]
     if asked.template:
         turns = turns.around_questions(asked.wrapped("\ue000"))
@@ -301,7 +298,7 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
     stops = GenerationConfig.from_pretrained(folder).eos_token_id
     texts = [tokenizer.decode([token]) for token in ([stops] if isinstance(stops, int) else stops or [])]
     lines = [
-        "# Made by ftlab. Not tried with Ollama here; the template says what the chat template says.",
+        "# Generated by ftlab and not tested with Ollama. The template is equivalent to the chat template.",
         f"FROM {source}",
         f'TEMPLATE """{turns.go_template()}"""',
         *([f'SYSTEM """{system}"""'] if system else []),
@@ -314,22 +311,20 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
 
 
 def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int | None, notes: Sequence[str]) -> str:
-    """How to serve it, as Markdown."""
+    """Instructions for serving the export, as Markdown."""
     if shape.scores:
         return ""
     if shape.needs_ftlab or (shape.is_adapter and rank is None):
-        return (
-            "This kind of adapter is not one that vLLM, llama.cpp or Ollama can read. Serve it from Python, as above."
-        )
-    # An adapter is served on its base: the one that lies beside it, or the one on the Hub.
+        return "vLLM, llama.cpp and Ollama do not support this kind of adapter. Serve it from Python, as above."
+    # An adapter is served on its base: the included one, or the one on the Hub.
     base = f"./{BASE_FOLDER}" if shape.base == BASE_FOLDER else str(shape.base)
     parts = []
     if shape.is_adapter:
         served = f"vllm serve {base}{_revision(shape)} --tokenizer . --generation-config . --enable-lora \\\n"
         served += f"    --max-lora-rank {_vllm_rank(rank or 16)} --lora-modules tuned=."
-        parts += [code(f"# vLLM; ask for the model `tuned`\n{served}", "bash")]
+        parts += [code(f"# vLLM; request the model `tuned`\n{served}", "bash")]
         parts += [
-            "`transformers serve`, llama.cpp and Ollama take whole models: export it once more with `--merge`.",
+            "`transformers serve`, llama.cpp and Ollama need a merged model: export it again with `--merge`.",
         ]
         return "\n\n".join(parts)
     parts += [
@@ -342,21 +337,21 @@ def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int |
     if is_starter:
         return "\n\n".join([*parts, _STARTER])
     parts += [
-        "For llama.cpp, LM Studio and others, convert it to GGUF. The converter comes with llama.cpp, in no package:",
+        "For llama.cpp, LM Studio and others, convert it to GGUF. The converter is part of the llama.cpp repository:",
         code(f"{_CONVERT}\nllama-server -m {GGUF_FILE} --jinja", "bash"),
     ]
     if (folder / "Modelfile").exists():
         first = "" if _architecture(folder) in OLLAMA_READS else f"# after the conversion to {GGUF_FILE} above\n"
         parts += [
-            "For Ollama there is a Modelfile with the template and the stop strings:",
+            "For Ollama, use the Modelfile, which contains the template and the stop strings:",
             code(f"{first}ollama create my-model -f Modelfile\nollama run my-model", "bash"),
         ]
-    parts += [*notes, "What these programs make of the model was not tried: ask them some held-out prompts."]
+    parts += [*notes, "These programs were not tested with this model: try some held-out prompts."]
     return "\n\n".join(parts)
 
 
 def _vllm_rank(rank: int) -> int:
-    """The smallest rank that vLLM offers room for."""
+    """The smallest maximum LoRA rank of vLLM that fits."""
     return next((known for known in (8, 16, 32, 64, 128, 256, 320, 512) if known >= rank), rank)
 
 

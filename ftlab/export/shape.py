@@ -1,4 +1,4 @@
-"""What an export is: its kind, its number formats, and how it is loaded without ftlab."""
+"""The shape of an export: its kind, its dtypes, and how it loads without ftlab."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Shape:
         return self.kind == "adapter"
 
     def job(self, folder: Path) -> dict[str, Any]:
-        """What `outside.py` needs to load it from `folder`."""
+        """The information that `outside.py` needs to load the export from `folder`."""
         return {
             "folder": str(folder),
             "dtype": self.load_dtype,

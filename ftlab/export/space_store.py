@@ -1,14 +1,14 @@
-"""The disk of a Space is lost at each restart: runs and versions of data live on in a private data set on the Hub.
+"""Keep the runs and data versions of a Space, whose disk is lost at each restart, in a private data set on the Hub.
 
-FTLAB_SPACE_STORE=owner/name   the data set; made when missing, refused when everybody can read it
-restore(workspace, name)       what it holds comes back into a workspace that does not have it
-start(workspace, name)         what is new or changed goes there every minute, and what was deleted is deleted there
-waiting(workspace)             what is not there yet
+FTLAB_SPACE_STORE=owner/name   the data set; created if missing, rejected if public
+restore(workspace, name)       bring back everything that the workspace lacks
+start(workspace, name)         push additions, changes and deletions every minute
+waiting(workspace)             what has not been pushed yet
 
-A run goes there without its checkpoints, save the last one of a run that can be resumed. One run (or version) is one
-commit, which the Hub takes as a whole or not at all; the list of its files goes with it, and what does not agree with
-that list is not restored. Hence commits of our own: CommitScheduler only adds files and sends a run half, and
-upload_folder deletes nothing that was deleted here. Votes go to the same data set by themselves (see arena.backup).
+A run is stored without its checkpoints, apart from the last one of a run that can be resumed. Each run (or version) is
+one atomic commit, which includes the list of its files; whatever does not match that list is not restored. We make our
+own commits, as CommitScheduler only adds files and may send half a run, and upload_folder does not delete what was
+deleted here. Votes go to the same data set separately (see arena.backup).
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ from ftlab.training.checkpoints import last_checkpoint
 
 EVERY_SECONDS = 60.0
 LIST = "ftlab-files.json"
-_ROOMS = {"runs": 2, "data": 3, "sweeps": 1, "drafts": 1}  # how many names deep one thing lies
-_IN_MEMORY = 5_000_000  # bytes; smaller files may change while they are sent
+_ROOMS = {"runs": 2, "data": 3, "sweeps": 1, "drafts": 1}  # path components of one item
+_IN_MEMORY = 5_000_000  # bytes; smaller files are read first, as they may change during the upload
 _CARD = """---
 viewer: false
 tags: [ftlab]
 ---
-# What a Space of ftlab keeps
+# Storage of an ftlab Space
 
-Runs, versions of data and votes. Written by ftlab, which reads it back when its Space starts again. Keep it private.
+Runs, data versions and votes. Written by ftlab, which restores them when its Space restarts. Keep it private.
 """
 
 log = logging.getLogger(__name__)
 
-Files = dict[str, tuple[int, int]]  # by path within the thing: bytes, and nanoseconds of its last change
+Files = dict[str, tuple[int, int]]  # by path within the item: bytes, and modification time in nanoseconds
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What is pushed and restored as one: a run, a version of data, the sweeps, the drafts."""
+    """An item that is pushed and restored as a unit: a run, a data version, the sweeps, the drafts."""
 
     name: str  # its folder in the workspace and in the data set: "runs/20260101-..."
     folder: Path
     files: Files
-    settled: bool = True  # off for a run at work, whose log and status change all the time
+    settled: bool = True  # False for an active run, whose log and status keep changing
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back, and what did not because files were missing."""
+    """The items that were restored, and those that were not because files were missing."""
 
     names: list[str]
     broken: list[str]
 
 
 def start(workspace: Workspace, repository: str, every_seconds: float = EVERY_SECONDS) -> Callable[[], None]:
-    """Push every so often, in a thread. Returns what pushes a last time and ends it."""
+    """Push periodically, in a thread. Returns a function that pushes a last time and stops it."""
     ended = threading.Event()
 
     def work() -> None:
@@ -87,33 +87,33 @@ def start(workspace: Workspace, repository: str, every_seconds: float = EVERY_SE
 
 
 def push(workspace: Workspace, repository: str) -> bool:
-    """Bring the data set up to date; tells whether all of it went well. Failures are in `status`, and tried again."""
+    """Update the data set; returns whether everything succeeded. Failures are in `status`, and are retried."""
     error = None
     try:
         _push(workspace, repository)
     except FtlabError as told_:
         error = str(told_)
-    except OSError as gone:  # a file that went away meanwhile
+    except OSError as gone:  # a file that was deleted meanwhile
         error = shorten(gone, 200)
     if error:
-        log.error("Not everything could be kept in %s: %s", repository, error)
+        log.error("Not everything could be stored in %s: %s", repository, error)
     write_json(_status_file(workspace), {"repository": repository, "at": time.time(), "error": error})
     return error is None
 
 
 def status(workspace: Workspace) -> dict[str, Any] | None:
-    """The last push: {"repository", "at", "error"}; None when there was none."""
+    """The last push: {"repository", "at", "error"}; None if there was none."""
     return read_cached(_status_file(workspace))
 
 
 def waiting(workspace: Workspace) -> list[str]:
-    """What is not in the data set yet, or no longer as it is here, by name."""
+    """The names of the items that are not in the data set yet, or have changed since."""
     pushed = _pushed(workspace)
     return [thing.name for thing in things(workspace) if _differs(thing, pushed.get(thing.name))]
 
 
 def things(workspace: Workspace) -> Iterator[Thing]:
-    """All that is kept of `workspace`."""
+    """All items of `workspace` that are stored."""
     for run in reversed(workspace.runs()):
         yield _run(run)
     for file in sorted(workspace.versions_folder.glob("*/*/version.json")):
@@ -125,15 +125,15 @@ def things(workspace: Workspace) -> Iterator[Thing]:
 
 
 def restore(workspace: Workspace, repository: str) -> Restored:
-    """Bring back what the data set holds and `workspace` does not have. Raises InputError when everybody can read it,
-    or when it cannot be reached."""
+    """Restore the items of the data set that `workspace` lacks. Raises InputError when the data set is public or cannot
+    be reached."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     check_name(repository, "data set")
     fetched = workspace.root / ".restoring"
     shutil.rmtree(fetched, ignore_errors=True)
     with writing("dataset", repository, f"keep runs in {repository}") as api:
-        refuse_public(api, repository, "dataset", try_="another name in FTLAB_SPACE_STORE, or make it private there")
+        refuse_public(api, repository, "dataset", try_="set FTLAB_SPACE_STORE to another name, or make it private")
         try:
             fetch(api, repository, [f"{room}/*" for room in _ROOMS], fetched)
         except RepositoryNotFoundError:
@@ -144,7 +144,7 @@ def restore(workspace: Workspace, repository: str) -> Restored:
 
 
 def _take(workspace: Workspace, fetched: Path) -> Restored:
-    """Move whole things from `fetched` into `workspace`."""
+    """Move complete items from `fetched` into `workspace`."""
     names, broken, pushed = [], [], _pushed(workspace)
     for listed in sorted(fetched.rglob(LIST)):
         name = listed.parent.relative_to(fetched).as_posix()
@@ -155,7 +155,7 @@ def _take(workspace: Workspace, fetched: Path) -> Restored:
         if any(here.get(path) != size for path, size in sizes.items()):
             broken.append(name)
             continue
-        for path in set(here) - set(sizes):  # the list itself, and what is not on it
+        for path in set(here) - set(sizes):  # the list itself, and files that are not on it
             (listed.parent / path).unlink()
         (workspace.root / name).parent.mkdir(parents=True, exist_ok=True)
         listed.parent.rename(workspace.root / name)
@@ -206,7 +206,7 @@ def _push(workspace: Workspace, repository: str) -> None:
 def _run(run: RunDirectory) -> Thing:
     current = supervisor.status(run)
     kept = last_checkpoint(run) if current.state != "completed" else None
-    unneeded = (f"{run.exports.name}/", f"{run.checkpoints.name}/")  # exports are made again when they are asked for
+    unneeded = (f"{run.exports.name}/", f"{run.checkpoints.name}/")  # exports are made again on request
     resumed_from = f"{run.checkpoints.name}/{kept.path.name}/" if kept else None
     files = {
         path: stamp
@@ -229,7 +229,7 @@ def _differs(thing: Thing, pushed: Files | None) -> bool:
 
 
 def _files(folder: Path) -> Files:
-    """The files of `folder`, without hidden ones, locks, and what is only being written."""
+    """The files of `folder`, without hidden files, locks and unfinished files."""
     found: Files = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)

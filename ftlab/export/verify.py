@@ -1,4 +1,4 @@
-"""An export is asked what its run was asked; it counts only if it answers the same."""
+"""Verify an export: prompted like its run, it has to give the same answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, strength_name
 
 MOST = 20
-_MOST_OF_QUANTISED = 100  # rows on which a merged model is compared with the quantised one that was evaluated
+_MOST_OF_QUANTISED = 100  # rows on which a merged model is compared with the evaluated quantized one
 _LONGEST_DOCUMENT = 256  # tokens
 _CONTINUATION = 32  # tokens, of a document
 _ALONG = 64  # tokens of an answer along which logits are compared
@@ -82,7 +82,7 @@ class Questions:
         return self.tokenizer.decode(ids)
 
     def same_as_recorded(self, found: list[dict[str, Any]]) -> int | None:
-        """How many answers are those of the evaluation; None where it recorded none."""
+        """The number of answers that equal those of the evaluation; None if it recorded none."""
         if any(one.recorded is None for one in self.prompts):
             return None
         return sum(one.recorded == said["answer"] for one, said in zip(self.prompts, found, strict=True))
@@ -153,8 +153,8 @@ def _expecting(one: Prompt, text: str | None, stops: list[int], tokenizer: Any) 
 
 
 def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt], str, list[str]]:
-    """Held-out rows as prompts, more than are asked of most exports. Recorded answers come with them where the
-    evaluation is of these weights."""
+    """Held-out rows as prompts, more than most exports are tested on, with recorded answers if the evaluation is of
+    these weights."""
     from ftlab.data.rendering import encode, encode_prompt, guard
     from ftlab.data.splits import read_split
     from ftlab.models.load import text_length
@@ -167,14 +167,14 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     notes = []
     if rows and not is_made_of(comparison or {}, run.result):
         rows = []
-        notes.append("The evaluation is older than the weights, so answers were made anew to compare with.")
+        notes.append("The evaluation is older than the weights, so reference answers were generated for this check.")
     elif rows and comparison and comparison["settings"].get("decoding", "greedy") != "greedy":
         rows = []
-        notes.append("The evaluation drew its answers, so greedy ones were made anew to compare with.")
+        notes.append("The evaluation sampled its answers, so greedy ones were generated for this check.")
     elif not rows and not shape.scores:
         at = strength_name(shape.strength)
         notes.append(
-            f"The run has no evaluation {f'at {at}' if at else 'yet'}: its answers were made now to compare with."
+            f"The run has no evaluation {f'at {at}' if at else 'yet'}: reference answers were generated for this check."
         )
     split = (comparison.get("split") if comparison else None) or "test"
     room = limit_used(run, config)
@@ -189,8 +189,8 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     for row in rows:
         whole = row.get("whole") or [*row["messages"], {"role": "assistant", "content": row.get("reference") or ""}]
         messages = whole if shape.scores else whole[:-1] if whole[-1]["role"] == "assistant" else whole
-        # Rows that the evaluation shortened, or whose text spells a control token, are asked otherwise than the
-        # template alone would.
+        # Rows that the evaluation shortened, or whose text contains a control token, are not encoded by the template
+        # alone.
         if guard(messages, tokenizer)[1]:
             continue
         ids = encode(whole, tokenizer).input_ids if shape.scores else encode_prompt(whole, tokenizer)
@@ -204,20 +204,20 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     prompts = some(prompts, _MOST_OF_QUANTISED)
     if not prompts:
         raise FtlabError(
-            f"The run {run.id} has no held-out prompt to verify an export with",
+            f"The run {run.id} has no held-out prompts to verify an export with",
             try_="train with data.test_fraction above 0, or with shorter rows",
         )
     return prompts, split, notes
 
 
 def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
-    """Where the answers at `strength` to the run's own held-out rows lie, where somebody asked for them."""
+    """The place of the answers at `strength` to the run's own held-out rows, if there are any."""
     at = strength_name(strength)
     return run.question(at.replace(" ", "-")) if at else run
 
 
 def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
-    """The beginnings of documents; the model goes on with them."""
+    """Beginnings of documents for the model to continue."""
     from ftlab.data.documents import document
     from ftlab.data.rendering import encode_prompt
 
@@ -229,27 +229,27 @@ def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
     return found
 
 
-# How far logits may be apart, as a part of the largest one, in steps of the number format (torch.finfo.eps). Measured
-# on the starter: merging in float32 moves them by 9 steps, because sums are done in another order (a single weight that
-# is 0.001 off moves them by 750); rounding all weights to 16 bits by 1.7 steps of those. Errors add up like a random
-# walk, so a base of 40 layers moves 2.6 times as far as the starter's 6.
+# The tolerated difference of logits, relative to the largest one, in steps of the dtype (torch.finfo.eps). Measured on
+# the starter: merging in float32 moves them by 9 steps due to another order of summation (a single weight that is off
+# by 0.001 moves them by 750); rounding all weights to 16 bits by 1.7 steps of that dtype. Errors add up like a random
+# walk, so a base of 40 layers moves 2.6 times as far as the 6 of the starter.
 TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
-# How far an export may be off what it should say, as a part of what training changed: a tenth, so that an adapter at
-# 0.8 of its strength is refused. What it should say is what the run's own model says when it is merged and rounded here
-# in the same way. Where models are computed in a short format, rounding may explain half as much again as it does here.
+# The tolerated error of an export relative to the change made by training: a tenth, so that an adapter at 0.8 of its
+# strength is rejected. The reference is the run's own model, merged and rounded here in the same way. For models that
+# compute in 16 bits, rounding may explain one and a half times the error that it causes here.
 _APART, _ROUNDING = 0.1, 1.5
-_SLOPE_OFF = 0.1  # the part of the change that is carried may be off by so much
-_SURE = 0.997  # of the interval of that part
-# Rounding that moves the logits by more of what training changed could hide another run's adapter.
+_SLOPE_OFF = 0.1  # tolerated error of the carried part of the change
+_SURE = 0.997  # confidence level of its interval
+# Rounding that moves the logits by a larger part of the change could hide the adapter of another run.
 _HIDES = 0.5
-_MOVED = 0.03  # a part of the change that is worth a word
+_MOVED = 0.03  # a part of the change that is worth mentioning
 _STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Outside:
-    """What the fresh process found: per prompt its tokens and answer, the stop tokens, and logits by prompt."""
+    """The results of the fresh process: tokens and answer per prompt, the stop tokens, and logits by prompt."""
 
     prompts: list[dict[str, Any]]
     stops: list[int] | None
@@ -264,10 +264,10 @@ def verify(
     tell: Progress = lambda *_: None,
     ask: Callable[[Path, Shape, Questions, Progress], Outside] | None = None,
 ) -> dict[str, Any]:
-    """Load what lies in `folder` without ftlab and compare it with `run`. `ask` is `ask_outside` unless given.
+    """Load the export in `folder` without ftlab and compare it with `run`. `ask` defaults to `ask_outside`.
 
-    Returns what was compared, as it is written into the export's record. Raises FtlabError that names the prompt and
-    the difference when the artefact says something else.
+    Returns the results as stored in the export's record. Raises FtlabError naming the prompt and the difference when
+    the export answers differently.
     """
     reference, questions = prepare(run, shape, tell)
     every = (ask or ask_outside)(folder, shape, questions, tell)
@@ -302,7 +302,7 @@ def verify(
 
 
 def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress) -> Outside:
-    """What the artefact says in a process of its own, with nothing of ftlab on its path."""
+    """The answers of the export in a separate process without ftlab on its path."""
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as place:
@@ -340,7 +340,7 @@ def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress
 
 
 def _environment(shape: Shape) -> dict[str, str]:
-    """Without the folders that ftlab may be found in; everything that is needed is on this machine already."""
+    """Without the folders that contain ftlab, and offline: all files are on this machine already."""
     inherited = child_environment({})
     inherited.pop("PYTHONPATH", None)
     if shape.needs_ftlab:
@@ -362,8 +362,8 @@ def _check_stops(outside: Outside, questions: Questions) -> None:
     if missing or more:
         names = [questions.name_of(token) for token in missing or more]
         raise _differs(
-            "generation_config.json names other stop tokens than the evaluation stopped at",
-            f"it {'lacks' if missing else 'has'} {listed(names)}{'' if missing else ' besides'}",
+            "generation_config.json has other stop tokens than the evaluation",
+            f"it {'lacks' if missing else 'additionally has'} {listed(names)}",
         )
 
 
@@ -371,22 +371,22 @@ def _check_prompts(outside: Outside, questions: Questions) -> None:
     for number, (found, asked) in enumerate(zip(outside.prompts, questions.prompts, strict=True), start=1):
         if asked.messages is not None and found["ids"] != asked.ids:
             raise _differs(
-                f"the chat template makes another text of prompt {number} of {len(questions.prompts)} "
+                f"the chat template renders prompt {number} of {len(questions.prompts)} differently "
                 f"(row {asked.row} of the {questions.split} split)",
-                f"it makes {shorten(found['text'], 160)!r}, where the model was trained on "
+                f"it renders {shorten(found['text'], 160)!r}, but the model was trained on "
                 f"{shorten(questions.text_of(asked.ids), 160)!r}",
             )
 
 
 def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
-    """The largest difference and what is allowed. Raises FtlabError above that."""
+    """The largest difference and the allowed one. Raises FtlabError if it is exceeded."""
     scale = max(float(one.abs().max()) for one in reference.logits)
     allowed = tolerance(shape.dtype, shape.load_dtype) * scale
     differences = [
         float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
     ]
     worst = max(range(len(differences)), key=differences.__getitem__)
-    # "not <=", because a difference that is not a number is one, too.
+    # "not <=", so that NaN counts as a difference.
     if not differences[worst] <= allowed:
         where = questions.prompts[worst]
         raise _differs(
@@ -401,61 +401,62 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
 def _check_change(
     found: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
 ) -> tuple[str, float]:
-    """Why the check proves nothing, or an empty text, and how far rounding moves the logits as a part of what training
-    changed. Raises FtlabError where the export carries another change than that of the run's training."""
+    """Why the check is inconclusive (or an empty string), and how far rounding moves the logits relative to the change
+    made by training. Raises FtlabError when the export does not carry the change of the run's training."""
     if reference.largest_change <= tolerance("float32"):
-        return "what was trained changes nothing on these prompts, so the base alone would pass, too", 0.0
+        return "training changed nothing on these prompts, so the base alone would pass too", 0.0
     expected, rounding, right = reference.logits, 0.0, 1.0
     if reference.rounded is not None:
         expected = reference.rounded
         rounding = apart(expected, reference.logits, reference)
         right = carried(expected, reference).slope
     if shape.load_dtype == "float32" or shape.is_adapter:
-        # Both are computed in the same way, so what the export should say is known to the last digits.
+        # Both are computed in the same way, so the expected logits are known to the last digits.
         chance, allowed = 0.0, _APART
         off = apart(export, expected, reference, scores=shape.scores)
         if reference.merged is not None and not apart(reference.merged, reference.logits, reference) <= _APART:
-            raise _differs("merging the adapter into the base changes what it says", "a fault of the method's merging")
+            raise _differs("merging the adapter into the base changes its answers", "the merge of the method is faulty")
     else:
-        # Short formats blur both, each in its way, and with them the change itself.
+        # 16-bit formats round both, each in its own way, and with them the change itself.
         chance, allowed = _chance(found.error, prompts), max(_APART, _ROUNDING * rounding)
         off = found.apart
     if not (off <= allowed and abs(found.slope - right) - chance <= _SLOPE_OFF * abs(right)):
         raise _differs(
-            f"it carries {found.slope:.0%} of the change that training made to the logits, and is off what it should "
-            f"say by {off:.0%} of that",
-            f"{right:.0%} is right in {shape.dtype}, and {allowed:.0%} is allowed",
+            f"it carries {found.slope:.0%} of the change that training made to the logits, with an error of {off:.0%} "
+            "of that change",
+            f"{right:.0%} is expected in {shape.dtype}, and an error of {allowed:.0%} is allowed",
         )
     finer = "a finer number format" if shape.is_adapter or shape.dtype == "float32" else "an export in float32"
     if not rounding <= _HIDES:
         return (
-            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of what training changed; {finer} would tell"
+            f"rounding to {shape.dtype} moves the logits by {rounding:.0%} of the change made by training; {finer} "
+            "would show it"
         ), rounding
     if chance > _SLOPE_OFF * right:
         return (
-            f"on {prompts} prompts an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off by "
-            f"{chance:.0%}; more held-out prompts or {finer} would tell"
+            f"on {prompts} prompts, an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off "
+            f"by {chance:.0%}; more held-out prompts or {finer} would show it"
         ), rounding
     return "", rounding
 
 
 def _chance(error: float, prompts: int) -> float:
-    """Half the interval of a slope with this standard error over `prompts`."""
+    """Half the confidence interval of a slope with this standard error over `prompts`."""
     from scipy.stats import t
 
     return float(t.ppf((1 + _SURE) / 2, prompts - 1)) * error if prompts > 1 else math.inf
 
 
 def tolerance(*formats: str) -> float:
-    """How far logits may be apart, as a part of the largest: by the coarsest of the `formats` that are compared."""
+    """The tolerated difference of logits relative to the largest, for the coarsest of the compared `formats`."""
     return max(TOLERANCES[name] * _STEPS[name] for name in formats)
 
 
 def _check_answers(
     outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
 ) -> tuple[int, list[float]]:
-    """How many answers are the same, and of those that parted how far apart the two tokens were, in logits: no further
-    than the number formats can explain."""
+    """The number of equal answers, and for the others the logit gap of the first differing tokens: no larger than the
+    dtypes can explain."""
     if outside.stops is None:
         return 0, []
     pairs = list(zip(outside.prompts, questions.prompts, strict=True))
@@ -463,7 +464,7 @@ def _check_answers(
     if not differing:
         return len(pairs), []
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
-    # Each of the two tokens may have moved that far.
+    # Each of the two tokens may have moved by the tolerance.
     scale = max(float(one.abs().max()) for one in reference.logits)
     tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.evaluated_dtype) * scale
     wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
@@ -474,16 +475,16 @@ def _check_answers(
             f"{shorten(pairs[place][1].expected or '', 80)!r}"
             for place in wrong[:_MOST_SHOWN]
         ]
-        raise _differs(f"{len(wrong)} of {len(pairs)} answers are others", "; ".join(told))
+        raise _differs(f"{len(wrong)} of {len(pairs)} answers differ", "; ".join(told))
     return len(pairs) - len(differing), gaps
 
 
 def _differs(what: str, how: str) -> FtlabError:
-    return FtlabError(f"The export does not say what the run's model says: {what}", why=how)
+    return FtlabError(f"The export answers differently from the run's model: {what}", why=how)
 
 
 def said(finding: dict[str, Any]) -> str:
-    """What was verified, in some sentences for people; exports of an older ftlab have no figures on the change."""
+    """The verification in a few sentences; exports of earlier versions of ftlab have no figures on the change."""
     count = finding["prompts"]
     where = "in a fresh process without ftlab" if finding["without_ftlab"] else "in a fresh process, with ftlab"
     rest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
@@ -493,34 +494,34 @@ def said(finding: dict[str, Any]) -> str:
             rest += f" This does not prove that it is the trained model: {finding['unproven']}."
         else:
             at = strength_name(finding.get("strength", AS_TRAINED))
-            rest += f" It carries {found['slope']:.1%} of what training changed there{f' at {at}' if at else ''}"
+            rest += f" It carries {found['slope']:.1%} of the change made by training{f' at {at}' if at else ''}"
             moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
-            rest += f", as rounding to {finding['dtype']} leaves it; float32 keeps it whole." if moved else "."
+            rest += f" after rounding to {finding['dtype']}; float32 preserves all of it." if moved else "."
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
     if not finding["compared_with"]:
-        return f"Loaded {where}: on {count} held-out texts it scores as the run's own model. {rest}"
+        return f"Loaded {where}: on {count} held-out texts, it scores like the run's own model. {rest}"
     same = f"{finding['same_answers']} of {count} held-out prompts get the answer {finding['compared_with']}"
     if ties := finding["near_ties"]:
         gap = finding.get("largest_gap")
-        close = "as good as equally likely" if gap is None else f"at most {gap:.2g} apart in their logits"
-        same += f"; {ties} {'parts' if ties == 1 else 'part'} from it where two tokens were {close}"
+        close = "about equally likely" if gap is None else f"at most {gap:.2g} apart in their logits"
+        same += f"; {ties} {'differs' if ties == 1 else 'differ'} from it where two tokens were {close}"
     return f"Loaded {where}: {same}. {rest}"
 
 
 def _of_quantised(found: dict[str, int], split: str) -> str:
-    """How far a merged model is from the quantised one, which is what was trained and evaluated."""
+    """The difference of a merged model from the quantized one, which was trained and evaluated."""
     if not found["rows"]:
         return (
-            "What was trained is the quantised model, which was not evaluated: nothing says how far the merged one is "
-            "from it."
+            "The quantized model that was trained was not evaluated, so the difference of the merged one from it is "
+            "unknown."
         )
     text = (
-        f"Against the quantised model, which is what was trained and evaluated: on {found['rows']} rows of the {split} "
-        f"split the merged model gives the same answer to {found['same']}"
+        f"Compared with the quantized model that was trained and evaluated, the merged model gives the same answer to "
+        f"{found['same']} of {found['rows']} rows of the {split} split"
     )
     if found["before"] or found["now"]:
-        text += f"; {found['before']} equalled the reference before, {found['now']} do now"
+        text += f"; {found['before']} equaled the reference before, {found['now']} do now"
     return f"{text}."
 
 

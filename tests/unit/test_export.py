@@ -204,7 +204,7 @@ def test_an_export_whose_adapter_is_damaged_is_refused(
     if effect == "strong" or dtype in ("", "float32"):
         assert not sound["unproven"] and sound["carried"]["slope"] == pytest.approx(1, abs=0.03)
     for how in DAMAGES:
-        with pytest.raises(FtlabError, match="does not say what the run's model says"):
+        with pytest.raises(FtlabError, match="answers differently from the run's model"):
             asked_of_export(run, shape, how, weak[1], tmp_path / how)
 
 
@@ -219,7 +219,7 @@ def test_a_merge_of_a_quantised_run_is_told_against_the_quantised_model(runs: Pa
     assert (made.verification["prompts"], found["rows"]) == (20, 24)
     assert made.verification["same_as_evaluated"] <= found["same"] <= made.verification["same_as_evaluated"] + 4
     assert found["before"] == sum(row["adapted_correct"] for row in run.predictions())
-    told = f"on 24 rows of the test split the merged model gives the same answer to {found['same']}"
+    told = f"the merged model gives the same answer to {found['same']} of 24 rows of the test split"
     assert told in said(made.verification) and told in (made.folder / "README.md").read_text()
 
 
@@ -229,7 +229,7 @@ def test_another_chat_template_and_a_missing_stop_token_are_caught(
     folder = tampered(merged, tmp_path / "template")
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text().replace("'<|assistant|>'", "'<|assistant|> '"))
-    with pytest.raises(FtlabError, match=r"chat template makes another text of prompt 1 of 6 \(row \d+ of"):
+    with pytest.raises(FtlabError, match=r"chat template renders prompt 1 of 6 differently \(row \d+ of"):
         verify(evaluated, folder, read_shape(folder))
     folder = tampered(merged, tmp_path / "stops")
     settings = json.loads((folder / "generation_config.json").read_text())
@@ -267,9 +267,9 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(runs: Path, 
             export_run(run, tmp_path / "out", kind="merged")
     lora = make_run(runs, base, probes, name="no-dtype")
     save_result(lora, base)
-    with pytest.raises(InputError, match="whole models only"):
+    with pytest.raises(InputError, match="only for merged and fully tuned models"):
         export_run(lora, tmp_path / "out", dtype="float16")
-    with pytest.raises(InputError, match="no such number format"):
+    with pytest.raises(InputError, match="number format is not supported"):
         export_run(lora, tmp_path / "out", kind="merged", dtype="int4")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")

@@ -67,7 +67,7 @@ def test_a_comparison_shows_its_verdict_and_gives_its_figures(workspace):
     assert escape(comparison.verdict) in comparison._repr_html_()
     measure = comparison["measures"][0]
     assert comparison.value(measure["name"]) == measure["values"]["adapted"]
-    with pytest.raises(InputError, match="The comparison has no such value"):
+    with pytest.raises(InputError, match="The comparison does not have this value"):
         comparison.value("beauty")
 
 

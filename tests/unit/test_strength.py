@@ -142,7 +142,7 @@ def test_an_adapter_on_a_quantised_base_is_scaled_as_on_a_whole_one(runs: Path, 
     ("method", "reason"),
     [
         ("prefix_tuning", "keys and values"),
-        ("prompt_tuning", "tokens that stand"),
+        ("prompt_tuning", "tokens that precede"),
         ("bottleneck", "nonlinear layers"),
     ],
 )

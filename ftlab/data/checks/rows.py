@@ -193,7 +193,7 @@ def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | N
     and 95th percentile in words on both sides. `topics`: clusters of the asked prompts by TF-IDF, each with its
     commonest terms and its size; `covered` is False for topics of three or more related prompts that are unlike
     anything in training. `uncovered`: indices of their prompts. A prompt is unlike training when its cosine to the
-    nearest training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbour.
+    nearest training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbor.
     """
     watch = watch or Watch()
     train, asked = _thinned(train, _MOST_TRAIN), list(asked)
@@ -358,7 +358,7 @@ def token_lengths(
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
-    # Documents that are longer are learnt piece by piece.
+    # Longer documents are learned in pieces.
     too_long = {
         position: length
         for position, length in (
@@ -440,7 +440,7 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     held = sum(size <= tokens["suggested_max_length"] for size in total)
     share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
     tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
-    # Documents are learnt in pieces of max_length.
+    # Documents are learned in pieces of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
 
