@@ -34,9 +34,9 @@ def finished(one: Job, each: Callable[[job.Status], None] = lambda status: None)
 
 
 def at_work(one: Job) -> None:
-    """Wait until the process itself has said what it is doing."""
+    """Wait until the process itself has said what it is doing, and looks at the rows."""
     end = time.monotonic() + 120
-    while job.status(one).pid is None:
+    while (current := job.status(one)).pid is None or current.phase in ("starting", "loading the tokenizer"):
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -103,6 +103,18 @@ def test_stopping_keeps_what_was_found_so_far(workspace: Workspace, long: Path) 
     job.stop(again)
     assert job.stop(again) == "Stopped at once."
     assert job.status(again).state == "stopped"
+
+
+def test_a_check_that_is_stopped_while_it_loads_ends_at_once_with_nothing_found(
+    workspace: Workspace, twins: Path
+) -> None:
+    started = job.start(Request(DataConfig(source=str(twins))), workspace)
+    end = time.monotonic() + 120
+    while job.status(started).phase != "loading the tokenizer":
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    job.stop(started)
+    assert finished(started).state == "stopped" and started.report() is None
 
 
 def test_a_process_that_was_killed_is_told_as_failed_with_a_remedy(workspace: Workspace, long: Path) -> None:

@@ -12,6 +12,7 @@ from ftlab.core.files import write_json, write_jsonl
 from ftlab.errors import InputError
 from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
 from ftlab.evaluation.verdict import side_by_side
+from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
     answer_tables,
@@ -263,6 +264,25 @@ def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace
     # One that came out well since then stands for itself.
     write_json(run.comparison_file, run.comparison() | {"created": CREATED + 20})
     assert "no such file" not in evaluate.show(tab, run.id, [], "", None, workspace)[tab.result]
+
+
+def test_a_stop_is_told_where_the_work_was_started_and_no_longer_than_it_is_true(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    with gr.Blocks():
+        tab = evaluate.build()
+
+    def shown(task: str) -> str:
+        stopped = RunStatus(state="stopped", created=CREATED + 10, task=task, warnings=["It was stopped."])
+        write_status(run.evaluation_status_file, stopped)
+        return evaluate.show(tab, run.id, [], "", None, workspace)[tab.result]
+
+    assert "It was stopped." in shown(supervisor.EVALUATION)
+    assert "It was stopped." in shown(""), "as files of before wrote it"
+    assert "It was stopped." not in shown(supervisor.STRENGTHS), "that stands in the panel of the strengths"
+    write_json(run.comparison_file, run.comparison() | {"created": CREATED + 20})
+    assert "It was stopped." not in shown(supervisor.EVALUATION)
 
 
 def test_a_remedy_changes_what_it_says_and_nothing_else(workspace):

@@ -176,4 +176,4 @@ def test_the_untouched_form_of_the_advisor_is_the_defaults_and_its_advice_has_th
     assert "<script" not in shown_ and "&lt;script&gt;" in shown_
     wrong = page.press(change, "change", advisor_change=["format"], advisor_examples="many")
     assert "Examples at hand cannot take this value" in wrong[page.advisor.message]
-    assert "Say what should change" in page.press(change, "change")[page.advisor.result]
+    assert "Choose what should change" in page.press(change, "change")[page.advisor.result]

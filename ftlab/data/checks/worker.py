@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.core.files import read_json, write_text
+from ftlab.core.jobs import ended_by
 from ftlab.core.processes import hold_own, let_go
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.job_files import Job, read_status, write_status
@@ -19,6 +20,10 @@ from ftlab.data.checks.run import check
 from ftlab.errors import FtlabError, shorten
 
 _WRITE_SECONDS = 0.4
+
+
+class _Stopped(Exception):
+    """Somebody asked for an end before anything was checked."""
 
 
 def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callable[[str], int | None]) -> int:
@@ -46,12 +51,13 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
         tell("loading the tokenizer", 0, 0)
         request = job.request
         workspace = Workspace(Path(read_json(folder / "request.json")["workspace"]))
-        tokenizer = load_tokenizer(request.base)
+        with ended_by(job.stop_file.exists, _Stopped):
+            tokenizer, context = load_tokenizer(request.base), context_of(request.base)
         report = check(
             request.data,
             tokenizer=tokenizer,
             base=request.base,
-            context=context_of(request.base),
+            context=context,
             max_length=request.max_length,
             prompts=request.prompts or None,
             workspace=workspace,
@@ -61,6 +67,8 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
         # Compact: indented, every row number would take a line.
         write_text(folder / "report.json", json.dumps(report.as_dict(), ensure_ascii=False, default=str))
         current.state = "stopped" if report.stopped else "done"
+    except _Stopped:
+        current.state = "stopped"
     except BaseException as error:
         traceback.print_exc()
         current.state, current.error = "failed", _explained(error, job)
