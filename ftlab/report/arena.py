@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
 from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.preferences import RULE, examples
+from ftlab.arena.results import GroupJson, TallyJson
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.verdict import whom
@@ -48,7 +49,7 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
     return path
 
 
-def badge(found: Mapping[str, Any]) -> tuple[str, str]:
+def badge(found: TallyJson) -> tuple[str, str]:
     """The colour and the words of a verdict in short."""
     colour, words = BADGES[found["verdict"]]
     if found["winner"] and found["pairs"]:
@@ -57,7 +58,7 @@ def badge(found: Mapping[str, Any]) -> tuple[str, str]:
     return colour, words + (whom(found["raters_then"], found["raters"]) if limited else "")
 
 
-def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
     """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
     return [
         [
@@ -67,13 +68,13 @@ def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             f"{row['ties']:,}",
             percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
             _interval(row["interval"]),
-            p_text(row["p_adjusted"]) if "p_adjusted" in row else "",
+            p_text(p) if (p := row.get("p_adjusted")) is not None else "",
         ]
         for row in rows
     ]
 
 
-def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def check_lines(found: TallyJson) -> list[tuple[str, str]]:
     """What was looked into, as pairs of label and sentence."""
     lines = [("Ties", found["ties"]["text"]), ("Agreement of raters", found["alpha"]["text"])]
     lines += [("Side of the screen", found["position"]["text"]), ("Length of answers", found["length"]["text"])]
@@ -81,7 +82,7 @@ def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def method_lines(found: Mapping[str, Any]) -> list[str]:
+def method_lines(found: TallyJson) -> list[str]:
     """How the verdict was reached, in sentences with sources."""
     prompts = f"{found['votes']['prompts']:,} prompts"
     made = "Raters wrote the prompts; both answers were shown when both were complete" if found["live"] else ""
@@ -104,7 +105,7 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
+def _page(store: Store, test_id: str, found: TallyJson) -> str:
     return render_page(
         "arena_report.html.jinja",
         found=found,
@@ -126,7 +127,7 @@ def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
     )
 
 
-def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(store: Store, test_id: str, found: TallyJson) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
     facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
@@ -139,7 +140,7 @@ def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[s
     return [(label, text) for label, text in facts if text]
 
 
-def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
+def _plan(store: Store, test_id: str, found: TallyJson) -> str:
     """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
     settings, votes = get_test(store, test_id).settings, found["votes"]
     if not votes["planned"] or found["live"]:
@@ -149,7 +150,7 @@ def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
     return plan_in_words(votes["planned"], found["asked"], *shape)
 
 
-def _raters(found: Mapping[str, Any]) -> str:
+def _raters(found: TallyJson) -> str:
     raters = found["votes"]["raters"]
     return "1 rater" if raters == 1 else f"{raters:,} raters"
 
@@ -170,7 +171,7 @@ def contestant_in_words(spec: Mapping[str, Any]) -> str:
     return text
 
 
-def _pairs(found: Mapping[str, Any]) -> list[list[str]]:
+def _pairs(found: TallyJson) -> list[list[str]]:
     titles = {one["id"]: one["title"] for one in found["contestants"]}
     return [
         [
@@ -178,14 +179,14 @@ def _pairs(found: Mapping[str, Any]) -> list[list[str]]:
             percent(round(pair["win_rate"], 3)) if pair["win_rate"] is not None else "",
             _interval(pair["interval"]),
             f"{pair['decided']:,}",
-            p_text(pair["p"]),
+            p_text(pair["p"]) if pair["p"] is not None else "",
             BADGES[pair["verdict"]][1],
         ]
         for pair in found["pairs"]
     ]
 
 
-def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
+def _ranking(found: TallyJson) -> list[list[str]]:
     return [
         [
             row["title"],
@@ -199,13 +200,9 @@ def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _groups(found: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    named = (("Topic", "by_topic"), ("Rater", "by_rater"), ("Criterion", "by_criterion"))
-    return [
-        (title, group_rows(found[key]))
-        for title, key in named
-        if found[key] and (key == "by_criterion" or len(found[key]) > 1)
-    ]
+def _groups(found: TallyJson) -> list[tuple[str, list[list[str]]]]:
+    groups = [("Topic", found["by_topic"], 2), ("Rater", found["by_rater"], 2), ("Criterion", found["by_criterion"], 1)]
+    return [(title, group_rows(rows)) for title, rows, fewest in groups if len(rows) >= fewest]
 
 
 def _interval(interval: list[float] | None) -> str:

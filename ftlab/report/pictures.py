@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.arena.results import Neither, TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.report.measures import Measure, measures_of
@@ -39,13 +40,13 @@ def cut(text: str, most: int) -> str:
 
 
 NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}
-_CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
+_CHOICES: dict[Neither, str] = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
 _WIDTH = 420
 _LEFT = 118  # where a plot begins, after its labels
 _RIGHT = 372
 
 
-def pictures(found: Mapping[str, Any]) -> dict[str, Markup]:
+def pictures(found: TallyJson) -> dict[str, Markup]:
     """All pictures of a verdict by name: votes, rates, evidence (two contestants), strengths (three or more)."""
     drawn = {}
     if len(found["contestants"]) == 2:
@@ -57,7 +58,7 @@ def pictures(found: Mapping[str, Any]) -> dict[str, Markup]:
     return {name: picture for name, picture in drawn.items() if picture}
 
 
-def votes_svg(found: Mapping[str, Any]) -> Markup:
+def votes_svg(found: TallyJson) -> Markup:
     """One bar of all votes: the second contestant's, those for neither, the first one's; empty without votes."""
     first, second = found["contestants"]
     counts = found["counts"]
@@ -92,11 +93,13 @@ def votes_svg(found: Mapping[str, Any]) -> Markup:
     return _svg(y - 8, spoken, body)
 
 
-def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
+def rates_svg(found: TallyJson, most: int = 8) -> Markup:
     """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
     if found["win_rate"] is None:
         return Markup("")
-    rows = [("all votes", found["win_rate"], found["interval"], found["decided"], True)]
+    rows: list[tuple[str, float | None, list[float] | None, int, bool]] = [
+        ("all votes", found["win_rate"], found["interval"], found["decided"], True)
+    ]
     groups = [("by topic", found["by_topic"]), ("by rater", found["by_rater"])]
     for title, some in groups:
         known = [one for one in some if one["win_rate"] is not None]
@@ -112,7 +115,7 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
     body = _grid(26, height - 8, found)
     for i, (name, rate, ends, votes, strong) in enumerate(rows):
         y = 44 + 21 * i
-        if rate is None:
+        if rate is None or ends is None:
             body += Markup('<text x="0" y="{}" fill-opacity=".65">{}</text>').format(y, name)
             continue
         weight = Markup(' font-weight="600"') if strong else Markup("")
@@ -129,25 +132,25 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
     return _svg(height, spoken, body)
 
 
-def evidence_svg(found: Mapping[str, Any]) -> Markup:
+def evidence_svg(found: TallyJson) -> Markup:
     """How the odds for a difference grew with the votes, and the line from which they decide; empty without any."""
     evidence = found["evidence"]
-    path = [{"votes": 0, "log10": 0.0}, *evidence["path"]]
-    if len(path) < 2:
+    if evidence is None or not evidence["path"]:
         return Markup("")
+    path = [(0, 0.0), *((point["votes"], point["log10"]) for point in evidence["path"])]
     line = math.log10(evidence["threshold"])
-    low, high = min(-1.0, *(one["log10"] for one in path)), max(line + 0.5, *(one["log10"] for one in path))
-    last = max(path[-1]["votes"], found["votes"]["planned"] or 0)
+    low, high = min(-1.0, *(log10 for _, log10 in path)), max(line + 0.5, *(log10 for _, log10 in path))
+    last = max(path[-1][0], found["votes"]["planned"] or 0)
     top, bottom, left = 12, 150, 62
 
-    def place(one: Mapping[str, float]) -> tuple[float, float]:
-        x = left + (_WIDTH - left - 8) * one["votes"] / last
-        return x, bottom - (bottom - top) * (one["log10"] - low) / (high - low)
+    def place(votes: int, log10: float) -> tuple[float, float]:
+        x = left + (_WIDTH - left - 8) * votes / last
+        return x, bottom - (bottom - top) * (log10 - low) / (high - low)
 
     body = Markup("")
     step = max(1, math.ceil((high - low) / 5))
     for power in range(math.ceil(low), math.floor(high) + 1, step):
-        y = place({"votes": 0, "log10": power})[1]
+        y = place(0, power)[1]
         label = (
             f"{10**power:,} to 1" if 0 <= power <= 4 else f"1 to {10**-power:,}" if power < 0 else f"10^{power} to 1"
         )
@@ -155,23 +158,23 @@ def evidence_svg(found: Mapping[str, Any]) -> Markup:
             '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".12"/>'
             '<text x="{}" y="{}" text-anchor="end" font-size="11" fill-opacity=".7">{}</text>'
         ).format(left, f"{y:.1f}", _WIDTH - 8, left - 6, f"{y + 4:.1f}", label)
-    y = place({"votes": 0, "log10": line})[1]
+    y = place(0, line)[1]
     body += Markup(
         '<path d="M{} {}H{}" stroke="{}" stroke-width="1.5" stroke-dasharray="5 4"/>'
         '<text x="{}" y="{}" font-size="11" fill-opacity=".8">decides from here on</text>'
     ).format(left, f"{y:.1f}", _WIDTH - 8, "#b9862b", left + 6, f"{y - 5:.1f}")
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, path))
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in itertools.starmap(place, path))
     body += Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>').format(points, ADAPTED_COLOUR)
     for votes, anchor in ((0, "start"), (last, "end")):
-        x = place({"votes": votes, "log10": low})[0]
-        said = f"{votes:,} votes" if votes else "0"
+        x = place(votes, low)[0]
+        label = f"{votes:,} votes" if votes else "0"
         body += Markup('<text x="{}" y="{}" font-size="11" text-anchor="{}" fill-opacity=".7">{}</text>').format(
-            f"{x:.1f}", bottom + 16, anchor, said
+            f"{x:.1f}", bottom + 16, anchor, label
         )
     return _svg(bottom + 22, f"Evidence. {evidence['text']}", body)
 
 
-def strengths_svg(found: Mapping[str, Any]) -> Markup:
+def strengths_svg(found: TallyJson) -> Markup:
     """The strength of each contestant with its 95% interval, the strongest first."""
     rows = found["ranking"]
     height = 34 + 24 * len(rows)
@@ -191,7 +194,7 @@ def strengths_svg(found: Mapping[str, Any]) -> Markup:
     return _svg(height, f"Chance to win a vote: {each}", body)
 
 
-def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:
+def _grid(top: int, bottom: int, found: TallyJson | None) -> Markup:
     """Lines at 0, 50 and 100%, and above them who is preferred at which end."""
     body = Markup("")
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
