@@ -169,9 +169,9 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
-    found = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
+    encodings = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
     # The longest first, as within a batch: memory runs out at once or not at all.
-    waiting = sorted(prompt_ids, key=lambda one: -len(found[one][0]))
+    waiting = sorted(prompt_ids, key=lambda one: -len(encodings[one][0]))
     work.tell(f"answers of {contestant.title}")
     while waiting:
         work.check()
@@ -180,7 +180,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         made = generate_answers(
             writer.model,
             writer.tokenizer,
-            [found[one][0] for one in batch],
+            [encodings[one][0] for one in batch],
             max_new_tokens=room,
             stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
             batch_rows=rows,
@@ -190,7 +190,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         rows = made.halved_to or rows
         seconds = round((time.monotonic() - began) / len(batch), 4)
         for one, answer in zip(batch, made.answers, strict=True):
-            flags = [found[one][1]] if found[one][1] else []
+            flags = [encodings[one][1]] if encodings[one][1] else []
             work.save(one, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags)
 
 
@@ -294,8 +294,8 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
     """The blind tests whose answers are being made, by id."""
     tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
-    found = [(test_id, status(workspace, test_id)) for test_id in tests]
-    return [(test_id, current) for test_id, current in found if current is not None and current.is_active]
+    states = [(test_id, status(workspace, test_id)) for test_id in tests]
+    return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
 
 
 def stop(workspace: Workspace, test_id: str) -> str:
@@ -315,10 +315,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     quieten()
-    workspace = Workspace.open(given.workspace)
-    job = _job(workspace, given.test)
+    workspace = Workspace.open(args.workspace)
+    job = _job(workspace, args.test)
     hold_own(job.lock)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
@@ -334,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     keep()
     try:
-        done = _work(workspace, given.test, lambda: job.is_asked_to_stop, keep)
+        done = _work(workspace, args.test, lambda: job.is_asked_to_stop, keep)
         keep(state="done" if done else "stopped", finished=time.time())
         return 0
     except BaseException as error:

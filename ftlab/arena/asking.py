@@ -155,20 +155,20 @@ def base_contestant(
 def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
     """The base, and its revision, that is meant where a test names none: that of the runs in it. Raises InputError when
     there is no run, or when the runs have several."""
-    found = {}
+    bases = {}
     for run in runs:
         model = load_config(run.config_file).model
-        found[model.base, model.revision] = run.id
-    if len(found) == 1:
-        return next(iter(found))
-    given = ", ".join(f"{base} ({run})" for (base, _), run in found.items())
+        bases[model.base, model.revision] = run.id
+    if len(bases) == 1:
+        return next(iter(bases))
+    known = ", ".join(f"{base} ({run})" for (base, _), run in bases.items())
     raise InputError(
         "The runs of this test have several bases, and it is not said which one answers"
-        if found
+        if bases
         else "It is not said which base answers, and no run of this test tells",
-        given=given or None,
-        allowed=", ".join(base for base, _ in found) or "a base such as smollm2, a folder, or a Hub id",
-        try_=f"name it: base={next(iter(found), ('smollm2', None))[0]}",
+        given=known or None,
+        allowed=", ".join(base for base, _ in bases) or "a base such as smollm2, a folder, or a Hub id",
+        try_=f"name it: base={next(iter(bases), ('smollm2', None))[0]}",
     )
 
 
@@ -273,11 +273,11 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
     """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and what was
     put around every text in its training, where that is not around them yet."""
-    own, given = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
-    system = [{"role": "system", "content": own}] if own else given
-    shown = [turn for example in spec.get("examples", [])[:examples] for turn in example]
+    own, system_turns = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
+    system = [{"role": "system", "content": own}] if own else system_turns
+    example_turns = [turn for example in spec.get("examples", [])[:examples] for turn in example]
     rest = [turn for turn in messages if turn["role"] != "system"]
-    return [*system, *shown, *AsTrained(spec.get("template")).messages(rest)]
+    return [*system, *example_turns, *AsTrained(spec.get("template")).messages(rest)]
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
@@ -290,13 +290,13 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
         value = values.pop() if len(values) == 1 else None
         return {key: value} if value else {}
 
-    found = []
+    filled = []
     for one in contestants:
         # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
         has_own = one.spec["kind"] == "run" or {"system_prompt", "examples"} & one.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
-        found.append(ContestantSpec(one.title, more | one.spec))
-    return found
+        filled.append(ContestantSpec(one.title, more | one.spec))
+    return filled
 
 
 def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:
@@ -318,7 +318,7 @@ def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message]
 
 def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str, Any]:
     """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
-    found: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
+    prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
         [{"role": turn["role"], "content": turn["content"]} for turn in example if turn["role"] != "system"]
         for example in examples
@@ -326,4 +326,4 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     for number, example in enumerate(kept, 1):
         if len(example) < 2 or example[-1]["role"] != "assistant":
             raise InputError(f"Example {number} is no question with its answer", given=example)
-    return found | ({"examples": kept} if kept else {})
+    return prompt | ({"examples": kept} if kept else {})

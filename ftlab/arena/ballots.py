@@ -104,19 +104,19 @@ def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapp
     1 for those not named, or one number for all).
     """
     wins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    given: dict[str, int] = defaultdict(int)
+    cast: dict[str, int] = defaultdict(int)
     complete: dict[str, tuple[int, Outcome]] = {}
     for position, ballot in enumerate(ballots, start=1):
         if {ballot.left, ballot.right} != {first, second} or not counts(ballot):
             continue
         prompt = ballot.prompt
-        given[prompt] += 1
+        cast[prompt] += 1
         if ballot.winner is not None:
             wins[prompt][ballot.winner == second] += 1
-        if given[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
+        if cast[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
             complete[prompt] = position, majority(*wins[prompt])
     met = []
-    for prompt in given:
+    for prompt in cast:
         first_won, second_won = wins[prompt]
         complete_at, outcome = complete.get(prompt, (None, None))
         met.append(Duel(prompt, first_won, second_won, complete_at, outcome))

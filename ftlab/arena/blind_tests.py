@@ -258,10 +258,10 @@ def open_early(store: Store, test_id: str) -> None:
         _must_be(test, ("open",), "its tally is opened early")
         if reveal(connection, test) is not None:
             return
-        given = votes_given(connection, test_id)
-        values = {"opened_early_at": now(), "opened_early_votes": given}
+        cast = votes_given(connection, test_id)
+        values = {"opened_early_at": now(), "opened_early_votes": cast}
         connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
-        note(connection, test_id, "opened early", votes=given, planned=test.planned_votes)
+        note(connection, test_id, "opened early", votes=cast, planned=test.planned_votes)
 
 
 def stop_by_evidence(store: Store, test_id: str, evidence: float) -> None:

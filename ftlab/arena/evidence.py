@@ -77,8 +77,8 @@ def decide(
     evidence alone. `wanted` as `duels` takes it. `comparisons` is the number of pairs that are judged together and
     share the 5% (Bonferroni).
     """
-    found = duels(ballots, first, second, wanted)
-    settled = [(duel.settled, duel.complete_at) for duel in found if duel.complete_at is not None]
+    met = duels(ballots, first, second, wanted)
+    settled = [(duel.settled, duel.complete_at) for duel in met if duel.complete_at is not None]
     chosen = [(outcome == "second", at) for outcome, at in settled if outcome in ("first", "second")]
     running = _running(won for won, _ in chosen)
     evidence = log_evidence(running)
@@ -90,7 +90,7 @@ def decide(
 
     last = plan_reached_at(ballots, planned)
     reached = last is not None
-    looked_at = duels(ballots[:last], first, second, wanted) if reached else found
+    looked_at = duels(ballots[:last], first, second, wanted) if reached else met
     wins, split = duel_majorities(looked_at)
     p = sign_test(*wins)
     by_plan = None
@@ -151,17 +151,17 @@ def at_large(
 
 def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | None:
     """After how many ballots the planned number of votes was in; None when it is not, or there is none."""
-    given = 0
+    cast = 0
     for position, ballot in enumerate(ballots, start=1):
-        given += counts(ballot)
-        if given == planned:
+        cast += counts(ballot)
+        if cast == planned:
             return position
     return None
 
 
-def duel_majorities(found: Sequence[Duel]) -> tuple[tuple[int, int], int]:
+def duel_majorities(met: Sequence[Duel]) -> tuple[tuple[int, int], int]:
     """On how many prompts the majority preferred the first and the second, and how many are split."""
-    outcomes = [duel.outcome for duel in found]
+    outcomes = [duel.outcome for duel in met]
     return (outcomes.count("first"), outcomes.count("second")), outcomes.count("split")
 
 
@@ -318,8 +318,8 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
         drawn = np.repeat(table[None], _AT_ONCE, axis=0)
         for block in blocks:
             drawn[:, *block] = rng.permuted(drawn[:, *block], axis=1)
-        found = same(drawn)
-        more, less = more + int((found >= seen).sum()), less + int((found <= seen).sum())
+        by_chance = same(drawn)
+        more, less = more + int((by_chance >= seen).sum()), less + int((by_chance <= seen).sum())
     return min(1.0, 2 * min(more, less) / (_SHUFFLES + 1))
 
 
@@ -335,11 +335,11 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
     import pandas as pd
 
     # evalica reads raters as rows and units as columns; who did not judge a unit is missing there.
-    found = evalica.alpha_bootstrap(
+    estimate = evalica.alpha_bootstrap(
         pd.DataFrame(list(units)).T, distance="nominal", n_resamples=_RESAMPLES, random_state=SEED
     )
-    ends = [float(found.low), float(found.high)]
-    return float(found.alpha), ends if all(map(math.isfinite, ends)) else None
+    ends = [float(estimate.low), float(estimate.high)]
+    return float(estimate.alpha), ends if all(map(math.isfinite, ends)) else None
 
 
 def reading(alpha: float, p: float) -> str:

@@ -103,10 +103,10 @@ def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
     """
     if not _cleaned(name):
         raise InputError("Please say your name", try_="any name that your host knows you by will do")
-    given = _read(store, token)
+    payload = _read(store, token)
     with store.writing() as connection:
-        test = find_test(connection, given["t"], lock=True) if "t" in given else None
-        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, given["k"]):
+        test = find_test(connection, payload["t"], lock=True) if "t" in payload else None
+        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, payload["k"]):
             raise _unknown()
         _must_be_open(test)
         came_from = _hashed(store, test.id, address) if address else None
@@ -164,9 +164,9 @@ def revoke_open_link(store: Store, test_id: str) -> None:
 
 def read_token(store: Store, token: str) -> Rater:
     """Who `token` speaks for. Raises InputError: unknown or forged, revoked, test not open."""
-    given = _read(store, token)
+    payload = _read(store, token)
     with store.reading() as connection:
-        test, rater = find_rater(connection, given.get("r", ""))
+        test, rater = find_rater(connection, payload.get("r", ""))
     settings = test.settings
     return Rater(
         rater.id,
@@ -298,10 +298,10 @@ def _read(store: Store, token: str) -> dict[str, str]:
     try:
         if len(token) > LONGEST_TOKEN:
             raise _unknown()
-        given = _signer(store).loads(token)
+        payload = _signer(store).loads(token)
     except BadData:
         raise _unknown() from None
-    return given
+    return payload
 
 
 def _unknown() -> InputError:

@@ -64,7 +64,7 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         raise FtlabError("Others are being answered just now", try_="ask again in a moment")
     try:
         _keep_only({weights_of(spec) for spec in specs.values()})
-        given = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
+        replies = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
     except _TooLong:
         raise
     except FtlabError as error:
@@ -73,7 +73,7 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
     finally:
         _device.release()
-    return record_live(store, rater_id, messages, given)
+    return record_live(store, rater_id, messages, replies)
 
 
 def release() -> None:

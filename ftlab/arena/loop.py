@@ -76,16 +76,16 @@ def error_rates(population: Population, tests: int, *, planned: int | None, seed
     holds what the evidence said on the way, and the sign test at the planned number.
     """
     rng = random.Random(seed)
-    found = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
+    times = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
     for _ in range(tests):
         ballots = simulate(population, rng)
         decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
-        found[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
-        found["by_evidence"] += decision.by == "evidence"
+        times[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
+        times["by_evidence"] += decision.by == "evidence"
         large = at_large(ballots, *TITLES, planned=planned)
         if large and decision.winner and large.winner == decision.winner:
-            found["general_better" if large.winner == "second" else "general_worse"] += 1
-    return {name: number / tests for name, number in found.items()}
+            times["general_better" if large.winner == "second" else "general_worse"] += 1
+    return {name: number / tests for name, number in times.items()}
 
 
 def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
@@ -228,10 +228,10 @@ def run_loop(
     tell(f"    {evaluate(store, first)['text']}")
 
     tell("3 of 6: the votes become preference data")
-    folder, found = preferences.export(store, first)
-    if not found.pairs:
-        raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=found.text())
-    tell(f"    {found.text()}")
+    folder, exported = preferences.export(store, first)
+    if not exported.pairs:
+        raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=exported.text())
+    tell(f"    {exported.text()}")
 
     tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
     # The next blind test is the test, so that few rows need to be held out.
@@ -254,7 +254,7 @@ def run_loop(
         "first": first,
         "second": second,
         "export": str(folder),
-        "pairs": len(found.pairs),
+        "pairs": len(exported.pairs),
         "fresh": fresh,
         "left_out": left_out,
         "verdicts": verdicts,

@@ -60,19 +60,19 @@ def from_file(
 def pasted(text: str) -> list[PromptSpec]:
     """One prompt on each line. Raises InputError when there is none."""
     lines = [line.strip() for line in text.split("\n")]
-    found = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
-    if not found:
+    specs = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
+    if not specs:
         raise InputError("There are no prompts yet", try_="write one prompt on each line")
-    return _once(found)
+    return _once(specs)
 
 
 def topic_columns(source: str, workspace: Workspace) -> list[str]:
     """The columns of `source` that could name the topic of a row: text that repeats, of few kinds."""
     if source.startswith(RUN_PREFIX):
-        found = _data_of(source.removeprefix(RUN_PREFIX), workspace)
-        if found is None:
+        data = _data_of(source.removeprefix(RUN_PREFIX), workspace)
+        if data is None:
             return []
-        loaded = load_rows(found, workspace)
+        loaded = load_rows(data, workspace)
     else:
         loaded = load_rows(DataConfig(source=source), workspace)
     rows = loaded.splits[next((name for name in HELD_OUT if loaded.splits.get(name)), loaded.main)]
@@ -171,21 +171,21 @@ def _of_rows(
         loaded.columns, rows[::step][:_LOOKED_AT], read.columns, loaded.name, read.prompt_template
     )
     known = topic or next((name for name in ("topic", "category") if name in loaded.columns), None)
-    found, refused = [], ""
+    specs, refused = [], ""
     for row in rows:
         try:
             turns, _ = example_of(row, detected, None)
         except UnusableRow as problem:
             refused = problem.reason
             continue
-        found.append(
+        specs.append(
             PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None)
         )
-    if not found:
+    if not specs:
         raise InputError(
             "These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
         )
-    return _once(found)
+    return _once(specs)
 
 
 def _topic(cell: Any) -> str | None:

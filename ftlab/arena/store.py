@@ -298,11 +298,11 @@ class Store:
                 there = kept(connection)
         if there:
             return
-        said = _refusal(error, self._folder)
+        refusal = _refusal(error, self._folder)
         if there is None:
-            what = said.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
-            raise FtlabError(what, why=said.why, try_="load the page again, which shows what is stored") from None
-        raise said from None
+            what = refusal.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
+            raise FtlabError(what, why=refusal.why, try_="load the page again, which shows what is stored") from None
+        raise refusal from None
 
     @property
     def _folder(self) -> Path:
@@ -376,10 +376,10 @@ def _in_place(connection: Connection) -> bool:
 
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def open_store(workspace: Workspace, url: str | None = None) -> Store:
@@ -431,11 +431,11 @@ def _only_mine(file: str | None) -> None:
 # Processes have connections of their own; the key says whose they are, for whoever forks.
 @functools.lru_cache(maxsize=64)
 def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
-    shown = "the database"
+    named = "the database"
     try:
         # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
         address = make_url(url.replace("postgres://", "postgresql://", 1))
-        shown = address.render_as_string(hide_password=True)
+        named = address.render_as_string(hide_password=True)
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite":
@@ -455,7 +455,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
             "The address of the database cannot be read",
-            given=shown,
+            given=named,
             allowed="postgresql://user:password@host/name, or sqlite:////folder/file.sqlite",
             try_=f"correct {DATABASE_VARIABLE}, or unset it: votes are then kept in the workspace",
         ) from None
@@ -472,7 +472,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise FtlabError(
-            f"The database of the blind tests cannot be opened ({shown})",
+            f"The database of the blind tests cannot be opened ({named})",
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
             try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
         ) from None
@@ -488,11 +488,11 @@ def _is_current(engine: Engine) -> bool:
 
 def _later_columns(connection: Connection) -> list[Column[Any]]:
     """The columns that tables of an older ftlab lack; all of them may be null."""
-    found = []
+    columns = []
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        found += [column for column in table.columns if column.name not in known]
-    return found
+        columns += [column for column in table.columns if column.name not in known]
+    return columns
 
 
 def _make_tables(engine: Engine) -> None:

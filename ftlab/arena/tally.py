@@ -153,10 +153,10 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
                     if test.state != "open" or revealed(store, test.id) is not None:
                         continue
                     with store.reading() as connection:
-                        given = votes_given(connection, test.id)
-                    if given != seen.get(test.id, 0):
+                        cast = votes_given(connection, test.id)
+                    if cast != seen.get(test.id, 0):
                         watch(store, test.id)
-                        seen[test.id] = given
+                        seen[test.id] = cast
             except Exception:  # a database that is busy or away for a moment: the next look is soon
                 log.exception("The evidence of the blind tests could not be looked at")
 

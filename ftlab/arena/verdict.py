@@ -107,7 +107,7 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
         else evalica.Winner.Y
         for vote in some
     ]
-    found = evalica.bradley_terry(
+    fitted = evalica.bradley_terry(
         [vote.left for vote in some],
         [vote.right for vote in some],
         winners,
@@ -115,7 +115,7 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
         weights=weights[met],
         limit=1000,
     )
-    scores = np.maximum(found.scores.reindex(names).to_numpy(dtype=float), 1e-12)
+    scores = np.maximum(fitted.scores.reindex(names).to_numpy(dtype=float), 1e-12)
     beats = scores[:, None] / (scores[:, None] + scores[None, :])
     return (beats.sum(axis=1) - 0.5) / (len(names) - 1)
 
@@ -188,43 +188,47 @@ def odds(value: float) -> str:
     return f"1 to {1 / value:.1f}" if value > 0.01 else "1 to more than 100"
 
 
-def notes(found: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
+def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
     """What to keep in mind when reading the verdict."""
-    said = []
-    votes = found["votes"]
+    sentences = []
+    votes = result["votes"]
     cast, planned, raters = votes["cast"], votes["planned"], votes["raters"]
     if opened_early is not None:
         of = f" of {planned:,} planned" if planned else ""
-        said.append(
+        sentences.append(
             f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
             "planned number only the evidence decides. The win rate of a test that ended early leans to the extreme."
         )
     if closed_unseen and planned and cast < planned:
-        said.append(
+        sentences.append(
             f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test holds, and "
             "has less power than was planned."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
-        said.append(f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory.")
-    busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
+        sentences.append(
+            f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory."
+        )
+    busiest = max(result["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
-        said.append("One rater voted: the verdict says what this person prefers.")
+        sentences.append("One rater voted: the verdict says what this person prefers.")
     else:
-        said += _general(found)
-        if found["between_raters"]["text"]:
-            said.append(found["between_raters"]["text"])
+        sentences += _general(result)
+        if result["between_raters"]["text"]:
+            sentences.append(result["between_raters"]["text"])
     if raters > 1 and busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
         share = percent(round(busiest["votes"] / cast, 2))
-        said.append(f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers.")
+        sentences.append(
+            f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers."
+        )
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
-        said.append(f"{came} after the planned number: counted in the win rate, not in the test.")
-    if (found["ties"]["share"] or 0) > 0.5 and votes["decided"]:
-        said.append("More than half of the votes chose neither answer: the verdict rests on the others.")
-    if found["length"]["confounded"]:
-        said.append("Length may explain part of the preference: see what is said of it below.")
-    return said
+        sentences.append(f"{came} after the planned number: counted in the win rate, not in the test.")
+    if (result["ties"]["share"] or 0) > 0.5 and votes["decided"]:
+        sentences.append("More than half of the votes chose neither answer: the verdict rests on the others.")
+    if result["length"]["confounded"]:
+        sentences.append("Length may explain part of the preference: see what is said of it below.")
+    return sentences
 
 
 def listing(names: Sequence[str]) -> str:
@@ -232,14 +236,14 @@ def listing(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _general(found: JudgedJson) -> list[str]:
+def _general(result: JudgedJson) -> list[str]:
     """Why a verdict that one is better speaks of these raters only."""
-    if found["verdict"] not in ("better", "worse") or found["general"]:
+    if result["verdict"] not in ("better", "worse") or result["general"]:
         return []
-    raters, interval = found["votes"]["raters"], found.get("general_interval")
+    raters, interval = result["votes"]["raters"], result.get("general_interval")
     if raters < FEWEST_RATERS:
         return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
-    if not found["pairs"] and interval is None:
+    if not result["pairs"] and interval is None:
         return ["It was decided before the planned number of votes, so it speaks of these raters only."]
     over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
     return [f"Whether raters in general would prefer it, these votes cannot tell{over}."]

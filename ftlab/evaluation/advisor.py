@@ -199,12 +199,12 @@ class Advice:
     steps: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        for one, recommendation in zip(found["recommendations"], self.recommendations, strict=True):
+        values = asdict(self)
+        for one, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
             one["title"] = recommendation.title
-            for reason, given in zip(one["reasons"], recommendation.reasons, strict=True):
-                reason["source"] = str(given.source) if given.source else None
-        return found
+            for reason, known in zip(one["reasons"], recommendation.reasons, strict=True):
+                reason["source"] = str(known.source) if known.source else None
+        return values
 
 
 @dataclass(frozen=True)
@@ -225,14 +225,16 @@ class Evidence:
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     """What to do first for `needs`; figures of a person's own run, where there are some, outweigh the rules."""
-    found = (
+    recommendations = (
         _prompting(needs, evidence),
         _retrieval(needs),
         _tuning(needs, evidence),
         _pretraining(needs),
     )
     order = list(STANDS)
-    ranked = tuple(sorted(found, key=lambda one: order.index(one.stand)))  # equal stands keep their order: cheap first
+    ranked = tuple(
+        sorted(recommendations, key=lambda one: order.index(one.stand))
+    )  # equal stands keep their order: cheap first
     return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
 

@@ -147,13 +147,13 @@ def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str,
         first.config.model.base,
         first.config.model.revision,
     )
-    found: dict[str, Question] = {}
+    kept: dict[str, Question] = {}
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
-            found[name] = question
+            kept[name] = question
         elif side.adapted and same:
-            found[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
-    return found
+            kept[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
+    return kept
 
 
 def memorisation_of(side: Side) -> ToExamine:
@@ -222,41 +222,41 @@ def ask(
     return Said(answers=made.answers, halved_to=made.halved_to)
 
 
-def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result:
+def result_of(asked: Asked, replies: dict[str, Said], material: Material) -> Result:
     """What one side said, in one place: `said` by the names of the questions."""
     per_label = None
-    if "labels" in said:
-        nll, count = _scored(said["labels"]).nll, len(material.labels)
+    if "labels" in replies:
+        nll, count = _scored(replies["labels"]).nll, len(material.labels)
         per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
-    halved = [one.halved_to for one in said.values() if one.halved_to]
+    halved = [one.halved_to for one in replies.values() if one.halved_to]
     return Result(
-        losses=_scored(said.get("documents") or said["losses"]),
-        answers=_answers(said, "answers"),
-        probe_answers=_answers(said, "probes"),
+        losses=_scored(replies.get("documents") or replies["losses"]),
+        answers=_answers(replies, "answers"),
+        probe_answers=_answers(replies, "probes"),
         halved_to=min(halved, default=None),
-        general={form: _scored(said[name]) for form, name in _OF_GENERAL.items() if name in said},
+        general={form: _scored(replies[name]) for form, name in _OF_GENERAL.items() if name in replies},
         labels=per_label,
-        choices=_per_choice(said, material),
-        written={name: new for name in OWN if name in said and (new := said[name].written) is not None},
-        followed={name: own for name in OWN if name in said and (own := said[name].followed) is not None},
-        more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
+        choices=_per_choice(replies, material),
+        written={name: new for name in OWN if name in replies and (new := replies[name].written) is not None},
+        followed={name: own for name in OWN if name in replies and (own := replies[name].followed) is not None},
+        more_answers=[one.answers or [] for name, one in replies.items() if _SAMPLE in name],
     )
 
 
-def _scored(said: Said) -> Losses:
-    assert said.losses is not None  # it is what was said to a ToScore
-    return said.losses
+def _scored(reply: Said) -> Losses:
+    assert reply.losses is not None  # it is what was said to a ToScore
+    return reply.losses
 
 
-def _answers(said: Mapping[str, Said], name: str) -> list[Answer]:
-    return (said[name].answers or []) if name in said else []
+def _answers(replies: Mapping[str, Said], name: str) -> list[Answer]:
+    return (replies[name].answers or []) if name in replies else []
 
 
-def _per_choice(said: dict[str, Said], material: Material) -> list[bool]:
+def _per_choice(replies: dict[str, Said], material: Material) -> list[bool]:
     """Of every question with choices whether the right one is the likeliest."""
-    if "choices" not in said:
+    if "choices" not in replies:
         return []
-    nll, at, right = _scored(said["choices"]).nll, 0, []
+    nll, at, right = _scored(replies["choices"]).nll, 0, []
     for choice in material.choices:
         losses = nll[at : at + len(choice.options)]
         at += len(choice.options)
@@ -274,9 +274,9 @@ def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
     pieces: list[Encoded] = []
     owner: list[int] = []
     for number, whole in enumerate(rows):
-        found = rolling_windows(whole, context) if context else [whole]
-        pieces += found
-        owner += [number] * len(found)
+        windows = rolling_windows(whole, context) if context else [whole]
+        pieces += windows
+        owner += [number] * len(windows)
     rolled = sum(len(whole.input_ids) > context for whole in rows) if context else 0
     return ToScore(pieces, owner, len(rows)), rolled
 

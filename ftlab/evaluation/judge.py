@@ -90,7 +90,7 @@ def summarise(
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
-    found = {
+    judgement = {
         "id": settings.id,
         "created": time.time(),
         "judge": {"url": settings.endpoint.url, "model": settings.endpoint.model},
@@ -133,34 +133,34 @@ def summarise(
             "price_out": settings.price_out,
         },
     }
-    return found | {"text": _verdict(found), "notes": _notes(found)}
+    return judgement | {"text": _verdict(judgement), "notes": _notes(judgement)}
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    before, after = (found["titles"][side] for side in found["sides"])
-    decided = found["wins"] + found["losses"]
-    if not found["judged"]:
+def _verdict(judgement: dict[str, Any]) -> str:
+    before, after = (judgement["titles"][side] for side in judgement["sides"])
+    decided = judgement["wins"] + judgement["losses"]
+    if not judgement["judged"]:
         return "Nothing is judged yet."
     if not decided:
-        return f"The judge prefers neither: all {found['ties']} rows are ties."
+        return f"The judge prefers neither: all {judgement['ties']} rows are ties."
     evidence = (
-        f"{after} wins {percent(found['win_rate'])} of {decided} decided rows "
-        f"(95% interval {percent(found['interval'][0])} to {percent(found['interval'][1])}, {p_text(found['p'])}), "
-        f"{found['ties']} ties"
+        f"{after} wins {percent(judgement['win_rate'])} of {decided} decided rows "
+        f"(95% interval {percent(judgement['interval'][0])} to {percent(judgement['interval'][1])}, {p_text(judgement['p'])}), "
+        f"{judgement['ties']} ties"
     )
-    if found["better"] is None:
+    if judgement["better"] is None:
         return f"The judge shows no clear preference: {evidence}."
-    return f"The judge prefers {after if found['better'] else before}: {evidence}."
+    return f"The judge prefers {after if judgement['better'] else before}: {evidence}."
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
+def _notes(judgement: dict[str, Any]) -> list[str]:
     """What speaks against the judgement, or limits it."""
-    notes, place, longer = [], found["position"], found["longer"]
-    if found["open"]:
-        notes.append(f"{found['open']} of {found['rows']} rows are not judged yet. Start again to go on.")
-    if found["unreadable"]:
+    notes, place, longer = [], judgement["position"], judgement["longer"]
+    if judgement["open"]:
+        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to go on.")
+    if judgement["unreadable"]:
         notes.append(
-            f"{found['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the request. "
+            f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the request. "
             "A longer reply may help."
         )
     if place["share"] is not None and place["share"] < _NARROW:
@@ -276,21 +276,21 @@ def _answers(
             if over and answered.empty():
                 break
             try:
-                found = answered.get(timeout=_LOOK_SECONDS)
+                reply = answered.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
-            if isinstance(found, Exception):
-                failure = failure or found
+            if isinstance(reply, Exception):
+                failure = failure or reply
                 continue
-            if found is None:
+            if reply is None:
                 continue
-            done, without = done + 1, without + (found["choice"] is None)
-            yield found
+            done, without = done + 1, without + (reply["choice"] is None)
+            yield reply
             if done == 1:
                 for question in left[1:]:
                     todo.put(question)
             if fresh and done == without == min(_FIRST_WITHOUT_CHOICE, len(left)):
-                failure = failure or _no_choice(found, settings)
+                failure = failure or _no_choice(reply, settings)
     finally:
         ended.set()
         asker.close()

@@ -175,9 +175,9 @@ def _by_probability(
     del model
     free_memory()
     rewards, measure = _rewards(config, trained, before)
-    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
+    figures = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
     per_token = {"before": before.per_token, "after": trained.per_token}
-    found["by_log_probability"] = {
+    figures["by_log_probability"] = {
         when: _accuracy(
             [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _clusters(used, groups)
         )
@@ -185,19 +185,19 @@ def _by_probability(
     }
     for place, side in enumerate(("chosen", "rejected")):
         part = slice(place * len(sides), (place + 1) * len(sides))
-        found[f"logp_{side}"] = {
+        figures[f"logp_{side}"] = {
             when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
         }
-    return found | {"notes": notes + _about_effect(run, config, found)}
+    return figures | {"notes": notes + _about_effect(run, config, figures)}
 
 
-def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -> list[str]:
+def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any]) -> list[str]:
     """What to make of a margin over the start that may be chance."""
-    if config.stage not in _WITH_REFERENCE or (found["margin"] > 0 and found["margin_p"] < LEVEL):
+    if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
-    if found["margin"] < 0 and found["margin_p"] < LEVEL:
+    if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
         return [
-            f"The margin fell below that of the start by more than chance ({found['margin']:+.3g}): check whether "
+            f"The margin fell below that of the start by more than chance ({figures['margin']:+.3g}): check whether "
             "chosen and rejected are swapped, and try a lower learning rate."
         ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)

@@ -166,9 +166,9 @@ def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
         if items and all(item is not None for item in items):
             return Kept(_said(question, items), items, here)
     for owner in owners:  # what is found out as a whole, and what an older ftlab kept
-        if (found := read_cached(owner.result_file(key_of(identity, question)))) is not None:
-            said = _read(found)
-            return Kept(said, _items(question, said), here=owner == run and isinstance(question, ToExamine))
+        if (stored := read_cached(owner.result_file(key_of(identity, question)))) is not None:
+            reply = _read(stored)
+            return Kept(reply, _items(question, reply), here=owner == run and isinstance(question, ToExamine))
     return Kept(None, items, here)
 
 
@@ -209,12 +209,12 @@ def completed(question: Rowwise, kept: Kept, new: Said) -> Said:
     return replace(_said(question, items), halved_to=new.halved_to)
 
 
-def keep(run: RunDirectory, identity: list[Any], question: Question, said: Said, about: dict[str, Any]) -> None:
+def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Said, about: dict[str, Any]) -> None:
     """Write what was `said` to `question` into `run`; `about` tells a reader of the file what it is."""
     if isinstance(question, ToExamine):
-        _write(run, key_of(identity, question), about | {"found": said.found, "halved_to": said.halved_to})
+        _write(run, key_of(identity, question), about | {"found": reply.found, "halved_to": reply.halved_to})
         return
-    items = dict(zip(_row_keys(question), _items(question, said), strict=True))
+    items = dict(zip(_row_keys(question), _items(question, reply), strict=True))
     _write(run, f"{_model(identity, question)}-{key_of(identity, question)[:16]}", about | {"items": items})
 
 
@@ -271,16 +271,16 @@ def _holds(item: list[Any], room: int | None) -> bool:
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
-def _items(question: Question, said: Said) -> list[Any]:
+def _items(question: Question, reply: Said) -> list[Any]:
     if isinstance(question, ToAnswer):
-        pairs = zip(question.rooms, said.answers or [], strict=True)
+        pairs = zip(question.rooms, reply.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
     if isinstance(question, ToWrite):
-        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in said.written or []]
+        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in reply.written or []]
     if isinstance(question, ToFollow):
-        return [[one.kl, one.same, one.tokens, one.answer] for one in said.followed or []]
-    if isinstance(question, ToScore) and said.losses is not None:
-        return [list(one) for one in zip(said.losses.nll, said.losses.tokens, strict=True)]
+        return [[one.kl, one.same, one.tokens, one.answer] for one in reply.followed or []]
+    if isinstance(question, ToScore) and reply.losses is not None:
+        return [list(one) for one in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
     return []
 
 

@@ -44,19 +44,21 @@ def measure_samples(
     options = options or MeasureOptions()
     k = len(next(iter(answers.values())))
     if k == 1:
-        return measure_answers(names, {side: given for side, [given] in answers.items()}, references, options=options)
-    flat = {side: [text for sample in given for text in sample] for side, given in answers.items()}
+        return measure_answers(
+            names, {side: samples for side, [samples] in answers.items()}, references, options=options
+        )
+    flat = {side: [text for sample in samples for text in sample] for side, samples in answers.items()}
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
     rows: Rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
-    found = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
+    measures_by_row = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:
-        place = [measure["name"] for measure in found].index(right)
+        place = [measure["name"] for measure in measures_by_row].index(right)
         rows[PASS] = {side: [_all(value) for value in values] for side, values in rows[right].items()}
-        found.insert(place + 1, _pass(found[place], rows[PASS], k, options.clusters))
-    return found, rows
+        measures_by_row.insert(place + 1, _pass(measures_by_row[place], rows[PASS], k, options.clusters))
+    return measures_by_row, rows
 
 
 def right_of(rows: Rows, number: int, k: int) -> dict[str, int] | None:
@@ -85,11 +87,11 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
 def _means(values: Sequence[float | None], k: int) -> list[float | None]:
     """Per row the mean of its values; `values` are those of all first answers, then of all second ones."""
     count = len(values) // k
-    found: list[float | None] = []
+    means: list[float | None] = []
     for row in range(count):
         known = [value for value in values[row::count] if value is not None]
-        found.append(math.fsum(known) / len(known) if known else None)
-    return found
+        means.append(math.fsum(known) / len(known) if known else None)
+    return means
 
 
 def _by_row(measure: MeasureJson, rows: Rows, count: int, k: int, clusters: Clusters) -> MeasureJson:
@@ -186,13 +188,13 @@ def compare_results(
         tests[name] = mcnemar(before, after)
     asked = []
     for i, probe in enumerate(probes):
-        shown = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
-        shown |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
-        shown |= {"held": True, "also": list(probe.also)} if probe.held else {}
+        line = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
+        line |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
+        line |= {"held": True, "also": list(probe.also)} if probe.held else {}
         for side, result in sides.items():
-            shown[side] = result.probe_answers[i].text
-            shown[f"{side}_correct"] = known[side][i]
-        asked.append(shown)
+            line[side] = result.probe_answers[i].text
+            line[f"{side}_correct"] = known[side][i]
+        asked.append(line)
     return Compared(scores, tests, predictions, asked)
 
 
@@ -239,17 +241,21 @@ def _compare_answers(
             scores[side]["exact_match_interval"] = exact["intervals"][side]
     predictions = []
     for i, row in enumerate(rows):
-        shown = {"row": row.get("row", i), "prompt": _last_question(row["messages"]), "messages": row["messages"][:-1]}
-        shown["reference"] = references[i]
+        prediction = {
+            "row": row.get("row", i),
+            "prompt": _last_question(row["messages"]),
+            "messages": row["messages"][:-1],
+        }
+        prediction["reference"] = references[i]
         for side, result in sides.items():
-            shown[side] = result.answers[i].text
-            shown[f"{side}_tokens"], shown[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
-            shown[f"{side}_correct"] = correct[side][i]
-            shown[f"{side}_loss"] = result.losses.per_token[i]
+            prediction[side] = result.answers[i].text
+            prediction[f"{side}_tokens"], prediction[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
+            prediction[f"{side}_correct"] = correct[side][i]
+            prediction[f"{side}_loss"] = result.losses.per_token[i]
             if result.more_answers:
                 more = [one[i] for one in result.more_answers]
-                shown[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
-        predictions.append(shown)
+                prediction[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
+        predictions.append(prediction)
     return scores, tests, predictions
 
 

@@ -147,12 +147,12 @@ def both_sources(
     seeds = _half([statistics.fmean(run) for run in gains])
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
-        found = [share_difference(base, adapted, clusters) for base, adapted in runs]
+        intervals = [share_difference(base, adapted, clusters) for base, adapted in runs]
         # The mean of several runs is known better than one of them, by at most the root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
-        below = share * (mean - statistics.fmean(low for low, _ in found))
-        above = share * (statistics.fmean(high for _, high in found) - mean)
+        below = share * (mean - statistics.fmean(low for low, _ in intervals))
+        above = share * (statistics.fmean(high for _, high in intervals) - mean)
         return [max(-1.0, mean - math.hypot(below, seeds)), min(1.0, mean + math.hypot(above, seeds))]
     half = math.hypot(_half_of_clusters(of_rows, clusters) if clusters else _half(of_rows), seeds)
     return [mean - half, mean + half]
@@ -180,8 +180,8 @@ def read_verdict(values: Mapping[str, Any]) -> SeedsVerdict:
 def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
     """The newest verdict on seeds that `run` is a part of."""
     files = Workspace.of(run).sweeps_folder.glob("verdict-*.json")
-    found = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
-    return max(found, key=lambda one: one.created, default=None)
+    verdicts = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
+    return max(verdicts, key=lambda one: one.created, default=None)
 
 
 def measure_text(one: SeedMeasure) -> str:
@@ -231,7 +231,7 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
 
 def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The measures that all comparisons have a value of on both sides, and the loss of rows."""
-    listed = [{one["name"]: one for one in found.get("measures", [])} for found in comparisons]
+    listed = [{one["name"]: one for one in comparison.get("measures", [])} for comparison in comparisons]
     names = [name for name in listed[0] if all(_has_values(one.get(name)) for one in listed)]
     return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
 
@@ -248,8 +248,8 @@ def _measure(
 ) -> SeedMeasure:
     info = {"name": about["name"], "title": about["title"], "kind": about["kind"], "unit": about["unit"]}
     if table is None:
-        found = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
-        base, values = ([v for one in found if (v := one["values"][side]) is not None] for side in _SIDES)
+        measures = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
+        base, values = ([v for one in measures if (v := one["values"][side]) is not None] for side in _SIDES)
         return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
     mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
@@ -305,11 +305,11 @@ def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: M
         False: "A run like these is worse than the base: ",
         None: "Cannot tell whether a run like these is better than the base: ",
     }[better]
-    said = []
+    sentences = []
     for one in decided:
         alone = f"for these {runs} models alone {p_text(one.p)} on {one.rows} rows" if one.p is not None else ""
         change = f"a change of {difference_text(one)}, seeds and rows both counted as chance"
-        said.append(", ".join(filter(None, [measure_text(one), change, alone])))
+        sentences.append(", ".join(filter(None, [measure_text(one), change, alone])))
     counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
-    text = f"{lead}{'; '.join(said)}. Each run by itself: {counts}."
+    text = f"{lead}{'; '.join(sentences)}. Each run by itself: {counts}."
     return text + (f" In {own['forgot']} of {runs} something was forgotten." if own["forgot"] else "")

@@ -32,10 +32,10 @@ class Prompting:
 
     def before(self, messages: Sequence[Message], count: int) -> list[Message]:
         """`messages` with the system prompt and the first `count` examples before them."""
-        given = [turn for turn in messages if turn["role"] == "system"]
-        system = [{"role": "system", "content": self.system}] if self.system else given
-        shown = [turn for example in self.examples[:count] for turn in example]
-        return [*system, *shown, *(turn for turn in messages if turn["role"] != "system")]
+        system_turns = [turn for turn in messages if turn["role"] == "system"]
+        system = [{"role": "system", "content": self.system}] if self.system else system_turns
+        example_turns = [turn for example in self.examples[:count] for turn in example]
+        return [*system, *example_turns, *(turn for turn in messages if turn["role"] != "system")]
 
     def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
         """`messages` with as many examples as fit, and their number."""

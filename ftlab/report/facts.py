@@ -57,15 +57,15 @@ def tuned_on(
 
 def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
     """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
-    choice, said = strength_choice(run), []
+    choice, uses = strength_choice(run), []
     if choice is not None:
-        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+        uses.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
     for kind in ("adapter", "merged"):
         record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
         at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
         if at != AS_TRAINED:
-            said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
-    return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
+            uses.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
+    return [("Strength", f"{'; '.join(uses)}. The figures here are those of the model as trained")] if uses else []
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_per_hour: float | None) -> str:
@@ -230,10 +230,10 @@ def _tests(comparison: Comparison) -> str:
             if (test := difference.get("test")) and measure["title"] not in used.setdefault(test, []):
                 used[test].append(measure["title"])
     if used:
-        found = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
+        tests_used = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
     else:
         tests = comparison["settings"]["tests"]
         shares = tests.get("exact_match") or tests["general_accuracy"]
-        found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
+        tests_used = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
     kinds = "Wilson for shares" if _samples(comparison) == 1 else "Wilson for shares without parts of a row"
-    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(found)}."
+    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(tests_used)}."

@@ -177,7 +177,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
     tests = comparison.get("tests", {})
     documents = of_documents(comparison)
     names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for name in [*names, "general_accuracy"]:
         before, after = base.get(name), adapted.get(name)
         if before is None or after is None:
@@ -186,7 +186,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
         info = replace(info, help=_OF_DOCUMENTS) if documents and name == "perplexity" else info
         key = "general_interval" if name == "general_accuracy" else f"{name}_interval"
         difference: DifferenceJson = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
-        found.append(
+        measures.append(
             {
                 **info.as_json(),
                 "values": {"base": before, "adapted": after},
@@ -196,7 +196,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
                 "detail": None,
             }
         )
-    return found
+    return measures
 
 
 __all__ = ["comparison_table", "of_documents"]
@@ -302,7 +302,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         return None
     figures = "; ".join(f"{titles[side]} {value_text(measure, value)}" for side, value in values.items())
     rows = f" ({measure['rows']} rows)" if measure.get("rows") else ""
-    verdicts = {name: found for side, name in _SHOWN.items() if (found := verdict_of(comparison, side))}
+    verdicts = {name: verdict for side, name in _SHOWN.items() if (verdict := verdict_of(comparison, side))}
     forgot, forgetting = _forgetting(comparison)
     return Evidence(
         comparison["run"],
@@ -311,7 +311,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         verdict=next((verdicts[name].get("text", "") for name in ("over_prompting", "tuning") if name in verdicts), ""),
         forgot=forgot,
         forgetting=forgetting,
-        **{name: found["better"] for name, found in verdicts.items()},
+        **{name: verdict["better"] for name, verdict in verdicts.items()},
     )
 
 

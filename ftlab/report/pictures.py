@@ -46,22 +46,22 @@ _LEFT = 118  # where a plot begins, after its labels
 _RIGHT = 372
 
 
-def pictures(found: TallyJson) -> dict[str, Markup]:
+def pictures(tally: TallyJson) -> dict[str, Markup]:
     """All pictures of a verdict by name: votes, rates, evidence (two contestants), strengths (three or more)."""
     drawn = {}
-    if len(found["contestants"]) == 2:
-        drawn["votes"] = votes_svg(found)
-        drawn["rates"] = rates_svg(found)
-        drawn["evidence"] = evidence_svg(found)
-    elif found["ranking"]:
-        drawn["strengths"] = strengths_svg(found)
+    if len(tally["contestants"]) == 2:
+        drawn["votes"] = votes_svg(tally)
+        drawn["rates"] = rates_svg(tally)
+        drawn["evidence"] = evidence_svg(tally)
+    elif tally["ranking"]:
+        drawn["strengths"] = strengths_svg(tally)
     return {name: picture for name, picture in drawn.items() if picture}
 
 
-def votes_svg(found: TallyJson) -> Markup:
+def votes_svg(tally: TallyJson) -> Markup:
     """One bar of all votes: the second contestant's, those for neither, the first one's; empty without votes."""
-    first, second = found["contestants"]
-    counts = found["counts"]
+    first, second = tally["contestants"]
+    counts = tally["counts"]
     parts = [(counts["wins"][second["id"]], ADAPTED_COLOUR, second["title"])]
     parts += [(counts[choice], NEITHER_COLOURS[choice], word) for choice, word in _CHOICES.items()]
     parts += [(counts["wins"][first["id"]], BASE_COLOUR, first["title"])]
@@ -93,14 +93,14 @@ def votes_svg(found: TallyJson) -> Markup:
     return _svg(y - 8, spoken, body)
 
 
-def rates_svg(found: TallyJson, most: int = 8) -> Markup:
+def rates_svg(tally: TallyJson, most: int = 8) -> Markup:
     """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
-    if found["win_rate"] is None:
+    if tally["win_rate"] is None:
         return Markup("")
     rows: list[tuple[str, float | None, list[float] | None, int, bool]] = [
-        ("all votes", found["win_rate"], found["interval"], found["decided"], True)
+        ("all votes", tally["win_rate"], tally["interval"], tally["decided"], True)
     ]
-    groups = [("by topic", found["by_topic"]), ("by rater", found["by_rater"])]
+    groups = [("by topic", tally["by_topic"]), ("by rater", tally["by_rater"])]
     for title, some in groups:
         known = [one for one in some if one["win_rate"] is not None]
         if len(known) < 2:
@@ -112,7 +112,7 @@ def rates_svg(found: TallyJson, most: int = 8) -> Markup:
         if len(known) > most:
             rows.append((f"and {len(known) - most} more", None, None, 0, False))
     height = 34 + 21 * len(rows)
-    body = _grid(26, height - 8, found)
+    body = _grid(26, height - 8, tally)
     for i, (name, rate, ends, votes, strong) in enumerate(rows):
         y = 44 + 21 * i
         if rate is None or ends is None:
@@ -126,21 +126,21 @@ def rates_svg(found: TallyJson, most: int = 8) -> Markup:
             '<circle cx="{}" cy="{}" r="{}" fill="{}"/>'
             '<text x="{}" y="{}" text-anchor="end" fill-opacity=".75">{}</text>'
         ).format(low, y - 4, high, _x(rate), y - 4, 5 if strong else 4, ADAPTED_COLOUR, _WIDTH, y, f"{votes:,}")
-    spoken = f"Win rate of {found['contestants'][1]['title']}: " + ", ".join(
+    spoken = f"Win rate of {tally['contestants'][1]['title']}: " + ", ".join(
         f"{name} {percent(round(rate, 3))}" for name, rate, *_ in rows if rate is not None
     )
     return _svg(height, spoken, body)
 
 
-def evidence_svg(found: TallyJson) -> Markup:
+def evidence_svg(tally: TallyJson) -> Markup:
     """How the odds for a difference grew with the votes, and the line from which they decide; empty without any."""
-    evidence = found["evidence"]
+    evidence = tally["evidence"]
     if evidence is None or not evidence["path"]:
         return Markup("")
     path = [(0, 0.0), *((point["votes"], point["log10"]) for point in evidence["path"])]
     line = math.log10(evidence["threshold"])
     low, high = min(-1.0, *(log10 for _, log10 in path)), max(line + 0.5, *(log10 for _, log10 in path))
-    last = max(path[-1][0], found["votes"]["planned"] or 0)
+    last = max(path[-1][0], tally["votes"]["planned"] or 0)
     top, bottom, left = 12, 150, 62
 
     def place(votes: int, log10: float) -> tuple[float, float]:
@@ -174,9 +174,9 @@ def evidence_svg(found: TallyJson) -> Markup:
     return _svg(bottom + 22, f"Evidence. {evidence['text']}", body)
 
 
-def strengths_svg(found: TallyJson) -> Markup:
+def strengths_svg(tally: TallyJson) -> Markup:
     """The strength of each contestant with its 95% interval, the strongest first."""
-    rows = found["ranking"]
+    rows = tally["ranking"]
     height = 34 + 24 * len(rows)
     body = _grid(26, height - 10, None)
     for i, row in enumerate(rows):
@@ -194,7 +194,7 @@ def strengths_svg(found: TallyJson) -> Markup:
     return _svg(height, f"Chance to win a vote: {each}", body)
 
 
-def _grid(top: int, bottom: int, found: TallyJson | None) -> Markup:
+def _grid(top: int, bottom: int, tally: TallyJson | None) -> Markup:
     """Lines at 0, 50 and 100%, and above them who is preferred at which end."""
     body = Markup("")
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -203,7 +203,7 @@ def _grid(top: int, bottom: int, found: TallyJson | None) -> Markup:
         body += Markup('<path d="M{} {}V{}" stroke="currentColor" stroke-opacity="{}"{}/>').format(
             _x(share), top, bottom, strength, dash
         )
-    ends = ("0%", "100%") if found is None else [cut(one["title"], 16) for one in found["contestants"]]
+    ends = ("0%", "100%") if tally is None else [cut(one["title"], 16) for one in tally["contestants"]]
     marks = ((ends[0], _LEFT, "start"), ("50%", _x(0.5), "middle"), (ends[1], _RIGHT, "end"))
     for text, x, anchor in marks:
         body += Markup('<text x="{}" y="16" font-size="11" text-anchor="{}" fill-opacity=".75">{}</text>').format(
@@ -258,15 +258,15 @@ class Panel:
 def panels(comparisons: Sequence[tuple[str, ComparisonJson]], names: Sequence[str]) -> list[Panel]:
     """A panel for each measure in `names` that all `comparisons` (title, comparison with a base) have."""
     listed = [{one["name"]: one for one in measures_of(comparison)} for _, comparison in comparisons]
-    found = []
+    every = []
     for name in names:
         if not all(name in one and one[name]["values"].get("adapted") is not None for one in listed):
             continue
         first = listed[0][name]
         drawn = [("base", first, "base")]
         drawn += [(title, one[name], "adapted") for (title, _), one in zip(comparisons, listed, strict=True)]
-        found.append(Panel(first, tuple(dot for one in drawn if (dot := _dot(*one)) is not None)))
-    return found
+        every.append(Panel(first, tuple(dot for one in drawn if (dot := _dot(*one)) is not None)))
+    return every
 
 
 def runs_svg(drawn: Sequence[Panel]) -> Markup:

@@ -51,8 +51,8 @@ def showcase(run: RunDirectory) -> Showcase:
     if run.comparison() is not None:
         report = contents(run)
         verdict, data = report["verdict"], dict(report["facts"]).get("Data", "")
-    shown = [row["prompt"] for row in choose_examples(run.predictions())[0] if row.get("prompt")]
-    prompts = [prompt for prompt in dict.fromkeys(shown) if len(prompt) <= _LONGEST_PROMPT][:_PROMPTS]
+    examples = [row["prompt"] for row in choose_examples(run.predictions())[0] if row.get("prompt")]
+    prompts = [prompt for prompt in dict.fromkeys(examples) if len(prompt) <= _LONGEST_PROMPT][:_PROMPTS]
     return Showcase(config.name or run.id, config.model.base, data, verdict, prompts)
 
 
