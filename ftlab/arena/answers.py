@@ -48,12 +48,12 @@ Progress = Callable[[str, int, int], None]
 ShouldStop = Callable[[], bool]
 
 
-def check_generation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with the defaults where it is silent. Raises InputError for what is unknown or out of range."""
-    unknown = sorted(set(given) - set(GENERATION))
+def check_generation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` completed with the defaults. Raises InputError for a setting that is unknown or out of range."""
+    unknown = sorted(set(values) - set(GENERATION))
     if unknown:
         raise InputError("There is no such setting of generation", given=unknown[0], allowed=", ".join(GENERATION))
-    settings = GENERATION | dict(given)
+    settings = GENERATION | dict(values)
     if settings["temperature"] != 0:
         raise InputError(
             "Answers for a blind test are the likeliest ones, so that they can be made again",

@@ -392,7 +392,9 @@ def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
     test = _tested(won, prompts)
     begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
     side = "left" if 2 * left > count else "right"
-    text = f"{begin}: raters lean to the {side}. Sides are balanced, so it favours nobody; it hides small differences."
+    text = (
+        f"{begin}: raters lean to the {side}. Sides are balanced, so it favors nobody, but it hides small differences."
+    )
     if test.p >= LEVEL:
         text = f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."
     return {"left": left, "votes": count, **test.as_json(), "text": text}

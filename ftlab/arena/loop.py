@@ -170,7 +170,7 @@ class LoopSettings:
 
     `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
     test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
-    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learnt
+    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learned
     from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
     """
 
@@ -188,7 +188,7 @@ class LoopSettings:
 
 
 def starter_settings() -> LoopSettings:
-    """The loop on the starter: a tuning so short that the house style is only half learnt, and votes that finish it."""
+    """The loop on the starter: a tuning so short that the house style is only half learned, and votes that finish it."""
     from ftlab.samples import sample_path
 
     return LoopSettings(
@@ -239,7 +239,7 @@ def run_loop(
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
     dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
 
-    tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
+    tell("5 of 6: blind test of the tuned model against the one trained on votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
     second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
     fresh = len(blind_tests.list_prompts(store, second))

@@ -34,14 +34,14 @@ def names_of(title: str, spec: dict[str, Any]) -> set[str]:
 
 def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """(name, the words around it) for each of `names`, and of known model families, that `text` says."""
-    found = {}
+    hits = {}
     known = {name.replace("\0", " ") for name in (*names, *FAMILIES, *PHRASES)}
     for name in sorted(known):
         hit = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
-        if hit and name.casefold() not in found:
+        if hit and name.casefold() not in hits:
             around = text[max(0, hit.start() - AROUND) : hit.end() + AROUND]
-            found[name.casefold()] = (name, shorten(around, 2 * AROUND + len(name)))
-    return list(found.values())
+            hits[name.casefold()] = (name, shorten(around, 2 * AROUND + len(name)))
+    return list(hits.values())
 
 
 # Titles that owners give and answers say without meaning a model.

@@ -61,15 +61,15 @@ def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float
 
 
 @functools.lru_cache(maxsize=4096)
-def _majority(rate: float, ties: float, agreement: float, given: int) -> tuple[float, float]:
+def _majority(rate: float, ties: float, agreement: float, cast: int) -> tuple[float, float]:
     """Votes that choose a side follow scipy's beta-binomial with mean `rate`; the rest are split or ties."""
     from scipy.stats import betabinom, binom
 
     better = worse = 0.0
     agreement = min(max(agreement, 1e-9), 1 - 1e-9)
     scale = (1 - agreement) / agreement
-    for decided in range(1, given + 1):
-        weight = float(binom.pmf(decided, given, 1 - ties))
+    for decided in range(1, cast + 1):
+        weight = float(binom.pmf(decided, cast, 1 - ties))
         half = decided / 2
         if rate == 1.0:
             won, lost = 1.0, 0.0
@@ -106,8 +106,8 @@ def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int,
     return {votes: share for votes, share in shares.items() if share > 0}
 
 
-def _expected(chances: Chances, given: dict[int, float]) -> tuple[float, float]:
-    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in given.items()]
+def _expected(chances: Chances, shares: dict[int, float]) -> tuple[float, float]:
+    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in shares.items()]
     return sum(share * better for share, (better, _) in outcomes), sum(share * worse for share, (_, worse) in outcomes)
 
 

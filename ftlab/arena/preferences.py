@@ -137,7 +137,7 @@ def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path
     data = collect(store, test_id)
     if not data.judged:
         raise InputError(
-            "No vote of this test can be learnt from",
+            "No vote of this test can be used for training",
             given=data.text(),
             allowed="votes that prefer an answer, or call both good or both bad",
         )

@@ -125,8 +125,8 @@ def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[Prompt
         raise InputError("This run holds no rows out", given=run.id, try_="take prompts from other data")
     examples, cells = read_split(run, split), {}
     if topic:
-        found = _data_of(run_id, workspace)
-        loaded = load_rows(found, workspace) if found else None
+        settings = _data_of(run_id, workspace)
+        loaded = load_rows(settings, workspace) if settings else None
         if loaded is None or topic not in loaded.columns:
             raise InputError("The data of this run have no such column", given=topic)
         cells = {(name, i): row.get(topic) for name, rows in loaded.splits.items() for i, row in enumerate(rows)}

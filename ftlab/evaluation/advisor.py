@@ -141,19 +141,19 @@ def build_needs(
     )
 
 
-def _one_of(name: str, given: str, allowed: dict[str, str]) -> None:
-    if given not in allowed:
-        raise InputError(f"{name} cannot take this value", given=given, allowed=", ".join(allowed))
+def _one_of(name: str, value: str, allowed: dict[str, str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} cannot take this value", given=value, allowed=", ".join(allowed))
 
 
-def _number(name: str, given: Any, *, whole: bool = False) -> float:
+def _number(name: str, entry: Any, *, whole: bool = False) -> float:
     try:
-        value = float(given if given not in (None, "") else 0)
+        value = float(entry if entry not in (None, "") else 0)
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value < 1e12 or (whole and value != int(value)):
         allowed = "a whole number, 0 or more" if whole else "a number, 0 or more"
-        raise InputError(f"{name} cannot take this value", given=given, allowed=allowed)
+        raise InputError(f"{name} cannot take this value", given=entry, allowed=allowed)
     return value
 
 
@@ -317,7 +317,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             reasons.append(Reason("It needs a GPU for some hours. A free one in Colab is enough for a small base."))
     if needs.wants("style", "format"):
         reasons.append(
-            Reason("Style and format are learnt from about a thousand good examples, or fewer.", FEW_EXAMPLES)
+            Reason("Style and format are learned from about a thousand good examples, or fewer.", FEW_EXAMPLES)
         )
     if needs.wants("skill"):
         reasons.append(

@@ -20,8 +20,8 @@ from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, pro
 from ftlab.evaluation.results import (
     Kept,
     Question,
+    Reply,
     Rowwise,
-    Said,
     ToAnswer,
     ToExamine,
     ToFollow,
@@ -92,7 +92,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     prompts: list[list[int]] = []
     rolled = unshown = 0
     if material.documents:
-        # In windows as they were learnt; how much is read before a token changes how well it is predicted.
+        # In the windows of training: how much is read before a token changes how well it is predicted.
         pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
         questions["documents"] = _of_pieces(pieces)
     else:
@@ -157,7 +157,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str,
 
 
 def memorisation_of(side: Side) -> ToExamine:
-    """The question what `side` has learnt by heart of its training rows."""
+    """The question which of its training rows `side` memorized."""
     files = [side.run.split_file(split) for split in ("train", "validation", "test")]
     hashes = []
     for file in files:
@@ -176,7 +176,7 @@ def ask(
     written: Sequence[Written] = (),
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Said:
+) -> Reply:
     """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
@@ -190,7 +190,7 @@ def ask(
             advance=advance,
             should_stop=should_stop,
         )
-        return Said(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+        return Reply(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
     if isinstance(question, ToWrite | ToFollow):
         of = question.of if isinstance(question, ToFollow) else question
         more: dict[str, Any] = {
@@ -203,9 +203,9 @@ def ask(
         }
         if isinstance(question, ToFollow):
             followed, halved_to = follow(model, tokenizer, of.prompts, written, shown=question.shown, **more)
-            return Said(followed=followed, halved_to=halved_to)
+            return Reply(followed=followed, halved_to=halved_to)
         new, halved_to = write_own(model, tokenizer, of.prompts, **more)
-        return Said(written=new, halved_to=halved_to)
+        return Reply(written=new, halved_to=halved_to)
     made = generate_answers(
         model,
         tokenizer,
@@ -219,11 +219,11 @@ def ask(
         advance=advance,
         should_stop=should_stop,
     )
-    return Said(answers=made.answers, halved_to=made.halved_to)
+    return Reply(answers=made.answers, halved_to=made.halved_to)
 
 
-def result_of(asked: Asked, replies: dict[str, Said], material: Material) -> Result:
-    """What one side said, in one place: `said` by the names of the questions."""
+def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Result:
+    """Everything one side answered; `replies` are by the name of the question."""
     per_label = None
     if "labels" in replies:
         nll, count = _scored(replies["labels"]).nll, len(material.labels)
@@ -243,16 +243,16 @@ def result_of(asked: Asked, replies: dict[str, Said], material: Material) -> Res
     )
 
 
-def _scored(reply: Said) -> Losses:
+def _scored(reply: Reply) -> Losses:
     assert reply.losses is not None  # it is what was said to a ToScore
     return reply.losses
 
 
-def _answers(replies: Mapping[str, Said], name: str) -> list[Answer]:
+def _answers(replies: Mapping[str, Reply], name: str) -> list[Answer]:
     return (replies[name].answers or []) if name in replies else []
 
 
-def _per_choice(replies: dict[str, Said], material: Material) -> list[bool]:
+def _per_choice(replies: dict[str, Reply], material: Material) -> list[bool]:
     """Of every question with choices whether the right one is the likeliest."""
     if "choices" not in replies:
         return []
@@ -366,7 +366,7 @@ def collect(
     batch_rows: int,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> dict[str, dict[str, Said]]:
+) -> dict[str, dict[str, Reply]]:
     """What each of `sides` says, by its name and the name of the question; `tell` counts rows. Raises Stopped, after
     which what was said until then stays kept."""
     wanted = [
@@ -417,10 +417,10 @@ def collect(
             remember(one)
             trim()  # the next question has batches of other shapes
 
-    def examined(side: Side, model: Any, tokenizer: Any) -> Said:
+    def examined(side: Side, model: Any, tokenizer: Any) -> Reply:
         from ftlab.evaluation.memorisation import measure_memorisation
 
-        found = measure_memorisation(
+        figures = measure_memorisation(
             model,
             tokenizer,
             side.run,
@@ -429,13 +429,13 @@ def collect(
             progress=lambda phase, *_: tell(phase, done, total),
             should_stop=should_stop,
         )
-        return Said(found=found)
+        return Reply(found=figures)
 
     def loading(what: str) -> None:
         tell(f"loading {what}", done, total)
 
     visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
-    found: dict[str, dict[str, Said]] = {side.name: {} for side in sides}
+    found: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
     for one in wanted:
         if not held[one.key].here and one.key not in missing:
             remember(one)  # found in another run, which may be deleted
@@ -443,7 +443,7 @@ def collect(
     return found
 
 
-def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Said]) -> list[Written]:
+def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Reply]) -> list[Written]:
     """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
     assert isinstance(part, ToFollow)  # as the whole of it
     written = known[key_of(whole.base, whole.of)].written or []

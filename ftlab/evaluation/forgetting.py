@@ -531,7 +531,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     advice: list[Remedy | None] = []
     rate = _lower_rate(
-        config, "Smaller steps leave more of what the base knew as it was; the task is learnt more slowly."
+        config, "Smaller steps leave more of what the base knew as it was; the task is learned more slowly."
     )
     if _can_hold(config):
         advice.append(_hold(config))
@@ -549,20 +549,20 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
         advice.append(rate)
     advice += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")
     advice += _lower_rank(
-        config, "Fewer weights can change less of what the base knew; the task may be learnt less well."
+        config, "Fewer weights can change less of what the base knew; the task may be learned less well."
     )
     return [remedy for remedy in advice if remedy is not None]
 
 
 def against_memorising(config: RunConfig) -> list[Remedy]:
     """Fewer epochs, a lower rank, dropout, a lower rate."""
-    advice = _fewer_epochs(config, "Rows that are seen less often are less likely to be learnt by heart.")
+    advice = _fewer_epochs(config, "Rows that are seen less often are less likely to be memorized.")
     advice += _lower_rank(config, "Fewer weights have less room for single rows.")
     if "dropout" in fields_of(config.method.name) and config.method.dropout < 0.1:
         advice.append(
             Remedy(
                 "Use dropout of 0.1",
-                "Leaving out a part of the adapter at random makes it harder to learn single rows by heart.",
+                "Leaving out a part of the adapter at random makes it harder to memorize single rows.",
                 {"method.dropout": 0.1},
             )
         )
@@ -602,7 +602,7 @@ def _replay(config: RunConfig) -> Remedy | None:
         if config.data.replay_prompts:
             return Remedy(
                 f"Hold it to more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
-                "The more rows pull towards the base, the less it moves; training takes longer.",
+                "More rows that pull toward the base keep it closer to it. Training takes longer.",
                 {"data.replay_fraction": more},
             )
         return Remedy(

@@ -143,10 +143,10 @@ def _verdict(judgement: dict[str, Any]) -> str:
         return "Nothing is judged yet."
     if not decided:
         return f"The judge prefers neither: all {judgement['ties']} rows are ties."
+    low, high = (percent(end) for end in judgement["interval"])
     evidence = (
         f"{after} wins {percent(judgement['win_rate'])} of {decided} decided rows "
-        f"(95% interval {percent(judgement['interval'][0])} to {percent(judgement['interval'][1])}, {p_text(judgement['p'])}), "
-        f"{judgement['ties']} ties"
+        f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {judgement['ties']} ties"
     )
     if judgement["better"] is None:
         return f"The judge shows no clear preference: {evidence}."
@@ -160,8 +160,8 @@ def _notes(judgement: dict[str, Any]) -> list[str]:
         notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to go on.")
     if judgement["unreadable"]:
         notes.append(
-            f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the request. "
-            "A longer reply may help."
+            f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the "
+            "request. A longer reply may help."
         )
     if place["share"] is not None and place["share"] < _NARROW:
         notes.append(
@@ -171,7 +171,7 @@ def _notes(judgement: dict[str, Any]) -> list[str]:
     if place["first"] + place["second"] and place["p"] < LEVEL:
         where = "first" if place["first"] > place["second"] else "second"
         notes.append(
-            f"The judge favours the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
+            f"The judge favors the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
             f"in which the orders disagreed ({p_text(place['p'])}). Both orders were asked, so this evens out."
         )
     if longer["rows"] >= _FEW and not 0.25 <= longer["won"] / longer["rows"] <= 0.75:

@@ -60,19 +60,19 @@ def evaluate_preferences(
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
-    found = work(run, config, pairs, belongs, tell, should_stop)
-    found = {
+    figures = work(run, config, pairs, belongs, tell, should_stop)
+    figures = {
         "run": run.id,
         "stage": config.stage,
         "created": time.time(),
         "split": split,
         "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
-        **found,
-        "notes": notes + found["notes"],
+        **figures,
+        "notes": notes + figures["notes"],
     }
-    write_json(question.place(run).preferences_file, found)
-    return found
+    write_json(question.place(run).preferences_file, figures)
+    return figures
 
 
 def _scored(

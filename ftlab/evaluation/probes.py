@@ -65,10 +65,10 @@ class Choice:
 def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
     """The places of questions by the measure that they belong to, as `replayed` says it of each (see `Probe`); only
     measures with questions."""
-    found: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
+    by_name: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
     for place, known in enumerate(replayed):
-        found[REPLAYED if known else NOT_REPLAYED].append(place)
-    return {name: places for name, places in found.items() if places}
+        by_name[REPLAYED if known else NOT_REPLAYED].append(place)
+    return {name: places for name, places in by_name.items() if places}
 
 
 def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -> frozenset[str] | None:

@@ -115,7 +115,7 @@ Question = Rowwise | ToExamine
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it;
     what a base has `written`, and how another model `followed` that."""
 
@@ -151,7 +151,7 @@ class Kept:
     """What is kept of a question: `said` where all of it is, `items` by row (None: not asked yet); `here` where all
     that is kept lies in the run itself."""
 
-    said: Said | None
+    said: Reply | None
     items: list[Any]
     here: bool
 
@@ -202,15 +202,15 @@ def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     return ToScore([one for one, _ in pieces], [place for _, place in pieces], len(rows))
 
 
-def completed(question: Rowwise, kept: Kept, new: Said) -> Said:
+def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
     """What is kept together with what was said to `open_part`."""
     part = iter(_items(open_part(question, kept), new))
     items = [next(part) if item is None else item for item in kept.items]
     return replace(_said(question, items), halved_to=new.halved_to)
 
 
-def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Said, about: dict[str, Any]) -> None:
-    """Write what was `said` to `question` into `run`; `about` tells a reader of the file what it is."""
+def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Reply, about: dict[str, Any]) -> None:
+    """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
     if isinstance(question, ToExamine):
         _write(run, key_of(identity, question), about | {"found": reply.found, "halved_to": reply.halved_to})
         return
@@ -227,10 +227,10 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
         ) from error
 
 
-def _read(values: dict[str, Any]) -> Said:
+def _read(values: dict[str, Any]) -> Reply:
     losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
     answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
-    return Said(losses, answers, values.get("found"))
+    return Reply(losses, answers, values.get("found"))
 
 
 def _model(identity: list[Any], question: Rowwise) -> str:
@@ -271,7 +271,7 @@ def _holds(item: list[Any], room: int | None) -> bool:
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
-def _items(question: Question, reply: Said) -> list[Any]:
+def _items(question: Question, reply: Reply) -> list[Any]:
     if isinstance(question, ToAnswer):
         pairs = zip(question.rooms, reply.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
@@ -284,14 +284,14 @@ def _items(question: Question, reply: Said) -> list[Any]:
     return []
 
 
-def _said(question: Rowwise, items: Sequence[Any]) -> Said:
+def _said(question: Rowwise, items: Sequence[Any]) -> Reply:
     if isinstance(question, ToAnswer):
-        return Said(answers=[Answer(*item[1:]) for item in items])
+        return Reply(answers=[Answer(*item[1:]) for item in items])
     if isinstance(question, ToWrite):
-        return Said(written=[_unpacked(*item) for item in items])
+        return Reply(written=[_unpacked(*item) for item in items])
     if isinstance(question, ToFollow):
-        return Said(followed=[Followed(*item) for item in items])
-    return Said(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
+        return Reply(followed=[Followed(*item) for item in items])
+    return Reply(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:

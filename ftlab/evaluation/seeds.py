@@ -90,13 +90,13 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
 
     Raises FtlabError for fewer than two runs with a comparison, or without rows that all of them were asked.
     """
-    compared = [(seed, run, found) for seed, run in runs if (found := run.comparison()) is not None]
+    compared = [(seed, run, own_comparison) for seed, run in runs if (own_comparison := run.comparison()) is not None]
     if len(compared) < FEWEST:
         raise FtlabError(
             f"{len(compared)} of {len(runs)} runs have been compared with their base: too few for a verdict on seeds",
             try_="wait for the runs, or resume those that stopped: python -m ftlab runs resume RUN",
         )
-    comparisons = [found for _, _, found in compared]
+    comparisons = [own_comparison for _, _, own_comparison in compared]
     keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
     common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
     if not common:

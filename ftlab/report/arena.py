@@ -50,7 +50,7 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
 
 
 def badge(tally: TallyJson) -> tuple[str, str]:
-    """The colour and the words of a verdict in short."""
+    """The color and the short words of a verdict."""
     colour, words = BADGES[tally["verdict"]]
     if tally["winner"] and tally["pairs"]:
         colour, words = "better", "One is better than all others"

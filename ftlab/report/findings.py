@@ -127,7 +127,7 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
 
 
 def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
-    """Was tuning needed, was it learnt by heart, what did a judge say: pairs of label and text."""
+    """Was tuning needed, was it memorized, what did a judge say: pairs of label and text."""
     lines = []
     verdicts = comparison.get("verdicts") or {}
     if "adapted_vs_prompted" in verdicts:
@@ -199,7 +199,7 @@ def _slices(
 
 
 def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
-    measure = next((found for found in measures_of(comparison) if found["name"] == name), None)
+    measure = next((entry for entry in measures_of(comparison) if entry["name"] == name), None)
     return value_text(measure or {"kind": "loss"}, one.means[side])
 
 
@@ -216,7 +216,7 @@ _ROW, _HEAD = 40, 24
 
 @dataclass(frozen=True)
 class Line:
-    """One measure: how far it moved towards better, in percentage points or in percent of the base's value."""
+    """One measure: how far it moved toward better, in percentage points or in percent of the base's value."""
 
     name: str
     title: str
@@ -325,7 +325,7 @@ def _row(line: Line, top: float, reach: float) -> str:
         tip = 6 if line.gain > 0 else -6
         return drawing + f'<path d="M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z" fill="{line.colour}"/>'
     inside = "none" if line.better is None else line.colour
-    # A hollow dot is within chance: colour alone does not tell everybody.
+    # A hollow dot is within chance: color alone does not reach everybody.
     if inside == "none":
         drawing += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
     return drawing + (

@@ -133,7 +133,7 @@ def gained_text(comparison: Comparison) -> str:
 
 
 def looks_note(comparison: Comparison) -> str:
-    """What the colours and the word "look" of a list of measures mean; empty where there is one measure or none."""
+    """What the colors and the word "look" of a list of measures mean; empty where there is one measure or none."""
     return looks_text(measures_of(comparison), [side["name"] for side in sides_of(comparison)])
 
 

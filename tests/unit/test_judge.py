@@ -129,7 +129,7 @@ def test_a_judge_that_prefers_a_place_gives_ties_and_is_told_on(workspace):
         "p": pytest.approx(2 / 2**9),
     }
     notes = " ".join(found["notes"])
-    assert "favours the answer it reads first: 9 of 9" in notes and "changed the judge's mind in 9 of 10" in notes
+    assert "favors the answer it reads first: 9 of 9" in notes and "changed the judge's mind in 9 of 10" in notes
 
 
 def test_the_cost_is_known_before_and_measured_after(workspace):
