@@ -56,7 +56,7 @@ def check_generation(values: Mapping[str, Any]) -> dict[str, Any]:
     settings = GENERATION | dict(values)
     if settings["temperature"] != 0:
         raise InputError(
-            "Answers for a blind test are the likeliest ones, so that they can be made again",
+            "Blind tests use greedy decoding, so that the answers can be reproduced",
             given=f"temperature {settings['temperature']}",
             allowed="temperature 0",
         )
@@ -281,9 +281,9 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
     def explain(current: Status, code: int | None) -> dict[str, Any]:
         return FtlabError(
-            "The process that made the answers was ended before they were done",
-            why=f"The last line of its log: {last_line(job.log_file) or 'it said nothing'}",
-            try_="generate again: the answers that are there are kept",
+            "The process that generated the answers stopped before it was done",
+            why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",
+            try_="generate again: existing answers are kept",
         ).as_dict()
 
     with contextlib.suppress(FileNotFoundError, DamagedFile):
@@ -341,9 +341,9 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         if not isinstance(error, FtlabError):
             error = FtlabError(
-                "The answers could not be made",
+                "The answers could not be generated",
                 why=f"{type(error).__name__}: {shorten(error, 300)}",
-                try_=f"generate again; if it stays, the whole message is in {job.log_file}",
+                try_=f"generate again; if it fails again, the full message is in {job.log_file}",
             )
         keep(state="failed", finished=time.time(), error=error.as_dict())
         return 1

@@ -163,9 +163,9 @@ def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
         return next(iter(bases))
     known = ", ".join(f"{base} ({run})" for (base, _), run in bases.items())
     raise InputError(
-        "The runs of this test have several bases, and it is not said which one answers"
+        "The runs of this test have several bases: say which one answers"
         if bases
-        else "It is not said which base answers, and no run of this test tells",
+        else "Say which base answers: no run of this test names one",
         given=known or None,
         allowed=", ".join(base for base, _ in bases) or "a base such as smollm2, a folder, or a Hub id",
         try_=f"name it: base={next(iter(bases), ('smollm2', None))[0]}",
@@ -259,8 +259,8 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
         run = workspace.run(spec["run"])
         if spec.get("adapter_sha256") not in (None, result_sha256(run)):
             raise InputError(
-                f"The weights of the run {run.id} are no longer those that the test was made with",
-                try_="make a new test: its answers would come from two models",
+                f"The weights of the run {run.id} have changed since the test was created",
+                try_="create a new test: this one would mix the answers of two models",
             )
         model, tokenizer = load_run(run, device=device, strength=spec.get("strength", 1.0))
         return Writer(model, tokenizer, text_length(load_config(run.config_file)))

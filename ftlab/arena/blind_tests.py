@@ -294,8 +294,8 @@ def change_test(
             values["title"] = storable(title.strip())
         if (instructions is not None or planned_votes is not None) and _has_trials(connection, test_id):
             raise InputError(
-                "Raters have begun: what they were asked and how many votes are planned stay as they are",
-                try_="make a new test",
+                "Voting has started: the instructions and the planned number of votes cannot change now",
+                try_="create a new test",
             )
         if instructions is not None:
             values["settings"] = test.settings | {"instructions": storable(instructions)}

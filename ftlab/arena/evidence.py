@@ -271,7 +271,7 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
     prompts = len({unit[0] for unit in shared})
     unknown: AgreementJson = {"value": None, "interval": None, "prompts": prompts, "p": None, "text": ""}
     if not shared:
-        text = "No prompt was judged by two raters, so nothing is known about their agreement."
+        text = "No prompt was judged by two raters, so agreement is unknown."
         return {**unknown, "text": text}
     several = _prompts(prompts)
     if len({value for judgements in shared.values() for value in judgements.values()}) == 1:
@@ -354,7 +354,7 @@ def reading(alpha: float, p: float) -> str:
         return "the raters agree well enough for tentative conclusions."
     if alpha >= 0.2:
         return (
-            "the raters agree more than chance, and still often differ: it is partly taste, or the rubric is unclear."
+            "the raters agree more than chance, but often differ: partly a matter of taste, or the rubric is unclear."
         )
     return "the raters agree little more than chance: read the verdict as the mean of different tastes."
 
@@ -392,9 +392,7 @@ def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
     test = _tested(won, prompts)
     begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
     side = "left" if 2 * left > count else "right"
-    text = (
-        f"{begin}: raters lean to the {side}. Sides are balanced, so it favors nobody, but it hides small differences."
-    )
+    text = f"{begin}: raters lean to the {side}. Sides are balanced, so nobody gains, but small differences are hidden."
     if test.p >= LEVEL:
         text = f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."
     return {"left": left, "votes": count, **test.as_json(), "text": text}
@@ -468,7 +466,7 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJ
         "followed_vote": followed,
         "with_vote": len(own),
         **_UNTESTED,
-        "text": "Nobody was asked, or said, which side was tuned.",
+        "text": "Nobody guessed which side was tuned.",
     }
     if not asked:
         return result

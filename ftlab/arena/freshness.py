@@ -63,11 +63,11 @@ def fresh_only(
     fresh = [place for place in range(len(asked)) if place not in stale]
     if asked and not fresh:
         raise InputError(
-            "A contestant was trained on every one of these prompts, as it is or nearly, so they would show memory, "
+            "A contestant was trained on every one of these prompts or on a near copy, so they would show memory, "
             "not skill",
             given=f"{len(asked)} prompts",
             allowed="prompts that none of the contestants was trained on",
-            try_="take the held-out split of the run, or write new ones",
+            try_="use the held-out split of the run, or write new prompts",
         )
     return fresh
 

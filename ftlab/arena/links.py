@@ -250,7 +250,7 @@ def _must_not_be_many(connection: Connection, test_id: str, came_from: str | Non
             if connection.execute(select(func.count()).where(which)).scalar_one() >= most:
                 when = "a minute" if seconds == 60 else "an hour"
                 raise InputError(
-                    "Many people are joining this test at the moment",
+                    "Too many people are joining this test right now",
                     try_=f"again in {when}, or ask your host for a link of your own",
                 )
 
@@ -305,9 +305,7 @@ def _read(store: Store, token: str) -> dict[str, str]:
 
 
 def _unknown() -> InputError:
-    return InputError(
-        "This link is not known", try_="check that it was copied whole, or ask whoever sent it for a new one"
-    )
+    return InputError("This link is not valid", try_="check that you copied all of it, or ask the sender for a new one")
 
 
 def _must_be_open(test: Row[Any]) -> None:
@@ -331,10 +329,10 @@ def _secret(file: Path, given: str | None) -> str:
     if given:
         if len(given) < 16:
             raise InputError(
-                f"{SECRET_VARIABLE} is too short to sign links with",
+                f"{SECRET_VARIABLE} is too short to sign links",
                 given=f"{len(given)} characters",
                 allowed="16 or more",
-                try_='take what this prints: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+                try_='use the output of: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
         return given
     # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.

@@ -188,7 +188,7 @@ class LoopSettings:
 
 
 def starter_settings() -> LoopSettings:
-    """The loop on the starter: a tuning so short that the house style is only half learned, and votes that finish it."""
+    """The loop on the starter: training too short to learn the house style, and votes that finish the job."""
     from ftlab.samples import sample_path
 
     return LoopSettings(

@@ -147,7 +147,7 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
         low, high = high, 2 * high
         if high > 2 * _MOST_PROMPTS:
             raise InputError(
-                "No number of votes that people could give would find this difference",
+                "No realistic number of votes would find this difference",
                 given=f"a win rate of {percent(chances.rate)}, {percent(chances.ties)} ties",
                 allowed=f"what {_MOST_PROMPTS:,} prompts can show",
             )

@@ -114,7 +114,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     """
     if shown(store, test_id) is None:
         raise InputError(
-            "The votes are still hidden, and the data would show who leads",
+            "The votes are still hidden, and this data would show who leads",
             try_="wait for the planned number of votes, or open the test early, which the report will say",
         )
     known = _read(store, test_id)

@@ -183,7 +183,7 @@ def _of_rows(
         )
     if not specs:
         raise InputError(
-            "These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
+            "These rows contain no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
         )
     return _once(specs)
 

@@ -331,15 +331,15 @@ def _refusal(error: Exception, folder: Path) -> FtlabError:
     text = str(cause).lower()
     if says_disk_full(cause) or ("disk i/o error" in text and is_full(folder)):
         return FtlabError(
-            f"The disk that holds the blind tests is full{NOTHING_CHANGED}",
+            f"The disk with the blind tests is full{NOTHING_CHANGED}",
             why=room_left(folder),
-            try_="tell whoever runs this test: once there is room again, go on where you were",
+            try_="tell the owner of this test. Once space is free, continue where you left off",
         )
     if "malformed" in text or "not a database" in text:
         return FtlabError(
             f"The database of the blind tests is damaged{NOTHING_CHANGED}",
             why=f"{shorten(cause, 100)}; it lies in {folder}",
-            try_="copy it back from a backup, or move it away: a new app then begins an empty one",
+            try_="restore it from a backup, or move it away: on the next start, the app creates an empty one",
         )
     return FtlabError(
         f"The database of the blind tests does not answer{NOTHING_CHANGED}",
@@ -359,8 +359,8 @@ def _check_there(engine: Engine) -> None:
     if file is not None and not file.exists():
         raise FtlabError(
             f"The database of the blind tests is gone{NOTHING_CHANGED}",
-            why=f"There is no {file} any more",
-            try_="put the file back, or start the app again, which then begins an empty one",
+            why=f"{file} no longer exists",
+            try_="put the file back, or restart the app, which creates an empty one",
         )
 
 
@@ -454,10 +454,10 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
-            "The address of the database cannot be read",
+            "The database address is not valid",
             given=named,
             allowed="postgresql://user:password@host/name, or sqlite:////folder/file.sqlite",
-            try_=f"correct {DATABASE_VARIABLE}, or unset it: votes are then kept in the workspace",
+            try_=f"correct {DATABASE_VARIABLE}, or unset it to keep votes in the workspace",
         ) from None
     except ImportError as error:
         raise MissingPackage(
@@ -474,7 +474,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
         raise FtlabError(
             f"The database of the blind tests cannot be opened ({named})",
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
-            try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
+            try_=f"check that it exists and is writable, or set {DATABASE_VARIABLE} to another one",
         ) from None
     # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
     return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()

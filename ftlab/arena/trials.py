@@ -214,7 +214,7 @@ def _checked(
     further = [criterion for criterion in test.settings["rubric"] if criterion != "overall"]
     if not set(ratings) <= set(further) or not set(ratings.values()) <= set(RATINGS):
         raise InputError(
-            "These ratings were not asked for",
+            "Unknown ratings",
             given=dict(ratings),
             allowed=f"{', '.join(RATINGS)} for {', '.join(further) or 'no criterion'}",
         )

@@ -197,7 +197,7 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         of = f" of {planned:,} planned" if planned else ""
         sentences.append(
             f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
-            "planned number only the evidence decides. The win rate of a test that ended early leans to the extreme."
+            "planned number only the evidence decides. The win rate of a test that ended early tends to be too extreme."
         )
     if closed_unseen and planned and cast < planned:
         sentences.append(
@@ -207,7 +207,7 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
         sentences.append(
-            f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory."
+            f"{prompts} left out: a contestant was trained on it or a near copy, so votes would reward memory."
         )
     busiest = max(result["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
@@ -225,9 +225,9 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
         sentences.append(f"{came} after the planned number: counted in the win rate, not in the test.")
     if (result["ties"]["share"] or 0) > 0.5 and votes["decided"]:
-        sentences.append("More than half of the votes chose neither answer: the verdict rests on the others.")
+        sentences.append("More than half of the votes chose neither answer: the verdict rests on the rest.")
     if result["length"]["confounded"]:
-        sentences.append("Length may explain part of the preference: see what is said of it below.")
+        sentences.append("Length may explain part of the preference: see below.")
     return sentences
 
 

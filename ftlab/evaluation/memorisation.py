@@ -124,7 +124,7 @@ def compare(half: Half, text: str) -> Continued:
 
 
 def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
-    """The share of the n-grams of `wanted` that `continuation` holds (0 to 1); of fewer than n words, all of them at once."""
+    """The share of the n-grams of `wanted` that `continuation` holds (0 to 1); below n words, all at once."""
     size = min(N, len(wanted))
     grams = [tuple(wanted[at : at + size]) for at in range(len(wanted) - size + 1)]
     there = {tuple(continuation[at : at + size]) for at in range(len(continuation) - size + 1)}

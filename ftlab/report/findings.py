@@ -138,7 +138,7 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
             lines.append((titles[name], verdicts[name]["text"]))
     memory = comparison.get("memorisation") or {}
     if memory.get("text"):
-        lines.append(("Learnt by heart?", memory["text"]))
+        lines.append(("Memorization", memory["text"]))
     return lines
 
 

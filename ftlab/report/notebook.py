@@ -76,10 +76,10 @@ def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) ->
         )
         pins = " ".join(f'"{name}=={wanted}"' for name, (wanted, _) in differing.items() if wanted and name != "ftlab")
         raise FtlabError(
-            f"The versions are not those of the run: {differences}",
-            why="Other versions may give other figures.",
+            f"Package versions differ from those of the run: {differences}",
+            why="Other versions may give different figures.",
             try_=(f"pip install {pins}, then restart the kernel; " if pins else "")
-            + "or set strict_versions = False and see whether the figures agree all the same",
+            + "or set strict_versions = False and check whether the figures still agree",
         )
     return differing
 
@@ -97,10 +97,10 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
     if missing or len(here) != len(wanted):
         names = ", ".join(dict.fromkeys(name for name, _ in missing)) or "more files than then"
         raise InputError(
-            f"The data are not those of the run: {names} has changed since",
+            f"The data differs from that of the run: {names} has changed since",
             given=", ".join(f"{name} {(stamp or 'unknown')[:12]}" for name, stamp in here),
             allowed=", ".join(f"{name} {(stamp or 'unknown')[:12]}" for name, stamp in wanted) + " (sha256 or commit)",
-            try_="bring the old file back, or name the version of the data that the run was trained on",
+            try_="restore the old file, or name the data version that the run was trained on",
         )
 
 
@@ -232,7 +232,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
             f"tolerance = {0.0 if on_cpu else ON_GPU_TOLERANCE}  # relative; 0: to the last digit",
             tags=["parameters"],
         ),
-        _text("## 1. The same versions", "", "Other versions may give other figures."),
+        _text("## 1. The same versions", "", "Other versions may give different figures."),
         _code(
             "import ftlab",
             "",

@@ -63,7 +63,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     comparison, config = run.comparison(), load_config(run.config_file)
     if comparison is None and config.stage == "reward":
         raise FtlabError(
-            f"The run {run.id} is a reward model: it writes no answers that a report could compare",
+            f"The run {run.id} is a reward model: it writes no answers to compare",
             try_="its share of held-out pairs is in evaluation/preferences.json, and on the Evaluate tab",
         )
     if comparison is None:

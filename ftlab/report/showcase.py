@@ -74,7 +74,7 @@ def run_to_show(packed: Path) -> RunDirectory:
             return RunDirectory(packed)
         raise FtlabError(
             "There is no run to show",
-            try_=f"name one at the deployment (--run), or set {REPOSITORY_VARIABLE} to a repository that holds one",
+            try_=f"name one when you deploy (--run), or set {REPOSITORY_VARIABLE} to a repository with one",
         )
     from huggingface_hub import snapshot_download
 
