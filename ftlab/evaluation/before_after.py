@@ -52,7 +52,7 @@ def compare_answers(
     config = load_config(run.config_file).resolved()
     if config.stage not in ANSWERING_STAGES:
         raise InputError(
-            "There is no before and after of this run's answers",
+            "This run has no before and after answers",
             given=f"{run.id}, stage {config.stage}",
             allowed=", ".join(ANSWERING_STAGES),
         )
@@ -438,7 +438,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
 def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
     """Why this judge may be partial to this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
-        return ["The run was trained to please this very reward model, so its praise is no proof of anything."]
+        return ["The run was trained against this very reward model, so its scores prove nothing."]
     if load_config(reward_run.config_file).data.source == config.data.source:
         return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
     return []

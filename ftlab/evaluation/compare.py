@@ -539,7 +539,7 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     notes = []
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
-        notes.append(f"Memory ran out in between; it went on with {min(halved)} rows at once.")
+        notes.append(f"Memory ran out during the evaluation; the batch was cut to {min(halved)} rows.")
     rolled = max(one.rolled for one in asked.values())
     if rolled:
         notes.append(
@@ -550,7 +550,7 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     unshown = max(one.unshown for one in asked.values())
     if unshown:
         notes.append(
-            f"The context has no room for all examples of the prompted base: {unshown} were left out, over all rows."
+            f"Not all examples of the prompted base fit into the context: {unshown} were left out over all rows."
         )
     return notes
 
@@ -579,7 +579,7 @@ def evaluate_whole(
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
-            raise InputError(f"The run {reward_model.id} is no reward model", try_="name a run of the stage reward")
+            raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
         question = compare_answers(run, **more)["question"]["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
         return {"before_after": (run.question(question) if question else run).before_after() or {}}

@@ -179,7 +179,7 @@ def load_general_text(
             notes.append(f"General language was not measured: {error.message()}")
             continue
         if sized(source)[0] in config.data.replayed:
-            notes.append(f"The general text {source} is replayed: it was trained, so it shows no forgetting.")
+            notes.append(f"The general text {source} was replayed in training, so it cannot show forgetting.")
         notes += [note] if note else []
         form = by_form.setdefault(DOCUMENTS if all(map(is_document, texts)) else CHAT, GeneralText())
         _add(form.pieces, _cut(texts, tokenizer, length))

@@ -74,7 +74,7 @@ KL = Measure(
 _OF_TASK = "KL to the base on the task"
 _OF_TASK_HELP = (
     "The same, on the base's own answers to held-out prompts of the task. Learning the task moves it, so it is shown "
-    "and never judged. Across runs it predicts forgetting (arXiv 2509.04259)."
+    "but never judged. Across runs it predicts forgetting (arXiv 2509.04259)."
 )
 
 

@@ -530,9 +530,7 @@ def shows_forgetting(comparison: ComparisonJson) -> bool:
 def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
     advice: list[Remedy | None] = []
-    rate = _lower_rate(
-        config, "Smaller steps leave more of what the base knew as it was; the task is learned more slowly."
-    )
+    rate = _lower_rate(config, "Smaller steps keep more of what the base knew, and learn the task more slowly.")
     if _can_hold(config):
         advice.append(_hold(config))
     if config.data.replay_source is not None:
@@ -547,26 +545,26 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
         advice.append(_replay(config))
     if rate not in advice:
         advice.append(rate)
-    advice += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")
+    advice += _fewer_epochs(config, "Each epoch moves the model further from its base.")
     advice += _lower_rank(
-        config, "Fewer weights can change less of what the base knew; the task may be learned less well."
+        config, "Fewer trained weights change less of what the base knew, but may learn the task less well."
     )
     return [remedy for remedy in advice if remedy is not None]
 
 
 def against_memorising(config: RunConfig) -> list[Remedy]:
     """Fewer epochs, a lower rank, dropout, a lower rate."""
-    advice = _fewer_epochs(config, "Rows that are seen less often are less likely to be memorized.")
-    advice += _lower_rank(config, "Fewer weights have less room for single rows.")
+    advice = _fewer_epochs(config, "Rows seen less often are less likely to be memorized.")
+    advice += _lower_rank(config, "Fewer weights have less capacity for single rows.")
     if "dropout" in fields_of(config.method.name) and config.method.dropout < 0.1:
         advice.append(
             Remedy(
                 "Use dropout of 0.1",
-                "Leaving out a part of the adapter at random makes it harder to memorize single rows.",
+                "Dropping random parts of the adapter makes single rows harder to memorize.",
                 {"method.dropout": 0.1},
             )
         )
-    return [*advice, _lower_rate(config, "Smaller steps fit single rows less closely.")]
+    return [*advice, _lower_rate(config, "Smaller steps fit single rows less tightly.")]
 
 
 def _can_hold(config: RunConfig) -> bool:
@@ -607,8 +605,8 @@ def _replay(config: RunConfig) -> Remedy | None:
             )
         return Remedy(
             f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
-            "General examples protect the kinds that they hold; more of them protect more, and training takes longer. "
-            "For a kind that was lost and is not among them, name data that hold it.",
+            "General examples protect the kinds they contain. More of them protect more, but training takes longer. "
+            "If a lost kind is not among them, name a data set that contains it.",
             {"data.replay_fraction": more},
         )
     why = (
@@ -640,7 +638,7 @@ def _documents(config: RunConfig) -> Remedy | None:
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
     why = (
         "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
-        "Kinds that neither holds are protected much less."
+        "Kinds that neither contains are protected much less."
     )
     return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
 

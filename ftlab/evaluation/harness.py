@@ -309,7 +309,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
         if isinstance(error, ConnectionError) or (is_offline() and "Offline" in type(error).__name__):
             raise unreachable("data set", ", ".join(names), error) from error
         raise FtlabError(
-            f"The task cannot be carried out: {type(error).__name__}: {shorten(error, 300)}",
+            f"The task failed: {type(error).__name__}: {shorten(error, 300)}",
             why=", ".join(names),
             try_="lm-evaluation-harness says more when it is run by itself: lm_eval --tasks ... --model hf",
         ) from error

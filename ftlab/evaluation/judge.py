@@ -206,7 +206,7 @@ def judge_by_endpoint(
     asked = questions(rows, settings)
     with locked(run.judging_lock, wait=False) as mine:
         if not mine:
-            raise FtlabError(f"The answers of {run.id} are being judged already", try_="wait, or stop that")
+            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that")
         known = known_lines(run)
         lines = {question.key: known[question.key] for question in asked if question.key in known}
         left = [question for question in asked if question.key not in known]
@@ -333,7 +333,7 @@ def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
     if line["cut"]:
         longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer ones"
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
-    why = f"It was asked for a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
+    why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")
 
 

@@ -181,7 +181,7 @@ class Plan:
             f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
         ]
         if self.price is None:
-            lines.append("What that costs is not known: give the prices per million tokens. A server of your own: 0.")
+            lines.append("Cost unknown: give the prices per million tokens (0 for your own server).")
         else:
             lines.append(f"That costs about {money(self.price)}, at most {money(self.price_at_most or 0)}.")
         lines.append(

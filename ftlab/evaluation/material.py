@@ -243,9 +243,7 @@ def _suite_rows(
         raise InputError("There is no row to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
         kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
-        raise InputError(
-            f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite
-        )
+        raise InputError(f"The run {run.id} is evaluated on {kind}, and this data set is something else", given=suite)
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")

@@ -66,7 +66,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
         )
     if "{" in pattern and not _can_be_compiled(pattern):
         raise InputError(
-            f"The regular expression of {what} takes too long to be read",
+            f"The regular expression of {what} takes too long to compile",
             given=pattern,
             allowed="repetitions of some hundreds at most, such as {1,100}",
             try_="the reward length for long answers",

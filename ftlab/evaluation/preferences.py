@@ -55,7 +55,7 @@ def evaluate_preferences(
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(pairs))
     if config.stage == "kto":
-        notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
+        notes.append("Judged answers to the same prompt were paired, a good one with a bad one.")
     if len(pairs) > most:
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
@@ -205,9 +205,9 @@ def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any])
     assert settings.batch_size and settings.gradient_accumulation  # the configuration is resolved
     rows = steps * settings.batch_size * settings.gradient_accumulation
     advice = (
-        "That is too few steps to expect one: use more rows, more epochs or a smaller batch."
+        "Too few steps to expect an effect: use more rows, more epochs or a smaller batch."
         if steps < _FEW_STEPS
-        else "Try a learning rate three times as high, or check whether the pairs agree with each other."
+        else "Try a learning rate three times as high, or check whether the pairs contradict each other."
     )
     counted = f"{steps} step{'s' if steps != 1 else ''} on {rows} rows"
     return [

@@ -100,7 +100,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
     common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
     if not common:
-        raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
+        raise FtlabError("These runs have no evaluated rows in common", try_="evaluate them with the same settings")
     tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
     # Without that of some row, as in old results, rows count as independent.
@@ -120,7 +120,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     notes = notes if len(compared) < len(runs) else []
     asked = max(map(len, keyed))
     notes += [f"These are the {len(common)} rows that all runs answered, of {asked}."] if asked > len(common) else []
-    notes += ["Two runs say little of how much seeds matter: train three or more."] if len(compared) == FEWEST else []
+    notes += ["Two runs say little about the effect of seeds: train three or more."] if len(compared) == FEWEST else []
     return SeedsVerdict(
         created=time.time(),
         runs=[run.id for _, run, _ in compared],

@@ -75,7 +75,7 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
 
 def nothing_to_prompt_with() -> InputError:
     return InputError(
-        "There is nothing to prompt the base with",
+        "No prompt for the base",
         given="no evaluation.system_prompt and evaluation.examples=0",
         try_="give a system prompt, or 1 example or more",
     )

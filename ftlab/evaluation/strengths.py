@@ -62,14 +62,14 @@ def measure_strengths(
     if run.split_file("test").exists():
         test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
     else:
-        notes.append("There is no test split, so the proposal is told on the rows that chose it, which flatters it.")
+        notes.append("There is no test split: the strength is scored on the rows that chose it, which flatters it.")
     if values[0.0] is not None and _not_worse(values[0.0], values[AS_TRAINED], measure):
-        notes.append("The base itself is within a point of the model as trained: there is no gain here to weigh.")
+        notes.append("The base itself is within a point of the model as trained: there is no gain to trade off.")
     if scored["rows"] < _FEW_ROWS and measure["kind"] == "share":
         notes.append(f"With {scored['rows']} validation rows, one row is more than a point: see the intervals.")
     if not scored["kept"]:
         notes.append(
-            "Nothing general was asked, so what a strength keeps is not known: set evaluation.probes or "
+            "No general questions were asked, so what each strength keeps is unknown: set evaluation.probes or "
             "evaluation.general_text."
         )
     result = {

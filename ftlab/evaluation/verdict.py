@@ -145,21 +145,21 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
         steps.append("Measure what it forgot: evaluate again with the base's own answers (evaluation.probes: self).")
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
-        steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
+        steps.append("Plain text teaches a subject, not how to answer. If it should answer, tune on answers next.")
     elif verdict["better"] is True:
         steps.append(what_to_read(comparison))
-        steps.append("Let people who know the subject compare both models before anybody relies on it.")
+        steps.append("Have people who know the subject compare both models before anyone relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
     elif adapted["rows"] < 2 * _FEW_ROWS:
-        steps.append("Hold out more rows: with so few, only a large difference can be told from chance.")
+        steps.append("Hold out more rows: with so few, only a large difference stands out from chance.")
     elif min(comparison[side]["exact_match"] or 0 for side in ("base", "adapted")) >= _ALL:
-        steps.append("The base answers these rows already: evaluate on harder ones, or keep the base.")
+        steps.append("The base already answers these rows: evaluate on harder ones, or keep the base.")
     else:
         steps.append("Train for more epochs, with a higher rank, or with more examples of the task.")
     if adapted["truncated_answers"] > 0.1 * adapted["rows"]:
         steps.append(
-            "Many answers were cut. If good answers may be longer, raise the longest answer "
+            "Many answers were cut off. If good answers may be longer, raise the length limit "
             "(evaluation.max_new_tokens); otherwise train longer, so that the model learns to stop."
         )
     if config.is_starter:
@@ -350,7 +350,7 @@ def side_by_side(
     for place, row in enumerate(rows):
         row["scores"] = {name: {side: of_measure[side][place] for side in names} for name, of_measure in values.items()}
     asked = [len(one) for one in keyed]
-    notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
+    notes = [f"These are the {len(rows)} rows that all runs answered."] if max(asked) > len(rows) else []
     notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
     return {
@@ -371,9 +371,9 @@ def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
     if len(decodings) > 1:
-        notes.append(f"Their answers were not made alike: {', '.join(decodings)}.")
+        notes.append(f"Their decoding settings differ: {', '.join(decodings)}.")
     if any((one.get("samples") or 1) > 1 for one in settings):
-        notes.append("Where a row has several answers, the first of them counts here.")
+        notes.append("If a row has several answers, only the first counts here.")
     return notes
 
 

@@ -290,7 +290,7 @@ def test_two_at_once_do_not_judge_the_same_run(workspace):
         thread = threading.Thread(target=judge_by_endpoint, args=(run, settings_for(server)))
         thread.start()
         assert asked.wait(10)
-        with pytest.raises(FtlabError, match="judged already"):
+        with pytest.raises(FtlabError, match="already being judged"):
             judge_by_endpoint(run, settings_for(server))
         go_on.set()
         thread.join()

@@ -88,7 +88,7 @@ def check_may_run(path: str | Path) -> Path:
     file, only, allowed = _resolved(path), os.environ.get(ONLY_FOLDER), may_run(path)
     if only and not allowed:
         raise InputError(
-            "The app runs metric files of one folder only",
+            "The app only runs metric files from one folder",
             given=str(path),
             allowed=f"a file in {only}",
             try_="put it there, or evaluate on the command line",
@@ -100,7 +100,7 @@ def check_may_run(path: str | Path) -> Path:
     if not allowed:
         changed = str(file) in _named()
         raise InputError(
-            "The metric file has changed since it was named"
+            "The metric file has changed since you named it"
             if changed
             else "A metric file is code, and the name of this one comes from a stored configuration: it is not run",
             given=str(path),
@@ -138,7 +138,7 @@ def load_own(path: str | Path) -> OwnMetric:
     try:
         metric = classes[0](keep_in_memory=True)
     except Exception as error:
-        raise InputError(f"The metric cannot be made: {_at(file, error)}", given=str(path)) from error
+        raise InputError(f"The metric cannot be created: {_at(file, error)}", given=str(path)) from error
     return OwnMetric(file, metric)
 
 
@@ -228,7 +228,7 @@ def _first_number(own: OwnMetric, result: Any) -> tuple[str, float]:
                     break
                 return str(key), float(value)
     raise FtlabError(
-        f"The metric {own.path.name} gives no number",
+        f"The metric {own.path.name} returns no number",
         why=f"it returned {str(result)[:100]}",
         try_='return a dict such as {"politeness": 0.5} from _compute',
     )

@@ -179,7 +179,7 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
         if number < 0:
             meant = nearest(reference.strip(), labels)
             raise InputError(
-                "An answer of the data is none of the labels",
+                "An answer in the data is not one of the labels",
                 given=reference,
                 allowed=shorten(", ".join(labels)),
                 try_=f"{'did you mean ' + meant + '? Else ' if meant else ''}add it to the labels, or leave them empty",
@@ -312,7 +312,7 @@ def is_valid(value: Any, validator: Any) -> bool:
         return bool(validator.is_valid(value))
     except Unresolvable as error:
         raise InputError(
-            "The JSON schema refers to another one, and nothing is fetched",
+            "The JSON schema refers to another schema, which is not fetched",
             given=error.ref,
             try_="write what it refers to under $defs",
         ) from None
