@@ -143,7 +143,7 @@ def base_contestant(
     examples: Sequence[Example] = (),
     revision: str | None = None,
 ) -> ContestantSpec:
-    """A base, as it is or with a prompt of its own. Raises InputError when it cannot be loaded."""
+    """A base, with or without a prompt of its own. Raises InputError if it cannot be loaded."""
     from ftlab.models.load import check_base
 
     check_base(ModelConfig(base=base, revision=revision))

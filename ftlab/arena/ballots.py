@@ -1,4 +1,4 @@
-"""Votes as the statistics read them: who was preferred, on which prompt, by whom."""
+"""Votes as the statistics need them: which contestant was preferred, on which prompt, by which rater."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def counts(ballot: Ballot) -> bool:
 
 
 def judged(ballot: Ballot) -> bool:
-    """Whether a person said something: no skip, and no tie that nobody was asked about."""
+    """Whether a rater made a judgment: not a skip, and not an automatic tie."""
     return counts(ballot) and not ballot.automatic
 
 

@@ -265,7 +265,7 @@ def open_early(store: Store, test_id: str) -> None:
 
 
 def stop_by_evidence(store: Store, test_id: str, evidence: float) -> None:
-    """The anytime-valid criterion is met: the tally may be seen. Called by whoever computes it, after a vote."""
+    """Record that the anytime-valid criterion is met, so that the tally may be shown."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.evidence_at is None and test.state == "open":

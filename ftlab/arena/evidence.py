@@ -53,12 +53,12 @@ class Decision:
 
 
 def plan_level(comparisons: int) -> float:
-    """The level of the sign test at the planned number, for each of so many pairs that are judged together."""
+    """The level of the sign test at the planned number, for each of `comparisons` pairs judged together."""
     return PLANNED_LEVEL / comparisons
 
 
 def fewest_prompts(comparisons: int) -> int:
-    """Below so many decided prompts the sign test finds nothing, even where all say the same."""
+    """The number of decided prompts below which the sign test cannot reject, even if all agree."""
     return math.ceil(math.log2(2 / plan_level(comparisons)))
 
 
@@ -207,7 +207,7 @@ def anytime_interval(wins: int, count: int) -> list[float] | None:
 
 
 def evidence_as_dict(decision: Decision) -> EvidenceJson:
-    """The evidence as it is kept and drawn: now, at most, and its way in at most 200 points."""
+    """The evidence as JSON: its current and highest value, and its path in at most 200 points."""
     count = len(decision.evidence)
     wins = decision.wins_of_second[-1] if count else 0
     step = max(1, math.ceil(count / 200))
@@ -324,7 +324,7 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
 
 def _alike(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> tuple[int, int]:
-    """How often two raters said the same of the same answers, and how often two judged them."""
+    """How often two raters of the same answers agree, and how many such pairs there are."""
     pairs = [pair for one in units.values() for pair in itertools.combinations(one.values(), 2)]
     return sum(one == other for one, other in pairs), len(pairs)
 
@@ -511,7 +511,7 @@ def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
 
 
 def _hidden(test: _Tested) -> str:
-    """What to add to "no sign of it" where there are too few votes to see one."""
+    """A caveat for "no sign of it" if there are too few votes to show one."""
     low, high = test.interval
     return ", though so few votes could hide one" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
 

@@ -75,7 +75,7 @@ def fresh_only(
 def _known(
     workspace: Workspace, spec: Mapping[str, Any], asked: Sequence[Messages], references: Sequence[str | None]
 ) -> set[int]:
-    """The places in `asked` of what a contestant was trained on, as it is or nearly."""
+    """The places in `asked` of prompts that a contestant was trained on, exactly or nearly."""
     runs = _trained_by(workspace, spec)
     prints = _fingerprints(runs)
     places = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}

@@ -79,7 +79,7 @@ def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[Rate
 
 
 def open_link(store: Store, test_id: str) -> str:
-    """The token of the one link that everybody may use who gives a name; the same until it is revoked."""
+    """The token of the open link, which anyone with a name can use; the same until it is revoked."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
@@ -183,7 +183,7 @@ def read_token(store: Store, token: str) -> Rater:
 def find_rater(
     connection: Connection, rater_id: str, *, lock: bool = False, share: bool = False
 ) -> tuple[Row[Any], Row[Any]]:
-    """The rows of the test and the rater, who may vote now. Raises InputError when they may not.
+    """The rows of the test and the rater. Raises InputError if the rater may not vote now.
 
     `lock` and `share` are those of `find_test`; with either, the rater does one thing at a time.
     """
@@ -262,7 +262,7 @@ def _hashed(store: Store, test_id: str, address: str) -> str:
 
 
 def _cleaned(name: str) -> str:
-    """`name` as it is shown: without what is not seen (controls, zero width, turned direction), on one line."""
+    """`name` for display: on one line, without invisible characters (control, zero width, bidi)."""
     seen = (" " if one.isspace() else one for one in storable(name) if one.isspace() or _is_seen(one))
     return " ".join("".join(seen).split())[:LONGEST_NAME].strip()
 

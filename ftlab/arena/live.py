@@ -29,7 +29,7 @@ _loaded: dict[tuple[Any, ...], Writer] = {}
 
 
 class _TooLong(InputError):
-    """What a rater may be told of a question that cannot be answered."""
+    """The message for a rater whose question cannot be answered."""
 
 
 def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
@@ -77,7 +77,7 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
 
 
 def release() -> None:
-    """Give the memory of the loaded models back, once nobody is being answered."""
+    """Free the memory of the loaded models once no question is being answered."""
     with _device:
         _keep_only(set())
 

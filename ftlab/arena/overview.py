@@ -107,7 +107,7 @@ def answers_missing(connection: Connection, test_id: str) -> list[tuple[str, str
 
 
 def revealed(store: Store, test_id: str) -> str | None:
-    """Why the tally may be seen: planned, evidence, early or closed; None while it is hidden."""
+    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden."""
     with store.reading() as connection:
         return reveal(connection, find_test(connection, test_id))
 

@@ -152,7 +152,7 @@ def _data_of(run_id: str, workspace: Workspace) -> DataConfig | None:
 
 
 def _without(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> list[dict[str, str]]:
-    """What a person asked. The system prompt belongs to the contestant, who may have another one."""
+    """The prompt without its system prompt, which belongs to the contestant."""
     turns = [dict(turn) for turn in messages]
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         return turns[1:]

@@ -200,7 +200,7 @@ audit = Table(
 
 
 class Turns:
-    """A lock that is taken in the order of asking. Python's own makes no promise, and under load somebody starves."""
+    """A fair lock: first come, first served. Python's own makes no such promise, and under load a thread can starve."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -279,7 +279,7 @@ class Store:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """A connection to the file that has the name now: one that was deleted can still be written to, for nobody."""
+        """A connection to the current file of that name: a deleted file still accepts writes that nobody can read."""
         with self._told():
             _check_there(self.engine)
             connection = self.engine.connect()

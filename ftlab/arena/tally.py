@@ -96,7 +96,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
 
 
 def _about_open_link(store: Store, test_id: str) -> list[str]:
-    """What a reader must know of who voted: votes that were voided, and many raters at one address."""
+    """Notes on the raters: voided votes, and many raters at one address."""
     notes, known = [], progress(store, test_id)["raters"]
     voided = [one for one in known if one["voided"]]
     if voided:
@@ -117,7 +117,7 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
 
 
 def shown(store: Store, test_id: str) -> str | None:
-    """Why the tally may be seen: planned, evidence, early or closed; None while it is to stay hidden.
+    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
     As `tests.revealed`, after looking whether the evidence has decided meanwhile.
     """

@@ -166,7 +166,7 @@ def whom(raters: int, of: int) -> str:
 
 
 def evidence_text(evidence: EvidenceJson, decision: Decision) -> str:
-    """What the evidence is, and what it would have to be, in one or two sentences."""
+    """The evidence and the threshold at which it decides, in one or two sentences."""
     now, highest = evidence["now"], evidence["highest"]
     if not decision.evidence:
         return "No prompt has all its votes yet, so there is no evidence."
@@ -449,7 +449,7 @@ def _word(decision: Decision, fewest: int) -> Word:
 
 
 def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: VotesJson) -> OutcomeJson:
-    """One verdict on all pairs: who beats every other, else what is clear."""
+    """One verdict on all pairs: the contestant that beats every other, else the clear pairs."""
     clear = [(pair, winner) for pair in judged if (winner := pair["winner"])]
     beaten: dict[str, set[str]] = defaultdict(set)
     for pair, winner in clear:

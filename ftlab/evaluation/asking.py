@@ -253,7 +253,7 @@ def _answers(replies: Mapping[str, Reply], name: str) -> list[Answer]:
 
 
 def _per_choice(replies: dict[str, Reply], material: Material) -> list[bool]:
-    """Of every question with choices whether the right one is the likeliest."""
+    """For each multiple-choice question, whether the right choice is the most likely."""
     if "choices" not in replies:
         return []
     nll, at, right = _scored(replies["choices"]).nll, 0, []
@@ -298,7 +298,7 @@ def _last_run(encoded: Encoded) -> Encoded:
 
 
 def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
-    """`encoded` without the stop token after its answer: that an answer ends there says nothing of which is right."""
+    """`encoded` without the stop token after its answer, which says nothing about which answer is right."""
     last = max((place for place, on in enumerate(encoded.trained) if on), default=None)
     if last is None or encoded.input_ids[last] not in tokenizer.all_special_ids or not any(encoded.trained[:last]):
         return encoded

@@ -425,7 +425,7 @@ def evaluate_before(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> None:
-    """Ask the base of `run` everything that the comparison after training will ask it, and keep what it says.
+    """Ask the base of `run` everything that the comparison after training needs, and keep its replies.
 
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """

@@ -1,4 +1,4 @@
-"""Losses of whole documents, and the general text that tells what a run did to its base outside the task."""
+"""Losses of whole documents, and the general text that shows what a run changed outside the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base and adapted model asked at once, turn by turn, with what was said before kept in memory."""
+"""Chat with base and adapted model at once, turn by turn; earlier turns stay in the cache."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def threads_beside_a_run() -> int:
 
 
 def release() -> None:
-    """Give the memory of the loaded models back, once nobody generates with them."""
+    """Free the memory of the loaded models once no generation uses them."""
     with _device:
         _forget()
 

@@ -1,4 +1,4 @@
-"""What was kept and what was lost, counted with what was gained, and the remedies for a loss."""
+"""What a run kept, lost and gained, and the remedies for a loss."""
 
 from __future__ import annotations
 
@@ -495,7 +495,7 @@ class Remedy:
 
 
 def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
-    """What may help against what `comparison` shows, the likeliest first; none where all is well.
+    """Remedies for what `comparison` shows, the most promising first; empty if nothing is wrong.
 
     `config` is that of the run that was compared.
     """

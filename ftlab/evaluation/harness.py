@@ -70,7 +70,7 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[Mea
 
 
 def _summed_up(results: Mapping[str, Any]) -> set[str]:
-    """The tasks that count in the score of a group, such as the 57 subjects of mmlu: the group stands for them."""
+    """The tasks that are part of a group, such as the 57 subjects of mmlu: the score of the group stands for them."""
     hidden: set[str] = set()
     waiting = list(results.get("groups", {}))
     while waiting:
@@ -200,7 +200,7 @@ def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def kept_measures(run: RunDirectory) -> list[MeasureJson]:
-    """The measures of the tasks that the result of `run`, as it is now, was asked; none where it was not."""
+    """The task measures of the current weights of `run`; empty if it was not asked any tasks."""
     stored = run.harness()
     return stored["measures"] if stored and stored["weights"] == result_identity(run)[0] else []
 

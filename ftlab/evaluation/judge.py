@@ -1,4 +1,4 @@
-"""A model as judge of two answers: both orders, kept verdicts, agreement, and what may be said of it."""
+"""A model as judge of two answers: both orders, stored verdicts, agreement, and the caveats."""
 
 from __future__ import annotations
 

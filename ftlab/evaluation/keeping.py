@@ -1,4 +1,4 @@
-"""Where a comparison lies: the run's own in evaluation/, every other question beside it, in a folder named after it."""
+"""Where comparisons are stored: the run's own in evaluation/, every other question in a folder beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of measures: what each needs, how it is computed and tested, and which rows it suits."""
+"""The table of measures: what each needs, how it is computed and tested, and which data it suits."""
 
 from __future__ import annotations
 
@@ -509,7 +509,7 @@ def measure_likelihoods(
     sizes: Sequence[int] | None = None,
     clusters: Sequence[int] | None = None,
 ) -> Measured:
-    """Classification by likelihood: the label whose text the model finds likeliest as its answer.
+    """Classification by likelihood: the label to which the model gives the highest probability as its answer.
 
     `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
     bytes of each label) losses count by byte, as acc_norm of lm-evaluation-harness does. The measures are

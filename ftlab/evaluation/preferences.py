@@ -1,4 +1,4 @@
-"""Held-out preferences: how often the chosen answer wins, under the trained model and under what it started from."""
+"""Held-out preferences: how often the chosen answer wins, for the trained model and for its starting point."""
 
 from __future__ import annotations
 

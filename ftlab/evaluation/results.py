@@ -1,4 +1,4 @@
-"""What a model has said is kept in its run, row by row, and never asked for again, whatever question asks for it.
+"""The cache of replies: what a model answered is kept in its run, row by row, and never generated twice.
 
 evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
 [longest answer, text, tokens, cut], of a text [summed loss, tokens]; of a base that wrote answers of its own their
@@ -116,7 +116,7 @@ Question = Rowwise | ToExamine
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it;
+    """A model's reply to one Question: `losses` of rows, `answers` to prompts, or what was `found` by examining it;
     what a base has `written`, and how another model `followed` that."""
 
     losses: Losses | None = None
@@ -157,7 +157,7 @@ class Kept:
 
 
 def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
-    """What the model with this `identity` has said to the rows of `question`, in `run` or in a run beside it."""
+    """The kept replies of the model with this `identity` to `question`, from `run` or a run beside it."""
     owners = [run, *_beside(run)]
     items: list[Any] = []
     here = True
@@ -173,7 +173,7 @@ def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
 
 
 def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Rowwise) -> tuple[list[Any], bool]:
-    """What is kept for each row, None for those never asked, and whether all of that lies in the first of `owners`."""
+    """The kept item of each row (None if never asked), and whether all of them are in the first of `owners`."""
     names, rooms, here = _row_keys(question), _rooms(question), True
     items: list[Any] = [None] * len(names)
     for owner in owners:
@@ -203,7 +203,7 @@ def open_part(question: Rowwise, kept: Kept) -> Rowwise:
 
 
 def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
-    """What is kept together with what was said to `open_part`."""
+    """The kept reply, completed with the `new` reply to `open_part`."""
     part = iter(_items(open_part(question, kept), new))
     items = [next(part) if item is None else item for item in kept.items]
     return replace(_said(question, items), halved_to=new.halved_to)

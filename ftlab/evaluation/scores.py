@@ -1,4 +1,4 @@
-"""The scores of each row and each sample of an answer, of which every measure is made."""
+"""The scores of each row and of each sampled answer, from which the measures are computed."""
 
 from __future__ import annotations
 

@@ -470,7 +470,7 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
 
 
 def p_text(p: float) -> str:
-    """`p` as it is written in a sentence: p < .001, p = .034, p = .27."""
+    """`p` as text: p < .001, p = .034, p = .27."""
     if p < 0.001:
         return "p < .001"
     text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -227,7 +227,7 @@ def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def lines(scored: Mapping[str, Any]) -> list[str]:
-    """What was found, as lines for a terminal: the table, the proposal, and what it reaches on test rows."""
+    """The result as lines for a terminal: the table, the proposal, and its score on test rows."""
     head, rows = table_of(scored)
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
     text_lines = [f"{scored['rows']:,} {scored['split']} rows"]

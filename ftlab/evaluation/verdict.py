@@ -389,7 +389,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
-    """One row with what each run said to it under the run's own name."""
+    """One row, with each run's answer under the name of the run."""
     kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
     merged = {key: rows[0][key] for key in kept if key in rows[0]}
     for name, row in zip(names, rows, strict=True):

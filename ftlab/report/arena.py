@@ -141,7 +141,7 @@ def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]
 
 
 def _plan(store: Store, test_id: str, tally: TallyJson) -> str:
-    """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
+    """What the planned number of votes can show, given the share of ties; empty without a plan."""
     settings, votes = get_test(store, test_id).settings, tally["votes"]
     if not votes["planned"] or tally["live"]:
         return ""

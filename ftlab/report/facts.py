@@ -25,7 +25,7 @@ from ftlab.report.measures import Comparison, measures_of, of_documents
 def tuned_on(
     run: RunDirectory, config: RunConfig, comparison: Comparison | None = None, price_per_hour: float | None = None
 ) -> list[tuple[str, str]]:
-    """What was tuned on what, and what it took, as pairs of label and text."""
+    """Model, data, method, training and cost, as pairs of label and text."""
     method, settings = config.method, config.optimisation
     adaptation = _method(method)
     status = read_cached(run.status_file) or {}
@@ -134,7 +134,7 @@ def origin_of(base: str) -> str:
 
 
 def source_name(source: str) -> str:
-    """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
+    """A sample or Hub id unchanged; of a file only its name, so that no private path is published."""
     path = Path(source)
     is_file = (
         path.is_absolute()

@@ -406,7 +406,7 @@ STALE = "The answers have changed since. Judge them again."
 
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
-    """What judges said of the answers as they are now, the last two: pairs of label and text for a report."""
+    """The last two verdicts of judges on the current answers, as pairs of label and text."""
     kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
     return [
         (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")

@@ -125,7 +125,7 @@ def p_of(measure: Measure, side: str) -> str:
 
 
 def gained_text(comparison: Comparison) -> str:
-    """What was gained and lost, in words; told anew of a comparison from before looks were told from findings."""
+    """Gains and losses in words; computed again for comparisons that did not yet separate looks from findings."""
     known = comparison.get("gain_loss")
     if not known or "looks" in known:
         return known["text"] if known else ""
@@ -155,7 +155,7 @@ def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
 
 
 def unbroken(text: str) -> str:
-    """`text` in which no "p < .001" is torn apart at the end of a line."""
+    """`text` with non-breaking spaces in p-values such as "p < .001"."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
 
 
@@ -334,7 +334,7 @@ def _forgetting(comparison: Comparison) -> tuple[bool, str | None]:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """The page that the Jinja2 `template` of this folder makes of `values`. Only `markupsafe.Markup` is not escaped."""
+    """Render the Jinja2 `template` of this folder with `values`. Everything but `markupsafe.Markup` is escaped."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -19,7 +19,7 @@ BASE_COLOUR, ADAPTED_COLOUR = "#8b95a7", "#4a86d8"
 
 
 def svg(width: int, height: float, spoken: str, body: Markup, *, widest: int) -> Markup:
-    """A picture of `width` by `height` that grows with its box up to `widest` pixels; `spoken` is what it says."""
+    """An SVG of `width` by `height` that grows with its box up to `widest` pixels; `spoken` is its text alternative."""
     return Markup(
         '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
         'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
@@ -195,7 +195,7 @@ def strengths_svg(tally: TallyJson) -> Markup:
 
 
 def _grid(top: int, bottom: int, tally: TallyJson | None) -> Markup:
-    """Lines at 0, 50 and 100%, and above them who is preferred at which end."""
+    """Grid lines from 0 to 100%, with the preferred contestant above each end."""
     body = Markup("")
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         strength = ".5" if share == 0.5 else ".12"

@@ -1,4 +1,4 @@
-"""Format is not knowledge: what an answer names, whatever stands around it, and how much of a change that explains."""
+"""Form and knowledge: what an answer names, whatever surrounds it, and how much of a change that explains."""
 
 from __future__ import annotations
 

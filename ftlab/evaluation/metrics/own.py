@@ -70,7 +70,7 @@ def name_files(paths: Iterable[str]) -> None:
 
 
 def name_files_of(config: RunConfig) -> None:
-    """`name_files` of `config`, unless a file said which they are and nobody has named them since."""
+    """`name_files` of `config`, unless they were named only in a stored file."""
     if not config.code_is_stored:
         name_files(names(config.evaluation.own_metrics))
 

@@ -1,4 +1,4 @@
-"""A measure as it is kept and shown: names, figures of the sides, intervals, and the test between them."""
+"""A measure: its names, the figures of each side, their intervals, and the test between sides."""
 
 from __future__ import annotations
 

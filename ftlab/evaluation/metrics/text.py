@@ -89,7 +89,7 @@ def has_spaces(texts: list[str]) -> bool:
 
 
 def folded(text: str) -> str:
-    """`text` in one Unicode form (NFKC), without characters that nobody sees and regardless of case."""
+    """`text` in Unicode form NFKC, without invisible characters and case-folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).translate(_UNSEEN).casefold())
 
 
@@ -172,7 +172,7 @@ def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
 
 
 def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
-    """Raises InputError when `labels` are too few or do not name every reference."""
+    """Raise InputError if there are fewer than two `labels` or a reference is not among them."""
     if len(set(labels)) < 2:
         raise InputError("A classification needs at least two labels", given=", ".join(labels) or "none")
     for reference, number in zip(references, label_numbers(references, labels), strict=True):
