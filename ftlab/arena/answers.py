@@ -87,8 +87,8 @@ def generate(
     if test.state == "ready":
         return True
     start_generating(store, test_id)
-    among = {one.id: one for one in list_contestants(store, test_id)}
-    prompts = {one.id: one for one in list_prompts(store, test_id)}
+    among = {contestant.id: contestant for contestant in list_contestants(store, test_id)}
+    prompts = {prompt.id: prompt for prompt in list_prompts(store, test_id)}
     work = _Work(store, settings, prompts, progress, should_stop)
     missing = missing_answers(store, test_id)
     work.total = len(among) * len(prompts)
@@ -121,7 +121,7 @@ def _answer(
 ) -> dict[str, Any]:
     """The answers of contestants that share their weights; returns the settings as each of them takes them."""
     if members[0].spec["kind"] == "endpoint":
-        return {one.title: _ask_endpoint(work, one, open_prompts[one.id]) for one in members}
+        return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
     work.tell(f"loading the model of {members[0].title}")
     writer = load_writer(work.store.workspace, members[0].spec, device)

@@ -68,7 +68,7 @@ def check(
         raise InputError("The test has no title", try_="give it one; raters do not see it")
     if len(contestants) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(contestants), allowed="2 or more")
-    titles = [one.title.strip() for one in contestants]
+    titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
         raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
     for one in contestants:
@@ -283,7 +283,7 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with what all runs among them were trained with given to the others too: every base and address
     without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
-    runs = [one.spec for one in contestants if one.spec["kind"] == "run"]
+    runs = [contestant.spec for contestant in contestants if contestant.spec["kind"] == "run"]
 
     def shared(key: str) -> dict[str, Any]:
         values = {spec.get(key) for spec in runs}

@@ -36,7 +36,7 @@ def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
     """As `ask_models` on a server without models: only contestants behind an address can answer there."""
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
-    if any(one.spec["kind"] != "endpoint" for one in list_contestants(store, test.id)):
+    if any(contestant.spec["kind"] != "endpoint" for contestant in list_contestants(store, test.id)):
         log.warning("The test %s asks models, and this server has none: only addresses can be asked here", test.id)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host")
     return ask_models(store, rater_id, prompt)
@@ -58,7 +58,7 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         raise InputError("In this test the questions are given")
     settings = check_generation(test.settings["generation"])
     pair = live_contestants(store, rater_id)
-    specs = {one.id: one.spec for one in list_contestants(store, test.id)}
+    specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test.id)}
     messages = [{"role": "user", "content": prompt.strip()}]
     if not _device.acquire(timeout=WAIT_SECONDS):
         raise FtlabError("Others are being answered just now", try_="ask again in a moment")

@@ -309,7 +309,7 @@ def hold_test(
     score: Score,
 ) -> tuple[str, int]:
     """A whole blind test, from its prompts to its closing; returns its id and how many prompts were not fresh."""
-    fresh, left_out = prompt_sources.fresh(asked, [one.spec for one in contestants], store.workspace)
+    fresh, left_out = prompt_sources.fresh(asked, [contestant.spec for contestant in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
     how = TestSettings(generation, votes_per_prompt=settings.raters)

@@ -190,7 +190,7 @@ def _read(store: Store, test_id: str) -> _Known:
         {one.id: one.position for one in among},
         {one.id: {"title": one.title} | {key: one.spec[key] for key in _ORIGIN if key in one.spec} for one in among},
         {one.id: one for one in asked},
-        {(one.prompt_id, one.contestant_id): one.text for one in texts},
+        {(text.prompt_id, text.contestant_id): text.text for text in texts},
     )
 
 

@@ -117,14 +117,14 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     probe_tokens = 0
     if material.choices:
         every = [
-            _without_stop(_last_run(encode([*one.messages, _answer(option)], tokenizer)), tokenizer)
-            for one in material.choices
-            for option in one.options
+            _without_stop(_last_run(encode([*choice.messages, _answer(option)], tokenizer)), tokenizer)
+            for choice in material.choices
+            for option in choice.options
         ]
         questions["choices"], _ = _to_score(every, context)
     if material.neutral:
         questions["own"] = ToWrite(
-            [_asked_of(one.messages, tokenizer) for one in material.neutral], NEW_TOKENS, context
+            [_asked_of(prompt.messages, tokenizer) for prompt in material.neutral], NEW_TOKENS, context
         )
         if not material.documents and side.prompting is None:
             most = min(_MOST_OF_TASK, max(10, len(material.neutral) // 4))
@@ -375,7 +375,7 @@ def collect(
         for who in [identity(side)]
         for name, question in asked[side.name].questions.items()
     ]
-    held = {one.key: recall(one.side.run, one.who, one.question) for one in wanted}
+    held = {query.key: recall(query.side.run, query.who, query.question) for query in wanted}
     known = {key: kept.said for key, kept in held.items() if kept.said is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
     missing = {one.key: one for one in reversed(wanted) if one.key not in known}
@@ -389,7 +389,7 @@ def collect(
     def work(side: Side, model: Any) -> None:
         nonlocal done
         tokenizer = tokenizer_of(side)
-        for one in [one for one in wanted if one.side is side and missing.get(one.key) is one]:
+        for one in [query for query in wanted if query.side is side and missing.get(query.key) is query]:
             phase = phase_of(one.name, side.spoken)
             tell(phase, done, total)
 

@@ -142,11 +142,13 @@ def _of_task(
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
-    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
+    answers = {
+        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in results.items()
+    }
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
     measures = told_apart(measures, names(config.evaluation.measures))
-    rows = {one["name"]: rows[one["name"]] for one in measures if one["name"] in rows}
+    rows = {measure["name"]: rows[measure["name"]] for measure in measures if measure["name"] in rows}
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)

@@ -115,7 +115,7 @@ def _scores(
     from ftlab.evaluation.significance import perplexity_interval
 
     perplexity, interval = perplexity_of(side, losses, measures, clusters)
-    bits = next((one for one in measures if one["name"] == "bits_per_byte"), None)
+    bits = next((measure for measure in measures if measure["name"] == "bits_per_byte"), None)
     bits_interval: list[float] | None
     if bits and (value := bits["values"].get(side)) is not None:
         bits_interval = bits["intervals"].get(side)

@@ -89,7 +89,7 @@ def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
     rows = [one for one in followed if one.tokens]
     if not rows:
         return None
-    table = np.array([[one.kl, one.tokens] for one in rows], dtype=np.float64)
+    table = np.array([[row.kl, row.tokens] for row in rows], dtype=np.float64)
     kl, tokens = table.sum(axis=0)
     ends = bootstrap({"": table}, lambda drawn: drawn[:, 0] / drawn[:, 1])[0][""]
     places = [(float(place < one.same), number) for number, one in enumerate(rows) for place in range(one.tokens)]
@@ -168,7 +168,7 @@ def drift_measures(
             measures.append(_measure(info, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
     tasks = {side: figures_of(rows) if rows else None for side, rows in of_task.items()}
     if any(tasks.values()):
-        prompted = max(one["prompts"] for one in tasks.values() if one)
+        prompted = max(task["prompts"] for task in tasks.values() if task)
         of_the_task = _measure(KL, 0.0, tasks, prompted, "_task", _OF_TASK)
         of_the_task["help"] = _OF_TASK_HELP
         measures.append(of_the_task)
@@ -179,7 +179,7 @@ def _groups(prompts: Sequence[Probe]) -> list[tuple[str, str, list[int]]]:
     """All prompts, which any two runs can be compared by, and those of kinds that were not replayed where some were:
     the end of a name, what they are, and their places."""
     groups = [("", "", list(range(len(prompts))))]
-    parted = by_replay([one.replayed for one in prompts])
+    parted = by_replay([prompt.replayed for prompt in prompts])
     if len(parted) > 1:
         groups.append(("_not_replayed", " of kinds not replayed", parted[NOT_REPLAYED]))
     return groups
@@ -270,7 +270,7 @@ def kinds_in_words(comparison: ComparisonJson) -> str:
     for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
         for replayed, words in ((False, "kinds that were not replayed"), (True, "replayed kinds")):
-            each = [one for one in kinds if bool(one["replayed"]) is replayed]
+            each = [kind for kind in kinds if bool(kind["replayed"]) is replayed]
             words = words if len({bool(one["replayed"]) for one in kinds}) > 1 else "by kind"
             listing = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in each)
             sentences += [f"Same next token (and KL), {words}: {listing}."] if each else []
@@ -347,7 +347,7 @@ def regrouped(
         )
         for row in rows
     ]
-    old = [one for one in measures if one["name"] in (NOT_REPLAYED, REPLAYED)]
+    old = [measure for measure in measures if measure["name"] in (NOT_REPLAYED, REPLAYED)]
     if not old or not probes:
         return list(measures)
     place = measures.index(old[0])
@@ -363,12 +363,12 @@ def general_forgetting(
     probes, choices = material.probes, material.choices
     two = {"base": results["base"], side: results[side]}
     every = []
-    for name, places in by_replay([one.replayed for one in probes]).items():
+    for name, places in by_replay([probe.replayed for probe in probes]).items():
         known = {at: [is_right(one.probe_answers[i].text, probes[i]) for i in places] for at, one in two.items()}
         how = "" if _unknown(probes, places) else " (replayed kinds)" if probes[places[0]].replayed else _APART
         kinds = [probes[i].kind for i in places]
         every.append(General(name, f"general questions{how}", known, kinds=kinds))
-    for name, places in by_replay([one.replayed for one in choices]).items():
+    for name, places in by_replay([choice.replayed for choice in choices]).items():
         known = {at: [one.choices[i] for i in places] for at, one in two.items()}
         how = "" if _unknown(choices, places) else " (replayed kinds)" if choices[places[0]].replayed else _APART
         kinds = [choices[i].kind for i in places]
@@ -383,7 +383,7 @@ def general_forgetting(
 
 def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[MeasureJson]:
     measures = []
-    for name, places in by_replay([one.replayed for one in probes]).items():
+    for name, places in by_replay([probe.replayed for probe in probes]).items():
         right = {side: [float(is_right(texts[i], probes[i])) for i in places] for side, texts in answers.items()}
         measure = of_rows(BUILT_IN[name], right)
         if any(probes[i].held for i in places):
@@ -400,7 +400,7 @@ def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]])
 
 def _of_choices(choices: Sequence[Choice], known: Mapping[str, Sequence[bool]]) -> list[MeasureJson]:
     measures = []
-    for name, places in by_replay([one.replayed for one in choices]).items():
+    for name, places in by_replay([choice.replayed for choice in choices]).items():
         right = {side: [float(rows[i]) for i in places] for side, rows in known.items()}
         info = _CHOICES[name]
         measures.append(of_rows(replace(info, title=_TITLE_OF_CHOICES) if _unknown(choices, places) else info, right))

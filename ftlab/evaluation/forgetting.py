@@ -360,8 +360,8 @@ def _points(share: float) -> str:
 def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
     """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
     adjusted: list[MeasureJson] = [
-        {**one, "differences": {side: {**of} for side, of in (one.get("differences") or {}).items()}}
-        for one in measures
+        {**measure, "differences": {side: {**of} for side, of in (measure.get("differences") or {}).items()}}
+        for measure in measures
     ]
     sides = dict.fromkeys(side for one in adjusted for side in one["differences"])
     for side in sides:
@@ -373,7 +373,11 @@ def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
 
 def counted(measures: Sequence[MeasureJson], side: str) -> int:
     """How many measures of `side` the correction is over."""
-    tested = [one["differences"][side] for one in measures if one.get("better") and side in one.get("differences", {})]
+    tested = [
+        measure["differences"][side]
+        for measure in measures
+        if measure.get("better") and side in measure.get("differences", {})
+    ]
     return sum(difference.get("p") is not None for difference in tested)
 
 

@@ -208,7 +208,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
     tokenizers: dict[tuple[str, str | None], Any] = {}
     for run, config in zip(runs, configs, strict=True):
         tokenizers.setdefault((config.model.base, config.model.revision), tokenizer_of(base_side(run, config)))
-    limits = [answer_limit(runs[0], configs[0], one, references=references) for one in tokenizers.values()]
+    limits = [answer_limit(runs[0], configs[0], tokenizer, references=references) for tokenizer in tokenizers.values()]
     return max(limits, key=lambda limit: limit.tokens)
 
 

@@ -162,7 +162,7 @@ def load_general(
                 also = tuple(map(str, row.get("also") or ()))
                 asked, reference = messages
                 questions.append(Probe(before + number, asked, reference, *about, held=held, also=also))
-        probes += [one for one in questions if isinstance(one, Probe)]
+        probes += [question for question in questions if isinstance(question, Probe)]
         choices += [one for one in questions if isinstance(one, Choice)]
         if len(questions) < len(rows):
             notes.append(
@@ -180,7 +180,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 def from_elsewhere(probes: str | None) -> bool:
     """Whether one of `probes` may have to be fetched: no sample, no file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
-    return any(sized(one)[0] not in here and not Path(one).exists() for one in names(probes))
+    return any(sized(name)[0] not in here and not Path(name).exists() for name in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:

@@ -229,7 +229,7 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
 
 def _read(values: dict[str, Any]) -> Reply:
     losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
-    answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
+    answers = [Answer(*answer) for answer in values["answers"]] if "answers" in values else None
     return Reply(losses, answers, values.get("found"))
 
 

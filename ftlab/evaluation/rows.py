@@ -165,7 +165,7 @@ class Slice:
 
 def findings(parts: Sequence[Slice], side: str) -> list[bool]:
     """Of each slice whether `side` differs there by more than chance explains among all of them (Holm, 5%)."""
-    return [p is not None and p < 0.05 for p in holm([one.p.get(side) for one in parts])]
+    return [p is not None and p < 0.05 for p in holm([part.p.get(side) for part in parts])]
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:

@@ -213,7 +213,9 @@ def _compare_answers(
         side: [is_exact(a.text, r) for a, r in zip(result.answers, references, strict=True)]
         for side, result in sides.items()
     }
-    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in sides.items()}
+    answers = {
+        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in sides.items()
+    }
 
     def measure(name: str) -> MeasureJson:
         known = next((one for one in measures if one["name"] == name), None)
@@ -281,7 +283,7 @@ def _answer_scores(
         "rows": len(correct),
         "tokens": sum(result.losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),
-        "mean_answer_tokens": sum(a.tokens for one in result.samples for a in one)
+        "mean_answer_tokens": sum(a.tokens for sample in result.samples for a in sample)
         / (len(result.samples) * len(result.answers)),
     }
 
@@ -291,7 +293,7 @@ def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Pro
     that were; None where none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
-    places = by_replay([one.replayed for one in probes])
+    places = by_replay([probe.replayed for probe in probes])
     others, replayed = ([known[i] for i in places.get(name, [])] for name in (NOT_REPLAYED, REPLAYED))
     scores["general_accuracy"] = sum(others) / len(others) if others else None
     scores["general_interval"] = wilson_interval(sum(others), len(others))

@@ -107,7 +107,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own([verdict_of(comparison) for comparison in comparisons])
-    decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
+    decided = _deciding(comparisons, {measure.name: measure for measure in measures if measure.interval})
     directions = {_direction(one) for one in decided}
     better = directions.pop() if len(directions) == 1 else None
     if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
@@ -174,7 +174,7 @@ def read_verdict(values: Mapping[str, Any]) -> SeedsVerdict:
     """A verdict as it was written by `asdict`."""
     known = {field.name for field in fields(SeedsVerdict)}
     kept = {name: value for name, value in values.items() if name in known}
-    return SeedsVerdict(**kept | {"measures": [SeedMeasure(**one) for one in values["measures"]]})
+    return SeedsVerdict(**kept | {"measures": [SeedMeasure(**measure) for measure in values["measures"]]})
 
 
 def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
@@ -232,7 +232,7 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
 def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The measures that all comparisons have a value of on both sides, and the loss of rows."""
     listed = [{one["name"]: one for one in comparison.get("measures", [])} for comparison in comparisons]
-    names = [name for name in listed[0] if all(_has_values(one.get(name)) for one in listed)]
+    names = [name for name in listed[0] if all(_has_values(entry.get(name)) for entry in listed)]
     return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
 
 
@@ -248,7 +248,12 @@ def _measure(
 ) -> SeedMeasure:
     info = {"name": about["name"], "title": about["title"], "kind": about["kind"], "unit": about["unit"]}
     if table is None:
-        measures = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
+        measures = [
+            measure
+            for comparison in comparisons
+            for measure in comparison["measures"]
+            if measure["name"] == about["name"]
+        ]
         base, values = ([v for one in measures if (v := one["values"][side]) is not None] for side in _SIDES)
         return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]

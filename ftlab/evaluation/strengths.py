@@ -56,7 +56,7 @@ def measure_strengths(
     check_runs([run], [config], None)
     tried = sorted({*grid, AS_TRAINED} - {0.0})
     scored, measure = _scored(run, config, "validation", tried, None, tell, should_stop)
-    values = {one["strength"]: one["value"] for one in scored["strengths"]}
+    values = {row["strength"]: row["value"] for row in scored["strengths"]}
     proposed = propose({at: values[at] for at in tried}, measure)
     test, notes = None, list(scored["notes"])
     if run.split_file("test").exists():
@@ -182,7 +182,7 @@ def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
-    rows = {one["strength"]: one for one in scored["strengths"]}
+    rows = {row["strength"]: row for row in scored["strengths"]}
     title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
     where = f"On {scored['rows']:,} validation rows"
     if proposed == AS_TRAINED:
@@ -212,15 +212,15 @@ def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     measure, kept = scored["measure"], scored["kept"]
     head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
     rows = []
-    for one in scored["strengths"]:
-        ends = one["interval"]
+    for row in scored["strengths"]:
+        ends = row["interval"]
         rows.append(
             [
-                _called(one["strength"]),
-                value_text(measure, one["value"]),
+                _called(row["strength"]),
+                value_text(measure, row["value"]),
                 " to ".join(value_text(measure, end) for end in ends) if ends else "–",
-                _change(measure, one["difference"]),
-                *(value_text(general, one["kept"].get(general["name"])) for general in kept),
+                _change(measure, row["difference"]),
+                *(value_text(general, row["kept"].get(general["name"])) for general in kept),
             ]
         )
     return head, rows

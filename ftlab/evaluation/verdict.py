@@ -63,7 +63,7 @@ def judge(
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
     called = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
-    task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
+    task = [measure for measure in measures if measure["group"] == "task" and side in measure["differences"]]
     verdict, decided = _decide(task, side, against, called)
     verdict = judged_by_form(verdict, task, decided, side, against, improved, called)
     verdict["why"] = _why(task, decided, side, verdict["better"])
@@ -369,7 +369,7 @@ def side_by_side(
 
 def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
-    decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
+    decodings = dict.fromkeys(str(setting.get("decoding", "greedy")) for setting in settings)
     if len(decodings) > 1:
         notes.append(f"Their decoding settings differ: {', '.join(decodings)}.")
     if any((one.get("samples") or 1) > 1 for one in settings):

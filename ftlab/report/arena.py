@@ -133,7 +133,7 @@ def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]
     facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = tally["votes"]
-    topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
+    topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}
     asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
     of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
     facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(tally)}")]
@@ -172,7 +172,7 @@ def contestant_in_words(spec: Mapping[str, Any]) -> str:
 
 
 def _pairs(tally: TallyJson) -> list[list[str]]:
-    titles = {one["id"]: one["title"] for one in tally["contestants"]}
+    titles = {contestant["id"]: contestant["title"] for contestant in tally["contestants"]}
     return [
         [
             f"{titles[pair['second']]} against {titles[pair['first']]}",
@@ -210,7 +210,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _clipped(example: dict[str, Any]) -> dict[str, Any]:
-    answers = [{"title": one["title"], "text": _clip(one["text"])} for one in example["answers"]]
+    answers = [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]]
     comments = [_clip(comment, 200) for comment in example["comments"]]
     return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
 

@@ -188,7 +188,7 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
 
 def _questions(probes: str) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
+    return listed([source_name(name) for name in names(probes) if sized(name.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:
@@ -209,11 +209,11 @@ def _where(comparison: Comparison) -> str:
 def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
     """The rule of each measure of answers: its normalisation or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
-    names = {one["name"] for one in measures_of(comparison)}
+    names = {measure["name"] for measure in measures_of(comparison)}
     listed = [
         one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
     ]
-    rules = {one["title"]: one["rule"] for one in listed}
+    rules = {entry["title"]: entry["rule"] for entry in listed}
     # Comparisons that did not list their measures yet kept these two rules elsewhere.
     if "exact_match" in names and "exact_match_rule" in settings:
         rules.setdefault("Exact match", settings["exact_match_rule"])

@@ -155,7 +155,7 @@ def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: 
     name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
     if name is None:
         return None
-    listed = {one["name"]: one for one in measures_of(comparison)}
+    listed = {measure["name"]: measure for measure in measures_of(comparison)}
     if name not in listed:
         return name, "the loss on the reference" if name == LOSS else name.replace("_", " "), name != LOSS
     return name, in_sentence(listed[name]["title"]), listed[name]["better"] != "lower"
@@ -167,10 +167,10 @@ def _slices(
     """The slices that got worse, and the weakest one where none did."""
     sides = [first, "adapted"]
     found: list[tuple[str, Slice]] = [
-        (column, one)
+        (column, part)
         for column in columns_of(rows)[:_MOST_COLUMNS]
-        for one in slices(rows, column, name, sides)
-        if one.rows >= _FEWEST_ROWS
+        for part in slices(rows, column, name, sides)
+        if part.rows >= _FEWEST_ROWS
     ]
     if not found:
         return []
@@ -204,7 +204,7 @@ def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
 
 
 def _is_share(comparison: Comparison, name: str) -> bool:
-    return any(one["name"] == name and one["kind"] == "share" for one in measures_of(comparison))
+    return any(measure["name"] == name and measure["kind"] == "share" for measure in measures_of(comparison))
 
 
 GAINED, LOST, OPEN = "#2f9468", "#d1604e", BASE_COLOUR

@@ -318,7 +318,9 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
 def _deciding(comparison: Comparison) -> Measure | None:
     """The measure that decided the verdict, else the first of the task that has a better end."""
     name = decided_by(comparison)
-    fitting = [one for one in measures_of(comparison) if one["group"] == "task" and one["better"] is not None]
+    fitting = [
+        measure for measure in measures_of(comparison) if measure["group"] == "task" and measure["better"] is not None
+    ]
     return next((one for one in fitting if one["name"] == name), fitting[0] if fitting else None)
 
 

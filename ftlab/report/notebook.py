@@ -93,7 +93,7 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
         files += load_rows(DataConfig(source=replayed), workspace).files
     here = [_stamp(file.as_dict()) for file in files]
     wanted = [_stamp(source) for source in recorded]
-    missing = [one for one in wanted if one not in here]
+    missing = [query for query in wanted if query not in here]
     if missing or len(here) != len(wanted):
         names = ", ".join(dict.fromkeys(name for name, _ in missing)) or "more files than then"
         raise InputError(

@@ -203,7 +203,7 @@ def _grid(top: int, bottom: int, tally: TallyJson | None) -> Markup:
         body += Markup('<path d="M{} {}V{}" stroke="currentColor" stroke-opacity="{}"{}/>').format(
             _x(share), top, bottom, strength, dash
         )
-    ends = ("0%", "100%") if tally is None else [cut(one["title"], 16) for one in tally["contestants"]]
+    ends = ("0%", "100%") if tally is None else [cut(contestant["title"], 16) for contestant in tally["contestants"]]
     marks = ((ends[0], _LEFT, "start"), ("50%", _x(0.5), "middle"), (ends[1], _RIGHT, "end"))
     for text, x, anchor in marks:
         body += Markup('<text x="{}" y="16" font-size="11" text-anchor="{}" fill-opacity=".75">{}</text>').format(
@@ -257,10 +257,10 @@ class Panel:
 
 def panels(comparisons: Sequence[tuple[str, ComparisonJson]], names: Sequence[str]) -> list[Panel]:
     """A panel for each measure in `names` that all `comparisons` (title, comparison with a base) have."""
-    listed = [{one["name"]: one for one in measures_of(comparison)} for _, comparison in comparisons]
+    listed = [{measure["name"]: measure for measure in measures_of(comparison)} for _, comparison in comparisons]
     every = []
     for name in names:
-        if not all(name in one and one[name]["values"].get("adapted") is not None for one in listed):
+        if not all(name in entry and entry[name]["values"].get("adapted") is not None for entry in listed):
             continue
         first = listed[0][name]
         drawn = [("base", first, "base")]

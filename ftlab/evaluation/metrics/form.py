@@ -133,7 +133,7 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
 
 def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
-    strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
+    strict = {COMPANIONS[measure["name"]]: measure["values"] for measure in measures if measure["name"] in COMPANIONS}
     return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
 
 
@@ -203,7 +203,7 @@ def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> l
 
     `spoken` are the sides by name, as they are called in a sentence.
     """
-    details = [one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]]
+    details = [measure["detail"] for measure in measures if measure["name"] == "accuracy" and measure["detail"]]
     detail: Mapping[str, Any] = details[0] if details else {}
     notes = []
     for side, called in spoken.items():
