@@ -83,7 +83,7 @@ def three_sides(**values: Any) -> dict[str, Any]:
         "measures": measures,
         "forgetting": {"text": "The adapted model lost 9 of 45 general questions.", "forgot": True},
         "gain_loss": {"gained": [], "lost": [], "looks": [], "text": "Gained exact match; lost general accuracy."},
-        "memorisation": {"text": "Nothing shows that it learnt rows by heart."},
+        "memorisation": {"text": "No sign that it memorized rows."},
         "verdicts": {
             "prompted": verdict | {"text": "The prompted base is better.", "forgot": False},
             "adapted": verdict,

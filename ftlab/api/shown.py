@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
@@ -99,6 +100,10 @@ class Strengths(dict[str, Any]):
 class BlindVerdict(dict[str, Any]):
     """The verdict of a blind test, shown in Jupyter with its charts."""
 
+    def __init__(self, tally: TallyJson):
+        super().__init__(tally)
+        self.json = tally
+
     @property
     def text(self) -> str:
         return self["text"]
@@ -106,7 +111,7 @@ class BlindVerdict(dict[str, Any]):
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import verdict_html
 
-        return verdict_html(self)
+        return verdict_html(self.json)
 
     def __repr__(self) -> str:
         return self["text"]

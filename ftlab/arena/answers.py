@@ -48,15 +48,15 @@ Progress = Callable[[str, int, int], None]
 ShouldStop = Callable[[], bool]
 
 
-def check_generation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with the defaults where it is silent. Raises InputError for what is unknown or out of range."""
-    unknown = sorted(set(given) - set(GENERATION))
+def check_generation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` completed with the defaults. Raises InputError for a setting that is unknown or out of range."""
+    unknown = sorted(set(values) - set(GENERATION))
     if unknown:
         raise InputError("There is no such setting of generation", given=unknown[0], allowed=", ".join(GENERATION))
-    settings = GENERATION | dict(given)
+    settings = GENERATION | dict(values)
     if settings["temperature"] != 0:
         raise InputError(
-            "Answers for a blind test are the likeliest ones, so that they can be made again",
+            "Blind tests use greedy decoding, so that the answers can be reproduced",
             given=f"temperature {settings['temperature']}",
             allowed="temperature 0",
         )
@@ -87,8 +87,8 @@ def generate(
     if test.state == "ready":
         return True
     start_generating(store, test_id)
-    among = {one.id: one for one in list_contestants(store, test_id)}
-    prompts = {one.id: one for one in list_prompts(store, test_id)}
+    among = {contestant.id: contestant for contestant in list_contestants(store, test_id)}
+    prompts = {prompt.id: prompt for prompt in list_prompts(store, test_id)}
     work = _Work(store, settings, prompts, progress, should_stop)
     missing = missing_answers(store, test_id)
     work.total = len(among) * len(prompts)
@@ -121,7 +121,7 @@ def _answer(
 ) -> dict[str, Any]:
     """The answers of contestants that share their weights; returns the settings as each of them takes them."""
     if members[0].spec["kind"] == "endpoint":
-        return {one.title: _ask_endpoint(work, one, open_prompts[one.id]) for one in members}
+        return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
     work.tell(f"loading the model of {members[0].title}")
     writer = load_writer(work.store.workspace, members[0].spec, device)
@@ -169,9 +169,9 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
-    found = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
+    encodings = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
     # The longest first, as within a batch: memory runs out at once or not at all.
-    waiting = sorted(prompt_ids, key=lambda one: -len(found[one][0]))
+    waiting = sorted(prompt_ids, key=lambda one: -len(encodings[one][0]))
     work.tell(f"answers of {contestant.title}")
     while waiting:
         work.check()
@@ -180,7 +180,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         made = generate_answers(
             writer.model,
             writer.tokenizer,
-            [found[one][0] for one in batch],
+            [encodings[one][0] for one in batch],
             max_new_tokens=room,
             stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
             batch_rows=rows,
@@ -190,7 +190,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         rows = made.halved_to or rows
         seconds = round((time.monotonic() - began) / len(batch), 4)
         for one, answer in zip(batch, made.answers, strict=True):
-            flags = [found[one][1]] if found[one][1] else []
+            flags = [encodings[one][1]] if encodings[one][1] else []
             work.save(one, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags)
 
 
@@ -281,9 +281,9 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
     def explain(current: Status, code: int | None) -> dict[str, Any]:
         return FtlabError(
-            "The process that made the answers was ended before they were done",
-            why=f"The last line of its log: {last_line(job.log_file) or 'it said nothing'}",
-            try_="generate again: the answers that are there are kept",
+            "The process that generated the answers stopped before it was done",
+            why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",
+            try_="generate again: existing answers are kept",
         ).as_dict()
 
     with contextlib.suppress(FileNotFoundError, DamagedFile):
@@ -294,8 +294,8 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
     """The blind tests whose answers are being made, by id."""
     tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
-    found = [(test_id, status(workspace, test_id)) for test_id in tests]
-    return [(test_id, current) for test_id, current in found if current is not None and current.is_active]
+    states = [(test_id, status(workspace, test_id)) for test_id in tests]
+    return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
 
 
 def stop(workspace: Workspace, test_id: str) -> str:
@@ -315,10 +315,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     quieten()
-    workspace = Workspace.open(given.workspace)
-    job = _job(workspace, given.test)
+    workspace = Workspace.open(args.workspace)
+    job = _job(workspace, args.test)
     hold_own(job.lock)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
@@ -334,16 +334,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     keep()
     try:
-        done = _work(workspace, given.test, lambda: job.is_asked_to_stop, keep)
+        done = _work(workspace, args.test, lambda: job.is_asked_to_stop, keep)
         keep(state="done" if done else "stopped", finished=time.time())
         return 0
     except BaseException as error:
         traceback.print_exc()
         if not isinstance(error, FtlabError):
             error = FtlabError(
-                "The answers could not be made",
+                "The answers could not be generated",
                 why=f"{type(error).__name__}: {shorten(error, 300)}",
-                try_=f"generate again; if it stays, the whole message is in {job.log_file}",
+                try_=f"generate again; if it fails again, the full message is in {job.log_file}",
             )
         keep(state="failed", finished=time.time(), error=error.as_dict())
         return 1

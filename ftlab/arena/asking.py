@@ -68,7 +68,7 @@ def check(
         raise InputError("The test has no title", try_="give it one; raters do not see it")
     if len(contestants) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(contestants), allowed="2 or more")
-    titles = [one.title.strip() for one in contestants]
+    titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
         raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
     for one in contestants:
@@ -143,7 +143,7 @@ def base_contestant(
     examples: Sequence[Example] = (),
     revision: str | None = None,
 ) -> ContestantSpec:
-    """A base, as it is or with a prompt of its own. Raises InputError when it cannot be loaded."""
+    """A base, with or without a prompt of its own. Raises InputError if it cannot be loaded."""
     from ftlab.models.load import check_base
 
     check_base(ModelConfig(base=base, revision=revision))
@@ -155,20 +155,20 @@ def base_contestant(
 def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
     """The base, and its revision, that is meant where a test names none: that of the runs in it. Raises InputError when
     there is no run, or when the runs have several."""
-    found = {}
+    bases = {}
     for run in runs:
         model = load_config(run.config_file).model
-        found[model.base, model.revision] = run.id
-    if len(found) == 1:
-        return next(iter(found))
-    given = ", ".join(f"{base} ({run})" for (base, _), run in found.items())
+        bases[model.base, model.revision] = run.id
+    if len(bases) == 1:
+        return next(iter(bases))
+    known = ", ".join(f"{base} ({run})" for (base, _), run in bases.items())
     raise InputError(
-        "The runs of this test have several bases, and it is not said which one answers"
-        if found
-        else "It is not said which base answers, and no run of this test tells",
-        given=given or None,
-        allowed=", ".join(base for base, _ in found) or "a base such as smollm2, a folder, or a Hub id",
-        try_=f"name it: base={next(iter(found), ('smollm2', None))[0]}",
+        "The runs of this test have several bases: say which one answers"
+        if bases
+        else "Say which base answers: no run of this test names one",
+        given=known or None,
+        allowed=", ".join(base for base, _ in bases) or "a base such as smollm2, a folder, or a Hub id",
+        try_=f"name it: base={next(iter(bases), ('smollm2', None))[0]}",
     )
 
 
@@ -259,8 +259,8 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
         run = workspace.run(spec["run"])
         if spec.get("adapter_sha256") not in (None, result_sha256(run)):
             raise InputError(
-                f"The weights of the run {run.id} are no longer those that the test was made with",
-                try_="make a new test: its answers would come from two models",
+                f"The weights of the run {run.id} have changed since the test was created",
+                try_="create a new test: this one would mix the answers of two models",
             )
         model, tokenizer = load_run(run, device=device, strength=spec.get("strength", 1.0))
         return Writer(model, tokenizer, text_length(load_config(run.config_file)))
@@ -273,30 +273,30 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
     """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and what was
     put around every text in its training, where that is not around them yet."""
-    own, given = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
-    system = [{"role": "system", "content": own}] if own else given
-    shown = [turn for example in spec.get("examples", [])[:examples] for turn in example]
+    own, system_turns = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
+    system = [{"role": "system", "content": own}] if own else system_turns
+    example_turns = [turn for example in spec.get("examples", [])[:examples] for turn in example]
     rest = [turn for turn in messages if turn["role"] != "system"]
-    return [*system, *shown, *AsTrained(spec.get("template")).messages(rest)]
+    return [*system, *example_turns, *AsTrained(spec.get("template")).messages(rest)]
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with what all runs among them were trained with given to the others too: every base and address
     without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
-    runs = [one.spec for one in contestants if one.spec["kind"] == "run"]
+    runs = [contestant.spec for contestant in contestants if contestant.spec["kind"] == "run"]
 
     def shared(key: str) -> dict[str, Any]:
         values = {spec.get(key) for spec in runs}
         value = values.pop() if len(values) == 1 else None
         return {key: value} if value else {}
 
-    found = []
+    filled = []
     for one in contestants:
         # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
         has_own = one.spec["kind"] == "run" or {"system_prompt", "examples"} & one.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
-        found.append(ContestantSpec(one.title, more | one.spec))
-    return found
+        filled.append(ContestantSpec(one.title, more | one.spec))
+    return filled
 
 
 def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:
@@ -318,7 +318,7 @@ def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message]
 
 def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str, Any]:
     """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
-    found: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
+    prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
         [{"role": turn["role"], "content": turn["content"]} for turn in example if turn["role"] != "system"]
         for example in examples
@@ -326,4 +326,4 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     for number, example in enumerate(kept, 1):
         if len(example) < 2 or example[-1]["role"] != "assistant":
             raise InputError(f"Example {number} is no question with its answer", given=example)
-    return found | ({"examples": kept} if kept else {})
+    return prompt | ({"examples": kept} if kept else {})

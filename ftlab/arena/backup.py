@@ -118,8 +118,8 @@ def unsaved(store: Store) -> int:
     """How many votes were given since the last push that went well."""
     last = read_cached(store.workspace.arena_backup / "status.json") or {}
     with store.reading() as connection:
-        given = select(func.count()).select_from(votes).where(votes.c.created > (last.get("saved_at") or 0.0))
-        return int(connection.execute(given).scalar_one())
+        newer = select(func.count()).select_from(votes).where(votes.c.created > (last.get("saved_at") or 0.0))
+        return int(connection.execute(newer).scalar_one())
 
 
 def restore(store: Store, repository: str, folder: str = "") -> int:

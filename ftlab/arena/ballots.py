@@ -1,4 +1,4 @@
-"""Votes as the statistics read them: who was preferred, on which prompt, by whom."""
+"""Votes as the statistics need them: which contestant was preferred, on which prompt, by which rater."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def counts(ballot: Ballot) -> bool:
 
 
 def judged(ballot: Ballot) -> bool:
-    """Whether a person said something: no skip, and no tie that nobody was asked about."""
+    """Whether a rater made a judgment: not a skip, and not an automatic tie."""
     return counts(ballot) and not ballot.automatic
 
 
@@ -104,19 +104,19 @@ def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapp
     1 for those not named, or one number for all).
     """
     wins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    given: dict[str, int] = defaultdict(int)
+    cast: dict[str, int] = defaultdict(int)
     complete: dict[str, tuple[int, Outcome]] = {}
     for position, ballot in enumerate(ballots, start=1):
         if {ballot.left, ballot.right} != {first, second} or not counts(ballot):
             continue
         prompt = ballot.prompt
-        given[prompt] += 1
+        cast[prompt] += 1
         if ballot.winner is not None:
             wins[prompt][ballot.winner == second] += 1
-        if given[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
+        if cast[prompt] == (wanted if isinstance(wanted, int) else wanted.get(prompt, 1)):
             complete[prompt] = position, majority(*wins[prompt])
     met = []
-    for prompt in given:
+    for prompt in cast:
         first_won, second_won = wins[prompt]
         complete_at, outcome = complete.get(prompt, (None, None))
         met.append(Duel(prompt, first_won, second_won, complete_at, outcome))

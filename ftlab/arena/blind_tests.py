@@ -258,14 +258,14 @@ def open_early(store: Store, test_id: str) -> None:
         _must_be(test, ("open",), "its tally is opened early")
         if reveal(connection, test) is not None:
             return
-        given = votes_given(connection, test_id)
-        values = {"opened_early_at": now(), "opened_early_votes": given}
+        cast = votes_given(connection, test_id)
+        values = {"opened_early_at": now(), "opened_early_votes": cast}
         connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
-        note(connection, test_id, "opened early", votes=given, planned=test.planned_votes)
+        note(connection, test_id, "opened early", votes=cast, planned=test.planned_votes)
 
 
 def stop_by_evidence(store: Store, test_id: str, evidence: float) -> None:
-    """The anytime-valid criterion is met: the tally may be seen. Called by whoever computes it, after a vote."""
+    """Record that the anytime-valid criterion is met, so that the tally may be shown."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.evidence_at is None and test.state == "open":
@@ -294,8 +294,8 @@ def change_test(
             values["title"] = storable(title.strip())
         if (instructions is not None or planned_votes is not None) and _has_trials(connection, test_id):
             raise InputError(
-                "Raters have begun: what they were asked and how many votes are planned stay as they are",
-                try_="make a new test",
+                "Voting has started: the instructions and the planned number of votes cannot change now",
+                try_="create a new test",
             )
         if instructions is not None:
             values["settings"] = test.settings | {"instructions": storable(instructions)}

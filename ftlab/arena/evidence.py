@@ -6,10 +6,20 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ftlab.arena.ballots import Ballot, Duel, counts, duels, pair_of
+from ftlab.arena.results import (
+    AgreementJson,
+    EvidenceJson,
+    GuessesJson,
+    LengthJson,
+    PositionJson,
+    RatersDifferJson,
+    StratumJson,
+    TestedJson,
+)
 from ftlab.evaluation.clusters import clustered_share, majorities, same_share, sign_flip
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import LEVEL, SEED, p_text
@@ -43,12 +53,12 @@ class Decision:
 
 
 def plan_level(comparisons: int) -> float:
-    """The level of the sign test at the planned number, for each of so many pairs that are judged together."""
+    """The level of the sign test at the planned number, for each of `comparisons` pairs judged together."""
     return PLANNED_LEVEL / comparisons
 
 
 def fewest_prompts(comparisons: int) -> int:
-    """Below so many decided prompts the sign test finds nothing, even where all say the same."""
+    """The number of decided prompts below which the sign test cannot reject, even if all agree."""
     return math.ceil(math.log2(2 / plan_level(comparisons)))
 
 
@@ -67,8 +77,8 @@ def decide(
     evidence alone. `wanted` as `duels` takes it. `comparisons` is the number of pairs that are judged together and
     share the 5% (Bonferroni).
     """
-    found = duels(ballots, first, second, wanted)
-    settled = [(duel.settled, duel.complete_at) for duel in found if duel.complete_at is not None]
+    met = duels(ballots, first, second, wanted)
+    settled = [(duel.settled, duel.complete_at) for duel in met if duel.complete_at is not None]
     chosen = [(outcome == "second", at) for outcome, at in settled if outcome in ("first", "second")]
     running = _running(won for won, _ in chosen)
     evidence = log_evidence(running)
@@ -80,7 +90,7 @@ def decide(
 
     last = plan_reached_at(ballots, planned)
     reached = last is not None
-    looked_at = duels(ballots[:last], first, second, wanted) if reached else found
+    looked_at = duels(ballots[:last], first, second, wanted) if reached else met
     wins, split = duel_majorities(looked_at)
     p = sign_test(*wins)
     by_plan = None
@@ -141,17 +151,17 @@ def at_large(
 
 def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | None:
     """After how many ballots the planned number of votes was in; None when it is not, or there is none."""
-    given = 0
+    cast = 0
     for position, ballot in enumerate(ballots, start=1):
-        given += counts(ballot)
-        if given == planned:
+        cast += counts(ballot)
+        if cast == planned:
             return position
     return None
 
 
-def duel_majorities(found: Sequence[Duel]) -> tuple[tuple[int, int], int]:
+def duel_majorities(met: Sequence[Duel]) -> tuple[tuple[int, int], int]:
     """On how many prompts the majority preferred the first and the second, and how many are split."""
-    outcomes = [duel.outcome for duel in found]
+    outcomes = [duel.outcome for duel in met]
     return (outcomes.count("first"), outcomes.count("second")), outcomes.count("split")
 
 
@@ -196,8 +206,8 @@ def anytime_interval(wins: int, count: int) -> list[float] | None:
     return [float(low), float(high)]
 
 
-def evidence_as_dict(decision: Decision) -> dict[str, Any]:
-    """The evidence as it is kept and drawn: now, at most, and its way in at most 200 points."""
+def evidence_as_dict(decision: Decision) -> EvidenceJson:
+    """The evidence as JSON: its current and highest value, and its path in at most 200 points."""
     count = len(decision.evidence)
     wins = decision.wins_of_second[-1] if count else 0
     step = max(1, math.ceil(count / 200))
@@ -219,6 +229,7 @@ def evidence_as_dict(decision: Decision) -> dict[str, Any]:
             }
             for i in kept
         ],
+        "text": "",
     }
 
 
@@ -244,7 +255,7 @@ _NAMED = 5
 _MATTERS = 0.15
 
 
-def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> dict[str, Any]:
+def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJson:
     """Krippendorff's alpha of the raters (nominal: first, second, no side) with its 95% interval, by evalica.
 
     Returns value, interval, prompts (judged by two raters or more), p (see `agreement_p`), text. Skipped trials and
@@ -257,22 +268,24 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> dict[str, 
         pair = pair_of(ballot, order)
         judged[(ballot.prompt, *pair)][ballot.rater] = 0 if ballot.winner is None else 1 + pair.index(ballot.winner)
     shared = {unit: judgements for unit, judgements in judged.items() if len(judgements) > 1}
-    result: dict[str, Any] = {"value": None, "interval": None, "prompts": len({unit[0] for unit in shared}), "p": None}
+    prompts = len({unit[0] for unit in shared})
+    unknown: AgreementJson = {"value": None, "interval": None, "prompts": prompts, "p": None, "text": ""}
     if not shared:
-        return result | {"text": "No prompt was judged by two raters, so nothing is known about their agreement."}
-    several = _prompts(result["prompts"])
+        text = "No prompt was judged by two raters, so agreement is unknown."
+        return {**unknown, "text": text}
+    several = _prompts(prompts)
     if len({value for judgements in shared.values() for value in judgements.values()}) == 1:
         text = f"All votes on the {several} that several raters judged are the same: they agree fully."
-        return result | {"text": text + " Krippendorff's alpha is not defined without any variation."}
+        return {**unknown, "text": text + " Krippendorff's alpha is not defined without any variation."}
     value, interval = krippendorff_alpha(list(shared.values()))
     alike, of = _alike(shared)
     p = agreement_p(shared)
     between = f", 95% interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
-    said = f"Two raters of the same answers said the same {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
-    said += f"{value:.2f}{between}): {reading(value, p)}"
+    text = f"Two raters of the same answers said the same {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
+    text += f"{value:.2f}{between}): {reading(value, p)}"
     if p < LEVEL and interval and interval[1] - interval[0] > _WIDE:
-        said += " So few prompts leave open how much."
-    return result | {"value": value, "interval": interval, "p": p, "text": said}
+        text += " So few prompts leave open how much."
+    return {"value": value, "interval": interval, "prompts": prompts, "p": p, "text": text}
 
 
 def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
@@ -305,13 +318,13 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
         drawn = np.repeat(table[None], _AT_ONCE, axis=0)
         for block in blocks:
             drawn[:, *block] = rng.permuted(drawn[:, *block], axis=1)
-        found = same(drawn)
-        more, less = more + int((found >= seen).sum()), less + int((found <= seen).sum())
+        by_chance = same(drawn)
+        more, less = more + int((by_chance >= seen).sum()), less + int((by_chance <= seen).sum())
     return min(1.0, 2 * min(more, less) / (_SHUFFLES + 1))
 
 
 def _alike(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> tuple[int, int]:
-    """How often two raters said the same of the same answers, and how often two judged them."""
+    """How often two raters of the same answers agree, and how many such pairs there are."""
     pairs = [pair for one in units.values() for pair in itertools.combinations(one.values(), 2)]
     return sum(one == other for one, other in pairs), len(pairs)
 
@@ -322,11 +335,11 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
     import pandas as pd
 
     # evalica reads raters as rows and units as columns; who did not judge a unit is missing there.
-    found = evalica.alpha_bootstrap(
+    estimate = evalica.alpha_bootstrap(
         pd.DataFrame(list(units)).T, distance="nominal", n_resamples=_RESAMPLES, random_state=SEED
     )
-    ends = [float(found.low), float(found.high)]
-    return float(found.alpha), ends if all(map(math.isfinite, ends)) else None
+    ends = [float(estimate.low), float(estimate.high)]
+    return float(estimate.alpha), ends if all(map(math.isfinite, ends)) else None
 
 
 def reading(alpha: float, p: float) -> str:
@@ -341,12 +354,12 @@ def reading(alpha: float, p: float) -> str:
         return "the raters agree well enough for tentative conclusions."
     if alpha >= 0.2:
         return (
-            "the raters agree more than chance, and still often differ: it is partly taste, or the rubric is unclear."
+            "the raters agree more than chance, but often differ: partly a matter of taste, or the rubric is unclear."
         )
     return "the raters agree little more than chance: read the verdict as the mean of different tastes."
 
 
-def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> dict[str, Any]:
+def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> RatersDifferJson:
     """How much raters differ in how often they choose `tested`: {"p", "low", "high": [name, win rate] or None, "text"}.
 
     p is of "all have the same win rate" (`clusters.same_share`). Who chose in fewer than 5 votes is not named.
@@ -358,9 +371,8 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> dict[s
             decided[ballot.rater] += 1
             won[ballot.rater] += ballot.winner == tested
     rates = sorted((won[one] / votes, one) for one, votes in decided.items() if votes >= _NAMED)
-    result: dict[str, Any] = {"p": None, "low": None, "high": None, "text": ""}
     if len(rates) < 2:
-        return result
+        return {"p": None, "low": None, "high": None, "text": ""}
     p = same_share([won[one] for one in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
     ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
@@ -370,7 +382,7 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> dict[s
     return {"p": p, "low": [least, low], "high": [most, high], "text": text}
 
 
-def position_bias(ballots: Sequence[Ballot]) -> dict[str, Any]:
+def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
     """Whether raters prefer a side of the screen: a sign test of the left side's wins over prompts."""
     chosen = [ballot for ballot in ballots if ballot.winner is not None]
     won, prompts = [ballot.choice == "left" for ballot in chosen], [ballot.prompt for ballot in chosen]
@@ -378,21 +390,20 @@ def position_bias(ballots: Sequence[Ballot]) -> dict[str, Any]:
     if not chosen:
         return {"left": 0, "votes": 0, **_UNTESTED, "text": "No vote chose a side."}
     test = _tested(won, prompts)
-    result = {"left": left, "votes": count, **asdict(test)}
     begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
-    if test.p >= LEVEL:
-        return result | {"text": f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."}
     side = "left" if 2 * left > count else "right"
-    text = f"{begin}: raters lean to the {side}. Sides are balanced, so it favours nobody; it hides small differences."
-    return result | {"text": text}
+    text = f"{begin}: raters lean to the {side}. Sides are balanced, so nobody gains, but small differences are hidden."
+    if test.p >= LEVEL:
+        text = f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."
+    return {"left": left, "votes": count, **test.as_json(), "text": text}
 
 
-def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: Mapping[str, str]) -> dict[str, Any]:
+def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: Mapping[str, str]) -> LengthJson:
     """Whether the longer answer wins, and whether `second` also wins where it is not the longer one."""
     chosen = [b for b in ballots if {b.left, b.right} == {first, second} and b.winner is not None and b.longer]
     went = [ballot.winner == ballot.longer for ballot in chosen]
     longer, count = sum(went), len(chosen)
-    strata: dict[str, dict[str, Any]] = {}
+    strata: dict[str, StratumJson] = {}
     for name, one in (("longer", second), ("shorter", first)):
         some = [ballot for ballot in chosen if ballot.longer == one]
         won = [ballot.winner == second for ballot in some]
@@ -402,35 +413,41 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
             "win_rate": sum(won) / len(some) if some else None,
             "interval": clustered_share(won, [ballot.prompt for ballot in some]),
         }
-    result: dict[str, Any] = {"longer_won": longer, "votes": count, "second_is": strata, "confounded": False}
+    result: LengthJson = {
+        "longer_won": longer,
+        "votes": count,
+        "second_is": strata,
+        "confounded": False,
+        **_UNTESTED,
+        "text": "No vote chose between answers of different length.",
+    }
     if not chosen:
-        return result | _UNTESTED | {"text": "No vote chose between answers of different length."}
+        return result
     test = _tested(went, [ballot.prompt for ballot in chosen])
-    result |= asdict(test)
     name = titles[second]
     text = f"The longer answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})."
     parts = [
-        f"{percent(one['win_rate'])} of {_votes(one['votes'])} where its answer was {word}"
-        for word, one in strata.items()
-        if one["votes"]
+        f"{percent(rate)} of {_votes(stratum['votes'])} where its answer was {word}"
+        for word, stratum in strata.items()
+        if (rate := stratum["win_rate"]) is not None
     ]
     text += f" {name} won {' and '.join(parts)}."
-    rates = [one["win_rate"] for one in strata.values()]
-    if test.p < LEVEL:
-        if None in rates:
-            text += " One of the two is always the longer: these votes cannot tell quality from length."
-            result["confounded"] = True
-        elif (rates[0] - 0.5) * (rates[1] - 0.5) > 0:
-            text += " It points the same way at either length."
-        else:
-            text += " Who wins turns with the length: part of the preference may be for length itself."
-            result["confounded"] = True
-    else:
+    longer_rate, shorter_rate = (stratum["win_rate"] for stratum in strata.values())
+    confounded = False
+    if test.p >= LEVEL:
         text += f" No sign that raters go by length{_hidden(test)}."
-    return result | {"text": text}
+    elif longer_rate is None or shorter_rate is None:
+        text += " One of the two is always the longer: these votes cannot tell quality from length."
+        confounded = True
+    elif (longer_rate - 0.5) * (shorter_rate - 0.5) > 0:
+        text += " It points the same way at either length."
+    else:
+        text += " Who wins turns with the length: part of the preference may be for length itself."
+        confounded = True
+    return {**result, **test.as_json(), "confounded": confounded, "text": text}
 
 
-def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> dict[str, Any]:
+def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJson:
     """How often raters said which side `tuned` was, asked after the vote; a sign test against chance over prompts.
 
     Whoever prefers an answer tends to take it for the tuned one, so guesses that follow the vote are counted apart.
@@ -443,17 +460,24 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> dict[str
     neutral = [ballot for ballot in asked if ballot.of(ballot.guess) != ballot.winner]
     neutral_right = sum(ballot.of(ballot.guess) == tuned for ballot in neutral)
     count = len(asked)
-    result: dict[str, Any] = {"right": right, "guesses": count, "followed_vote": followed, "with_vote": len(own)}
+    result: GuessesJson = {
+        "right": right,
+        "guesses": count,
+        "followed_vote": followed,
+        "with_vote": len(own),
+        **_UNTESTED,
+        "text": "Nobody guessed which side was tuned.",
+    }
     if not asked:
-        return result | _UNTESTED | {"text": "Nobody was asked, or said, which side was tuned."}
+        return result
     test = _tested(knew, [b.prompt for b in asked])
-    result |= asdict(test)
+    result = {**result, **test.as_json()}
     times = "guess" if count == 1 else "guesses"
     text = f"{right} of {count} {times} which side was {title} were right ({p_text(test.p)})"
     if test.p >= LEVEL:
-        return result | {"text": f"{text}: no sign that raters could tell{_hidden(test)}."}
+        return {**result, "text": f"{text}: no sign that raters could tell{_hidden(test)}."}
     if 2 * right < count:
-        return result | {"text": text + ": raters could often tell the two apart, and took the other one for it."}
+        return {**result, "text": text + ": raters could often tell the two apart, and took the other one for it."}
     text += ": raters could often tell."
     if own and followed / len(own) > 0.6:
         text += (
@@ -461,7 +485,7 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> dict[str
         )
     if neutral:
         text += f" Of the guesses that did not, {percent(neutral_right / len(neutral))} were right."
-    return result | {"text": text}
+    return {**result, "text": text}
 
 
 @dataclass(frozen=True)
@@ -472,8 +496,11 @@ class _Tested:
     interval: list[float]
     p: float
 
+    def as_json(self) -> TestedJson:
+        return {"share": self.share, "interval": self.interval, "p": self.p}
 
-_UNTESTED = {"share": None, "interval": None, "p": None}
+
+_UNTESTED: TestedJson = {"share": None, "interval": None, "p": None}
 
 
 def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
@@ -484,7 +511,7 @@ def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
 
 
 def _hidden(test: _Tested) -> str:
-    """What to add to "no sign of it" where there are too few votes to see one."""
+    """A caveat for "no sign of it" if there are too few votes to show one."""
     low, high = test.interval
     return ", though so few votes could hide one" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
 

@@ -34,9 +34,9 @@ def send(store: Store, test_id: str, repository: str) -> None:
         there, revision = fetched(api, repository)
         if rows_of(there, test_id)["votes"]:
             raise InputError(
-                "Votes were given on this test there already",
+                "This test already has votes there",
                 given=test_id,
-                try_="fetch them; a sent test stays as it is",
+                try_="fetch them; a test cannot change once it was sent",
             )
         with tempfile.TemporaryDirectory() as folder:
             dump(store, Path(folder))
@@ -100,5 +100,6 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
     unknown = set(here) - {row["rater_id"] for row in there["votes"]}
     if here and len(here) > len(there["votes"]) and unknown:
         raise InputError(
-            "Votes were given here that are not in the data set", given=f"{len(here)} here, {len(there['votes'])} there"
+            "Some votes here are not in the data set",
+            given=f"{len(here)} here, {len(there['votes'])} there",
         )

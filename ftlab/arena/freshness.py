@@ -39,11 +39,11 @@ def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
         query = select(prompts.c.id, prompts.c.messages, prompts.c.reference).where(prompts.c.test_id == test_id)
         every = connection.execute(query.order_by(prompts.c.number)).all()
     messages, references = [one.messages for one in every], [one.reference for one in every]
-    found: dict[str, list[str]] = {}
+    stale: dict[str, list[str]] = {}
     for who in among:
         for place in sorted(_known(store.workspace, who.spec, messages, references)):
-            found.setdefault(every[place].id, []).append(who.title)
-    return found
+            stale.setdefault(every[place].id, []).append(who.title)
+    return stale
 
 
 def fresh_only(
@@ -63,11 +63,11 @@ def fresh_only(
     fresh = [place for place in range(len(asked)) if place not in stale]
     if asked and not fresh:
         raise InputError(
-            "A contestant was trained on every one of these prompts, as it is or nearly, so they would show memory, "
+            "A contestant was trained on every one of these prompts or on a near copy, so they would show memory, "
             "not skill",
             given=f"{len(asked)} prompts",
             allowed="prompts that none of the contestants was trained on",
-            try_="take the held-out split of the run, or write new ones",
+            try_="use the held-out split of the run, or write new prompts",
         )
     return fresh
 
@@ -75,19 +75,19 @@ def fresh_only(
 def _known(
     workspace: Workspace, spec: Mapping[str, Any], asked: Sequence[Messages], references: Sequence[str | None]
 ) -> set[int]:
-    """The places in `asked` of what a contestant was trained on, as it is or nearly."""
+    """The places in `asked` of prompts that a contestant was trained on, exactly or nearly."""
     runs = _trained_by(workspace, spec)
     prints = _fingerprints(runs)
-    found = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
+    places = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
     if not runs:
-        return found
+        return places
     from ftlab.data.splits import trained_nearly
 
-    rest = [place for place in range(len(asked)) if place not in found]
+    rest = [place for place in range(len(asked)) if place not in places]
     texts = tuple((prompt_text(_turns(asked[place])), references[place] or "") for place in rest)
     for run in runs:
-        found.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
-    return found
+        places.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
+    return places
 
 
 def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:
@@ -112,10 +112,10 @@ def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> s
     """The fingerprints under which a prompt may have been trained on: as it is, and with the contestant's system prompt
     in front, as data may hold it."""
     turns = _turns(messages)
-    found = {prompt_fingerprint(turns)}
+    fingerprints = {prompt_fingerprint(turns)}
     if spec.get("system_prompt"):
-        found.add(prompt_fingerprint([{"role": "system", "content": spec["system_prompt"]}, *turns]))
-    return found
+        fingerprints.add(prompt_fingerprint([{"role": "system", "content": spec["system_prompt"]}, *turns]))
+    return fingerprints
 
 
 def _turns(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
@@ -124,16 +124,16 @@ def _turns(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:
     """The runs whose training went into `run`."""
-    found = [(read_cached(run.environment_file) or {}).get("parent_run")]
+    parents = [(read_cached(run.environment_file) or {}).get("parent_run")]
     try:
         config = load_config(run.config_file)
     except FtlabError:
-        return [one for one in found if one]
-    given = [config.model.start, config.model.base, *(reward.model for reward in config.reinforcement.rewards)]
-    return [one for one in found if one] + _runs_in(given, known)
+        return [one for one in parents if one]
+    named = [config.model.start, config.model.base, *(reward.model for reward in config.reinforcement.rewards)]
+    return [one for one in parents if one] + _runs_in(named, known)
 
 
-def _runs_in(given: Sequence[str | None], known: Mapping[str, RunDirectory]) -> list[str]:
+def _runs_in(named: Sequence[str | None], known: Mapping[str, RunDirectory]) -> list[str]:
     """The runs that are named, by id or by a path that leads into one."""
-    parts = {part for one in given if one for part in (one, *Path(one).parts)}
+    parts = {part for one in named if one for part in (one, *Path(one).parts)}
     return [run_id for run_id in known if run_id in parts]

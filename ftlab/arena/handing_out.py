@@ -82,7 +82,7 @@ def choose(
     for unit, swapped in own:
         _tip(lean, unit, swapped)
     # Near the end: where the lean ends when all that can only be shown one way round has been shown. Earlier, others
-    # may take that, and whoever steers all the time towards it lets the sides take turns.
+    # may take that, and whoever steers all the time toward it lets the sides take turns.
     bound = lean.copy()
     for unit in among if len(among) <= ENDING else ():
         sides = _sides(shown.get(unit, Shown()))

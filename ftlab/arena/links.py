@@ -79,7 +79,7 @@ def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[Rate
 
 
 def open_link(store: Store, test_id: str) -> str:
-    """The token of the one link that everybody may use who gives a name; the same until it is revoked."""
+    """The token of the open link, which anyone with a name can use; the same until it is revoked."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
@@ -103,10 +103,10 @@ def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
     """
     if not _cleaned(name):
         raise InputError("Please say your name", try_="any name that your host knows you by will do")
-    given = _read(store, token)
+    payload = _read(store, token)
     with store.writing() as connection:
-        test = find_test(connection, given["t"], lock=True) if "t" in given else None
-        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, given["k"]):
+        test = find_test(connection, payload["t"], lock=True) if "t" in payload else None
+        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, payload["k"]):
             raise _unknown()
         _must_be_open(test)
         came_from = _hashed(store, test.id, address) if address else None
@@ -164,9 +164,9 @@ def revoke_open_link(store: Store, test_id: str) -> None:
 
 def read_token(store: Store, token: str) -> Rater:
     """Who `token` speaks for. Raises InputError: unknown or forged, revoked, test not open."""
-    given = _read(store, token)
+    payload = _read(store, token)
     with store.reading() as connection:
-        test, rater = find_rater(connection, given.get("r", ""))
+        test, rater = find_rater(connection, payload.get("r", ""))
     settings = test.settings
     return Rater(
         rater.id,
@@ -183,7 +183,7 @@ def read_token(store: Store, token: str) -> Rater:
 def find_rater(
     connection: Connection, rater_id: str, *, lock: bool = False, share: bool = False
 ) -> tuple[Row[Any], Row[Any]]:
-    """The rows of the test and the rater, who may vote now. Raises InputError when they may not.
+    """The rows of the test and the rater. Raises InputError if the rater may not vote now.
 
     `lock` and `share` are those of `find_test`; with either, the rater does one thing at a time.
     """
@@ -250,7 +250,7 @@ def _must_not_be_many(connection: Connection, test_id: str, came_from: str | Non
             if connection.execute(select(func.count()).where(which)).scalar_one() >= most:
                 when = "a minute" if seconds == 60 else "an hour"
                 raise InputError(
-                    "Many people are joining this test at the moment",
+                    "Too many people are joining this test right now",
                     try_=f"again in {when}, or ask your host for a link of your own",
                 )
 
@@ -262,7 +262,7 @@ def _hashed(store: Store, test_id: str, address: str) -> str:
 
 
 def _cleaned(name: str) -> str:
-    """`name` as it is shown: without what is not seen (controls, zero width, turned direction), on one line."""
+    """`name` for display: on one line, without invisible characters (control, zero width, bidi)."""
     seen = (" " if one.isspace() else one for one in storable(name) if one.isspace() or _is_seen(one))
     return " ".join("".join(seen).split())[:LONGEST_NAME].strip()
 
@@ -298,16 +298,14 @@ def _read(store: Store, token: str) -> dict[str, str]:
     try:
         if len(token) > LONGEST_TOKEN:
             raise _unknown()
-        given = _signer(store).loads(token)
+        payload = _signer(store).loads(token)
     except BadData:
         raise _unknown() from None
-    return given
+    return payload
 
 
 def _unknown() -> InputError:
-    return InputError(
-        "This link is not known", try_="check that it was copied whole, or ask whoever sent it for a new one"
-    )
+    return InputError("This link is not valid", try_="check that you copied all of it, or ask the sender for a new one")
 
 
 def _must_be_open(test: Row[Any]) -> None:
@@ -331,10 +329,10 @@ def _secret(file: Path, given: str | None) -> str:
     if given:
         if len(given) < 16:
             raise InputError(
-                f"{SECRET_VARIABLE} is too short to sign links with",
+                f"{SECRET_VARIABLE} is too short to sign links",
                 given=f"{len(given)} characters",
                 allowed="16 or more",
-                try_='take what this prints: python -c "import secrets; print(secrets.token_urlsafe(32))"',
+                try_='use the output of: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
         return given
     # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.

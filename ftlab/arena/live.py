@@ -29,14 +29,14 @@ _loaded: dict[tuple[Any, ...], Writer] = {}
 
 
 class _TooLong(InputError):
-    """What a rater may be told of a question that cannot be answered."""
+    """The message for a rater whose question cannot be answered."""
 
 
 def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
     """As `ask_models` on a server without models: only contestants behind an address can answer there."""
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
-    if any(one.spec["kind"] != "endpoint" for one in list_contestants(store, test.id)):
+    if any(contestant.spec["kind"] != "endpoint" for contestant in list_contestants(store, test.id)):
         log.warning("The test %s asks models, and this server has none: only addresses can be asked here", test.id)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host")
     return ask_models(store, rater_id, prompt)
@@ -58,13 +58,13 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         raise InputError("In this test the questions are given")
     settings = check_generation(test.settings["generation"])
     pair = live_contestants(store, rater_id)
-    specs = {one.id: one.spec for one in list_contestants(store, test.id)}
+    specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test.id)}
     messages = [{"role": "user", "content": prompt.strip()}]
     if not _device.acquire(timeout=WAIT_SECONDS):
         raise FtlabError("Others are being answered just now", try_="ask again in a moment")
     try:
         _keep_only({weights_of(spec) for spec in specs.values()})
-        given = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
+        replies = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
     except _TooLong:
         raise
     except FtlabError as error:
@@ -73,11 +73,11 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
     finally:
         _device.release()
-    return record_live(store, rater_id, messages, given)
+    return record_live(store, rater_id, messages, replies)
 
 
 def release() -> None:
-    """Give the memory of the loaded models back, once nobody is being answered."""
+    """Free the memory of the loaded models once no question is being answered."""
     with _device:
         _keep_only(set())
 

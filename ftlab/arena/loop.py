@@ -76,16 +76,16 @@ def error_rates(population: Population, tests: int, *, planned: int | None, seed
     holds what the evidence said on the way, and the sign test at the planned number.
     """
     rng = random.Random(seed)
-    found = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
+    times = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
     for _ in range(tests):
         ballots = simulate(population, rng)
         decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
-        found[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
-        found["by_evidence"] += decision.by == "evidence"
+        times[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
+        times["by_evidence"] += decision.by == "evidence"
         large = at_large(ballots, *TITLES, planned=planned)
         if large and decision.winner and large.winner == decision.winner:
-            found["general_better" if large.winner == "second" else "general_worse"] += 1
-    return {name: number / tests for name, number in found.items()}
+            times["general_better" if large.winner == "second" else "general_worse"] += 1
+    return {name: number / tests for name, number in times.items()}
 
 
 def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
@@ -170,7 +170,7 @@ class LoopSettings:
 
     `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
     test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
-    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learnt
+    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learned
     from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
     """
 
@@ -188,7 +188,7 @@ class LoopSettings:
 
 
 def starter_settings() -> LoopSettings:
-    """The loop on the starter: a tuning so short that the house style is only half learnt, and votes that finish it."""
+    """The loop on the starter: training too short to learn the house style, and votes that finish the job."""
     from ftlab.samples import sample_path
 
     return LoopSettings(
@@ -228,10 +228,10 @@ def run_loop(
     tell(f"    {evaluate(store, first)['text']}")
 
     tell("3 of 6: the votes become preference data")
-    folder, found = preferences.export(store, first)
-    if not found.pairs:
-        raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=found.text())
-    tell(f"    {found.text()}")
+    folder, exported = preferences.export(store, first)
+    if not exported.pairs:
+        raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=exported.text())
+    tell(f"    {exported.text()}")
 
     tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
     # The next blind test is the test, so that few rows need to be held out.
@@ -239,7 +239,7 @@ def run_loop(
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
     dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
 
-    tell("5 of 6: blind test of the tuned model against the one that learnt from votes, on fresh prompts")
+    tell("5 of 6: blind test of the tuned model against the one trained on votes, on fresh prompts")
     voted = run_contestant(workspace, dpo.id, title="Tuned on votes")
     second, left_out = hold_test(store, "Tuned against tuned on votes", [tuned, voted], asked, settings, score)
     fresh = len(blind_tests.list_prompts(store, second))
@@ -254,7 +254,7 @@ def run_loop(
         "first": first,
         "second": second,
         "export": str(folder),
-        "pairs": len(found.pairs),
+        "pairs": len(exported.pairs),
         "fresh": fresh,
         "left_out": left_out,
         "verdicts": verdicts,
@@ -309,7 +309,7 @@ def hold_test(
     score: Score,
 ) -> tuple[str, int]:
     """A whole blind test, from its prompts to its closing; returns its id and how many prompts were not fresh."""
-    fresh, left_out = prompt_sources.fresh(asked, [one.spec for one in contestants], store.workspace)
+    fresh, left_out = prompt_sources.fresh(asked, [contestant.spec for contestant in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
     how = TestSettings(generation, votes_per_prompt=settings.raters)

@@ -34,14 +34,14 @@ def names_of(title: str, spec: dict[str, Any]) -> set[str]:
 
 def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     """(name, the words around it) for each of `names`, and of known model families, that `text` says."""
-    found = {}
+    hits = {}
     known = {name.replace("\0", " ") for name in (*names, *FAMILIES, *PHRASES)}
     for name in sorted(known):
         hit = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
-        if hit and name.casefold() not in found:
+        if hit and name.casefold() not in hits:
             around = text[max(0, hit.start() - AROUND) : hit.end() + AROUND]
-            found[name.casefold()] = (name, shorten(around, 2 * AROUND + len(name)))
-    return list(found.values())
+            hits[name.casefold()] = (name, shorten(around, 2 * AROUND + len(name)))
+    return list(hits.values())
 
 
 # Titles that owners give and answers say without meaning a model.
@@ -60,10 +60,10 @@ def find_test(connection: Connection, test_id: str, *, lock: bool = False, share
     query = select(*PUBLIC).where(blind_tests.c.id == test_id)
     if lock or share:
         query = query.with_for_update(read=share, key_share=not share)
-    found = connection.execute(query).first()
-    if found is None:
+    test = connection.execute(query).first()
+    if test is None:
         raise InputError("There is no such blind test", given=test_id, try_="take one from the list of tests")
-    return found
+    return test
 
 
 def list_tests(store: Store) -> list[Row[Any]]:
@@ -85,8 +85,8 @@ def list_prompts(store: Store, test_id: str) -> list[Row[Any]]:
 
 def settings_of(test: Row[Any]) -> TestSettings:
     """The settings of a row of `blind_tests`."""
-    given = {name: value for name, value in test.settings.items() if name != "seed"}  # of an older ftlab
-    return TestSettings(**given | {"options": tuple(given["options"]), "rubric": tuple(given["rubric"])})
+    stored = {name: value for name, value in test.settings.items() if name != "seed"}  # of an older ftlab
+    return TestSettings(**stored | {"options": tuple(stored["options"]), "rubric": tuple(stored["rubric"])})
 
 
 def missing_answers(store: Store, test_id: str) -> list[tuple[str, str]]:
@@ -107,7 +107,7 @@ def answers_missing(connection: Connection, test_id: str) -> list[tuple[str, str
 
 
 def revealed(store: Store, test_id: str) -> str | None:
-    """Why the tally may be seen: planned, evidence, early or closed; None while it is hidden."""
+    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden."""
     with store.reading() as connection:
         return reveal(connection, find_test(connection, test_id))
 
@@ -160,7 +160,7 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
             select(func.count()).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
         ).scalar_one()
         missing = len(answers_missing(connection, test_id))
-        shown = reveal(connection, test)
+        why = reveal(connection, test)
 
     last: dict[str, float] = {}
     for rater_id, by_itself, _, _, at in counted:
@@ -169,7 +169,7 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
 
     gone = {one.id for one in people if one.voided_at is not None}
 
-    def given(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
+    def votes_of(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
         return sum(
             times
             for one, by_itself, choice, times, _ in counted
@@ -180,14 +180,14 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
 
     return {
         "state": test.state,
-        "votes": given(),
+        "votes": votes_of(),
         "planned": test.planned_votes,
-        "skipped": given(skip=True),
-        "automatic": given(automatic=True),
-        "voided": sum(given(one) for one in gone),
+        "skipped": votes_of(skip=True),
+        "automatic": votes_of(automatic=True),
+        "voided": sum(votes_of(one) for one in gone),
         "answers": made,
         "answers_wanted": made + missing,
-        "revealed": shown,
+        "revealed": why,
         "raters": [
             {
                 "id": one.id,
@@ -202,8 +202,8 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
                     for other in people
                     if one.came_from and other.came_from == one.came_from and other != one
                 ],
-                "votes": given(one.id, automatic=False),
-                "skipped": given(one.id, skip=True),
+                "votes": votes_of(one.id, automatic=False),
+                "skipped": votes_of(one.id, skip=True),
                 "last": last.get(one.id),
             }
             for one in people
@@ -227,20 +227,20 @@ def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
         rows = connection.execute(query).all()
         instructions = find_test(connection, test_id).settings["instructions"]
     names = sorted({name for one in among for name in names_of(one.title, one.spec)})
-    found = [
+    flagged = [
         {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
         for name, excerpt in names_in(instructions, names)
     ]
     for number, title, text, cut, noted in rows:
         one = {"prompt": number, "contestant": title}
-        found += [
+        flagged += [
             one | {"what": f"The answer names {name!r}", "excerpt": excerpt} for name, excerpt in names_in(text, names)
         ]
         if not text.strip():
-            found.append(one | {"what": "The answer is empty", "excerpt": ""})
+            flagged.append(one | {"what": "The answer is empty", "excerpt": ""})
         if cut:
-            found.append(
+            flagged.append(
                 one | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
             )
-        found += [one | {"what": what, "excerpt": ""} for what in noted]
-    return found
+        flagged += [one | {"what": what, "excerpt": ""} for what in noted]
+    return flagged

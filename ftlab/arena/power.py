@@ -61,15 +61,15 @@ def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float
 
 
 @functools.lru_cache(maxsize=4096)
-def _majority(rate: float, ties: float, agreement: float, given: int) -> tuple[float, float]:
+def _majority(rate: float, ties: float, agreement: float, cast: int) -> tuple[float, float]:
     """Votes that choose a side follow scipy's beta-binomial with mean `rate`; the rest are split or ties."""
     from scipy.stats import betabinom, binom
 
     better = worse = 0.0
     agreement = min(max(agreement, 1e-9), 1 - 1e-9)
     scale = (1 - agreement) / agreement
-    for decided in range(1, given + 1):
-        weight = float(binom.pmf(decided, given, 1 - ties))
+    for decided in range(1, cast + 1):
+        weight = float(binom.pmf(decided, cast, 1 - ties))
         half = decided / 2
         if rate == 1.0:
             won, lost = 1.0, 0.0
@@ -89,25 +89,25 @@ def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int,
     shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0
     rounds = [2] * (chances.votes_per_prompt // 2) + [1] * (chances.votes_per_prompt % 2)
     left = math.inf if planned is None else planned / (chances.pairs * prompts)  # votes for a prompt of one pair
-    found: dict[int, float] = defaultdict(float)
+    shares: dict[int, float] = defaultdict(float)
     sure = 0
     for number, votes in enumerate(rounds):
         alone = 1 - shared if number == 0 else 0.0
         filled = min(1.0, left / (shared * votes + alone)) if shared or alone else 1.0
         left -= filled * (shared * votes + alone)
         if number == 0:
-            found[0] += alone * (1 - filled)
-            found[1] += alone * filled
+            shares[0] += alone * (1 - filled)
+            shares[1] += alone * filled
         if filled < 1 or number == len(rounds) - 1:
             for more in range(votes + 1):
-                found[sure + more] += shared * math.comb(votes, more) * filled**more * (1 - filled) ** (votes - more)
+                shares[sure + more] += shared * math.comb(votes, more) * filled**more * (1 - filled) ** (votes - more)
             break
         sure += votes
-    return {votes: share for votes, share in found.items() if share > 0}
+    return {votes: share for votes, share in shares.items() if share > 0}
 
 
-def _expected(chances: Chances, given: dict[int, float]) -> tuple[float, float]:
-    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in given.items()]
+def _expected(chances: Chances, shares: dict[int, float]) -> tuple[float, float]:
+    outcomes = [(share, outcome_of_prompt(chances, votes)) for votes, share in shares.items()]
     return sum(share * better for share, (better, _) in outcomes), sum(share * worse for share, (_, worse) in outcomes)
 
 
@@ -130,8 +130,8 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
         return 0.0
     counts = np.arange(prompts + 1) if decided < 1 else np.array([prompts])
     losses = _most_losses(counts, plan_level(chances.pairs))
-    found = np.where(losses < 0, 0.0, binom.sf(counts - losses - 1, counts, better / decided))
-    return float(np.sum(binom.pmf(counts, prompts, decided) * found))
+    chance_of_win = np.where(losses < 0, 0.0, binom.sf(counts - losses - 1, counts, better / decided))
+    return float(np.sum(binom.pmf(counts, prompts, decided) * chance_of_win))
 
 
 def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
@@ -147,7 +147,7 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
         low, high = high, 2 * high
         if high > 2 * _MOST_PROMPTS:
             raise InputError(
-                "No number of votes that people could give would find this difference",
+                "No realistic number of votes would find this difference",
                 given=f"a win rate of {percent(chances.rate)}, {percent(chances.ties)} ties",
                 allowed=f"what {_MOST_PROMPTS:,} prompts can show",
             )
@@ -165,8 +165,8 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned
     low, high = -1, len(rates)
     while high - low > 1:
         middle = (low + high) // 2
-        found = power(prompts, replace(chances, rate=rates[middle]), planned)
-        low, high = (low, middle) if found >= wanted else (middle, high)
+        reached = power(prompts, replace(chances, rate=rates[middle]), planned)
+        low, high = (low, middle) if reached >= wanted else (middle, high)
     return rates[high] if high < len(rates) else None
 
 

@@ -27,7 +27,7 @@ def examples(store: Store, test_id: str, most: int = 4) -> list[dict[str, Any]]:
         query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
         among = {one.id: one for one in connection.execute(query)}
         asked = {one.id: one for one in connection.execute(select(prompts).where(prompts.c.test_id == test_id))}
-        given = {
+        texts = {
             (one.prompt_id, one.contestant_id): one.text
             for one in connection.execute(
                 select(answers).join(prompts, answers.c.prompt_id == prompts.c.id).where(prompts.c.test_id == test_id)
@@ -38,17 +38,17 @@ def examples(store: Store, test_id: str, most: int = 4) -> list[dict[str, Any]]:
     for ballot in count(store, test_id):
         if judged(ballot):
             grouped[(ballot.prompt, *pair_of(ballot, order))].append(ballot)
-    found: dict[str, dict[str, Any]] = {}
+    by_kind: dict[str, dict[str, Any]] = {}
     for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):
         kind = _kind(ballots, {name: one.title for name, one in among.items()})
-        if kind not in found:
-            found[kind] = {
+        if kind not in by_kind:
+            by_kind[kind] = {
                 "kind": kind,
                 "prompt": asked[prompt].messages[-1]["content"],
-                "answers": [{"title": among[one].title, "text": given[prompt, one]} for one in (first, second)],
+                "answers": [{"title": among[one].title, "text": texts[prompt, one]} for one in (first, second)],
                 "comments": [ballot.comment for ballot in ballots if ballot.comment][:3],
             }
-    return list(found.values())[:most]
+    return list(by_kind.values())[:most]
 
 
 def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
@@ -114,7 +114,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     """
     if shown(store, test_id) is None:
         raise InputError(
-            "The votes are still hidden, and the data would show who leads",
+            "The votes are still hidden, and this data would show who leads",
             try_="wait for the planned number of votes, or open the test early, which the report will say",
         )
     known = _read(store, test_id)
@@ -122,10 +122,10 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     for ballot in count(store, test_id):
         if judged(ballot):
             grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
-    found = VotesAsData()
+    data = VotesAsData()
     for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):
-        _add(found, known, prompt, first, second, ballots)
-    return found
+        _add(data, known, prompt, first, second, ballots)
+    return data
 
 
 def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path, VotesAsData]:
@@ -134,16 +134,16 @@ def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path
 
     A file without rows is not written. Raises InputError while the tally is hidden, or when no vote gives a row.
     """
-    found = collect(store, test_id)
-    if not found.judged:
+    data = collect(store, test_id)
+    if not data.judged:
         raise InputError(
-            "No vote of this test can be learnt from",
-            given=found.text(),
+            "No vote of this test can be used for training",
+            given=data.text(),
             allowed="votes that prefer an answer, or call both good or both bad",
         )
     folder = folder or store.workspace.votes_folder(test_id)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in ((DPO_FILE, found.pairs), (KTO_FILE, found.judged)):
+    for name, rows in ((DPO_FILE, data.pairs), (KTO_FILE, data.judged)):
         if rows:
             write_jsonl(folder / name, rows)
         else:
@@ -152,12 +152,12 @@ def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path
         folder / PROVENANCE_FILE,
         [
             {"file": name, "row": number, **origin}
-            for name, origins in ((DPO_FILE, found.pair_origins), (KTO_FILE, found.judged_origins))
+            for name, origins in ((DPO_FILE, data.pair_origins), (KTO_FILE, data.judged_origins))
             for number, origin in enumerate(origins)
         ],
     )
-    write_json(folder / SUMMARY_FILE, {"test": test_id, **found.summary()})
-    return folder, found
+    write_json(folder / SUMMARY_FILE, {"test": test_id, **data.summary()})
+    return folder, data
 
 
 def is_export(path: Path) -> bool:
@@ -180,7 +180,7 @@ def _read(store: Store, test_id: str) -> _Known:
         query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
         among = connection.execute(query).all()
         asked = connection.execute(select(prompts).where(prompts.c.test_id == test_id)).all()
-        given = connection.execute(
+        texts = connection.execute(
             select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text)
             .join(prompts, answers.c.prompt_id == prompts.c.id)
             .where(prompts.c.test_id == test_id)
@@ -190,36 +190,36 @@ def _read(store: Store, test_id: str) -> _Known:
         {one.id: one.position for one in among},
         {one.id: {"title": one.title} | {key: one.spec[key] for key in _ORIGIN if key in one.spec} for one in among},
         {one.id: one for one in asked},
-        {(one.prompt_id, one.contestant_id): one.text for one in given},
+        {(text.prompt_id, text.contestant_id): text.text for text in texts},
     )
 
 
-def _add(found: VotesAsData, known: _Known, prompt_id: str, first: str, second: str, ballots: Sequence[Ballot]) -> None:
+def _add(data: VotesAsData, known: _Known, prompt_id: str, first: str, second: str, ballots: Sequence[Ballot]) -> None:
     """The rows of one prompt and pair of contestants."""
-    said = Counter(ballot.winner or ballot.choice for ballot in ballots)
-    conflict = bool(said[first] and said[second])
-    found.conflicts += conflict
-    (choice, times), *others = said.most_common()
+    outcomes = Counter(ballot.winner or ballot.choice for ballot in ballots)
+    conflict = bool(outcomes[first] and outcomes[second])
+    data.conflicts += conflict
+    (choice, times), *others = outcomes.most_common()
     if others and others[0][1] == times:
-        found.left_out[CONFLICT] += 1
+        data.left_out[CONFLICT] += 1
         return
     texts = {name: known.texts[prompt_id, name] for name in (first, second)}
     if not all(text.strip() for text in texts.values()):
-        found.left_out[EMPTY] += 1
+        data.left_out[EMPTY] += 1
         return
     origin = _origin(known, prompt_id, ballots, conflict, times / len(ballots))
     prompt = known.prompts[prompt_id].messages
     turns = {name: [{"role": "assistant", "content": text}] for name, text in texts.items()}
     if choice in turns:
         rejected = second if choice == first else first
-        found.pairs.append({"prompt": prompt, "chosen": turns[choice], "rejected": turns[rejected]})
-        found.pair_origins.append(origin | {"chosen": known.origins[choice], "rejected": known.origins[rejected]})
+        data.pairs.append({"prompt": prompt, "chosen": turns[choice], "rejected": turns[rejected]})
+        data.pair_origins.append(origin | {"chosen": known.origins[choice], "rejected": known.origins[rejected]})
         labels = {choice: True, rejected: False}
     else:
         labels = {first: choice == "both_good", second: choice == "both_good"}
     for name, label in labels.items():
-        found.judged.append({"prompt": prompt, "completion": turns[name], "label": label})
-        found.judged_origins.append(origin | {"completion": known.origins[name]})
+        data.judged.append({"prompt": prompt, "completion": turns[name], "label": label})
+        data.judged_origins.append(origin | {"completion": known.origins[name]})
 
 
 def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: bool, share: float) -> dict[str, Any]:

@@ -60,19 +60,19 @@ def from_file(
 def pasted(text: str) -> list[PromptSpec]:
     """One prompt on each line. Raises InputError when there is none."""
     lines = [line.strip() for line in text.split("\n")]
-    found = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
-    if not found:
+    specs = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
+    if not specs:
         raise InputError("There are no prompts yet", try_="write one prompt on each line")
-    return _once(found)
+    return _once(specs)
 
 
 def topic_columns(source: str, workspace: Workspace) -> list[str]:
     """The columns of `source` that could name the topic of a row: text that repeats, of few kinds."""
     if source.startswith(RUN_PREFIX):
-        found = _data_of(source.removeprefix(RUN_PREFIX), workspace)
-        if found is None:
+        data = _data_of(source.removeprefix(RUN_PREFIX), workspace)
+        if data is None:
             return []
-        loaded = load_rows(found, workspace)
+        loaded = load_rows(data, workspace)
     else:
         loaded = load_rows(DataConfig(source=source), workspace)
     rows = loaded.splits[next((name for name in HELD_OUT if loaded.splits.get(name)), loaded.main)]
@@ -125,8 +125,8 @@ def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[Prompt
         raise InputError("This run holds no rows out", given=run.id, try_="take prompts from other data")
     examples, cells = read_split(run, split), {}
     if topic:
-        found = _data_of(run_id, workspace)
-        loaded = load_rows(found, workspace) if found else None
+        settings = _data_of(run_id, workspace)
+        loaded = load_rows(settings, workspace) if settings else None
         if loaded is None or topic not in loaded.columns:
             raise InputError("The data of this run have no such column", given=topic)
         cells = {(name, i): row.get(topic) for name, rows in loaded.splits.items() for i, row in enumerate(rows)}
@@ -152,7 +152,7 @@ def _data_of(run_id: str, workspace: Workspace) -> DataConfig | None:
 
 
 def _without(messages: Sequence[Mapping[str, str]], system_prompt: str | None) -> list[dict[str, str]]:
-    """What a person asked. The system prompt belongs to the contestant, who may have another one."""
+    """The prompt without its system prompt, which belongs to the contestant."""
     turns = [dict(turn) for turn in messages]
     if system_prompt and turns and turns[0] == {"role": "system", "content": system_prompt}:
         return turns[1:]
@@ -171,21 +171,21 @@ def _of_rows(
         loaded.columns, rows[::step][:_LOOKED_AT], read.columns, loaded.name, read.prompt_template
     )
     known = topic or next((name for name in ("topic", "category") if name in loaded.columns), None)
-    found, refused = [], ""
+    specs, refused = [], ""
     for row in rows:
         try:
             turns, _ = example_of(row, detected, None)
         except UnusableRow as problem:
             refused = problem.reason
             continue
-        found.append(
+        specs.append(
             PromptSpec(prompt_messages(turns), _topic(row.get(known) if known else None), reference(turns) or None)
         )
-    if not found:
+    if not specs:
         raise InputError(
-            "These rows hold no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
+            "These rows contain no prompts", given=loaded.name, allowed="a column of prompts", try_=refused or None
         )
-    return _once(found)
+    return _once(specs)
 
 
 def _topic(cell: Any) -> str | None:

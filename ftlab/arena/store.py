@@ -200,7 +200,7 @@ audit = Table(
 
 
 class Turns:
-    """A lock that is taken in the order of asking. Python's own makes no promise, and under load somebody starves."""
+    """A fair lock: first come, first served. Python's own makes no such promise, and under load a thread can starve."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -279,7 +279,7 @@ class Store:
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
-        """A connection to the file that has the name now: one that was deleted can still be written to, for nobody."""
+        """A connection to the current file of that name: a deleted file still accepts writes that nobody can read."""
         with self._told():
             _check_there(self.engine)
             connection = self.engine.connect()
@@ -298,11 +298,11 @@ class Store:
                 there = kept(connection)
         if there:
             return
-        said = _refusal(error, self._folder)
+        refusal = _refusal(error, self._folder)
         if there is None:
-            what = said.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
-            raise FtlabError(what, why=said.why, try_="load the page again, which shows what is stored") from None
-        raise said from None
+            what = refusal.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
+            raise FtlabError(what, why=refusal.why, try_="load the page again, which shows what is stored") from None
+        raise refusal from None
 
     @property
     def _folder(self) -> Path:
@@ -331,15 +331,15 @@ def _refusal(error: Exception, folder: Path) -> FtlabError:
     text = str(cause).lower()
     if says_disk_full(cause) or ("disk i/o error" in text and is_full(folder)):
         return FtlabError(
-            f"The disk that holds the blind tests is full{NOTHING_CHANGED}",
+            f"The disk with the blind tests is full{NOTHING_CHANGED}",
             why=room_left(folder),
-            try_="tell whoever runs this test: once there is room again, go on where you were",
+            try_="tell the owner of this test. Once space is free, continue where you left off",
         )
     if "malformed" in text or "not a database" in text:
         return FtlabError(
             f"The database of the blind tests is damaged{NOTHING_CHANGED}",
             why=f"{shorten(cause, 100)}; it lies in {folder}",
-            try_="copy it back from a backup, or move it away: a new app then begins an empty one",
+            try_="restore it from a backup, or move it away: on the next start, the app creates an empty one",
         )
     return FtlabError(
         f"The database of the blind tests does not answer{NOTHING_CHANGED}",
@@ -359,8 +359,8 @@ def _check_there(engine: Engine) -> None:
     if file is not None and not file.exists():
         raise FtlabError(
             f"The database of the blind tests is gone{NOTHING_CHANGED}",
-            why=f"There is no {file} any more",
-            try_="put the file back, or start the app again, which then begins an empty one",
+            why=f"{file} no longer exists",
+            try_="put the file back, or restart the app, which creates an empty one",
         )
 
 
@@ -376,10 +376,10 @@ def _in_place(connection: Connection) -> bool:
 
 def _identity(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def open_store(workspace: Workspace, url: str | None = None) -> Store:
@@ -431,11 +431,11 @@ def _only_mine(file: str | None) -> None:
 # Processes have connections of their own; the key says whose they are, for whoever forks.
 @functools.lru_cache(maxsize=64)
 def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
-    shown = "the database"
+    named = "the database"
     try:
         # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
         address = make_url(url.replace("postgres://", "postgresql://", 1))
-        shown = address.render_as_string(hide_password=True)
+        named = address.render_as_string(hide_password=True)
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite":
@@ -454,10 +454,10 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
-            "The address of the database cannot be read",
-            given=shown,
+            "The database address is not valid",
+            given=named,
             allowed="postgresql://user:password@host/name, or sqlite:////folder/file.sqlite",
-            try_=f"correct {DATABASE_VARIABLE}, or unset it: votes are then kept in the workspace",
+            try_=f"correct {DATABASE_VARIABLE}, or unset it to keep votes in the workspace",
         ) from None
     except ImportError as error:
         raise MissingPackage(
@@ -472,9 +472,9 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise FtlabError(
-            f"The database of the blind tests cannot be opened ({shown})",
+            f"The database of the blind tests cannot be opened ({named})",
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
-            try_=f"check that it is there and may be written to; {DATABASE_VARIABLE} names another one",
+            try_=f"check that it exists and is writable, or set {DATABASE_VARIABLE} to another one",
         ) from None
     # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
     return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
@@ -488,11 +488,11 @@ def _is_current(engine: Engine) -> bool:
 
 def _later_columns(connection: Connection) -> list[Column[Any]]:
     """The columns that tables of an older ftlab lack; all of them may be null."""
-    found = []
+    columns = []
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        found += [column for column in table.columns if column.name not in known]
-    return found
+        columns += [column for column in table.columns if column.name not in known]
+    return columns
 
 
 def _make_tables(engine: Engine) -> None:

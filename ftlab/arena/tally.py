@@ -15,6 +15,7 @@ from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.blind_tests import stop_by_evidence
 from ftlab.arena.freshness import stale_prompts
 from ftlab.arena.overview import find_test, history, list_tests, progress, revealed, votes_given
+from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.verdict import decided_early, judge
 
@@ -64,14 +65,14 @@ def count(store: Store, test_id: str) -> list[Ballot]:
     return in_order(Ballot(**row) for row in rows)
 
 
-def evaluate(store: Store, test_id: str) -> dict[str, Any]:
+def evaluate(store: Store, test_id: str) -> TallyJson:
     """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
     be seen (`shown`), None while it is to stay hidden, and `asked`: how many prompts count.
 
     Votes on prompts that a contestant was trained on do not count.
     """
     known = _read(store, test_id)
-    found = judge(
+    result = judge(
         known.ballots,
         known.titles,
         planned=known.planned,
@@ -81,14 +82,21 @@ def evaluate(store: Store, test_id: str) -> dict[str, Any]:
         left_out=known.left_out,
     )
     test = known.test
-    told = {"id": test_id, "title": test.title, "state": test.state, "created": test.created}
-    told |= {"live": test.settings["live"], "asked": known.asked}
-    found["notes"] = [*found["notes"], *_about_open_link(store, test_id)]
-    return told | {"revealed": shown(store, test_id)} | found
+    result["notes"] += _about_open_link(store, test_id)
+    return {
+        "id": test_id,
+        "title": test.title,
+        "state": test.state,
+        "created": test.created,
+        "live": test.settings["live"],
+        "asked": known.asked,
+        "revealed": shown(store, test_id),
+        **result,
+    }
 
 
 def _about_open_link(store: Store, test_id: str) -> list[str]:
-    """What a reader must know of who voted: votes that were voided, and many raters at one address."""
+    """Notes on the raters: voided votes, and many raters at one address."""
     notes, known = [], progress(store, test_id)["raters"]
     voided = [one for one in known if one["voided"]]
     if voided:
@@ -109,7 +117,7 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
 
 
 def shown(store: Store, test_id: str) -> str | None:
-    """Why the tally may be seen: planned, evidence, early or closed; None while it is to stay hidden.
+    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
     As `tests.revealed`, after looking whether the evidence has decided meanwhile.
     """
@@ -145,10 +153,10 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
                     if test.state != "open" or revealed(store, test.id) is not None:
                         continue
                     with store.reading() as connection:
-                        given = votes_given(connection, test.id)
-                    if given != seen.get(test.id, 0):
+                        cast = votes_given(connection, test.id)
+                    if cast != seen.get(test.id, 0):
                         watch(store, test.id)
-                        seen[test.id] = given
+                        seen[test.id] = cast
             except Exception:  # a database that is busy or away for a moment: the next look is soon
                 log.exception("The evidence of the blind tests could not be looked at")
 

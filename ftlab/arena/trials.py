@@ -85,12 +85,12 @@ def vote(
     with store.writing(kept=kept) as connection:
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
-        given = _checked(test, choice, ratings or {}, comment, seconds)
+        values = _checked(test, choice, ratings or {}, comment, seconds)
         if connection.execute(_VOTE_ON, {"trial": trial.id}).first():
             raise _voted()
         row = {"id": vote_id, "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
-            connection.execute(_VOTE, row | given)
+            connection.execute(_VOTE, row | values)
         except IntegrityError:  # the last word is the database's
             raise _voted() from None
 
@@ -214,7 +214,7 @@ def _checked(
     further = [criterion for criterion in test.settings["rubric"] if criterion != "overall"]
     if not set(ratings) <= set(further) or not set(ratings.values()) <= set(RATINGS):
         raise InputError(
-            "These ratings were not asked for",
+            "Unknown ratings",
             given=dict(ratings),
             allowed=f"{', '.join(RATINGS)} for {', '.join(further) or 'no criterion'}",
         )

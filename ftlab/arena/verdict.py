@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ftlab.arena.ballots import Ballot, counts, duels, in_order, judged
 from ftlab.arena.evidence import (
@@ -25,6 +25,17 @@ from ftlab.arena.evidence import (
     position_bias,
     sign_test,
 )
+from ftlab.arena.results import (
+    EvidenceJson,
+    GroupJson,
+    JudgedJson,
+    OutcomeJson,
+    OverviewJson,
+    PairJson,
+    StrengthJson,
+    VotesJson,
+    Word,
+)
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import percent
@@ -33,7 +44,7 @@ from ftlab.evaluation.significance import LEVEL, SEED, holm, p_text, wilson_inte
 _RESAMPLES = 400
 
 
-def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[dict[str, Any]]:
+def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[StrengthJson]:
     """The contestants from strongest to weakest: id, title, strength, interval, wins, losses, ties.
 
     Strength is the mean probability to win a vote against each of the others under the model of R. A. Bradley and M. E.
@@ -61,13 +72,15 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
     for ballot in votes:
         for one in (ballot.left, ballot.right):
             tally[one, "ties" if ballot.winner is None else "wins" if ballot.winner == one else "losses"] += 1
-    rows = [
+    rows: list[StrengthJson] = [
         {
             "id": name,
             "title": titles[name],
             "strength": float(point[i]),
             "interval": [float(low[i]), float(high[i])],
-            **{word: tally[name, word] for word in ("wins", "losses", "ties")},
+            "wins": tally[name, "wins"],
+            "losses": tally[name, "losses"],
+            "ties": tally[name, "ties"],
         }
         for i, name in enumerate(names)
     ]
@@ -94,7 +107,7 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
         else evalica.Winner.Y
         for vote in some
     ]
-    found = evalica.bradley_terry(
+    fitted = evalica.bradley_terry(
         [vote.left for vote in some],
         [vote.right for vote in some],
         winners,
@@ -102,17 +115,15 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
         weights=weights[met],
         limit=1000,
     )
-    scores = np.maximum(found.scores.reindex(names).to_numpy(dtype=float), 1e-12)
+    scores = np.maximum(fitted.scores.reindex(names).to_numpy(dtype=float), 1e-12)
     beats = scores[:, None] / (scores[:, None] + scores[None, :])
     return (beats.sum(axis=1) - 0.5) / (len(names) - 1)
 
 
-def sentence(
-    result: Mapping[str, Any], decision: Decision, titles: Mapping[str, str], given: int, planned: int | None
-) -> str:
-    """The verdict on two contestants in one or two sentences. `given` votes of `planned` are in."""
+def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], cast: int, planned: int | None) -> str:
+    """The verdict on two contestants in one or two sentences. `cast` votes of `planned` are in."""
     one, other = titles[result["second"]], titles[result["first"]]
-    if not result["decided"]:
+    if result["win_rate"] is None or result["interval"] is None:
         return f"Not enough votes: none chose between {one} and {other} yet."
     rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
     between = f"95% interval {_from_to(result['interval'])}"
@@ -121,21 +132,22 @@ def sentence(
     if decision.winner:
         word = "better" if decision.winner == "second" else "worse"
         limited = whom(result["raters_then"], result["raters"])
-        if result["general"]:
+        evidence = result["evidence"] if decision.by == "evidence" else None
+        if result["general"] and result["general_interval"]:
             limited, between = "", f"95% interval over raters and prompts {_from_to(result['general_interval'])}"
-        elif decision.by == "evidence":
-            evidence, of = result["evidence"], ""
+        elif evidence:
+            of = ""
             if result["clustered"]:
                 rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
-            between = f"95% interval{of} {_from_to(evidence['interval'])}, whenever one looks"
-        if decision.by == "evidence":
-            test = f"evidence {odds(result['evidence']['highest'])}"
+            between = f"95% interval{of} {_from_to(evidence['interval'] or [0.0, 1.0])}, whenever one looks"
+        if evidence:
+            test = f"evidence {odds(evidence['highest'])}"
         if limited and result["raters_then"] < result["raters"]:
             return f"{one} is {word} than {other}{limited} ({test}). By now it has {rate}."
         return f"{one} is {word} than {other}{limited}: it {rate} ({between}; {test})."
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
-        return f"Not enough votes: {given:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
+        return f"Not enough votes: {cast:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
     if chosen < result["fewest"]:
         return (
             f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
@@ -153,9 +165,9 @@ def whom(raters: int, of: int) -> str:
     return " for this rater" if raters == 1 else f" for these {raters:,} raters"
 
 
-def evidence_text(result: Mapping[str, Any], decision: Decision) -> str:
-    """What the evidence is, and what it would have to be, in one or two sentences."""
-    now, highest = result["evidence"]["now"], result["evidence"]["highest"]
+def evidence_text(evidence: EvidenceJson, decision: Decision) -> str:
+    """The evidence and the threshold at which it decides, in one or two sentences."""
+    now, highest = evidence["now"], evidence["highest"]
     if not decision.evidence:
         return "No prompt has all its votes yet, so there is no evidence."
     prompts = "1 prompt" if len(decision.evidence) == 1 else f"{len(decision.evidence):,} prompts"
@@ -176,43 +188,47 @@ def odds(value: float) -> str:
     return f"1 to {1 / value:.1f}" if value > 0.01 else "1 to more than 100"
 
 
-def notes(found: Mapping[str, Any], opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
+def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
     """What to keep in mind when reading the verdict."""
-    said = []
-    votes = found["votes"]
+    sentences = []
+    votes = result["votes"]
     cast, planned, raters = votes["cast"], votes["planned"], votes["raters"]
     if opened_early is not None:
         of = f" of {planned:,} planned" if planned else ""
-        said.append(
+        sentences.append(
             f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
-            "planned number only the evidence decides. The win rate of a test that ended early leans to the extreme."
+            "planned number only the evidence decides. The win rate of a test that ended early tends to be too extreme."
         )
     if closed_unseen and planned and cast < planned:
-        said.append(
+        sentences.append(
             f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test holds, and "
             "has less power than was planned."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
-        said.append(f"{prompts} left out: a contestant was trained on it or a near copy, so votes would show memory.")
-    busiest = max(found["by_rater"], key=lambda row: row["votes"], default=None)
+        sentences.append(
+            f"{prompts} left out: a contestant was trained on it or a near copy, so votes would reward memory."
+        )
+    busiest = max(result["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
-        said.append("One rater voted: the verdict says what this person prefers.")
+        sentences.append("One rater voted: the verdict says what this person prefers.")
     else:
-        said += _general(found)
-        if found["between_raters"]["text"]:
-            said.append(found["between_raters"]["text"])
+        sentences += _general(result)
+        if result["between_raters"]["text"]:
+            sentences.append(result["between_raters"]["text"])
     if raters > 1 and busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
         share = percent(round(busiest["votes"] / cast, 2))
-        said.append(f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers.")
+        sentences.append(
+            f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers."
+        )
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
-        said.append(f"{came} after the planned number: counted in the win rate, not in the test.")
-    if (found["ties"]["share"] or 0) > 0.5 and votes["decided"]:
-        said.append("More than half of the votes chose neither answer: the verdict rests on the others.")
-    if found["length"]["confounded"]:
-        said.append("Length may explain part of the preference: see what is said of it below.")
-    return said
+        sentences.append(f"{came} after the planned number: counted in the win rate, not in the test.")
+    if (result["ties"]["share"] or 0) > 0.5 and votes["decided"]:
+        sentences.append("More than half of the votes chose neither answer: the verdict rests on the rest.")
+    if result["length"]["confounded"]:
+        sentences.append("Length may explain part of the preference: see below.")
+    return sentences
 
 
 def listing(names: Sequence[str]) -> str:
@@ -220,14 +236,14 @@ def listing(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _general(found: Mapping[str, Any]) -> list[str]:
+def _general(result: JudgedJson) -> list[str]:
     """Why a verdict that one is better speaks of these raters only."""
-    if found["verdict"] not in ("better", "worse") or found["general"]:
+    if result["verdict"] not in ("better", "worse") or result["general"]:
         return []
-    raters, interval = found["votes"]["raters"], found.get("general_interval")
+    raters, interval = result["votes"]["raters"], result.get("general_interval")
     if raters < FEWEST_RATERS:
         return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
-    if not found["pairs"] and interval is None:
+    if not result["pairs"] and interval is None:
         return ["It was decided before the planned number of votes, so it speaks of these raters only."]
     over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
     return [f"Whether raters in general would prefer it, these votes cannot tell{over}."]
@@ -241,7 +257,10 @@ def _share(value: float) -> str:
     return percent(round(value, 3))
 
 
-BETTER, WORSE, NO_DIFFERENCE, NOT_ENOUGH = "better", "worse", "no_difference", "not_enough"
+BETTER: Final = "better"
+WORSE: Final = "worse"
+NO_DIFFERENCE: Final = "no_difference"
+NOT_ENOUGH: Final = "not_enough"
 CHOICES = ("both_good", "both_bad", "tie", "skip")
 
 
@@ -254,7 +273,7 @@ def judge(
     closed_unseen: bool = False,
     opened_early: int | None = None,
     left_out: int = 0,
-) -> dict[str, Any]:
+) -> JudgedJson:
     """The verdict on the votes of a test.
 
     `titles` names the contestants by id; the first is the one the others are measured against, the last the tuned one
@@ -273,23 +292,27 @@ def judge(
     cast = sum(map(counts, votes))
     last = min(planned, cast) if planned and closed_unseen else planned
     decided = [_pair(votes, one, other, titles, planned, last, wanted, len(tables)) for one, other in tables]
-    found = _overview(votes, titles, planned, opened_early)
-    if len(names) == 2:
-        found |= decided[0]
-    else:
-        found |= _round_robin(decided, titles, found["votes"])
-    found["ranking"] = bradley_terry(votes, titles) if len(names) > 2 else []
-    found["pairs"] = decided if len(names) > 2 else []
-    found["by_topic"] = _groups(votes, names, lambda ballot: ballot.topic or "no topic")
-    found["by_rater"] = _groups(votes, names, lambda ballot: ballot.rater)
-    found["by_criterion"] = _criteria(votes, names)
-    found["alpha"] = agreement(votes, order)
-    found["between_raters"] = between_raters(votes, names[-1], titles[names[-1]])
-    found["position"] = position_bias(votes)
-    found["length"] = length_confound(votes, names[0], names[-1], titles)
-    found["guesses"] = guessed_sides(votes, names[-1], titles[names[-1]])
-    found["notes"] = notes(found, opened_early, left_out, closed_unseen)
-    return found
+    overview = _overview(votes, titles, planned, opened_early)
+    several = len(names) > 2
+    outcome: OutcomeJson = _round_robin(decided, titles, overview["votes"]) if several else decided[0]
+    tested, title = names[-1], titles[names[-1]]
+    result: JudgedJson = {
+        **overview,
+        **outcome,
+        "ranking": bradley_terry(votes, titles) if several else [],
+        "pairs": decided if several else [],
+        "by_topic": _groups(votes, names, lambda ballot: ballot.topic or "no topic"),
+        "by_rater": _groups(votes, names, lambda ballot: ballot.rater),
+        "by_criterion": _criteria(votes, names),
+        "alpha": agreement(votes, order),
+        "between_raters": between_raters(votes, tested, title),
+        "position": position_bias(votes),
+        "length": length_confound(votes, names[0], tested, titles),
+        "guesses": guessed_sides(votes, tested, title),
+        "notes": [],
+    }
+    result["notes"] = notes(result, opened_early, left_out, closed_unseen)
+    return result
 
 
 def decided_early(
@@ -312,24 +335,30 @@ def decided_early(
 
 def _overview(
     votes: Sequence[Ballot], titles: Mapping[str, str], planned: int | None, opened_early: int | None
-) -> dict[str, Any]:
+) -> OverviewJson:
     choices = Counter(ballot.choice for ballot in votes if ballot.winner is None)
     wins = Counter(ballot.winner for ballot in votes if ballot.winner is not None)
     cast = sum(map(counts, votes))
     undecided = choices["both_good"] + choices["both_bad"] + choices["tie"]
     identical = len({ballot.prompt for ballot in votes if ballot.automatic})
     share = undecided / cast if cast else None
-    said = "No vote is a tie" if cast else "There are no votes yet"
+    text = "No vote is a tie" if cast else "There are no votes yet"
     if share:
-        said = f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})"
+        text = f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})"
     parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
     parts += [(choices["tie"], "are ties by identical answers, about which nobody was asked")]
     if share:
-        said += ": " + ", ".join(f"{number:,} {words}" for number, words in parts if number)
-    said += "."
+        text += ": " + ", ".join(f"{number:,} {words}" for number, words in parts if number)
+    text += "."
     return {
         "contestants": [{"id": name, "title": title} for name, title in titles.items()],
-        "counts": {"wins": {name: wins[name] for name in titles}, **{choice: choices[choice] for choice in CHOICES}},
+        "counts": {
+            "wins": {name: wins[name] for name in titles},
+            "both_good": choices["both_good"],
+            "both_bad": choices["both_bad"],
+            "tie": choices["tie"],
+            "skip": choices["skip"],
+        },
         "votes": {
             "cast": cast,
             "planned": planned,
@@ -338,8 +367,13 @@ def _overview(
             "raters": len({ballot.rater for ballot in votes if judged(ballot)}),
             "opened_early": opened_early,
         },
-        "ties": {"both_good": choices["both_good"], "both_bad": choices["both_bad"], "identical_prompts": identical}
-        | {"share": share, "text": said},
+        "ties": {
+            "both_good": choices["both_good"],
+            "both_bad": choices["both_bad"],
+            "identical_prompts": identical,
+            "share": share,
+            "text": text,
+        },
     }
 
 
@@ -352,7 +386,7 @@ def _pair(
     last: int | None,
     wanted: int | Mapping[str, int],
     comparisons: int,
-) -> dict[str, Any]:
+) -> PairJson:
     """The decision on two contestants by the votes up to number `last`, with the figures of its sentence."""
     decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons)
     mine = [ballot for ballot in votes if {ballot.left, ballot.right} == {first, second}]
@@ -361,7 +395,13 @@ def _pair(
     large = at_large(votes, first, second, planned=last, comparisons=comparisons)
     met = duels(mine, first, second, wanted)
     wins, split = duel_majorities(met)
-    result: dict[str, Any] = {
+    evidence = evidence_as_dict(decision)
+    evidence["text"] = evidence_text(evidence, decision)
+    fewest = fewest_prompts(comparisons)
+    result: PairJson = {
+        "verdict": _word(decision, fewest),
+        "text": "",
+        "winner": first if decision.winner == "first" else second if decision.winner == "second" else None,
         "first": first,
         "second": second,
         "decided_by": decision.by,
@@ -383,15 +423,11 @@ def _pair(
         },
         "p": decision.p,
         "level": plan_level(comparisons),
-        "fewest": fewest_prompts(comparisons),
+        "fewest": fewest,
         "reached": decision.reached,
-        "evidence": evidence_as_dict(decision),
+        "evidence": evidence,
     }
-    result["evidence"]["text"] = evidence_text(result, decision)
-    given = sum(map(counts, votes))
-    result["verdict"] = _word(decision, result["fewest"])
-    result["winner"] = {"first": first, "second": second, None: None}[decision.winner]
-    result["text"] = sentence(result, decision, titles, given, planned)
+    result["text"] = sentence(result, decision, titles, sum(map(counts, votes)), planned)
     return result
 
 
@@ -406,30 +442,29 @@ def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
     return clustered_share([ballot.winner == contestant for ballot in chosen], [ballot.prompt for ballot in chosen])
 
 
-def _word(decision: Decision, fewest: int) -> str:
+def _word(decision: Decision, fewest: int) -> Word:
     if decision.winner:
         return BETTER if decision.winner == "second" else WORSE
     return NO_DIFFERENCE if decision.reached and sum(decision.wins) >= fewest else NOT_ENOUGH
 
 
-def _round_robin(
-    judged: Sequence[dict[str, Any]], titles: Mapping[str, str], votes: Mapping[str, Any]
-) -> dict[str, Any]:
-    """One verdict on all pairs: who beats every other, else what is clear."""
-    clear = [one for one in judged if one["winner"]]
+def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: VotesJson) -> OutcomeJson:
+    """One verdict on all pairs: the contestant that beats every other, else the clear pairs."""
+    clear = [(pair, winner) for pair in judged if (winner := pair["winner"])]
     beaten: dict[str, set[str]] = defaultdict(set)
-    for one in clear:
-        loser = one["first"] if one["winner"] == one["second"] else one["second"]
-        beaten[one["winner"]].add(loser)
+    for pair, winner in clear:
+        beaten[winner].add(pair["first"] if winner == pair["second"] else pair["second"])
     best = next((name for name, losers in beaten.items() if len(losers) == len(titles) - 1), None)
     listed = "; ".join(
         f"{titles[winner]} over {listing([titles[one] for one in losers])}" for winner, losers in beaten.items()
     )
     together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
-    of_best = [one for one in clear if one["winner"] == best]
-    general = bool(best) and all(one["general"] for one in of_best)
-    then, now = (min((one[key] for one in of_best or clear), default=0) for key in ("raters_then", "raters"))
+    of_best = [pair for pair, winner in clear if winner == best]
+    general = bool(best) and all(pair["general"] for pair in of_best)
+    speaks = of_best or [pair for pair, _ in clear]
+    then, now = (min((pair[key] for pair in speaks), default=0) for key in ("raters_then", "raters"))
     limited = "" if general else whom(then, now)
+    verdict: Word
     if best:
         verdict, text = BETTER, f"{titles[best]} is better than every other contestant{limited} ({together})."
         rest = [name for name in beaten if name != best]
@@ -445,12 +480,22 @@ def _round_robin(
     else:
         of = f" of {votes['planned']:,} planned" if votes["planned"] else ""
         verdict, text = NOT_ENOUGH, f"Not enough votes: {votes['cast']:,}{of} are in."
-    none = dict.fromkeys(("win_rate", "interval", "p", "evidence", "prompts"))
-    told = {"winner": best, "general": general, "raters_then": then, "raters": now}
-    return {"verdict": verdict, "text": text, **told, **none}
+    return {
+        "verdict": verdict,
+        "text": text,
+        "winner": best,
+        "general": general,
+        "raters_then": then,
+        "raters": now,
+        "win_rate": None,
+        "interval": None,
+        "p": None,
+        "evidence": None,
+        "prompts": None,
+    }
 
 
-def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[dict[str, Any]]:
+def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot], str]) -> list[GroupJson]:
     """The win rate of the last contestant by topic or rater, against all others, the most votes first.
 
     p is of the sign test over prompts, adjusted for the number of groups (Holm). Intervals are over prompts.
@@ -460,7 +505,7 @@ def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot
     for ballot in votes:
         if judged(ballot) and tested in (ballot.left, ballot.right):
             grouped[key(ballot)].append(ballot)
-    rows: list[dict[str, Any]] = []
+    rows: list[GroupJson] = []
     for name, mine in grouped.items():
         chosen = [ballot for ballot in mine if ballot.winner is not None]
         won, decided = sum(ballot.winner == tested for ballot in chosen), len(chosen)
@@ -483,7 +528,7 @@ def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot
     return rows
 
 
-def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[dict[str, Any]]:
+def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[GroupJson]:
     """Who was found better by each further criterion of the rubric: wins and losses of the last contestant.
 
     The interval takes raters and prompts as samples: each rater reads a criterion in their own way.
@@ -493,16 +538,16 @@ def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[dict[str, A
         if judged(ballot) and tested in (ballot.left, ballot.right):
             for criterion, side in ballot.ratings.items():
                 ratings[criterion].append((ballot.of(side), ballot.prompt, ballot.rater))
-    rows = []
-    for criterion, given in ratings.items():
-        chosen = [(better == tested, prompt, rater) for better, prompt, rater in given if better is not None]
+    rows: list[GroupJson] = []
+    for criterion, judgements in ratings.items():
+        chosen = [(better == tested, prompt, rater) for better, prompt, rater in judgements if better is not None]
         won, prompts, raters = zip(*chosen, strict=True) if chosen else ((), (), ())
         rows.append(
             {
                 "name": criterion,
                 "wins": sum(won),
                 "losses": len(won) - sum(won),
-                "ties": len(given) - len(won),
+                "ties": len(judgements) - len(won),
                 "win_rate": sum(won) / len(won) if won else None,
                 "interval": clustered_share(won, prompts, raters),
             }

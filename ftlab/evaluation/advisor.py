@@ -141,19 +141,19 @@ def build_needs(
     )
 
 
-def _one_of(name: str, given: str, allowed: dict[str, str]) -> None:
-    if given not in allowed:
-        raise InputError(f"{name} cannot take this value", given=given, allowed=", ".join(allowed))
+def _one_of(name: str, value: str, allowed: dict[str, str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} cannot take this value", given=value, allowed=", ".join(allowed))
 
 
-def _number(name: str, given: Any, *, whole: bool = False) -> float:
+def _number(name: str, entry: Any, *, whole: bool = False) -> float:
     try:
-        value = float(given if given not in (None, "") else 0)
+        value = float(entry if entry not in (None, "") else 0)
     except (TypeError, ValueError):
         value = math.nan
     if not 0 <= value < 1e12 or (whole and value != int(value)):
         allowed = "a whole number, 0 or more" if whole else "a number, 0 or more"
-        raise InputError(f"{name} cannot take this value", given=given, allowed=allowed)
+        raise InputError(f"{name} cannot take this value", given=entry, allowed=allowed)
     return value
 
 
@@ -199,12 +199,12 @@ class Advice:
     steps: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        for one, recommendation in zip(found["recommendations"], self.recommendations, strict=True):
+        values = asdict(self)
+        for one, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
             one["title"] = recommendation.title
-            for reason, given in zip(one["reasons"], recommendation.reasons, strict=True):
-                reason["source"] = str(given.source) if given.source else None
-        return found
+            for reason, known in zip(one["reasons"], recommendation.reasons, strict=True):
+                reason["source"] = str(known.source) if known.source else None
+        return values
 
 
 @dataclass(frozen=True)
@@ -225,20 +225,22 @@ class Evidence:
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     """What to do first for `needs`; figures of a person's own run, where there are some, outweigh the rules."""
-    found = (
+    recommendations = (
         _prompting(needs, evidence),
         _retrieval(needs),
         _tuning(needs, evidence),
         _pretraining(needs),
     )
     order = list(STANDS)
-    ranked = tuple(sorted(found, key=lambda one: order.index(one.stand)))  # equal stands keep their order: cheap first
+    ranked = tuple(
+        sorted(recommendations, key=lambda one: order.index(one.stand))
+    )  # equal stands keep their order: cheap first
     return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
 
 def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
     reasons = [
-        Reason("A system prompt and a few examples in it take minutes, and often suffice.", FEW_SHOT),
+        Reason("A system prompt with a few examples takes minutes, and is often enough.", FEW_SHOT),
     ]
     stand = "now"
     if evidence and "over_prompting" in evidence.known:
@@ -250,21 +252,21 @@ def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
         else:
             reasons.insert(0, Reason(f"On your data no difference from the tuned model is shown: {evidence.text}."))
     elif evidence:
-        reasons.append(Reason("Your run was not compared with it: without that nobody knows if tuning was needed."))
+        reasons.append(Reason("Your run was not compared with it, so nobody knows whether tuning was needed."))
     if needs.latency == "tight" and stand != "no":
         reasons.append(
-            Reason("Examples in the prompt are read again for every answer: tuned weights answer cheaper.", CHEAPER)
+            Reason("Examples in the prompt are read again for every answer; tuned weights are cheaper to run.", CHEAPER)
         )
     return Recommendation("prompting", stand, tuple(reasons))
 
 
 def _retrieval(needs: Needs) -> Recommendation:
     if not needs.wants("facts"):
-        text = "Nothing has to be looked up: how the model answers should change, not what it knows."
+        text = "Nothing needs to be looked up: you want to change how the model answers, not what it knows."
         return Recommendation("retrieval", "no", (Reason(text),))
     reasons = [
         Reason(
-            "Facts that are looked up for each question are used better than facts that were trained in.",
+            "Models use facts that are looked up for each question better than facts trained into them.",
             RETRIEVAL_OR_TUNING,
         ),
     ]
@@ -272,13 +274,13 @@ def _retrieval(needs: Needs) -> Recommendation:
         reasons.insert(
             0,
             Reason(
-                "What changes that often is replaced in a search index within minutes; weights are trained again.",
+                "A search index is updated within minutes; weights have to be trained again.",
                 RETRIEVAL,
             ),
         )
-    reasons.append(Reason("The answer can name where it comes from, so that people can check it.", RETRIEVAL))
+    reasons.append(Reason("Answers can cite their source, so people can check them.", RETRIEVAL))
     if needs.latency == "tight":
-        reasons.append(Reason("It costs time: a search, and passages that stand in every prompt. Keep them short."))
+        reasons.append(Reason("It adds latency: a search, and passages in every prompt. Keep them short."))
     return Recommendation("retrieval", "now", tuple(reasons))
 
 
@@ -315,7 +317,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             reasons.append(Reason("It needs a GPU for some hours. A free one in Colab is enough for a small base."))
     if needs.wants("style", "format"):
         reasons.append(
-            Reason("Style and format are learnt from about a thousand good examples, or fewer.", FEW_EXAMPLES)
+            Reason("Style and format are learned from about a thousand good examples, or fewer.", FEW_EXAMPLES)
         )
     if needs.wants("skill"):
         reasons.append(
@@ -352,9 +354,9 @@ def _pretraining(needs: Needs) -> Recommendation:
         FROM_SCRATCH,
     )
     if not (needs.wants("language") or lasting):
-        text = "It teaches a language or a field from plain text, which is not what should change here."
+        text = "It teaches a language or a field from plain text, which is not what you want to change."
         if needs.wants("facts"):
-            text = "What it teaches is out of date before the next training ends."
+            text = "What it teaches is outdated before the next training run ends."
         return Recommendation("pretraining", "no", (Reason(text), scratch))
     reasons = [
         Reason(
@@ -374,7 +376,7 @@ def _pretraining(needs: Needs) -> Recommendation:
     if needs.budget != "large":
         short_of.append(Reason("It takes GPUs for days, unless the base is small."))
     if not short_of:
-        reasons.append(Reason("Mix general text in, or it forgets what it knew.", REPLAY))
+        reasons.append(Reason("Mix in general text, or it forgets what it knew.", REPLAY))
         if needs.wants("language"):
             reasons.append(Reason("Examples come after it: plain text teaches the language, not how to answer."))
     return Recommendation("pretraining", "later" if short_of else "now", (*short_of, *reasons, scratch))
@@ -389,7 +391,7 @@ def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidenc
     elif len(names) == 1:
         text = f"{names[0].capitalize()}."
     elif names[0] == "prompting" and not measured:
-        text = f"Prompting first, measured; then {listed(names[1:])}, if that is not enough."
+        text = f"Try prompting first and measure it; then {listed(names[1:])}, if that is not enough."
     else:
         text = f"{listed(names).capitalize()}, together."
     if waiting:
@@ -408,7 +410,7 @@ def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence 
     stands = {one.method: one.stand for one in ranked}
     steps = []
     if evidence is None:
-        steps.append("Set some rows aside and measure the base with a prompt on them, before anything is trained.")
+        steps.append("Hold out some rows and measure the prompted base on them before you train anything.")
     elif "over_prompting" not in evidence.known:
         steps.append(f"Compare with prompting: python -m ftlab evaluate {evidence.run} --prompted --examples 3")
     if stands["retrieval"] == "now":
@@ -418,7 +420,7 @@ def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence 
     if stands["tuning"] == "now" and not (evidence and evidence.over_prompting):
         steps.append("python -m ftlab train --set data.source=my.jsonl")
     if stands["tuning"] == "later" and needs.examples < FEWEST_EXAMPLES:
-        steps.append(f"Collect at least {FEWEST_EXAMPLES} examples, better some hundred, judged by people who know.")
+        steps.append(f"Collect at least {FEWEST_EXAMPLES} examples, ideally several hundred, reviewed by experts.")
     if evidence and evidence.forgot:
         steps.append("Train again with general examples mixed in, or more of them (data.replay, data.replay_fraction).")
     return tuple(steps)

@@ -1,4 +1,4 @@
-"""How much is asked by default to tell what a run forgot: so much that it costs about a fifth of the run.
+"""How many questions a run is asked by default to measure forgetting: about a fifth of its cost.
 
 Counted in tokens that are read once (a training step reads each token and goes back through it, at twice the price),
 so that the same run is always asked the same, on whatever machine.

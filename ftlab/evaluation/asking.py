@@ -20,8 +20,8 @@ from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, pro
 from ftlab.evaluation.results import (
     Kept,
     Question,
+    Reply,
     Rowwise,
-    Said,
     ToAnswer,
     ToExamine,
     ToFollow,
@@ -92,7 +92,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     prompts: list[list[int]] = []
     rolled = unshown = 0
     if material.documents:
-        # In windows as they were learnt; how much is read before a token changes how well it is predicted.
+        # In the windows of training: how much is read before a token changes how well it is predicted.
         pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
         questions["documents"] = _of_pieces(pieces)
     else:
@@ -117,14 +117,14 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     probe_tokens = 0
     if material.choices:
         every = [
-            _without_stop(_last_run(encode([*one.messages, _answer(option)], tokenizer)), tokenizer)
-            for one in material.choices
-            for option in one.options
+            _without_stop(_last_run(encode([*choice.messages, _answer(option)], tokenizer)), tokenizer)
+            for choice in material.choices
+            for option in choice.options
         ]
         questions["choices"], _ = _to_score(every, context)
     if material.neutral:
         questions["own"] = ToWrite(
-            [_asked_of(one.messages, tokenizer) for one in material.neutral], NEW_TOKENS, context
+            [_asked_of(prompt.messages, tokenizer) for prompt in material.neutral], NEW_TOKENS, context
         )
         if not material.documents and side.prompting is None:
             most = min(_MOST_OF_TASK, max(10, len(material.neutral) // 4))
@@ -147,17 +147,17 @@ def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str,
         first.config.model.base,
         first.config.model.revision,
     )
-    found: dict[str, Question] = {}
+    kept: dict[str, Question] = {}
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
-            found[name] = question
+            kept[name] = question
         elif side.adapted and same:
-            found[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
-    return found
+            kept[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
+    return kept
 
 
 def memorisation_of(side: Side) -> ToExamine:
-    """The question what `side` has learnt by heart of its training rows."""
+    """The question which of its training rows `side` memorized."""
     files = [side.run.split_file(split) for split in ("train", "validation", "test")]
     hashes = []
     for file in files:
@@ -176,7 +176,7 @@ def ask(
     written: Sequence[Written] = (),
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Said:
+) -> Reply:
     """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
@@ -190,7 +190,7 @@ def ask(
             advance=advance,
             should_stop=should_stop,
         )
-        return Said(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+        return Reply(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
     if isinstance(question, ToWrite | ToFollow):
         of = question.of if isinstance(question, ToFollow) else question
         more: dict[str, Any] = {
@@ -203,9 +203,9 @@ def ask(
         }
         if isinstance(question, ToFollow):
             followed, halved_to = follow(model, tokenizer, of.prompts, written, shown=question.shown, **more)
-            return Said(followed=followed, halved_to=halved_to)
+            return Reply(followed=followed, halved_to=halved_to)
         new, halved_to = write_own(model, tokenizer, of.prompts, **more)
-        return Said(written=new, halved_to=halved_to)
+        return Reply(written=new, halved_to=halved_to)
     made = generate_answers(
         model,
         tokenizer,
@@ -219,44 +219,44 @@ def ask(
         advance=advance,
         should_stop=should_stop,
     )
-    return Said(answers=made.answers, halved_to=made.halved_to)
+    return Reply(answers=made.answers, halved_to=made.halved_to)
 
 
-def result_of(asked: Asked, said: dict[str, Said], material: Material) -> Result:
-    """What one side said, in one place: `said` by the names of the questions."""
+def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Result:
+    """Everything one side answered; `replies` are by the name of the question."""
     per_label = None
-    if "labels" in said:
-        nll, count = _scored(said["labels"]).nll, len(material.labels)
+    if "labels" in replies:
+        nll, count = _scored(replies["labels"]).nll, len(material.labels)
         per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
-    halved = [one.halved_to for one in said.values() if one.halved_to]
+    halved = [one.halved_to for one in replies.values() if one.halved_to]
     return Result(
-        losses=_scored(said.get("documents") or said["losses"]),
-        answers=_answers(said, "answers"),
-        probe_answers=_answers(said, "probes"),
+        losses=_scored(replies.get("documents") or replies["losses"]),
+        answers=_answers(replies, "answers"),
+        probe_answers=_answers(replies, "probes"),
         halved_to=min(halved, default=None),
-        general={form: _scored(said[name]) for form, name in _OF_GENERAL.items() if name in said},
+        general={form: _scored(replies[name]) for form, name in _OF_GENERAL.items() if name in replies},
         labels=per_label,
-        choices=_per_choice(said, material),
-        written={name: new for name in OWN if name in said and (new := said[name].written) is not None},
-        followed={name: own for name in OWN if name in said and (own := said[name].followed) is not None},
-        more_answers=[one.answers or [] for name, one in said.items() if _SAMPLE in name],
+        choices=_per_choice(replies, material),
+        written={name: new for name in OWN if name in replies and (new := replies[name].written) is not None},
+        followed={name: own for name in OWN if name in replies and (own := replies[name].followed) is not None},
+        more_answers=[one.answers or [] for name, one in replies.items() if _SAMPLE in name],
     )
 
 
-def _scored(said: Said) -> Losses:
-    assert said.losses is not None  # it is what was said to a ToScore
-    return said.losses
+def _scored(reply: Reply) -> Losses:
+    assert reply.losses is not None  # it is what was said to a ToScore
+    return reply.losses
 
 
-def _answers(said: Mapping[str, Said], name: str) -> list[Answer]:
-    return (said[name].answers or []) if name in said else []
+def _answers(replies: Mapping[str, Reply], name: str) -> list[Answer]:
+    return (replies[name].answers or []) if name in replies else []
 
 
-def _per_choice(said: dict[str, Said], material: Material) -> list[bool]:
-    """Of every question with choices whether the right one is the likeliest."""
-    if "choices" not in said:
+def _per_choice(replies: dict[str, Reply], material: Material) -> list[bool]:
+    """For each multiple-choice question, whether the right choice is the most likely."""
+    if "choices" not in replies:
         return []
-    nll, at, right = _scored(said["choices"]).nll, 0, []
+    nll, at, right = _scored(replies["choices"]).nll, 0, []
     for choice in material.choices:
         losses = nll[at : at + len(choice.options)]
         at += len(choice.options)
@@ -274,9 +274,9 @@ def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
     pieces: list[Encoded] = []
     owner: list[int] = []
     for number, whole in enumerate(rows):
-        found = rolling_windows(whole, context) if context else [whole]
-        pieces += found
-        owner += [number] * len(found)
+        windows = rolling_windows(whole, context) if context else [whole]
+        pieces += windows
+        owner += [number] * len(windows)
     rolled = sum(len(whole.input_ids) > context for whole in rows) if context else 0
     return ToScore(pieces, owner, len(rows)), rolled
 
@@ -298,7 +298,7 @@ def _last_run(encoded: Encoded) -> Encoded:
 
 
 def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
-    """`encoded` without the stop token after its answer: that an answer ends there says nothing of which is right."""
+    """`encoded` without the stop token after its answer, which says nothing about which answer is right."""
     last = max((place for place, on in enumerate(encoded.trained) if on), default=None)
     if last is None or encoded.input_ids[last] not in tokenizer.all_special_ids or not any(encoded.trained[:last]):
         return encoded
@@ -366,7 +366,7 @@ def collect(
     batch_rows: int,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> dict[str, dict[str, Said]]:
+) -> dict[str, dict[str, Reply]]:
     """What each of `sides` says, by its name and the name of the question; `tell` counts rows. Raises Stopped, after
     which what was said until then stays kept."""
     wanted = [
@@ -375,7 +375,7 @@ def collect(
         for who in [identity(side)]
         for name, question in asked[side.name].questions.items()
     ]
-    held = {one.key: recall(one.side.run, one.who, one.question) for one in wanted}
+    held = {query.key: recall(query.side.run, query.who, query.question) for query in wanted}
     known = {key: kept.said for key, kept in held.items() if kept.said is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
     missing = {one.key: one for one in reversed(wanted) if one.key not in known}
@@ -389,7 +389,7 @@ def collect(
     def work(side: Side, model: Any) -> None:
         nonlocal done
         tokenizer = tokenizer_of(side)
-        for one in [one for one in wanted if one.side is side and missing.get(one.key) is one]:
+        for one in [query for query in wanted if query.side is side and missing.get(query.key) is query]:
             phase = phase_of(one.name, side.spoken)
             tell(phase, done, total)
 
@@ -417,10 +417,10 @@ def collect(
             remember(one)
             trim()  # the next question has batches of other shapes
 
-    def examined(side: Side, model: Any, tokenizer: Any) -> Said:
+    def examined(side: Side, model: Any, tokenizer: Any) -> Reply:
         from ftlab.evaluation.memorisation import measure_memorisation
 
-        found = measure_memorisation(
+        figures = measure_memorisation(
             model,
             tokenizer,
             side.run,
@@ -429,13 +429,13 @@ def collect(
             progress=lambda phase, *_: tell(phase, done, total),
             should_stop=should_stop,
         )
-        return Said(found=found)
+        return Reply(found=figures)
 
     def loading(what: str) -> None:
         tell(f"loading {what}", done, total)
 
     visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
-    found: dict[str, dict[str, Said]] = {side.name: {} for side in sides}
+    found: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
     for one in wanted:
         if not held[one.key].here and one.key not in missing:
             remember(one)  # found in another run, which may be deleted
@@ -443,7 +443,7 @@ def collect(
     return found
 
 
-def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Said]) -> list[Written]:
+def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Reply]) -> list[Written]:
     """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
     assert isinstance(part, ToFollow)  # as the whole of it
     written = known[key_of(whole.base, whole.of)].written or []

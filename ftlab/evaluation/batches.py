@@ -66,7 +66,7 @@ def run_batches(
             free_memory()
             if len(batch) == 1:
                 raise FtlabError(
-                    "The memory is too small for even one row at a time",
+                    "Not enough memory for even one row at a time",
                     try_="close other programs that use the device, shorten the longest rows, or choose a smaller base",
                 )
             limit = len(batch) // 2

@@ -52,7 +52,7 @@ def compare_answers(
     config = load_config(run.config_file).resolved()
     if config.stage not in ANSWERING_STAGES:
         raise InputError(
-            "There is no before and after of this run's answers",
+            "This run has no before and after answers",
             given=f"{run.id}, stage {config.stage}",
             allowed=", ".join(ANSWERING_STAGES),
         )
@@ -66,8 +66,8 @@ def compare_answers(
     place = question.place(run)
     weights = _identities(run, config)
     limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
-    found = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
-    missing = {name: [prompt for prompt in prompts if _key_of_prompt(prompt) not in found[name]] for name in weights}
+    known = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
+    missing = {name: [prompt for prompt in prompts if _key_of_prompt(prompt) not in known[name]] for name in weights}
     total, done = sum(map(len, missing.values())), 0
 
     def ask(name: str, model: Any, tokenizer: Any) -> None:
@@ -81,12 +81,12 @@ def compare_answers(
             tell(phase, done, total)
 
         answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
-        found[name] |= {_key_of_prompt(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
+        known[name] |= {_key_of_prompt(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
 
     if total:
         tell("loading the model", 0, total)
     _visit(run, config, [name for name in weights if missing[name]], ask)
-    unread = [prompt for prompt in prompts if any(not one[_key_of_prompt(prompt)].tokens for one in found.values())]
+    unread = [prompt for prompt in prompts if any(not one[_key_of_prompt(prompt)].tokens for one in known.values())]
     if unread:
         notes.append(f"{len(unread)} of {len(prompts)} prompts leave no room for an answer and were left out.")
         prompts = [prompt for prompt in prompts if prompt not in unread]
@@ -95,7 +95,7 @@ def compare_answers(
     rows = [
         {"row": number, "prompt": prompt}
         | ({"group": group} if (group := groups.get(_key_of_prompt(prompt))) else {})
-        | {name: _saved(found[name][_key_of_prompt(prompt)]) for name in weights}
+        | {name: _saved(known[name][_key_of_prompt(prompt)]) for name in weights}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
@@ -109,7 +109,7 @@ def compare_answers(
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
-            name: figures([found[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
+            name: figures([known[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
             for name in weights
         },
         "settings": _settings(config, limit) | {"max_rows": most},
@@ -438,7 +438,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
 def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
     """Why this judge may be partial to this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
-        return ["The run was trained to please this very reward model, so its praise is no proof of anything."]
+        return ["The run was trained against this very reward model, so its scores prove nothing."]
     if load_config(reward_run.config_file).data.source == config.data.source:
         return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
     return []
@@ -500,7 +500,7 @@ def measure(
     was_training = model.training
     model.eval()
     try:
-        found = generate_answers(
+        answers = generate_answers(
             model,
             tokenizer,
             prompts,
@@ -512,9 +512,9 @@ def measure(
         ).answers
     finally:
         model.train(was_training)
-    texts = [answer.text for answer in found]
+    texts = [answer.text for answer in answers]
     scores, rewards = judge(texts)
-    return Measured(texts, [answer.tokens for answer in found], [answer.cut for answer in found], scores, rewards)
+    return Measured(texts, [answer.tokens for answer in answers], [answer.cut for answer in answers], scores, rewards)
 
 
 def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:

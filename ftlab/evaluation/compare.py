@@ -106,8 +106,8 @@ def task_measures(
 ) -> list[MeasureJson]:
     """The measures of the task for some of the sides, each later one against the first of them."""
     names = [side.name for side in sides]
-    said = {name: asked[name] for name in names}, {name: results[name] for name in names}
-    return _of_task(material, *said, config)[0] + _of_losses(material, sides, *said)
+    of_sides = {name: asked[name] for name in names}, {name: results[name] for name in names}
+    return _of_task(material, *of_sides, config)[0] + _of_losses(material, sides, *of_sides)
 
 
 def _verdicts(
@@ -121,16 +121,16 @@ def _verdicts(
 ) -> dict[str, VerdictJson]:
     """Each later side against the base, and the adapted model against the base that was only prompted."""
     spoken = {side.name: side.spoken for side in sides}
-    found = {
+    verdicts = {
         side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
     }
     if forgetting["adapted"] is None and not config.is_starter:
-        text = found["adapted"]["text"].removesuffix(".")
-        found["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
+        text = verdicts["adapted"]["text"].removesuffix(".")
+        verdicts["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
     two = [side for side in sides if side.name in ("prompted", "adapted")]
     if len(two) == 2:
-        found["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")
-    return found
+        verdicts["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")
+    return verdicts
 
 
 def _of_task(
@@ -142,11 +142,13 @@ def _of_task(
             for side, result in results.items()
         }
         return [], {"bits_per_byte": per_document}
-    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in results.items()}
+    answers = {
+        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in results.items()
+    }
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
     measures = told_apart(measures, names(config.evaluation.measures))
-    rows = {one["name"]: rows[one["name"]] for one in measures if one["name"] in rows}
+    rows = {measure["name"]: rows[measure["name"]] for measure in measures if measure["name"] in rows}
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
     if len(losses) == len(results):
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
@@ -249,12 +251,12 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        found = parse_json(Path(path).expanduser().read_text(encoding="utf-8"))
+        schema = parse_json(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
-    if not isinstance(found, dict):
-        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(found).__name__}")
-    return found
+    if not isinstance(schema, dict):
+        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(schema).__name__}")
+    return schema
 
 
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
@@ -362,10 +364,10 @@ def evaluate_together(
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
-    said = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
+    replies = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
     total = sum(question.steps for one in asked.values() for question in one.questions.values())
     tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
+    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
     figures = measured(material, sides, asked, results, configs[0])
@@ -375,16 +377,16 @@ def evaluate_together(
     scores, predictions = compared.scores, compared.predictions
     tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
     measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
-    remembered = said["adapted"].get("memorisation")
-    for number, shown in enumerate(predictions):
-        shown["scores"] = {
+    remembered = replies["adapted"].get("memorisation")
+    for number, prediction in enumerate(predictions):
+        prediction["scores"] = {
             name: {side: values[number] for side, values in one.items()} for name, one in figures.rows.items()
         }
-        shown["columns"] = material.columns[number]
+        prediction["columns"] = material.columns[number]
         if material.clusters:
-            shown["cluster"] = material.clusters[number]
+            prediction["cluster"] = material.clusters[number]
         if not material.documents and (right := right_of(figures.rows, number, configs[0].evaluation.samples)):
-            shown |= {"samples": configs[0].evaluation.samples, "right": right}
+            prediction |= {"samples": configs[0].evaluation.samples, "right": right}
     built: ComparisonJson = {
         "run": runs[0].id,
         "created": time.time(),
@@ -425,7 +427,7 @@ def evaluate_before(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> None:
-    """Ask the base of `run` everything that the comparison after training will ask it, and keep what it says.
+    """Ask the base of `run` everything that the comparison after training needs, and keep its replies.
 
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
@@ -475,8 +477,8 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
     configs = [config_of(run) for run in runs]
     for config in configs[1:]:
         config.launcher.device = configs[0].launcher.device
-    given = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
-    return [with_settings(configs[0], given).resolved() if given else configs[0], *configs[1:]]
+    changes = {f"evaluation.{name}": value for name, value in settings.items() if value is not None}
+    return [with_settings(configs[0], changes).resolved() if changes else configs[0], *configs[1:]]
 
 
 def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
@@ -520,14 +522,14 @@ def _sides(
 def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
     """The questions to each side by its name; sides of one tokenizer and prompt share them."""
     made: dict[Any, Asked] = {}
-    found = {}
+    by_side = {}
     for side in sides:
         shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         questions = own_of(side, sides[0], dict(made[shared].questions))
-        found[side.name] = replace(made[shared], questions=questions)
-    return found
+        by_side[side.name] = replace(made[shared], questions=questions)
+    return by_side
 
 
 def _sampling(material: Material, config: RunConfig) -> list[str]:
@@ -539,7 +541,7 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     notes = []
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
-        notes.append(f"Memory ran out in between; it went on with {min(halved)} rows at once.")
+        notes.append(f"Memory ran out during the evaluation; the batch was cut to {min(halved)} rows.")
     rolled = max(one.rolled for one in asked.values())
     if rolled:
         notes.append(
@@ -550,7 +552,7 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     unshown = max(one.unshown for one in asked.values())
     if unshown:
         notes.append(
-            f"The context has no room for all examples of the prompted base: {unshown} were left out, over all rows."
+            f"Not all examples of the prompted base fit into the context: {unshown} were left out over all rows."
         )
     return notes
 
@@ -579,19 +581,19 @@ def evaluate_whole(
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
-            raise InputError(f"The run {reward_model.id} is no reward model", try_="name a run of the stage reward")
+            raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
         question = compare_answers(run, **more)["question"]["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
         return {"before_after": (run.question(question) if question else run).before_after() or {}}
     if others or suite or settings or strength is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if stage in PREFERENCE_STAGES:
-        found["preferences"] = evaluate_preferences(run, **more)
+        results["preferences"] = evaluate_preferences(run, **more)
     if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):
-        found["comparison"] = evaluate_run(run, **more)
+        results["comparison"] = evaluate_run(run, **more)
     if stage in ANSWERING_STAGES:
         # After the comparison, whose answers it takes over.
-        found["before_after"] = compare_answers(run, **more)
-    return found
+        results["before_after"] = compare_answers(run, **more)
+    return results

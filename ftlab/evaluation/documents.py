@@ -1,4 +1,4 @@
-"""Losses of whole documents, and the general text that tells what a run did to its base outside the task."""
+"""Losses of whole documents, and the general text that shows what a run changed outside the task."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
     from ftlab.data.rendering import encode, windows
     from ftlab.data.template import begins
 
-    found = Pieces([], [], [])
+    pieces = Pieces([], [], [])
     for number, text in enumerate(texts):
         encoded = encode(document(text), tokenizer)
         unseen = "" if begins(tokenizer) else tokenizer.decode(encoded.input_ids[:1])
-        found.sizes.append(max(1, len(text.encode("utf-8", "replace")) - len(unseen.encode("utf-8", "replace"))))
+        pieces.sizes.append(max(1, len(text.encode("utf-8", "replace")) - len(unseen.encode("utf-8", "replace"))))
         for window in windows(encoded, length):
-            found.windows.append(window)
-            found.owner.append(number)
-    return found
+            pieces.windows.append(window)
+            pieces.owner.append(number)
+    return pieces
 
 
 def losses_of_documents(losses: Losses, pieces: Pieces) -> Losses:
@@ -85,11 +85,11 @@ def compare_documents(
     p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll, clusters)
     predictions = []
     for i, row in enumerate(rows):
-        shown = {"row": row.get("row", i), "document": row["messages"][0]["content"], "bytes": sizes[i]}
+        prediction = {"row": row.get("row", i), "document": row["messages"][0]["content"], "bytes": sizes[i]}
         for side, result in sides.items():
-            shown[f"{side}_loss"] = result.losses.per_token[i]
-            shown[f"{side}_bits_per_byte"] = bits_per_byte([result.losses.nll[i]], [sizes[i]])
-        predictions.append(shown)
+            prediction[f"{side}_loss"] = result.losses.per_token[i]
+            prediction[f"{side}_bits_per_byte"] = bits_per_byte([result.losses.nll[i]], [sizes[i]])
+        predictions.append(prediction)
     return scores, {"perplexity": p, "bits_per_byte": p}, predictions
 
 
@@ -115,7 +115,7 @@ def _scores(
     from ftlab.evaluation.significance import perplexity_interval
 
     perplexity, interval = perplexity_of(side, losses, measures, clusters)
-    bits = next((one for one in measures if one["name"] == "bits_per_byte"), None)
+    bits = next((measure for measure in measures if measure["name"] == "bits_per_byte"), None)
     bits_interval: list[float] | None
     if bits and (value := bits["values"].get(side)) is not None:
         bits_interval = bits["intervals"].get(side)
@@ -166,7 +166,7 @@ def load_general_text(
     """
     from ftlab.data.documents import is_document
 
-    found: dict[str, GeneralText] = {}
+    by_form: dict[str, GeneralText] = {}
     notes: list[str] = []
     length = min(context or LONGEST_WINDOW, LONGEST_WINDOW)
     named = config.resolved().evaluation.general_text or ""
@@ -174,17 +174,17 @@ def load_general_text(
         if source.lower() == "none":
             continue
         try:
-            texts, kinds, said = _read(source, config.data.system_prompt)
+            texts, kinds, note = _read(source, config.data.system_prompt)
         except FtlabError as error:
             notes.append(f"General language was not measured: {error.message()}")
             continue
         if sized(source)[0] in config.data.replayed:
-            notes.append(f"The general text {source} is replayed: it was trained, so it shows no forgetting.")
-        notes += [said] if said else []
-        form = found.setdefault(DOCUMENTS if all(map(is_document, texts)) else CHAT, GeneralText())
+            notes.append(f"The general text {source} was replayed in training, so it cannot show forgetting.")
+        notes += [note] if note else []
+        form = by_form.setdefault(DOCUMENTS if all(map(is_document, texts)) else CHAT, GeneralText())
         _add(form.pieces, _cut(texts, tokenizer, length))
         form.kinds |= {kind: was_replayed(kind, replayed) for kind in kinds}
-    return found, " ".join(notes) or None
+    return by_form, " ".join(notes) or None
 
 
 def _read(source: str, system_prompt: str | None) -> tuple[list[list[Message]], list[str], str | None]:
@@ -240,13 +240,13 @@ def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
 
     if all(is_document(messages) for messages in texts):
         return cut_documents([messages[0]["content"] for messages in texts], tokenizer, length)
-    found = Pieces([], [], [])
+    pieces = Pieces([], [], [])
     for number, messages in enumerate(texts):
-        found.sizes.append(sum(len(one["content"].encode("utf-8", "replace")) for one in _counted(messages)))
+        pieces.sizes.append(sum(len(one["content"].encode("utf-8", "replace")) for one in _counted(messages)))
         for window in windows(encode(messages, tokenizer), length):
-            found.windows.append(window)
-            found.owner.append(number)
-    return found
+            pieces.windows.append(window)
+            pieces.owner.append(number)
+    return pieces
 
 
 def _counted(messages: list[Message]) -> list[Message]:

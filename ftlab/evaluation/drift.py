@@ -74,7 +74,7 @@ KL = Measure(
 _OF_TASK = "KL to the base on the task"
 _OF_TASK_HELP = (
     "The same, on the base's own answers to held-out prompts of the task. Learning the task moves it, so it is shown "
-    "and never judged. Across runs it predicts forgetting (arXiv 2509.04259)."
+    "but never judged. Across runs it predicts forgetting (arXiv 2509.04259)."
 )
 
 
@@ -89,7 +89,7 @@ def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
     rows = [one for one in followed if one.tokens]
     if not rows:
         return None
-    table = np.array([[one.kl, one.tokens] for one in rows], dtype=np.float64)
+    table = np.array([[row.kl, row.tokens] for row in rows], dtype=np.float64)
     kl, tokens = table.sum(axis=0)
     ends = bootstrap({"": table}, lambda drawn: drawn[:, 0] / drawn[:, 1])[0][""]
     places = [(float(place < one.same), number) for number, one in enumerate(rows) for place in range(one.tokens)]
@@ -104,15 +104,15 @@ def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
     }
 
 
-def answer_of_figures(found: DriftJson) -> KeptAnswer:
+def answer_of_figures(figures: DriftJson) -> KeptAnswer:
     """kept, lost or unknown, by limits fixed beforehand: see `KEPT_KL`, `KEPT_AGREEMENT` and `LOST_KL`.
 
     Kept: the whole interval of KL lies below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL
     lies above 0.15 nats and that of agreement below 90%. A handful of prompts tells nothing.
     """
-    if found["prompts"] < _FEWEST_PROMPTS or not found["kl_interval"]:
+    if figures["prompts"] < _FEWEST_PROMPTS or not figures["kl_interval"]:
         return "unknown"
-    (low, high), (least, most) = found["kl_interval"], found["agreement_interval"]
+    (low, high), (least, most) = figures["kl_interval"], figures["agreement_interval"]
     if high < KEPT_KL and least > KEPT_AGREEMENT:
         return "kept"
     return "lost" if low > LOST_KL and most < KEPT_AGREEMENT else "unknown"
@@ -130,7 +130,7 @@ def drift_parts(
     """
     if not followed:
         return []
-    found = []
+    parts = []
     for ending, how, places in _groups(prompts):
         figures = figures_of([followed[i] for i in places])
         if figures is None:
@@ -150,8 +150,8 @@ def drift_parts(
             "text": "",
         }
         part["text"] = _in_words(part)
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts
 
 
 def drift_measures(
@@ -161,25 +161,25 @@ def drift_measures(
 ) -> list[MeasureJson]:
     """Agreement and KL of each side (the first one is the base) as measures, of kinds that were not replayed again
     where some were, and the KL on the task. Sides that were not asked (None) have no value."""
-    found = []
+    measures = []
     for ending, how, places in _groups(prompts):
         each = {side: figures_of([rows[i] for i in places]) if rows else None for side, rows in followed.items()}
         for info, own in ((AGREEMENT, 1.0), (KL, 0.0)):
-            found.append(_measure(info, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
+            measures.append(_measure(info, own, each, len(places), ending, f"{info.title}{how and f' ({how[4:]})'}"))
     tasks = {side: figures_of(rows) if rows else None for side, rows in of_task.items()}
     if any(tasks.values()):
-        prompted = max(one["prompts"] for one in tasks.values() if one)
+        prompted = max(task["prompts"] for task in tasks.values() if task)
         of_the_task = _measure(KL, 0.0, tasks, prompted, "_task", _OF_TASK)
         of_the_task["help"] = _OF_TASK_HELP
-        found.append(of_the_task)
-    return found
+        measures.append(of_the_task)
+    return measures
 
 
 def _groups(prompts: Sequence[Probe]) -> list[tuple[str, str, list[int]]]:
     """All prompts, which any two runs can be compared by, and those of kinds that were not replayed where some were:
     the end of a name, what they are, and their places."""
     groups = [("", "", list(range(len(prompts))))]
-    parted = by_replay([one.replayed for one in prompts])
+    parted = by_replay([prompt.replayed for prompt in prompts])
     if len(parted) > 1:
         groups.append(("_not_replayed", " of kinds not replayed", parted[NOT_REPLAYED]))
     return groups
@@ -213,12 +213,12 @@ def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed]) -> list[Dri
     for prompt, one in zip(prompts, followed, strict=True):
         if prompt.kind and one.tokens:
             kinds.setdefault((prompt.kind, prompt.replayed), []).append(one)
-    found: list[DriftOfKindJson] = [
+    figures_of_kinds: list[DriftOfKindJson] = [
         {"kind": kind, "replayed": replayed, **figures}
         for (kind, replayed), rows in kinds.items()
         if (figures := figures_of(rows)) is not None
     ]
-    return sorted(found, key=lambda one: -one["kl"])
+    return sorted(figures_of_kinds, key=lambda one: -one["kl"])
 
 
 def _most_changed(
@@ -241,40 +241,40 @@ def _most_changed(
 
 def _in_words(part: PartJson) -> str:
     low, high = (percent(end) for end in part["agreement_interval"])
-    said = (
+    text = (
         f"On the base's own answers to {part['prompts']} {part['title']}, the most likely next token is the base's in "
         f"{percent(part['agreement'])} of places (95% interval {low} to {high}), and the KL to the base is "
         f"{nats(part['kl'])} nats a token"
     )
     if part["kl_interval"]:
-        said += f" ({nats(part['kl_interval'][0])} to {nats(part['kl_interval'][1])})"
+        text += f" ({nats(part['kl_interval'][0])} to {nats(part['kl_interval'][1])})"
     kept = f"below {KEPT_KL:g} nats and above {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "kept":
-        return f"{said}. Within the limits for kept ({kept}): expect a few words to differ."
+        return f"{text}. Within the limits for kept ({kept}): expect a few words to differ."
     lost = f"above {LOST_KL:g} nats and below {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "lost":
-        return f"{said}. Beyond the limits for lost ({lost}): many answers say something else."
-    return f"{said}. Neither kept ({kept}) nor lost ({lost}) is shown."
+        return f"{text}. Beyond the limits for lost ({lost}): many answers say something else."
+    return f"{text}. Neither kept ({kept}) nor lost ({lost}) is shown."
 
 
 def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
     """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none where that was
     not measured."""
-    found = [one for part in parts_of(comparison) for one in part.get("changed") or []]
-    return sorted(found, key=lambda one: -one["kl"])[:most]
+    answers = [one for part in parts_of(comparison) for one in part.get("changed") or []]
+    return sorted(answers, key=lambda one: -one["kl"])[:most]
 
 
 def kinds_in_words(comparison: ComparisonJson) -> str:
     """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty where that was not measured."""
-    said = []
+    sentences = []
     for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
         for replayed, words in ((False, "kinds that were not replayed"), (True, "replayed kinds")):
-            each = [one for one in kinds if bool(one["replayed"]) is replayed]
+            each = [kind for kind in kinds if bool(kind["replayed"]) is replayed]
             words = words if len({bool(one["replayed"]) for one in kinds}) > 1 else "by kind"
             listing = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in each)
-            said += [f"Same next token (and KL), {words}: {listing}."] if each else []
-    return " ".join(said)
+            sentences += [f"Same next token (and KL), {words}: {listing}."] if each else []
+    return " ".join(sentences)
 
 
 _UNKNOWN_TITLE = "General questions"
@@ -304,12 +304,12 @@ _TEXTS = {DOCUMENTS: "general documents", CHAT: "general chat answers"}
 def general_measures(material: Material, asked: Asked, results: Mapping[str, Result]) -> list[MeasureJson]:
     """A measure for general questions of kinds that were not replayed, one for those of kinds that were, the same for
     multiple choice and for the base's answers to neutral prompts, and one for each form of general text."""
-    found = _of_questions(
+    measures = _of_questions(
         material.probes, {side: [one.text for one in result.probe_answers] for side, result in results.items()}
     )
-    found += _of_choices(material.choices, {side: result.choices for side, result in results.items()})
+    measures += _of_choices(material.choices, {side: result.choices for side, result in results.items()})
     if any(result.followed for result in results.values()):
-        found += drift_measures(
+        measures += drift_measures(
             material.neutral,
             *({side: result.followed.get(name) for side, result in results.items()} for name in ("own", "own_task")),
         )
@@ -323,8 +323,8 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
             group="general",
         )
         measure["help"] += _of_kinds(text)
-        found.append(measure)
-    return found
+        measures.append(measure)
+    return measures
 
 
 def regrouped(
@@ -347,7 +347,7 @@ def regrouped(
         )
         for row in rows
     ]
-    old = [one for one in measures if one["name"] in (NOT_REPLAYED, REPLAYED)]
+    old = [measure for measure in measures if measure["name"] in (NOT_REPLAYED, REPLAYED)]
     if not old or not probes:
         return list(measures)
     place = measures.index(old[0])
@@ -363,12 +363,12 @@ def general_forgetting(
     probes, choices = material.probes, material.choices
     two = {"base": results["base"], side: results[side]}
     every = []
-    for name, places in by_replay([one.replayed for one in probes]).items():
+    for name, places in by_replay([probe.replayed for probe in probes]).items():
         known = {at: [is_right(one.probe_answers[i].text, probes[i]) for i in places] for at, one in two.items()}
         how = "" if _unknown(probes, places) else " (replayed kinds)" if probes[places[0]].replayed else _APART
         kinds = [probes[i].kind for i in places]
         every.append(General(name, f"general questions{how}", known, kinds=kinds))
-    for name, places in by_replay([one.replayed for one in choices]).items():
+    for name, places in by_replay([choice.replayed for choice in choices]).items():
         known = {at: [one.choices[i] for i in places] for at, one in two.items()}
         how = "" if _unknown(choices, places) else " (replayed kinds)" if choices[places[0]].replayed else _APART
         kinds = [choices[i].kind for i in places]
@@ -382,8 +382,8 @@ def general_forgetting(
 
 
 def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]]) -> list[MeasureJson]:
-    found = []
-    for name, places in by_replay([one.replayed for one in probes]).items():
+    measures = []
+    for name, places in by_replay([probe.replayed for probe in probes]).items():
         right = {side: [float(is_right(texts[i], probes[i])) for i in places] for side, texts in answers.items()}
         measure = of_rows(BUILT_IN[name], right)
         if any(probes[i].held for i in places):
@@ -394,17 +394,17 @@ def _of_questions(probes: Sequence[Probe], answers: Mapping[str, Sequence[str]])
             measure["help"] += f" {len(kinds)} {'kind' if len(kinds) == 1 else 'kinds'}{listing}."
         if _unknown(probes, places):
             measure["title"], measure["help"] = _UNKNOWN_TITLE, _UNKNOWN_HELP
-        found.append(measure)
-    return found
+        measures.append(measure)
+    return measures
 
 
 def _of_choices(choices: Sequence[Choice], known: Mapping[str, Sequence[bool]]) -> list[MeasureJson]:
-    found = []
-    for name, places in by_replay([one.replayed for one in choices]).items():
+    measures = []
+    for name, places in by_replay([choice.replayed for choice in choices]).items():
         right = {side: [float(rows[i]) for i in places] for side, rows in known.items()}
         info = _CHOICES[name]
-        found.append(of_rows(replace(info, title=_TITLE_OF_CHOICES) if _unknown(choices, places) else info, right))
-    return found
+        measures.append(of_rows(replace(info, title=_TITLE_OF_CHOICES) if _unknown(choices, places) else info, right))
+    return measures
 
 
 def _unknown(probes: Sequence[Probe | Choice], places: Sequence[int]) -> bool:
@@ -413,8 +413,8 @@ def _unknown(probes: Sequence[Probe | Choice], places: Sequence[int]) -> bool:
 
 def _of_kinds(text: GeneralText) -> str:
     """Which kinds of text were replayed and which were not, as far as that is known."""
-    said = ""
+    sentence = ""
     for replayed, words in ((False, "not replayed"), (True, "replayed, so trained")):
         kinds = [kind for kind, one in text.kinds.items() if one is replayed]
-        said += f" Kinds that were {words}: {listed(kinds)}." if kinds else ""
-    return said
+        sentence += f" Kinds that were {words}: {listed(kinds)}." if kinds else ""
+    return sentence

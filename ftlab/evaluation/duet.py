@@ -1,4 +1,4 @@
-"""Base and adapted model asked at once, turn by turn, with what was said before kept in memory."""
+"""Chat with base and adapted model at once, turn by turn; earlier turns stay in the cache."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def threads_beside_a_run() -> int:
 
 
 def release() -> None:
-    """Give the memory of the loaded models back, once nobody generates with them."""
+    """Free the memory of the loaded models once no generation uses them."""
     with _device:
         _forget()
 
@@ -234,12 +234,12 @@ def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, ge
     import torch
 
     device = _device_of(stream.model)
-    told = stream.prompt + stream.tokens
-    fresh = told[-1:] if stream.cache else told
+    context = stream.prompt + stream.tokens
+    fresh = context[-1:] if stream.cache else context
     off = adapter_disabled(stream.model) if stream.adapter_off else contextlib.nullcontext()
     with torch.inference_mode(), off:
         ids = torch.tensor([fresh], device=device)
-        where = places(stream.model, len(told) - len(fresh), len(fresh))
+        where = places(stream.model, len(context) - len(fresh), len(fresh))
         output = next_logits(stream.model, ids, use_cache=True, **where, **stream.cache)
     stream.cache = carried_on(output)
     token = _pick(output.logits[0, -1].float().cpu(), temperature, top_p, generator)

@@ -37,7 +37,7 @@ def nats(value: float) -> str:
 
 
 def value_text(measure: Mapping[str, Any], value: float | None) -> str:
-    """A value of `measure` as it is shown: 86%, 24.3, 1.04; a dash for None."""
+    """A value of `measure` as text: 86%, 24.3, 1.04; a dash for None."""
     if value is None:
         return "–"
     if measure["kind"] == "share":

@@ -1,4 +1,4 @@
-"""What was kept and what was lost, counted with what was gained, and the remedies for a loss."""
+"""What a run kept, lost and gained, and the remedies for a loss."""
 
 from __future__ import annotations
 
@@ -181,20 +181,20 @@ def what_was_lost(forgetting: ForgettingJson) -> str:
 
 def lost_in_words(forgetting: ForgettingJson) -> str:
     """What was lost, with its figures: "general questions (kinds not replayed) 68% against 97%"."""
-    said = []
+    losses = []
     for part in forgetting["parts"]:
         if part["answer"] != "lost" or not part.get("decides", True):
             continue
         if "kl" in part:
             figures = f"{percent(part['agreement'])} of places (KL to the base {nats(part['kl'])} nats a token)"
-            said.append(f"on {part['title']} its next token is the base's in {figures}")
+            losses.append(f"on {part['title']} its next token is the base's in {figures}")
         elif "accuracy" in part:
             base, after = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            said.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
+            losses.append(f"{part['title']} {after} against {base}{_worst_kind(part.get('kinds') or [])}")
         else:
             base, after = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
-            said.append(f"bits per byte of {part['title']} {after} against {base}")
-    return listed(said)
+            losses.append(f"bits per byte of {part['title']} {after} against {base}")
+    return listed(losses)
 
 
 def answer_of(comparison: ComparisonJson) -> KeptAnswer | None:
@@ -240,16 +240,16 @@ def _by_kind(one: General, side: str) -> list[KindJson]:
     """What happened to the questions of each kind, the largest loss first; none where not every question has one."""
     if not one.known or len(one.kinds) != len(one.known["base"]) or None in one.kinds:
         return []
-    found: dict[str, KindJson] = {}
+    by_kind: dict[str, KindJson] = {}
     for kind, old, new in zip(one.kinds, one.known["base"], one.known[side], strict=True):
-        counts = found.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0, "fell": False})
+        counts = by_kind.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0, "fell": False})
         counts["asked"] += 1
         counts["lost"] += bool(old and not new)
         counts["gained"] += bool(new and not old)
-    tests = [kept_of_counts(each["lost"], each["gained"], each["asked"], 0.0).p_lost for each in found.values()]
-    for each, p in zip(found.values(), holm(tests), strict=True):
+    tests = [kept_of_counts(each["lost"], each["gained"], each["asked"], 0.0).p_lost for each in by_kind.values()]
+    for each, p in zip(by_kind.values(), holm(tests), strict=True):
         each["fell"] = (p or 0) <= LEVEL
-    return sorted(found.values(), key=_change_of_kind)
+    return sorted(by_kind.values(), key=_change_of_kind)
 
 
 def _change_of_kind(counts: KindJson) -> float:
@@ -282,9 +282,9 @@ def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
     return f" By kind the change runs from {ends[0]} to {ends[1]}; other kinds were not asked.{by_themselves}"
 
 
-def _test_of_questions(found: QuestionsJson, limit: float) -> Kept:
-    test = kept_of_counts(found["lost"], found["gained"], found["asked"], limit)
-    if test.answer == "kept" and found["known"] < _KNOWS_ENOUGH * found["asked"]:
+def _test_of_questions(figures: QuestionsJson, limit: float) -> Kept:
+    test = kept_of_counts(figures["lost"], figures["gained"], figures["asked"], limit)
+    if test.answer == "kept" and figures["known"] < _KNOWS_ENOUGH * figures["asked"]:
         answer: KeptAnswer = "lost" if test.p_lost <= LEVEL else "unknown"
         return Kept(answer, test.loss, limit, 1.0, test.p_lost, test.rows, None)
     return test
@@ -305,45 +305,45 @@ def _together(tests: Sequence[Kept]) -> list[KeptAnswer]:
     ]
 
 
-def _questions_in_words(found: PartJson, test: Kept, answer: str, margin: float) -> str:
-    asked, limit, questions = found["asked"], _points(margin), found["title"]
-    interval, score = found["interval"], found["score"]
+def _questions_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> str:
+    asked, limit, questions = part["asked"], _points(margin), part["title"]
+    interval, score = part["interval"], part["score"]
     if interval is None or score is None:
         return f"The base knew none of the {asked} {questions}, so they cannot show what was forgotten."
     low, high = interval
     share = f"{percent(score)} (95% interval {percent(round(low, 3))} to {percent(round(high, 3))})"
-    more = f", and knows {found['gained']} that its base did not" if found["gained"] else ""
-    said = (
-        f"The adapted model lost {found['lost']} of the {found['known']} {questions} that its base knew, {share}{more}."
+    more = f", and knows {part['gained']} that its base did not" if part["gained"] else ""
+    lead = (
+        f"The adapted model lost {part['lost']} of the {part['known']} {questions} that its base knew, {share}{more}."
     )
     change = "did not fall" if test.loss <= 0 else f"fell by {_points(test.loss)}"
-    kinds = found.get("kinds") or []
+    kinds = part.get("kinds") or []
     spread = _kinds_in_words(kinds)
     if answer == "kept":
         like = f"of these {len(kinds)} kinds" if len(kinds) > 1 else "like these"
         ruled = f"a fall of {limit} or more is ruled out for questions {like} ({p_text(test.p_kept)}, one-sided)"
-        return f"{said} Accuracy {change}; {ruled}.{spread}"
+        return f"{lead} Accuracy {change}; {ruled}.{spread}"
     if answer == "lost":
-        return f"{said} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided).{spread}"
-    if found["known"] < _KNOWS_ENOUGH * asked:
-        return f"{said} The base knew too few of the {asked} questions to tell whether something was forgotten."
+        return f"{lead} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided).{spread}"
+    if part["known"] < _KNOWS_ENOUGH * asked:
+        return f"{lead} The base knew too few of the {asked} questions to tell whether something was forgotten."
     fell = f"fell by {limit} or more" if margin else "fell at all"
     return (
-        f"{said} Accuracy {change}; whether it {fell} cannot be told from {asked} questions"
+        f"{lead} Accuracy {change}; whether it {fell} cannot be told from {asked} questions"
         f"{_would_tell(test, 'questions')}.{spread}"
     )
 
 
-def _text_in_words(found: PartJson, test: Kept, answer: str, margin: float) -> str:
-    bits, limit = found["bits_per_byte"], percent(margin)
-    texts = "text" if found["documents"] == 1 else "texts"
-    figures = f"{number(bits['adapted'])} bits per byte of {found['title']} against {number(bits['base'])}"
+def _text_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> str:
+    bits, limit = part["bits_per_byte"], percent(margin)
+    texts = "text" if part["documents"] == 1 else "texts"
+    figures = f"{number(bits['adapted'])} bits per byte of {part['title']} against {number(bits['base'])}"
     if answer == "kept":
         return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)}, one-sided)."
     if answer == "lost":
         return f"{figures}: worse, by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (
-        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {found['documents']} {texts}"
+        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {part['documents']} {texts}"
         f"{_would_tell(test, 'texts')}."
     )
 
@@ -359,21 +359,25 @@ def _points(share: float) -> str:
 
 def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
     """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
-    found: list[MeasureJson] = [
-        {**one, "differences": {side: {**of} for side, of in (one.get("differences") or {}).items()}}
-        for one in measures
+    adjusted: list[MeasureJson] = [
+        {**measure, "differences": {side: {**of} for side, of in (measure.get("differences") or {}).items()}}
+        for measure in measures
     ]
-    sides = dict.fromkeys(side for one in found for side in one["differences"])
+    sides = dict.fromkeys(side for one in adjusted for side in one["differences"])
     for side in sides:
-        tested = [one["differences"][side] for one in found if side in one["differences"] and one.get("better")]
+        tested = [one["differences"][side] for one in adjusted if side in one["differences"] and one.get("better")]
         for difference, p in zip(tested, holm([one.get("p") for one in tested]), strict=True):
             difference["p_adjusted"] = p
-    return found
+    return adjusted
 
 
 def counted(measures: Sequence[MeasureJson], side: str) -> int:
     """How many measures of `side` the correction is over."""
-    tested = [one["differences"][side] for one in measures if one.get("better") and side in one.get("differences", {})]
+    tested = [
+        measure["differences"][side]
+        for measure in measures
+        if measure.get("better") and side in measure.get("differences", {})
+    ]
     return sum(difference.get("p") is not None for difference in tested)
 
 
@@ -495,29 +499,29 @@ class Remedy:
 
 
 def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
-    """What may help against what `comparison` shows, the likeliest first; none where all is well.
+    """Remedies for what `comparison` shows, the most promising first; empty if nothing is wrong.
 
     `config` is that of the run that was compared.
     """
     config = config.resolved()
-    found: list[Remedy] = []
+    advice: list[Remedy] = []
     if shows_forgetting(comparison):
-        found += against_forgetting(config)
+        advice += against_forgetting(config)
     memorisation = comparison.get("memorisation") or {}
     if memorisation.get("memorised") or memorisation.get("overfitted"):
-        known = [remedy.changes for remedy in found]
-        found += [remedy for remedy in against_memorising(config) if remedy.changes not in known]
-    return found
+        known = [remedy.changes for remedy in advice]
+        advice += [remedy for remedy in against_memorising(config) if remedy.changes not in known]
+    return advice
 
 
 def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
     """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
-    found = []
+    lines = []
     for remedy in remedies(comparison, config):
         changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
         settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
-        found.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
-    return found
+        lines.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
+    return lines
 
 
 def shows_forgetting(comparison: ComparisonJson) -> bool:
@@ -529,44 +533,42 @@ def shows_forgetting(comparison: ComparisonJson) -> bool:
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:
     """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
-    found: list[Remedy | None] = []
-    rate = _lower_rate(
-        config, "Smaller steps leave more of what the base knew as it was; the task is learnt more slowly."
-    )
+    advice: list[Remedy | None] = []
+    rate = _lower_rate(config, "Smaller steps keep more of what the base knew, and learn the task more slowly.")
     if _can_hold(config):
-        found.append(_hold(config))
+        advice.append(_hold(config))
     if config.data.replay_source is not None:
-        found.append(_documents(config))
+        advice.append(_documents(config))
         # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
-        found.append(rate)
+        advice.append(rate)
     if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
-        found.append(_held_back("preference.beta", config.preference.beta, 100.0))
+        advice.append(_held_back("preference.beta", config.preference.beta, 100.0))
     elif config.stage in REWARD_STAGES:
-        found.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
+        advice.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))
     elif config.stage not in PREFERENCE_STAGES and not _can_hold(config):
-        found.append(_replay(config))
-    if rate not in found:
-        found.append(rate)
-    found += _fewer_epochs(config, "Every pass over the task moves the model further from its base.")
-    found += _lower_rank(
-        config, "Fewer weights can change less of what the base knew; the task may be learnt less well."
+        advice.append(_replay(config))
+    if rate not in advice:
+        advice.append(rate)
+    advice += _fewer_epochs(config, "Each epoch moves the model further from its base.")
+    advice += _lower_rank(
+        config, "Fewer trained weights change less of what the base knew, but may learn the task less well."
     )
-    return [remedy for remedy in found if remedy is not None]
+    return [remedy for remedy in advice if remedy is not None]
 
 
 def against_memorising(config: RunConfig) -> list[Remedy]:
     """Fewer epochs, a lower rank, dropout, a lower rate."""
-    found = _fewer_epochs(config, "Rows that are seen less often are less likely to be learnt by heart.")
-    found += _lower_rank(config, "Fewer weights have less room for single rows.")
+    advice = _fewer_epochs(config, "Rows seen less often are less likely to be memorized.")
+    advice += _lower_rank(config, "Fewer weights have less capacity for single rows.")
     if "dropout" in fields_of(config.method.name) and config.method.dropout < 0.1:
-        found.append(
+        advice.append(
             Remedy(
                 "Use dropout of 0.1",
-                "Leaving out a part of the adapter at random makes it harder to learn single rows by heart.",
+                "Dropping random parts of the adapter makes single rows harder to memorize.",
                 {"method.dropout": 0.1},
             )
         )
-    return [*found, _lower_rate(config, "Smaller steps fit single rows less closely.")]
+    return [*advice, _lower_rate(config, "Smaller steps fit single rows less tightly.")]
 
 
 def _can_hold(config: RunConfig) -> bool:
@@ -602,13 +604,13 @@ def _replay(config: RunConfig) -> Remedy | None:
         if config.data.replay_prompts:
             return Remedy(
                 f"Hold it to more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
-                "The more rows pull towards the base, the less it moves; training takes longer.",
+                "More rows that pull toward the base keep it closer to it. Training takes longer.",
                 {"data.replay_fraction": more},
             )
         return Remedy(
             f"Mix in more general examples: {_percent(more)} instead of {_percent(share)}",
-            "General examples protect the kinds that they hold; more of them protect more, and training takes longer. "
-            "For a kind that was lost and is not among them, name data that hold it.",
+            "General examples protect the kinds they contain. More of them protect more, but training takes longer. "
+            "If a lost kind is not among them, name a data set that contains it.",
             {"data.replay_fraction": more},
         )
     why = (
@@ -640,7 +642,7 @@ def _documents(config: RunConfig) -> Remedy | None:
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
     why = (
         "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
-        "Kinds that neither holds are protected much less."
+        "Kinds that neither contains are protected much less."
     )
     return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
 

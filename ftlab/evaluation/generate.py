@@ -336,11 +336,11 @@ def generate_answers(
     """
     import torch
 
-    found: list[Answer | None] = [None] * len(prompts)
+    answers: list[Answer | None] = [None] * len(prompts)
     room = [min(max_new_tokens, context - len(ids)) if context else max_new_tokens for ids in prompts]
     for index, tokens in enumerate(room):
         if tokens < 1:
-            found[index] = Answer("", 0, True)
+            answers[index] = Answer("", 0, True)
     queue: deque[int] = deque()  # rows of one room whose turn has not come yet, the longest first
     stops = set(stop_ids)
     unpadded = bool(prompts) and padding_changes_answers(model, max(prompts, key=len), tokenizer.pad_token_id)
@@ -353,7 +353,7 @@ def generate_answers(
             (tokens, len(ids) if unpadded else 0, -rows) for (tokens, ids), rows in zip(both, fitting, strict=True)
         ]
         for kind in sorted(set(kinds), reverse=True):
-            members = [i for i in range(len(prompts)) if kinds[i] == kind and found[i] is None]
+            members = [i for i in range(len(prompts)) if kinds[i] == kind and answers[i] is None]
             queue.extend(sorted(members, key=lambda i: -len(prompts[i])))
             while queue:
                 yield _take(queue, -kind[-1])
@@ -365,7 +365,7 @@ def generate_answers(
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:
-        rows = [i for i in batch if found[i] is None]  # after memory ran out, some have their answer
+        rows = [i for i in batch if answers[i] is None]  # after memory ran out, some have their answer
         if not rows:
             return
         limit = room[rows[0]]
@@ -383,14 +383,14 @@ def generate_answers(
             if should_stop and should_stop():
                 raise Stopped
             for i, token in zip(names, tokens, strict=True):
-                if found[i] is None:
+                if answers[i] is None:
                     made[i].append(token)
                     if token in stops or len(made[i]) == limit:
-                        found[i] = _answer(made[i], tokenizer, stops)
+                        answers[i] = _answer(made[i], tokenizer, stops)
                         untold.append(i)
             if len(untold) >= len(rows) / 4:  # each telling may write a file
                 tell()
-            return [found[i] is not None for i in names]
+            return [answers[i] is not None for i in names]
 
         def more(count: int) -> tuple[list[int], Any, Any] | None:
             names = _take(queue, count)
@@ -411,15 +411,15 @@ def generate_answers(
                     work=Work(rows, limit, note, lambda: bool(queue), more, choose),
                 )
         except BaseException:
-            queue.extendleft(reversed([i for i in made if i not in rows and found[i] is None]))
+            queue.extendleft(reversed([i for i in made if i not in rows and answers[i] is None]))
             raise
         finally:
             tell()
 
-    if advance and (skipped := sum(answer is not None for answer in found)):
+    if advance and (skipped := sum(answer is not None for answer in answers)):
         advance(skipped)
     halved_to = run_batches(batches(), work, should_stop=should_stop)
-    return Answers([answer for answer in found if answer is not None], halved_to)
+    return Answers([answer for answer in answers if answer is not None], halved_to)
 
 
 def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:

@@ -30,7 +30,7 @@ _SHARES = ("acc", "acc_norm", "exact_match", "em")
 def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[MeasureJson]:
     """A measure for every task and score of the harness, with intervals, and a paired test where each question has a
     score of its own."""
-    found: list[MeasureJson] = []
+    measures: list[MeasureJson] = []
     hidden = _summed_up(base)
     for task, scores in base["results"].items():
         if task in hidden:
@@ -49,7 +49,7 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[Mea
             }
             rows = {side: of.get((name, filtered)) for side, of in samples.items()}
             intervals, difference = _compared(values, errors, rows)
-            found.append(
+            measures.append(
                 {
                     "name": f"{PREFIX}{task}/{name}" + ("" if filtered == "none" else f"/{filtered}"),
                     "title": f"{task}: {_TITLES.get(name, name)}" + ("" if filtered == "none" else f" ({filtered})"),
@@ -66,18 +66,18 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[Mea
                     "detail": None,
                 }
             )
-    return found
+    return measures
 
 
 def _summed_up(results: Mapping[str, Any]) -> set[str]:
-    """The tasks that count in the score of a group, such as the 57 subjects of mmlu: the group stands for them."""
-    found: set[str] = set()
+    """The tasks that are part of a group, such as the 57 subjects of mmlu: the score of the group stands for them."""
+    hidden: set[str] = set()
     waiting = list(results.get("groups", {}))
     while waiting:
         members = results["group_subtasks"].get(waiting.pop(), [])
-        waiting += [name for name in members if name not in found]
-        found.update(members)
-    return found
+        waiting += [name for name in members if name not in hidden]
+        hidden.update(members)
+    return hidden
 
 
 def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
@@ -86,16 +86,16 @@ def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
 
 def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float] | None]:
     """(measure, filter): the scores of the questions in their order; None where one is no number (corpus measures)."""
-    found: dict[tuple[str, str], list[float] | None] = {}
+    by_measure: dict[tuple[str, str], list[float] | None] = {}
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
         for name in sample["metrics"]:
             place, value = (name, sample["filter"]), sample[name]
-            scores = found.setdefault(place, [])
+            scores = by_measure.setdefault(place, [])
             if scores is not None and isinstance(value, int | float):
                 scores.append(float(value))
             else:
-                found[place] = None
-    return found
+                by_measure[place] = None
+    return by_measure
 
 
 def _compared(
@@ -165,7 +165,7 @@ def evaluate_tasks(
         results[side.name] = _carried_out(lm, names, manager, settings)
 
     visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
-    found = {
+    result = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
@@ -175,22 +175,22 @@ def evaluate_tasks(
         "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
     }
     earlier = run.harness() or {}
-    if earlier.get("weights") == found["weights"]:
-        again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in found["measures"]}]
-        if again and not _as_much(found["settings"], earlier["settings"]):
+    if earlier.get("weights") == result["weights"]:
+        again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in result["measures"]}]
+        if again and not _as_much(result["settings"], earlier["settings"]):
             name = "-".join(["tasks", *map(suite_name, tasks), *([f"{limit}-questions"] if limit else [])])[:80]
-            write_json(run.question(name).harness_file, found)
-            return found
+            write_json(run.question(name).harness_file, result)
+            return result
         kept = [one for one in earlier["measures"] if one not in again]
     else:
         kept = []
-    whole = found | {"measures": kept + found["measures"]}
+    whole = result | {"measures": kept + result["measures"]}
     write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:
         others = [measure for measure in comparison["measures"] if not measure["name"].startswith(PREFIX)]
         write_json(run.comparison_file, stored_form({**comparison, "measures": others + whole["measures"]}))
-    return found
+    return result
 
 
 def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -200,9 +200,9 @@ def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def kept_measures(run: RunDirectory) -> list[MeasureJson]:
-    """The measures of the tasks that the result of `run`, as it is now, was asked; none where it was not."""
-    found = run.harness()
-    return found["measures"] if found and found["weights"] == result_identity(run)[0] else []
+    """The task measures of the current weights of `run`; empty if it was not asked any tasks."""
+    stored = run.harness()
+    return stored["measures"] if stored and stored["weights"] == result_identity(run)[0] else []
 
 
 def require() -> None:
@@ -246,14 +246,14 @@ def _names_in(place: Path, manager: Any) -> list[str]:
         path = Path(str(file)).resolve()
         return path == place.resolve() if place.is_file() else path.is_relative_to(place.resolve())
 
-    found = [name for name in manager.all_subtasks if (file := manager.task_index[name].yaml_path) and lies_here(file)]
-    if not found:
+    names = [name for name in manager.all_subtasks if (file := manager.task_index[name].yaml_path) and lies_here(file)]
+    if not names:
         raise InputError(
             "There is no task of lm-evaluation-harness here",
             given=str(place),
             allowed="YAML files with a line `task: NAME`, as docs/new_task_guide.md of the harness describes them",
         )
-    return found
+    return names
 
 
 def _wrapped(
@@ -294,7 +294,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
 
     try:
         with _quiet():
-            found = simple_evaluate(
+            results = simple_evaluate(
                 model=lm,
                 tasks=list(names),
                 task_manager=manager,
@@ -309,11 +309,11 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
         if isinstance(error, ConnectionError) or (is_offline() and "Offline" in type(error).__name__):
             raise unreachable("data set", ", ".join(names), error) from error
         raise FtlabError(
-            f"The task cannot be carried out: {type(error).__name__}: {shorten(error, 300)}",
+            f"The task failed: {type(error).__name__}: {shorten(error, 300)}",
             why=", ".join(names),
             try_="lm-evaluation-harness says more when it is run by itself: lm_eval --tasks ... --model hf",
         ) from error
-    return found
+    return results
 
 
 @contextlib.contextmanager

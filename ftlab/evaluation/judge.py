@@ -1,4 +1,4 @@
-"""A model as judge of two answers: both orders, kept verdicts, agreement, and what may be said of it."""
+"""A model as judge of two answers: both orders, stored verdicts, agreement, and the caveats."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def summarise(
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
-    found = {
+    judgement = {
         "id": settings.id,
         "created": time.time(),
         "judge": {"url": settings.endpoint.url, "model": settings.endpoint.model},
@@ -133,35 +133,35 @@ def summarise(
             "price_out": settings.price_out,
         },
     }
-    return found | {"text": _verdict(found), "notes": _notes(found)}
+    return judgement | {"text": _verdict(judgement), "notes": _notes(judgement)}
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    before, after = (found["titles"][side] for side in found["sides"])
-    decided = found["wins"] + found["losses"]
-    if not found["judged"]:
+def _verdict(judgement: dict[str, Any]) -> str:
+    before, after = (judgement["titles"][side] for side in judgement["sides"])
+    decided = judgement["wins"] + judgement["losses"]
+    if not judgement["judged"]:
         return "Nothing is judged yet."
     if not decided:
-        return f"The judge prefers neither: all {found['ties']} rows are ties."
+        return f"The judge prefers neither: all {judgement['ties']} rows are ties."
+    low, high = (percent(end) for end in judgement["interval"])
     evidence = (
-        f"{after} wins {percent(found['win_rate'])} of {decided} decided rows "
-        f"(95% interval {percent(found['interval'][0])} to {percent(found['interval'][1])}, {p_text(found['p'])}), "
-        f"{found['ties']} ties"
+        f"{after} wins {percent(judgement['win_rate'])} of {decided} decided rows "
+        f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {judgement['ties']} ties"
     )
-    if found["better"] is None:
+    if judgement["better"] is None:
         return f"The judge shows no clear preference: {evidence}."
-    return f"The judge prefers {after if found['better'] else before}: {evidence}."
+    return f"The judge prefers {after if judgement['better'] else before}: {evidence}."
 
 
-def _notes(found: dict[str, Any]) -> list[str]:
+def _notes(judgement: dict[str, Any]) -> list[str]:
     """What speaks against the judgement, or limits it."""
-    notes, place, longer = [], found["position"], found["longer"]
-    if found["open"]:
-        notes.append(f"{found['open']} of {found['rows']} rows are not judged yet. Start again to go on.")
-    if found["unreadable"]:
+    notes, place, longer = [], judgement["position"], judgement["longer"]
+    if judgement["open"]:
+        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to go on.")
+    if judgement["unreadable"]:
         notes.append(
-            f"{found['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the request. "
-            "A longer reply may help."
+            f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the "
+            "request. A longer reply may help."
         )
     if place["share"] is not None and place["share"] < _NARROW:
         notes.append(
@@ -171,7 +171,7 @@ def _notes(found: dict[str, Any]) -> list[str]:
     if place["first"] + place["second"] and place["p"] < LEVEL:
         where = "first" if place["first"] > place["second"] else "second"
         notes.append(
-            f"The judge favours the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
+            f"The judge favors the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
             f"in which the orders disagreed ({p_text(place['p'])}). Both orders were asked, so this evens out."
         )
     if longer["rows"] >= _FEW and not 0.25 <= longer["won"] / longer["rows"] <= 0.75:
@@ -206,7 +206,7 @@ def judge_by_endpoint(
     asked = questions(rows, settings)
     with locked(run.judging_lock, wait=False) as mine:
         if not mine:
-            raise FtlabError(f"The answers of {run.id} are being judged already", try_="wait, or stop that")
+            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that")
         known = known_lines(run)
         lines = {question.key: known[question.key] for question in asked if question.key in known}
         left = [question for question in asked if question.key not in known]
@@ -276,21 +276,21 @@ def _answers(
             if over and answered.empty():
                 break
             try:
-                found = answered.get(timeout=_LOOK_SECONDS)
+                reply = answered.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
-            if isinstance(found, Exception):
-                failure = failure or found
+            if isinstance(reply, Exception):
+                failure = failure or reply
                 continue
-            if found is None:
+            if reply is None:
                 continue
-            done, without = done + 1, without + (found["choice"] is None)
-            yield found
+            done, without = done + 1, without + (reply["choice"] is None)
+            yield reply
             if done == 1:
                 for question in left[1:]:
                     todo.put(question)
             if fresh and done == without == min(_FIRST_WITHOUT_CHOICE, len(left)):
-                failure = failure or _no_choice(found, settings)
+                failure = failure or _no_choice(reply, settings)
     finally:
         ended.set()
         asker.close()
@@ -333,7 +333,7 @@ def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
     if line["cut"]:
         longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer ones"
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
-    why = f"It was asked for a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
+    why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")
 
 

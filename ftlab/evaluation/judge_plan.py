@@ -61,25 +61,25 @@ def read_choice(reply: str) -> int | None:
     The last object that names a choice counts; what a model thought before its reply does not.
     """
     text = re.sub(r"<think>.*?(</think>|$)", " ", reply, flags=re.DOTALL)
-    found = [value["better"] for value in _objects(text) if "better" in value]
-    if not found:
+    choices = [value["better"] for value in _objects(text) if "better" in value]
+    if not choices:
         # An object that is cut off or badly quoted still says it.
-        found = re.findall(r"[\"']better[\"']\s*:\s*[\"']([^\"']{1,20})[\"']", text)
-    if not found:
+        choices = re.findall(r"[\"']better[\"']\s*:\s*[\"']([^\"']{1,20})[\"']", text)
+    if not choices:
         return None
-    choice = str(found[-1]).strip().lower().replace(" ", "_")
+    choice = str(choices[-1]).strip().lower().replace(" ", "_")
     return -1 if choice in _TIES else _CHOICES.get(choice)
 
 
 def read_reason(reply: str) -> str | None:
     """Why the judge chose as it did, None where it did not say so in its object."""
-    found = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
-    return found[-1] if found else None
+    reasons = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
+    return reasons[-1] if reasons else None
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects in `text`, one after the other."""
-    decoder, found, at = json.JSONDecoder(), [], text.find("{")
+    decoder, values, at = json.JSONDecoder(), [], text.find("{")
     while at != -1:
         try:
             value, end = decoder.raw_decode(text, at)
@@ -87,9 +87,9 @@ def _objects(text: str) -> list[dict[str, Any]]:
             end = at + 1
         else:
             if isinstance(value, dict):
-                found.append(value)
+                values.append(value)
         at = text.find("{", end)
-    return found
+    return values
 
 
 def _as_text(prompt: Sequence[dict[str, str]]) -> str:
@@ -181,7 +181,7 @@ class Plan:
             f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
         ]
         if self.price is None:
-            lines.append("What that costs is not known: give the prices per million tokens. A server of your own: 0.")
+            lines.append("Cost unknown: give the prices per million tokens (0 for your own server).")
         else:
             lines.append(f"That costs about {money(self.price)}, at most {money(self.price_at_most or 0)}.")
         lines.append(
@@ -231,7 +231,7 @@ def build_settings(
 
 def sides_of(run: RunDirectory) -> dict[str, str]:
     """The sides whose answers to the held-out rows are stored, with their titles: base first."""
-    found: dict[str, str] = {}
+    titles: dict[str, str] = {}
     for place in (run, *run.questions()):
         try:
             comparison, rows = place.comparison(), place.predictions()
@@ -242,8 +242,8 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
         known = {side["name"]: side["title"] for side in comparison.get("sides", [])} if comparison else {}
         known = known or {"base": "Base", "adapted": "Adapted"}
         answered = {name for name in known if any(isinstance(row.get(name), str) for row in rows)}
-        found = {name: title for name, title in known.items() if name in answered} | found
-    return found
+        titles = {name: title for name, title in known.items() if name in answered} | titles
+    return titles
 
 
 def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
@@ -289,7 +289,7 @@ def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
 
 def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Question]:
     """Two requests for each row whose answers differ, one for each order."""
-    found = []
+    every = []
     for row in rows:
         if same_answers(row, settings):
             continue
@@ -301,8 +301,8 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Q
             )
             asked = [settings.id, row["row"], order, messages]
             key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
-            found.append(Question(key, row["row"], order, messages))
-    return found
+            every.append(Question(key, row["row"], order, messages))
+    return every
 
 
 def known_lines(run: RunDirectory) -> dict[str, dict[str, Any]]:

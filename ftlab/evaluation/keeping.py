@@ -1,4 +1,4 @@
-"""Where a comparison lies: the run's own in evaluation/, every other question beside it, in a folder named after it."""
+"""Where comparisons are stored: the run's own in evaluation/, every other question in a folder beside it."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def question_of(
     if others:
         parts += ["with", *([suite_name(others[0])[:30]] if len(others) == 1 else [str(len(others)), "runs"])]
         text.append(f"with {', '.join(others)}")
-    told = {name: value for name, value in changed.items() if name != "prompted"}
-    parts += [name.replace("_", "-") for name in told]
-    text += [f"{EvaluationConfig.model_fields[name].title}: {_shown(value)}" for name, value in told.items()]
+    other_changes = {name: value for name, value in changed.items() if name != "prompted"}
+    parts += [name.replace("_", "-") for name in other_changes]
+    text += [f"{EvaluationConfig.model_fields[name].title}: {_shown(value)}" for name, value in other_changes.items()]
     # What the words do not tell apart, a number does.
-    rest = [suite if suite and re.search(r"[/.\\]", suite) else None, list(others), told]
+    rest = [suite if suite and re.search(r"[/.\\]", suite) else None, list(others), other_changes]
     name = "-".join(parts)[:80]
     return Asked(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))
 
@@ -108,17 +108,17 @@ def write_comparison(
 
 def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
     """Name, question and verdict of everything that was asked of `run` beside its own comparison, the newest first."""
-    found = []
+    asked = []
     for place in reversed(run.questions()):
         try:
             comparison = place.comparison()
         except DamagedFile as error:
-            found.append((place.name, place.name, f"damaged: {error.how}"))
+            asked.append((place.name, place.name, f"damaged: {error.how}"))
             continue
         verdicts = comparison.get("verdicts", {}) if comparison else {}
         verdict = verdicts.get("adapted_vs_prompted") or (comparison.get("verdict") if comparison else None)
-        found.append((place.name, place.asked(), verdict["text"] if verdict else ""))
-    return found
+        asked.append((place.name, place.asked(), verdict["text"] if verdict else ""))
+    return asked
 
 
 def suite_name(suite: str) -> str:

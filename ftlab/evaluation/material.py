@@ -208,7 +208,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
     tokenizers: dict[tuple[str, str | None], Any] = {}
     for run, config in zip(runs, configs, strict=True):
         tokenizers.setdefault((config.model.base, config.model.revision), tokenizer_of(base_side(run, config)))
-    limits = [answer_limit(runs[0], configs[0], one, references=references) for one in tokenizers.values()]
+    limits = [answer_limit(runs[0], configs[0], tokenizer, references=references) for tokenizer in tokenizers.values()]
     return max(limits, key=lambda limit: limit.tokens)
 
 
@@ -234,18 +234,16 @@ def _suite_rows(
     refused = 0
     for number, row in enumerate(loaded.splits[split]):
         try:
-            found, _ = read_row(row)
+            examples, _ = read_row(row)
         except UnusableRow:
             refused += 1
             continue
-        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in found]
+        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in examples]
     if not rows:
         raise InputError("There is no row to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
         kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
-        raise InputError(
-            f"The run {run.id} is evaluated on {kind}, and this data set holds something else", given=suite
-        )
+        raise InputError(f"The run {run.id} is evaluated on {kind}, and this data set is something else", given=suite)
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
@@ -285,10 +283,10 @@ def _columns(
 ) -> list[dict[str, Any]]:
     """The small columns of each row, and its label where it has one."""
     kept = read_columns(run, split)
-    found = [row["columns"] if "columns" in row else _cells(kept, row) for row in rows]
+    columns = [row["columns"] if "columns" in row else _cells(kept, row) for row in rows]
     if not labels:
-        return found
-    return [cells | {"label": text.strip()} for cells, text in zip(found, references, strict=True)]
+        return columns
+    return [cells | {"label": text.strip()} for cells, text in zip(columns, references, strict=True)]
 
 
 def _clusters(
@@ -329,17 +327,17 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
     """The labels that were given, else those that the data of the run (or the references of a suite) hold."""
     from ftlab.data.splits import read_split
 
-    if given := names(config.evaluation.labels):
-        return given
+    if named := names(config.evaluation.labels):
+        return named
     if suite is None and run.manifest().get("format") != "classification":
         return []
     texts = list(references)
     if suite is None:
         texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
-    found = find_all_labels(texts)
+    labels = find_all_labels(texts)
     # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
-    short = suite is None or (len(found) <= len(references) / 5 and max(map(len, found)) <= 60)
-    return found if short and 1 < len(found) <= MOST_LABELS else []
+    short = suite is None or (len(labels) <= len(references) / 5 and max(map(len, labels)) <= 60)
+    return labels if short and 1 < len(labels) <= MOST_LABELS else []
 
 
 def _commonest(run: RunDirectory) -> str | None:

@@ -1,4 +1,4 @@
-"""The table of measures: what each needs, how it is computed and tested, and which rows it suits."""
+"""The table of measures: what each needs, how it is computed and tested, and which data it suits."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
         )
     if "{" in pattern and not _can_be_compiled(pattern):
         raise InputError(
-            f"The regular expression of {what} takes too long to be read",
+            f"The regular expression of {what} takes too long to compile",
             given=pattern,
             allowed="repetitions of some hundreds at most, such as {1,100}",
             try_="the reward length for long answers",
@@ -160,11 +160,11 @@ def _by_labels(
         rows = _right(named, true)
         return [of_rows(BUILT_IN[name], rows, clusters=options.clusters)], {name: rows}
     infos = [BUILT_IN[wanted] for wanted in ("accuracy", "macro_f1") if wanted in names]
-    given = {side: label_numbers(texts, labels) for side, texts in answers.items()}
-    measures, values = measure_labels(infos, true, given, labels, clusters=options.clusters)
+    numbers_of = {side: label_numbers(texts, labels) for side, texts in answers.items()}
+    measures, values = measure_labels(infos, true, numbers_of, labels, clusters=options.clusters)
     if detail := measures[0]["detail"]:
         detail["baselines"] = baselines(true, labels, options.commonest)
-        for side, numbers in given.items():
+        for side, numbers in numbers_of.items():
             detail[side]["unlabelled"] = unlabelled(answers[side], numbers, labels)
     return measures, values
 
@@ -191,7 +191,7 @@ def measure_labels(
             measures.append(of_rows(info, rows, detail=detail, clusters=clusters))
             values[info.name] = rows
             continue
-        counts = {side: class_counts(true, said, len(labels)) for side, said in given.items()}
+        counts = {side: class_counts(true, numbers, len(labels)) for side, numbers in given.items()}
         present = np.isin(np.arange(len(labels)), true)
 
         def combine(sums: Any, present: Any = present) -> Any:
@@ -213,10 +213,10 @@ def _rows(
     rule: Callable[[str, str], float | bool | None], answers: Answers, references: Sequence[str]
 ) -> dict[str, list[float | None]]:
     def value(answer: str, reference: str) -> float | None:
-        found = rule(answer, reference)
-        return None if found is None else float(found)
+        score = rule(answer, reference)
+        return None if score is None else float(score)
 
-    return {side: [value(*pair) for pair in zip(given, references, strict=True)] for side, given in answers.items()}
+    return {side: [value(*pair) for pair in zip(texts, references, strict=True)] for side, texts in answers.items()}
 
 
 def _by_error(answers: Answers, references: Sequence[str], clusters: Clusters) -> Measured:
@@ -232,14 +232,14 @@ def _by_error(answers: Answers, references: Sequence[str], clusters: Clusters) -
         return [of_rows(info, rows)], {info.name: rows}
     # As far as an answer can be off that stays among the references.
     cap = max(numbers) - min(numbers) or max(1.0, abs(numbers[0]))
-    errors = {side: [absolute_error(given[at], references[at]) for at in asked] for side, given in answers.items()}
+    errors = {side: [absolute_error(texts[at], references[at]) for at in asked] for side, texts in answers.items()}
     own = [clusters[at] for at in asked] if clusters else None
     measure, capped = of_errors(replace(info, rule=f"{info.rule} ({cap:,.4g} here)"), errors, cap, clusters=own)
-    found: dict[str, list[float | None]] = {side: [None] * len(references) for side in answers}
+    by_row: dict[str, list[float | None]] = {side: [None] * len(references) for side in answers}
     for side, values in capped.items():
         for at, value in zip(asked, values, strict=True):
-            found[side][at] = value
-    return [measure], {info.name: found}
+            by_row[side][at] = value
+    return [measure], {info.name: by_row}
 
 
 def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], clusters: Clusters) -> Measured:
@@ -248,7 +248,7 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], cluste
     every, composed = [references, *answers.values()], [_composed(references), *map(_composed, answers.values())]
     references, answers = composed[0], dict(zip(answers, composed[1:], strict=True))
     metric = corpus_metric(name, references)
-    counts = {side: row_counts(metric, given, references) for side, given in answers.items()}
+    counts = {side: row_counts(metric, texts, references) for side, texts in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
     rule = f"sacrebleu, {metric.get_signature()}"
     # Letters as one character or as two are the same text; the signature alone would not give these figures again.
@@ -296,8 +296,8 @@ def _length_ratio(answers: Answers, references: Sequence[str], clusters: Cluster
 
     wanted = [len(words(reference)) for reference in references]
     counts = {
-        side: np.array([[len(words(answer)), size] for answer, size in zip(given, wanted, strict=True)], dtype=float)
-        for side, given in answers.items()
+        side: np.array([[len(words(answer)), size] for answer, size in zip(texts, wanted, strict=True)], dtype=float)
+        for side, texts in answers.items()
     }
 
     def combine(sums: Any) -> Any:
@@ -310,9 +310,9 @@ def _length_ratio(answers: Answers, references: Sequence[str], clusters: Cluster
 def _by_pattern(answers: Answers, options: MeasureOptions) -> Measured:
 
     pattern = compile_pattern(options.pattern or "", "the measure pattern")
-    found = {side: [is_found(pattern, answer) for answer in given] for side, given in answers.items()}
-    slow = {side: sum(value is None for value in values) for side, values in found.items()}
-    rows: dict[str, list[float | None]] = {side: [float(bool(value)) for value in found[side]] for side in found}
+    hits = {side: [is_found(pattern, answer) for answer in texts] for side, texts in answers.items()}
+    slow = {side: sum(value is None for value in values) for side, values in hits.items()}
+    rows: dict[str, list[float | None]] = {side: [float(bool(value)) for value in hits[side]] for side in hits}
     rule = f"found anywhere in the answer: {options.pattern}"
     if any(slow.values()):
         rule += f" ({max(slow.values())} searches took longer than {SEARCH_SECONDS} seconds and count as not found)"
@@ -327,12 +327,15 @@ def _by_json(name: str, answers: Answers, references: Sequence[str], options: Me
         rule = "valid JSON, and valid under the given schema" if validator is not None else info.rule
         return [of_rows(replace(info, rule=rule), rows, clusters=options.clusters)], {name: rows}
     rows, fields = {}, {}
-    for side, given in answers.items():
-        right = [structured.fields_right(*pair, validator) for pair in zip(given, references, strict=True)]
-        rows[side] = [None if found is None else sum(found.values()) / len(found) for found in right]
+    for side, texts in answers.items():
+        right = [structured.fields_right(*pair, validator) for pair in zip(texts, references, strict=True)]
+        rows[side] = [
+            None if fields_of_row is None else sum(fields_of_row.values()) / len(fields_of_row)
+            for fields_of_row in right
+        ]
         fields[side] = right
     # In the order in which the fields come up.
-    paths = (path for found in next(iter(fields.values())) for path in found or {})
+    paths = (path for fields_of_row in next(iter(fields.values())) for path in fields_of_row or {})
     known = dict.fromkeys(map(structured.field_name, paths))
     detail = {"fields": {field: {side: _field_share(fields[side], field) for side in fields} for field in known}}
     by_schema = validator is not None and json_value(references[0].strip()) is None
@@ -341,8 +344,8 @@ def _by_json(name: str, answers: Answers, references: Sequence[str], options: Me
 
 
 def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
-    found = [right for row in rows if row for path, right in row.items() if structured.field_name(path) == field]
-    return sum(found) / len(found)
+    rights = [right for row in rows if row for path, right in row.items() if structured.field_name(path) == field]
+    return sum(rights) / len(rights)
 
 
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
@@ -443,21 +446,21 @@ def measure_answers(
     """
 
     options = options or MeasureOptions()
-    for side, given in answers.items():
-        if len(given) != len(references):
-            raise ValueError(f"{len(given)} answers of {side}, {len(references)} references: they must be paired")
+    for side, texts in answers.items():
+        if len(texts) != len(references):
+            raise ValueError(f"{len(texts)} answers of {side}, {len(references)} references: they must be paired")
     check_measures(names, references, options)
     if not references:
         return [], {}
-    found: dict[str, MeasureJson] = {}
+    by_name: dict[str, MeasureJson] = {}
     rows: Rows = {}
     for name in dict.fromkeys(names):
         # Measures that share their work come together: asking for one of them again costs nothing.
-        if name not in found:
+        if name not in by_name:
             measures, values = measure_family(name, names, answers, references, options)
-            found |= {measure["name"]: measure for measure in measures}
+            by_name |= {measure["name"]: measure for measure in measures}
             rows |= values
-    measures = [found[name] for name in dict.fromkeys(names)]
+    measures = [by_name[name] for name in dict.fromkeys(names)]
     for path in options.extra:
         from ftlab.evaluation.metrics.own import measure_own
 
@@ -487,15 +490,15 @@ def measure_losses(
 
     for side in nll:
         corpus_perplexity(nll[side], tokens[side])
-    found = []
+    measures = []
     if not name.endswith("bits_per_byte"):
         counts = {side: np.column_stack([nll[side], tokens[side]]).astype(np.float64) for side in nll}
-        found.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0)), clusters))
+        measures.append(_losses(name, group, counts, lambda sums: np.exp(np.minimum(_ratio(sums), 700.0)), clusters))
     if texts_bytes is not None:
         bits = name.removesuffix("bits_per_byte").removesuffix("perplexity") + "bits_per_byte"
         counts = {side: np.column_stack([nll[side], texts_bytes]).astype(np.float64) for side in nll}
-        found.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2), clusters))
-    return found
+        measures.append(_losses(bits, group, counts, lambda sums: _ratio(sums) / np.log(2), clusters))
+    return measures
 
 
 def measure_likelihoods(
@@ -506,7 +509,7 @@ def measure_likelihoods(
     sizes: Sequence[int] | None = None,
     clusters: Sequence[int] | None = None,
 ) -> Measured:
-    """Classification by likelihood: the label whose text the model finds likeliest as its answer.
+    """Classification by likelihood: the label to which the model gives the highest probability as its answer.
 
     `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
     bytes of each label) losses count by byte, as acc_norm of lm-evaluation-harness does. The measures are
@@ -516,13 +519,13 @@ def measure_likelihoods(
 
     check_labels(labels, references)
     divisor = np.asarray(sizes if sizes is not None else [1] * len(labels), dtype=np.float64)
-    given = {side: (np.asarray(table) / divisor).argmin(axis=1).tolist() for side, table in losses.items()}
+    likeliest = {side: (np.asarray(table) / divisor).argmin(axis=1).tolist() for side, table in losses.items()}
     rule = LIKELIHOOD_RULE + (", by byte of the label" if sizes is not None else "")
     infos = [
         replace(BUILT_IN[name], name=f"likelihood_{name}", title=f"{BUILT_IN[name].title} by likelihood", rule=rule)
         for name in ("accuracy", "macro_f1")
     ]
-    return measure_labels(infos, label_numbers(references, labels), given, labels, clusters=clusters)
+    return measure_labels(infos, label_numbers(references, labels), likeliest, labels, clusters=clusters)
 
 
 def _pattern(options: MeasureOptions) -> Any:

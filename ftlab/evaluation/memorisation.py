@@ -72,10 +72,10 @@ def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
     words = split(tokenizer.decode(rest, skip_special_tokens=True))
     if not words:
         return None
-    given = tokenizer.decode(encoded.input_ids[first:middle], skip_special_tokens=True)
+    opening = tokenizer.decode(encoded.input_ids[first:middle], skip_special_tokens=True)
     # Decoded alone, the rest would lose the space it begins with.
     whole = tokenizer.decode(encoded.input_ids[first : middle + len(rest)], skip_special_tokens=True)
-    return Half(row, encoded.input_ids[:middle], given, whole[len(given) :], words, len(rest))
+    return Half(row, encoded.input_ids[:middle], opening, whole[len(opening) :], words, len(rest))
 
 
 def continue_halves(
@@ -110,18 +110,24 @@ def continue_halves(
 
 def compare(half: Half, text: str) -> Continued:
     """`text` against what follows in the row."""
-    wanted, said = half.words, split(text)[: len(half.words)]
-    match = SequenceMatcher(None, wanted, said, autojunk=False).find_longest_match()
+    wanted, continuation = half.words, split(text)[: len(half.words)]
+    match = SequenceMatcher(None, wanted, continuation, autojunk=False).find_longest_match()
     return Continued(
-        half.row, half.given, half.rest, text, said == wanted, overlap(wanted, said), match.size / len(wanted)
+        half.row,
+        half.given,
+        half.rest,
+        text,
+        continuation == wanted,
+        overlap(wanted, continuation),
+        match.size / len(wanted),
     )
 
 
-def overlap(wanted: Sequence[str], said: Sequence[str]) -> float:
-    """The share of the n-grams of `wanted` that `said` holds (0 to 1); of fewer than n words, all of them at once."""
+def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
+    """The share of the n-grams of `wanted` that `continuation` holds (0 to 1); below n words, all at once."""
     size = min(N, len(wanted))
     grams = [tuple(wanted[at : at + size]) for at in range(len(wanted) - size + 1)]
-    there = {tuple(said[at : at + size]) for at in range(len(said) - size + 1)}
+    there = {tuple(continuation[at : at + size]) for at in range(len(continuation) - size + 1)}
     return sum(gram in there for gram in grams) / len(grams)
 
 
@@ -213,12 +219,12 @@ def _in_words(counts: Mapping[str, int], rows: int, cut: bool) -> str:
         return f"None of the {rows} held-out rows has a copy or a near copy among {where}."
     has = {"same": ("has a copy", "have a copy"), "near": ("has a near copy", "have a near copy")}
     has["answer"] = ("has its answer word for word", "have their answers word for word")
-    told = [f"{count} {has[kind][count > 1]}" for kind, count in counts.items() if count]
-    listed = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    counted = [f"{count} {has[kind][count > 1]}" for kind, count in counts.items() if count]
+    listed = " and ".join(filter(None, [", ".join(counted[:-1]), counted[-1]]))
     return f"Of the {rows} held-out prompts {listed} among {where}: their scores may show memory, not skill."
 
 
-FEWEST_CARRIED = 0.5  # below it most of what was learnt holds for the training rows only
+FEWEST_CARRIED = 0.5  # below it most of what was learned holds for the training rows only
 MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word
 LARGE_GAP = math.log(1.5)  # nats per token: a perplexity half as large again
 
@@ -256,10 +262,10 @@ def conclude(
         "memorised": memorised,
         "overfitted": overfitted,
     }
-    said = [_fit_in_words(figures), _continuation_in_words(figures)]
+    sentences = [_fit_in_words(figures), _continuation_in_words(figures)]
     if leaks["same"] or leaks["near"] or leaks.get("answer"):
-        said.append(leaks["text"])
-    return figures | {"text": " ".join(said)}
+        sentences.append(leaks["text"])
+    return figures | {"text": " ".join(sentences)}
 
 
 def _mean(losses: Losses) -> float:
@@ -284,7 +290,7 @@ def _carried_over(
 ) -> tuple[float | None, list[float] | None]:
     """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
 
-    None where the training rows did not improve: then nothing was learnt that could carry over.
+    None where the training rows did not improve: then nothing was learned that could carry over.
     """
     import numpy as np
 
@@ -373,8 +379,8 @@ def _continuation_in_words(figures: Mapping[str, Any]) -> str:
         f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(figures['continuation_p'])} for the overlap)"
     )
     if figures["memorised"]:
-        return f"It has learnt rows by heart: {evidence}."
-    return f"Nothing shows that it learnt rows by heart: {evidence}."
+        return f"It memorized training rows: {evidence}."
+    return f"No sign that it memorized rows: {evidence}."
 
 
 def _capital(text: str) -> str:
@@ -450,10 +456,10 @@ def measure_memorisation(
             for kind, sample in samples.items()
         }
 
-    found = {"adapted": losses(model, "the adapted model")}
+    loss_of = {"adapted": losses(model, "the adapted model")}
     with _base_of(model, config) as base:
         if base is not None:
-            found["base"] = losses(base, "the base")
+            loss_of["base"] = losses(base, "the base")
     continued = {
         kind: continue_halves(
             model,
@@ -472,7 +478,7 @@ def measure_memorisation(
         "rule": RULE,
         "examples": _examples(continued["train"]),
         "leaks": leaks,
-        **conclude(found, continued, leaks, _clusters(samples["held_out"])),
+        **conclude(loss_of, continued, leaks, _clusters(samples["held_out"])),
     }
 
 
@@ -483,11 +489,11 @@ def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str
     train, split, held_out = _rows(run)
     length = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
     groups = groups_of(run, split, held_out, config.data.group_by)
-    found = {
+    by_kind = {
         "train": _sample(train, tokenizer, length, [""] * len(train)),
         "held_out": _sample(held_out, tokenizer, length, groups),
     }
-    return found if all(sample.encoded for sample in found.values()) else None
+    return by_kind if all(sample.encoded for sample in by_kind.values()) else None
 
 
 class _Steps:
@@ -507,11 +513,11 @@ class _Steps:
 
 
 def _rows(run: RunDirectory) -> tuple[list[dict[str, Any]], str, list[dict[str, Any]]]:
-    """The rows that were learnt, and the name and the rows of the split that was not."""
+    """The rows that were trained on, and the name and the rows of the split that was not."""
     from ftlab.data.splits import read_split
 
     def answered(split: str) -> list[dict[str, Any]]:
-        # An answer that was marked as bad was not learnt, and what is replayed the base knew before.
+        # An answer that was marked as bad was not trained on, and what is replayed the base knew before.
         rows = read_split(run, split)
         return [row for row in rows if row.get("label") is not False and row.get("source") != "replay"]
 

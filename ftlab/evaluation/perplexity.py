@@ -136,10 +136,10 @@ def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:
         return [Encoded(ids[:length], trained[:length], encoded.notes)]
     first, end = wanted[0], wanted[-1] + 1
     stride = end - first if end - first < length else max(1, length // 2)
-    found = []
+    windows = []
     for start in range(first, end, stride):
         stop = min(start + stride, end)
         if any(trained[start:stop]):
             begin = max(0, stop - length)
-            found.append(Encoded(ids[begin:stop], [False] * (start - begin) + trained[start:stop], encoded.notes))
-    return found
+            windows.append(Encoded(ids[begin:stop], [False] * (start - begin) + trained[start:stop], encoded.notes))
+    return windows

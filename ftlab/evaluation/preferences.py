@@ -1,4 +1,4 @@
-"""Held-out preferences: how often the chosen answer wins, under the trained model and under what it started from."""
+"""Held-out preferences: how often the chosen answer wins, for the trained model and for its starting point."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ def evaluate_preferences(
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(pairs))
     if config.stage == "kto":
-        notes.append("The judged answers to the same prompt were paired: one marked good against one marked bad.")
+        notes.append("Judged answers to the same prompt were paired, a good one with a bad one.")
     if len(pairs) > most:
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
-    found = work(run, config, pairs, belongs, tell, should_stop)
-    found = {
+    figures = work(run, config, pairs, belongs, tell, should_stop)
+    figures = {
         "run": run.id,
         "stage": config.stage,
         "created": time.time(),
         "split": split,
         "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
-        **found,
-        "notes": notes + found["notes"],
+        **figures,
+        "notes": notes + figures["notes"],
     }
-    write_json(question.place(run).preferences_file, found)
-    return found
+    write_json(question.place(run).preferences_file, figures)
+    return figures
 
 
 def _scored(
@@ -175,9 +175,9 @@ def _by_probability(
     del model
     free_memory()
     rewards, measure = _rewards(config, trained, before)
-    found = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
+    figures = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
     per_token = {"before": before.per_token, "after": trained.per_token}
-    found["by_log_probability"] = {
+    figures["by_log_probability"] = {
         when: _accuracy(
             [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _clusters(used, groups)
         )
@@ -185,19 +185,19 @@ def _by_probability(
     }
     for place, side in enumerate(("chosen", "rejected")):
         part = slice(place * len(sides), (place + 1) * len(sides))
-        found[f"logp_{side}"] = {
+        figures[f"logp_{side}"] = {
             when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
         }
-    return found | {"notes": notes + _about_effect(run, config, found)}
+    return figures | {"notes": notes + _about_effect(run, config, figures)}
 
 
-def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -> list[str]:
+def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any]) -> list[str]:
     """What to make of a margin over the start that may be chance."""
-    if config.stage not in _WITH_REFERENCE or (found["margin"] > 0 and found["margin_p"] < LEVEL):
+    if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
-    if found["margin"] < 0 and found["margin_p"] < LEVEL:
+    if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
         return [
-            f"The margin fell below that of the start by more than chance ({found['margin']:+.3g}): check whether "
+            f"The margin fell below that of the start by more than chance ({figures['margin']:+.3g}): check whether "
             "chosen and rejected are swapped, and try a lower learning rate."
         ]
     steps = max((int(row["step"]) for row in run.metrics()), default=0)
@@ -205,9 +205,9 @@ def _about_effect(run: RunDirectory, config: RunConfig, found: dict[str, Any]) -
     assert settings.batch_size and settings.gradient_accumulation  # the configuration is resolved
     rows = steps * settings.batch_size * settings.gradient_accumulation
     advice = (
-        "That is too few steps to expect one: use more rows, more epochs or a smaller batch."
+        "Too few steps to expect an effect: use more rows, more epochs or a smaller batch."
         if steps < _FEW_STEPS
-        else "Try a learning rate three times as high, or check whether the pairs agree with each other."
+        else "Try a learning rate three times as high, or check whether the pairs contradict each other."
     )
     counted = f"{steps} step{'s' if steps != 1 else ''} on {rows} rows"
     return [

@@ -65,10 +65,10 @@ class Choice:
 def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
     """The places of questions by the measure that they belong to, as `replayed` says it of each (see `Probe`); only
     measures with questions."""
-    found: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
+    by_name: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
     for place, known in enumerate(replayed):
-        found[REPLAYED if known else NOT_REPLAYED].append(place)
-    return {name: places for name, places in found.items() if places}
+        by_name[REPLAYED if known else NOT_REPLAYED].append(place)
+    return {name: places for name, places in by_name.items() if places}
 
 
 def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -> frozenset[str] | None:
@@ -76,13 +76,13 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
     Empty where nothing was replayed; None where something was whose kinds its data do not name.
     """
-    found: set[str] = set()
+    replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
         mixed_in = [one for name in ("replay", "replay_text") if (one := run.manifest().get(name))]
         for one in mixed_in:
             if one.get("kinds") is None:
                 return None
-            found |= set(one["kinds"])
+            replayed |= set(one["kinds"])
         if config.model.start:
             try:
                 parent = Workspace.of(run).run(config.model.start)
@@ -91,8 +91,8 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
                 return None  # it is gone, or a bare adapter
             if earlier is None:
                 return None
-            found |= earlier
-    return frozenset(found)
+            replayed |= earlier
+    return frozenset(replayed)
 
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
@@ -149,24 +149,24 @@ def load_general(
         except FtlabError as error:
             notes.append(f"No general questions were asked: {error.message()}")
             continue
-        found: list[Any] = []
+        questions: list[Any] = []
         before, read = read, read + len(rows)  # no two questions have the same number
         for number, row in enumerate(rows):
             kind = kind if isinstance(kind := row.get("kind"), str) else None
             about = kind, was_replayed(kind, replayed)
             if is_choice(row):
-                found.append(_choice(before + number, row, config.data.system_prompt, *about))
+                questions.append(_choice(before + number, row, config.data.system_prompt, *about))
             elif (messages := messages_of(row)) is not None:
                 # Real bases answer in sentences, which never equal a word.
                 held = "also" in row or not config.is_starter
                 also = tuple(map(str, row.get("also") or ()))
                 asked, reference = messages
-                found.append(Probe(before + number, asked, reference, *about, held=held, also=also))
-        probes += [one for one in found if isinstance(one, Probe)]
-        choices += [one for one in found if isinstance(one, Choice)]
-        if len(found) < len(rows):
+                questions.append(Probe(before + number, asked, reference, *about, held=held, also=also))
+        probes += [question for question in questions if isinstance(question, Probe)]
+        choices += [one for one in questions if isinstance(one, Choice)]
+        if len(questions) < len(rows):
             notes.append(
-                f"{len(rows) - len(found)} of {len(rows)} rows of {source} are no questions and were left out."
+                f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are no questions and were left out."
             )
     return probes, choices, neutral, " ".join(notes) or None
 
@@ -180,7 +180,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 def from_elsewhere(probes: str | None) -> bool:
     """Whether one of `probes` may have to be fetched: no sample, no file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
-    return any(sized(one)[0] not in here and not Path(one).exists() for one in names(probes))
+    return any(sized(name)[0] not in here and not Path(name).exists() for name in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:
@@ -329,7 +329,7 @@ def follow(
     a token; and as `write_own`. The same vocabulary is taken for granted. Raises Stopped."""
     import torch
 
-    found = [Followed(0.0, 0, 0)] * len(prompts)
+    followed = [Followed(0.0, 0, 0)] * len(prompts)
 
     def use(row: int, logs: Any) -> None:
         top = torch.as_tensor(written[row].top, dtype=torch.long, device=logs.device)
@@ -340,17 +340,17 @@ def follow(
         # Several tokens can be the likeliest, in bfloat16 one place in a hundred: the base's is one of them, or is not.
         same = int((logs.gather(1, top[:, :1])[:, 0] == logs.amax(dim=1)).sum())
         # Rounding may leave the KL of a model to itself a little below 0.
-        found[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
+        followed[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
 
     answers = [list(one.ids) for one in written]
     should_stop = more.get("should_stop")
     halved = _predict(model, tokenizer.pad_token_id, prompts, answers, use, advance=advance, should_stop=should_stop)
-    order = sorted(range(len(found)), key=lambda row: -found[row].kl / max(1, found[row].tokens))
-    most = [row for row in order[:shown] if found[row].tokens]
+    order = sorted(range(len(followed)), key=lambda row: -followed[row].kl / max(1, followed[row].tokens))
+    most = [row for row in order[:shown] if followed[row].tokens]
     made = generate_answers(model, tokenizer, [prompts[row] for row in most], max_new_tokens=max_new_tokens, **more)
     for row, answer in zip(most, made.answers, strict=True):
-        found[row] = Followed(found[row].kl, found[row].same, found[row].tokens, answer.text)
-    return found, min((one for one in (made.halved_to, halved) if one), default=None)
+        followed[row] = Followed(followed[row].kl, followed[row].same, followed[row].tokens, answer.text)
+    return followed, min((one for one in (made.halved_to, halved) if one), default=None)
 
 
 def _rest(logs: Any, top: Any) -> Any:

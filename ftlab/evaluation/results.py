@@ -1,4 +1,4 @@
-"""What a model has said is kept in its run, row by row, and never asked for again, whatever question asks for it.
+"""The cache of replies: what a model answered is kept in its run, row by row, and never generated twice.
 
 evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
 [longest answer, text, tokens, cut], of a text [summed loss, tokens]; of a base that wrote answers of its own their
@@ -115,8 +115,8 @@ Question = Rowwise | ToExamine
 
 
 @dataclass(frozen=True)
-class Said:
-    """What a model said to one Question: `losses` of its rows, `answers` to its prompts, or what was `found` of it;
+class Reply:
+    """A model's reply to one Question: `losses` of rows, `answers` to prompts, or what was `found` by examining it;
     what a base has `written`, and how another model `followed` that."""
 
     losses: Losses | None = None
@@ -151,13 +151,13 @@ class Kept:
     """What is kept of a question: `said` where all of it is, `items` by row (None: not asked yet); `here` where all
     that is kept lies in the run itself."""
 
-    said: Said | None
+    said: Reply | None
     items: list[Any]
     here: bool
 
 
 def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
-    """What the model with this `identity` has said to the rows of `question`, in `run` or in a run beside it."""
+    """The kept replies of the model with this `identity` to `question`, from `run` or a run beside it."""
     owners = [run, *_beside(run)]
     items: list[Any] = []
     here = True
@@ -166,14 +166,14 @@ def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
         if items and all(item is not None for item in items):
             return Kept(_said(question, items), items, here)
     for owner in owners:  # what is found out as a whole, and what an older ftlab kept
-        if (found := read_cached(owner.result_file(key_of(identity, question)))) is not None:
-            said = _read(found)
-            return Kept(said, _items(question, said), here=owner == run and isinstance(question, ToExamine))
+        if (stored := read_cached(owner.result_file(key_of(identity, question)))) is not None:
+            reply = _read(stored)
+            return Kept(reply, _items(question, reply), here=owner == run and isinstance(question, ToExamine))
     return Kept(None, items, here)
 
 
 def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Rowwise) -> tuple[list[Any], bool]:
-    """What is kept for each row, None for those never asked, and whether all of that lies in the first of `owners`."""
+    """The kept item of each row (None if never asked), and whether all of them are in the first of `owners`."""
     names, rooms, here = _row_keys(question), _rooms(question), True
     items: list[Any] = [None] * len(names)
     for owner in owners:
@@ -202,19 +202,19 @@ def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     return ToScore([one for one, _ in pieces], [place for _, place in pieces], len(rows))
 
 
-def completed(question: Rowwise, kept: Kept, new: Said) -> Said:
-    """What is kept together with what was said to `open_part`."""
+def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
+    """The kept reply, completed with the `new` reply to `open_part`."""
     part = iter(_items(open_part(question, kept), new))
     items = [next(part) if item is None else item for item in kept.items]
     return replace(_said(question, items), halved_to=new.halved_to)
 
 
-def keep(run: RunDirectory, identity: list[Any], question: Question, said: Said, about: dict[str, Any]) -> None:
-    """Write what was `said` to `question` into `run`; `about` tells a reader of the file what it is."""
+def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Reply, about: dict[str, Any]) -> None:
+    """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
     if isinstance(question, ToExamine):
-        _write(run, key_of(identity, question), about | {"found": said.found, "halved_to": said.halved_to})
+        _write(run, key_of(identity, question), about | {"found": reply.found, "halved_to": reply.halved_to})
         return
-    items = dict(zip(_row_keys(question), _items(question, said), strict=True))
+    items = dict(zip(_row_keys(question), _items(question, reply), strict=True))
     _write(run, f"{_model(identity, question)}-{key_of(identity, question)[:16]}", about | {"items": items})
 
 
@@ -227,10 +227,10 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
         ) from error
 
 
-def _read(values: dict[str, Any]) -> Said:
+def _read(values: dict[str, Any]) -> Reply:
     losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
-    answers = [Answer(*one) for one in values["answers"]] if "answers" in values else None
-    return Said(losses, answers, values.get("found"))
+    answers = [Answer(*answer) for answer in values["answers"]] if "answers" in values else None
+    return Reply(losses, answers, values.get("found"))
 
 
 def _model(identity: list[Any], question: Rowwise) -> str:
@@ -271,27 +271,27 @@ def _holds(item: list[Any], room: int | None) -> bool:
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
-def _items(question: Question, said: Said) -> list[Any]:
+def _items(question: Question, reply: Reply) -> list[Any]:
     if isinstance(question, ToAnswer):
-        pairs = zip(question.rooms, said.answers or [], strict=True)
+        pairs = zip(question.rooms, reply.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
     if isinstance(question, ToWrite):
-        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in said.written or []]
+        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in reply.written or []]
     if isinstance(question, ToFollow):
-        return [[one.kl, one.same, one.tokens, one.answer] for one in said.followed or []]
-    if isinstance(question, ToScore) and said.losses is not None:
-        return [list(one) for one in zip(said.losses.nll, said.losses.tokens, strict=True)]
+        return [[one.kl, one.same, one.tokens, one.answer] for one in reply.followed or []]
+    if isinstance(question, ToScore) and reply.losses is not None:
+        return [list(one) for one in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
     return []
 
 
-def _said(question: Rowwise, items: Sequence[Any]) -> Said:
+def _said(question: Rowwise, items: Sequence[Any]) -> Reply:
     if isinstance(question, ToAnswer):
-        return Said(answers=[Answer(*item[1:]) for item in items])
+        return Reply(answers=[Answer(*item[1:]) for item in items])
     if isinstance(question, ToWrite):
-        return Said(written=[_unpacked(*item) for item in items])
+        return Reply(written=[_unpacked(*item) for item in items])
     if isinstance(question, ToFollow):
-        return Said(followed=[Followed(*item) for item in items])
-    return Said(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
+        return Reply(followed=[Followed(*item) for item in items])
+    return Reply(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
 
 
 def _beside(run: RunDirectory) -> list[RunDirectory]:

@@ -43,11 +43,11 @@ LOSS_MEASURE: MeasureInfoJson = {
 
 def row_scores(row: Row, sides: Sequence[str]) -> dict[str, dict[str, float]]:
     """{measure: {side: value}} of one row of predictions.jsonl; `loss` is among them where it is known."""
-    found = {name: dict(values) for name, values in (row.get("scores") or {}).items()}
-    if "exact_match" not in found and f"{sides[0]}_correct" in row:
-        found["exact_match"] = {side: float(row[f"{side}_correct"]) for side in sides if f"{side}_correct" in row}
+    scores = {name: dict(values) for name, values in (row.get("scores") or {}).items()}
+    if "exact_match" not in scores and f"{sides[0]}_correct" in row:
+        scores["exact_match"] = {side: float(row[f"{side}_correct"]) for side in sides if f"{side}_correct" in row}
     losses = {side: row[f"{side}_loss"] for side in sides if row.get(f"{side}_loss") is not None}
-    return found | ({LOSS: losses} if losses else {})
+    return scores | ({LOSS: losses} if losses else {})
 
 
 def measured(rows: Sequence[Row], sides: Sequence[str]) -> list[str]:
@@ -87,15 +87,15 @@ def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str |
 
 def what_to_read(comparison: ComparisonJson) -> str:
     """Which rows a person should read next, in words that hold for as many as there are."""
-    told, documents = comparison.get("changed"), scores_of(comparison, "adapted").get("exact_match", 0) is None
+    change, documents = comparison.get("changed"), scores_of(comparison, "adapted").get("exact_match", 0) is None
     what = "document" if documents else "answer"
     then = "then try the model in Chat" + ("." if documents else " on prompts of your own.")
-    if told is None:
+    if change is None:
         return f"Read the {what}s that changed, {then}"
-    if not told["worse"]:
-        return f"No {what} got worse by {told['by']}. Read some of those that changed, {then}"
-    those = f"{what} that" if told["worse"] == 1 else f"{told['worse']:,} {what}s that"
-    return f"Read the {those} got worse by {told['by']}, {then}"
+    if not change["worse"]:
+        return f"No {what} got worse by {change['by']}. Read some of those that changed, {then}"
+    those = f"{what} that" if change["worse"] == 1 else f"{change['worse']:,} {what}s that"
+    return f"Read the {those} got worse by {change['by']}, {then}"
 
 
 def select(
@@ -136,9 +136,9 @@ def ordered(rows: Sequence[Row], order: str, measure: str, pair: tuple[str, str]
     if order not in ("lost", "gained", "loss"):
         return list(rows)
     key, sign = (loss, -1) if order == "loss" else (change, 1 if order == "lost" else -1)
-    found = [(key(row), row) for row in rows]
-    known = sorted(((value, row) for value, row in found if value is not None), key=lambda pair: sign * pair[0])
-    return [row for _, row in known] + [row for value, row in found if value is None]
+    keyed = [(key(row), row) for row in rows]
+    known = sorted(((value, row) for value, row in keyed if value is not None), key=lambda pair: sign * pair[0])
+    return [row for _, row in known] + [row for value, row in keyed if value is None]
 
 
 _Scored = tuple[dict[str, float], Any]  # values by side, and what the row belongs to
@@ -163,21 +163,21 @@ class Slice:
     p: dict[str, float]
 
 
-def findings(found: Sequence[Slice], side: str) -> list[bool]:
+def findings(parts: Sequence[Slice], side: str) -> list[bool]:
     """Of each slice whether `side` differs there by more than chance explains among all of them (Holm, 5%)."""
-    return [p is not None and p < 0.05 for p in holm([one.p.get(side) for one in found])]
+    return [p is not None and p < 0.05 for p in holm([part.p.get(side) for part in parts])]
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
     """The columns that part `rows`: those with at least two different values and fewer values than rows."""
     names = dict.fromkeys(name for row in rows for name in row.get("columns") or {})
-    found = []
+    columns = []
     for name in names:
         values = [row.get("columns", {}).get(name) for row in rows]
         different = len({str(value) for value in values})
         if different > 1 and (different < len(rows) or all(map(_is_number, values))):
-            found.append(name)
-    return found
+            columns.append(name)
+    return columns
 
 
 def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str]) -> list[Slice]:
@@ -196,20 +196,20 @@ def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str])
     for value, scores, cluster in whole:
         name = _bin_name(_bin_of(value, bins), bins) if bins else str(value)
         parts.setdefault(name, []).append((scores, cluster))
-    found = list(parts.items()) if bins else _largest(parts)
-    return [_slice(value, part, sides) for value, part in found if part]
+    parted = list(parts.items()) if bins else _largest(parts)
+    return [_slice(value, part, sides) for value, part in parted if part]
 
 
-def _slice(value: str, found: list[_Scored], sides: Sequence[str]) -> Slice:
-    by_side = {side: [scores[side] for scores, _ in found] for side in sides}
-    clusters = [cluster for _, cluster in found]
+def _slice(value: str, scored: list[_Scored], sides: Sequence[str]) -> Slice:
+    by_side = {side: [scores[side] for scores, _ in scored] for side in sides}
+    clusters = [cluster for _, cluster in scored]
     first, *later = sides
     return Slice(
         value,
-        len(found),
+        len(scored),
         {side: sum(values) / len(values) for side, values in by_side.items()},
         {side: _interval(values, clusters) for side, values in by_side.items()},
-        {side: (sum(by_side[side]) - sum(by_side[first])) / len(found) for side in later},
+        {side: (sum(by_side[side]) - sum(by_side[first])) / len(scored) for side in later},
         {side: _difference_interval(by_side[first], by_side[side], clusters) for side in later},
         {side: _p(by_side[first], by_side[side], clusters) for side in later},
     )
@@ -256,11 +256,11 @@ def _bin_name(pair: tuple[float, float], bins: list[tuple[float, float]]) -> str
 
 
 def _largest(parts: dict[str, list[_Scored]]) -> list[tuple[str, list[_Scored]]]:
-    found = sorted(parts.items(), key=lambda part: -len(part[1]))
-    if len(found) <= MOST_SLICES:
-        return found
-    rest = [scores for _, part in found[MOST_SLICES - 1 :] for scores in part]
-    return [*found[: MOST_SLICES - 1], (OTHER, rest)]
+    by_size = sorted(parts.items(), key=lambda part: -len(part[1]))
+    if len(by_size) <= MOST_SLICES:
+        return by_size
+    rest = [scores for _, part in by_size[MOST_SLICES - 1 :] for scores in part]
+    return [*by_size[: MOST_SLICES - 1], (OTHER, rest)]
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The scores of each row and each sample of an answer, of which every measure is made."""
+"""The scores of each row and of each sampled answer, from which the measures are computed."""
 
 from __future__ import annotations
 
@@ -44,19 +44,21 @@ def measure_samples(
     options = options or MeasureOptions()
     k = len(next(iter(answers.values())))
     if k == 1:
-        return measure_answers(names, {side: given for side, [given] in answers.items()}, references, options=options)
-    flat = {side: [text for sample in given for text in sample] for side, given in answers.items()}
+        return measure_answers(
+            names, {side: samples for side, [samples] in answers.items()}, references, options=options
+        )
+    flat = {side: [text for sample in samples for text in sample] for side, samples in answers.items()}
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
     rows: Rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
-    found = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
+    measures_by_row = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:
-        place = [measure["name"] for measure in found].index(right)
+        place = [measure["name"] for measure in measures_by_row].index(right)
         rows[PASS] = {side: [_all(value) for value in values] for side, values in rows[right].items()}
-        found.insert(place + 1, _pass(found[place], rows[PASS], k, options.clusters))
-    return found, rows
+        measures_by_row.insert(place + 1, _pass(measures_by_row[place], rows[PASS], k, options.clusters))
+    return measures_by_row, rows
 
 
 def right_of(rows: Rows, number: int, k: int) -> dict[str, int] | None:
@@ -85,11 +87,11 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
 def _means(values: Sequence[float | None], k: int) -> list[float | None]:
     """Per row the mean of its values; `values` are those of all first answers, then of all second ones."""
     count = len(values) // k
-    found: list[float | None] = []
+    means: list[float | None] = []
     for row in range(count):
         known = [value for value in values[row::count] if value is not None]
-        found.append(math.fsum(known) / len(known) if known else None)
-    return found
+        means.append(math.fsum(known) / len(known) if known else None)
+    return means
 
 
 def _by_row(measure: MeasureJson, rows: Rows, count: int, k: int, clusters: Clusters) -> MeasureJson:
@@ -186,13 +188,13 @@ def compare_results(
         tests[name] = mcnemar(before, after)
     asked = []
     for i, probe in enumerate(probes):
-        shown = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
-        shown |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
-        shown |= {"held": True, "also": list(probe.also)} if probe.held else {}
+        line = {"row": probe.row, "prompt": _last_question(probe.messages), "messages": probe.messages}
+        line |= {"reference": probe.reference, "kind": probe.kind, "replayed": probe.replayed}
+        line |= {"held": True, "also": list(probe.also)} if probe.held else {}
         for side, result in sides.items():
-            shown[side] = result.probe_answers[i].text
-            shown[f"{side}_correct"] = known[side][i]
-        asked.append(shown)
+            line[side] = result.probe_answers[i].text
+            line[f"{side}_correct"] = known[side][i]
+        asked.append(line)
     return Compared(scores, tests, predictions, asked)
 
 
@@ -211,7 +213,9 @@ def _compare_answers(
         side: [is_exact(a.text, r) for a, r in zip(result.answers, references, strict=True)]
         for side, result in sides.items()
     }
-    answers = {side: [[answer.text for answer in one] for one in result.samples] for side, result in sides.items()}
+    answers = {
+        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in sides.items()
+    }
 
     def measure(name: str) -> MeasureJson:
         known = next((one for one in measures if one["name"] == name), None)
@@ -239,17 +243,21 @@ def _compare_answers(
             scores[side]["exact_match_interval"] = exact["intervals"][side]
     predictions = []
     for i, row in enumerate(rows):
-        shown = {"row": row.get("row", i), "prompt": _last_question(row["messages"]), "messages": row["messages"][:-1]}
-        shown["reference"] = references[i]
+        prediction = {
+            "row": row.get("row", i),
+            "prompt": _last_question(row["messages"]),
+            "messages": row["messages"][:-1],
+        }
+        prediction["reference"] = references[i]
         for side, result in sides.items():
-            shown[side] = result.answers[i].text
-            shown[f"{side}_tokens"], shown[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
-            shown[f"{side}_correct"] = correct[side][i]
-            shown[f"{side}_loss"] = result.losses.per_token[i]
+            prediction[side] = result.answers[i].text
+            prediction[f"{side}_tokens"], prediction[f"{side}_cut"] = result.answers[i].tokens, result.answers[i].cut
+            prediction[f"{side}_correct"] = correct[side][i]
+            prediction[f"{side}_loss"] = result.losses.per_token[i]
             if result.more_answers:
                 more = [one[i] for one in result.more_answers]
-                shown[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
-        predictions.append(shown)
+                prediction[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
+        predictions.append(prediction)
     return scores, tests, predictions
 
 
@@ -275,7 +283,7 @@ def _answer_scores(
         "rows": len(correct),
         "tokens": sum(result.losses.tokens),
         "truncated_answers": sum(answer.cut for answer in result.answers),
-        "mean_answer_tokens": sum(a.tokens for one in result.samples for a in one)
+        "mean_answer_tokens": sum(a.tokens for sample in result.samples for a in sample)
         / (len(result.samples) * len(result.answers)),
     }
 
@@ -285,7 +293,7 @@ def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Pro
     that were; None where none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
-    places = by_replay([one.replayed for one in probes])
+    places = by_replay([probe.replayed for probe in probes])
     others, replayed = ([known[i] for i in places.get(name, [])] for name in (NOT_REPLAYED, REPLAYED))
     scores["general_accuracy"] = sum(others) / len(others) if others else None
     scores["general_interval"] = wilson_interval(sum(others), len(others))

@@ -90,24 +90,24 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
 
     Raises FtlabError for fewer than two runs with a comparison, or without rows that all of them were asked.
     """
-    compared = [(seed, run, found) for seed, run in runs if (found := run.comparison()) is not None]
+    compared = [(seed, run, own_comparison) for seed, run in runs if (own_comparison := run.comparison()) is not None]
     if len(compared) < FEWEST:
         raise FtlabError(
             f"{len(compared)} of {len(runs)} runs have been compared with their base: too few for a verdict on seeds",
             try_="wait for the runs, or resume those that stopped: python -m ftlab runs resume RUN",
         )
-    comparisons = [found for _, _, found in compared]
+    comparisons = [own_comparison for _, _, own_comparison in compared]
     keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
     common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
     if not common:
-        raise FtlabError("These runs were asked no rows in common", try_="evaluate them with the same settings")
+        raise FtlabError("These runs have no evaluated rows in common", try_="evaluate them with the same settings")
     tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
     # Without that of some row, as in old results, rows count as independent.
     tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own([verdict_of(comparison) for comparison in comparisons])
-    decided = _deciding(comparisons, {one.name: one for one in measures if one.interval})
+    decided = _deciding(comparisons, {measure.name: measure for measure in measures if measure.interval})
     directions = {_direction(one) for one in decided}
     better = directions.pop() if len(directions) == 1 else None
     if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
@@ -120,7 +120,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     notes = notes if len(compared) < len(runs) else []
     asked = max(map(len, keyed))
     notes += [f"These are the {len(common)} rows that all runs answered, of {asked}."] if asked > len(common) else []
-    notes += ["Two runs say little of how much seeds matter: train three or more."] if len(compared) == FEWEST else []
+    notes += ["Two runs say little about the effect of seeds: train three or more."] if len(compared) == FEWEST else []
     return SeedsVerdict(
         created=time.time(),
         runs=[run.id for _, run, _ in compared],
@@ -147,12 +147,12 @@ def both_sources(
     seeds = _half([statistics.fmean(run) for run in gains])
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
-        found = [share_difference(base, adapted, clusters) for base, adapted in runs]
+        intervals = [share_difference(base, adapted, clusters) for base, adapted in runs]
         # The mean of several runs is known better than one of them, by at most the root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
-        below = share * (mean - statistics.fmean(low for low, _ in found))
-        above = share * (statistics.fmean(high for _, high in found) - mean)
+        below = share * (mean - statistics.fmean(low for low, _ in intervals))
+        above = share * (statistics.fmean(high for _, high in intervals) - mean)
         return [max(-1.0, mean - math.hypot(below, seeds)), min(1.0, mean + math.hypot(above, seeds))]
     half = math.hypot(_half_of_clusters(of_rows, clusters) if clusters else _half(of_rows), seeds)
     return [mean - half, mean + half]
@@ -174,14 +174,14 @@ def read_verdict(values: Mapping[str, Any]) -> SeedsVerdict:
     """A verdict as it was written by `asdict`."""
     known = {field.name for field in fields(SeedsVerdict)}
     kept = {name: value for name, value in values.items() if name in known}
-    return SeedsVerdict(**kept | {"measures": [SeedMeasure(**one) for one in values["measures"]]})
+    return SeedsVerdict(**kept | {"measures": [SeedMeasure(**measure) for measure in values["measures"]]})
 
 
 def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
     """The newest verdict on seeds that `run` is a part of."""
     files = Workspace.of(run).sweeps_folder.glob("verdict-*.json")
-    found = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
-    return max(found, key=lambda one: one.created, default=None)
+    verdicts = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
+    return max(verdicts, key=lambda one: one.created, default=None)
 
 
 def measure_text(one: SeedMeasure) -> str:
@@ -231,8 +231,8 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
 
 def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The measures that all comparisons have a value of on both sides, and the loss of rows."""
-    listed = [{one["name"]: one for one in found.get("measures", [])} for found in comparisons]
-    names = [name for name in listed[0] if all(_has_values(one.get(name)) for one in listed)]
+    listed = [{one["name"]: one for one in comparison.get("measures", [])} for comparison in comparisons]
+    names = [name for name in listed[0] if all(_has_values(entry.get(name)) for entry in listed)]
     return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
 
 
@@ -248,8 +248,13 @@ def _measure(
 ) -> SeedMeasure:
     info = {"name": about["name"], "title": about["title"], "kind": about["kind"], "unit": about["unit"]}
     if table is None:
-        found = [one for comparison in comparisons for one in comparison["measures"] if one["name"] == about["name"]]
-        base, values = ([v for one in found if (v := one["values"][side]) is not None] for side in _SIDES)
+        measures = [
+            measure
+            for comparison in comparisons
+            for measure in comparison["measures"]
+            if measure["name"] == about["name"]
+        ]
+        base, values = ([v for one in measures if (v := one["values"][side]) is not None] for side in _SIDES)
         return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
     mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
@@ -305,11 +310,11 @@ def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: M
         False: "A run like these is worse than the base: ",
         None: "Cannot tell whether a run like these is better than the base: ",
     }[better]
-    said = []
+    sentences = []
     for one in decided:
         alone = f"for these {runs} models alone {p_text(one.p)} on {one.rows} rows" if one.p is not None else ""
         change = f"a change of {difference_text(one)}, seeds and rows both counted as chance"
-        said.append(", ".join(filter(None, [measure_text(one), change, alone])))
+        sentences.append(", ".join(filter(None, [measure_text(one), change, alone])))
     counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
-    text = f"{lead}{'; '.join(said)}. Each run by itself: {counts}."
+    text = f"{lead}{'; '.join(sentences)}. Each run by itself: {counts}."
     return text + (f" In {own['forgot']} of {runs} something was forgotten." if own["forgot"] else "")

@@ -32,10 +32,10 @@ class Prompting:
 
     def before(self, messages: Sequence[Message], count: int) -> list[Message]:
         """`messages` with the system prompt and the first `count` examples before them."""
-        given = [turn for turn in messages if turn["role"] == "system"]
-        system = [{"role": "system", "content": self.system}] if self.system else given
-        shown = [turn for example in self.examples[:count] for turn in example]
-        return [*system, *shown, *(turn for turn in messages if turn["role"] != "system")]
+        system_turns = [turn for turn in messages if turn["role"] == "system"]
+        system = [{"role": "system", "content": self.system}] if self.system else system_turns
+        example_turns = [turn for example in self.examples[:count] for turn in example]
+        return [*system, *example_turns, *(turn for turn in messages if turn["role"] != "system")]
 
     def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
         """`messages` with as many examples as fit, and their number."""
@@ -75,7 +75,7 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
 
 def nothing_to_prompt_with() -> InputError:
     return InputError(
-        "There is nothing to prompt the base with",
+        "No prompt for the base",
         given="no evaluation.system_prompt and evaluation.examples=0",
         try_="give a system prompt, or 1 example or more",
     )

@@ -45,12 +45,12 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     dependence between them.
     """
     known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
-    found: list[float | None] = [None] * len(ps)
+    adjusted: list[float | None] = [None] * len(ps)
     largest = 0.0
     for rank, (p, place) in enumerate(known):
         largest = max(largest, min(1.0, p * (len(known) - rank)))
-        found[place] = largest
-    return found
+        adjusted[place] = largest
+    return adjusted
 
 
 def wilson_interval(right: float, rows: float) -> list[float] | None:
@@ -245,7 +245,7 @@ def row_difference(
         gained = sum(new and not old for old, new in zip(before, after, strict=True))
         lost = sum(old and not new for old, new in zip(before, after, strict=True))
         p = mcnemar(before, after, clusters)
-        found: DifferenceJson = {
+        difference: DifferenceJson = {
             "value": (sum(after) - sum(before)) / len(after),
             "interval": _agreeing(share_difference(before, after, clusters), p),
             "p": p,
@@ -256,15 +256,15 @@ def row_difference(
     else:
         value, interval = mean_difference(base, adapted, clusters)
         p = difference_p(base, adapted, clusters, span=span)
-        found = {
+        difference = {
             "value": value,
             "interval": _agreeing(interval, p) if len(base) > 1 else None,
             "p": p,
             "test": MEAN_TEST + (" of clusters" if groups else ""),
         }
     if groups:
-        found["clusters"] = groups
-    return found
+        difference["clusters"] = groups
+    return difference
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:
@@ -302,7 +302,7 @@ def bootstrap(
         drawn = np.bincount(places.ravel(), minlength=500 * rows).reshape(500, rows).astype(np.float64)
         for side, table in tables.items():
             sums[side].append(drawn @ table)
-    values = {side: combine(np.concatenate(found)) for side, found in sums.items()}
+    values = {side: combine(np.concatenate(batches)) for side, batches in sums.items()}
     first = next(iter(values.values()))
     later = {side: percentiles(value - first, rows) for side, value in list(values.items())[1:]}
     return {side: percentiles(value, rows) for side, value in values.items()}, later
@@ -332,9 +332,9 @@ def approximate_randomisation(
     at = 0
     for swapped in swaps:
         moved = swapped.astype(np.float64) @ moving
-        found = np.abs(combine(after - moved) - combine(before + moved))
-        difference[at : at + len(found)] = found
-        at += len(found)
+        exchanged = np.abs(combine(after - moved) - combine(before + moved))
+        difference[at : at + len(exchanged)] = exchanged
+        at += len(exchanged)
     seen = np.abs(combine(after[None]) - combine(before[None]))[0]
     if np.isnan(seen):
         return 1.0
@@ -470,7 +470,7 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
 
 
 def p_text(p: float) -> str:
-    """`p` as it is written in a sentence: p < .001, p = .034, p = .27."""
+    """`p` as text: p < .001, p = .034, p = .27."""
     if p < 0.001:
         return "p < .001"
     text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
@@ -533,8 +533,8 @@ def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
     # Shares of gained rows, closer together where they are small: there the p changes most.
     shares = (1 - margin) / 2 * np.linspace(0, 1, 60)[:, None] ** 2
     weight = binom.pmf(gains, rows, shares)
-    found = weight * binom.cdf(low, rows - gains, ((shares + margin) / (1 - shares)).clip(max=1.0))
-    return float(min(1.0, found.sum(axis=1).max()))
+    chances = weight * binom.cdf(low, rows - gains, ((shares + margin) / (1 - shares)).clip(max=1.0))
+    return float(min(1.0, chances.sum(axis=1).max()))
 
 
 def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np.ndarray:
@@ -618,9 +618,9 @@ def _exchanges(sums: np.ndarray) -> tuple[float, float]:
     moving = sums[sums != 0] / size
     total = moving.sum()
     exact, count, swaps = _swaps(len(moving))
-    found = np.concatenate([total - 2 * (swapped.astype(np.float64) @ moving) for swapped in swaps])
+    sums_by_chance = np.concatenate([total - 2 * (swapped.astype(np.float64) @ moving) for swapped in swaps])
     slack = 1e-9 * max(1.0, abs(moving).sum())
-    low, high = int((found <= total + slack).sum()), int((found >= total - slack).sum())
+    low, high = int((sums_by_chance <= total + slack).sum()), int((sums_by_chance >= total - slack).sum())
     return (low / count, high / count) if exact else ((low + 1) / (count + 1), (high + 1) / (count + 1))
 
 
@@ -706,14 +706,14 @@ def _without_each(
 
     def interval(whole: np.ndarray, without: np.ndarray, *, side: bool) -> list[float] | None:
         rows = len(without)
-        found = np.append(whole, without)
-        if not np.isfinite(found).all():
+        all_values = np.append(whole, without)
+        if not np.isfinite(all_values).all():
             return None
         error = math.sqrt((rows - 1) / rows * float(((without - without.mean()) ** 2).sum()))
         half = float(t.ppf(1 - LEVEL / 2, rows - 1)) * error
         low, high = float(whole[0]) - half, float(whole[0]) + half
         # A value that is never below 0 has no interval that goes below it.
-        return [max(0.0, low) if side and (found >= 0).all() else low, high]
+        return [max(0.0, low) if side and (all_values >= 0).all() else low, high]
 
     values = {}
     for name, table in tables.items():
@@ -749,9 +749,9 @@ def _summed(rows: Any, clusters: Clusters) -> np.ndarray:
     if not _clustered(clusters):
         return table
     place = _places(clusters, len(table))
-    found = np.zeros((int(place.max()) + 1, *table.shape[1:]))
-    np.add.at(found, place, table)
-    return found
+    sums = np.zeros((int(place.max()) + 1, *table.shape[1:]))
+    np.add.at(sums, place, table)
+    return sums
 
 
 def _fewest(clusters: Clusters, rows: int) -> float:

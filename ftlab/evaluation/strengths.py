@@ -48,28 +48,28 @@ def measure_strengths(
     """
     began = time.monotonic()
     tell = progress or (lambda phase, done, total: None)
-    given = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
+    changes = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
     config = config_of(run)
-    config = with_settings(config, {f"evaluation.{name}": value for name, value in given.items()}).resolved()
+    config = with_settings(config, {f"evaluation.{name}": value for name, value in changes.items()}).resolved()
     for strength in grid:
         check_strength(config, strength)
     check_runs([run], [config], None)
     tried = sorted({*grid, AS_TRAINED} - {0.0})
-    found, measure = _scored(run, config, "validation", tried, None, tell, should_stop)
-    values = {one["strength"]: one["value"] for one in found["strengths"]}
+    scored, measure = _scored(run, config, "validation", tried, None, tell, should_stop)
+    values = {row["strength"]: row["value"] for row in scored["strengths"]}
     proposed = propose({at: values[at] for at in tried}, measure)
-    test, notes = None, list(found["notes"])
+    test, notes = None, list(scored["notes"])
     if run.split_file("test").exists():
         test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
     else:
-        notes.append("There is no test split, so the proposal is told on the rows that chose it, which flatters it.")
+        notes.append("There is no test split: the strength is scored on the rows that chose it, which flatters it.")
     if values[0.0] is not None and _not_worse(values[0.0], values[AS_TRAINED], measure):
-        notes.append("The base itself is within a point of the model as trained: there is no gain here to weigh.")
-    if found["rows"] < _FEW_ROWS and measure["kind"] == "share":
-        notes.append(f"With {found['rows']} validation rows, one row is more than a point: see the intervals.")
-    if not found["kept"]:
+        notes.append("The base itself is within a point of the model as trained: there is no gain to trade off.")
+    if scored["rows"] < _FEW_ROWS and measure["kind"] == "share":
+        notes.append(f"With {scored['rows']} validation rows, one row is more than a point: see the intervals.")
+    if not scored["kept"]:
         notes.append(
-            "Nothing general was asked, so what a strength keeps is not known: set evaluation.probes or "
+            "No general questions were asked, so what each strength keeps is unknown: set evaluation.probes or "
             "evaluation.general_text."
         )
     result = {
@@ -77,11 +77,11 @@ def measure_strengths(
         "created": time.time(),
         "weights_sha256": result_identity(run)[0],
         "seconds": round(time.monotonic() - began, 2),
-        **found,
+        **scored,
         "notes": notes,
         "proposed": proposed,
         "rule": RULE,
-        "why": _why(proposed, found, measure),
+        "why": _why(proposed, scored, measure),
         "test": test,
     }
     write_json(run.strengths_file, result)
@@ -90,8 +90,8 @@ def measure_strengths(
 
 def strengths_of(run: RunDirectory) -> dict[str, Any] | None:
     """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
-    found = read_cached(run.strengths_file)
-    return found if found is not None and run.has_result and is_made_of(found, run.result) else None
+    stored = read_cached(run.strengths_file)
+    return stored if stored is not None and run.has_result and is_made_of(stored, run.result) else None
 
 
 def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) -> float:
@@ -132,10 +132,10 @@ def _scored(
     check_choice(material, config)
     sides = _sides(run, config, strengths)
     asked = questions_of(sides, material, config)
-    said = collect(sides, asked, batch_rows=config.evaluation.batch_size, tell=tell, should_stop=should_stop)
+    replies = collect(sides, asked, batch_rows=config.evaluation.batch_size, tell=tell, should_stop=should_stop)
     total = sum(question.steps for one in asked.values() for question in one.questions.values())
     tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], said[side.name], material) for side in sides}
+    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
     figures = measured(material, sides, asked, results, config)
     name = decides or figures.verdicts[ADAPTED]["measure"]
     trained = [side for side in sides if side.name == ADAPTED]
@@ -169,22 +169,22 @@ def _scored(
 
 def _sides(run: RunDirectory, config: RunConfig, strengths: Sequence[float]) -> list[Side]:
     """The base, the model as trained (which is called adapted), and the other strengths."""
-    found = [base_side(run, config), adapted_side(run, config, first=True)]
+    sides = [base_side(run, config), adapted_side(run, config, first=True)]
     for strength in strengths:
         if strength != AS_TRAINED:
             side = adapted_side(run, config, first=True, strength=strength)
-            found.append(replace(side, name=f"strength {strength:g}"))
-    return found
+            sides.append(replace(side, name=f"strength {strength:g}"))
+    return sides
 
 
 def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
     return {key: measure[key] for key in ("name", "title", "help", "kind", "unit", "better")}
 
 
-def _why(proposed: float, found: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
-    rows = {one["strength"]: one for one in found["strengths"]}
+def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+    rows = {row["strength"]: row for row in scored["strengths"]}
     title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
-    where = f"On {found['rows']:,} validation rows"
+    where = f"On {scored['rows']:,} validation rows"
     if proposed == AS_TRAINED:
         return f"{where} every smaller strength is over a point worse than as trained ({title} {best})."
     there = value_text(measure, rows[proposed]["value"])
@@ -196,59 +196,61 @@ def _why(proposed: float, found: Mapping[str, Any], measure: Mapping[str, Any]) 
 
 def choose(run: RunDirectory, strength: float) -> float:
     """Keep `strength` for `run` as `choose_strength` does, with the rule and the figures that speak for it."""
-    found = strengths_of(run)
-    rows = [one for one in (found or {}).get("strengths", []) if one["strength"] == float(strength)]
-    by_rule = found is not None and found["proposed"] == float(strength)
+    stored = strengths_of(run)
+    rows = [one for one in (stored or {}).get("strengths", []) if one["strength"] == float(strength)]
+    by_rule = stored is not None and stored["proposed"] == float(strength)
     figures = (
-        {"split": found["split"], "rows": found["rows"], "measure": found["measure"], **rows[0]}
-        if found and rows
+        {"split": stored["split"], "rows": stored["rows"], "measure": stored["measure"], **rows[0]}
+        if stored and rows
         else None
     )
     return choose_strength(run, strength, by=f"by the rule: {RULE}" if by_rule else "by hand", figures=figures)
 
 
-def table_of(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
-    measure, kept = found["measure"], found["kept"]
+    measure, kept = scored["measure"], scored["kept"]
     head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
     rows = []
-    for one in found["strengths"]:
-        ends = one["interval"]
+    for row in scored["strengths"]:
+        ends = row["interval"]
         rows.append(
             [
-                _called(one["strength"]),
-                value_text(measure, one["value"]),
+                _called(row["strength"]),
+                value_text(measure, row["value"]),
                 " to ".join(value_text(measure, end) for end in ends) if ends else "–",
-                _change(measure, one["difference"]),
-                *(value_text(general, one["kept"].get(general["name"])) for general in kept),
+                _change(measure, row["difference"]),
+                *(value_text(general, row["kept"].get(general["name"])) for general in kept),
             ]
         )
     return head, rows
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
-    """What was found, as lines for a terminal: the table, the proposal, and what it reaches on test rows."""
-    head, rows = table_of(found)
+def lines(scored: Mapping[str, Any]) -> list[str]:
+    """The result as lines for a terminal: the table, the proposal, and its score on test rows."""
+    head, rows = table_of(scored)
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
-    told = [f"{found['rows']:,} {found['split']} rows"]
-    told += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    told += ["", f"proposed   {found['proposed']:g}: {found['why']}"]
-    return told + [f"test       {line}" for line in test_lines(found)]
+    text_lines = [f"{scored['rows']:,} {scored['split']} rows"]
+    text_lines += [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    ]
+    text_lines += ["", f"proposed   {scored['proposed']:g}: {scored['why']}"]
+    return text_lines + [f"test       {line}" for line in test_lines(scored)]
 
 
-def test_lines(found: Mapping[str, Any]) -> list[str]:
+def test_lines(scored: Mapping[str, Any]) -> list[str]:
     """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
     rows."""
-    test = found.get("test")
+    test = scored.get("test")
     if not test:
         return []
     measure = test["measure"]
-    said = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
-    told = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {said}."]
-    row = next((one for one in test["strengths"] if one["strength"] == found["proposed"]), None)
+    values = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
+    text_lines = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {values}."]
+    row = next((one for one in test["strengths"] if one["strength"] == scored["proposed"]), None)
     if row and row["difference"]:
-        told.append(f"Strength {found['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
-    return told
+        text_lines.append(f"Strength {scored['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
+    return text_lines
 
 
 def _called(strength: float) -> str:

@@ -62,25 +62,25 @@ def judge(
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
-    told = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
-    task = [one for one in measures if one["group"] == "task" and side in one["differences"]]
-    found, decided = _decide(task, side, against, told)
-    found = judged_by_form(found, task, decided, side, against, improved, told)
-    found["why"] = _why(task, decided, side, found["better"])
-    found["text"] += _opposed(task, decided, side, against) if found["better"] else ""
+    called = {name: (names or {}).get(name) or _NAMES.get(name, f"the run {name}") for name in (against, side)}
+    task = [measure for measure in measures if measure["group"] == "task" and side in measure["differences"]]
+    verdict, decided = _decide(task, side, against, called)
+    verdict = judged_by_form(verdict, task, decided, side, against, improved, called)
+    verdict["why"] = _why(task, decided, side, verdict["better"])
+    verdict["text"] += _opposed(task, decided, side, against) if verdict["better"] else ""
     asked = forgetting if side != "prompted" and against == "base" else None
-    found["forgetting"] = asked["answer"] if asked else None
-    found["forgot"] = found["forgetting"] == "lost"
-    if asked and found["forgot"]:
-        found["lost"] = what_was_lost(asked)
-    if asked and found["forgot"]:
+    verdict["forgetting"] = asked["answer"] if asked else None
+    verdict["forgot"] = verdict["forgetting"] == "lost"
+    if asked and verdict["forgot"]:
+        verdict["lost"] = what_was_lost(asked)
+    if asked and verdict["forgot"]:
         # "and" where the two point the same way, "but" where a gain was paid for.
-        link = "and" if found["better"] is False or ", but " in found["text"] else "but"
-        found["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
-    elif found["forgetting"] == "unknown":
-        found["text"] += "; whether it forgot cannot be told"
-    found["text"] += "."
-    return found
+        link = "and" if verdict["better"] is False or ", but " in verdict["text"] else "but"
+        verdict["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
+    elif verdict["forgetting"] == "unknown":
+        verdict["text"] += "; whether it forgot cannot be told"
+    verdict["text"] += "."
+    return verdict
 
 
 def improved(measure: MeasureJson, side: str) -> bool | None:
@@ -145,21 +145,21 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
         steps.append("Measure what it forgot: evaluate again with the base's own answers (evaluation.probes: self).")
     if verdict["better"] is True and adapted["exact_match"] is None:
         steps.append(what_to_read(comparison))
-        steps.append("Plain text teaches a subject, not how to answer: tune on examples of answers next, if it should.")
+        steps.append("Plain text teaches a subject, not how to answer. If it should answer, tune on answers next.")
     elif verdict["better"] is True:
         steps.append(what_to_read(comparison))
-        steps.append("Let people who know the subject compare both models before anybody relies on it.")
+        steps.append("Have people who know the subject compare both models before anyone relies on it.")
     elif verdict["better"] is False:
         steps.append("Look at the training curve; then try a lower learning rate, fewer epochs, or cleaner examples.")
     elif adapted["rows"] < 2 * _FEW_ROWS:
-        steps.append("Hold out more rows: with so few, only a large difference can be told from chance.")
+        steps.append("Hold out more rows: with so few, only a large difference stands out from chance.")
     elif min(comparison[side]["exact_match"] or 0 for side in ("base", "adapted")) >= _ALL:
-        steps.append("The base answers these rows already: evaluate on harder ones, or keep the base.")
+        steps.append("The base already answers these rows: evaluate on harder ones, or keep the base.")
     else:
         steps.append("Train for more epochs, with a higher rank, or with more examples of the task.")
     if adapted["truncated_answers"] > 0.1 * adapted["rows"]:
         steps.append(
-            "Many answers were cut. If good answers may be longer, raise the longest answer "
+            "Many answers were cut off. If good answers may be longer, raise the length limit "
             "(evaluation.max_new_tokens); otherwise train longer, so that the model learns to stop."
         )
     if config.is_starter:
@@ -168,12 +168,12 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
 
 
 def _decide(
-    task: Sequence[MeasureJson], side: str, against: str, told: Mapping[str, str]
+    task: Sequence[MeasureJson], side: str, against: str, called: Mapping[str, str]
 ) -> tuple[VerdictJson, list[MeasureJson]]:
     known = {one["name"]: one for one in task}
-    than = "" if against == "base" else f" than {told[against]}"
-    subject = told[side][:1].upper() + told[side][1:]
-    between = "" if against == "base" else f" between {told[side]} and {told[against]}"
+    than = "" if against == "base" else f" than {called[against]}"
+    subject = called[side][:1].upper() + called[side][1:]
+    between = "" if against == "base" else f" between {called[side]} and {called[against]}"
     one = _single(known, side, against)
     fit = next((known[name] for name in _LOSSES if name in known), None)
     overlap = next((known[name] for name in _OVERLAP if name in known), None)
@@ -213,21 +213,21 @@ def _single(known: Mapping[str, MeasureJson], side: str, against: str) -> Measur
 def _by_free_text(
     fit: MeasureJson, overlap: MeasureJson, side: str, against: str, subject: str, than: str, between: str
 ) -> VerdictJson:
-    said = f"perplexity of the reference answers {_pair(fit, side, against)}"
-    said = said if fit["name"] == "perplexity" else f"{_figures(fit, side, against)} of the reference answers"
-    said += f" ({p_text(_p(fit, side))}, {fit['rows']} rows)"
+    losses = f"perplexity of the reference answers {_pair(fit, side, against)}"
+    losses = losses if fit["name"] == "perplexity" else f"{_figures(fit, side, against)} of the reference answers"
+    losses += f" ({p_text(_p(fit, side))}, {fit['rows']} rows)"
     overlapping = _evidence(overlap, side, against)
     better, nearer = improved(fit, side), improved(overlap, side)
     if better is None:
-        return _verdict(f"No clear difference{between}: {said}, {overlapping}", None, fit, side)
+        return _verdict(f"No clear difference{between}: {losses}, {overlapping}", None, fit, side)
     word = _word(better)
     if nearer is None:
         # To find the reference likelier is not yet to answer well: a model that babbles can do it.
         unproven = f"that its own answers are {word} is not shown: {overlapping}"
-        return _verdict(f"{subject} fits this data {word}{than}: {said}; {unproven}", None, overlap, side)
+        return _verdict(f"{subject} fits this data {word}{than}: {losses}; {unproven}", None, overlap, side)
     if nearer != better:
-        return _verdict(f"The measures disagree{between}: {said}, {overlapping}", None, fit, side)
-    return _verdict(f"{subject} is {word}{than}: {said}, {overlapping}", better, fit, side)
+        return _verdict(f"The measures disagree{between}: {losses}, {overlapping}", None, fit, side)
+    return _verdict(f"{subject} is {word}{than}: {losses}, {overlapping}", better, fit, side)
 
 
 def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
@@ -247,11 +247,11 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
     titles = [one["title"] for one in decided]
     if len(decided) == 2:
         reason = "there are no answers to compare" if titles[1] == "Bits per byte" else "these answers are free text"
-        said = [f"{titles[0]} and {in_sentence(titles[1])} decide together, because {reason}."]
+        sentences = [f"{titles[0]} and {in_sentence(titles[1])} decide together, because {reason}."]
     else:
         name = decided[0]["name"]
         own = "it is a measure of your own" if name not in BUILT_IN else "no other measure applies"
-        said = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
+        sentences = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
     others = [one for one in task if one not in decided and one["better"]]
     parts = []
     words: dict[bool | None, tuple[str, str]] = {
@@ -265,8 +265,8 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
         if titles:
             parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
     if parts:
-        said.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
-    return " ".join(said)
+        sentences.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
+    return " ".join(sentences)
 
 
 def _evidence(measure: MeasureJson, side: str, against: str, rows: str | None = None) -> str:
@@ -348,9 +348,9 @@ def side_by_side(
     measures, values = _measures(rows, names)
     called = {side["name"]: f"the run {side['title']}" for side in sides}
     for place, row in enumerate(rows):
-        row["scores"] = {name: {side: found[side][place] for side in names} for name, found in values.items()}
+        row["scores"] = {name: {side: of_measure[side][place] for side in names} for name, of_measure in values.items()}
     asked = [len(one) for one in keyed]
-    notes = [f"These are the {len(rows)} rows that all of them have answered."] if max(asked) > len(rows) else []
+    notes = [f"These are the {len(rows)} rows that all runs answered."] if max(asked) > len(rows) else []
     notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
     return {
@@ -369,11 +369,11 @@ def side_by_side(
 
 def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
-    decodings = dict.fromkeys(str(one.get("decoding", "greedy")) for one in settings)
+    decodings = dict.fromkeys(str(setting.get("decoding", "greedy")) for setting in settings)
     if len(decodings) > 1:
-        notes.append(f"Their answers were not made alike: {', '.join(decodings)}.")
+        notes.append(f"Their decoding settings differ: {', '.join(decodings)}.")
     if any((one.get("samples") or 1) > 1 for one in settings):
-        notes.append("Where a row has several answers, the first of them counts here.")
+        notes.append("If a row has several answers, only the first counts here.")
     return notes
 
 
@@ -388,29 +388,29 @@ def _key(row: Mapping[str, Any]) -> str:
     return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
 
 
-def _row(found: Sequence[Row], names: Sequence[str]) -> Row:
-    """One row with what each run said to it under the run's own name."""
+def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
+    """One row, with each run's answer under the name of the run."""
     kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
-    merged = {key: found[0][key] for key in kept if key in found[0]}
-    for name, row in zip(names, found, strict=True):
+    merged = {key: rows[0][key] for key in kept if key in rows[0]}
+    for name, row in zip(names, rows, strict=True):
         for key in ("", "_tokens", "_cut", "_correct", "_loss"):
             if f"adapted{key}" in row:
                 merged[f"{name}{key}"] = row[f"adapted{key}"]
-    merged["measured"] = [set(row.get("scores") or _PLAIN) for row in found]
+    merged["measured"] = [set(row.get("scores") or _PLAIN) for row in rows]
     return merged
 
 
 def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson], Rows]:
     known = set.intersection(*(one for row in rows for one in row.pop("measured")))
-    found: list[MeasureJson] = []
+    measures: list[MeasureJson] = []
     values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
         answers = {name: [row[name] for row in rows] for name in names}
         chosen = [name for name in NAMES if name in known and name != "general_accuracy"]
         options = MeasureOptions(clusters=clusters)
-        found, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
+        measures, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
     if all(any(value is not None for value in one) for one in losses.values()):
-        found.append(of_rows(Measure.of(LOSS_MEASURE), losses, clusters=clusters))
-    return found, values
+        measures.append(of_rows(Measure.of(LOSS_MEASURE), losses, clusters=clusters))
+    return measures, values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
 from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
 from ftlab.arena.power import plan_in_words
 from ftlab.arena.preferences import RULE, examples
+from ftlab.arena.results import GroupJson, TallyJson
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
 from ftlab.arena.verdict import whom
@@ -35,29 +36,29 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
 
     Raises InputError while the tally is hidden.
     """
-    found = evaluate(store, test_id)
-    if found["revealed"] is None:
+    tally = evaluate(store, test_id)
+    if tally["revealed"] is None:
         raise InputError(
             "The votes are still hidden",
-            given=f"{found['votes']['cast']} of {found['votes']['planned']} planned votes are in",
+            given=f"{tally['votes']['cast']} of {tally['votes']['planned']} planned votes are in",
             try_="wait for the planned number, or open the test early, which the report will say",
         )
     path = path or store.workspace.votes_folder(test_id) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _page(store, test_id, found))
+    write_text(path, _page(store, test_id, tally))
     return path
 
 
-def badge(found: Mapping[str, Any]) -> tuple[str, str]:
-    """The colour and the words of a verdict in short."""
-    colour, words = BADGES[found["verdict"]]
-    if found["winner"] and found["pairs"]:
+def badge(tally: TallyJson) -> tuple[str, str]:
+    """The color and the short words of a verdict."""
+    colour, words = BADGES[tally["verdict"]]
+    if tally["winner"] and tally["pairs"]:
         colour, words = "better", "One is better than all others"
-    limited = found["winner"] is not None and not found["general"]
-    return colour, words + (whom(found["raters_then"], found["raters"]) if limited else "")
+    limited = tally["winner"] is not None and not tally["general"]
+    return colour, words + (whom(tally["raters_then"], tally["raters"]) if limited else "")
 
 
-def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
     """Win rates by topic, rater or criterion as a table: name, won, lost, neither, win rate, interval, p."""
     return [
         [
@@ -67,27 +68,27 @@ def group_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
             f"{row['ties']:,}",
             percent(round(row["win_rate"], 3)) if row["win_rate"] is not None else "",
             _interval(row["interval"]),
-            p_text(row["p_adjusted"]) if "p_adjusted" in row else "",
+            p_text(p) if (p := row.get("p_adjusted")) is not None else "",
         ]
         for row in rows
     ]
 
 
-def check_lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
     """What was looked into, as pairs of label and sentence."""
-    lines = [("Ties", found["ties"]["text"]), ("Agreement of raters", found["alpha"]["text"])]
-    lines += [("Side of the screen", found["position"]["text"]), ("Length of answers", found["length"]["text"])]
-    lines += [("Could raters tell", found["guesses"]["text"])]
+    lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
+    lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
+    lines += [("Could raters tell", tally["guesses"]["text"])]
     return lines
 
 
-def method_lines(found: Mapping[str, Any]) -> list[str]:
+def method_lines(tally: TallyJson) -> list[str]:
     """How the verdict was reached, in sentences with sources."""
-    prompts = f"{found['votes']['prompts']:,} prompts"
-    made = "Raters wrote the prompts; both answers were shown when both were complete" if found["live"] else ""
+    prompts = f"{tally['votes']['prompts']:,} prompts"
+    made = "Raters wrote the prompts; both answers were shown when both were complete" if tally["live"] else ""
     made = made or "Answers were made once, before anybody voted"
     return [
-        f"{_raters(found)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
+        f"{_raters(tally)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
         f"within a rater and mirrored between raters. {made}, with the same settings for all.",
         "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
         "independent. The verdict speaks of prompts like these.",
@@ -104,53 +105,53 @@ def method_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _page(store: Store, test_id: str, found: dict[str, Any]) -> str:
+def _page(store: Store, test_id: str, tally: TallyJson) -> str:
     return render_page(
         "arena_report.html.jinja",
-        found=found,
-        badge=badge(found),
-        facts=_facts(store, test_id, found),
-        pictures=pictures(found),
-        dot=f"A dot is the share that {found['contestants'][-1]['title']} won of the votes that chose a side; the line "
+        found=tally,
+        badge=badge(tally),
+        facts=_facts(store, test_id, tally),
+        pictures=pictures(tally),
+        dot=f"A dot is the share that {tally['contestants'][-1]['title']} won of the votes that chose a side; the line "
         "is its 95% interval, the number at the end the votes.",
-        checks=check_lines(found),
-        pairs=_pairs(found),
-        ranking=_ranking(found),
-        groups=_groups(found),
+        checks=check_lines(tally),
+        pairs=_pairs(tally),
+        ranking=_ranking(tally),
+        groups=_groups(tally),
         examples=[_clipped(one) for one in examples(store, test_id)],
         rule=RULE,
-        method=method_lines(found),
-        plan=_plan(store, test_id, found),
-        date=_date(found["created"]),
-        tested=found["contestants"][-1]["title"],
+        method=method_lines(tally),
+        plan=_plan(store, test_id, tally),
+        date=_date(tally["created"]),
+        tested=tally["contestants"][-1]["title"],
     )
 
 
-def _facts(store: Store, test_id: str, found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
     facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
-    votes = found["votes"]
-    topics = {one.topic for one in list_prompts(store, test_id) if one.topic}
+    votes = tally["votes"]
+    topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}
     asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
     of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
-    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(found)}")]
+    facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(tally)}")]
     return [(label, text) for label, text in facts if text]
 
 
-def _plan(store: Store, test_id: str, found: Mapping[str, Any]) -> str:
-    """What so many votes can show, with as many ties as there were; empty where nothing was planned that way."""
-    settings, votes = get_test(store, test_id).settings, found["votes"]
-    if not votes["planned"] or found["live"]:
+def _plan(store: Store, test_id: str, tally: TallyJson) -> str:
+    """What the planned number of votes can show, given the share of ties; empty without a plan."""
+    settings, votes = get_test(store, test_id).settings, tally["votes"]
+    if not votes["planned"] or tally["live"]:
         return ""
-    ties = round(min(found["ties"]["share"] or 0.0, 0.9), 2)
-    shape = settings["votes_per_prompt"], ties, settings["overlap"], len(found["contestants"])
-    return plan_in_words(votes["planned"], found["asked"], *shape)
+    ties = round(min(tally["ties"]["share"] or 0.0, 0.9), 2)
+    shape = settings["votes_per_prompt"], ties, settings["overlap"], len(tally["contestants"])
+    return plan_in_words(votes["planned"], tally["asked"], *shape)
 
 
-def _raters(found: Mapping[str, Any]) -> str:
-    raters = found["votes"]["raters"]
+def _raters(tally: TallyJson) -> str:
+    raters = tally["votes"]["raters"]
     return "1 rater" if raters == 1 else f"{raters:,} raters"
 
 
@@ -170,22 +171,22 @@ def contestant_in_words(spec: Mapping[str, Any]) -> str:
     return text
 
 
-def _pairs(found: Mapping[str, Any]) -> list[list[str]]:
-    titles = {one["id"]: one["title"] for one in found["contestants"]}
+def _pairs(tally: TallyJson) -> list[list[str]]:
+    titles = {contestant["id"]: contestant["title"] for contestant in tally["contestants"]}
     return [
         [
             f"{titles[pair['second']]} against {titles[pair['first']]}",
             percent(round(pair["win_rate"], 3)) if pair["win_rate"] is not None else "",
             _interval(pair["interval"]),
             f"{pair['decided']:,}",
-            p_text(pair["p"]),
+            p_text(pair["p"]) if pair["p"] is not None else "",
             BADGES[pair["verdict"]][1],
         ]
-        for pair in found["pairs"]
+        for pair in tally["pairs"]
     ]
 
 
-def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
+def _ranking(tally: TallyJson) -> list[list[str]]:
     return [
         [
             row["title"],
@@ -195,17 +196,13 @@ def _ranking(found: Mapping[str, Any]) -> list[list[str]]:
             f"{row['losses']:,}",
             f"{row['ties']:,}",
         ]
-        for row in found["ranking"]
+        for row in tally["ranking"]
     ]
 
 
-def _groups(found: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    named = (("Topic", "by_topic"), ("Rater", "by_rater"), ("Criterion", "by_criterion"))
-    return [
-        (title, group_rows(found[key]))
-        for title, key in named
-        if found[key] and (key == "by_criterion" or len(found[key]) > 1)
-    ]
+def _groups(tally: TallyJson) -> list[tuple[str, list[list[str]]]]:
+    groups = [("Topic", tally["by_topic"], 2), ("Rater", tally["by_rater"], 2), ("Criterion", tally["by_criterion"], 1)]
+    return [(title, group_rows(rows)) for title, rows, fewest in groups if len(rows) >= fewest]
 
 
 def _interval(interval: list[float] | None) -> str:
@@ -213,7 +210,7 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _clipped(example: dict[str, Any]) -> dict[str, Any]:
-    answers = [{"title": one["title"], "text": _clip(one["text"])} for one in example["answers"]]
+    answers = [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]]
     comments = [_clip(comment, 200) for comment in example["comments"]]
     return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
 

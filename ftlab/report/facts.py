@@ -25,7 +25,7 @@ from ftlab.report.measures import Comparison, measures_of, of_documents
 def tuned_on(
     run: RunDirectory, config: RunConfig, comparison: Comparison | None = None, price_per_hour: float | None = None
 ) -> list[tuple[str, str]]:
-    """What was tuned on what, and what it took, as pairs of label and text."""
+    """Model, data, method, training and cost, as pairs of label and text."""
     method, settings = config.method, config.optimisation
     adaptation = _method(method)
     status = read_cached(run.status_file) or {}
@@ -57,15 +57,15 @@ def tuned_on(
 
 def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
     """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
-    choice, said = strength_choice(run), []
+    choice, uses = strength_choice(run), []
     if choice is not None:
-        said.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
+        uses.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
     for kind in ("adapter", "merged"):
         record = read_cached(run.export_folder(kind) / EXPORT_RECORD)
         at = ((record or {}).get("shape") or {}).get("strength", AS_TRAINED)
         if at != AS_TRAINED:
-            said.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
-    return [("Strength", f"{'; '.join(said)}. The figures here are those of the model as trained")] if said else []
+            uses.append(f"exported at {at:g} ({'whole model' if kind == 'merged' else kind})")
+    return [("Strength", f"{'; '.join(uses)}. The figures here are those of the model as trained")] if uses else []
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_per_hour: float | None) -> str:
@@ -134,7 +134,7 @@ def origin_of(base: str) -> str:
 
 
 def source_name(source: str) -> str:
-    """A sample or a Hub id as it is; of a file its name only: the folders of whoever trained are nobody's business."""
+    """A sample or Hub id unchanged; of a file only its name, so that no private path is published."""
     path = Path(source)
     is_file = (
         path.is_absolute()
@@ -188,7 +188,7 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
 
 def _questions(probes: str) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(one) for one in names(probes) if sized(one.lower())[0] != SELF])
+    return listed([source_name(name) for name in names(probes) if sized(name.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:
@@ -209,11 +209,11 @@ def _where(comparison: Comparison) -> str:
 def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
     """The rule of each measure of answers: its normalisation or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
-    names = {one["name"] for one in measures_of(comparison)}
+    names = {measure["name"] for measure in measures_of(comparison)}
     listed = [
         one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
     ]
-    rules = {one["title"]: one["rule"] for one in listed}
+    rules = {entry["title"]: entry["rule"] for entry in listed}
     # Comparisons that did not list their measures yet kept these two rules elsewhere.
     if "exact_match" in names and "exact_match_rule" in settings:
         rules.setdefault("Exact match", settings["exact_match_rule"])
@@ -230,10 +230,10 @@ def _tests(comparison: Comparison) -> str:
             if (test := difference.get("test")) and measure["title"] not in used.setdefault(test, []):
                 used[test].append(measure["title"])
     if used:
-        found = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
+        tests_used = [f"{test} ({', '.join(titles)})" for test, titles in used.items()]
     else:
         tests = comparison["settings"]["tests"]
         shares = tests.get("exact_match") or tests["general_accuracy"]
-        found = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
+        tests_used = [f"{shares} (shares)", tests["perplexity"], *filter(None, [tests.get("bleu")])]
     kinds = "Wilson for shares" if _samples(comparison) == 1 else "Wilson for shares without parts of a row"
-    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(found)}."
+    return f"Intervals: 95%, {kinds}, bootstrap for the rest. Tests: {'; '.join(tests_used)}."

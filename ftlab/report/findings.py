@@ -48,8 +48,8 @@ def badge(verdict: VerdictJson) -> tuple[str, str]:
 
 def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
     """What became of what the base knew, as a word and its color (good, bad, warn); None where it was not measured."""
-    answer, found = answer_of(comparison), comparison.get("forgetting")
-    if answer == "lost" and found and found.get("parts") and what_was_lost(found) != "forgot":
+    answer, scored = answer_of(comparison), comparison.get("forgetting")
+    if answer == "lost" and scored and scored.get("parts") and what_was_lost(scored) != "forgot":
         return "changed", "bad"
     return _ANSWERS[answer] if answer else None
 
@@ -57,7 +57,7 @@ def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
 def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
     """A line for each figure on what was kept: what it was `measured` on, the figures of `base` and `adapted`, and the
     `answer` (kept, changed, lost, cannot tell; empty where the line above gives it)."""
-    found = []
+    rows = []
     for part in parts_of(comparison):
         word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
         answer = word if part.get("decides", True) else f"{word}, does not decide"
@@ -65,16 +65,16 @@ def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
             on = f"{part['prompts']:,} {part['title']}"
             share = _with_interval(percent, part["agreement"], part["agreement_interval"])
             kl = _with_interval(nats, part["kl"], part["kl_interval"])
-            found.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
-            found.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
+            rows.append(_kept_row(f"{on}: same next token as the base", "100%", share, answer))
+            rows.append(_kept_row(f"{on}: KL to the base, nats a token", "0", kl, ""))
         elif "accuracy" in part:
             base, adapted = (percent(part["accuracy"][side]) for side in ("base", "adapted"))
-            found.append(_kept_row(f"{part['asked']:,} {part['title']}: right", base, adapted, answer))
+            rows.append(_kept_row(f"{part['asked']:,} {part['title']}: right", base, adapted, answer))
         elif "bits_per_byte" in part:
             base, adapted = (number(part["bits_per_byte"][side]) for side in ("base", "adapted"))
             on = f"{part['documents']:,} {part['title']}" if "documents" in part else part["title"]
-            found.append(_kept_row(f"{on}: bits per byte, lower is better", base, adapted, answer))
-    return found
+            rows.append(_kept_row(f"{on}: bits per byte, lower is better", base, adapted, answer))
+    return rows
 
 
 def _with_interval(text: Callable[[float], str], value: float, interval: list[float] | None) -> str:
@@ -87,8 +87,8 @@ def _kept_row(measured_on: str, base: str, adapted: str, answer: str) -> dict[st
 
 def forgetting(comparison: Comparison) -> str:
     """One paragraph on what the model still knows."""
-    if (found := comparison.get("forgetting")) and found.get("text"):
-        return " ".join(filter(None, [found["text"], kinds_in_words(comparison)]))
+    if (scored := comparison.get("forgetting")) and scored.get("text"):
+        return " ".join(filter(None, [scored["text"], kinds_in_words(comparison)]))
     base, adapted = comparison["base"], comparison["adapted"]
     before, after = base.get("general_accuracy"), adapted.get("general_accuracy")
     if before is None or after is None:
@@ -108,44 +108,44 @@ def forgetting(comparison: Comparison) -> str:
 def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where the adapted model is worse than the first side, in sentences: measures, rows, slices."""
     first = sides_of(comparison)[0]["name"]
-    said = []
+    sentences = []
     for measure in measures_of(comparison):
         if measure["group"] == "task" and improved(measure, "adapted", first) is False:
             values = [value_text(measure, measure["values"][side]) for side in ("adapted", first)]
-            said.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
+            sentences.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return said or ["No measure of the task is shown to be worse."]
+        return sentences or ["No measure of the task is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
     better = sum(change is not None and change > 0 for change in changes)
-    told = sum(change is not None for change in changes)
-    said.append(f"By {title}, {worse:,} of {told:,} rows got worse and {better:,} got better.")
-    said += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
-    return [*said, *_slices(comparison, rows, name, title, higher, first)]
+    compared = sum(change is not None for change in changes)
+    sentences.append(f"By {title}, {worse:,} of {compared:,} rows got worse and {better:,} got better.")
+    sentences += label_notes(measures_of(comparison), {"adapted": "the adapted model"})
+    return [*sentences, *_slices(comparison, rows, name, title, higher, first)]
 
 
 def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
-    """Was tuning needed, was it learnt by heart, what did a judge say: pairs of label and text."""
-    found = []
+    """Was tuning needed, was it memorized, what did a judge say: pairs of label and text."""
+    lines = []
     verdicts = comparison.get("verdicts") or {}
     if "adapted_vs_prompted" in verdicts:
-        found.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
+        lines.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
     for name in titles:
         if name in verdicts and name not in ("adapted", "prompted"):
-            found.append((titles[name], verdicts[name]["text"]))
+            lines.append((titles[name], verdicts[name]["text"]))
     memory = comparison.get("memorisation") or {}
     if memory.get("text"):
-        found.append(("Learnt by heart?", memory["text"]))
-    return found
+        lines.append(("Memorization", memory["text"]))
+    return lines
 
 
 def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
     """The newest verdicts on other questions (other rows, a prompted base): what was asked, and the text."""
-    found = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
-    return found[:_MOST_BESIDE]
+    verdicts = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
+    return verdicts[:_MOST_BESIDE]
 
 
 def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
@@ -155,7 +155,7 @@ def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: 
     name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
     if name is None:
         return None
-    listed = {one["name"]: one for one in measures_of(comparison)}
+    listed = {measure["name"]: measure for measure in measures_of(comparison)}
     if name not in listed:
         return name, "the loss on the reference" if name == LOSS else name.replace("_", " "), name != LOSS
     return name, in_sentence(listed[name]["title"]), listed[name]["better"] != "lower"
@@ -167,10 +167,10 @@ def _slices(
     """The slices that got worse, and the weakest one where none did."""
     sides = [first, "adapted"]
     found: list[tuple[str, Slice]] = [
-        (column, one)
+        (column, part)
         for column in columns_of(rows)[:_MOST_COLUMNS]
-        for one in slices(rows, column, name, sides)
-        if one.rows >= _FEWEST_ROWS
+        for part in slices(rows, column, name, sides)
+        if part.rows >= _FEWEST_ROWS
     ]
     if not found:
         return []
@@ -199,12 +199,12 @@ def _slices(
 
 
 def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
-    measure = next((found for found in measures_of(comparison) if found["name"] == name), None)
+    measure = next((entry for entry in measures_of(comparison) if entry["name"] == name), None)
     return value_text(measure or {"kind": "loss"}, one.means[side])
 
 
 def _is_share(comparison: Comparison, name: str) -> bool:
-    return any(one["name"] == name and one["kind"] == "share" for one in measures_of(comparison))
+    return any(measure["name"] == name and measure["kind"] == "share" for measure in measures_of(comparison))
 
 
 GAINED, LOST, OPEN = "#2f9468", "#d1604e", BASE_COLOUR
@@ -216,7 +216,7 @@ _ROW, _HEAD = 40, 24
 
 @dataclass(frozen=True)
 class Line:
-    """One measure: how far it moved towards better, in percentage points or in percent of the base's value."""
+    """One measure: how far it moved toward better, in percentage points or in percent of the base's value."""
 
     name: str
     title: str
@@ -238,8 +238,8 @@ def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]
     the first side.
     """
     first = sides_of(comparison)[0]["name"]
-    found = [_line(measure, side, first) for measure in measures_of(comparison)]
-    known = [line for line in found if line is not None]
+    lines = [_line(measure, side, first) for measure in measures_of(comparison)]
+    known = [line for line in lines if line is not None]
     return [line for group in _GROUPS for line in known if line.group == group]
 
 
@@ -311,7 +311,7 @@ def _head(middle: float) -> str:
 def _row(line: Line, top: float, reach: float) -> str:
     y, zero, at = top + 25, _place(0, reach), _place(line.gain, reach)
     weight = ' font-weight="600"' if line.better is not None else ""
-    found = (
+    drawing = (
         f'<text x="0" y="{top + 12}">{escape(line.title)}</text>'
         f'<text x="{_WIDTH}" y="{top + 12}" text-anchor="end"{weight}>{escape(line.text)}</text>'
         f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="currentColor" stroke-opacity=".12"/>'
@@ -319,16 +319,18 @@ def _row(line: Line, top: float, reach: float) -> str:
     )
     if line.interval:
         low, high = (_place(end, reach) for end in line.interval)
-        found += str(whisker(low, high, y))
+        drawing += str(whisker(low, high, y))
     if abs(line.gain) > reach:
         # Farther than the axis goes.
         tip = 6 if line.gain > 0 else -6
-        return found + f'<path d="M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z" fill="{line.colour}"/>'
+        return drawing + f'<path d="M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z" fill="{line.colour}"/>'
     inside = "none" if line.better is None else line.colour
-    # A hollow dot is within chance: colour alone does not tell everybody.
+    # A hollow dot is within chance: color alone does not reach everybody.
     if inside == "none":
-        found += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
-    return found + (f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>')
+        drawing += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
+    return drawing + (
+        f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>'
+    )
 
 
 def _axis(top: float, reach: float) -> str:
@@ -353,12 +355,12 @@ MEANINGS = (
 )
 
 
-def figure_rows(found: dict[str, Any]) -> list[list[str]]:
+def figure_rows(result: dict[str, Any]) -> list[list[str]]:
     """The table of before_after.json: headings, then a row each for base, start and run."""
     rows = [list(HEADINGS)]
     for name, title in CONTESTANTS.items():
-        if name in found["contestants"]:
-            one = found["contestants"][name]
+        if name in result["contestants"]:
+            one = result["contestants"][name]
             rows.append(
                 [
                     title,
@@ -372,9 +374,9 @@ def figure_rows(found: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def win_lines(found: dict[str, Any]) -> list[str]:
+def win_lines(result: dict[str, Any]) -> list[str]:
     """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
-    return [line for judged in found["win_rates"].values() for line in lines_of(judged)]
+    return [line for judged in result["win_rates"].values() for line in lines_of(judged)]
 
 
 def lines_of(judged: dict[str, Any]) -> list[str]:
@@ -404,7 +406,7 @@ STALE = "The answers have changed since. Judge them again."
 
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
-    """What judges said of the answers as they are now, the last two: pairs of label and text for a report."""
+    """The last two verdicts of judges on the current answers, as pairs of label and text."""
     kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
     return [
         (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")

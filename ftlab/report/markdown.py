@@ -21,8 +21,8 @@ _BEGINNINGS = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
 def escaped(text: object) -> str:
     """`text` on one line, with nothing in it that Markdown reads as markup or makes a link of."""
     line = _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
-    line = _LINKS.sub(lambda found: found[0].replace("/", "\\/", 1).replace(".", "\\."), line)
-    return _BEGINNINGS.sub(lambda found: found[0] + "\\" if found[0].isdigit() else "\\" + found[0], line)
+    line = _LINKS.sub(lambda match: match[0].replace("/", "\\/", 1).replace(".", "\\."), line)
+    return _BEGINNINGS.sub(lambda match: match[0] + "\\" if match[0].isdigit() else "\\" + match[0], line)
 
 
 def quoted(text: str) -> str:
@@ -38,8 +38,8 @@ def bullets(lines: Iterable[str]) -> str:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of texts; all columns but the first are set flush right."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    shown = [[escaped(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *shown])
+    body = [[escaped(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *body])
 
 
 def code(text: str, language: str = "") -> str:
@@ -56,74 +56,74 @@ def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None) ->
     return run.report_markdown_file
 
 
-def report_markdown(found: dict[str, Any]) -> str:
+def report_markdown(report: dict[str, Any]) -> str:
     """The `contents` of a report as Markdown. Texts from data and models are escaped."""
     sections = [
-        f"# {escaped(found['verdict'])}",
-        f"{escaped(found['name'])}, {found['date']}. **{found['badge'][1]}.**",
+        f"# {escaped(report['verdict'])}",
+        f"{escaped(report['name'])}, {report['date']}. **{report['badge'][1]}.**",
         "## What was tuned on what",
-        bullets(f"**{label}:** {escaped(text)}" for label, text in found["facts"]),
+        bullets(f"**{label}:** {escaped(text)}" for label, text in report["facts"]),
         "## Gained and lost",
-        escaped(found["gained"]),
-        comparison_rows(found),
-        escaped(found["looks"]),
-        bullets(escaped(note) for note in found["notes"]),
+        escaped(report["gained"]),
+        comparison_rows(report),
+        escaped(report["looks"]),
+        bullets(escaped(note) for note in report["notes"]),
         "## What was forgotten",
-        *kept_rows(found),
+        *kept_rows(report),
         bullets(
             f"{quoted(row['prompt'])} Right: {quoted(row['base'])} Now: {quoted(row['adapted'])}"
-            for row in found["lost"]
+            for row in report["lost"]
         ),
-        moved_rows(found),
+        moved_rows(report),
         "## Where it is worse",
-        bullets(escaped(line) for line in found["worse"]),
+        bullets(escaped(line) for line in report["worse"]),
     ]
-    if found["checked"]:
+    if report["checked"]:
         sections += [
             "## What else was checked",
-            bullets(f"**{label}:** {escaped(text)}" for label, text in found["checked"]),
+            bullets(f"**{label}:** {escaped(text)}" for label, text in report["checked"]),
         ]
-    if found["before_after"]:
-        after = found["before_after"]
+    if report["before_after"]:
+        after = report["before_after"]
         sections += ["## Before and after", table(after["head"], after["rows"]), escaped(after["how"])]
         sections += [bullets(escaped(line) for line in after["lines"])]
     sections += [
-        "## Documents" if found["of_documents"] else "## Answers",
-        escaped(found["rule"]),
-        "\n\n".join(_example(row, of_documents=found["of_documents"]) for row in found["examples"]),
+        "## Documents" if report["of_documents"] else "## Answers",
+        escaped(report["rule"]),
+        "\n\n".join(_example(row, of_documents=report["of_documents"]) for row in report["examples"]),
         "## What to do next",
-        "\n".join(f"{place}. {escaped(step)}" for place, step in enumerate(found["steps"], start=1)),
+        "\n".join(f"{place}. {escaped(step)}" for place, step in enumerate(report["steps"], start=1)),
         "## How it was measured",
-        bullets(escaped(line) for line in found["measured"]),
-        f"Run {escaped(found['run'].id)}, made by ftlab.",
+        bullets(escaped(line) for line in report["measured"]),
+        f"Run {escaped(report['run'].id)}, made by ftlab.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def kept_rows(found: dict[str, Any]) -> list[str]:
+def kept_rows(report: dict[str, Any]) -> list[str]:
     """What was kept, from the `contents` of a report: the answer in a word, a table of the figures, and in full."""
-    answer = f"**{found['kept_answer'][0].capitalize()}.**" if found["kept_answer"] else ""
-    rows = [[row["measured"], row["base"], row["adapted"], row["answer"]] for row in found["kept"]]
+    answer = f"**{report['kept_answer'][0].capitalize()}.**" if report["kept_answer"] else ""
+    rows = [[row["measured"], row["base"], row["adapted"], row["answer"]] for row in report["kept"]]
     figures = table(["Measured on", "Base", "Adapted", "Answer"], rows) if rows else ""
-    return [answer, figures, escaped(found["forgetting"])]
+    return [answer, figures, escaped(report["forgetting"])]
 
 
-def moved_rows(found: dict[str, Any]) -> str:
+def moved_rows(report: dict[str, Any]) -> str:
     """The answers that changed most, side by side, from the `contents` of a report."""
-    rows = [[row["prompt"], row["base"] or "(nothing)", row["side"] or "(nothing)"] for row in found["moved"]]
+    rows = [[row["prompt"], row["base"] or "(nothing)", row["side"] or "(nothing)"] for row in report["moved"]]
     if not rows:
         return ""
     return f"The answers that changed most:\n\n{table(['Prompt', 'Base', 'Adapted'], rows)}"
 
 
-def comparison_rows(found: dict[str, Any]) -> str:
+def comparison_rows(report: dict[str, Any]) -> str:
     """The measures of all sides as a table, from the `contents` of a report."""
-    first, *later = found["sides"]
+    first, *later = report["sides"]
     heads = ["Measure", first["title"], *(f"{side['title']} (change)" for side in later)]
     rows = []
-    for row in found["table"]:
+    for row in report["table"]:
         cells = [f"{row['measure']} ({row['unit']})"]
-        for side in found["sides"]:
+        for side in report["sides"]:
             one = row["sides"][side["name"]]
             cell = f"{one['value']} [{one['interval']}]" if one["interval"] else one["value"]
             change = ", ".join(filter(None, [one["change"], one["p"]]))

@@ -125,7 +125,7 @@ def p_of(measure: Measure, side: str) -> str:
 
 
 def gained_text(comparison: Comparison) -> str:
-    """What was gained and lost, in words; told anew of a comparison from before looks were told from findings."""
+    """Gains and losses in words; computed again for comparisons that did not yet separate looks from findings."""
     known = comparison.get("gain_loss")
     if not known or "looks" in known:
         return known["text"] if known else ""
@@ -133,7 +133,7 @@ def gained_text(comparison: Comparison) -> str:
 
 
 def looks_note(comparison: Comparison) -> str:
-    """What the colours and the word "look" of a list of measures mean; empty where there is one measure or none."""
+    """What the colors and the word "look" of a list of measures mean; empty where there is one measure or none."""
     return looks_text(measures_of(comparison), [side["name"] for side in sides_of(comparison)])
 
 
@@ -155,7 +155,7 @@ def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
 
 
 def unbroken(text: str) -> str:
-    """`text` in which no "p < .001" is torn apart at the end of a line."""
+    """`text` with non-breaking spaces in p-values such as "p < .001"."""
     return text.replace("p < ", "p\u00a0<\u00a0").replace("p = ", "p\u00a0=\u00a0")
 
 
@@ -177,7 +177,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
     tests = comparison.get("tests", {})
     documents = of_documents(comparison)
     names = ["perplexity", "bits_per_byte"] if documents else ["exact_match", "perplexity", "bleu"]
-    found: list[Measure] = []
+    measures: list[Measure] = []
     for name in [*names, "general_accuracy"]:
         before, after = base.get(name), adapted.get(name)
         if before is None or after is None:
@@ -186,7 +186,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
         info = replace(info, help=_OF_DOCUMENTS) if documents and name == "perplexity" else info
         key = "general_interval" if name == "general_accuracy" else f"{name}_interval"
         difference: DifferenceJson = {"value": after - before, "interval": None, "p": tests.get(name), "test": ""}
-        found.append(
+        measures.append(
             {
                 **info.as_json(),
                 "values": {"base": before, "adapted": after},
@@ -196,7 +196,7 @@ def _from_scores(comparison: Comparison) -> list[Measure]:
                 "detail": None,
             }
         )
-    return found
+    return measures
 
 
 __all__ = ["comparison_table", "of_documents"]
@@ -302,7 +302,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         return None
     figures = "; ".join(f"{titles[side]} {value_text(measure, value)}" for side, value in values.items())
     rows = f" ({measure['rows']} rows)" if measure.get("rows") else ""
-    verdicts = {name: found for side, name in _SHOWN.items() if (found := verdict_of(comparison, side))}
+    verdicts = {name: verdict for side, name in _SHOWN.items() if (verdict := verdict_of(comparison, side))}
     forgot, forgetting = _forgetting(comparison)
     return Evidence(
         comparison["run"],
@@ -311,14 +311,16 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         verdict=next((verdicts[name].get("text", "") for name in ("over_prompting", "tuning") if name in verdicts), ""),
         forgot=forgot,
         forgetting=forgetting,
-        **{name: found["better"] for name, found in verdicts.items()},
+        **{name: verdict["better"] for name, verdict in verdicts.items()},
     )
 
 
 def _deciding(comparison: Comparison) -> Measure | None:
     """The measure that decided the verdict, else the first of the task that has a better end."""
     name = decided_by(comparison)
-    fitting = [one for one in measures_of(comparison) if one["group"] == "task" and one["better"] is not None]
+    fitting = [
+        measure for measure in measures_of(comparison) if measure["group"] == "task" and measure["better"] is not None
+    ]
     return next((one for one in fitting if one["name"] == name), fitting[0] if fitting else None)
 
 
@@ -334,7 +336,7 @@ def _forgetting(comparison: Comparison) -> tuple[bool, str | None]:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """The page that the Jinja2 `template` of this folder makes of `values`. Only `markupsafe.Markup` is not escaped."""
+    """Render the Jinja2 `template` of this folder with `values`. Everything but `markupsafe.Markup` is escaped."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -68,16 +68,18 @@ def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) ->
 
     Raises FtlabError naming all of them with the line that installs the recorded ones, unless `strict` is off.
     """
-    found = {name: (wanted, installed(name)) for name, wanted in recorded.items()}
-    differing = {name: versions for name, versions in found.items() if versions[0] != versions[1]}
+    versions_of = {name: (wanted, installed(name)) for name, wanted in recorded.items()}
+    differing = {name: versions for name, versions in versions_of.items() if versions[0] != versions[1]}
     if differing and strict:
-        said = ", ".join(f"{name} {here or 'none'} instead of {wanted}" for name, (wanted, here) in differing.items())
+        differences = ", ".join(
+            f"{name} {here or 'none'} instead of {wanted}" for name, (wanted, here) in differing.items()
+        )
         pins = " ".join(f'"{name}=={wanted}"' for name, (wanted, _) in differing.items() if wanted and name != "ftlab")
         raise FtlabError(
-            f"The versions are not those of the run: {said}",
-            why="Other versions may give other figures.",
+            f"Package versions differ from those of the run: {differences}",
+            why="Other versions may give different figures.",
             try_=(f"pip install {pins}, then restart the kernel; " if pins else "")
-            + "or set strict_versions = False and see whether the figures agree all the same",
+            + "or set strict_versions = False and check whether the figures still agree",
         )
     return differing
 
@@ -91,36 +93,36 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
         files += load_rows(DataConfig(source=replayed), workspace).files
     here = [_stamp(file.as_dict()) for file in files]
     wanted = [_stamp(source) for source in recorded]
-    missing = [one for one in wanted if one not in here]
+    missing = [query for query in wanted if query not in here]
     if missing or len(here) != len(wanted):
         names = ", ".join(dict.fromkeys(name for name, _ in missing)) or "more files than then"
         raise InputError(
-            f"The data are not those of the run: {names} has changed since",
+            f"The data differs from that of the run: {names} has changed since",
             given=", ".join(f"{name} {(stamp or 'unknown')[:12]}" for name, stamp in here),
             allowed=", ".join(f"{name} {(stamp or 'unknown')[:12]}" for name, stamp in wanted) + " (sha256 or commit)",
-            try_="bring the old file back, or name the version of the data that the run was trained on",
+            try_="restore the old file, or name the data version that the run was trained on",
         )
 
 
 def recorded_figures(run: RunDirectory) -> dict[str, float]:
     """The figures of a run that a repetition must reach: losses, measures of all sides, preferences and rewards."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     metrics = run.metrics()
     for key, name in (("loss", "last training loss"), ("eval_loss", "last validation loss")):
         values = [row[key] for row in metrics if isinstance(row.get(key), int | float)]
         if values:
-            found[name] = values[-1]
+            figures[name] = values[-1]
     comparison = run.comparison()
     for measure in comparison.get("measures", []) if comparison else []:
         for side in ("base", "adapted"):
             value = measure["values"].get(side)
             if value is not None:
-                found[f"{measure['name']}, {side}"] = value
+                figures[f"{measure['name']}, {side}"] = value
     if preferences := run.preferences():
-        found |= {"chosen answer wins": preferences["accuracy"], "margin": preferences["margin"]}
+        figures |= {"chosen answer wins": preferences["accuracy"], "margin": preferences["margin"]}
     if rewards := run.rewards():
-        found |= {f"reward, {side}": rewards[side]["reward"] for side in ("start", "adapted")}
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+        figures |= {f"reward, {side}": rewards[side]["reward"] for side in ("start", "adapted")}
+    return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
 
 
 def compare_figures(run: RunDirectory, recorded: Mapping[str, float], tolerance: float = 0.0) -> Figures:
@@ -230,7 +232,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
             f"tolerance = {0.0 if on_cpu else ON_GPU_TOLERANCE}  # relative; 0: to the last digit",
             tags=["parameters"],
         ),
-        _text("## 1. The same versions", "", "Other versions may give other figures."),
+        _text("## 1. The same versions", "", "Other versions may give different figures."),
         _code(
             "import ftlab",
             "",
@@ -270,11 +272,11 @@ def _pinned(config: RunConfig, environment: dict[str, Any]) -> RunConfig:
     if environment["device"] == "cpu" and config.launcher.threads is None:
         config.launcher.threads = environment["threads"]
     for name in ("source", "replay"):
-        before, given = "", getattr(config.data, name)
-        if name == "replay" and given and given.startswith(f"{SELF}:"):
-            before, given = f"{SELF}:", config.data.replay_prompts
-        if given and not given.startswith("version:") and Path(given).expanduser().exists():
-            setattr(config.data, name, before + str(Path(given).expanduser().absolute()))
+        before, value = "", getattr(config.data, name)
+        if name == "replay" and value and value.startswith(f"{SELF}:"):
+            before, value = f"{SELF}:", config.data.replay_prompts
+        if value and not value.startswith("version:") and Path(value).expanduser().exists():
+            setattr(config.data, name, before + str(Path(value).expanduser().absolute()))
     return config
 
 

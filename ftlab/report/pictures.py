@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.arena.results import Neither, TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.figures import percent, value_text
 from ftlab.report.measures import Measure, measures_of
@@ -18,7 +19,7 @@ BASE_COLOUR, ADAPTED_COLOUR = "#8b95a7", "#4a86d8"
 
 
 def svg(width: int, height: float, spoken: str, body: Markup, *, widest: int) -> Markup:
-    """A picture of `width` by `height` that grows with its box up to `widest` pixels; `spoken` is what it says."""
+    """An SVG of `width` by `height` that grows with its box up to `widest` pixels; `spoken` is its text alternative."""
     return Markup(
         '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
         'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
@@ -39,28 +40,28 @@ def cut(text: str, most: int) -> str:
 
 
 NEITHER_COLOURS = {"both_good": "#b9a26a", "both_bad": "#a98a86", "tie": "#9aa09a"}
-_CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
+_CHOICES: dict[Neither, str] = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
 _WIDTH = 420
 _LEFT = 118  # where a plot begins, after its labels
 _RIGHT = 372
 
 
-def pictures(found: Mapping[str, Any]) -> dict[str, Markup]:
+def pictures(tally: TallyJson) -> dict[str, Markup]:
     """All pictures of a verdict by name: votes, rates, evidence (two contestants), strengths (three or more)."""
     drawn = {}
-    if len(found["contestants"]) == 2:
-        drawn["votes"] = votes_svg(found)
-        drawn["rates"] = rates_svg(found)
-        drawn["evidence"] = evidence_svg(found)
-    elif found["ranking"]:
-        drawn["strengths"] = strengths_svg(found)
+    if len(tally["contestants"]) == 2:
+        drawn["votes"] = votes_svg(tally)
+        drawn["rates"] = rates_svg(tally)
+        drawn["evidence"] = evidence_svg(tally)
+    elif tally["ranking"]:
+        drawn["strengths"] = strengths_svg(tally)
     return {name: picture for name, picture in drawn.items() if picture}
 
 
-def votes_svg(found: Mapping[str, Any]) -> Markup:
+def votes_svg(tally: TallyJson) -> Markup:
     """One bar of all votes: the second contestant's, those for neither, the first one's; empty without votes."""
-    first, second = found["contestants"]
-    counts = found["counts"]
+    first, second = tally["contestants"]
+    counts = tally["counts"]
     parts = [(counts["wins"][second["id"]], ADAPTED_COLOUR, second["title"])]
     parts += [(counts[choice], NEITHER_COLOURS[choice], word) for choice, word in _CHOICES.items()]
     parts += [(counts["wins"][first["id"]], BASE_COLOUR, first["title"])]
@@ -92,12 +93,14 @@ def votes_svg(found: Mapping[str, Any]) -> Markup:
     return _svg(y - 8, spoken, body)
 
 
-def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
+def rates_svg(tally: TallyJson, most: int = 8) -> Markup:
     """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
-    if found["win_rate"] is None:
+    if tally["win_rate"] is None:
         return Markup("")
-    rows = [("all votes", found["win_rate"], found["interval"], found["decided"], True)]
-    groups = [("by topic", found["by_topic"]), ("by rater", found["by_rater"])]
+    rows: list[tuple[str, float | None, list[float] | None, int, bool]] = [
+        ("all votes", tally["win_rate"], tally["interval"], tally["decided"], True)
+    ]
+    groups = [("by topic", tally["by_topic"]), ("by rater", tally["by_rater"])]
     for title, some in groups:
         known = [one for one in some if one["win_rate"] is not None]
         if len(known) < 2:
@@ -109,10 +112,10 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
         if len(known) > most:
             rows.append((f"and {len(known) - most} more", None, None, 0, False))
     height = 34 + 21 * len(rows)
-    body = _grid(26, height - 8, found)
+    body = _grid(26, height - 8, tally)
     for i, (name, rate, ends, votes, strong) in enumerate(rows):
         y = 44 + 21 * i
-        if rate is None:
+        if rate is None or ends is None:
             body += Markup('<text x="0" y="{}" fill-opacity=".65">{}</text>').format(y, name)
             continue
         weight = Markup(' font-weight="600"') if strong else Markup("")
@@ -123,31 +126,31 @@ def rates_svg(found: Mapping[str, Any], most: int = 8) -> Markup:
             '<circle cx="{}" cy="{}" r="{}" fill="{}"/>'
             '<text x="{}" y="{}" text-anchor="end" fill-opacity=".75">{}</text>'
         ).format(low, y - 4, high, _x(rate), y - 4, 5 if strong else 4, ADAPTED_COLOUR, _WIDTH, y, f"{votes:,}")
-    spoken = f"Win rate of {found['contestants'][1]['title']}: " + ", ".join(
+    spoken = f"Win rate of {tally['contestants'][1]['title']}: " + ", ".join(
         f"{name} {percent(round(rate, 3))}" for name, rate, *_ in rows if rate is not None
     )
     return _svg(height, spoken, body)
 
 
-def evidence_svg(found: Mapping[str, Any]) -> Markup:
+def evidence_svg(tally: TallyJson) -> Markup:
     """How the odds for a difference grew with the votes, and the line from which they decide; empty without any."""
-    evidence = found["evidence"]
-    path = [{"votes": 0, "log10": 0.0}, *evidence["path"]]
-    if len(path) < 2:
+    evidence = tally["evidence"]
+    if evidence is None or not evidence["path"]:
         return Markup("")
+    path = [(0, 0.0), *((point["votes"], point["log10"]) for point in evidence["path"])]
     line = math.log10(evidence["threshold"])
-    low, high = min(-1.0, *(one["log10"] for one in path)), max(line + 0.5, *(one["log10"] for one in path))
-    last = max(path[-1]["votes"], found["votes"]["planned"] or 0)
+    low, high = min(-1.0, *(log10 for _, log10 in path)), max(line + 0.5, *(log10 for _, log10 in path))
+    last = max(path[-1][0], tally["votes"]["planned"] or 0)
     top, bottom, left = 12, 150, 62
 
-    def place(one: Mapping[str, float]) -> tuple[float, float]:
-        x = left + (_WIDTH - left - 8) * one["votes"] / last
-        return x, bottom - (bottom - top) * (one["log10"] - low) / (high - low)
+    def place(votes: int, log10: float) -> tuple[float, float]:
+        x = left + (_WIDTH - left - 8) * votes / last
+        return x, bottom - (bottom - top) * (log10 - low) / (high - low)
 
     body = Markup("")
     step = max(1, math.ceil((high - low) / 5))
     for power in range(math.ceil(low), math.floor(high) + 1, step):
-        y = place({"votes": 0, "log10": power})[1]
+        y = place(0, power)[1]
         label = (
             f"{10**power:,} to 1" if 0 <= power <= 4 else f"1 to {10**-power:,}" if power < 0 else f"10^{power} to 1"
         )
@@ -155,25 +158,25 @@ def evidence_svg(found: Mapping[str, Any]) -> Markup:
             '<path d="M{} {}H{}" stroke="currentColor" stroke-opacity=".12"/>'
             '<text x="{}" y="{}" text-anchor="end" font-size="11" fill-opacity=".7">{}</text>'
         ).format(left, f"{y:.1f}", _WIDTH - 8, left - 6, f"{y + 4:.1f}", label)
-    y = place({"votes": 0, "log10": line})[1]
+    y = place(0, line)[1]
     body += Markup(
         '<path d="M{} {}H{}" stroke="{}" stroke-width="1.5" stroke-dasharray="5 4"/>'
         '<text x="{}" y="{}" font-size="11" fill-opacity=".8">decides from here on</text>'
     ).format(left, f"{y:.1f}", _WIDTH - 8, "#b9862b", left + 6, f"{y - 5:.1f}")
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, path))
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in itertools.starmap(place, path))
     body += Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>').format(points, ADAPTED_COLOUR)
     for votes, anchor in ((0, "start"), (last, "end")):
-        x = place({"votes": votes, "log10": low})[0]
-        said = f"{votes:,} votes" if votes else "0"
+        x = place(votes, low)[0]
+        label = f"{votes:,} votes" if votes else "0"
         body += Markup('<text x="{}" y="{}" font-size="11" text-anchor="{}" fill-opacity=".7">{}</text>').format(
-            f"{x:.1f}", bottom + 16, anchor, said
+            f"{x:.1f}", bottom + 16, anchor, label
         )
     return _svg(bottom + 22, f"Evidence. {evidence['text']}", body)
 
 
-def strengths_svg(found: Mapping[str, Any]) -> Markup:
+def strengths_svg(tally: TallyJson) -> Markup:
     """The strength of each contestant with its 95% interval, the strongest first."""
-    rows = found["ranking"]
+    rows = tally["ranking"]
     height = 34 + 24 * len(rows)
     body = _grid(26, height - 10, None)
     for i, row in enumerate(rows):
@@ -191,8 +194,8 @@ def strengths_svg(found: Mapping[str, Any]) -> Markup:
     return _svg(height, f"Chance to win a vote: {each}", body)
 
 
-def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:
-    """Lines at 0, 50 and 100%, and above them who is preferred at which end."""
+def _grid(top: int, bottom: int, tally: TallyJson | None) -> Markup:
+    """Grid lines from 0 to 100%, with the preferred contestant above each end."""
     body = Markup("")
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         strength = ".5" if share == 0.5 else ".12"
@@ -200,7 +203,7 @@ def _grid(top: int, bottom: int, found: Mapping[str, Any] | None) -> Markup:
         body += Markup('<path d="M{} {}V{}" stroke="currentColor" stroke-opacity="{}"{}/>').format(
             _x(share), top, bottom, strength, dash
         )
-    ends = ("0%", "100%") if found is None else [cut(one["title"], 16) for one in found["contestants"]]
+    ends = ("0%", "100%") if tally is None else [cut(contestant["title"], 16) for contestant in tally["contestants"]]
     marks = ((ends[0], _LEFT, "start"), ("50%", _x(0.5), "middle"), (ends[1], _RIGHT, "end"))
     for text, x, anchor in marks:
         body += Markup('<text x="{}" y="16" font-size="11" text-anchor="{}" fill-opacity=".75">{}</text>').format(
@@ -254,16 +257,16 @@ class Panel:
 
 def panels(comparisons: Sequence[tuple[str, ComparisonJson]], names: Sequence[str]) -> list[Panel]:
     """A panel for each measure in `names` that all `comparisons` (title, comparison with a base) have."""
-    listed = [{one["name"]: one for one in measures_of(comparison)} for _, comparison in comparisons]
-    found = []
+    listed = [{measure["name"]: measure for measure in measures_of(comparison)} for _, comparison in comparisons]
+    every = []
     for name in names:
-        if not all(name in one and one[name]["values"].get("adapted") is not None for one in listed):
+        if not all(name in entry and entry[name]["values"].get("adapted") is not None for entry in listed):
             continue
         first = listed[0][name]
         drawn = [("base", first, "base")]
         drawn += [(title, one[name], "adapted") for (title, _), one in zip(comparisons, listed, strict=True)]
-        found.append(Panel(first, tuple(dot for one in drawn if (dot := _dot(*one)) is not None)))
-    return found
+        every.append(Panel(first, tuple(dot for one in drawn if (dot := _dot(*one)) is not None)))
+    return every
 
 
 def runs_svg(drawn: Sequence[Panel]) -> Markup:

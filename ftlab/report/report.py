@@ -63,7 +63,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     comparison, config = run.comparison(), load_config(run.config_file)
     if comparison is None and config.stage == "reward":
         raise FtlabError(
-            f"The run {run.id} is a reward model: it writes no answers that a report could compare",
+            f"The run {run.id} is a reward model: it writes no answers to compare",
             try_="its share of held-out pairs is in evaluation/preferences.json, and on the Evaluate tab",
         )
     if comparison is None:
@@ -107,15 +107,15 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
 
 
 def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
-    found = verdict_with(run)
-    return [(f"Over {len(found.runs)} seeds", found.text)] if found else []
+    verdict = verdict_with(run)
+    return [(f"Over {len(verdict.runs)} seeds", verdict.text)] if verdict else []
 
 
-def _page(found: dict[str, Any]) -> str:
+def _page(report: dict[str, Any]) -> str:
     from markupsafe import Markup
 
-    shown = {row["name"] for row in found["table"]}
-    return render_page("report.html.jinja", **found, chart=Markup(gain_loss_svg(found["comparison"], only=shown)))
+    names = {row["name"] for row in report["table"]}
+    return render_page("report.html.jinja", **report, chart=Markup(gain_loss_svg(report["comparison"], only=names)))
 
 
 def _lost(run: RunDirectory) -> list[dict[str, Any]]:
@@ -130,13 +130,13 @@ def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[
     return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
 
 
-def _before_after(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _before_after(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """The answers of base, start and run in three figures each; None for runs that have none."""
-    if found is None:
+    if result is None:
         return None
-    head, *rows = [[row[0], row[1], row[3], row[4]] for row in figure_rows(found)]
-    how = f"Greedy answers to {found['rows']} prompts of the {found['split']} split: {' '.join(MEANINGS[:3])}"
-    return {"head": head, "rows": rows, "how": how, "lines": win_lines(found)}
+    head, *rows = [[row[0], row[1], row[3], row[4]] for row in figure_rows(result)]
+    how = f"Greedy answers to {result['rows']} prompts of the {result['split']} split: {' '.join(MEANINGS[:3])}"
+    return {"head": head, "rows": rows, "how": how, "lines": win_lines(result)}
 
 
 def _tone(kind: str) -> str:

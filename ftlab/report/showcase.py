@@ -1,4 +1,4 @@
-"""A run for people who only look: its model, its report and a few prompts, without the data it was trained on.
+"""A run to show to others: its model, its report and a few prompts, without its training data.
 
     pack_showcase(run, folder)     # folder is then a run directory that chats and reports, and can train nothing
     showcase(RunDirectory(folder))
@@ -32,7 +32,7 @@ _LONGEST_PROMPT = 400  # characters
 
 @dataclass(frozen=True)
 class Showcase:
-    """What is told of a run beside its chat. `base` is where the base comes from: starter, or its id on the Hub."""
+    """The facts beside the chat of a run. `base` is the starter or an id on the Hub."""
 
     name: str
     base: str
@@ -42,7 +42,7 @@ class Showcase:
 
 
 def showcase(run: RunDirectory) -> Showcase:
-    """What is told of `run`. Raises InputError when its settings cannot be read."""
+    """The showcase of `run`. Raises InputError if its settings cannot be read."""
     packed = read_json(run.path / _FILE)
     if packed is not None:
         return Showcase(**packed)
@@ -51,8 +51,8 @@ def showcase(run: RunDirectory) -> Showcase:
     if run.comparison() is not None:
         report = contents(run)
         verdict, data = report["verdict"], dict(report["facts"]).get("Data", "")
-    shown = [row["prompt"] for row in choose_examples(run.predictions())[0] if row.get("prompt")]
-    prompts = [prompt for prompt in dict.fromkeys(shown) if len(prompt) <= _LONGEST_PROMPT][:_PROMPTS]
+    examples = [row["prompt"] for row in choose_examples(run.predictions())[0] if row.get("prompt")]
+    prompts = [prompt for prompt in dict.fromkeys(examples) if len(prompt) <= _LONGEST_PROMPT][:_PROMPTS]
     return Showcase(config.name or run.id, config.model.base, data, verdict, prompts)
 
 
@@ -74,7 +74,7 @@ def run_to_show(packed: Path) -> RunDirectory:
             return RunDirectory(packed)
         raise FtlabError(
             "There is no run to show",
-            try_=f"name one at the deployment (--run), or set {REPOSITORY_VARIABLE} to a repository that holds one",
+            try_=f"name one when you deploy (--run), or set {REPOSITORY_VARIABLE} to a repository with one",
         )
     from huggingface_hub import snapshot_download
 

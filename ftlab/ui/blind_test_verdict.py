@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.arena.results import GroupJson, Neither, TallyJson
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import check_lines, group_rows, method_lines
 from ftlab.report.pictures import pictures
@@ -15,11 +16,15 @@ from ftlab.ui.html import count, details, facts, heading, join, notice, percent,
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
 _TITLES |= {"strengths": "Chance to win a vote"}
-_CHOICES = {"both_good": "both good", "both_bad": "both bad", "tie": "identical answers", "skip": "skipped"}
-_GROUPS = {"by_topic": "By topic", "by_rater": "By rater", "by_criterion": "By criterion"}
+_CHOICES: dict[Neither, str] = {
+    "both_good": "both good",
+    "both_bad": "both bad",
+    "tie": "identical answers",
+    "skip": "skipped",
+}
 
 
-def verdict(found: Mapping[str, Any]) -> Markup:
+def verdict(found: TallyJson) -> Markup:
     """All of it as one card. `found` is what `tally.evaluate` gives."""
     kind = _KINDS[found["verdict"]]
     # What is worse for one of three or more is better for another: no colour for that.
@@ -31,10 +36,15 @@ def verdict(found: Mapping[str, Any]) -> Markup:
         for name, svg in pictures(found).items()
     )
     tested = found["contestants"][-1]["title"]
+    by = [
+        ("By topic", found["by_topic"], 2),
+        ("By rater", found["by_rater"], 1),
+        ("By criterion", found["by_criterion"], 1),
+    ]
     groups = join(
-        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(found[name])
-        for name, title in _GROUPS.items()
-        if len(found[name]) > (name == "by_topic")
+        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(rows)
+        for title, rows, fewest in by
+        if len(rows) >= fewest
     )
     checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
     method = join(Markup("<li>{}</li>").format(line) for line in method_lines(found))
@@ -55,7 +65,7 @@ def verdict(found: Mapping[str, Any]) -> Markup:
     )
 
 
-def _figures(found: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+def _figures(found: TallyJson) -> list[tuple[str, Any, str]]:
     votes, counts = found["votes"], found["counts"]
     of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
     rows: list[tuple[str, Any, str]] = [
@@ -83,7 +93,7 @@ def _interval(interval: Sequence[float] | None, before: str = "95%: ") -> str:
     return f"{before}{percent(interval[0])} to {percent(interval[1])}" if interval else ""
 
 
-def _groups(rows: list[dict[str, Any]]) -> Markup:
+def _groups(rows: Sequence[GroupJson]) -> Markup:
     return table(
         ["", "Won", "Lost", "Neither", "Win rate", "95% interval", "p"],
         group_rows(rows),
@@ -92,7 +102,7 @@ def _groups(rows: list[dict[str, Any]]) -> Markup:
     )
 
 
-def _pairs(found: Mapping[str, Any]) -> Markup:
+def _pairs(found: TallyJson) -> Markup:
     """Every pair of three or more contestants."""
     titles = {one["id"]: one["title"] for one in found["contestants"]}
     rows = [
@@ -101,7 +111,7 @@ def _pairs(found: Mapping[str, Any]) -> Markup:
             percent(pair["win_rate"]),
             _interval(pair["interval"], ""),
             count(pair["decided"]),
-            p_text(pair["p"]),
+            "" if pair["p"] is None else p_text(pair["p"]),
         ]
         for pair in found["pairs"]
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ftlab.arena.results import TallyJson
 from ftlab.config import DataConfig
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
@@ -160,7 +161,7 @@ def preflight_html(found: Preflight) -> str:
     return framed(card(found, "before anything was started"))
 
 
-def verdict_html(found: Mapping[str, Any]) -> str:
+def verdict_html(found: TallyJson) -> str:
     """The verdict of a blind test with its pictures."""
     from ftlab.ui.blind_test_verdict import verdict
 

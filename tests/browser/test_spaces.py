@@ -154,7 +154,7 @@ def test_a_visitor_of_the_demo_chats_and_reads_the_report_and_finds_no_data(star
         assert page.locator("#show_prompt_0").inner_text() == first["prompt"]
         assert chat(page) == first["adapted"], "the same words as in the evaluation"
         page.locator("#tab_show_report-button").click()
-        page.frame_locator("iframe.ft-report").get_by_text("What was tuned on what").wait_for()
+        page.frame_locator("iframe.ft-report").get_by_text("Model and data").wait_for()
         assert visit.fits() and visit.hosts == {urlparse(demo.url).netloc} and visit.errors == []
         visit.close()
 

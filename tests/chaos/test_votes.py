@@ -164,9 +164,7 @@ def test_on_a_full_disk_every_rater_is_told_the_truth(tmp_path: Path) -> None:
                 assert said == there, (leave, reply)
                 assert set(kept(store)) - before == ({trial} if there else set())
                 if not there:
-                    assert (
-                        "disk that holds the blind tests is full" in reply["say"] and str(disk) not in reply["screen"]
-                    )
+                    assert "disk with the blind tests is full" in reply["say"] and str(disk) not in reply["screen"]
                 saved, refused = saved + there, refused + (not there)
                 ballast.unlink()
                 answer(store, {"key": key, "do": "open"})

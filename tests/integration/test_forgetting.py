@@ -85,7 +85,7 @@ def test_the_main_job_learns_its_task_and_not_its_rows(quickstart: Quickstart):
     # Three quarters of the gain at least hold for rows it has never seen.
     assert found["carried_over"] > 0.75
     assert found["leaks"]["pairs"] == []
-    assert "Nothing shows that it learnt rows by heart" in found["text"]
+    assert "No sign that it memorized rows" in found["text"]
 
 
 def test_tasks_of_the_harness_are_asked_of_base_and_adapted_model(quickstart: Quickstart, tmp_path, monkeypatch):

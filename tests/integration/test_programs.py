@@ -106,7 +106,7 @@ def test_the_chat_of_a_program_gives_the_answers_of_the_evaluation(client: Clien
         (
             "/train",
             {"config": {"evaluation": {"own_metrics": "/etc/passwd", "after_training": False}}},
-            "one folder only",
+            "from one folder",
         ),
         ("/evaluate", {"run": "x", "max_rows": True}, "max_rows cannot be true"),
         ("/chat", {"message": "Hello", "temperature": "0.5"}, 'temperature cannot be "0.5". Allowed: a number'),

@@ -185,7 +185,7 @@ def test_one_client_cannot_fill_a_test_by_its_open_link(served):
     before = len(links.links(blind.store, blind.test_id))
     replies = [someone.say(do="join", key=someone.key, name=f"Rater {n}") for n in range(60)]
     joined = [reply for reply in replies if "key" in reply]
-    assert len(joined) <= links.JOINS[60][0] and "Many people are joining" in replies[-1]["screen"]
+    assert len(joined) <= links.JOINS[60][0] and "Too many people are joining" in replies[-1]["screen"]
     assert len(links.links(blind.store, blind.test_id)) == before + len(joined)
     made_up = [
         httpx.post(

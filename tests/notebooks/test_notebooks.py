@@ -146,6 +146,6 @@ def test_the_notebook_of_a_run_repeats_it_to_the_last_digit(workspace, tmp_path:
     rows.write_text(rows.read_text() + '{"prompt": "Stop.", "completion": "Yes."}\n')
     with pytest.raises(CellExecutionError) as caught:
         execute(notebook, tmp_path / "network.txt", monkeypatch)
-    assert "InputError: The data are not those of the run: rows.jsonl has changed since" in str(caught.value)
+    assert "InputError: The data differs from that of the run: rows.jsonl has changed since" in str(caught.value)
     assert "Traceback" not in str(caught.value), "one message is enough"
     assert len(workspace.runs()) == 2, "nothing was trained on other data"

@@ -152,5 +152,5 @@ def test_the_command_line_gives_the_same_advice_with_sources(capsys, workspace: 
     assert told["figures"][0].startswith(f"Run {run.id}. Exact match: Base 10%")
     assert main(form) == 0
     said = capsys.readouterr().out
-    assert "Prompting first" in said and "Lewis et al." in said and "Figures" not in said
+    assert "Try prompting first" in said and "Lewis et al." in said and "Figures" not in said
     assert main(["advise", "--examples", "3"]) == 2

@@ -61,7 +61,7 @@ def test_a_run_of_another_workspace_is_found_again_when_it_answers(workspace: Wo
 
 
 def test_a_base_that_could_be_several_or_none_has_to_be_named(workspace: Workspace, other_base: str) -> None:
-    with pytest.raises(InputError, match="no run of this test tells"):
+    with pytest.raises(InputError, match="no run of this test names one"):
         bases(["base", "https://host/v1#model"], workspace)
     one, two = trained(workspace, "starter", "toy"), trained(workspace, other_base, "real")
     with pytest.raises(InputError, match="several bases") as caught:

@@ -18,7 +18,7 @@ from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_tog
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
 from ftlab.evaluation.probes import Followed, Probe, follow, from_elsewhere, is_right, load_general, write_own
-from ftlab.evaluation.results import Kept, Said, ToFollow, ToWrite, completed, keep, recall
+from ftlab.evaluation.results import Kept, Reply, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
 from ftlab.report.markdown import write_markdown
@@ -194,14 +194,14 @@ def test_what_was_written_is_kept_to_the_bit_and_read_by_row(tmp_path, base, tok
     (run.evaluation / "results").mkdir(parents=True)
     written, _ = write_own(base, tokenizer, prompts, **settings(base, tokenizer))
     question = ToWrite(prompts, 12, None)
-    keep(run, ["base"], question, Said(written=written), {})
+    keep(run, ["base"], question, Reply(written=written), {})
     [back] = recall(run, ["base"], replace(question, prompts=prompts[1:2])).said.written
     assert (back.ids, back.text, back.cut) == (written[1].ids, written[1].text, written[1].cut)
     assert (back.top == written[1].top).all() and (back.logs == written[1].logs).all()
     assert recall(run, ["base"], replace(question, max_new_tokens=13)).said is None
     followed = ToFollow(question, ["base"])
     assert recall(run, ["base"], followed).said is None
-    said = completed(followed, Kept(None, [None] * 3, True), Said(followed=[Followed(1.0, 2, 3, "x")] * 3))
+    said = completed(followed, Kept(None, [None] * 3, True), Reply(followed=[Followed(1.0, 2, 3, "x")] * 3))
     keep(run, ["tuned"], followed, said, {})
     assert recall(run, ["tuned"], followed).said.followed == [Followed(1.0, 2, 3, "x")] * 3
 

@@ -206,7 +206,7 @@ def test_runs_that_answered_the_same_rows_are_compared_without_asking_again(work
     assert exact["differences"][second.id]["p"] == pytest.approx(0.125)
     assert len(rows) == 15 and rows[3][second.id] == "the red parcel"
     shown = str(evaluate_result.result(first, comparison))
-    assert "These are the 15 rows that all of them have answered." in shown
+    assert "These are the 15 rows that all runs answered." in shown
     write_jsonl(second.predictions_file, [a_row(99, True, True)])
     assert (
         side_by_side([(first.comparison(), first.predictions()), (second.comparison(), second.predictions())]) is None

@@ -197,7 +197,7 @@ def test_when_not_even_one_row_fits_the_message_says_so():
     def work(batch):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes")
 
-    with pytest.raises(FtlabError, match="too small for even one row"):
+    with pytest.raises(FtlabError, match="Not enough memory for even one row"):
         run_batches([[0, 1, 2]], work)
 
 

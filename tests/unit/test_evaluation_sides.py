@@ -371,7 +371,7 @@ def test_settings_that_cannot_be_are_refused_before_a_model_is_loaded(runs):
     first, _ = runs
     with pytest.raises(InputError, match="measure"):
         evaluate_together([first], settings={"measures": "blue"})
-    with pytest.raises(InputError, match="nothing to prompt"):
+    with pytest.raises(InputError, match="No prompt for the base"):
         evaluate_together([first], settings={"prompted": True, "examples": 0})
     with pytest.raises(InputError, match="JSON schema cannot be read"):
         evaluate_together([first], settings={"schema_file": "/nowhere.json"})

@@ -216,7 +216,7 @@ def test_documents_and_conversations_of_several_sources_are_measured_apart(tmp_p
 def test_a_general_text_that_is_replayed_too_is_said_to_show_nothing(tokenizer):
     config = build_config({"data": {"replay": "general_replay"}, "evaluation": {"general_text": "general_replay"}})
     _, note = load_general_text(config, tokenizer, context=512)
-    assert "was trained, so it shows no forgetting" in note and "200 of 600 rows" in note
+    assert "was replayed in training, so it cannot show forgetting" in note and "200 of 600 rows" in note
 
 
 def test_of_conversations_the_answers_are_the_general_text(tmp_path, tokenizer):

@@ -154,6 +154,6 @@ def test_an_evaluation_asked_for_by_a_program_names_no_code(planted, workspace, 
     run.adapter.mkdir(parents=True)
     (run.adapter / "adapter_config.json").write_text("{}", encoding="utf-8")
     write_status(run.status_file, RunStatus(state="completed", created=1.0))
-    with pytest.raises(InputError, match="one folder only"):
+    with pytest.raises(InputError, match="from one folder"):
         supervisor.submit_evaluation(run, workspace, settings={"own_metrics": str(code)})
     assert supervisor.evaluation_status(run) is None and not mark.exists()

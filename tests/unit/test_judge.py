@@ -129,7 +129,7 @@ def test_a_judge_that_prefers_a_place_gives_ties_and_is_told_on(workspace):
         "p": pytest.approx(2 / 2**9),
     }
     notes = " ".join(found["notes"])
-    assert "favours the answer it reads first: 9 of 9" in notes and "changed the judge's mind in 9 of 10" in notes
+    assert "favors the answer it reads first: 9 of 9" in notes and "changed the judge's mind in 9 of 10" in notes
 
 
 def test_the_cost_is_known_before_and_measured_after(workspace):
@@ -290,7 +290,7 @@ def test_two_at_once_do_not_judge_the_same_run(workspace):
         thread = threading.Thread(target=judge_by_endpoint, args=(run, settings_for(server)))
         thread.start()
         assert asked.wait(10)
-        with pytest.raises(FtlabError, match="judged already"):
+        with pytest.raises(FtlabError, match="already being judged"):
             judge_by_endpoint(run, settings_for(server))
         go_on.set()
         thread.join()

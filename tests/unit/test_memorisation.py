@@ -70,7 +70,7 @@ def test_a_model_that_recites_its_rows_has_learnt_them_by_heart(model, tokenizer
     assert found["continuation"]["held_out"]["exact"] == 0
     assert found["memorised"] is True and found["continuation_p"] < 0.001
     assert found["overfitted"] is True and found["gap"] > 1
-    assert "learnt rows by heart" in found["text"] and "overfitted" in found["text"]
+    assert "memorized training rows" in found["text"] and "overfitted" in found["text"]
     shown = found["examples"][0]
     assert train[shown["row"]]["messages"][-1]["content"] == shown["given"] + shown["rest"]
     # No base beside a fully tuned model: nothing to say how much of its gain carries over.

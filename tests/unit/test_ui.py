@@ -240,7 +240,7 @@ def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_t
     assert "answers of Base" in text and "alive" in text and "No job" not in text
     assert "gone" not in text and "over" not in text
     failed = answering.status(workspace, "gone")
-    assert failed.state == "failed" and "answers so far are kept" in failed.error["try"]
+    assert failed.state == "failed" and "existing answers are kept" in failed.error["try"]
 
 
 def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):

@@ -1,4 +1,4 @@
-"""Format is not knowledge: what an answer names, whatever stands around it, and how much of a change that explains."""
+"""Form and knowledge: what an answer names, whatever surrounds it, and how much of a change that explains."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
     find = label_finder(labels)
 
     def named(text: str) -> int:
-        found = find(text)
-        return found.pop() if len(found) == 1 else -1
+        matches = find(text)
+        return matches.pop() if len(matches) == 1 else -1
 
     return [
         named(text) if number < 0 else number for text, number in zip(texts, label_numbers(texts, labels), strict=True)
@@ -83,8 +83,8 @@ def names_reference(answer: str, reference: str) -> float | None:
     if is_exact(answer, reference):
         return 1.0
     if (wanted := json_value(reference)) is not None:
-        found = [value for value in _json_in(answer) if type(value) is type(wanted)]
-        return float(bool(found) and all(same_value(value, wanted) for value in found))
+        values = [value for value in _json_in(answer) if type(value) is type(wanted)]
+        return float(bool(values) and all(same_value(value, wanted) for value in values))
     if quantity(reference) is not None:
         last = deque(NUMBER.finditer(answer), maxlen=1)
         if last and (_is_negated(answer, *last[0].span()) or _other_version(last[0].group(), reference)):
@@ -95,9 +95,9 @@ def names_reference(answer: str, reference: str) -> float | None:
 
 def holds(answer: str, text: str) -> bool:
     """Whether `answer` holds `text` as whole words and does not deny it, whatever the case and the spacing."""
-    key, said = _spelled(plain(text), folded), _spelled(answer, folded)
-    places = re.finditer(_whole(key), said) if key else ()
-    return any(not _is_negated(said, *place.span()) for place in places)
+    key, spelled = _spelled(plain(text), folded), _spelled(answer, folded)
+    places = re.finditer(_whole(key), spelled) if key else ()
+    return any(not _is_negated(spelled, *place.span()) for place in places)
 
 
 def _is_negated(text: str, start: int, end: int) -> bool:
@@ -133,7 +133,7 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
 
 def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
-    strict = {COMPANIONS[one["name"]]: one["values"] for one in measures if one["name"] in COMPANIONS}
+    strict = {COMPANIONS[measure["name"]]: measure["values"] for measure in measures if measure["name"] in COMPANIONS}
     return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
 
 
@@ -144,7 +144,7 @@ def judged_by_form(
     side: str,
     against: str,
     improved: Callable[[MeasureJson, str], bool | None],
-    told: Mapping[str, str],
+    called: Mapping[str, str],
 ) -> VerdictJson:
     """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
 
@@ -158,7 +158,7 @@ def judged_by_form(
     # What the model finds likeliest does not depend on how it words an answer.
     lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
     lenient = lenient or known.get(COMPANIONS[strict["name"]])
-    several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, told)
+    several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, called)
     unknown = verdict | {"text": verdict["text"] + several}
     if lenient is None or side not in lenient["differences"]:
         return unknown
@@ -203,33 +203,33 @@ def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> l
 
     `spoken` are the sides by name, as they are called in a sentence.
     """
-    details = [one["detail"] for one in measures if one["name"] == "accuracy" and one["detail"]]
+    details = [measure["detail"] for measure in measures if measure["name"] == "accuracy" and measure["detail"]]
     detail: Mapping[str, Any] = details[0] if details else {}
     notes = []
     for side, called in spoken.items():
-        found = detail.get(side) or {}
-        if "unlabelled" not in found:
+        of_side = detail.get(side) or {}
+        if "unlabelled" not in of_side:
             continue
-        matrix, other = found["confusion"], found["unlabelled"]
+        matrix, other = of_side["confusion"], of_side["unlabelled"]
         never = [label for place, label in enumerate(detail["labels"]) if not any(line[place] for line in matrix)]
         rows = sum(map(sum, matrix))
-        said = []
+        parts = []
         if other["rows"]:
             examples = listed([f"“{text}” ({count})" for text, count in other["commonest"]])
-            said.append(f"{other['rows']} of {rows} answers are no label, such as {examples}")
+            parts.append(f"{other['rows']} of {rows} answers are no label, such as {examples}")
         if several := other.get("several"):  # not in old results
             named = (
                 "1 answer names several labels and counts"
                 if several == 1
                 else f"{several} answers name several labels and count"
             )
-            said.append(f"{named} as naming none: which one is meant, and so what is known, cannot be told from them")
+            parts.append(f"{named} as naming none: which one is meant, and so what is known, cannot be told from them")
         if never and other["rows"] < rows:
             more = f" and {len(never) - _MOST_NAMED} more" if len(never) > _MOST_NAMED else ""
             names = ", ".join(never[:_MOST_NAMED])
-            said.append(f"{len(never)} of {len(detail['labels'])} labels were never given: {names}{more}")
-        if said:
-            notes.append(f"Labels of {called}: {'; '.join(said)}.")
+            parts.append(f"{len(never)} of {len(detail['labels'])} labels were never given: {names}{more}")
+        if parts:
+            notes.append(f"Labels of {called}: {'; '.join(parts)}.")
     return notes
 
 
@@ -244,15 +244,15 @@ def _named(lenient: MeasureJson, side: str, against: str) -> str:
     return what if p is None else f"{what} ({p_text(p)})"
 
 
-def _several(strict: MeasureJson, side: str, against: str, told: Mapping[str, str]) -> str:
+def _several(strict: MeasureJson, side: str, against: str, called: Mapping[str, str]) -> str:
     """The answers of both sides of which nobody can tell what they know, because they name several labels."""
     counts = {
         at: ((strict.get("detail") or {}).get(at) or {}).get("unlabelled", {}).get("several") for at in (against, side)
     }
-    said = [f"{count} of {told[at]}" for at, count in counts.items() if count]
+    counted = [f"{count} of {called[at]}" for at, count in counts.items() if count]
     return (
-        f"; answers that name several labels ({listed(said)}) count as none: of them knowing cannot be told"
-        if said
+        f"; answers that name several labels ({listed(counted)}) count as none: of them knowing cannot be told"
+        if counted
         else ""
     )
 
@@ -275,14 +275,14 @@ def _whole(key: str) -> str:
 
 def _json_in(text: str) -> list[Any]:
     """The JSON objects and lists that stand in `text`, one after the other."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, values, at = json.JSONDecoder(), [], 0
     for _ in range(_MOST_STARTS):
         start = re.compile(r"[{\[]").search(text, at)
         if start is None:
             break
         try:
             value, at = decoder.raw_decode(text, start.start())
-            found.append(value)
+            values.append(value)
         except (ValueError, RecursionError):
             at = start.end()
-    return found
+    return values

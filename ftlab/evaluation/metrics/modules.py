@@ -32,9 +32,9 @@ class OfAnswers(evaluate.Metric):
 
     def _compute(self, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
         name = self.measure["name"]
-        [found], _ = measure_answers([name], {"answers": predictions}, references, options=self.options)
-        by_sacrebleu = {f"{name}_signature": found["rule"].removeprefix("sacrebleu, ")} if name in _SIGNED else {}
-        return {name: found["values"]["answers"], **by_sacrebleu}
+        [measure], _ = measure_answers([name], {"answers": predictions}, references, options=self.options)
+        by_sacrebleu = {f"{name}_signature": measure["rule"].removeprefix("sacrebleu, ")} if name in _SIGNED else {}
+        return {name: measure["values"]["answers"], **by_sacrebleu}
 
 
 class Perplexity(evaluate.Metric):

@@ -52,8 +52,8 @@ class OwnMetric:
 
     def value(self, answers: Sequence[str], references: Sequence[str]) -> float:
         """The value alone, without the checks of `evaluate`: quick enough for every row and every draw."""
-        found = _guarded(self, lambda: self.metric._compute(predictions=list(answers), references=list(references)))
-        return _first_number(self, found)[1]
+        result = _guarded(self, lambda: self.metric._compute(predictions=list(answers), references=list(references)))
+        return _first_number(self, result)[1]
 
 
 def name_files(paths: Iterable[str]) -> None:
@@ -70,7 +70,7 @@ def name_files(paths: Iterable[str]) -> None:
 
 
 def name_files_of(config: RunConfig) -> None:
-    """`name_files` of `config`, unless a file said which they are and nobody has named them since."""
+    """`name_files` of `config`, unless they were named only in a stored file."""
     if not config.code_is_stored:
         name_files(names(config.evaluation.own_metrics))
 
@@ -88,7 +88,7 @@ def check_may_run(path: str | Path) -> Path:
     file, only, allowed = _resolved(path), os.environ.get(ONLY_FOLDER), may_run(path)
     if only and not allowed:
         raise InputError(
-            "The app runs metric files of one folder only",
+            "The app only runs metric files from one folder",
             given=str(path),
             allowed=f"a file in {only}",
             try_="put it there, or evaluate on the command line",
@@ -100,7 +100,7 @@ def check_may_run(path: str | Path) -> Path:
     if not allowed:
         changed = str(file) in _named()
         raise InputError(
-            "The metric file has changed since it was named"
+            "The metric file has changed since you named it"
             if changed
             else "A metric file is code, and the name of this one comes from a stored configuration: it is not run",
             given=str(path),
@@ -125,9 +125,9 @@ def load_own(path: str | Path) -> OwnMetric:
     except Exception as error:
         raise InputError(f"The metric file cannot be run: {_at(file, error)}", given=str(path)) from error
     classes = [
-        found
-        for found in vars(module).values()
-        if isinstance(found, type) and issubclass(found, evaluate.Metric) and found.__module__ == name
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and issubclass(member, evaluate.Metric) and member.__module__ == name
     ]
     if len(classes) != 1:
         raise InputError(
@@ -138,7 +138,7 @@ def load_own(path: str | Path) -> OwnMetric:
     try:
         metric = classes[0](keep_in_memory=True)
     except Exception as error:
-        raise InputError(f"The metric cannot be made: {_at(file, error)}", given=str(path)) from error
+        raise InputError(f"The metric cannot be created: {_at(file, error)}", given=str(path)) from error
     return OwnMetric(file, metric)
 
 
@@ -156,7 +156,7 @@ def measure_own(
     """
     own = load_own(path)
     totals = {side: own.total(given, references) for side, given in answers.items()}
-    named = {side: _first_number(own, found) for side, found in totals.items()}
+    named = {side: _first_number(own, total) for side, total in totals.items()}
     info = _info(own, next(iter(named.values()))[0])
     values = {side: value for side, (_, value) in named.items()}
     began = time.monotonic()
@@ -182,7 +182,7 @@ def _rows(
 ) -> dict[str, list[float | None]] | None:
     """The values of single rows, when the metric is their mean."""
     rows: dict[str, list[float | None]] = {}
-    for side, given in answers.items():
+    for side, texts in answers.items():
         if "per_row" in totals[side]:
             rows[side] = [None if value is None else float(value) for value in totals[side]["per_row"]]
             if len(rows[side]) != len(references):
@@ -190,7 +190,7 @@ def _rows(
                 raise FtlabError(f"The metric {own.path.name} gives {given_rows}")
             continue
         try:
-            alone = [own.value([answer], [reference]) for answer, reference in zip(given, references, strict=True)]
+            alone = [own.value([answer], [reference]) for answer, reference in zip(texts, references, strict=True)]
         except FtlabError:
             return None  # a correlation, for one, has no value for a single row
         if not math.isclose(sum(alone) / len(alone), _first_number(own, totals[side])[1], rel_tol=1e-6, abs_tol=1e-9):
@@ -218,9 +218,9 @@ def _info(own: OwnMetric, key: str) -> Measure:
     )
 
 
-def _first_number(own: OwnMetric, found: Any) -> tuple[str, float]:
-    if isinstance(found, dict):
-        for key, value in found.items():
+def _first_number(own: OwnMetric, result: Any) -> tuple[str, float]:
+    if isinstance(result, dict):
+        for key, value in result.items():
             # numpy's numbers have item(); a list has not.
             value = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
             if isinstance(value, (int, float)):
@@ -228,8 +228,8 @@ def _first_number(own: OwnMetric, found: Any) -> tuple[str, float]:
                     break
                 return str(key), float(value)
     raise FtlabError(
-        f"The metric {own.path.name} gives no number",
-        why=f"it returned {str(found)[:100]}",
+        f"The metric {own.path.name} returns no number",
+        why=f"it returned {str(result)[:100]}",
         try_='return a dict such as {"politeness": 0.5} from _compute',
     )
 

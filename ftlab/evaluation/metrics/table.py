@@ -1,4 +1,4 @@
-"""A measure as it is kept and shown: names, figures of the sides, intervals, and the test between them."""
+"""A measure: its names, the figures of each side, their intervals, and the test between sides."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ BUILT_IN = {
         Measure(
             "normalised_match",
             "Exact match, normalised",
-            "Share of answers equal to the reference but for small things.",
+            "Share of answers equal to the reference, small differences ignored.",
             PROBE_RULE,
         ),
         Measure(
@@ -95,19 +95,19 @@ BUILT_IN = {
         Measure(
             "label_named",
             "Right label named",
-            "Share of answers in which the right label stands, whatever is around it.",
+            "Share of answers that contain the right label, whatever surrounds it.",
             LABEL_NAMED_RULE,
         ),
         Measure(
             "reference_named",
             "Reference named",
-            "Share of answers in which the reference stands, whatever is around it.",
+            "Share of answers that contain the reference, whatever surrounds it.",
             REFERENCE_NAMED_RULE,
         ),
-        Measure("json_valid", "Valid JSON", "Share of answers that a program can read.", JSON_RULE),
+        Measure("json_valid", "Valid JSON", "Share of answers that parse as JSON.", JSON_RULE),
         Measure("json_fields", "Fields right", "Share of the fields of each answer that are right.", FIELDS_RULE),
-        Measure("pattern", "Pattern found", "Share of answers in which the regular expression is found."),
-        Measure("number_given", "Number given", "Share of answers with a number in them.", NUMBER_RULE),
+        Measure("pattern", "Pattern found", "Share of answers that match the regular expression."),
+        Measure("number_given", "Number given", "Share of answers that contain a number.", NUMBER_RULE),
         Measure(
             "mean_absolute_error",
             "Mean absolute error (capped)",
@@ -153,7 +153,7 @@ BUILT_IN = {
         Measure(
             "length_ratio",
             "Length to reference",
-            "Words of all answers by words of all references; 1 is as long.",
+            "Words in all answers divided by words in all references; 1 means the same length.",
             "words by white space",
             unit="",
             better=None,

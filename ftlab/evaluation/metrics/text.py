@@ -46,8 +46,8 @@ def is_exact(prediction: str, reference: str) -> bool:
         return True
     wanted = json_value(reference)
     if wanted is not None:
-        given = json_value(prediction)
-        return given is not None and same_value(given, wanted)
+        value = json_value(prediction)
+        return value is not None and same_value(value, wanted)
     return same_quantity(prediction, reference)
 
 
@@ -58,12 +58,12 @@ def is_general_match(prediction: str, reference: str) -> bool:
 
 def token_f1(prediction: str, reference: str) -> float:
     """The F1 of the words that answer and reference share, 0 to 1 (Rajpurkar et al., 2016, arXiv 1606.05250)."""
-    given, wanted = _squad_words(prediction), _squad_words(reference)
-    if not given or not wanted:
-        return float(given == wanted)
-    shared = sum((Counter(given) & Counter(wanted)).values())
+    tokens, wanted = _squad_words(prediction), _squad_words(reference)
+    if not tokens or not wanted:
+        return float(tokens == wanted)
+    shared = sum((Counter(tokens) & Counter(wanted)).values())
     # 2PR / (P + R), written out.
-    return 2 * shared / (len(given) + len(wanted))
+    return 2 * shared / (len(tokens) + len(wanted))
 
 
 def repetition(text: str) -> float:
@@ -71,8 +71,8 @@ def repetition(text: str) -> float:
 
     Rep-3 of Welleck et al. 2020 (arXiv 1908.04319), with words for tokens.
     """
-    given = words(text)
-    grams = Counter(tuple(given[at : at + _GRAM]) for at in range(len(given) - _GRAM + 1))
+    tokens = words(text)
+    grams = Counter(tuple(tokens[at : at + _GRAM]) for at in range(len(tokens) - _GRAM + 1))
     total = sum(grams.values())
     return 1 - len(grams) / total if total else 0.0
 
@@ -89,7 +89,7 @@ def has_spaces(texts: list[str]) -> bool:
 
 
 def folded(text: str) -> str:
-    """`text` in one Unicode form (NFKC), without characters that nobody sees and regardless of case."""
+    """`text` in Unicode form NFKC, without invisible characters and case-folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).translate(_UNSEEN).casefold())
 
 
@@ -172,14 +172,14 @@ def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
 
 
 def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
-    """Raises InputError when `labels` are too few or do not name every reference."""
+    """Raise InputError if there are fewer than two `labels` or a reference is not among them."""
     if len(set(labels)) < 2:
         raise InputError("A classification needs at least two labels", given=", ".join(labels) or "none")
     for reference, number in zip(references, label_numbers(references, labels), strict=True):
         if number < 0:
             meant = nearest(reference.strip(), labels)
             raise InputError(
-                "An answer of the data is none of the labels",
+                "An answer in the data is not one of the labels",
                 given=reference,
                 allowed=shorten(", ".join(labels)),
                 try_=f"{'did you mean ' + meant + '? Else ' if meant else ''}add it to the labels, or leave them empty",
@@ -190,30 +190,30 @@ def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None)
     """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
     training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
     [place] = label_numbers([commonest or ""], labels)
-    found: dict[str, Any] = {"chance": 1 / len(labels)}
-    return found if place < 0 else found | {"label": labels[place], "always": list(true).count(place) / len(true)}
+    shares: dict[str, Any] = {"chance": 1 / len(labels)}
+    return shares if place < 0 else shares | {"label": labels[place], "always": list(true).count(place) / len(true)}
 
 
 def class_counts(true: Sequence[int], given: Sequence[int], labels: int) -> np.ndarray:
     """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all else."""
     import numpy as np
 
-    wanted, said = np.zeros((len(true), labels)), np.zeros((len(true), labels))
+    wanted, named = np.zeros((len(true), labels)), np.zeros((len(true), labels))
     for row, (right, answer) in enumerate(zip(true, given, strict=True)):
         wanted[row, right] = 1
         if answer >= 0:
-            said[row, answer] = 1
-    return np.concatenate([wanted * said, said, wanted], axis=1)
+            named[row, answer] = 1
+    return np.concatenate([wanted * named, named, wanted], axis=1)
 
 
 def macro_f1(sums: np.ndarray, present: np.ndarray) -> np.ndarray:
     """The mean F1 over the classes `present` (in the references), for each line of summed counts."""
     import numpy as np
 
-    right, said, wanted = np.split(sums, 3, axis=1)
+    right, named, wanted = np.split(sums, 3, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         # A class that a draw of rows happens to leave out has no F1 there.
-        scores = (2 * right / (said + wanted))[:, present]
+        scores = (2 * right / (named + wanted))[:, present]
     return np.nanmean(scores, axis=1)
 
 
@@ -226,9 +226,9 @@ def class_detail(true: Sequence[int], given: Mapping[str, Sequence[int]], labels
 
     every = range(len(labels))
     detail: dict[str, Any] = {"labels": list(labels), "columns": [*labels, NO_LABEL]}
-    for side, said in given.items():
-        scores = precision_recall_fscore_support(true, said, labels=every, zero_division=0)
-        answered = [len(labels) if number < 0 else number for number in said]
+    for side, numbers in given.items():
+        scores = precision_recall_fscore_support(true, numbers, labels=every, zero_division=0)
+        answered = [len(labels) if number < 0 else number for number in numbers]
         confusion = confusion_matrix(true, answered, labels=range(len(labels) + 1))[:-1]
         detail[side] = {
             "per_class": [
@@ -255,8 +255,8 @@ def is_number(text: str) -> bool:
 
 def absolute_error(answer: str, reference: str) -> float | None:
     """How far the answer is from the reference; None when either has no number."""
-    given, wanted = find_number(answer), find_number(reference)
-    return None if given is None or wanted is None else abs(given - wanted)
+    value, wanted = find_number(answer), find_number(reference)
+    return None if value is None or wanted is None else abs(value - wanted)
 
 
 def gives_number(answer: str, reference: str) -> float | None:
@@ -312,7 +312,7 @@ def is_valid(value: Any, validator: Any) -> bool:
         return bool(validator.is_valid(value))
     except Unresolvable as error:
         raise InputError(
-            "The JSON schema refers to another one, and nothing is fetched",
+            "The JSON schema refers to another schema, which is not fetched",
             given=error.ref,
             try_="write what it refers to under $defs",
         ) from None
@@ -328,8 +328,8 @@ def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str
     """
     wanted, given = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
-        found = {} if given is None else dict(_leaves(given))
-        return {path: path in found and same_value(found[path], value) for path, value in _leaves(wanted)} or None
+        leaves = {} if given is None else dict(_leaves(given))
+        return {path: path in leaves and same_value(leaves[path], value) for path, value in _leaves(wanted)} or None
     properties = validator.schema.get("properties") if validator is not None else None
     if not isinstance(properties, dict) or not properties:
         return None
@@ -402,12 +402,12 @@ def rouge_rows(
 ) -> dict[str, dict[str, list[float]]]:
     """F1 of ROUGE (Lin, 2004) for each row: {name: {side: [0 to 1]}}; names are rouge1, rouge2, rougeL."""
     scorer = _scorer(names)
-    found: dict[str, dict[str, list[float]]] = {name: {side: [] for side in answers} for name in names}
-    for side, given in answers.items():
-        for answer, reference in zip(given, references, strict=True):
+    scores: dict[str, dict[str, list[float]]] = {name: {side: [] for side in answers} for name in names}
+    for side, texts in answers.items():
+        for answer, reference in zip(texts, references, strict=True):
             for name, score in scorer.score(reference, answer).items():
-                found[name][side].append(float(score.fmeasure))
-    return found
+                scores[name][side].append(float(score.fmeasure))
+    return scores
 
 
 def rouge_rule() -> str:
@@ -457,13 +457,13 @@ def _bleu(counts: np.ndarray, *, effective_order: bool) -> np.ndarray:
     """BLEU with exponential smoothing of counts: lengths of answers and references, right and all n-grams of 1 to 4."""
     import numpy as np
 
-    given, wanted, right, total = counts[:, 0], counts[:, 1], counts[:, 2:6], counts[:, 6:10]
+    made, wanted, right, total = counts[:, 0], counts[:, 1], counts[:, 2:6], counts[:, 6:10]
     reached = np.logical_and.accumulate(total > 0, axis=1)
     # Each order without a match counts half as much as the one before it.
     halved = 2.0 ** -np.cumsum(reached & (right == 0), axis=1)
     precision = np.where(reached, np.where(right > 0, right, halved) / total.clip(min=1), 1.0)
     orders = reached.sum(axis=1).clip(min=1) if effective_order else np.full(len(counts), 4)
-    shorter = np.exp(1 - np.maximum(wanted / given.clip(min=1), 1))
+    shorter = np.exp(1 - np.maximum(wanted / made.clip(min=1), 1))
     score = 100 * shorter * np.exp(np.log(precision).sum(axis=1) / orders)
     known = right.any(axis=1) & (reached.all(axis=1) | effective_order)
     # Rounding can put a perfect score at 100.00000000000004.
@@ -474,10 +474,10 @@ def _chrf(counts: np.ndarray, weight: float) -> np.ndarray:
     """chrF of counts: for each order the n-grams of answers, of references and of both; `weight` is beta squared."""
     import numpy as np
 
-    given, wanted, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
-    known = (given > 0) & (wanted > 0)
+    made, wanted, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
+    known = (made > 0) & (wanted > 0)
     orders = known.sum(axis=1).clip(min=1)
-    precision = np.where(known, both / given.clip(min=1), 0).sum(axis=1) / orders
+    precision = np.where(known, both / made.clip(min=1), 0).sum(axis=1) / orders
     recall = np.where(known, both / wanted.clip(min=1), 0).sum(axis=1) / orders
     divisor = weight * precision + recall
     score = 100 * (1 + weight) * precision * recall / np.where(divisor > 0, divisor, 1)

@@ -1,0 +1,238 @@
+"""The result of a blind test as `tally.evaluate` gives it and the command line prints it: its types.
+
+A share is of 0 to 1, an interval [low, high] of 95%, a p two-sided. What has a `text` says the same in a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+Interval = list[float] | None
+Word = Literal["better", "worse", "no_difference", "not_enough"]
+Neither = Literal["both_good", "both_bad", "tie", "skip"]  # votes that choose no side
+
+
+class EvidencePointJson(TypedDict):
+    votes: int
+    prompts: int
+    wins: int
+    log10: float
+
+
+class EvidenceJson(TypedDict):
+    """Odds for a difference: now, at most, and their way in at most 200 points; at `threshold` they decide.
+    `crossed_at` is the number of votes at which they did."""
+
+    now: float
+    highest: float
+    threshold: float
+    crossed_at: int | None
+    prompts: int
+    wins: int
+    interval: Interval
+    path: list[EvidencePointJson]
+    text: str
+
+
+class AgreementJson(TypedDict):
+    """Krippendorff's alpha; `value` is None where nothing can be compared."""
+
+    value: float | None
+    interval: Interval
+    prompts: int
+    p: float | None
+    text: str
+
+
+class RatersDifferJson(TypedDict):
+    """`low` and `high` are the raters who chose a contestant least and most often: [name, win rate]."""
+
+    p: float | None
+    low: list[str | float] | None
+    high: list[str | float] | None
+    text: str
+
+
+class TestedJson(TypedDict):
+    """A share of votes, its interval over prompts, and the p of a sign test over prompts; None without votes."""
+
+    share: float | None
+    interval: Interval
+    p: float | None
+
+
+class PositionJson(TestedJson):
+    left: int
+    votes: int
+    text: str
+
+
+class StratumJson(TypedDict):
+    votes: int
+    wins: int
+    win_rate: float | None
+    interval: Interval
+
+
+class LengthJson(TestedJson):
+    """`second_is`: the votes on which the second contestant's answer was `longer`, and those on which it was
+    `shorter`."""
+
+    longer_won: int
+    votes: int
+    second_is: dict[str, StratumJson]
+    confounded: bool
+    text: str
+
+
+class GuessesJson(TestedJson):
+    """`with_vote` guesses were made by raters who had chosen a side; `followed_vote` of them name that side."""
+
+    right: int
+    guesses: int
+    followed_vote: int
+    with_vote: int
+    text: str
+
+
+class StrengthJson(TypedDict):
+    id: str
+    title: str
+    strength: float
+    interval: list[float]
+    wins: int
+    losses: int
+    ties: int
+
+
+class GroupJson(TypedDict):
+    """The votes on one topic, of one rater, or by one criterion."""
+
+    name: str
+    votes: NotRequired[int]
+    wins: int
+    losses: int
+    ties: int
+    win_rate: float | None
+    interval: Interval
+    p: NotRequired[float]
+    p_adjusted: NotRequired[float | None]
+
+
+class PromptsJson(TypedDict):
+    """Prompts by the majority of their votes."""
+
+    wins: int
+    losses: int
+    split: int
+    interval: Interval
+
+
+class OutcomeJson(TypedDict):
+    """A verdict on two contestants, or on all of them: then the figures of one pair are None. `raters_then` of `raters`
+    had voted when it was decided; `general`: it holds for raters at large."""
+
+    verdict: Word
+    text: str
+    winner: str | None
+    general: bool
+    raters: int
+    raters_then: int
+    win_rate: float | None
+    interval: Interval
+    p: float | None
+    prompts: PromptsJson | None
+    evidence: EvidenceJson | None
+
+
+class PairJson(OutcomeJson):
+    """The decision on two contestants; `wins` and `win_rate` are those of the second one."""
+
+    first: str
+    second: str
+    decided_by: str | None
+    wins: int
+    decided: int
+    clustered: bool
+    general_interval: Interval
+    level: float
+    fewest: int
+    reached: bool
+
+
+class ContestantJson(TypedDict):
+    id: str
+    title: str
+
+
+class VotesJson(TypedDict):
+    cast: int
+    planned: int | None
+    decided: int
+    prompts: int
+    raters: int
+    opened_early: int | None
+
+
+class TiesJson(TypedDict):
+    both_good: int
+    both_bad: int
+    identical_prompts: int
+    share: float | None
+    text: str
+
+
+class CountsJson(TypedDict):
+    wins: dict[str, int]
+    both_good: int
+    both_bad: int
+    tie: int
+    skip: int
+
+
+class OverviewJson(TypedDict):
+    contestants: list[ContestantJson]
+    counts: CountsJson
+    votes: VotesJson
+    ties: TiesJson
+
+
+class JudgedJson(OverviewJson, OutcomeJson):
+    """What `verdict.judge` makes of votes. With two contestants it has the keys of PairJson, too."""
+
+    first: NotRequired[str]
+    second: NotRequired[str]
+    decided_by: NotRequired[str | None]
+    wins: NotRequired[int]
+    decided: NotRequired[int]
+    clustered: NotRequired[bool]
+    general_interval: NotRequired[Interval]
+    level: NotRequired[float]
+    fewest: NotRequired[int]
+    reached: NotRequired[bool]
+    ranking: list[StrengthJson]
+    pairs: list[PairJson]
+    by_topic: list[GroupJson]
+    by_rater: list[GroupJson]
+    by_criterion: list[GroupJson]
+    alpha: AgreementJson
+    between_raters: RatersDifferJson
+    position: PositionJson
+    length: LengthJson
+    guesses: GuessesJson
+    notes: list[str]
+
+
+class TallyJson(JudgedJson):
+    """A test as it stands. `revealed`: why the tally may be seen, None while it is to stay hidden; `asked`: how many
+    prompts count."""
+
+    id: str
+    title: str
+    state: str
+    created: float
+    live: bool
+    asked: int
+    revealed: str | None
