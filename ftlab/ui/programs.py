@@ -199,8 +199,7 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
         return found
     verdict = evaluate(store, test.id)
     names = ("verdict", "general", "text", "win_rate", "interval", "counts", "contestants")
-    told = {name: verdict[name] for name in names}
-    return found | told
+    return found | {name: value for name, value in verdict.items() if name in names}
 
 
 def _refuse_too_few(blocks: Any) -> None:
