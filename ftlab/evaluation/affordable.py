@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.config import RunConfig
 
 # Of neutral_prompts. The fewest hold the thirty of kinds that self replay does not hold, judged by themselves:
-# with fifteen of them SmolLM2 held at 0.022 nats could not be told from one that is not (docs/forgetting.md).
+# with fifteen of them SmolLM2 held at 0.022 nats could not be told from one that is not.
 MOST_PROMPTS, FEWEST_PROMPTS = 100, 50
 MOST_PASSAGES, FEWEST_PASSAGES = 120, 35  # of general_reading, which does not decide beside the prompts
 UNSEEN_KINDS = ("refusal", "languages", "code")  # of neutral_prompts and not of replay_prompts

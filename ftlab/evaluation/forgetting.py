@@ -573,13 +573,13 @@ def against_memorising(config: RunConfig) -> list[Remedy]:
 
 def _can_hold(config: RunConfig) -> bool:
     """Whether the base's own answers could be held by their probabilities and are not. The starter is too small: it
-    does not hold kinds that were not replayed (ftlab/docs/forgetting.md)."""
+    does not hold kinds that were not replayed (ftlab/docs/replay.md)."""
     held = config.data.replay_prompts is not None and config.data.replay_loss == "kl"
     return why_not_held(config) is None and not held
 
 
 def _hold(config: RunConfig) -> Remedy:
-    """Measured on SmolLM2 (ftlab/docs/forgetting.md): nothing else that was tried holds as much at the same score."""
+    """Measured on SmolLM2 (ftlab/docs/replay.md): nothing else that was tried holds as much at the same score."""
     share = config.data.replay_fraction
     why = (
         "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "

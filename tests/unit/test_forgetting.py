@@ -327,7 +327,7 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     hold = {"data.replay": "self", "data.replay_fraction": 0.35, "data.replay_loss": "kl"}
     assert (other.changes, other.needs) == (hold, None)
     held = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "self"}})
-    # A lower rate costs more of the task (ftlab/docs/forgetting.md).
+    # A lower rate costs more of the task (ftlab/docs/replay.md).
     assert against_forgetting(held.resolved())[0].changes == {"data.replay_fraction": 0.7}
     learnt = with_settings(held, {"data.replay_loss": "nll"})
     assert against_forgetting(learnt.resolved())[0].changes == {"data.replay_loss": "kl"}
