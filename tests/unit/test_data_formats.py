@@ -187,9 +187,9 @@ def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
     for wrong, said in [
         ("{quest}", "uses 'quest', which is not a column"),
         ("{qq}", "did you mean {q}"),
-        ("no column", "names no column"),
+        ("no column", "uses no column"),
         ("{q", "unmatched brace"),
-        ("{q.__class__}", "no column of the data"),
+        ("{q.__class__}", "not a column of the data"),
     ]:
         with pytest.raises(InputError, match=re.escape(said)):
             detect(list(row), [row], {"completion": "said"}, template=wrong)
