@@ -36,6 +36,8 @@ from ftlab.errors import InputError, shorten
 
 __all__ = [
     "AUTO",
+    "CODE",
+    "PROSE",
     "SELF",
     "STARTER",
     "STARTER_REPLAY",
@@ -54,6 +56,7 @@ __all__ = [
     "load_config",
     "read_value",
     "usual_learning_rate",
+    "why_not_held",
     "with_settings",
 ]
 
