@@ -37,6 +37,8 @@ from ftlab.errors import InputError, shorten
 
 __all__ = [
     "AUTO",
+    "CODE",
+    "PROSE",
     "SELF",
     "STARTER",
     "STARTER_REPLAY",
@@ -56,6 +58,7 @@ __all__ = [
     "load_config",
     "read_value",
     "usual_learning_rate",
+    "why_not_held",
     "with_settings",
 ]
 

@@ -30,7 +30,18 @@ from ftlab.data.conversion import (
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, nearest, shorten
 
-__all__ = ["FORMATS", "PREFERENCES", "Detected", "UnusableRow", "detect", "to_messages"]
+__all__ = [
+    "FORMAT",
+    "FORMATS",
+    "PREFERENCES",
+    "Detected",
+    "UnusableRow",
+    "detect",
+    "detect_prompts",
+    "example_of",
+    "to_messages",
+]
+
 
 # format: its usual columns
 FORMATS = {

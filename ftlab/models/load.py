@@ -160,7 +160,7 @@ def base_path(base: str) -> str:
     is_file = folder.exists() or base.lower().endswith(".gguf")
     if base.startswith(_LOCAL_SIGNS) or is_file or not _HUB_ID.match(base):
         raise InputError(
-            "This model folder does not exist",
+            "There is no such model folder",
             given=base,
             allowed=f"starter, {', '.join(KNOWN)}, a folder with config.json and *.safetensors, a GGUF file, or a Hub "
             "id such as Qwen/Qwen3-0.6B",

@@ -242,6 +242,6 @@ def test_parquet_gives_the_cells_that_were_written_and_leaves_pictures_and_maps_
 
 
 def test_a_prompt_template_cannot_make_a_prompt_longer_than_a_row() -> None:
-    with pytest.raises(InputError, match="The prompt that the template makes is too long"):
+    with pytest.raises(InputError, match="The prompt from the template is too long"):
         fill("{a}" * 10_000, {"a": "x" * 10_000})
     assert fill("{a}: {b}", {"a": "word " * 100_000, "b": "x"})[1]

@@ -368,7 +368,7 @@ def broken(source, folder: Path, how: str) -> Path:
     ("how", "words"),
     [
         ("vocabulary", "no weights"),
-        ("family", r"family rwkv7 from GGUF.*llama, .*qwen3"),
+        ("family", r"rwkv7 models from GGUF.*llama, .*qwen3"),
         ("part", "one part of a split model"),
         ("part by name", "one part of a split model"),
         ("cut", "not a complete GGUF file"),

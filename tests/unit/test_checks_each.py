@@ -242,7 +242,7 @@ def test_where_no_row_would_be_trained_nothing_is_promised(tmp_path: Path) -> No
     file = tmp_path / "long.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"{n}?", "completion": "word " * 900}) + "\n" for n in range(30)))
     report = check(str(file), tokenizer=starter_tokenizer(), base="starter", context=512)
-    assert report.advice[0].text.startswith("No row would be trained. Not counted:")
+    assert report.advice[0].text.startswith("No row would be trained on. Not counted:")
 
 
 @pytest.mark.parametrize("more", [{}, {"group_by": "who"}, {"test_fraction": 0.0}, {"near_duplicates": "apart"}])

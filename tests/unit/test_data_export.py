@@ -62,7 +62,7 @@ def test_several_splits_become_several_files(tmp_path: Path) -> None:
     assert [Path(path).name for path in done.files] == ["out.train.csv", "out.validation.csv", "out.test.csv"]
     done = export(DataConfig(source="support_triage"), tmp_path / "folder", "openai")
     assert load_rows(DataConfig(source=str(tmp_path / "folder"))).rows == sum(done.files.values()) == 800
-    with pytest.raises(InputError, match=r"is there already.*--overwrite"):
+    with pytest.raises(InputError, match=r"exists already.*--overwrite"):
         export(DataConfig(source="support_triage"), tmp_path / "out.csv")
     export(DataConfig(source="support_triage"), tmp_path / "out.csv", overwrite=True)
     with pytest.raises(InputError, match="--format jsonl"):
@@ -86,7 +86,7 @@ GOOD = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "co
 WRONG = [
     ([], "not an object"),
     ({"messages": []}, "no list of messages"),
-    ({**GOOD, "id": 3}, "'id' is not known"),
+    ({**GOOD, "id": 3}, "does not know the key 'id'"),
     ({"messages": [{"role": "human", "content": "q"}]}, "role 'human'"),
     ({"messages": [{"role": "user", "value": "q"}]}, "key 'value'"),
     ({"messages": [{"role": "user", "content": " "}]}, "message 1 has no content"),

@@ -108,7 +108,7 @@ def test_the_mapping_of_a_person_wins_over_the_names() -> None:
     row = {"prompt": "not this", "completion": "nor this", "ticket": "q", "triage": "a", "tone": "Be brief."}
     found = detect(list(row), [row], {"prompt": "ticket", "completion": "triage", "system": "tone"})
     assert to_messages(row, found) == [SYSTEM, *turns("q", "a")]
-    assert found.confidence == 1 and "you said" in found.why and found.unused == ["prompt", "completion"]
+    assert found.confidence == 1 and "you set" in found.why and found.unused == ["prompt", "completion"]
     assert to_messages(row, detect(list(row), [row], {"completion": "triage"})) == turns("not this", "a")
     chat = {"log": from_value("q", "a"), "prompt": "x", "completion": "y"}
     assert to_messages(chat, detect(list(chat), [chat], {"messages": "log"})) == turns("q", "a")
@@ -185,11 +185,11 @@ def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
     named = detect(["q", "answer"], [{"q": "x", "answer": "y"}], template="Q: {q}")
     assert to_messages({"q": "{answer}", "answer": "y"}, named) == turns("Q: {answer}", "y")
     for wrong, said in [
-        ("{quest}", "names 'quest'"),
+        ("{quest}", "uses 'quest', which is not a column"),
         ("{qq}", "did you mean {q}"),
-        ("no column", "names no column"),
+        ("no column", "uses no column"),
         ("{q", "unmatched brace"),
-        ("{q.__class__}", "no column of the data"),
+        ("{q.__class__}", "not a column of the data"),
     ]:
         with pytest.raises(InputError, match=re.escape(said)):
             detect(list(row), [row], {"completion": "said"}, template=wrong)

@@ -75,7 +75,7 @@ def test_a_hub_data_set_comes_with_its_splits_and_commit_and_later_from_the_copy
     assert "needs permission on the Hub" in gated and "There is no data set unknown/data" in unknown
 
     again, missing = ask([{"source": "me/data"}, {"source": "me/other"}], tmp_path, HF_HUB_OFFLINE="1")
-    assert again["splits"] == whole["splits"] and any("downloaded before" in note for note in again["notes"])
+    assert again["splits"] == whole["splits"] and any("from the cache" in note for note in again["notes"])
     assert "HF_HUB_OFFLINE is set and me/other has not been downloaded" in missing
 
 

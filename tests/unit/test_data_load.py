@@ -204,9 +204,9 @@ BROKEN = [
     ("a.parquet", parquet(ROWS)[:-40] + b"PAR1", ["cannot be read as Parquet"]),
     ("a.parquet", "version https://git-lfs.github.com/spec/v1\noid 1", ["Git LFS pointer", "git lfs pull"]),
     ("a.json", "<!DOCTYPE html><html>", ["a web page, not data", "download the raw file"]),
-    ("a.docx", "hi", ["ending in .docx cannot be read", ".jsonl", ".csv", ".parquet"]),
+    ("a.docx", "hi", ["with the extension .docx cannot be read", ".jsonl", ".csv", ".parquet"]),
     ("a.pkl", b"\x80\x04.", [".pkl cannot be read", "never opened"]),
-    ("a.jsonl.gz", b"\x1f\x8b", [".gz cannot be read", "unpack"]),
+    ("a.jsonl.gz", b"\x1f\x8b", [".gz cannot be read", "decompress"]),
 ]
 
 
@@ -255,7 +255,7 @@ def test_an_unknown_split_names_the_known_ones(tmp_path: Path) -> None:
 
 ROW_PROBLEMS = [
     (ROWS[:9], {}, ["too few rows", "9 rows", "at least 10"]),
-    (ROWS[:10], {}, ["8 rows to train on, beside 1 for validation and 1 for test"]),
+    (ROWS[:10], {}, ["8 rows to train on, plus 1 for validation and 1 for test"]),
     (
         ROWS + [{"question": "a", "answer": "b"}] * 7,
         {},
@@ -267,21 +267,25 @@ ROW_PROBLEMS = [
         ["No usable column", "columns id, body", "prompt + completion", "conversations", "body"],
     ),
     ([{"a": "x", "b": "y"}] * 12, {}, ["No usable column", "{prompt: a, completion: b}"]),
-    ([{"messages": "hello"}] * 12, {}, ["No usable column", "messages has to hold lists", '"hello"']),
-    ([*ROWS, {"prompt": "x", "completion": 4}], {}, ["'completion'", "not hold text", "4 (int) in row 21", "as text"]),
+    ([{"messages": "hello"}] * 12, {}, ["No usable column", "messages must hold lists", '"hello"']),
+    ([*ROWS, {"prompt": "x", "completion": 4}], {}, ["'completion'", "4 (int) in row 21", "quote the cells"]),
     ([*ROWS, {"prompt": ["a"], "completion": "4"}], {}, ["'prompt'", "['a'] (list) in row 21"]),
     ([{**row, "completion": ""} for row in ROWS], {}, ["20 of 20 rows", "empty answer: 20"]),
     (
         [{"messages": [{"role": "teacher", "content": "a"}]}] * 12,
         {},
-        ["roles of the messages", "'teacher': 12", "user: user, human"],
+        ["have unknown roles", "'teacher': 12", "user: user, human"],
     ),
     ([{"messages": [{"role": "user", "content": "a"}]}] * 12, {}, ["have no assistant turn: 12 of 12"]),
     ([{"prompt": "same", "completion": str(n)} for n in range(20)], {}, ["Too few different prompts"]),
     (ROWS, {"columns": {"prompt": "promt", "completion": "completion"}}, ["no column 'promt'", "did you mean prompt"]),
-    (ROWS, {"columns": {"promt": "prompt"}}, ["part that does not exist", "did you mean prompt"]),
-    ([{"q": "a", "b": "c"}] * 12, {"columns": {"prompt": "q"}}, ["which column is the completion", "completion: b"]),
-    (ROWS, {"columns": {"messages": "prompt", "completion": "completion"}}, ["leaves no room"]),
+    (ROWS, {"columns": {"promt": "prompt"}}, ["no such column role", "did you mean prompt"]),
+    (
+        [{"q": "a", "b": "c"}] * 12,
+        {"columns": {"prompt": "q"}},
+        ["No column is set as the completion", "completion: b"],
+    ),
+    (ROWS, {"columns": {"messages": "prompt", "completion": "completion"}}, ["cannot be combined"]),
 ]
 
 

@@ -166,7 +166,7 @@ def test_a_template_that_refuses_says_why(tokenizer: Any) -> None:
         rendering.encode(TALK, tokenizer)
     assert taught(rendering.encode(TALK[1:], tokenizer), tokenizer) == ANSWERS
     with_template(tokenizer, CHATML.replace("m['content']", "m['content']|map(attribute='text')|join"))
-    with pytest.raises(InputError, match="takes no plain text"):
+    with pytest.raises(InputError, match="does not accept plain text"):
         rendering.encode(TALK, tokenizer)
 
 

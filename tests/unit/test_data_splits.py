@@ -314,7 +314,7 @@ def test_variants_in_a_split_that_the_data_bring_are_counted(tmp_path: Path) -> 
     asked = ["Please where is my lamp", "where is my lamp now?", "where is my chair?", "ask 77"]
     write(tmp_path / "test.jsonl", [{"prompt": text, "completion": "soon"} for text in asked])
     notes = prepare(DataConfig(source=str(tmp_path))).manifest["notes"]
-    assert any("2 of the 4 test rows have a near copy in train" in note for note in notes)
+    assert any("2 of the 4 test rows have a near duplicate in train" in note for note in notes)
 
 
 def test_replay_holds_no_variant_of_a_held_out_prompt(tmp_path: Path) -> None:

@@ -109,10 +109,10 @@ def test_a_run_names_the_version_it_used_and_keeps_it_from_vanishing(
 def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspace) -> None:
     cases = [
         (lambda: versions.find("version:tickts-1-abc", workspace), "did you mean version:tickets-1"),
-        (lambda: load_rows(DataConfig(source="version:nothing"), workspace), "no version of data"),
+        (lambda: load_rows(DataConfig(source="version:nothing"), workspace), "no such version of data"),
         (lambda: curation.edit(first, 3, {"complection": "x"}, who="A"), "did you mean completion"),
         (lambda: curation.exclude(first, [77], who="A"), "no such row"),
-        (lambda: curation.exclude(first, [], who="A"), "No row was named"),
+        (lambda: curation.exclude(first, [], who="A"), "No row is given"),
         (lambda: curation.mark(first, [1], "great", who="A"), "good, bad"),
         (lambda: curation.exclude(first, range(30), who="A"), "No row is left"),
         (lambda: versions.derive(first, [VersionRow(1, {}), VersionRow(1, {})], "x"), "same id"),

@@ -273,7 +273,7 @@ def test_what_cannot_be_exported_is_said_before_anything_is_written(runs: Path, 
         export_run(lora, tmp_path / "out", kind="merged", dtype="int4")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="contains other files"):
         export_run(lora, tmp_path / "full")
     assert not (tmp_path / "out").exists() and (tmp_path / "full" / "thesis.txt").read_text() == "mine"
 

@@ -20,13 +20,13 @@ def test_every_method_of_the_form_is_in_the_table_and_every_setting_belongs_to_o
 
 def test_a_stale_setting_of_another_method_is_remarked_on_and_does_no_harm():
     config = build_config({"method": {"name": "ia3", "rank": 64}})
-    assert check_method(config) == ["method.rank was set, and IA3 does not use it."]
+    assert check_method(config) == ["method.rank is set, but IA3 does not use it."]
     assert unused(build_config({"method": {"name": "lora", "rank": 64}}).method) == []
 
 
 def test_a_stale_initialisation_does_not_stop_another_method():
     config = build_config({"method": {"name": "prompt_tuning", "initialisation": "pissa"}})
-    assert check_method(config) == ["method.initialisation was set, and prompt tuning does not use it."]
+    assert check_method(config) == ["method.initialisation is set, but prompt tuning does not use it."]
 
 
 @pytest.mark.parametrize(

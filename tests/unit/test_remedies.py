@@ -137,7 +137,7 @@ def test_a_prompt_stays_whole_where_its_answer_does_not_show_which_sentences_it_
     row = {"prompt": STORY, "completion": answer}
     after, said = _shorten(row, _words(row) - 12)
     assert after == row and len(said) == 1
-    assert said[0].startswith("Left 1 row of train as before: no sentence")
+    assert said[0].startswith("Left 1 row of train unchanged: no sentence")
 
 
 def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None:
@@ -169,7 +169,7 @@ def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None
 def test_a_prompt_that_can_spare_nothing_stays_as_it_is_and_counts_as_not_shortened(prompt: str) -> None:
     row = {"prompt": prompt, "completion": "A long answer. " * 20}
     after, said = _shorten(row, 30)
-    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train as before: no sentence")
+    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train unchanged: no sentence")
 
 
 def test_a_row_that_would_be_too_long_even_without_what_it_can_spare_stays_as_it_is() -> None:
@@ -184,7 +184,7 @@ def test_a_longer_max_length_comes_before_leaving_rows_out_where_the_base_reads_
     reads_more = Finding("too_long", "train", [3], detail={"max_length": 512, "tokens": [600], "raise_to": 640})
     assert reads_more.remedies == ("raise", "drop", "shorten") and reads_more.as_dict()["remedy"] == "raise"
     assert not is_mended(reads_more) and is_mended(reads_more, remedies={"too_long": "drop"})
-    with pytest.raises(InputError, match="setting of training") as caught:
+    with pytest.raises(InputError, match="is a training setting") as caught:
         action_for(reads_more, PAIR)
     assert "optimisation.max_length=640" in caught.value.try_
     assert Finding("too_long", "train", [3], detail={"max_length": 512, "tokens": [600]}).remedies == (
@@ -254,7 +254,7 @@ def test_indices_are_those_of_the_source_whatever_the_order_of_the_actions() -> 
         (Action("drop", "email", "dev", (0,)), "no such split"),
         (Action("drop", "email", "train", (99,)), "no such row"),
         (Action("move", "email", "train", (0,)), "The target split of these rows is missing"),
-        (Action("relabel", "email", "train", (0,)), "which answer is right"),
+        (Action("relabel", "email", "train", (0,)), "The right answer is missing"),
     ],
 )
 def test_what_cannot_be_done_is_said(action: Action, words: str) -> None:
@@ -267,7 +267,7 @@ def test_only_a_remedy_that_fits_is_taken() -> None:
     assert action_for(finding, PAIR).remedy == "deduplicate"
     with pytest.raises(InputError, match="not a remedy for this finding"):
         action_for(finding, PAIR, "mask")
-    with pytest.raises(InputError, match="nothing can be done"):
+    with pytest.raises(InputError, match="no automatic remedy"):
         action_for(Finding("not_covered", "test", [1]), PAIR)
     assert all(about.remedy not in about.others for about in KINDS.values())
 

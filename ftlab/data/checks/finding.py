@@ -14,6 +14,25 @@ from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
 from ftlab.data.words import CHUNK, Progress, Stopped, Watch
 
+__all__ = [
+    "CHUNK",
+    "DONE_TO_ROWS",
+    "KINDS",
+    "REMEDIES",
+    "SEVERITIES",
+    "Examples",
+    "Finding",
+    "Kind",
+    "Progress",
+    "Stopped",
+    "Watch",
+    "by_split",
+    "gather",
+    "in_order",
+    "role_problem",
+]
+
+
 # All but the last two change rows: `raise` changes a training setting, max_length.
 REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")
 DONE_TO_ROWS = REMEDIES[:-2]
@@ -288,9 +307,6 @@ def in_order(findings: Sequence[Finding]) -> list[Finding]:
 
 
 _SHOWN = 5
-
-
-__all__ = ["CHUNK", "Examples", "Progress", "Stopped", "Watch", "gather", "role_problem"]
 
 
 @dataclass
