@@ -416,7 +416,7 @@ def test_labels_that_differ_only_in_case_are_told_apart():
 
 
 def test_an_answer_of_the_data_outside_the_given_labels_is_refused_with_the_likeliest_meant():
-    with pytest.raises(InputError, match=r"none of the labels.*Given: prise.*did you mean praise\?"):
+    with pytest.raises(InputError, match=r"not one of the labels.*Given: prise.*did you mean praise\?"):
         check_measures(["accuracy"], ["bug", "prise"], MeasureOptions(labels=("bug", "praise")))
 
 
