@@ -193,7 +193,7 @@ def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
     ]:
         with pytest.raises(InputError, match=re.escape(said)):
             detect(list(row), [row], {"completion": "said"}, template=wrong)
-    with pytest.raises(InputError, match="leaves no room"):
+    with pytest.raises(InputError, match="cannot be combined"):
         detect(["m", "q"], [{"m": turns("q", "a"), "q": "x"}], {"messages": "m"}, template="{q}")
 
 

@@ -132,7 +132,7 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
 def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(page, workspace):
     run = with_answers(workspace, [("a", "b")])
     wrong = page.press(page.judge.look, run=run.id, judge_url="here", judge_model="m")
-    assert "This is no address of the judge" in wrong[page.judge.message] and page.judge.send not in wrong
+    assert "This is not a valid address for the judge" in wrong[page.judge.message] and page.judge.send not in wrong
     typed = {"run": run.id, "judge_url": "http://127.0.0.1:1/v1", "judge_model": "m"}
     assert "cannot take this value" in page.press(page.judge.look, **typed, judge_price_in="x")[page.judge.message]
     assert "Nothing was planned" in page.press(page.judge.send)[page.judge.message]
