@@ -303,7 +303,7 @@ def stop(workspace: Workspace, test_id: str) -> str:
     current = status(workspace, test_id)
     return {
         "idle": "No answers are being made.",
-        "asked": "Stopping: the answers that are there are kept.",
+        "asked": f"{jobs.STOPPING}: the answers that are there are kept.",
         "killed": "Stopped at once.",
         "ended": "It has ended already.",
         "unproven": "Not stopped at once: no process here proves to be the one that makes these answers.",

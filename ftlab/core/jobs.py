@@ -153,6 +153,9 @@ def settled(
     return current
 
 
+STOPPING = "Stopping"  # begins what a person is told after "asked"
+
+
 def stop(job: Job, current: Status) -> Literal["idle", "asked", "killed", "ended", "unproven"]:
     """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status.
     `unproven`: nothing was killed, since no process here could be verified as the one meant."""

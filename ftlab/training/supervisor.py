@@ -376,7 +376,7 @@ def _settled(job: Job) -> RunStatus:
 def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
     return {
         "idle": f"Nothing to stop: it is {current.state}.",
-        "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
+        "asked": f"{jobs.STOPPING}: it {gently}. Stop again to kill it at once.",
         "killed": "Killed. Everything saved before is kept.",
         "ended": "It has already ended.",
         "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "

@@ -32,7 +32,7 @@ from ftlab.ui.blind_test_views import VOID
 from ftlab.ui.data_sources import keep_upload
 from ftlab.ui.events import any_of, offer_file, on, press
 from ftlab.ui.fresh import digests, only_new
-from ftlab.ui.html import notice
+from ftlab.ui.html import notice, stop_note
 from ftlab.ui.preferences import start_choices
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
@@ -98,8 +98,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     def stop(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
         said = answering.stop(workspace, test_id)
-        # While it stops, the card of the answers says so itself.
-        return after(chosen, said, "info") | ({tab.message: ""} if said.startswith("Stopping") else {})
+        return after(chosen, said, "info") | ({tab.message: ""} if not stop_note(said) else {})
 
     def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)

@@ -29,7 +29,7 @@ from ftlab.ui.data_checks_view import Panel, at_work, never, open_row, pictured,
 from ftlab.ui.data_rows import inspected
 from ftlab.ui.data_sources import DataContext, config_of
 from ftlab.ui.events import any_of, message_box, on
-from ftlab.ui.html import PICK_JS, count, error_box, notice
+from ftlab.ui.html import PICK_JS, count, error_box, notice, stop_note
 
 POLL_SECONDS = 1.0
 # The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
@@ -163,7 +163,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     def stop(job_id: str | None, *values: Any) -> dict[Any, Any]:
         said = job.stop(_job(job_id, workspace))
         # While it stops, its progress says so itself.
-        return {**follow(job_id, *values), panel.message: "" if said.startswith("Stopping") else notice(said)}
+        return {**follow(job_id, *values), panel.message: stop_note(said)}
 
     def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
         what, number, value = event._data["value"].split(":")

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core import jobs
 from ftlab.core import words as wording
 from ftlab.core.words import sentence
 from ftlab.errors import FtlabError
@@ -38,6 +39,12 @@ def error_box(error: FtlabError) -> Markup:
     if error.try_:
         lines.append(Markup("<div><em>Try:</em> {}</div>").format(sentence(error.try_)))
     return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
+
+
+def stop_note(text: str) -> Markup:
+    """What a press of Stop said; empty while the job stops, for its own place on the page shows that as long as it is
+    true."""
+    return Markup("") if text.startswith(jobs.STOPPING) else notice(text)
 
 
 def notice(text: str, *, kind: str = "info") -> Markup:

@@ -17,7 +17,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files
 from ftlab.ui.events import message_box, on
-from ftlab.ui.html import badge, count, duration, join, notice, short
+from ftlab.ui.html import badge, count, duration, join, notice, short, stop_note
 from ftlab.ui.preference_view import decided
 from ftlab.ui.run_files import Job
 
@@ -69,9 +69,7 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
         said = run_files.stop(job, workspace) if job else "Nothing is running."
         now = run_files.current_job(workspace)
         shown = stop_button(now)
-        # While a job stops, the strip says so, and no longer once it has stopped.
-        said = "" if said.startswith("Asked") else notice(said)
-        return {message: said, button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
+        return {message: stop_note(said), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)

@@ -27,7 +27,7 @@ from ftlab.report.findings import judge_figures, judge_lines
 from ftlab.ui import job_strip, run_files, run_view
 from ftlab.ui.answer_tables import text_cell
 from ftlab.ui.events import any_of, message_box, on
-from ftlab.ui.html import count, details, error_box, join, notice, table, when
+from ftlab.ui.html import count, details, error_box, join, notice, stop_note, table, when
 
 _POLL_SECONDS = 1.0
 _DEFAULT_SIDES = "base,adapted"
@@ -159,9 +159,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         from ftlab.training import supervisor
 
         chosen = run_files.chosen_run(workspace, run_id)
-        said = supervisor.stop_evaluation(chosen)
-        # While it stops, its result says so itself.
-        return {panel.message: "" if said.startswith("Asked") else notice(said), **_progress(panel, chosen)}
+        return {panel.message: stop_note(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
 
     def forget() -> dict[Any, Any]:
         return _unplanned(panel)

@@ -78,9 +78,7 @@ def test_fix_can_be_told_which_and_how(capsys: pytest.CaptureFixture[str]) -> No
     ]
     assert main(command) == 0
     done = json.loads(capsys.readouterr().out)["done"]
-    assert (
-        "Dropped 3 rows of train (email addresses)." in done and "Dropped 4 rows of train (HTML remnants)." in done
-    )
+    assert "Dropped 3 rows of train (email addresses)." in done and "Dropped 4 rows of train (HTML remnants)." in done
     assert "duplicates" not in done
 
 

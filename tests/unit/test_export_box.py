@@ -79,7 +79,7 @@ def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_we
             "The base is gone",
         ),
         ("print('a library', flush=True); import os; os.abort()", "The process ended: a library"),
-        ("raise SystemExit(1)", "The process ended: without a word"),
+        ("raise SystemExit(1)", "The process ended: without any output"),
     ],
 )
 def test_an_export_whose_process_is_gone_has_failed_with_its_last_words(

@@ -85,7 +85,7 @@ def test_runs_that_were_asked_different_rows_are_not_compared(workspace):
     first, second = (evaluated_run(workspace, name) for name in ("one", "two"))
     lines = second.predictions_file.read_text().splitlines()
     second.predictions_file.write_text("\n".join(lines[1:]) + "\n")
-    with pytest.raises(InputError, match="not asked the same rows"):
+    with pytest.raises(InputError, match="not evaluated on the same rows"):
         ftlab.compare([first.id, second.id], workspace=workspace.root)
 
 

@@ -333,7 +333,7 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("steps", "said"),
-    [(9, "9 steps on 72 rows, learning rate 5e-05). That is too few steps"), (40, "three times as high")],
+    [(9, "9 steps on 72 rows, learning rate 5e-05). Too few steps"), (40, "three times as high")],
 )
 def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
     from ftlab.core.files import append_jsonl

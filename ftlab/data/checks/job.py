@@ -24,7 +24,7 @@ from typing import Any
 from ftlab import __version__
 from ftlab.config import STARTER, DataConfig
 from ftlab.core.files import last_line, locked, write_json
-from ftlab.core.jobs import begin, environment, settled
+from ftlab.core.jobs import STOPPING, begin, environment, settled
 from ftlab.core.jobs import start as start_process
 from ftlab.core.jobs import stop as stop_process
 from ftlab.core.workspace import Workspace
@@ -101,7 +101,7 @@ def stop(job: Job) -> str:
     """Ask the check to stop; on the second call, kill its process. Returns what happened, in words."""
     return {
         "idle": "No check is running.",
-        "asked": "Stopping. Findings so far are kept.",
+        "asked": f"{STOPPING}. Findings so far are kept.",
         "killed": "Stopped at once.",
         "ended": "It has ended already.",
         "unproven": "Not killed: no process here can be identified as this check.",
