@@ -22,7 +22,7 @@ def assert_all_ask_alike(
     }
     trained, evaluated = encode(messages, tokenizer), encode_prompt(messages, tokenizer)
     assert trained.input_ids[: len(evaluated)] == evaluated
-    assert not any(trained.trained[: len(evaluated)][-1:]), "the heading of an answer is given, not learnt"
+    assert not any(trained.trained[: len(evaluated)][-1:]), "the heading of an answer is given, not learned"
     turns = [turn for turn in messages[:-1] if turn["role"] != "system"]
     said = [*turns[:-1], {"role": "user", "content": typed}]
     chatted, _ = duet._prompt(said, asked, system if system != asked.system else None, 16)

@@ -234,7 +234,7 @@ def lesson(store: Store, test_id: str, workspace: Workspace) -> Lesson:
     """Write the votes as data and say how to learn from them: pairs by DPO, judged answers alone by KTO.
 
     Training goes on from the contestant that the raters preferred, where it is a run that can be trained further, else
-    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learnt from.
+    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learned from.
     """
     folder, found = export(store, test_id)
     stage = "dpo" if found.pairs else "kto"

@@ -177,7 +177,7 @@ def _build_verdict() -> dict[str, Any]:
             show_label=False,
             container=False,
             label="Why this row is excluded",
-            placeholder="why this row shall not be learnt from",
+            placeholder="why this row shall not be learned from",
             max_lines=1,
             max_length=300,
             elem_id="data_curate_reason",

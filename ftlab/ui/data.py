@@ -194,7 +194,7 @@ def summary(found: Any, config: DataConfig) -> Markup:
     from ftlab.samples import list_samples
 
     about = next((sample.description for sample in list_samples() if sample.name == config.source), "")
-    held_out = {"train": "learnt from", "validation": "to stop at the best moment", "test": "for the comparison"}
+    held_out = {"train": "learned from", "validation": "to stop at the best moment", "test": "for the comparison"}
     numbers = facts(
         [("Rows", count(found.rows), "in the source")]
         + [(name.capitalize(), f"{count(size)} rows", held_out.get(name, "")) for name, size in found.splits.items()]
@@ -212,8 +212,8 @@ def summary(found: Any, config: DataConfig) -> Markup:
     if found.examples and found.format == "text":
         lines.append(
             Markup(
-                "<p><strong>Length:</strong> {:,.0f} characters of text on average. It is learnt as it is, every token "
-                "of it (continued pretraining); for answers to prompts, say below which column is which.</p>"
+                "<p><strong>Length:</strong> {:,.0f} characters of text on average. Every token "
+                "of it is trained (continued pretraining). For answers to prompts, say below which column is which.</p>"
             ).format(found.mean_answer_characters)
         )
     elif found.examples:

@@ -193,7 +193,7 @@ def _answer(text: str) -> Markup:
 
 
 def memorisation(comparison: ComparisonJson) -> Markup:
-    """Whether rows were learnt by heart, and which; empty where it was not measured."""
+    """Which rows were memorized, if any; empty where it was not measured."""
     found = comparison.get("memorisation") or {}
     if not found.get("text"):
         return Markup("")
@@ -212,7 +212,7 @@ def memorisation(comparison: ComparisonJson) -> Markup:
     ]
     heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
     return Markup("{}{}{}").format(
-        heading("Learnt by heart?", "Loss on training and unseen rows, and answers continued from the middle."),
+        heading("Memorization", "Loss on training and unseen rows, and answers continued from the middle."),
         notice(found["text"], kind="warn" if bad or pairs else "info"),
         details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
         if named

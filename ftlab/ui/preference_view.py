@@ -52,7 +52,7 @@ _HOW = {
     "accuracy": "In how many pairs the model prefers the chosen answer. 50% is a coin toss. It should rise; "
     "validation is the line that counts, since the model never learns from those pairs.",
     "margin": "By how much the chosen answer is ahead of the rejected one. It should rise and then level off. A "
-    "margin that only grows and grows is no better: the pairs are being learned by heart.",
+    "margin that only grows and grows is no better: the pairs are being memorized.",
     "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
     "rejected ones. Often both sink a little: that is usual, as long as the rejected ones sink more.",
     "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "

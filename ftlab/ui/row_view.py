@@ -94,7 +94,7 @@ def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
     encoded = encode(messages, tokenizer)
     length, trained = len(encoded.input_ids), sum(encoded.trained)
     stops = set(stop_token_ids(tokenizer))
-    learnt = [t for t, on in zip(encoded.input_ids, encoded.trained, strict=True) if on and t in stops]
+    learned = [t for t, on in zip(encoded.input_ids, encoded.trained, strict=True) if on and t in stops]
     if is_document(messages):
         cut = len(windows(encoded, max_length))
         lines = [
@@ -103,14 +103,14 @@ def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
             f"The end-of-text token {tokenizer.eos_token} after it is trained, so the model learns where a text ends.",
         ]
         if cut > 1:
-            lines.append(f"It is longer than max_length ({max_length:,} tokens) and is learnt in {cut:,} pieces.")
+            lines.append(f"It is longer than max_length ({max_length:,} tokens) and is learned in {cut:,} pieces.")
         return _token_card([*lines, *encoded.notes], encoded, tokenizer)
     lines = [
         f"{count(length)} tokens in the chat template of {base}. The {count(trained)} marked ones are trained; "
         "the others are only read."
     ]
-    if learnt:
-        lines.append(f"The stop token {tokenizer.decode(learnt[-1:])} is trained, so the model learns to end.")
+    if learned:
+        lines.append(f"The stop token {tokenizer.decode(learned[-1:])} is trained, so the model learns to end.")
     else:
         lines.append("No stop token is trained here: the model would not learn when to end.")
     lines += encoded.notes
@@ -163,7 +163,7 @@ def tokenizer_of(base: str) -> Any:
 
 
 def _rows_in(found: Any, split: str | None) -> tuple[str, int]:
-    """The split that is paged through (by itself the one that is learnt from) and its rows in the source."""
+    """The split that is paged through (by itself the one that is learned from) and its rows in the source."""
     splits = found.source_splits
     if split is None or split not in splits:
         split = "train" if "train" in splits else str(next(iter(splits), "train"))

@@ -107,7 +107,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         (
             "Validation loss",
             short(validation[-1][1]) if validation else None,
-            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learnt from",
+            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learned from",
         ),
         ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
         ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),

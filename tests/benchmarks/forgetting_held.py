@@ -1,7 +1,7 @@
 """What each remedy holds: `python -m tests.benchmarks.forgetting_held OUT [--arms "none; kl 0.35"] [--seeds 0,1,2]`.
 
 SmolLM2 learns ten intents of banking77 (200 messages) or support_triage (240), with LoRA at 1e-3 for two epochs. An
-arm is `none`, or its own answers to as many prompts as a share of the rows, learnt (`nll 0.35`) or held by their
+arm is `none`, or its own answers to as many prompts as a share of the rows, learned (`nll 0.35`) or held by their
 probabilities (`kl 0.35`); settings may follow (`none optimisation.loss=eaft`, `none method.targets=mlp`). Every
 trained model is asked as trained, at each of `--strengths`, and with `--intruders` after PEFT's
 reduce_intruder_dimension. Asked are unseen messages (right: the answer, word for word), and the base's own greedy

@@ -51,7 +51,7 @@ def test_raters_who_want_the_house_style_find_the_tuned_model_better_than_its_ba
 
 
 def test_the_votes_trained_the_next_model(gone_round, voice_workspace):
-    """Every row it learnt from is a prompt of the first test, with the answers that were voted on."""
+    """Every row it learned from is a prompt of the first test, with the answers that were voted on."""
     found, store, _ = gone_round
     run = voice_workspace.run(found["dpo"])
     rows = read_split(run, "train") + read_split(run, "validation")
@@ -69,9 +69,9 @@ def test_no_prompt_of_the_second_test_trained_one_of_its_contestants(gone_round,
     second = {asked(prompt.messages) for prompt in blind_tests.list_prompts(store, found["second"])}
     assert len(second) == PROMPTS
     assert not second & {asked(row["messages"]) for row in trained}
-    learnt = {asked(row["messages"]) for row in read_split(voice_workspace.run(found["dpo"]), "train")}
-    # Near copies of what was learnt are left out with it.
-    assert len(learnt) <= found["left_out"] <= len(learnt) + 3
+    learned = {asked(row["messages"]) for row in read_split(voice_workspace.run(found["dpo"]), "train")}
+    # Near copies of what was learned are left out with it.
+    assert len(learned) <= found["left_out"] <= len(learned) + 3
 
 
 def test_the_second_verdict_counts_every_vote_and_says_how_sure_it_is(gone_round):

@@ -109,9 +109,9 @@ def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_ste
 
 
 @pytest.mark.train
-def test_training_ends_by_itself_once_unseen_rows_are_learnt_no_better_and_keeps_the_best(rows_file, workspace):
+def test_training_ends_by_itself_once_unseen_rows_are_learned_no_better_and_keeps_the_best(rows_file, workspace):
     asked = configured(rows_file)
-    # Learnt by heart soon: the rows have nothing in common that could be learnt.
+    # Learned by heart soon: the rows have nothing in common that could be learned.
     asked.optimisation.early_stopping, asked.optimisation.learning_rate = 2, 5e-3
     run = supervisor.submit(asked, workspace)
     status = supervisor.wait(run)

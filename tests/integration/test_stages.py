@@ -159,7 +159,7 @@ def test_perplexity_and_bits_per_byte_are_those_of_transformers_own_loss(text_ru
             assert row["base_bits_per_byte"] == pytest.approx(bits, rel=1e-4)
 
 
-def test_no_token_of_a_long_document_is_lost_and_none_is_learnt_twice(text_run):
+def test_no_token_of_a_long_document_is_lost_and_none_is_learned_twice(text_run):
     tokenizer = load_tokenizer("starter")
     counted = text_run.manifest()["tokens"]["train"]
     documents = [row["messages"][0]["content"] for row in read_split(text_run, "train")]
@@ -167,12 +167,12 @@ def test_no_token_of_a_long_document_is_lost_and_none_is_learnt_twice(text_run):
     assert counted["documents"] == len(documents) and counted["too_long"] == 0
     assert counted["documents_cut"] == sum(size > WINDOW for size in sizes) > 0
     assert counted["longest"] == max(sizes)
-    # A window begins with the last token of the one before, which is read there and not learnt again.
+    # A window begins with the last token of the one before, which is read there and not learned again.
     assert counted["trained_tokens"] == sum(sizes)
     assert counted["tokens"] == sum(sizes) + counted["rows"] - len(documents)
 
 
-def test_general_conversations_beside_plain_text_are_learnt_by_their_answers(stages, tmp_path):
+def test_general_conversations_beside_plain_text_are_learned_by_their_answers(stages, tmp_path):
     file = tmp_path / "book.txt"
     file.write_text(chronicle())
     data = DataConfig(source=str(file), replay="general_replay")
@@ -194,21 +194,21 @@ def test_a_stage_that_does_not_suit_the_data_is_refused_on_the_command_line(stag
     assert "--set stage=sft" in capsys.readouterr().err
 
 
-def test_every_answer_of_a_conversation_is_learnt_and_nothing_else(hotel_run):
+def test_every_answer_of_a_conversation_is_learned_and_nothing_else(hotel_run):
     tokenizer = load_tokenizer("starter")
     for row in read_split(hotel_run, "train")[:8]:
         encoded = encode(row["messages"], tokenizer)
-        learnt, answer = [], []
+        learned, answer = [], []
         for token, trained in zip(encoded.input_ids, encoded.trained, strict=True):
             if trained:
                 answer.append(token)
             elif answer:
-                learnt, answer = [*learnt, answer], []
-        learnt += [answer] if answer else []
+                learned, answer = [*learned, answer], []
+        learned += [answer] if answer else []
         said = [turn["content"] for turn in row["messages"] if turn["role"] == "assistant"]
-        assert [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in learnt] == said and len(said) == 2
-        stop = learnt[0][-1]
-        assert stop in tokenizer.all_special_ids and learnt[1][-1] == stop
+        assert [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in learned] == said and len(said) == 2
+        stop = learned[0][-1]
+        assert stop in tokenizer.all_special_ids and learned[1][-1] == stop
 
 
 def test_the_second_answer_is_given_from_the_first_turn(hotel_run):
@@ -235,7 +235,7 @@ def test_a_chat_answers_from_what_was_said_before(hotel_run):
     assert right >= 3
 
 
-def test_classes_are_learnt_as_answers_to_an_instruction(labels_run):
+def test_classes_are_learned_as_answers_to_an_instruction(labels_run):
     row = read_split(labels_run, "test")[0]["messages"]
     assert row[0]["content"].startswith(
         "Which label fits the text: garage, garden or kitchen? Answer with the label only."

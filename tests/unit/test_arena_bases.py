@@ -1,4 +1,4 @@
-"""Whose base a contestant is, where no base is named; and what the votes are learnt on."""
+"""Whose base a contestant is, where no base is named; and what the votes are learned on."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_a_classification_asks_for_one_of_all_labels(tmp_path: Path) -> None:
     assert {row["messages"][-1]["content"] for row in prepared.splits["train"]} <= {"billing", "returns {x}", "rare"}
 
 
-def test_of_judged_answers_the_good_ones_are_learnt(tmp_path: Path) -> None:
+def test_of_judged_answers_the_good_ones_are_learned(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"prompt": f"q{n}", "completion": f"a{n}", "label": n % 3 == 0} for n in range(60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -172,8 +172,8 @@ def test_a_stage_that_does_not_suit_the_data_is_refused_with_the_one_that_does(t
         prepare(DataConfig(source=str(texts)), stage="sft")
     with pytest.raises(InputError, match=r"holds prompts and answers.*--set stage=sft.*\{text: completion\}"):
         prepare(DataConfig(source=str(answers)), stage="pretraining")
-    learnt = prepare(DataConfig(source=str(answers), columns={"text": "completion"}), stage="pretraining").splits
-    assert {row["messages"][0]["content"] for rows in learnt.values() for row in rows} == {f"a {n}" for n in range(40)}
+    learned = prepare(DataConfig(source=str(answers), columns={"text": "completion"}), stage="pretraining").splits
+    assert {row["messages"][0]["content"] for rows in learned.values() for row in rows} == {f"a {n}" for n in range(40)}
 
 
 def test_a_template_makes_the_prompt(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_the_result_shows_every_side_with_interval_change_and_verdict(workspace)
         "−96%",
         "What it knew before",
         "Gained exact match; lost general accuracy.",
-        "Learnt by heart?",
+        "Memorization",
         "Accuracy: every class",
     ):
         assert part in shown, part

@@ -213,7 +213,7 @@ def test_several_runs_stand_beside_one_base_with_the_figures_they_have_alone(run
         assert set(shown["scores"]["exact_match"]) == {"base", "adapted", second.id}
 
 
-def test_a_run_that_learnt_the_rows_it_is_asked_is_named(runs, source, tmp_path, base_folder):
+def test_a_run_that_learned_the_rows_it_is_asked_is_named(runs, source, tmp_path, base_folder):
     first, _ = runs
     other = make_run(first.path.parent, base_folder, "none", name="other-split", source=str(source), seed=1)
     save_result(other, base_folder, seed=2)

@@ -329,8 +329,8 @@ def test_replay_comes_first_and_beside_it_a_lower_rate_and_more_of_it():
     held = build_config({"model": {"base": "Qwen/Qwen3-0.6B"}, "data": {"replay": "self"}})
     # A lower rate costs more of the task (ftlab/docs/replay.md).
     assert against_forgetting(held.resolved())[0].changes == {"data.replay_fraction": 0.7}
-    learnt = with_settings(held, {"data.replay_loss": "nll"})
-    assert against_forgetting(learnt.resolved())[0].changes == {"data.replay_loss": "kl"}
+    learned = with_settings(held, {"data.replay_loss": "nll"})
+    assert against_forgetting(learned.resolved())[0].changes == {"data.replay_loss": "kl"}
 
 
 @pytest.mark.parametrize("stage", ["sft", "pretraining"])

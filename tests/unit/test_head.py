@@ -69,7 +69,7 @@ def test_eaft_reads_the_twenty_likeliest_words():
     torch.testing.assert_close(summed_loss("eaft", logits, targets), summed_loss("nll", logits, targets))
 
 
-def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learnt_from():
+def test_a_row_without_labels_has_a_loss_of_zero_that_can_be_learned_from():
     from ftlab.training.trainer import score_labels
 
     for loss in ("nll", "dft", "eaft"):

@@ -342,7 +342,7 @@ def test_where_prompts_are_fewer_than_the_share_each_is_held_more_often(tmp_path
     assert once == again
 
 
-def test_plain_text_is_learnt_beside_what_the_base_says_in_a_chat(tmp_path, base):
+def test_plain_text_is_learned_beside_what_the_base_says_in_a_chat(tmp_path, base):
     texts = write(tmp_path / "texts.jsonl", [{"text": f"Story {n}. Once there was a {n}."} for n in range(40)])
     trainer = prepared(*make_run(tmp_path, base, stage="pretraining", data={"source": texts}))
     assert trainer.train_dataset["held"] == [-1] * 32 + list(range(8))
@@ -427,7 +427,7 @@ def test_a_base_that_answered_for_one_run_is_not_asked_again_by_the_next(tmp_pat
         assert torch.equal(one.log_probs[one.of(place)], two.log_probs[two.of(other)])
 
 
-def test_with_nll_the_answers_are_learnt_like_all_others(tmp_path, base):
+def test_with_nll_the_answers_are_learned_like_all_others(tmp_path, base):
     run, config, writer = make_run(tmp_path, base, data={"replay_loss": "nll"})
     trainer = prepared(run, config, writer)
     assert not run.teacher_file.exists()

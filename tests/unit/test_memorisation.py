@@ -1,4 +1,4 @@
-"""Rows learnt by heart are noticed, and so are held-out rows that training has seen."""
+"""Memorized rows are noticed, and so are held-out rows that training has seen."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def invented(count: int, seed: int) -> list[dict]:
     return [example(f"How do I recite poem {seed} {n}?", " ".join(draw.choices(words, k=16)), n) for n in range(count)]
 
 
-def test_a_model_that_recites_its_rows_has_learnt_them_by_heart(model, tokenizer, tmp_path):
+def test_a_model_that_recites_its_rows_has_learned_them_by_heart(model, tokenizer, tmp_path):
     train = advice()
     run, config = make_run(tmp_path, train, invented(20, 1))
     found = measure_memorisation(model, tokenizer, run, config)
@@ -77,7 +77,7 @@ def test_a_model_that_recites_its_rows_has_learnt_them_by_heart(model, tokenizer
     assert set(found["losses"]) == {"adapted"} and found["carried_over"] is None
 
 
-def test_a_model_that_never_read_its_rows_has_learnt_nothing_by_heart(model, tokenizer, tmp_path):
+def test_a_model_that_never_read_its_rows_has_learned_nothing_by_heart(model, tokenizer, tmp_path):
     run, config = make_run(tmp_path, invented(20, 2), invented(20, 1))
     told: list[tuple[str, int, int]] = []
     found = measure_memorisation(model, tokenizer, run, config, progress=lambda *step: told.append(step))

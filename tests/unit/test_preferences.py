@@ -358,7 +358,7 @@ def test_ties_are_no_losses_and_pairs_of_one_prompt_count_together():
 
     from ftlab.evaluation.preferences import _figures
 
-    # 12 won, 3 lost, 25 ties: a model that has learnt little, and nothing swapped.
+    # 12 won, 3 lost, 25 ties: a model that has learned little, and nothing swapped.
     chosen = [1.0] * 12 + [0.0] * 3 + [0.0] * 25
     rejected = [0.0] * 12 + [1.0] * 3 + [0.0] * 25
     alone = _figures(chosen, rejected, "score", [str(place) for place in range(40)])

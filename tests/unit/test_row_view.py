@@ -99,4 +99,4 @@ def test_plain_text_is_shown_as_tokens_that_are_all_trained(workspace, tmp_path)
     assert "All are trained" in page and "end-of-text token" in page
     tokens = int(re.search(r">(\d+) tokens of starter", page.replace('<span class="ft-help">', ">")).group(1))
     # The first piece holds 64 tokens, the others 63 new ones each.
-    assert f"is learnt in {1 + math.ceil((tokens - 64) / 63)} pieces" in page
+    assert f"is learned in {1 + math.ceil((tokens - 64) / 63)} pieces" in page

@@ -14,7 +14,7 @@ COUNTED = [t for t in THINGS if t not in ("money",)]
 
 
 def sums(rng: random.Random) -> Draft:
-    """Sums and differences up to 24, with and without a small story: a table that is learnt by heart."""
+    """Sums and differences up to 24, with and without a small story: a table that is learned by heart."""
     thing, name = plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
     if rng.random() < 0.6:
         a, b = rng.randint(0, 12), rng.randint(0, 12)
