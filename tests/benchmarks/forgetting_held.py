@@ -1,6 +1,6 @@
 """What each remedy holds: `python -m tests.benchmarks.forgetting_held OUT [--arms "none; kl 0.35"] [--seeds 0,1,2]`.
 
-SmolLM2 learns ten intents of banking77 (200 messages) or support_triage (240), with LoRA at 1e-3 for two epochs. An
+SmolLM2 learns ten intents of banking77 (200 messages) or support_triage (600), with LoRA at 1e-3 for two epochs. An
 arm is `none`, or its own answers to as many prompts as a share of the rows, learned (`nll 0.35`) or held by their
 probabilities (`kl 0.35`); settings may follow (`none optimisation.loss=eaft`, `none method.targets=mlp`). Every
 trained model is asked as trained, at each of `--strengths`, and with `--intruders` after PEFT's
@@ -45,7 +45,7 @@ from ftlab.training.status import RunStatus, StatusWriter, write_status
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"
 _INTENTS, _EACH, _UNSEEN, _GSM8K, _TOKENS = 10, 20, 100, 40, 40
-_TRIAGE_ROWS, _TRIAGE_UNSEEN = 240, 50
+_TRIAGE_ROWS, _TRIAGE_UNSEEN = 600, 100
 REDUCED = ", intruders reduced"
 SETS = ("replayed kinds", "other kinds", "GSM8K")
 
