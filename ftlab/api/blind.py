@@ -144,14 +144,14 @@ def blind_test(
     """
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
-    opened = Workspace.open(workspace)
+    run = next((one for one in contestants.values() if isinstance(one, Run)), None)
+    opened = run._workspace if run is not None and workspace is None else Workspace.open(workspace)
     among = [
         asking.run_contestant(opened, one.id, title=title)
         if isinstance(one, Run)
         else asking.base_contestant(one, title=title)
         for title, one in contestants.items()
     ]
-    run = next((one for one in contestants.values() if isinstance(one, Run)), None)
     if source is None and run is None:
         raise InputError("Nothing says which prompts to ask", try_="name a source, or a run among the contestants")
     every = prompt_sources.held_out(source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}", opened)

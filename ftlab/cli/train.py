@@ -38,7 +38,7 @@ def add_quickstart(parser: Parser) -> None:
     parser.add_argument(
         "--base",
         default=STARTER,
-        help="smollm2 (a real model: 93 MB, 5 minutes), a folder, a GGUF file or a Hub id (default: the toy starter)",
+        help="smollm2 (a real model: 93 MB, 7 minutes), a folder, a GGUF file or a Hub id (default: the toy starter)",
     )
     parser.add_argument("--rows", type=int, metavar="N", help="train on fewer of the 600 tickets: faster, learns less")
 
@@ -101,7 +101,7 @@ def quickstart_config(base: str = STARTER, rows: int | None = None) -> RunConfig
     }
     config = build_config(values)
     if (device := pick_device(config.launcher.device)) == "cpu":
-        # Keeps to five minutes on two cores: measures that do not prove the gain are left out.
+        # Keeps to a few minutes on two cores: measures that do not prove the gain are left out.
         config.evaluation.max_rows, config.evaluation.memorisation = 50, False
         config.data.replay_fraction = 0.1  # 60 of the base's own answers, 20 seconds of generation
         if rows is None and str(pick_dtype(config.model, device)) != "torch.bfloat16":

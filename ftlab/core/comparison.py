@@ -15,7 +15,7 @@ from typing import Any, Literal, NotRequired
 # typing's own cannot be made a schema of below Python 3.12 (pydantic).
 from typing_extensions import TypedDict
 
-from ftlab.core.files import read_json
+from ftlab.core.files import DamagedFile, Stored, read_json
 
 KeptAnswer = Literal["kept", "lost", "unknown"]
 
@@ -300,7 +300,12 @@ def parts_of(comparison: ComparisonJson) -> list[PartJson]:
 def read_comparison(file: Path) -> ComparisonJson | None:
     """The comparison in `file`, whole; None where there is none. Raises DamagedFile."""
     stored = read_json(file)
-    return None if stored is None else whole_form(stored)
+    try:
+        return None if stored is None else whole_form(stored)
+    except DamagedFile:
+        raise
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DamagedFile(file, "it holds values of the wrong kind") from error
 
 
 def stored_form(comparison: ComparisonJson) -> dict[str, Any]:
@@ -318,13 +323,18 @@ def stored_form(comparison: ComparisonJson) -> dict[str, Any]:
 def whole_form(stored: Mapping[str, Any], scores: Mapping[str, ScoresJson] | None = None) -> ComparisonJson:
     """A comparison as it is read: `stored`, the `scores` of its sides, and what follows from its measures and verdicts;
     what it holds stays."""
-    whole: Any = {**stored, **(scores or {})}
+    whole: Any = _beside(stored, {**stored, **(scores or {})})
     for name, known in _following(whole).items():
         value = whole.get(name, {})
         if isinstance(value, Mapping):
-            whole[name] = {**known, **value}
+            whole[name] = _beside(stored, {**known, **value})
     comparison: ComparisonJson = whole
     return comparison
+
+
+def _beside(stored: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values`; where `stored` comes from a file, a key that they lack is reported as damage to it."""
+    return stored.with_values(values) if isinstance(stored, Stored) else values
 
 
 _SCORES = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "general_accuracy_replayed")

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -64,6 +65,12 @@ class Stored(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         raise LacksKey(self.path, f"the key {shorten(repr(key), 60)} is missing")
 
+    def with_values(self, values: Mapping[str, Any]) -> Stored:
+        """`values` as read from the same file."""
+        made = Stored(values)
+        made.path = self.path
+        return made
+
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` atomically: a reader sees the old or the new text, never part of one."""
@@ -81,13 +88,27 @@ def write_together(texts: Mapping[Path, str]) -> None:
                 file.write(in_unicode(text))  # a name may contain a lone surrogate, which cannot be encoded
                 file.flush()
                 os.fsync(file.fileno())
-        for path, temporary in written.items():
-            os.replace(temporary, path)
+        with _uninterrupted():
+            for path, temporary in written.items():
+                os.replace(temporary, path)
     except BaseException:
         for temporary in written.values():
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Within it a stop (jobs.ended_by) waits: files that belong together are all old or all new."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -182,12 +182,14 @@ def ended_by(asked: Callable[[], bool], error: type[Exception]) -> Iterator[None
     if threading.current_thread() is not main:
         yield
         return
-    within, over = True, threading.Event()
+    within, sent, raised, over = True, False, False, threading.Event()
 
     def watch() -> None:
+        nonlocal sent
         # More than once: a library may have taken the error for one of its own.
         while not over.wait(_LOOK_SECONDS):
-            if asked():
+            if asked() and not over.is_set():
+                sent = True
                 if hasattr(signal, "pthread_kill"):
                     signal.pthread_kill(main.ident or 0, signal.SIGINT)  # ends a wait, too
                 else:  # Windows
@@ -195,21 +197,33 @@ def ended_by(asked: Callable[[], bool], error: type[Exception]) -> Iterator[None
                 over.wait(_AGAIN_SECONDS)
 
     def end(number: int, frame: Any) -> None:
+        nonlocal raised
         if within and asked():
+            raised = True
             raise error
-        if callable(before):
+        if not sent and callable(before):  # one that was sent comes too late where the work has just ended
             before(number, frame)
 
     before = signal.signal(signal.SIGINT, end)
     watcher = threading.Thread(target=watch, daemon=True, name="stop")
-    watcher.start()
-    try:
-        yield
+    try:  # twice: a stop may come on the last line of the inner block
+        try:
+            watcher.start()
+            yield
+        except Exception as caught:
+            # Who catches everything may have wrapped it in an error of their own.
+            if raised and not isinstance(caught, error):
+                raise error from caught
+            raise
+        finally:
+            within = False
     finally:
         within = False
-        over.set()
-        watcher.join()
-        signal.signal(signal.SIGINT, before)
+        try:
+            over.set()
+            watcher.join()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _exit_code(job: Job, current: Status) -> int | None:

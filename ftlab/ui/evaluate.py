@@ -216,7 +216,7 @@ def show(
     hidden[tab.form.view] = gr.update(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
-    if not choices:
+    if not result_views(run):
         return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
     found = result_of(run_id, others, view, workspace)
     if found is None:
@@ -353,7 +353,9 @@ def offered_remedies(run: RunDirectory) -> Markup:
         for place, remedy in enumerate(found)
     )
     return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
-        heading("What may help", "Pre-fills a new run with these changes. Nothing starts until you press Start."),
+        heading(
+            "What may help", "Pre-fills a new run with these changes. Nothing starts until you press Start training."
+        ),
         cards,
     )
 
@@ -383,7 +385,9 @@ def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
 def remedy_said(remedy: Any) -> Markup:
     """What was filled in, and what is left to do."""
     changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
-    todo = f"Fill in {remedy.needs}, then press Start." if remedy.needs else "Press Start when it looks right."
+    todo = "Press Start training when it looks right."
+    if remedy.needs:
+        todo = f"Fill in {remedy.needs}, then press Start training."
     return notice(
         Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
             remedy.title, changes, todo

@@ -22,7 +22,7 @@ from ftlab.ui.preference_view import decided
 from ftlab.ui.run_files import Job
 
 _STOPPING = {
-    "training": "saves what is trained, then stops; press again to kill it",
+    "training": "stops, with what is trained saved; press again to kill it",
     "evaluation": "what was answered is kept; press again to kill it",
 }
 
@@ -96,7 +96,7 @@ def show(
     if job is None and not answers:
         return Markup(
             '<div class="ft-strip ft-idle" role="status"><span class="ft-dot"></span><span>No job is running.</span>'
-            '<span class="ft-help">Choose data, then press Start on the Train tab.</span></div>'
+            '<span class="ft-help">Choose data, then press Start training on the Train tab.</span></div>'
         )
     line = _line(job, metrics) if job else Markup("")
     return Markup('<div class="ft-strip ft-active" role="status" aria-live="off">{}{}</div>').format(line, beside)

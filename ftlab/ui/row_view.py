@@ -157,7 +157,7 @@ def tokenizer_of(base: str) -> Any:
     if not is_kept_here(base, otherwise=True):  # a page does not wait for a download that nobody asked for
         raise FtlabError(
             f"The base {base} is not on this machine yet, so its tokens cannot be shown",
-            try_=f"press Start on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
+            try_=f"press Start training on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
         )
     return load_tokenizer(base)
 

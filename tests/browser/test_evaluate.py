@@ -66,7 +66,7 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     remedy.click()
     rate = page.locator("#set_optimisation_learning_rate").locator("input, textarea").first
     expect(rate).to_have_value("0.002")
-    expect(page.locator("#train_message")).to_contain_text("Press Start when it looks right.")
+    expect(page.locator("#train_message")).to_contain_text("Press Start training when it looks right.")
     assert len(workspace.runs()) == 2
     assert not one.errors
 

@@ -15,7 +15,7 @@ from ftlab.core.comparison import (
     verdict_of,
     whole_form,
 )
-from ftlab.core.files import json_text, write_json
+from ftlab.core.files import DamagedFile, json_text, write_json
 from tests.comparisons import three_sides
 from tests.conftest import ROOT
 
@@ -83,3 +83,27 @@ def test_a_comparison_keeps_the_schema_in_the_docs():
         jsonschema.validate(json.loads(json_text(found)), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(stored_form(compared()) | {"verdicts": {"adapted": {"text": "better"}}}, schema)
+
+
+@pytest.mark.parametrize("key", ["settings", "notes", ("forgetting", "text"), ("verdict", "better")])
+def test_what_a_file_lacks_is_damage_to_it(tmp_path, key):
+    path = (key,) if isinstance(key, str) else key
+    values = json.loads(json_text(stored_form(compared())))
+    values |= {"verdict": dict(compared()["verdict"])}
+    inside = values
+    for name in path[:-1]:
+        inside = inside[name]
+    del inside[path[-1]]
+    values.pop("verdicts") if path[0] == "verdict" else None
+    write_json(tmp_path / "comparison.json", values)
+    found = read_comparison(tmp_path / "comparison.json")
+    with pytest.raises(DamagedFile, match=r"comparison\.json is damaged"):
+        for name in path:
+            found = found[name]
+
+
+@pytest.mark.parametrize("wrong", [{"verdicts": {"adapted": 3}}, {"measures": 7}, {"sides": [None]}])
+def test_values_of_the_wrong_kind_are_damage_to_the_file(tmp_path, wrong):
+    write_json(tmp_path / "comparison.json", {**stored_form(compared()), **wrong})
+    with pytest.raises(DamagedFile, match="wrong kind"):
+        read_comparison(tmp_path / "comparison.json")

@@ -92,6 +92,23 @@ def test_a_stop_reaches_work_that_never_looks_for_it(tmp_path):
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_stop_stays_one_where_a_library_wraps_every_error_and_comes_to_nothing_where_the_work_has_ended(tmp_path):
+    asked = tmp_path / "stop"
+    asked.touch()
+    with pytest.raises(Ended), jobs.ended_by(asked.exists, Ended):
+        try:
+            time.sleep(60)
+        except Exception as error:
+            raise RuntimeError("The metric failed") from error
+    before = signal.getsignal(signal.SIGINT)
+    for looks in (0.0002, 0.001, 0.002) * 20:
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Ended):
+            patch.setattr(jobs, "_LOOK_SECONDS", looks)
+            with jobs.ended_by(asked.exists, Ended):
+                time.sleep(0.001)
+        assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_work_that_nobody_stops_ends_as_ever_and_ctrl_c_stays_ctrl_c(tmp_path):
     with pytest.raises(KeyboardInterrupt), jobs.ended_by((tmp_path / "stop").exists, Ended):
         signal.raise_signal(signal.SIGINT)
