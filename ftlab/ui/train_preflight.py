@@ -176,7 +176,8 @@ def wire(
         concurrency_limit=1,
     )
     # Not `cancels`, after which what the handler had sent already still arrives, and the next press is lost.
-    on(panel.stop.click, stop, [], [panel.stop], box=panel.message, queue=False)
+    # Its answer may come after that of the check it stopped, whose message stays.
+    on(panel.stop.click, stop, [], [panel.stop], box=panel.message, clears=False, queue=False)
     on(panel.price.submit, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     on(panel.price.blur, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     changeable = [form.components[path] for path in _CHANGEABLE]

@@ -35,6 +35,12 @@ for name in {names!r}:
     sys.modules[name] = None
 exec(open({no_network!r}).read())
 """
+# The tests' ftlab is installed from the repository, whose folder spaces/ is not ZeroGPU's package.
+_AS_A_SPACE = f"""
+import runpy, sys
+sys.path[:] = [path for path in sys.path if path != {str(ROOT)!r}]
+runpy.run_path("app.py", run_name="__main__")
+"""
 Start = Callable[..., "Space"]
 
 
@@ -63,7 +69,7 @@ class Space:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [python, "app.py"], cwd=folder, env=environment | variables, stdout=log, stderr=log
+                [python, "-c", _AS_A_SPACE], cwd=folder, env=environment | variables, stdout=log, stderr=log
             )
         end = time.monotonic() + 120
         while time.monotonic() < end:
