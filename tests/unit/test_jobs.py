@@ -78,7 +78,15 @@ class Ended(Exception):
     pass
 
 
-def test_a_stop_reaches_work_that_never_looks_for_it(tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """The usual handler of SIGINT: a shell starts what runs in its background without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_stop_reaches_work_that_never_looks_for_it(tmp_path, ctrl_c):
     asked = tmp_path / "stop"
     threading.Timer(0.2, asked.touch).start()
     began = time.monotonic()
@@ -109,7 +117,7 @@ def test_a_stop_stays_one_where_a_library_wraps_every_error_and_comes_to_nothing
         assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_work_that_nobody_stops_ends_as_ever_and_ctrl_c_stays_ctrl_c(tmp_path):
+def test_work_that_nobody_stops_ends_as_ever_and_ctrl_c_stays_ctrl_c(tmp_path, ctrl_c):
     with pytest.raises(KeyboardInterrupt), jobs.ended_by((tmp_path / "stop").exists, Ended):
         signal.raise_signal(signal.SIGINT)
     with jobs.ended_by((tmp_path / "stop").exists, Ended):

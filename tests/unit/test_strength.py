@@ -265,7 +265,7 @@ def test_an_export_at_the_chosen_strength_is_verified_at_it_and_its_card_says_so
     before, after = (read_json(folder / "adapter_config.json") for folder in (run.adapter, done.folder))
     assert after["lora_alpha"] == 0.75 * before["lora_alpha"]
     card = (done.folder / "README.md").read_text()
-    assert "75% of the change made by training" in card and "those of the model as trained" in card
+    assert "75% of the change made by training" in card and "for the model as trained" in card
     assert "model-index" not in card  # the Hub's figures would be those of another model
 
     evaluate_together([run], strength=0.75)
