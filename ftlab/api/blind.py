@@ -145,7 +145,8 @@ def blind_test(
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
     run = next((one for one in contestants.values() if isinstance(one, Run)), None)
-    opened = run._workspace if run is not None and workspace is None else Workspace.open(workspace)
+    of_run = Path(run.directory).parents[1] if run else None
+    opened = Workspace.open(workspace or of_run)
     among = [
         asking.run_contestant(opened, one.id, title=title)
         if isinstance(one, Run)

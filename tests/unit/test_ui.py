@@ -250,7 +250,7 @@ def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
     assert job_strip.stop_button(running)["value"] == "Stop"
     assert "Kill" in job_strip.stop_button(stopping)["value"]
     # It is said by what follows the job, so that it is gone once the job has stopped.
-    assert "then stops; press again to kill it" in job_strip.show(stopping, [])
+    assert "with what is trained saved; press again to kill it" in job_strip.show(stopping, [])
     assert "press again" not in job_strip.show(running, [])
     assert job_strip.stop_button(None)["visible"] is False
 
