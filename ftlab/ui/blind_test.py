@@ -86,8 +86,8 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         fresh = only_new(shown, memory)
         return {**fresh, tab.memory: digests(shown)} if fresh else {}
 
-    def after(chosen: str | None, said: str, kind: str = "good") -> dict[Any, Any]:
-        return {tab.message: notice(said, kind=kind), **show_all(tab, chosen, workspace)}
+    def after(chosen: str | None, said: str) -> dict[Any, Any]:
+        return {tab.message: notice(said, kind="good"), **show_all(tab, chosen, workspace)}
 
     def generate(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
@@ -97,8 +97,7 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 
     def stop(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
-        said = answering.stop(workspace, test_id)
-        return after(chosen, said, "info") | ({tab.message: ""} if not stop_note(said) else {})
+        return {tab.message: stop_note(answering.stop(workspace, test_id)), **show_all(tab, chosen, workspace)}
 
     def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)

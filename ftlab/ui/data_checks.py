@@ -161,9 +161,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return pictured(panel, followed, wanted, workspace)
 
     def stop(job_id: str | None, *values: Any) -> dict[Any, Any]:
-        said = job.stop(_job(job_id, workspace))
-        # While it stops, its progress says so itself.
-        return {**follow(job_id, *values), panel.message: stop_note(said)}
+        stopped = job.stop(_job(job_id, workspace))
+        return {**follow(job_id, *values), panel.message: stop_note(stopped)}
 
     def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
         what, number, value = event._data["value"].split(":")

@@ -208,15 +208,14 @@ def show(
     if not run_id:
         return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
     run = workspace.run(run_id)
-    choices = result_views(run)
-    asked = view
-    view = _viewed(run, view, [value for _, value in choices])
-    waits = asked == evaluate_form.NEXT and _at_work(run)
-    choices += [("being measured now", evaluate_form.NEXT)] if waits else []
+    made = result_views(run)
+    waits = view == evaluate_form.NEXT and _at_work(run)
+    view = _viewed(run, view, [value for _, value in made])
+    choices = [*made, ("being measured now", evaluate_form.NEXT)] if waits else made
     hidden[tab.form.view] = gr.update(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
-    if not result_views(run):
+    if not made:
         return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
     found = result_of(run_id, others, view, workspace)
     if found is None:

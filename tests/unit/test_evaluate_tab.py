@@ -224,6 +224,18 @@ def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))
 
 
+def test_a_first_evaluation_at_work_is_told_as_that_and_not_as_runs_that_answered_other_rows(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    run.comparison_file.unlink()
+    with gr.Blocks():
+        tab = evaluate.build()
+    write_status(run.evaluation_status_file, RunStatus(created=time.time()))
+    told = evaluate.show(tab, run.id, [], evaluate_form.NEXT, None, workspace)[tab.result]
+    assert "The strip above shows how far it is" in told and "the same rows" not in told
+
+
 def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspace):
     import gradio as gr
 
