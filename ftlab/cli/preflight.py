@@ -19,8 +19,8 @@ def add_preflight(parser: Parser) -> None:
 
 def preflight(args: argparse.Namespace) -> int:
     """Returns 0 if the run fits or the measurement cannot tell, 1 if it does not fit."""
+    from ftlab.training.preflight.finding import as_lines
     from ftlab.training.preflight.measure import preflight as measure
-    from ftlab.training.preflight.text import as_lines
 
     workspace = Workspace.open(args.workspace)
     config = read_config(args, workspace)

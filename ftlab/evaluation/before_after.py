@@ -164,7 +164,8 @@ def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Ca
     """
     from transformers import AutoTokenizer
 
-    from ftlab.models.load import adapter_disabled, load_base, load_run
+    from ftlab.models.adapters import adapter_disabled
+    from ftlab.models.load import load_base, load_run
 
     if not wanted:
         return
@@ -239,7 +240,7 @@ def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
     from ftlab.models.load import pick_device, pick_dtype
 
     device = pick_device(config.launcher.device)
-    place = [device, str(pick_dtype(config.model, device)), config.method.name == "qlora"]
+    place = [device, str(pick_dtype(config.model, device)), config.method.is_quantised]
     parts: dict[str, Any] = {name: base_identity(model) for name, model in _bases(run, config).items()}
     below = base_identity(config.model)
     if run.start.exists():

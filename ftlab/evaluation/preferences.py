@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.config.stages import JUDGED_STAGES, WITH_REFERENCE, scores_means
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
@@ -22,7 +23,6 @@ __all__ = ["evaluate_preferences"]
 
 Progress = Callable[[str, int, int], None]
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
-_WITH_REFERENCE = ("dpo", "kto")
 _FEW_STEPS = 30  # 20 at the usual rate showed nothing clear on 20 held-out pairs (SmolLM2, dpo_en_demo)
 _MOST_PAIRS = 20  # of one prompt, where single answers are paired
 
@@ -54,12 +54,12 @@ def evaluate_preferences(
     groups = groups_of(run, split, rows, config.data.group_by)
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(pairs))
-    if config.stage == "kto":
+    if config.stage in JUDGED_STAGES:
         notes.append("Judged answers to the same prompt were paired, a good one with a bad one.")
     if len(pairs) > most:
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
-    work = _scored if config.stage == "reward" else _by_probability
+    work = _scored if config.is_reward_model else _by_probability
     figures = work(run, config, pairs, belongs, tell, should_stop)
     figures = {
         "run": run.id,
@@ -111,7 +111,8 @@ def _by_probability(
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Any]:
     from ftlab.data.rendering import encode_completions
-    from ftlab.models.load import adapter_disabled, attach_adapter, load_base, load_run, load_trained_base, text_length
+    from ftlab.models.adapters import adapter_disabled, attach_adapter
+    from ftlab.models.load import load_base, load_run, load_trained_base, text_length
 
     tell("loading the model", 0, 0)
     model, tokenizer = load_run(run)
@@ -164,7 +165,7 @@ def _by_probability(
         free_memory()
         model = attach_adapter(load_trained_base(config, device=config.launcher.device), run.start)
         before = losses(model, name)
-    elif config.method.name == "full":
+    elif config.method.is_full:
         del model
         free_memory()
         model = load_base(config.model, device=config.launcher.device)
@@ -193,7 +194,7 @@ def _by_probability(
 
 def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any]) -> list[str]:
     """What to make of a margin over the start that may be chance."""
-    if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
+    if config.stage not in WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
     if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
         return [
@@ -217,10 +218,10 @@ def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any])
 
 def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float], str]:
     beta, loss = config.preference.beta or 0.1, config.preference.loss
-    if config.stage in _WITH_REFERENCE:
+    if config.stage in WITH_REFERENCE:
         gains = [old - new for old, new in zip(before.nll, trained.nll, strict=True)]
         return [beta * gain for gain in gains], "beta times the gain in log probability over the start"
-    if config.stage == "orpo" or loss in ("simpo", "alphapo", "ipo"):
+    if scores_means(config.stage, loss):
         return [-beta * nll for nll in trained.per_token], "beta times the mean log probability per token"
     return [-beta * nll for nll in trained.nll], "beta times the log probability"
 

@@ -143,7 +143,7 @@ def identity(side: Side) -> list[Any]:
     whole = side.adapted and not side.run.adapter.exists()
     place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
-    quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
+    quantised = [method.quantisation, method.double_quantisation] if method.is_quantised else None
     # Nothing for a model as trained: what it said before there were strengths stays known.
     at = [] if not side.adapted or side.strength == AS_TRAINED else [["strength", side.strength]]
     if whole:
@@ -195,7 +195,8 @@ def visit(
     An adapter, the base under it and all its strengths share that copy. `loading` is told what is loaded.
     """
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled, load_run, load_trained_base
+    from ftlab.models.adapters import adapter_disabled
+    from ftlab.models.load import load_run, load_trained_base
 
     for path in dict.fromkeys(side.run.path for side in sides):
         here = [side for side in sides if side.run.path == path]

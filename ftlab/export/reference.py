@@ -75,7 +75,7 @@ def ask_reference(
 ) -> Reference:
     """What `model` (as of `load_reference`) and its base say; `model` is of no use afterwards."""
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled
+    from ftlab.models.adapters import adapter_disabled
 
     own = logits_along(model, asked, scores=shape.scores)
     if shape.scores:
@@ -134,7 +134,8 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
     adapter on the whole base, which is what the merge stands for."""
     from transformers import AutoTokenizer
 
-    from ftlab.models.load import attach_adapter, load_base, load_run
+    from ftlab.models.adapters import attach_adapter
+    from ftlab.models.load import load_base, load_run
     from ftlab.models.reward import load_reward_model
 
     if shape.scores:

@@ -94,7 +94,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.data.versions import pinned
     from ftlab.training import gate
     from ftlab.training.gate import freeze_start, remarks_on
-    from ftlab.training.reinforcement.rewards import check_references
+    from ftlab.training.rewards import check_references
 
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)

@@ -104,8 +104,8 @@ def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
     """
     if not FEWEST <= count <= MOST_RUNS:
         raise InputError("The number of seeds is out of range", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
-    if config.stage == "reward" or not config.evaluation.after_training:
-        why = "a reward model writes no answers" if config.stage == "reward" else "evaluation.after_training is off"
+    if config.is_reward_model or not config.evaluation.after_training:
+        why = "a reward model writes no answers" if config.is_reward_model else "evaluation.after_training is off"
         raise InputError("A verdict on seeds needs each run to be compared with its base", given=why)
     first = config.optimisation.seed
     return submit_sweep(config, {SEED: list(range(first, first + count))}, workspace)

@@ -78,10 +78,11 @@ def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *,
 
 def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import attach_adapter, load_run, load_trained_base, set_repacking
+    from ftlab.models.adapters import attach_adapter
+    from ftlab.models.load import load_run, load_trained_base, set_repacking
     from ftlab.models.reward import load_reward_model
 
-    scores = config.stage == "reward"
+    scores = config.is_reward_model
     reloaded, _ = load_reward_model(run) if scores else load_run(run)
     set_repacking(reloaded, False)  # the same arithmetic as in training
     saved = _logits(reloaded, inputs)

@@ -10,14 +10,15 @@ from markupsafe import Markup
 from ftlab.ui.html import count, details, duration, facts, join, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
-    from ftlab.training.preflight.finding import Advice, Preflight
-    from ftlab.training.preflight.memory import Remedy
+    from ftlab.training.preflight.advice import Advice
+    from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.preflight.sizes import Remedy
     from ftlab.training.rate_trial import RateTrial
 
 
 def card(found: Preflight, checked: str) -> Markup:
     """The whole finding: verdict, numbers, changes that would make it fit, warnings."""
-    from ftlab.training.preflight.text import verdict
+    from ftlab.training.preflight.finding import verdict
 
     kind = "bad" if found.fits is False else "warn" if found.is_tight else "good"
     if found.fits is not False and found.kind == "estimate":
@@ -53,7 +54,7 @@ def trial_card(found: RateTrial) -> Markup:
 
 
 def _numbers(found: Preflight) -> Markup:
-    from ftlab.training.preflight.text import amount
+    from ftlab.training.preflight.finding import amount
 
     shown: list[tuple[str, Any, str]] = []
     about = "about " if found.kind == "estimate" else ""
@@ -104,7 +105,7 @@ def _numbers(found: Preflight) -> Markup:
 
 def _changes(remedies: Sequence[Remedy]) -> Markup:
     """What would make it fit, the most harmless first, each with a button that puts it into the form."""
-    from ftlab.training.preflight.text import remedy_text
+    from ftlab.training.preflight.finding import remedy_text
 
     if not remedies:
         return Markup("")

@@ -13,7 +13,7 @@ from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import ErrorJson, FtlabError, InputError
 from ftlab.training import supervisor
 from ftlab.training import supervisor as queue
 from ftlab.training.status import RunStatus
@@ -95,7 +95,7 @@ def drawn(draw: Callable[[], T]) -> T:
             again.add((error.path, _stamp(error.path)))
 
 
-def _words(error: dict[str, Any]) -> dict[str, Any]:
+def _words(error: ErrorJson) -> dict[str, Any]:
     return {"what": error["what"], "why": error.get("why"), "try_": error.get("try")}
 
 

@@ -12,7 +12,7 @@ from ftlab.config.methods import summary
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import FtlabError
+from ftlab.errors import ErrorJson, FtlabError
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
 from ftlab.training import supervisor
@@ -143,7 +143,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
 
 
-def failure(error: dict[str, Any]) -> Markup:
+def failure(error: ErrorJson) -> Markup:
     """The {what, why, try} of a status file."""
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
 

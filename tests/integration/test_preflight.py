@@ -17,8 +17,8 @@ import torch
 from ftlab.config import build_config, load_config
 from ftlab.core.steps import Steps
 from ftlab.models.starter import starter_path
+from ftlab.training.preflight.finding import as_lines
 from ftlab.training.preflight.measure import preflight, run_preflight
-from ftlab.training.preflight.text import as_lines
 from ftlab.training.status import read_status
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
 from tests.json_shapes import check_shape

@@ -15,7 +15,8 @@ import pytest
 from ftlab.config import build_config
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import draw, family_examples, training_examples
-from ftlab.models.starter.families import FAMILIES, fact_tables, words
+from ftlab.models.starter.families import FAMILIES, words
+from ftlab.models.starter.families import facts as fact_tables
 from ftlab.models.starter.families.draft import an, several_turns, split_of
 from ftlab.models.starter.families.talk import obey
 from ftlab.models.starter.families.word_tasks import plural_of
@@ -233,7 +234,7 @@ def test_the_recipe_learns_on_a_tiny_scale_and_leaves_a_loadable_folder(tmp_path
 def test_orthogonalised_matrices_have_singular_values_near_one():
     import torch
 
-    from ftlab.models.starter.optimizer import orthogonalise
+    from ftlab.models.starter.build import orthogonalise
 
     torch.manual_seed(0)
     for shape in ((3, 16, 48), (2, 48, 16), (1, 16, 16)):

@@ -31,7 +31,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.checks.job_files import Job, Request, Status, read_status
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source, recall, said_in
-from ftlab.errors import FtlabError
+from ftlab.errors import ErrorJson, FtlabError
 
 KEPT = 20  # folders
 
@@ -85,7 +85,7 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 def status(job: Job) -> Status:
     """The status, corrected if the process is gone: failed, or stopped if a stop was requested."""
 
-    def explain(current: Status, code: int | None) -> dict[str, Any]:
+    def explain(current: Status, code: int | None) -> ErrorJson:
         where = f"during: {current.phase}" if current.phase else "before they began"
         last = last_line(job.process.log_file)
         return FtlabError(

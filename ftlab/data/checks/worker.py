@@ -17,7 +17,7 @@ from ftlab.core.processes import hold_own, let_go
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.job_files import Job, read_status, write_status
 from ftlab.data.checks.run import check
-from ftlab.errors import FtlabError, shorten
+from ftlab.errors import ErrorJson, FtlabError, shorten
 
 _WRITE_SECONDS = 0.4
 
@@ -78,7 +78,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
     return 0 if current.state != "failed" else 1
 
 
-def _explained(error: BaseException, job: Job) -> dict[str, str | None]:
+def _explained(error: BaseException, job: Job) -> ErrorJson:
     if isinstance(error, FtlabError):
         return error.as_dict()
     if isinstance(error, MemoryError):

@@ -23,7 +23,7 @@ from typing import Any
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import draw
 from ftlab.models.starter.families import FAMILIES, Draft, Family
-from ftlab.models.starter.families import fact_tables as tables
+from ftlab.models.starter.families import facts as tables
 from ftlab.models.starter.families.draft import Split
 from ftlab.models.starter.families.word_tasks import PLURAL_WORDS, plural_of
 from ftlab.models.starter.families.words import ALL_CATEGORIES, DAYS, MONTHS, NUMBER_WORDS, VERBS

@@ -12,7 +12,7 @@ import random
 import string
 
 from ftlab.models.starter.families.draft import Draft, Family, one_turn, several_turns, vary
-from ftlab.models.starter.families.mails import HOUSEHOLD
+from ftlab.models.starter.families.stories import HOUSEHOLD
 from ftlab.models.starter.families.word_tasks import PLURAL_WORDS
 from ftlab.models.starter.families.words import ALL_CATEGORIES, CITIES, LIST_WORDS, MONTHS, NAMES, PLACES, VERBS
 

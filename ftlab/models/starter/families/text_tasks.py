@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from ftlab.models.starter.families.draft import Draft, Family, an, capital, one_turn, vary
-from ftlab.models.starter.families.fact_tables import CAPITALS, COLOURS_OF, OPPOSITES, USES, WORKERS
+from ftlab.models.starter.families.facts import CAPITALS, COLOURS_OF, OPPOSITES, USES, WORKERS
 from ftlab.models.starter.families.words import ADJECTIVES, ALL_CATEGORIES, COLOURS, DAYS, DEEDS, NAMES, PLACES, THINGS
 
 SUBJECTS = (

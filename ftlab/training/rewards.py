@@ -16,7 +16,6 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.final_number import last_number
 from ftlab.errors import InputError
 from ftlab.evaluation.measures import SEARCH_SECONDS, compile_pattern, is_found
-from ftlab.models.peft_methods import CHANGES_BASE
 
 # What each kind reads beside name and weight; anything else that is set was meant for another kind.
 _READS = {
@@ -37,7 +36,7 @@ def check_reinforcement(config: RunConfig) -> None:
             given=f"method.name: {config.method.name}",
             allowed=", ".join(FOR_REINFORCEMENT),
         )
-    if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
+    if config.method.changes_base:
         raise InputError(
             f"The stage {config.stage} cannot be trained with this initialization",
             given=f"method.initialisation: {config.method.initialisation}",
@@ -191,7 +190,7 @@ def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
     """The run of the stage reward that `text` names; `last` is the newest one with a result."""
     if text in ("last", "latest"):
         for run in workspace.runs():
-            if run.has_result and load_config(run.config_file).stage == "reward":
+            if run.has_result and load_config(run.config_file).is_reward_model:
                 return run
         raise InputError(
             f"There is no finished run of the stage reward for the reward {name}",

@@ -1,7 +1,9 @@
-"""RLOO and GRPO: the trainer of the policy, from start to result."""
+"""RLOO and GRPO: prompts, the trainer of the policy, and rewards on held-out prompts before and after."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,28 +21,239 @@ from transformers import (
 from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.config import RunConfig
-from ftlab.core.files import append_jsonl, read_jsonl, write_jsonl
+from ftlab.core.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode_prompt
 from ftlab.errors import InputError
+from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.before_after import Measured, compare, measure
+from ftlab.evaluation.material import groups_of
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.training.checkpoints import WarmsUp
-from ftlab.training.preferences.trainers import forget_reference, save_trained
-from ftlab.training.reinforcement.held_out import (
-    HeldOut,
-    Prompt,
-    as_dataset,
-    frozen_prompts,
-    held_out,
-    measure_adapted,
-    measure_start,
-    validation_prompts,
-)
-from ftlab.training.reinforcement.rewards import Judge, build_judges, check_reinforcement
-from ftlab.training.sft import Training
+from ftlab.training.preferences import forget_reference, save_trained
+from ftlab.training.rewards import Judge, build_judges, check_reinforcement, judged
+from ftlab.training.setup import Training, context_of
 from ftlab.training.signs import read_signs
 from ftlab.training.status import StatusWriter
+
+MOST_VALIDATION = 64  # prompts; each is answered at every validation
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`messages` before the answer, the `reference` answer (empty where there is none), the prompt's token ids, and
+    what a held-out prompt belongs to by data.group_by."""
+
+    messages: list[dict[str, str]]
+    reference: str
+    ids: list[int]
+    group: str = ""
+
+
+def frozen_prompts(
+    run: RunDirectory, config: RunConfig, tokenizer: Any, writer: StatusWriter
+) -> dict[str, list[Prompt]]:
+    """The prompts of each split of `run` that leave room for an answer.
+
+    The others are counted in data/manifest.json and warned about. Raises InputError when the answer leaves no room at
+    all, or when no more than half of the training prompts are left.
+    """
+    from ftlab.data.rendering import encode_prompt, prompt_messages, reference
+    from ftlab.data.splits import read_split
+
+    limit = _room(config)
+    manifest = run.manifest()
+    by_split: dict[str, list[Prompt]] = {}
+    for split in _SPLITS:
+        rows = read_split(run, split)
+        if not rows:
+            continue
+        groups = [""] * len(rows) if split == "train" else groups_of(run, split, rows, config.data.group_by)
+        every = [
+            Prompt(prompt_messages(messages), reference(messages), encode_prompt(messages, tokenizer), group)
+            for messages, group in zip((row["messages"] for row in rows), groups, strict=True)
+        ]
+        kept = [prompt for prompt in every if len(prompt.ids) <= limit]
+        longest, too_long = max(len(prompt.ids) for prompt in every), len(every) - len(kept)
+        manifest.setdefault("tokens", {})[split] = {
+            "rows": len(kept),
+            "too_long": too_long,
+            "longest": longest,
+            "tokens": sum(len(prompt.ids) for prompt in kept),
+            "trained_tokens": 0,
+        }
+        if too_long:
+            writer.warn(
+                f"{too_long} of {len(every)} {split} prompts are longer than {limit} tokens (the longest has "
+                f"{longest}) and were left out: prompt and answer must fit together."
+            )
+        if split == "train" and len(kept) <= len(every) / 2:
+            raise InputError(
+                f"{too_long} of {len(every)} training prompts leave no room for an answer",
+                given=f"the longest has {longest} tokens, and an answer may have {config.reinforcement.max_new_tokens}",
+                allowed=f"at least half of the prompts within {limit} tokens",
+                try_="a lower reinforcement.max_new_tokens, a higher optimisation.max_length up to the base's context, "
+                "or shorter prompts",
+            )
+        by_split[split] = kept
+    write_json(run.manifest_file, manifest)
+    return by_split
+
+
+def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """At most `MOST_VALIDATION` of `prompts`, the same each time."""
+    if len(prompts) <= MOST_VALIDATION:
+        return list(prompts)
+    chosen = random.Random(0).sample(range(len(prompts)), MOST_VALIDATION)
+    return [prompts[index] for index in sorted(chosen)]
+
+
+def as_dataset(prompts: Sequence[Prompt]) -> Any:
+    """The prompts as TRL reads them: columns prompt (messages) and reference."""
+    import datasets
+
+    return datasets.Dataset.from_dict(
+        {"prompt": [prompt.messages for prompt in prompts], "reference": [prompt.reference for prompt in prompts]}
+    )
+
+
+def _room(config: RunConfig) -> int:
+    """How many tokens a prompt may have."""
+    limit, answer = config.optimisation.max_length, config.reinforcement.max_new_tokens
+    context_of(config)
+    if answer >= limit:
+        raise InputError(
+            "The longest answer (reinforcement.max_new_tokens) leaves no room for a prompt",
+            given=f"{answer} tokens",
+            allowed=f"less than {limit} tokens (optimisation.max_length): prompt and answer have to fit together",
+        )
+    return limit - answer
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What both measurements need. `split` is where the prompts are from."""
+
+    run: RunDirectory
+    config: RunConfig
+    tokenizer: Any
+    judges: Sequence[Judge]
+    split: str
+    prompts: list[Prompt]
+
+
+def held_out(
+    run: RunDirectory,
+    config: RunConfig,
+    tokenizer: Any,
+    judges: Sequence[Judge],
+    prompts: dict[str, list[Prompt]],
+) -> HeldOut | None:
+    """The test prompts, else those of the validation split, at most evaluation.max_rows; None where there are none."""
+    split = next((split for split in ("test", "validation") if prompts.get(split)), None)
+    if split is None:
+        return None
+    chosen, most = prompts[split], config.evaluation.max_rows
+    if len(chosen) > most:
+        chosen = [chosen[index] for index in sorted(random.Random(0).sample(range(len(chosen)), most))]
+    return HeldOut(run, config, tokenizer, judges, split, chosen)
+
+
+def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
+    """Reward the greedy answers of `model` as it starts; a resumed run has them already."""
+    if _start_of(held) is not None:
+        return
+    measured = _measure(held, model, writer, "answers to the held-out prompts before training")
+    if measured is not None:
+        write_jsonl(held.run.reward_answers_file, _rows(held, {"start": measured}))
+
+
+def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
+    """Reward the greedy answers of the trained `model`; write rewards.json with both sides and their difference."""
+    start = _start_of(held)
+    adapted = _measure(held, model, writer, "answers to the held-out prompts after training")
+    if start is None or adapted is None:
+        writer.warn("The rewards on the held-out prompts were not compared: the run was stopped first.")
+        return
+    write_jsonl(held.run.reward_answers_file, _rows(held, {"start": start, "adapted": adapted}))
+    notes = []
+    if held.split == "validation":
+        notes.append("There is no test split. Training chose its best weights on these prompts, which flatters it.")
+    write_json(
+        held.run.rewards_file,
+        {
+            "run": held.run.id,
+            "created": time.time(),
+            "split": held.split,
+            **compare(start, adapted, [prompt.group or repr(prompt.messages) for prompt in held.prompts]),
+            "settings": {
+                "decoding": "greedy",
+                "max_new_tokens": held.config.reinforcement.max_new_tokens,
+                "weights": {judge.name: judge.weight for judge in held.judges},
+                "start": held.config.model.start or held.config.model.base,
+            },
+            "notes": notes,
+        },
+    )
+
+
+def _measure(held: HeldOut, model: Any, writer: StatusWriter, phase: str) -> Measured | None:
+    from ftlab.models.load import context_length
+
+    prompts = held.prompts
+    writer.update(phase=phase, eta_seconds=None, tokens_per_second=None)
+    try:
+        return measure(
+            model,
+            held.tokenizer,
+            [prompt.ids for prompt in prompts],
+            lambda answers: judged(
+                held.judges,
+                [prompt.messages for prompt in prompts],
+                answers,
+                [prompt.reference for prompt in prompts],
+            ),
+            max_new_tokens=held.config.reinforcement.max_new_tokens,
+            batch_rows=held.config.evaluation.batch_size,
+            context=context_length(held.config.model),
+            should_stop=held.run.stop_file.exists,
+        )
+    except Stopped:
+        return None
+
+
+def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
+    rows = []
+    for index, prompt in enumerate(held.prompts):
+        row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
+        for side, measured in sides.items():
+            row[side] = {
+                "answer": measured.answers[index],
+                "tokens": measured.tokens[index],
+                "cut": measured.cut[index],
+                "rewards": {name: values[index] for name, values in measured.scores.items()},
+                "reward": measured.rewards[index],
+            }
+        rows.append(row)
+    return rows
+
+
+def _start_of(held: HeldOut) -> Measured | None:
+    """What was measured before the first step, by this process or by an earlier attempt of the run."""
+    rows = held.run.reward_answers()
+    if [row.get("prompt") for row in rows] != [prompt.messages for prompt in held.prompts]:
+        return None
+    sides = [row["start"] for row in rows]
+    return Measured(
+        [side["answer"] for side in sides],
+        [side["tokens"] for side in sides],
+        [side["cut"] for side in sides],
+        {judge.name: [side["rewards"][judge.name] for side in sides] for judge in held.judges},
+        [side["reward"] for side in sides],
+    )
+
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -166,9 +379,9 @@ def prepare_reinforcement(
     `config.evaluation.after_training` the model's rewards before the first step are measured here. Raises InputError
     and FtlabError for what a person can mend.
     """
-    from ftlab.models.peft_methods import keep_start
-    from ftlab.training.log_probs import use_small_tiles
+    from ftlab.models.methods import keep_start
     from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
+    from ftlab.training.speed import use_small_tiles
 
     check_reinforcement(config)
     device, checkpoint = begin(run, config, writer)
@@ -290,7 +503,7 @@ def _build_trainer(
         "beta": rewarded.beta,
         "reward_weights": [judge.weight for judge in judges],
     }
-    if config.method.name == "full" and rewarded.beta:
+    if config.method.is_full and rewarded.beta:
         # How TRL loads the reference of full training: the same class, and no pickled weights.
         more["model_init_kwargs"] = {"architecture": type(model), "use_safetensors": True}
         if config.model.revision:
