@@ -38,7 +38,6 @@ class FtlabError(Exception):
         """The form in which it is kept in status.json: {what, why, try}."""
         return {"what": self.what, "why": self.why, "try": self.try_}
 
-
     @classmethod
     def from_json(cls, error: ErrorJson) -> FtlabError:
         """The error that a status file holds, with the exit code of its kind."""

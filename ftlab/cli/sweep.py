@@ -15,6 +15,7 @@ from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     from ftlab.evaluation.seeds import SeedsVerdict
+    from ftlab.training.sweep import SweepRowJson
 
 
 def add_sweep(parser: Parser) -> None:
@@ -80,7 +81,7 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row_text(row: dict[str, Any]) -> str:
+def _row_text(row: SweepRowJson) -> str:
     values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
     loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
     match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"

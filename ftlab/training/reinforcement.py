@@ -1,4 +1,4 @@
-"""RLOO and GRPO: prompts, the trainer of the policy, and rewards on held-out prompts before and after."""
+"""RLOO and GRPO: prompts, the trainer of the policy, and rewards on held-out prompts before and after training."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Prompt:
-    """`messages` before the answer, the `reference` answer (empty where there is none), the prompt's token ids, and
-    what a held-out prompt belongs to by data.group_by."""
+    """`messages` before the answer, the `reference` answer (empty if there is none), the token ids of the prompt, and
+    the value of data.group_by for a held-out prompt."""
 
     messages: list[dict[str, str]]
     reference: str
@@ -57,8 +57,8 @@ def frozen_prompts(
 ) -> dict[str, list[Prompt]]:
     """The prompts of each split of `run` that leave room for an answer.
 
-    The others are counted in data/manifest.json and warned about. Raises InputError when the answer leaves no room at
-    all, or when no more than half of the training prompts are left.
+    The others are counted in data/manifest.json and reported in a warning. Raises InputError when the answer leaves no
+    room at all, or when no more than half of the training prompts are left.
     """
     from ftlab.data.rendering import encode_prompt, prompt_messages, reference
     from ftlab.data.splits import read_split
@@ -103,7 +103,7 @@ def frozen_prompts(
 
 
 def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """At most `MOST_VALIDATION` of `prompts`, the same each time."""
+    """At most `MOST_VALIDATION` of `prompts`, always the same ones."""
     if len(prompts) <= MOST_VALIDATION:
         return list(prompts)
     chosen = random.Random(0).sample(range(len(prompts)), MOST_VALIDATION)
@@ -111,7 +111,7 @@ def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 
 def as_dataset(prompts: Sequence[Prompt]) -> Any:
-    """The prompts as TRL reads them: columns prompt (messages) and reference."""
+    """The prompts in TRL's form: columns prompt (messages) and reference."""
     import datasets
 
     return datasets.Dataset.from_dict(
@@ -120,7 +120,7 @@ def as_dataset(prompts: Sequence[Prompt]) -> Any:
 
 
 def _room(config: RunConfig) -> int:
-    """How many tokens a prompt may have."""
+    """The longest prompt, in tokens."""
     limit, answer = config.optimisation.max_length, config.reinforcement.max_new_tokens
     context_of(config)
     if answer >= limit:
@@ -134,7 +134,7 @@ def _room(config: RunConfig) -> int:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What both measurements need. `split` is where the prompts are from."""
+    """What the measurements before and after training share. `split` is that of the prompts."""
 
     run: RunDirectory
     config: RunConfig
@@ -151,7 +151,7 @@ def held_out(
     judges: Sequence[Judge],
     prompts: dict[str, list[Prompt]],
 ) -> HeldOut | None:
-    """The test prompts, else those of the validation split, at most evaluation.max_rows; None where there are none."""
+    """The test prompts, else those of the validation split, at most evaluation.max_rows; None if there are none."""
     split = next((split for split in ("test", "validation") if prompts.get(split)), None)
     if split is None:
         return None
@@ -162,7 +162,7 @@ def held_out(
 
 
 def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
-    """Reward the greedy answers of `model` as it starts; a resumed run has them already."""
+    """Reward the greedy answers of `model` before training; a resumed run has them already."""
     if _start_of(held) is not None:
         return
     measured = _measure(held, model, writer, "answers to the held-out prompts before training")
@@ -171,16 +171,19 @@ def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
 
 
 def measure_adapted(held: HeldOut, model: Any, writer: StatusWriter) -> None:
-    """Reward the greedy answers of the trained `model`; write rewards.json with both sides and their difference."""
+    """Reward the greedy answers of the trained `model`, and write rewards.json with both sides and their difference."""
     start = _start_of(held)
     adapted = _measure(held, model, writer, "answers to the held-out prompts after training")
     if start is None or adapted is None:
-        writer.warn("The rewards on the held-out prompts were not compared: the run was stopped first.")
+        writer.warn("The rewards on the held-out prompts were not compared: the run was stopped before that.")
         return
     write_jsonl(held.run.reward_answers_file, _rows(held, {"start": start, "adapted": adapted}))
     notes = []
     if held.split == "validation":
-        notes.append("There is no test split. Training chose its best weights on these prompts, which flatters it.")
+        notes.append(
+            "There is no test split. Training selected its best weights on these prompts, so the result looks better "
+            "than it is."
+        )
     write_json(
         held.run.rewards_file,
         {
@@ -241,7 +244,7 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
 
 
 def _start_of(held: HeldOut) -> Measured | None:
-    """What was measured before the first step, by this process or by an earlier attempt of the run."""
+    """The measurement before the first step, by this process or an earlier attempt of the run."""
     rows = held.run.reward_answers()
     if [row.get("prompt") for row in rows] != [prompt.messages for prompt in held.prompts]:
         return None
@@ -264,8 +267,8 @@ _EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One answer that was tried: `rewards` by name, `reward` their weighted sum."""
+class Sampled:
+    """One sampled answer: `rewards` by name, `reward` their weighted sum."""
 
     prompt: list[dict[str, str]]
     completion: str
@@ -274,10 +277,10 @@ class Tried:
 
 
 class _Policy(Trainer):
-    """What both trainers share. `tried` holds the answers of this process's latest generation."""
+    """What both trainers share. `sampled` are the answers of the latest generation in this process."""
 
-    tried: tuple[Tried, ...] = ()
-    tokens_before = 0  # what an earlier attempt of this run read; TRL's count goes on from there
+    sampled: tuple[Sampled, ...] = ()
+    tokens_before = 0  # read by an earlier attempt of this run; TRL's count continues from there
     num_generations: int | None
     processing_class: PreTrainedTokenizerBase
     reward_func_names: list[str]
@@ -285,7 +288,7 @@ class _Policy(Trainer):
     _metrics: dict[str, defaultdict[Any, list[Any]]]
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """The prompts as evaluation and chat ask them: without room for thoughts, control tokens in them spelled."""
+        """The prompts as evaluation and chat encode them: without thinking, and with control tokens as plain text."""
         known: dict[str, list[int]] = {}
         ids = []
         for prompt in prompts:
@@ -297,7 +300,7 @@ class _Policy(Trainer):
         return ids, None, {}
 
     def _watched(self, scores: torch.Tensor, prompts: Any, completion_ids_list: Any) -> torch.Tensor:
-        """`scores` [answers, rewards] as they are; what they say of this step is logged and kept."""
+        """`scores` [answers, rewards] unchanged; logs figures of this step, and keeps its answers."""
         rewards = (scores * self.reward_weights.to(scores.device)).sum(dim=1)
         mode = "train" if self.model is not None and self.model.training else "eval"
         texts = self.processing_class.batch_decode(completion_ids_list, skip_special_tokens=True)
@@ -310,14 +313,14 @@ class _Policy(Trainer):
             # `scores` holds those of all processes, one after the other.
             mine = slice(first := self.accelerator.process_index * len(prompts), first + len(prompts))
             rows = zip(prompts, texts, scores[mine].tolist(), rewards[mine].tolist(), strict=True)
-            self.tried = tuple(
-                Tried(prompt, text, dict(zip(self.reward_func_names, row, strict=True)), reward)
+            self.sampled = tuple(
+                Sampled(prompt, text, dict(zip(self.reward_func_names, row, strict=True)), reward)
                 for prompt, text, row, reward in rows
             )
         return scores
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs.pop("eval_loss", None)  # of answers that were just sampled: it says nothing
+        logs.pop("eval_loss", None)  # meaningless for answers that were just sampled
         figures = self._metrics["train" if self.model is not None and self.model.training else "eval"]
         if counted := figures.get("num_tokens"):
             figures["num_tokens"] = [value - self.tokens_before for value in counted]
@@ -343,10 +346,14 @@ class LeaveOneOutPolicy(WarmsUp, _Policy, RLOOTrainer):
         return self._watched(scores, prompts, completion_ids_list)
 
 
+# A new stage of rewards is a row of `config.stages.STAGES`, and one of these.
+_POLICIES = {"rloo": LeaveOneOutPolicy, "grpo": GroupPolicy}
+
+
 def reward_functions(
     judges: Sequence[Judge], tokenizer: Any
 ) -> list[str | PreTrainedModel | Callable[..., list[float | None]]]:
-    """The judges as TRL calls them; what they read is the text that the evaluation would read."""
+    """The judges as functions for TRL. They read the text that the evaluation would read."""
 
     def function(judge: Judge) -> Callable[..., list[float | None]]:
         def reward(prompts: Any, completion_ids: Any, reference: list[str], **_: Any) -> list[float | None]:
@@ -359,12 +366,12 @@ def reward_functions(
     return [function(judge) for judge in judges]
 
 
-_SAMPLES = 8  # answers kept of each logged step
+_SAMPLES = 8  # answers kept per logged step
 
 
 @dataclass(frozen=True)
 class Rewarded:
-    """What trains one run from rewards, up to its first step: the same for the run and for the probe before it."""
+    """A run that learns from rewards, ready for its first step, and its held-out prompts."""
 
     training: Training
     held: HeldOut | None
@@ -373,11 +380,11 @@ class Rewarded:
 def prepare_reinforcement(
     run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace | None = None
 ) -> Rewarded:
-    """Read the frozen prompts of `run`, load what rewards them and what it starts from, and build its trainer.
+    """Read the frozen prompts of `run`, load its rewards and its model, and build its trainer.
 
-    Reward models that are runs are those of `workspace` (default: that of `run`). With
-    `config.evaluation.after_training` the model's rewards before the first step are measured here. Raises InputError
-    and FtlabError for what a person can mend.
+    Reward models that are runs are looked up in `workspace` (default: that of `run`). With
+    `config.evaluation.after_training` the rewards of the model before the first step are measured here. Raises
+    InputError and FtlabError for anything that a person can fix.
     """
     from ftlab.models.methods import keep_start
     from ftlab.training.setup import begin, chat_tokenizer, load_model, progress_callbacks
@@ -409,16 +416,16 @@ def prepare_reinforcement(
     watch.trainer = trainer
     trainer.tokens_before = checkpoint.tokens if checkpoint else 0
     if not config.reinforcement.beta or not (start or run.start.exists()):
-        forget_reference(model)  # a fresh adapter changes nothing: without it the model is the reference
+        forget_reference(model)  # a fresh adapter changes nothing: the base is the reference
     return Rewarded(Training(trainer, model, tokenizer, report, checkpoint, start, []), held)
 
 
 def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` on its frozen prompts and leave adapter/ (or model/) behind. Returns completed or stopped.
+    """Train `run` on its frozen prompts and write adapter/ (or model/). Returns completed or stopped.
 
-    Answers are sampled and rewarded; those better than their siblings become likelier. Where there are validation
-    prompts, the weights with the highest mean reward on them are kept. Before and after, greedy answers to the
-    held-out prompts are rewarded (evaluation/rewards.json). Raises as `prepare_reinforcement` does.
+    Answers are sampled and rewarded; those better than the others to the same prompt become likelier. With validation
+    prompts, the weights with the highest mean reward on them are kept. Before and after training, greedy answers to
+    the held-out prompts are rewarded (evaluation/rewards.json). Raises as `prepare_reinforcement` does.
     """
     from ftlab.training.setup import save_result
 
@@ -436,14 +443,14 @@ def train_reinforcement(run: RunDirectory, config: RunConfig, writer: StatusWrit
 
 
 class WatchAnswers(TrainerCallback):
-    """Writes samples.jsonl at each logged step, and warns, each once, of signs that the run goes wrong."""
+    """Writes samples.jsonl at each logged step, and warns once of each sign that the run goes wrong."""
 
     trainer: Any = None
 
     def __init__(self, run: RunDirectory, config: RunConfig, writer: StatusWriter):
         self._run, self._writer = run, writer
         self._length_counts = any(reward.kind == "length" for reward in config.reinforcement.rewards)
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_log(
         self,
@@ -455,15 +462,14 @@ class WatchAnswers(TrainerCallback):
     ) -> None:
         if "loss" not in (logs or {}) or not state.is_world_process_zero:
             return
-        tried = self.trainer.tried
-        # Evenly over the batch: the rewards in the file are those of the batch, not the best of them.
-        for index in range(0, len(tried), max(1, -(-len(tried) // _SAMPLES))):
-            answer = tried[index]
+        sampled = self.trainer.sampled
+        # Evenly across the batch, so that the rewards in the file are typical of it.
+        for answer in sampled[:: max(1, -(-len(sampled) // _SAMPLES))]:
             row = {"step": state.global_step, "prompt": answer.prompt, "completion": answer.completion}
             append_jsonl(self._run.samples_file, row | {"rewards": answer.rewards, "reward": answer.reward})
         for sign in read_signs(self._run.metrics(), length_counts=self._length_counts):
-            if sign.code not in self._said:
-                self._said.add(sign.code)
+            if sign.code not in self._warned:
+                self._warned.add(sign.code)
                 self._writer.warn(sign.text)
 
 
@@ -504,23 +510,22 @@ def _build_trainer(
         "reward_weights": [judge.weight for judge in judges],
     }
     if config.method.is_full and rewarded.beta:
-        # How TRL loads the reference of full training: the same class, and no pickled weights.
+        # For the reference of full training, which TRL loads: the same class, and no pickled weights.
         more["model_init_kwargs"] = {"architecture": type(model), "use_safetensors": True}
         if config.model.revision:
             more["model_init_kwargs"]["revision"] = config.model.revision
     if validation:
         more |= {"metric_for_best_model": "eval_reward", "greater_is_better": True}
-        more["eval_on_start"] = not resumed  # it was evaluated at this step already
-    # Whole steps only: prompts that fill none are drawn in another epoch.
+        more["eval_on_start"] = not resumed  # already evaluated at this step
+    # Whole steps only: prompts that do not fill one are drawn in another epoch.
     arguments = stage_arguments(
         run, config, device, rows=len(train) // at_once * batch, validation=bool(validation), more=more
     )
     # TRL ends an answer at the tokens that the model names; a base often names only its end-of-text token.
     model.generation_config.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
-    kind = GroupPolicy if config.stage == "grpo" else LeaveOneOutPolicy
     try:
         with unrounded(model):
-            return kind(
+            return _POLICIES[config.stage](
                 model=model,
                 reward_funcs=reward_functions(judges, tokenizer),
                 args=arguments,
@@ -534,7 +539,7 @@ def _build_trainer(
 
 
 def _go_back(run: RunDirectory, step: int) -> None:
-    """Leave out the samples that were taken after the checkpoint."""
+    """Remove the samples of later steps than that of the checkpoint."""
     rows = read_jsonl(run.samples_file)
     kept = [row for row in rows if row.get("step", step + 1) <= step]
     if len(kept) < len(rows):

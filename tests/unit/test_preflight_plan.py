@@ -4,8 +4,7 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.preflight.advice import Plan
-from ftlab.training.preflight.advice import usual_rates, warnings
+from ftlab.training.preflight.advice import Plan, usual_rates, warnings
 from ftlab.training.preflight.sizes import Remedy, divisors, ladder, larger_batch, planned_steps, remedies
 
 GB = 10**9

@@ -1,4 +1,4 @@
-"""Closed sets of everyday facts. Every fact is trained; what is held out are pairs of a fact and a way of asking."""
+"""Closed sets of everyday facts. Every fact is trained; pairs of a fact and a phrasing are held out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftlab.models.starter.families.words import ALL_CATEGORIES, DAYS, MONTHS, PL
 
 
 def pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """Reads "x = y; x = y" into pairs."""
+    """The pairs in "x = y; x = y"."""
     fields = (entry.split("=") for entry in " ".join(text.split()).split(";"))
     return tuple((x.strip(), y.strip()) for x, y in fields)
 
@@ -327,7 +327,7 @@ def known_numbers(rng: random.Random) -> Draft:
 
 
 def calendar(rng: random.Random) -> Draft:
-    """Order of days, months and seasons."""
+    """The order of days, months and seasons."""
     roll = rng.random()
     if roll < 0.15:
         return fact_draft(rng, "season", SEASON_FACTS, SEASON_PHRASES)
@@ -370,7 +370,7 @@ def calendar(rng: random.Random) -> Draft:
 
 
 def categories(rng: random.Random) -> Draft:
-    """What kind of thing a word is."""
+    """The kind of thing that a word names."""
     kind = rng.choice(list(ALL_CATEGORIES))
     word = rng.choice(ALL_CATEGORIES[kind])
     others = [k for k in ALL_CATEGORIES if k != kind]

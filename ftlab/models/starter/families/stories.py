@@ -1,5 +1,4 @@
-"""Small stories and everyday scenes: told, continued, or as the frame of a title. Many endings are right, so these are
-scored by perplexity only."""
+"""Small stories, everyday scenes and short mails. Many endings are correct, so these are scored by perplexity only."""
 
 from __future__ import annotations
 
@@ -253,7 +252,7 @@ ENDINGS = (
     "Since then, the {t} stands in the kitchen.",
 )
 
-# Everyday scenes with the words of shops, offices and travel, so that later texts about them are not strange.
+# Everyday scenes with the words of shops, offices and travel, so that later texts about them are not unfamiliar.
 SCENES = (
     (
         "I ordered {n} {ts} on {d}, but the parcel has not arrived yet.",
@@ -346,7 +345,7 @@ def _fill(pattern: str, slots: dict[str, str]) -> str:
 
 
 def story_sentences(rng: random.Random, slots: dict[str, str]) -> list[str]:
-    """Five to eight sentences in the order opener, wish, trouble, turn, ending."""
+    """Five to eight sentences: opener, wish, trouble, turn, ending."""
     parts = [
         rng.choice(OPENERS),
         rng.choice(WISHES),
@@ -358,7 +357,7 @@ def story_sentences(rng: random.Random, slots: dict[str, str]) -> list[str]:
 
 
 def stories(rng: random.Random) -> Draft:
-    """A story on request, or the rest of one whose start is given."""
+    """A story on request, or the rest of a story from its beginning."""
     slots = _slots(rng)
     sentences = story_sentences(rng, slots)
     key = f"story|{slots['a']}|{slots['t']}"
