@@ -200,6 +200,13 @@ INSIDES = (
         "replaced: no code from the Hub",
         "1394004a745b7242",
     ),
+    # models/adapters.py
+    Inside(
+        "peft.tuners.tuners_utils.BaseTunerLayer.enable_adapters",
+        "its switch is set directly, which takes less time",
+        "08b48e307490962f",
+        attributes=("_disable_adapters",),
+    ),
     # models/load.py
     Inside("bitsandbytes.nn.modules.Linear4bit.forward", "its repacking for CPUs is switched off", "c1737ee704310e47"),
     # training/speed.py: LoRA
