@@ -32,7 +32,7 @@ def preflight(args: argparse.Namespace) -> int:
                 progress.line(phase, phase)
     finally:
         progress.close("")
-    estimate = steps.found
+    estimate = steps.result
     if args.json:
         print_json(estimate.as_dict())
     else:

@@ -218,7 +218,7 @@ def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
                 progress.line(phase, phase.split(":")[0])
     finally:
         progress.close("")
-    trial = steps.found
+    trial = steps.result
     for line in rate_lines(trial):
         say(line)
     if trial.taken is None:

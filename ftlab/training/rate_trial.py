@@ -121,7 +121,7 @@ def run_find_rate(config: RunConfig, workspace: Workspace) -> RateTrial:
     with Steps(find_rate(config, workspace)) as steps:
         for _ in steps:
             pass
-    return steps.found
+    return steps.result
 
 
 def rates_to_try(usual: float) -> list[float]:

@@ -219,7 +219,7 @@ def _followed(
             if stop.is_set():
                 return None
             yield {panel.progress: _at_work(phase, time.monotonic() - began, takes)}
-    return steps.found
+    return steps.result
 
 
 def _described(config: RunConfig) -> str:

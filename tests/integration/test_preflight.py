@@ -240,7 +240,7 @@ def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, ro
         for _ in steps:
             for pid in probes():
                 psutil.Process(pid).kill()
-    found = steps.found
+    found = steps.result
     assert found.fits is False
     assert found.remedies == []  # the base is in 4 bits already, and no batch was reached
     assert any("killed from outside" in note for note in found.notes)

@@ -81,7 +81,7 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
     with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
         for _ in steps:
             pass
-    return steps.found
+    return steps.result
 
 
 def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
@@ -201,7 +201,7 @@ def _try(
                 yield f"memory ran out; trying {remedy.what}: {phase}"
     except FtlabError:
         return None
-    return steps.found
+    return steps.result
 
 
 def _estimated(
