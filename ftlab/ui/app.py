@@ -26,25 +26,21 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
-from ftlab.ui import (
-    before_after,
-    blind_test,
-    chat,
-    data,
-    data_rows,
-    data_sources,
-    evaluate,
-    job_strip,
-    preferences,
-    programs,
-    run_files,
-    runs,
-    train,
-)
-from ftlab.ui.events import any_of, on
-from ftlab.ui.fresh import digest, unsaid
-from ftlab.ui.html import error_box, help_link, notice
-from ftlab.ui.stages import STAGES
+from ftlab.ui import job_strip, programs, run_files
+from ftlab.ui.kit.events import any_of, on
+from ftlab.ui.kit.fresh import digest, unsaid
+from ftlab.ui.kit.html import error_box, help_link, notice
+from ftlab.ui.run_view.stages import STAGES
+from ftlab.ui.tabs.blind_test import tab as blind_test
+from ftlab.ui.tabs.chat import tab as chat
+from ftlab.ui.tabs.data import rows as data_rows
+from ftlab.ui.tabs.data import sources as data_sources
+from ftlab.ui.tabs.data import tab as data
+from ftlab.ui.tabs.evaluate import tab as evaluate
+from ftlab.ui.tabs.preferences import before_after
+from ftlab.ui.tabs.preferences import tab as preferences
+from ftlab.ui.tabs.runs import tab as runs
+from ftlab.ui.tabs.train import tab as train
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from ftlab.arena import answers as answering
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files
-from ftlab.ui.events import message_box, on
-from ftlab.ui.html import badge, count, duration, join, notice, short, stop_note
-from ftlab.ui.preference_view import decided
+from ftlab.ui.kit.events import message_box, on
+from ftlab.ui.kit.html import badge, count, duration, join, notice, short, stop_note
 from ftlab.ui.run_files import Job
+from ftlab.ui.run_view.preference_curves import decided
 
 _STOPPING = {
     "training": "stops, with what is trained saved; press again to kill it",

@@ -14,7 +14,7 @@ import gradio as gr
 
 from ftlab.core.workspace import Workspace
 from ftlab.ui.app import build_app
-from ftlab.ui.events import on
+from ftlab.ui.kit.events import on
 
 
 def replies(app, events: list[int]) -> list[str]:

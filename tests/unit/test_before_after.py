@@ -85,7 +85,8 @@ def test_without_a_start_there_are_two_contestants():
 
 def test_answers_are_found_by_words_turned_by_pages_and_never_markup(workspace):
     gr = pytest.importorskip("gradio")
-    from ftlab.ui import before_after, run_files
+    from ftlab.ui import run_files
+    from ftlab.ui.tabs.preferences import before_after
     from tests.unit.test_ui import a_run
 
     def row(place, text):

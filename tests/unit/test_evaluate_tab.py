@@ -14,13 +14,11 @@ from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
 from ftlab.evaluation.verdict import side_by_side
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import (
-    answer_tables,
-    evaluate,
-    evaluate_form,
-    evaluate_result,
-)
-from ftlab.ui.evaluate_slices import slice_table
+from ftlab.ui.kit import answer_tables
+from ftlab.ui.tabs.evaluate import form as evaluate_form
+from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.evaluate import tab as evaluate
+from ftlab.ui.tabs.evaluate.slices import slice_table
 from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -13,18 +13,16 @@ from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
-from ftlab.ui import (
-    evaluate,
-    preference_view,
-    preferences,
-    reward_view,
-    rewards_form,
-    run_files,
-    run_view,
-    runs,
-    train,
-)
-from ftlab.ui.stages import STAGES, is_read
+from ftlab.ui import run_files
+from ftlab.ui.run_view import preference_curves as preference_view
+from ftlab.ui.run_view import reward_curves as reward_view
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.run_view.stages import STAGES, is_read
+from ftlab.ui.tabs.evaluate import tab as evaluate
+from ftlab.ui.tabs.preferences import rewards_form
+from ftlab.ui.tabs.preferences import tab as preferences
+from ftlab.ui.tabs.runs import tab as runs
+from ftlab.ui.tabs.train import tab as train
 from tests.unit.test_ui import ATTACK, a_run
 
 

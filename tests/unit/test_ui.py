@@ -18,22 +18,16 @@ from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import (
-    charts,
-    chat,
-    data,
-    data_rows,
-    data_sources,
-    events,
-    forms,
-    html,
-    job_strip,
-    preferences,
-    run_files,
-    run_view,
-    runs,
-    train,
-)
+from ftlab.ui import job_strip, run_files
+from ftlab.ui.kit import charts, events, forms, html
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.chat import tab as chat
+from ftlab.ui.tabs.data import rows as data_rows
+from ftlab.ui.tabs.data import sources as data_sources
+from ftlab.ui.tabs.data import tab as data
+from ftlab.ui.tabs.preferences import tab as preferences
+from ftlab.ui.tabs.runs import tab as runs
+from ftlab.ui.tabs.train import tab as train
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
 

@@ -1,0 +1,464 @@
+"""Preferences: learn from pairs of answers, from thumbs, or from rewards, on a base or on an earlier run.
+
+The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `preference_view.py` and `reward_view.py`.
+
+elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
+`pref_banner`, `pref_data` (what it will learn from, and what is unusual about it), `pref_sample` (takes the sample),
+`pref_change_data`, `pref_more` (folded settings), `pref_start`, `pref_stop`, `pref_message`, `pref_live` (numbers,
+charts, outcome), `pref_to_evaluate`, `pref_to_chat`; the check before the start as on the Train tab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.config import STARTER, DataConfig, RunConfig, build_config
+from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import background, job_strip, run_files
+from ftlab.ui.kit import forms
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import badge, count, details, empty, error_box, join, notice
+from ftlab.ui.run_files import Job
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.run_view.stages import (
+    LOSS_HELP,
+    METHOD_HELP,
+    STAGES,
+    TITLES,
+    is_read,
+    loss_choices,
+    stage_choices,
+)
+from ftlab.ui.tabs.data import tab as data_tab
+from ftlab.ui.tabs.data.sources import source_choices
+from ftlab.ui.tabs.preferences import before_after, rewards_form
+from ftlab.ui.tabs.train import preflight as train_preflight
+from ftlab.ui.tabs.train.tab import BASES
+
+FIRST = "dpo"
+_MAIN = [
+    ["preference.loss", "preference.beta"],
+    ["reinforcement.generations", "reinforcement.max_new_tokens"],
+    ["reinforcement.beta", "reinforcement.temperature"],
+    ["optimisation.learning_rate", "optimisation.epochs"],
+    ["optimisation.batch_size", "optimisation.max_length"],
+    ["method.rank", "name"],
+    ["evaluation.after_training"],
+]
+# An empty value of these takes what is usual for the stage and the start: the field says what that is.
+_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
+_FOLDED = {
+    "preference": "Preferences",
+    "model": "Base model",
+    "method": "Method",
+    "optimisation": "Optimisation",
+    "evaluation": "Evaluation",
+    "tracking": "Tracking",
+    "launcher": "Device",
+}
+
+
+@dataclass(frozen=True)
+class PreferencesTab:
+    form: forms.Form
+    rewards: rewards_form.RewardsForm
+    banner: gr.HTML
+    data: gr.HTML
+    sample: gr.Button
+    change_data: gr.Button
+    start: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    live: gr.HTML
+    to_evaluate: gr.Button
+    to_chat: gr.Button
+    shown: gr.State  # id of the run in the live picture
+    after: before_after.Panel
+    check: train_preflight.Panel
+
+    @property
+    def begin(self) -> gr.Dropdown:
+        """The run it starts from; empty is the base."""
+        return self.form.components["model.start"]
+
+    @property
+    def reward_model(self) -> gr.Dropdown:
+        return self.rewards.cells["model.model"]
+
+
+def build() -> PreferencesTab:
+    form = forms.Form(prefix="pref")
+    banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
+    with gr.Row(equal_height=False, elem_id="pref_layout", elem_classes="ft-run-layout"):
+        with gr.Column(elem_id="pref_choices", elem_classes="ft-run-choices", min_width=280):
+            form.draw(
+                "stage",
+                choices=stage_choices(),
+                value=FIRST,
+                info="Each says which data it needs. Experimental: marked so in TRL, and may change.",
+            )
+            data = gr.HTML(notice("Reading the data …"), elem_id="pref_data", elem_classes="ft-about-data")
+            with gr.Row():
+                sample = gr.Button(
+                    "Use the sample of preferences", size="sm", visible=False, elem_id="pref_sample", min_width=200
+                )
+                change_data = gr.Button("Choose other data", size="sm", elem_id="pref_change_data", min_width=140)
+            form.draw(
+                "model.start",
+                choices=[("the base itself", "")],
+                label="Start from",
+                info="A run that has learned the task from examples is the best start. The result is compared with it.",
+            )
+            with gr.Row():
+                form.draw("model.base", choices=BASES)
+                form.draw("method.name", choices=list(FOR_PREFERENCES), info=METHOD_HELP)
+            rewards = rewards_form.build(form)
+            with gr.Row():
+                start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
+            message = message_box("pref_message")
+            check = train_preflight.build("pref_")
+        with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):
+            live = gr.HTML(nothing_yet(), elem_id="pref_live")
+            with gr.Row():
+                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="pref_to_evaluate")
+                to_chat = gr.Button("Chat with it", visible=False, elem_id="pref_to_chat")
+        with gr.Column(elem_id="pref_settings", elem_classes="ft-run-settings", min_width=280):
+            for paths in _MAIN:
+                with gr.Row():
+                    for path in paths:
+                        _draw(form, path)
+            with gr.Accordion("All other settings", open=False, elem_id="pref_more"):
+                for section, title in _FOLDED.items():
+                    gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
+                    with gr.Row():
+                        for path in forms.fields():
+                            if path.startswith(f"{section}.") and path not in form.components:
+                                _draw(form, path)
+                form.draw("trainer")
+    after = before_after.build()
+    return PreferencesTab(
+        form, rewards, banner, data, sample, change_data, start, stop, message, live, to_evaluate, to_chat,
+        gr.State(None), after, check,
+    )  # fmt: skip
+
+
+def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+    fields = tab.form.components
+    source = data.form.components["data.source"]
+    optional = {path: one for path, one in fields.items() if _depends(path)}
+
+    def configured(values: Sequence[Any]) -> RunConfig:
+        own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
+        asked = settings(tab, values[:own], values[own : own + rewarded], workspace)
+        return build_config(forms.merge([asked, data.form.collect(values[own + rewarded :])]))
+
+    def start(*values: Any) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        config = configured(values)
+        run = supervisor.submit(config, workspace)
+        background.release_chat(config.launcher.device)
+        said, now = job_strip.submitted(strip, run, workspace)
+        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
+
+    def suit(
+        stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
+    ) -> dict[Any, Any]:
+        """What the stage and the start do not read is not shown; empty values say what they will be."""
+        kind = start_kind(begin, workspace)
+        updates = {one: gr.update(visible=is_read(path, stage, method, start=kind)) for path, one in optional.items()}
+        losses = loss_choices(stage)
+        loss = loss if loss in [value for _, value in losses] else ""
+        updates[fields["preference.loss"]] |= gr.update(choices=losses, value=loss, info=LOSS_HELP.get(stage, ""))
+        usual = _resolved(stage, begin, base, method, loss, workspace)
+        for path in _USUAL:
+            said = gr.update(placeholder=_usual(usual, path))
+            updates[fields[path]] = updates.get(fields[path], gr.update()) | said
+        updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
+        return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
+
+    def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
+        if shown is None:
+            said = notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
+            return {tab.data: said, tab.sample: gr.update(visible=stage not in REWARD_STAGES)}
+        config = _resolved(stage, begin, base, "lora", None, workspace)
+        config.data = DataConfig.model_validate_json(shown)
+        said, suits = about_data(config, workspace)
+        return {tab.data: said, tab.sample: gr.update(visible=not suits and stage not in REWARD_STAGES)}
+
+    def take_sample() -> dict[Any, Any]:
+        choices = source_choices(workspace, SAMPLE)
+        return {source: gr.update(choices=choices, value=SAMPLE)}
+
+    inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
+    before_after.wire(tab.after, strip, workspace)
+    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    on(
+        tab.start.click,
+        start,
+        inputs,
+        [*live, strip.box, strip.stop, strip.job],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.message,
+        concurrency_limit=1,
+    )
+    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
+    chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
+    usual = [fields[path] for path in _USUAL if path not in optional]
+    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
+    on(
+        any_of(*(component.change for component in chosen)),
+        suit,
+        [*chosen, data.shown],
+        changed,
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
+    on(
+        any_of(data.shown.change, fields["stage"].change, fields["model.start"].change),
+        look,
+        [*chosen[:3], data.shown],
+        [tab.data, tab.sample],
+        box=tab.message,
+        clears=False,
+        trigger_mode="always_last",
+    )
+    on(tab.sample.click, take_sample, [], [source], box=tab.message)
+
+
+def settings(
+    tab: PreferencesTab, values: Sequence[Any], rewarded: Sequence[Any], workspace: Workspace
+) -> dict[str, Any]:
+    """Nested settings from the values of the form and of the rows of rewards, without those that nothing reads."""
+    asked = tab.form.collect(values)
+    stage, kind = asked["stage"], start_kind(asked["model"].get("start"), workspace)
+    method = asked["method"]["name"]
+    for path in tab.form.components:
+        section, _, name = path.partition(".")
+        if name and not is_read(path, stage, method, start=kind):
+            asked.get(section, {}).pop(name, None)
+    if stage in REWARD_STAGES:
+        further = asked["reinforcement"].get("rewards") or []
+        asked["reinforcement"]["rewards"] = rewards_form.collect(rewarded) + further
+    return {name: value for name, value in asked.items() if value != {}}
+
+
+def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
+    """Updates that show `config` in the form."""
+    return tab.form.fill(config) | rewards_form.fill(tab.rewards, config.reinforcement.rewards)
+
+
+def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the preference run that trains, else the newest one, as it is on disk."""
+    run = run_to_show(job, workspace)
+    hidden = gr.update(visible=False)
+    if run is None:
+        nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
+        return nothing | {tab.live: nothing_yet(), tab.shown: None}
+    ready = run_files.result_ready(run)
+    return {
+        tab.live: run_view.live(run),
+        tab.to_evaluate: gr.update(visible=ready),
+        tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
+        tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
+        tab.shown: run.id,
+    }
+
+
+def list_runs(tab: PreferencesTab, begin: str | None, preset: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """New choices of runs to start from and of reward models. `preset` is the newest SFT run of before: who kept it
+    follows to the newest of now, who chose another start keeps it."""
+    starts = start_choices(workspace)
+    if (begin or "") == (preset or ""):
+        begin = newest_start(workspace)
+    choices = [("the base itself", ""), *starts]
+    return {
+        tab.begin: gr.update(choices=choices, value=begin or ""),
+        tab.reward_model: gr.update(choices=rewards_form.model_choices(workspace)),
+    }
+
+
+def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """The finished runs that can be trained further, the newest first."""
+    found = []
+    for run in run_files.runs_that_answer(workspace):
+        config = run_files.config(run)
+        if config is not None and (config.method.name in CONTINUED or not run.adapter.exists()):
+            found.append((f"{TITLES[config.stage]}: {run.id}", run.id))
+    return found
+
+
+def newest_start(workspace: Workspace) -> str:
+    """The newest run that learned from examples; empty when there is none."""
+    stages = {run.id: run_files.stage(run) for run in workspace.runs()}
+    return next((value for _, value in start_choices(workspace) if stages.get(value) == "sft"), "")
+
+
+def start_kind(begin: str | None, workspace: Workspace) -> str:
+    """What a run starts from: base, model (a run that changed all weights), or adapter."""
+    if not begin:
+        return "base"
+    try:
+        run = workspace.run(begin)
+    except FtlabError:
+        return "adapter"  # a folder; what is wrong with it is said at the start
+    return "adapter" if run.adapter.exists() or not run.has_result else "model"
+
+
+def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
+    if job is not None and job.kind == "training" and run_files.stage(job.run) in STAGES:
+        return job.run
+    return next((run for run in workspace.runs() if run_files.stage(run) in STAGES), None)
+
+
+def nothing_yet() -> Markup:
+    hint = (
+        "A model that was tuned on examples learns here which of two answers people like better. Choose preference "
+        "data, keep the defaults and press Start training: on two CPU cores it takes a few minutes."
+    )
+    return empty("Nothing has been learned from preferences yet.", hint)
+
+
+def _resolved(
+    stage: str, begin: str | None, base: str | None, method: str, loss: str | None, workspace: Workspace
+) -> RunConfig:
+    """The run as far as it is chosen, with what is usual for it; without its start when that does not suit."""
+    from ftlab.models.load import shape_of
+    from ftlab.training.gate import resolve_start
+
+    model = {"start": begin} if begin else {"base": base or STARTER}
+    asked: dict[str, Any] = {"stage": stage, "model": model, "preference": {"loss": loss or None}}
+    if start_kind(begin, workspace) == "base":
+        asked["method"] = {"name": method}
+    try:
+        config = resolve_start(build_config(asked), workspace)[0]
+        return config.resolved(shape_of(config.model))
+    except FtlabError:
+        return build_config({"stage": stage}).resolved()
+
+
+def _depends(path: str) -> bool:
+    sections = ("preference.", "reinforcement.", "method.", "model.", "evaluation.", "optimisation.loss")
+    return path.startswith(sections) and path not in ("model.start", rewards_form.PATH)
+
+
+def _draw(form: forms.Form, path: str) -> None:
+    more: dict[str, Any] = {}
+    if _depends(path):
+        more["visible"] = is_read(path, FIRST, RunConfig().method.name, start="base")
+    if path == "preference.loss":
+        more |= {"choices": loss_choices(FIRST), "info": LOSS_HELP[FIRST]}
+    if path in _USUAL:
+        more["placeholder"] = _usual(build_config({"stage": FIRST}).resolved(), path)
+    form.draw(path, **more)
+
+
+def _usual(config: RunConfig, path: str) -> str:
+    section, name = path.split(".")
+    return f"usual: {getattr(getattr(config, section), name):g}"
+
+
+SAMPLE = "brand_voice_preferences"
+_MOST_ROWS = 50_000  # checked while a person waits
+_TOKENISED = 5_000  # rows whose tokens are counted
+_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth mending", "warn"), "info": ("Good to know", "info")}
+
+
+def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
+    """(what there is to say of the data of `config` for its stage, whether they suit it)."""
+    from ftlab.data.inspection import files_of, look
+
+    name = config.data.source.rsplit("/", 1)[-1]
+    try:
+        found = look(config.data, workspace)
+        if found.detected is not None and (needed := _other_kind(config.stage, found)):
+            return _line(name, f"{count(found.rows)} rows") + needed, False
+        if found.rows > _MOST_ROWS:
+            return _line(name, f"{count(found.rows)} rows, checked when the run starts"), True
+        places = tuple(files_of(config.data.source, workspace))
+        prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
+        findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
+    except FtlabError as error:
+        return _line(name, "cannot be learned from yet") + error_box(error), False
+    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
+    sizes = " / ".join(f"{count(len(rows))} {split}" for split, rows in prepared.splits.items())
+    return _line(name, f"{sizes} {kind}") + cards(findings), True
+
+
+def _other_kind(stage: str, found: Any) -> Markup | None:
+    """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
+    try:
+        check_format(stage, found.detected, found.name, found.columns)
+    except InputError as error:
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        return notice(said) + details("What the data have to look like", Markup("<p>{}</p>").format(error.message()))
+    return None
+
+
+def cards(findings: list[PreferenceFinding]) -> Markup:
+    """Warnings stand open; what is only good to know is folded."""
+    loud = join(_card(one) for one in findings if one.kind != "info")
+    quiet = [one for one in findings if one.kind == "info"]
+    if not quiet:
+        return loud
+    return loud + details(f"Good to know about these data ({len(quiet)})", join(_card(one) for one in quiet))
+
+
+def _card(one: PreferenceFinding) -> Markup:
+    title, kind = _KINDS[one.kind]
+    rows = ", ".join(str(row) for row in one.rows[:8])
+    where = (
+        Markup('<div class="ft-help">Rows {}{}</div>').format(rows, " …" if len(one.rows) > 8 else "") if rows else ""
+    )
+    return notice(
+        Markup("{} <strong>{}</strong><div>{}</div><div><em>Try:</em> {}</div>{}").format(
+            badge(title, kind), one.what, one.why, one.try_, where
+        ),
+        kind=kind,
+    )
+
+
+def _line(name: str, what: str) -> Markup:
+    return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {}</div>').format(
+        name, what
+    )
+
+
+@lru_cache(maxsize=8)
+def _prepared(data: str, stage: str, _files: tuple[Any, ...], root: str) -> Any:
+    from ftlab.data.splits import prepare
+
+    return prepare(DataConfig.model_validate_json(data), workspace=Workspace(Path(root)), stage=stage)
+
+
+def _tokenizer(config: RunConfig, prepared: Any) -> Any:
+    """The tokenizer of the base, to count what max_length cuts; None where it would be fetched or takes long."""
+    rows = len(prepared.splits["train"])
+    if config.stage not in PREFERENCE_STAGES or rows > _TOKENISED or not (config.is_starter or _is_folder(config)):
+        return None
+    from ftlab.ui.tabs.data.row_view import tokenizer_of
+
+    return tokenizer_of(config.model.base)
+
+
+def _is_folder(config: RunConfig) -> bool:
+    from ftlab.models.bases.get import is_kept_here
+
+    return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())
