@@ -24,6 +24,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import count, empty, help_link, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
@@ -32,6 +33,7 @@ from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import sweep
 
+NAME, TITLE = "train", "Train"
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
@@ -74,7 +76,7 @@ class TrainTab:
     check: train_preflight.Panel
 
 
-def build() -> TrainTab:
+def build(workspace: Workspace) -> TrainTab:
     form = forms.Form()
     banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
     # style.css puts the columns side by side; on a phone the picture comes before the settings.
@@ -109,7 +111,8 @@ def build() -> TrainTab:
     )
 
 
-def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: TrainTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
     base, method = tab.form.components["model.base"], tab.form.components["method.name"]
     documents = tab.form.components["data.replay_text"]
     usual_of = {path: tab.form.components[path] for path in _USUAL}
@@ -171,6 +174,9 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     on(any_of(*(one.change for one in asked)), usual, asked, changed, box=tab.message, **settings)
     # Only what a person picks: a run that is loaded into the form brings its own.
     on(base.input, suit_replay, [base], list(replayed), box=tab.message, queue=False)
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
     on(data.shown.change, describe_data, [data.shown], [tab.data, tab.form.components["stage"]], queue=False)
 
 
@@ -277,3 +283,36 @@ def _usual_replay(path: str, base: str | None) -> str:
 
 def _usual(config: RunConfig, path: str) -> str:
     return f"usual: {getattr(config.optimisation, path.removeprefix('optimisation.')):g}"
+
+
+def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
+    data = page.parts[data_tab.NAME]
+
+    def prefers(shown: str | None) -> bool:
+        return data_rows.holds_preferences(shown, page.workspace)
+
+    def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**tab.form.fill(config), **data.form.fill(config), tab.message: said}
+
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
+        "settings": Door(
+            [*tab.form.inputs, *data.form.inputs, tab.message],
+            fill,
+            lambda filled: filled[0].stage not in PREFERENCE_STAGES,
+        ),
+    }
+
+
+def followers(tab: TrainTab, page: Page) -> list[Follower]:
+    base = tab.form.components["model.base"]
+
+    def chosen(seen: Look) -> dict[Any, Any]:
+        return {base: gr.update(value=seen.given[base])}
+
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([base], chosen, [base], [base], remembers={"base": base}),
+    ]
