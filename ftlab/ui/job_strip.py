@@ -139,8 +139,7 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
 
 def _answers(test_id: str, status: answering.Status) -> Markup:
     return Markup(
-        '<div class="ft-strip-line"><strong>{}</strong><span>{}</span>'
-        '<span class="ft-help ft-runid">{}</span></div>'
+        '<div class="ft-strip-line"><strong>{}</strong><span>{}</span><span class="ft-help ft-runid">{}</span></div>'
     ).format("Blind test, stopping" if status.state == "stopping" else "Blind test", status.phase, test_id)
 
 
