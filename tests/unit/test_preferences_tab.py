@@ -149,7 +149,7 @@ def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path)
     said, suits = look("dpo", "support_triage")
     assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
     said, suits = look("dpo", preferences.SAMPLE)
-    assert suits and "220 train / 40 validation / 40 test pairs" in said
+    assert suits and "220 pairs to learn from, 40 to check, 40 to test" in said
     assert look("rloo", "support_triage")[1]
 
     pairs = [{"prompt": f"Q{n}?", "chosen": f"A {n}, {ATTACK}" * 2, "rejected": f"B {n}"} for n in range(60)]
@@ -182,7 +182,7 @@ def test_the_charts_of_preferences_stand_in_the_order_in_which_to_read_them(work
 
 def test_ties_before_the_first_step_are_no_accuracy():
     rows = [{"step": 0, "eval_accuracy": 0.0, "eval_margin": 0.0}, {"step": 5, "eval_accuracy": 0.75, "eval_margin": 1}]
-    shown = preference_view.pictures(rows, "dpo")
+    shown, _ = preference_view.pictures(rows, "dpo")
     assert "validation from 75 to 75 at step 5" in shown
 
 

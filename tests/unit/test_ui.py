@@ -81,8 +81,8 @@ def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
     text = tmp_path / "book.txt"
     text.write_text("\n\n".join(f"Chapter {n} of the book." for n in range(40)))
     for source, suits, said in [
-        (text, "pretraining", "32 train / 4 validation / 4 test documents"),
-        (rows_file, "sft", "rows"),
+        (text, "pretraining", "32 documents to learn from, 4 documents to check, 4 documents to test"),
+        (rows_file, "sft", "to learn from"),
     ]:
         shown = DataConfig(source=str(source)).model_dump_json()
         assert train.stage_of(shown, workspace) == suits
