@@ -58,7 +58,11 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is at work now, for a handler that has just started something."""
-    job = run_files.current_job(workspace)
+    return now(strip, run_files.current_job(workspace), workspace)
+
+
+def now(strip: Strip, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show `job`."""
     return {strip.box: show_now(job, workspace), strip.stop: stop_button(job), strip.job: job.key if job else None}
 
 

@@ -10,8 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.config import load_config
+from ftlab.core.files import write_text
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
+from ftlab.training.status import RunStatus, write_status
 from tests.browser.conftest import PHONE
 from tests.conftest import write_easy_rows
 
@@ -198,3 +200,48 @@ def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport
         assert one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
     assert {host for host in one.hosts if host} == {f"127.0.0.1:{finished.port}"}
     assert not one.errors
+
+
+def fill_list(page, elem_id: str, value: str) -> None:
+    box = page.locator(f"#{elem_id} input").first
+    box.click()
+    box.fill(value)
+    box.press("Enter")
+    expect(box).not_to_be_focused()
+
+
+def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app, visit):
+    """A sample and a base that are not the defaults, and an older run on show."""
+    workspace = Workspace.open(app.workspace)
+    runs = []
+    for name in ("aged", "fresh"):
+        runs.append(workspace.create_run(name))
+        write_text(runs[-1].config_file, f"name: {name}\n")
+        write_status(runs[-1].status_file, RunStatus(state="completed", created=len(runs), finished=9))
+    one = visit(app.url)
+    sample = "brand_voice"
+    one.tab("data")
+    fill_list(one.page, "set_data_source", sample)
+    expect(one.page.locator("#data_summary")).to_contain_text(sample)
+    one.tab("train")
+    fill_list(one.page, "set_model_base", "somebody/some-base")
+    one.tab("runs")
+    one.page.locator("#runs_table [data-pick]").filter(has_text=re.compile("aged")).first.click()
+    expect(one.page.locator("#runs_detail")).to_contain_text(runs[0].id)
+    page_file = workspace.page_file
+    for _ in range(300):
+        if page_file.exists() and {"brand_voice", "somebody/some-base", runs[0].id} <= set(
+            json.loads(page_file.read_text()).values()
+        ):
+            break
+        one.page.wait_for_timeout(100)
+    one.context.close()
+    app.kill()
+    app.start()
+    other = visit(app.url)
+    other.tab("data")
+    expect(other.page.locator("#data_summary")).to_contain_text(sample)
+    other.tab("train")
+    expect(other.page.locator("#set_model_base input").first).to_have_value("somebody/some-base")
+    other.tab("runs")
+    expect(other.page.locator("#runs_detail")).to_contain_text(runs[0].id)

@@ -11,9 +11,11 @@ pytest.importorskip("gradio")
 from ftlab.config import Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_text
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
 from ftlab.ui import run_files
+from ftlab.ui.page import Look
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 from ftlab.ui.run_view import run as run_view
@@ -27,11 +29,16 @@ from tests.unit.test_ui import ATTACK, a_run
 
 
 @pytest.fixture(scope="module")
-def tab():
+def tab(tmp_path_factory):
     import gradio as gr
 
     with gr.Blocks():
-        yield preferences.build()
+        yield preferences.build(Workspace.open(tmp_path_factory.mktemp("tab")))
+
+
+def listed(tab, workspace, begin, newest=""):
+    """What one look at the files draws, for a page that says `begin` and saw `newest` as the newest start."""
+    return preferences.list_runs(tab, Look(workspace, None, {tab.begin: begin}, {"newest start": newest}))
 
 
 def started(tab, workspace, typed=None, rewards=None):
@@ -85,9 +92,9 @@ def test_the_newest_run_on_examples_is_preset_until_somebody_chooses(tab, worksp
     starts = [value for _, value in preferences.start_choices(workspace)]
     assert set(starts) == {old.id, new.id} and reward.id not in starts
     preset = preferences.newest_start(workspace)
-    assert preferences.list_runs(tab, "", None, workspace)[tab.begin]["value"] == preset
-    assert preferences.list_runs(tab, "", preset, workspace)[tab.begin]["value"] == ""
-    models = preferences.list_runs(tab, "", None, workspace)[tab.reward_model]["choices"]
+    assert listed(tab, workspace, "")[tab.begin]["value"] == preset
+    assert listed(tab, workspace, "", preset)[tab.begin]["value"] == ""
+    models = listed(tab, workspace, "")[tab.reward_model]["choices"]
     assert [value for _, value in models] == ["", reward.id]
 
 
@@ -249,7 +256,7 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
     import gradio as gr
 
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, None, workspace)[tab.result]
 
 

@@ -61,7 +61,7 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [train.build().form.components, preferences.build().form.components]
+        both = [train.build(workspace).form.components, preferences.build(workspace).form.components]
         drawn = {**data.build(workspace).form.components, **both[0]}
     # Either tab starts runs of its own stages, with every setting that they read.
     assert set(drawn) | set(both[1]) == set(forms.fields())
@@ -94,7 +94,7 @@ def test_the_untouched_form_is_the_main_job(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build().form]
+        both = [data.build(workspace).form, train.build(workspace).form]
     shown = [form.collect([component.value for component in form.inputs]) for form in both]
     expected = quickstart_config()
     expected.name = RunConfig().name
@@ -105,7 +105,7 @@ def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere
     import gradio as gr
 
     with gr.Blocks():
-        form = train.build().form
+        form = train.build(workspace).form
     config = build_config(form.collect(["" for _ in form.inputs]))
     assert config.evaluation.probes is None and config.data.replay is None and config.optimisation.epochs is None
     assert config.resolved().optimisation.batch_size == 16 and config.model.base == "starter"
@@ -124,7 +124,7 @@ def test_a_run_started_again_has_the_settings_of_the_first(workspace):
         }
     )
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build().form]
+        both = [data.build(workspace).form, train.build(workspace).form]
         values = []
         for form in both:
             updates = form.fill(first)

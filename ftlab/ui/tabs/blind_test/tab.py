@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ftlab.ui import background, run_files
 from ftlab.ui.kit.events import any_of, offer_file, on, press
 from ftlab.ui.kit.fresh import digests, only_new
 from ftlab.ui.kit.html import notice, stop_note
+from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
 from ftlab.ui.tabs.blind_test import plan
@@ -34,23 +34,19 @@ from ftlab.ui.tabs.blind_test.layout import BlindTestTab, build, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
-from ftlab.ui.tabs.preferences.tab import start_choices
+from ftlab.ui.tabs.preferences.tab import Lesson, start_choices
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
 STYLE_FILE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 2.0
-_KEY = "ftlab-blind-test"
-# The browser keeps which test was on show, so that a reload comes back to it.
-_REMEMBER = (
-    f"chosen => {{ try {{ if (chosen) localStorage.setItem('{_KEY}', chosen); }} catch (error) {{ /* not kept */ }} }}"
-)
-_REMEMBERED = f"""chosen => {{
-  try {{ return [localStorage.getItem('{_KEY}') || '']; }} catch (error) {{ return ['']; }}
-}}"""
+NAME, TITLE = "blind", "Blind test"
 
 
-def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
+def wire(tab: BlindTestTab, page: Page) -> None:
+    workspace = page.workspace
+    # Filled when somebody looks: its form is long, and a browser redraws all of it.
+    opened = page.panels[NAME].select
     wire_form(tab, workspace)
 
     def store_and_test(chosen: str | None) -> tuple[Store, str]:
@@ -60,12 +56,12 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 
     def load(chosen: str | None) -> dict[Any, Any]:
         known = choices(workspace)
-        chosen = chosen_or_newest(chosen, known)
-        page = raters_page.kept(workspace)
+        chosen = chosen_or_newest(chosen or kept_choices(workspace).test, known)
+        served = raters_page.kept(workspace)
         return {
             tab.chosen: gr.update(choices=known, value=chosen),
-            tab.reach: page["reach"],
-            tab.address: gr.update(value=page["url"], visible=page["reach"] == "elsewhere"),
+            tab.reach: served["reach"],
+            tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
             **forms.fill(tab.form, forms.load(workspace), [], workspace),
             **show_all(tab, chosen, workspace),
         }
@@ -111,8 +107,8 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {tab.address: gr.update(visible=reach == "elsewhere")}
 
     def serve(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
-        page = raters_page.serve(workspace, reach, url)
-        return after(chosen, f"The raters' page is at {page.url}.")
+        served = raters_page.serve(workspace, reach, url)
+        return after(chosen, f"The raters' page is at {served.url}.")
 
     def add_links(chosen: str | None, names: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
@@ -173,15 +169,19 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         offered, said = download(*store_and_test(chosen))
         return {tab.export_file: offered, tab.message: notice(said, kind="good")}
 
+    def learn(chosen: str | None) -> Lesson:
+        return lesson(*store_and_test(chosen), workspace)
+
     every = [*tab.shown, tab.memory]
+    page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
     at_opening = [tab.chosen, tab.reach, tab.address, *tab.form.shown, *every]
     told = [*tab.form.shown, tab.form.found, tab.form.power]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
     form: dict[str, Any] = {"outputs": told, "box": tab.form.message, "lane": LANE}
-    loaded = on(opened, load, [tab.chosen], at_opening, js=_REMEMBERED, **shows)
+    loaded = on(opened, load, [tab.chosen], at_opening, **shows)
     on(loaded.then, look, [tab.chosen], **form)
     # At once, not after the look: a reload comes back to what was chosen.
-    tab.chosen.change(None, [tab.chosen], js=_REMEMBER, api_visibility="private")
+    on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen], **form)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
@@ -191,10 +191,10 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     pressed = {"generate": generate, "stop": stop}
     for name, handler in pressed.items():
         on(tab.buttons[name].click, handler, [tab.chosen], every, **shows)
-    page = [tab.chosen, tab.reach, tab.address]
-    on(tab.buttons["open"].click, open_, page, [*every, tab.chosen], progress="minimal", **shows)
+    asked = [tab.chosen, tab.reach, tab.address]
+    on(tab.buttons["open"].click, open_, asked, [*every, tab.chosen], progress="minimal", **shows)
     on(tab.reach.input, reached, [tab.reach], [tab.address], queue=False)
-    on(tab.serve.click, serve, page, every, progress="minimal", show_progress_on=tab.message, **shows)
+    on(tab.serve.click, serve, asked, every, progress="minimal", show_progress_on=tab.message, **shows)
     on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], **shows)
     on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
     on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
@@ -206,17 +206,6 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     done.then(None, js=press("#blind_report_file", "#blind_message"))
     done = on(tab.export.click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_export_file", "#blind_message"))
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What the votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
-
-    source: str
-    stage: str
-    start: str
-    base: str | None
-    said: str
 
 
 def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:

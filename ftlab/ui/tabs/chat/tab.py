@@ -26,7 +26,9 @@ from ftlab.ui import run_files
 from ftlab.ui.background import ensure
 from ftlab.ui.kit.conversation import AFRESH, Turn, conversation, history, note, same_strength
 from ftlab.ui.kit.events import message_box, on
+from ftlab.ui.kit.fresh import digest
 from ftlab.ui.kit.html import empty
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 
 _STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
@@ -34,6 +36,9 @@ _AS_IT_IS = "The training rows were asked as they are, and so is your message."
 
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
+
+
+NAME, TITLE = "chat", "Chat"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class ChatTab:
     partner: gr.State  # the run whose conversation is on show; None before the first message
 
 
-def build() -> ChatTab:
+def build(workspace: Workspace) -> ChatTab:
     banner = gr.HTML(elem_id="chat_banner")
     run = gr.Dropdown(
         [],
@@ -126,7 +131,9 @@ def build() -> ChatTab:
     return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
 
 
-def wire(tab: ChatTab, workspace: Workspace) -> None:
+def wire(tab: ChatTab, page: Page) -> None:
+    workspace = page.workspace
+
     def say(
         run_id: str | None,
         text: str,
@@ -255,3 +262,36 @@ def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
 def nobody_yet() -> Markup:
     hint = "Train a run on the Train tab, then talk to it here beside its base."
     return empty("There is nobody to talk to yet.", hint)
+
+
+def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs to talk to; who is in a conversation stays in it."""
+    workspace, partner = seen.workspace, seen.given[tab.partner]
+    talks = [run.id for run in run_files.runs_that_answer(workspace)]
+    talking = partner in talks and seen.given[tab.run] in (None, partner)
+    followed = seen.follow(tab.run, talks)
+    talked = partner if talking else followed
+    # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.
+    drawn = (strength_of if talking else about)(tab, talked, workspace)
+    at = digest([talked, drawn.get(tab.strength)])
+    if seen.notes.get("strength") == at:
+        drawn.pop(tab.strength, None)  # somebody may have moved it since
+    seen.notes["strength"] = at
+    return {tab.run: gr.update(choices=talks, value=talked), **drawn}
+
+
+def doors(tab: ChatTab, page: Page) -> dict[str, Door]:
+    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+
+
+def followers(tab: ChatTab, page: Page) -> list[Follower]:
+    return [
+        Follower(
+            [tab.run, tab.banner, tab.as_trained, tab.system, tab.strength, tab.log],
+            lambda seen: list_runs(tab, seen),
+            [tab.partner, tab.run],
+            [tab.run],
+            box=tab.banner,
+            remembers={"talked": tab.run},
+        )
+    ]

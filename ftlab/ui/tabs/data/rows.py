@@ -17,6 +17,7 @@ import yaml
 
 from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
+from ftlab.data.formats import PREFERENCES
 from ftlab.data.load import forget
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on, steps
@@ -225,3 +226,8 @@ def inspected(config: DataConfig, workspace: Workspace) -> Any:
     from ftlab.data.inspection import look
 
     return look(config, workspace)
+
+
+def holds_preferences(shown: str | None, workspace: Workspace) -> bool:
+    """Whether the data on show are pairs, thumbs or prompts for rewards, which the Preferences tab learns from."""
+    return shown is not None and inspected(config_of(shown), workspace).format in (*PREFERENCES, "kto")

@@ -27,6 +27,7 @@ from ftlab.errors import FtlabError
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import count, error_box, facts, heading, join, notice, percent
+from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
 from ftlab.ui.tabs.data import curate as data_curate
 from ftlab.ui.tabs.data import rows as data_rows
@@ -43,14 +44,7 @@ _BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template"
 
 
 _PARTS = ("data.split", "data.subset")
-_KEY = "ftlab-data"
-# The browser keeps which data were on show, so that a reload comes back to them.
-_REMEMBER = (
-    f"source => {{ try {{ localStorage.setItem('{_KEY}', source || ''); }} catch (error) {{ /* not kept */ }} }}"
-)
-_REMEMBERED = f"""source => {{
-  try {{ return [localStorage.getItem('{_KEY}') || source]; }} catch (error) {{ return [source]; }}
-}}"""
+NAME, TITLE = "data", "Data"
 
 
 @dataclass(frozen=True)
@@ -112,8 +106,10 @@ def build(workspace: Workspace) -> DataTab:
     return DataTab(form, upload, pasted, keep, look, message, summary, rows, panels, use, gr.State(None))
 
 
-def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.Textbox, opened: Any) -> None:
-    """`base` and `max_length` are the choices on the Train tab; `opened` is the page's load event."""
+def wire(tab: DataTab, page: Page) -> None:
+    workspace, chosen = page.workspace, page.parts["train"].form.components
+    base, max_length = chosen["model.base"], chosen["optimisation.max_length"]
+    page.lead(tab.use.click, "data", [tab.shown], box=tab.message, clears=False)
     source = tab.form.components["data.source"]
     context = DataContext(workspace, tab.shown, source, base, max_length)
 
@@ -144,18 +140,19 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
-    def list_sources(kept: str | None) -> dict[Any, Any]:
-        """What was chosen before a reload, if it is still there; what was made since the start can be chosen too."""
+    def list_sources(_: str | None) -> dict[Any, Any]:
+        """What was chosen before, if it is still there; what was made since the start can be chosen too."""
+        kept = kept_choices(workspace).data
         try:
-            find_source(kept or "", workspace)
+            find_source(kept, workspace)
         except FtlabError:
             kept = DataConfig().source
         # The page opens with the default: said again, it would undo a choice made in the meantime.
         value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
         return {source: gr.update(choices=source_choices(workspace, kept), **value)}
 
-    # What the browser remembers may be a file of the machine, from before others could reach the app.
-    listed = on(opened, list_sources, [source], [source], js=_REMEMBERED, checks_itself=True)
+    # What is remembered may be a file of the machine, from before others could reach the app.
+    listed = on(page.opened, list_sources, [source], [source], checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
@@ -175,7 +172,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
     for name, (_, module) in PANELS.items():
         _follow(looks, module, tab.panels[name], tab.shown, workspace)
     # At once, not after the look: a reload right after a save comes back to what was saved.
-    source.change(None, [source], js=_REMEMBER, api_visibility="private")
+    on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
@@ -232,3 +229,12 @@ def summary(found: Any, config: DataConfig) -> Markup:
         join(lines),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
     )
+
+
+def doors(tab: DataTab, page: Page) -> dict[str, Door]:
+    source = tab.form.components["data.source"]
+
+    def choose(name: str) -> dict[Any, Any]:
+        return {source: gr.update(choices=source_choices(page.workspace, name), value=name)}
+
+    return {"source": Door([source], choose)}

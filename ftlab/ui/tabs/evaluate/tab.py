@@ -27,6 +27,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.kit.fresh import digest, unsaid
 from ftlab.ui.kit.html import PICK_JS, empty, heading, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
 from ftlab.ui.tabs.evaluate import form as evaluate_form
@@ -36,6 +37,8 @@ from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 from ftlab.ui.tabs.evaluate import slices as evaluate_slices
 from ftlab.ui.tabs.evaluate import strength as strength_box
 from ftlab.ui.tabs.evaluate.form import HELD_OUT
+
+NAME, TITLE = "evaluate", "Evaluate"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class EvaluateTab:
         return [self.form.run, self.form.others, *self.shown]
 
 
-def build() -> EvaluateTab:
+def build(workspace: Workspace) -> EvaluateTab:
     form = evaluate_form.build()
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
@@ -98,7 +101,9 @@ def build() -> EvaluateTab:
     )  # fmt: skip
 
 
-def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: EvaluateTab, page: Page) -> None:
+    strip, workspace = page.strip, page.workspace
+
     def start(
         run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
     ) -> dict[Any, Any]:
@@ -155,6 +160,13 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         queue=False,
         trigger_mode="always_last",
     )
+
+    def mend(event: gr.EventData) -> tuple[RunConfig, Markup]:
+        """The settings of a run with the remedy that was picked."""
+        config, remedy = with_remedy(event._data["value"], workspace)
+        return config, remedy_said(remedy)
+
+    page.lead(tab.remedies.pick, "settings", [], mend, box=tab.message)
     evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
     strength_box.wire(tab.strength, tab.run, strip, workspace)
@@ -168,16 +180,12 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         pressed.then(None, js=press(f"#{file.elem_id}", "#evaluate_message"))
 
 
-def list_runs(
-    tab: EvaluateTab,
-    runs: list[str],
-    chosen: str | None,
-    others: Sequence[str] | None,
-    view: str | None,
-    on_show: str | None,
-    workspace: Workspace,
-) -> dict[Any, Any]:
+def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the result of the chosen ones."""
+    workspace = seen.workspace
+    runs = [run.id for run in run_files.runs_with_result(workspace)]
+    _, others, view, on_show = [seen.given[one] for one in tab.looked_at]
+    chosen = seen.follow(tab.run, runs)
     kept = [run for run in others or [] if run in runs and run != chosen]
     shown = show(tab, chosen, kept, view, on_show, workspace)
     return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **shown}
@@ -389,3 +397,20 @@ def remedy_said(remedy: Any) -> Markup:
         ),
         kind="warn" if remedy.needs else "good",
     )
+
+
+def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
+    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+
+
+def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
+    return [
+        Follower(
+            tab.listed,
+            lambda seen: list_runs(tab, seen),
+            tab.looked_at,
+            tab.form.chosen,
+            box=tab.result,
+            remembers={"evaluated": tab.run},
+        )
+    ]

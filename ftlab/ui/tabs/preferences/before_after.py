@@ -23,6 +23,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.kit.events import any_of, message_box, on, steps
 from ftlab.ui.kit.html import badge, count, details, empty, join, notice, short, table
+from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
 _NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
@@ -134,14 +135,11 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         on(trigger, handler, panel.looked_at, turned, **shows)
 
 
-def list_runs(
-    panel: Panel, run_id: str | None, search: str | None, page: float | None, newest: str | None, workspace: Workspace
-) -> dict[Any, Any]:
-    """New choices of runs and reward models, and the chosen run. `newest` is the newest run of before: who looked at it
-    follows to the newest of now."""
+def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
+    """New choices of runs and reward models, and the chosen run."""
+    workspace, (run_id, search, page) = seen.workspace, [seen.given[one] for one in panel.looked_at]
     choices = compared(workspace)
-    kept = run_id in choices and run_id != newest
-    chosen = run_id if kept else next(iter(choices), None)
+    chosen = seen.follow(panel.run, choices)
     judges = [run.id for run in run_files.reward_models(workspace)]
     same = chosen == run_id
     return {

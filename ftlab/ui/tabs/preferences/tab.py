@@ -36,6 +36,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import badge, count, details, empty, error_box, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import (
@@ -47,6 +48,7 @@ from ftlab.ui.run_view.stages import (
     loss_choices,
     stage_choices,
 )
+from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import source_choices
 from ftlab.ui.tabs.preferences import before_after, rewards_form
@@ -54,6 +56,7 @@ from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
 
 FIRST = "dpo"
+NAME, TITLE = "preferences", "Preferences"
 # An empty value of these takes what is usual for the stage and the start: the field says what that is.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
 _PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "bases", "Evaluation": "measures"}
@@ -74,6 +77,17 @@ def _groups() -> dict[str, list[str]]:
         "Base model": of("model."),
         "Name, tracking, device": ["name", *of("tracking.", "launcher."), "trainer"],
     }
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+
+    source: str
+    stage: str
+    start: str
+    base: str | None
+    said: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class PreferencesTab:
         return self.rewards.cells["model.model"]
 
 
-def build() -> PreferencesTab:
+def build(workspace: Workspace) -> PreferencesTab:
     form = forms.Form(prefix="pref")
     with gr.Row(equal_height=False, elem_id="pref_layout", elem_classes="ft-run-layout"):
         with gr.Column(elem_id="pref_choices", elem_classes="ft-run-choices", min_width=280):
@@ -157,10 +171,15 @@ def build() -> PreferencesTab:
     )  # fmt: skip
 
 
-def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: PreferencesTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
     fields = tab.form.components
     source = data.form.components["data.source"]
     optional = {path: one for path, one in fields.items() if _depends(path)}
+    lesson = page.doors[NAME]["lesson"]
 
     def configured(values: Sequence[Any]) -> RunConfig:
         own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
@@ -219,15 +238,7 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         if not test_id:
             raise InputError("There are no votes to learn from", try_="make a blind test")
         found = blind_test.lesson(open_store(workspace), test_id, workspace)
-        return {
-            source: gr.update(choices=source_choices(workspace, found.source), value=found.source),
-            fields["stage"]: found.stage,
-            fields["model.start"]: found.start,
-            fields["model.base"]: found.base or gr.skip(),
-            tab.message: notice(found.said),
-            tab.votes: "",
-            tab.take: gr.update(visible=False),
-        }
+        return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
         choices = source_choices(workspace, SAMPLE)
@@ -273,12 +284,11 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
     # Queued: a gr.State that it fills is followed only then.
     on(tab.check.seen, offer, [data.shown], [tab.votes, tab.take, tab.offered])
-    carried = [source, *(fields[path] for path in ("stage", "model.start", "model.base"))]
     on(
         tab.take.click,
         learn,
         [tab.offered],
-        [*carried, tab.message, tab.votes, tab.take],
+        [*lesson.outputs, tab.votes, tab.take],
         box=tab.message,
         progress="minimal",
     )
@@ -323,12 +333,14 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any
     }
 
 
-def list_runs(tab: PreferencesTab, begin: str | None, preset: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """New choices of runs to start from and of reward models. `preset` is the newest SFT run of before: who kept it
-    follows to the newest of now, who chose another start keeps it."""
+def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
+    newest of now; whoever chose another start keeps it."""
+    workspace, begin = seen.workspace, seen.given[tab.begin]
     starts = start_choices(workspace)
-    if (begin or "") == (preset or ""):
+    if (begin or "") == seen.notes.get("newest start", ""):
         begin = newest_start(workspace)
+    seen.notes["newest start"] = newest_start(workspace)
     choices = [("the base itself", ""), *starts]
     return {
         tab.begin: gr.update(choices=choices, value=begin or ""),
@@ -534,3 +546,40 @@ def _is_folder(config: RunConfig) -> bool:
     from ftlab.models.bases.get import is_kept_here
 
     return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())
+
+
+def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
+    data, form = page.parts[data_tab.NAME], tab.form.components
+
+    def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**fill(tab, config), **data.form.fill(config), tab.message: said}
+
+    def learn(found: Lesson) -> dict[Any, Any]:
+        return {
+            **page.doors[data_tab.NAME]["source"].fill(found.source),
+            form["stage"]: found.stage,
+            form["model.start"]: found.start,
+            form["model.base"]: found.base or gr.skip(),
+            tab.message: notice(found.said),
+        }
+
+    carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
+        "settings": Door(
+            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.message],
+            settings_of,
+            lambda filled: filled[0].stage in STAGES,
+        ),
+        "lesson": Door([*carried, tab.message], learn),
+    }
+
+
+def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
+        Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
+    ]

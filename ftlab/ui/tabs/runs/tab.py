@@ -17,6 +17,7 @@ from typing import Any, Literal
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config import RunConfig
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import DamagedFile
 from ftlab.core.run_directory import RunDirectory
@@ -43,12 +44,16 @@ from ftlab.ui.kit.html import (
     preformatted,
     table,
 )
+from ftlab.ui.page import Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES, TITLES
 from ftlab.ui.tabs.runs import export as export_box
 from ftlab.ui.tabs.train import sweep
 
 log = logging.getLogger(__name__)
+
+
+NAME, TITLE = "runs", "Runs"
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,9 @@ def build(workspace: Workspace) -> RunsTab:
     )
 
 
-def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
-    sweep.wire_results(tab.sweeps, workspace, opened)
+def wire(tab: RunsTab, page: Page) -> None:
+    workspace = page.workspace
+    sweep.wire_results(tab.sweeps, workspace, page.opened)
 
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {tab.run: event._data["value"]}
@@ -174,6 +180,12 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     def later(run_id: str | None) -> dict[Any, Any]:
         return move(run_id, "later")
 
+    def again(run_id: str | None) -> tuple[RunConfig, str]:
+        config = run_files.config(workspace.run(_chosen(run_id)))
+        if config is None:
+            raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
+        return config, ""
+
     def keep() -> dict[Any, Any]:
         return {tab.confirm: gr.update(visible=False)}
 
@@ -195,6 +207,8 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
     for button, handler in ((tab.resume, resume), (tab.earlier, earlier), (tab.later, later)):
         on(button.click, handler, [tab.run], [], box=tab.message)
+    # Queued, unlike its neighbors: a gr.State that it fills is followed only then.
+    page.lead(tab.again.click, "settings", [tab.run], again, box=tab.message)
     export_box.wire(tab.export, tab.run, workspace)
 
 
@@ -458,3 +472,22 @@ def _node(run_id: str, run: RunDirectory | None, judged: Mapping[str, Sequence[s
 def _base(run: RunDirectory | None) -> str:
     config = run_files.config(run) if run else None
     return config.model.base if config else ""
+
+
+def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs, and the chosen one, or two beside each other."""
+    every = [run.id for run in seen.workspace.runs()]
+    opened, other = seen.follow(tab.run, every), seen.given[tab.other]
+    other = other if other in every else ""
+    return {
+        tab.run: gr.update(choices=every, value=opened),
+        tab.other: gr.update(choices=[("nothing", ""), *every], value=other),
+        **show(tab, opened, other, seen.workspace),
+    }
+
+
+def followers(tab: RunsTab, page: Page) -> list[Follower]:
+    chosen = [tab.run, tab.other]
+    shown = [*chosen, tab.table, tab.lineage, tab.detail, tab.resume, tab.earlier, tab.later]
+    remembers = {"opened": tab.run}
+    return [Follower(shown, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]

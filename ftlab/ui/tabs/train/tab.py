@@ -27,6 +27,7 @@ from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import count, empty, notice
+from ftlab.ui.page import Door, Follower, Look, Page, kept_choices
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
@@ -35,6 +36,7 @@ from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import sweep
 
+NAME, TITLE = "train", "Train"
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
@@ -90,7 +92,7 @@ class TrainTab:
     check: train_preflight.Panel
 
 
-def build() -> TrainTab:
+def build(workspace: Workspace) -> TrainTab:
     form = forms.Form()
     # style.css puts the columns side by side; on a phone what is at work comes before the card.
     with gr.Row(equal_height=False, elem_id="train_layout", elem_classes="ft-run-layout"):
@@ -131,7 +133,8 @@ def build() -> TrainTab:
     )  # fmt: skip
 
 
-def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: TrainTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
     fields = tab.form.components
     base, method, stage = fields["model.base"], fields["method.name"], fields["stage"]
     usual_of = {path: fields[path] for path in _USUAL}
@@ -140,7 +143,6 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     of_methods = {path: one for path, one in fields.items() if _is_setting_of_methods(path)}
     # What decides which preset this is.
     deciding = ("model.base", "method.name", "stage", "data.replay_text", "optimisation.max_steps", *_PRESET)
-    first = gr.State(True)  # whether this page has not shown the tab yet
 
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
@@ -201,13 +203,6 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     def suit_stage(shown: str | None) -> dict[Any, Any]:
         return {stage: stage_of(shown, workspace) or gr.skip()}
 
-    def opened(is_first: bool, chosen: str | None) -> dict[Any, Any]:
-        """On the page's first look at the tab: the base of the latest run, unless somebody chose one already."""
-        latest = latest_base(workspace) if is_first and chosen == STARTER else None
-        if latest in (None, STARTER):
-            return {first: False}
-        return {first: False, base: latest} | {one: _usual_replay(path, latest) for one, path in replayed.items()}
-
     def configured(values: Sequence[Any]) -> RunConfig:
         return build_config(_settings(tab, data, values))
 
@@ -240,8 +235,9 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
     counts = any_of(data.shown.change, *(one.change for one in counted))
     on(counts, describe_data, [data.shown, *counted], [tab.data, tab.start], **settings)
     on(data.shown.change, suit_stage, [data.shown], [stage], queue=False)
-    # Queued: a gr.State that it fills is followed only then.
-    on(tab.check.seen, opened, [first, base], [first, base, *replayed])
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
 
 
 def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
@@ -391,3 +387,45 @@ def _usual_replay(path: str, base: str | None) -> str:
 
 def _usual(config: RunConfig, path: str) -> str:
     return f"usual: {getattr(config.optimisation, path.removeprefix('optimisation.')):g}"
+
+
+def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
+    data = page.parts[data_tab.NAME]
+
+    def prefers(shown: str | None) -> bool:
+        return data_rows.holds_preferences(shown, page.workspace)
+
+    def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**tab.form.fill(config), **data.form.fill(config), tab.message: said}
+
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
+        "settings": Door(
+            [*tab.form.inputs, *data.form.inputs, tab.message],
+            fill,
+            lambda filled: filled[0].stage not in PREFERENCE_STAGES,
+        ),
+    }
+
+
+def followers(tab: TrainTab, page: Page) -> list[Follower]:
+    base = tab.form.components["model.base"]
+    replayed = {tab.form.components[path]: path for path in _REPLAYED}
+
+    def chosen(seen: Look) -> dict[Any, Any]:
+        """The base on the page; at first the one that was chosen before, else that of the latest run."""
+        name = seen.given[base]
+        if seen.notes.get("opened"):
+            return {base: gr.update(value=name)}
+        seen.notes["opened"] = "yes"
+        if name == STARTER and not kept_choices(page.workspace).base:
+            name = latest_base(page.workspace) or STARTER
+        suits = {one: gr.update(value=_usual_replay(path, name)) for one, path in replayed.items()}
+        return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
+
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
+    ]
