@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.arena import links
+from ftlab.arena.store import open_store
 from ftlab.config import Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_text
@@ -25,6 +27,7 @@ from ftlab.ui.tabs.preferences import rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
 from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
+from tests.unit.test_arena_preferences import ANN, BOB, made, vote
 from tests.unit.test_ui import ATTACK, a_run
 
 
@@ -264,3 +267,15 @@ def test_each_tab_shows_its_own_runs(workspace):
     sft, dpo = a_run(workspace, "sft"), a_dpo_run(workspace)
     assert train.run_to_show(None, workspace) == sft
     assert preferences.run_to_show(None, workspace) == dpo
+
+
+def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(workspace):
+    assert preferences.voted(workspace) is None and not workspace.arena_database.exists()
+    store = open_store(workspace)
+    test = made(store)
+    for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
+        vote(store, links.create_raters(store, test, [name])[0].rater_id, wanted)
+    hidden = made(store, planned=32)
+    vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
+    # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
+    assert preferences.voted(workspace) == preferences.Voted(test, "Second round", 31)
