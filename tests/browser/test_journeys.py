@@ -22,7 +22,8 @@ LONG = 400_000  # milliseconds: a whole training on a slow machine
 
 
 def steps_shown(page) -> int:
-    return int(re.search(r"([\d,]+) of [\d,]+ updates", page.locator("#train_live").inner_text()).group(1).replace(",", ""))
+    said = re.search(r"([\d,]+) of [\d,]+ updates", page.locator("#train_live").inner_text())
+    return int(said.group(1).replace(",", ""))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import badge, count, details, empty, error_box, join, notice
+from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
@@ -131,15 +131,12 @@ def build(workspace: Workspace) -> PreferencesTab:
                     "Use them", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_take",
                     elem_classes="ft-act",
                 )  # fmt: skip
-            with gr.Row(elem_classes="ft-data-line"):
-                data = gr.HTML("Reading the data …", elem_id="pref_data", elem_classes="ft-about-data")
+            data = gr.HTML("Reading the data …", elem_id="pref_data", elem_classes="ft-about-data")
+            with gr.Row(elem_classes="ft-presses"):
                 sample = gr.Button(
-                    "Use the sample", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_sample",
-                    elem_classes="ft-act",
-                )  # fmt: skip
-                change_data = gr.Button(
-                    "Change", size="sm", scale=0, min_width=80, elem_id="pref_change_data", elem_classes="ft-act"
+                    "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
                 )
+                change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
             form.draw("stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs data of its kind.")
             form.draw(
                 "model.start",
@@ -404,7 +401,8 @@ def voted(workspace: Workspace) -> Voted | None:
     for test in list_tests(store):
         try:
             if preferred.collect(store, test.id).judged:
-                return Voted(test.id, test.title, len(tally.count(store, test.id)))
+                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes)
         except InputError:  # its votes are hidden still
             continue
     return None
@@ -492,9 +490,9 @@ def _other_kind(stage: str, found: Any) -> Markup | None:
     """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
     try:
         check_format(stage, found.detected, found.name, found.columns)
-    except InputError as error:
+    except InputError:
         said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
-        return notice(said) + details("What the data have to look like", Markup("<p>{}</p>").format(error.message()))
+        return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
     return None
 
 
