@@ -12,11 +12,12 @@ elem_ids: `preflight_progress`, `preflight_result` (presses on a change put it i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 
 _PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
+_YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
 _MOST_KNOWN = 32
 _WAITS = "Time and memory are measured when nothing else runs."
 # Raised each time the card comes into view.
@@ -58,6 +60,7 @@ class Work:
 
     stop: threading.Event
     by_itself: bool
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 _at_work_now: dict[str, Work] = {}  # by the page and the tab that measures
@@ -68,6 +71,12 @@ def give_way() -> None:
     """End what is measured, on any page: a run starts."""
     for work in list(_at_work_now.values()):
         work.stop.set()
+
+
+def _end(page: str, work: Work) -> None:
+    if _at_work_now.get(page) is work:
+        _at_work_now.pop(page)
+    work.ended.set()
 
 
 @dataclass(frozen=True)
@@ -141,28 +150,37 @@ def wire(
         return f"{request.session_hash} {panel.check.elem_id}"
 
     def measure(
-        request: gr.Request, work: Work, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
+        work: Work, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
     ) -> Generator[dict[Any, Any], None, Any]:
         """Yields what the page shows from before `begin`, which may wait for libraries, until its work has ended;
         returns what was found, None where it was stopped."""
-        page = page_of(request)
-        _at_work_now[page] = work
-        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0)}
+        yield {**_busy(panel, work), panel.progress: _at_work("reading the data", 0)}
         try:
             found = yield from _followed(panel, config, begin(), work, workspace)
         except Exception:
             yield _idle(panel)
             raise
-        finally:
-            _at_work_now.pop(page, None)
         yield _idle(panel)
         return found
+
+    def asked(
+        request: gr.Request, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
+    ) -> Generator[dict[Any, Any], None, Any]:
+        """As `measure`, for somebody who asked for it: what is measured by itself gives way."""
+        page, work = page_of(request), Work(threading.Event(), False)
+        if (other := _at_work_now.get(page)) is not None:
+            other.stop.set()
+            other.ended.wait(_YIELDS_SECONDS)
+        _at_work_now[page] = work
+        try:
+            return (yield from measure(work, config, begin))
+        finally:
+            _end(page, work)
 
     def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
         yield {panel.result: "", panel.found: None}
-        begin = partial(_checking, config, _price(price), workspace)
-        found = yield from measure(request, Work(threading.Event(), False), config, begin)
+        found = yield from asked(request, config, partial(_checking, config, _price(price), workspace))
         if found is None:
             yield {panel.message: notice("The check was stopped.")}
         else:
@@ -170,32 +188,32 @@ def wire(
 
     def watch(request: gr.Request, price: str | None, known: Any, *values: Any) -> Iterator[dict[Any, Any]]:
         """Measure the settings of the form unless they have been: after a pause, and only beside nothing else."""
-        if page_of(request) in _at_work_now:
+        page, work = page_of(request), Work(threading.Event(), True)
+        if page in _at_work_now:
+            yield {panel.result: "", panel.found: None}  # it may be of other settings
             return
-        work = _at_work_now[page_of(request)] = Work(threading.Event(), True)
+        _at_work_now[page] = work
         try:
             config = configured(values)
             if (before := _known.get(_key(config, workspace))) is not None:
-                if known is None or known != before:
+                if known != before:
                     yield show(before[0].priced(_price(price)), before[1])
                 return
-            yield {panel.result: "", panel.found: None}
+            yield {panel.result: "", panel.progress: "", panel.found: None}
             if work.stop.wait(_PAUSE_SECONDS):
                 return
             if run_files.current_job(workspace) is not None:
                 yield {panel.progress: Markup('<p class="ft-help">{}</p>').format(_WAITS)}
                 return
-            begin = partial(_checking, config, _price(price), workspace)
-            found = yield from measure(request, work, config, begin)
+            found = yield from measure(work, config, partial(_checking, config, _price(price), workspace))
+            if found is not None:
+                yield show(found, _remember(config, workspace, found))
         except FtlabError as error:
             # Nobody asked, and Start says the same at length.
-            yield {panel.progress: Markup('<p class="ft-help">Time and memory: {}.</p>').format(error.what)}
-            return
+            said = Markup('<p class="ft-help">Time and memory cannot be told: {}.</p>').format(error.what)
+            yield {panel.progress: said, panel.result: "", panel.found: None}
         finally:
-            if _at_work_now.get(page_of(request)) is work:
-                _at_work_now.pop(page_of(request))
-        if found is not None:
-            yield show(found, _remember(config, workspace, found))
+            _end(page, work)
 
     def changed(request: gr.Request) -> dict[Any, Any]:
         """What is measured by itself is out of date: `watch` begins anew."""
@@ -210,8 +228,7 @@ def wire(
     def find(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
         yield {panel.trial: ""}
-        begin = partial(_trying, config, workspace)
-        found = yield from measure(request, Work(threading.Event(), False), config, begin)
+        found = yield from asked(request, config, partial(_trying, config, workspace))
         if found is None:
             yield {panel.message: notice("The trial was stopped.")}
             return
@@ -319,9 +336,10 @@ def _key(config: RunConfig, workspace: Workspace) -> str:
 
 def keep_expected(config: RunConfig, run: RunDirectory, workspace: Workspace) -> None:
     """Keep with `run`, which was just started, what was measured of it: so that it can say what is left in total."""
-    known = _known.get(_key(config, workspace))
-    if known is not None:
-        write_json(run.expected_file, known[0].as_dict())
+    with contextlib.suppress(FtlabError):  # it runs without
+        known = _known.get(_key(config, workspace))
+        if known is not None:
+            write_json(run.expected_file, known[0].as_dict())
 
 
 def _remember(config: RunConfig, workspace: Workspace, found: Preflight) -> str:
@@ -344,8 +362,8 @@ def _described(config: RunConfig) -> str:
     )
 
 
-def _busy(panel: Panel) -> dict[Any, Any]:
-    off = gr.update(interactive=False)
+def _busy(panel: Panel, work: Work) -> dict[Any, Any]:
+    off = gr.update(interactive=work.by_itself)
     return {panel.check: off, panel.find: off, panel.stop: gr.update(visible=True)}
 
 
