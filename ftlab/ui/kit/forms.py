@@ -34,8 +34,9 @@ _YAML_EXAMPLES = {
 _CHOICES = {"method.targets": [("all linear layers", "all-linear"), ("MLP only", "mlp")]}
 
 # Leaves the settings on show whose label, help and key hold every word that is looked for.
-_FIND_JS = """words => {
-  const asked = (words || '').toLowerCase().split(/[\\s._]+/).filter(Boolean);
+_FIND_JS = """
+element.addEventListener('input', event => {
+  const asked = event.target.value.toLowerCase().split(/[\\s._]+/).filter(Boolean);
   for (const group of document.querySelectorAll('#FOLDER .ft-group')) {
     let left = 0;
     for (const block of group.querySelectorAll('.block[id^=KEY_]')) {
@@ -46,7 +47,8 @@ _FIND_JS = """words => {
     }
     group.classList.toggle('ft-missed', !left && asked.length > 0);
   }
-}"""
+});
+"""
 
 
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
@@ -96,11 +98,12 @@ class Form:
 
     def draw_find(self, elem_id: str, folder: str) -> None:
         """A search box over the groups of settings within the element `folder`. It works in the page alone."""
-        find = gr.Textbox(
-            label="Find a setting", placeholder="rate, memory, seed", max_lines=1, elem_id=elem_id, container=True
-        )
         script = _FIND_JS.replace("FOLDER", folder).replace("KEY", self.prefix)
-        find.input(None, [find], js=script, api_visibility="private")
+        gr.HTML(
+            '<label class="ft-find">Find a setting <input type="search" placeholder="rate, memory, seed"></label>',
+            elem_id=elem_id,
+            js_on_load=script,
+        )
 
     @property
     def inputs(self) -> list[Any]:

@@ -274,7 +274,7 @@ def wire(
     on(panel.result.pick, use, [panel.found], [*changeable, panel.result, panel.found], box=panel.message)
     if by_itself:
         settings = [one.change for one in form.inputs]
-        on(any_of(*settings), changed, [], [], queue=False)
+        on(any_of(*settings), changed, [], [panel.stop], queue=False)
         on(
             any_of(panel.seen, *settings),
             watch,
