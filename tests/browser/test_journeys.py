@@ -22,7 +22,8 @@ LONG = 400_000  # milliseconds: a whole training on a slow machine
 
 
 def steps_shown(page) -> int:
-    return int(re.search(r"([\d,]+) of [\d,]+", page.locator("#train_live").inner_text()).group(1).replace(",", ""))
+    said = re.search(r"([\d,]+) of [\d,]+ updates", page.locator("#train_live").inner_text())
+    return int(said.group(1).replace(",", ""))
 
 
 @pytest.fixture
@@ -38,14 +39,20 @@ def upload(visit, file: Path) -> None:
     visit.page.locator("#data_upload input[type=file]").set_input_files(str(file))
 
 
+def open_advanced(page) -> None:
+    page.locator("#train_more > button").click()
+
+
 def start_long_run(visit, file: Path) -> None:
     """A run of many epochs on a file of one's own."""
     upload(visit, file)
     expect(visit.page.locator("#data_summary")).to_contain_text("400")
     visit.tab("train")
+    open_advanced(visit.page)
     visit.page.locator("#set_optimisation_epochs input").first.fill("200")
     visit.page.locator("#train_start").click()
-    expect(visit.page.locator("#train_live")).to_contain_text(re.compile(r"[2-9]\d* of [\d,]+"), timeout=LONG)
+    running = re.compile(r"[2-9]\d* of [\d,]+ updates")
+    expect(visit.page.locator("#train_live")).to_contain_text(running, timeout=LONG)
 
 
 def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, visit, long_file):
@@ -67,7 +74,7 @@ def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, 
     again.tab("train")
     expect(again.page.locator("#train_live")).to_contain_text(run.id)
     again.page.wait_for_function(
-        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of/);"
+        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of [\\d,]+ updates/);"
         " return m && parseInt(m[1].replace(/,/g, '')) > before }",
         arg=first,
     )
@@ -89,6 +96,10 @@ def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, vis
     one.tab("train")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)
+    expect(one.page.locator("#train_live")).to_contain_text("Step 2 of 4: Training", timeout=LONG)
+    answered = one.page.locator("#train_live .ft-now")
+    expect(answered).to_have_count(3, timeout=LONG)
+    expect(answered.first).to_contain_text(re.compile(r"Now, step \d+"), timeout=LONG)
     expect(one.page.locator("#train_to_evaluate")).to_be_visible(timeout=LONG)
     one.page.locator("#train_to_evaluate").click()
     result = one.page.locator("#evaluate_result")
@@ -179,6 +190,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     expect(one.page.locator("#data_message")).to_contain_text("line 2")
     one.page.reload()
     one.tab("train")
+    open_advanced(one.page)
     one.page.locator("#set_optimisation_learning_rate input").first.fill("5")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_message")).to_contain_text("Learning rate")

@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.arena import links
+from ftlab.arena.store import open_store
 from ftlab.config import Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_text
@@ -25,6 +27,7 @@ from ftlab.ui.tabs.preferences import rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
 from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
+from tests.unit.test_arena_preferences import ANN, BOB, made, vote
 from tests.unit.test_ui import ATTACK, a_run
 
 
@@ -156,7 +159,7 @@ def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path)
     said, suits = look("dpo", "support_triage")
     assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
     said, suits = look("dpo", preferences.SAMPLE)
-    assert suits and "220 train / 40 validation / 40 test pairs" in said
+    assert suits and "220 pairs to learn from, 40 to check, 40 to test" in said
     assert look("rloo", "support_triage")[1]
 
     pairs = [{"prompt": f"Q{n}?", "chosen": f"A {n}, {ATTACK}" * 2, "rejected": f"B {n}"} for n in range(60)]
@@ -189,7 +192,7 @@ def test_the_charts_of_preferences_stand_in_the_order_in_which_to_read_them(work
 
 def test_ties_before_the_first_step_are_no_accuracy():
     rows = [{"step": 0, "eval_accuracy": 0.0, "eval_margin": 0.0}, {"step": 5, "eval_accuracy": 0.75, "eval_margin": 1}]
-    shown = preference_view.pictures(rows, "dpo")
+    shown, _ = preference_view.pictures(rows, "dpo")
     assert "validation from 75 to 75 at step 5" in shown
 
 
@@ -264,3 +267,15 @@ def test_each_tab_shows_its_own_runs(workspace):
     sft, dpo = a_run(workspace, "sft"), a_dpo_run(workspace)
     assert train.run_to_show(None, workspace) == sft
     assert preferences.run_to_show(None, workspace) == dpo
+
+
+def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(workspace):
+    assert preferences.voted(workspace) is None and not workspace.arena_database.exists()
+    store = open_store(workspace)
+    test = made(store)
+    for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
+        vote(store, links.create_raters(store, test, [name])[0].rater_id, wanted)
+    hidden = made(store, planned=32)
+    vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
+    # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
+    assert preferences.voted(workspace) == preferences.Voted(test, "Second round", 31)

@@ -81,8 +81,8 @@ def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
     text = tmp_path / "book.txt"
     text.write_text("\n\n".join(f"Chapter {n} of the book." for n in range(40)))
     for source, suits, said in [
-        (text, "pretraining", "32 train / 4 validation / 4 test documents"),
-        (rows_file, "sft", "rows"),
+        (text, "pretraining", "32 documents to learn from, 4 documents to check, 4 documents to test"),
+        (rows_file, "sft", "to learn from"),
     ]:
         shown = DataConfig(source=str(source)).model_dump_json()
         assert train.stage_of(shown, workspace) == suits
@@ -403,3 +403,55 @@ def test_every_endpoint_answers_a_value_of_a_wrong_type_with_one_sentence(tmp_pa
     with pytest.raises(gr.Error, match="file name is too long"):
         endpoints["train"](config={"model": {"base": "x" * 5000}})
     assert workspace.runs() == []
+
+
+def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
+    run = a_run(workspace, state="running")
+
+    def at(phase, **more):
+        return run_view.at_step(run, RunStatus(state="running", phase=phase, **more))
+
+    assert at("loading the libraries") == (1, 4, "Asking the base")
+    assert at("before training: answers of the base", done=3, total=9) == (1, 4, "Asking the base")
+    assert at("preparing the examples") == (2, 4, "Training")
+    training = RunStatus(state="running", phase="training", step=5, total_steps=20, eta_seconds=60)
+    assert run_view.at_step(run, training) == (2, 4, "Training")
+    assert at("verifying the result", step=20, total_steps=20) == (3, 4, "Saving")
+    assert "of training left, then the evaluation" in run_view.left_in_total(run, training)
+    write_json(run.expected_file, {"after_seconds": 30.0, "total_seconds": 200.0})
+    assert run_view.left_in_total(run, training) == f"about {html.duration(90)} left in total"
+    write_json(run.verification_file, {"changes_logits": True})
+    assert at("answers of the adapted model", step=20, total_steps=20) == (4, 4, "Evaluating")
+    assert run_view.at_step(run, RunStatus(state="queued")) is None
+    bare = a_run(workspace, evaluation={"after_training": False})
+    assert run_view.at_step(bare, training) == (1, 2, "Training")
+    assert run_view.left_in_total(bare, training) == f"about {html.duration(60)} left in total"
+
+
+def test_held_out_rows_show_what_the_base_and_the_run_say_and_never_as_markup():
+    rows = [
+        {"step": step, "row": row, "prompt": f"Question {row} {ATTACK}", "answer": f"{step} {ATTACK}", "reference": "A"}
+        for step in (0, 8, 16)
+        for row in range(3)
+    ]
+    shown = run_view.answers_now(rows)
+    assert "<script" not in shown and "<img" not in shown
+    assert shown.count("Question") == 3 and "Now, step 16" in shown and ">8 " not in shown
+    assert "not trained yet" in run_view.answers_now(rows[:3])
+    assert run_view.answers_now([]) == ""
+
+
+def test_what_is_mixed_in_unasked_is_said_with_the_rows(workspace, rows_file):
+    shown = DataConfig(source=str(rows_file)).model_dump_json()
+    usual = {"data.replay": "general_replay", "data.replay_text": "general_documents", "model.base": "starter"}
+    said = train.data_line(shown, workspace, usual)
+    assert "rows of general_replay and about" in said and "documents of general_documents" in said
+    said = train.data_line(shown, workspace, {"model.base": "smollm2", "data.replay": "auto", "stage": "sft"})
+    assert "of the base&#39;s own answers" in said
+    assert "forgetting" not in train.data_line(shown, workspace, {"data.replay": "", "data.replay_text": ""})
+
+
+def test_the_base_of_the_latest_run_is_known(workspace):
+    assert train.latest_base(workspace) is None
+    a_run(workspace, "older", model={"base": "smollm2"})
+    assert train.latest_base(workspace) == "smollm2"

@@ -143,24 +143,28 @@ def distribution(parts: Sequence[tuple[str, Sequence[float], str]], *, title: st
     ).format(head, legend, f"{title}: {spoken}", shapes, short(low), short(high))
 
 
-def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
-    """The pictures of one run: losses, learning rate, speed."""
-    loss = plot(
+def loss_curve(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
+    """Training and validation loss of one run."""
+    return plot(
         [
             Series("training", metric_points(metrics, "loss"), "a"),
             Series("validation", metric_points(metrics, "eval_loss"), "b", dots=True),
         ],
         title="Loss",
         unit="nats per token",
-        help="Lower is better. Validation rising while training falls means overfitting.",
+        help="Lower is better.",
         x_end=total_steps,
-        height=240,
+        height=200,
     )
+
+
+def speed_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
+    """Learning rate and speed of one run."""
     small = [
         ("learning_rate", "c", "Learning rate", "per step", "Rises in the warm-up, then follows the schedule."),
         ("tokens_per_second", "d", "Speed", "tokens per second", "How fast examples are read."),
     ]
-    others = (
+    curves = (
         plot(
             [Series(title.lower(), metric_points(metrics, key), css)],
             title=title,
@@ -171,7 +175,14 @@ def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) ->
         )
         for key, css, title, unit, help in small
     )
-    return Markup('<div class="ft-curves">{}<div class="ft-curves-small">{}</div></div>').format(loss, join(others))
+    return Markup('<div class="ft-curves-small">{}</div>').format(join(curves))
+
+
+def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
+    """The pictures of one run: losses, learning rate, speed."""
+    return Markup('<div class="ft-curves">{}{}</div>').format(
+        loss_curve(metrics, total_steps), speed_curves(metrics, total_steps)
+    )
 
 
 def compared_losses(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> Markup:

@@ -19,8 +19,8 @@ _TIE = 1e-3
 _ENOUGH = 3  # validations that make a curve
 
 
-def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> Markup:
-    """The charts of a run of dpo, kto, orpo, cpo or reward."""
+def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> tuple[Markup, Markup]:
+    """The chart of a run of dpo, kto, orpo, cpo or reward to look at first, and the others."""
     signs = {sign.code: sign for sign in read_preference_signs(metrics)}
     learned = decided(metrics)
 
@@ -45,7 +45,8 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
     if metric_points(metrics, "kl"):
         parts.append(chart("kl", "Distance from the start", "KL, nats per answer", _HOW["kl"], "kl"))
     more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))
-    return Markup('<div class="ft-readings">{}{}</div>').format(join(parts), more)
+    first, *others = filter(None, parts)
+    return first, Markup('<div class="ft-readings">{}{}</div>').format(join(others), more)
 
 
 _HOW = {
@@ -138,6 +139,11 @@ def _between(interval: list[float] | None) -> str:
 
 def result(found: dict[str, Any]) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
+    return verdict(found) + figures(found)
+
+
+def verdict(found: dict[str, Any]) -> Markup:
+    """The held-out preferences of a finished run in a sentence."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
     kind, verdict = "warn", "That may be chance."
     ties = found.get("ties", 0)
@@ -156,6 +162,12 @@ def result(found: dict[str, Any]) -> Markup:
         f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
         f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
     )
+    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+
+
+def figures(found: dict[str, Any]) -> Markup:
+    """The figures behind `verdict`, and how they were taken."""
+    accuracy, (low, high) = found["accuracy"], found["interval"]
     shown = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
         (
@@ -172,8 +184,8 @@ def result(found: dict[str, Any]) -> Markup:
         shown.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
     notes = [f"The reward is the {found['measure']}." if found.get("measure") else "", *found.get("notes", [])]
     listed = join(Markup("<li>{}</li>").format(note) for note in notes if note)
-    return Markup('<div class="ft-result" data-accuracy="{}">{}{}<ul class="ft-notes">{}</ul></div>').format(
-        f"{accuracy:.4f}", notice(Markup("<strong>{}</strong>").format(said), kind=kind), facts(shown), listed
+    return Markup('<div class="ft-result" data-accuracy="{}">{}<ul class="ft-notes">{}</ul></div>').format(
+        f"{accuracy:.4f}", facts(shown), listed
     )
 
 

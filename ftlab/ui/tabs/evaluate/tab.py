@@ -265,7 +265,7 @@ def nothing_yet() -> Markup:
 
 def _preferences(run: RunDirectory) -> Markup:
     """What the held-out preferences or rewards say; empty for other runs."""
-    found = run_view.held_out(run)
+    found = run_view.held_out(run, whole=True)
     if not found:
         return found
     return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(

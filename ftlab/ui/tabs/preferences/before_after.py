@@ -22,7 +22,7 @@ from ftlab.training import supervisor
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.kit.events import any_of, message_box, on, steps
-from ftlab.ui.kit.html import badge, count, details, empty, heading, join, notice, short, table
+from ftlab.ui.kit.html import badge, count, details, empty, join, notice, short, table
 from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
@@ -32,7 +32,7 @@ _JUDGE = "It says which answers it prefers. That is its opinion, not people's."
 
 @dataclass(frozen=True)
 class Panel:
-    box: gr.Column
+    box: gr.Accordion
     run: gr.Dropdown
     result: gr.HTML
     reward_model: gr.Dropdown
@@ -56,8 +56,8 @@ class Panel:
 
 
 def build() -> Panel:
-    with gr.Column(visible=False, elem_id="after_box") as box:
-        gr.HTML(heading("Before and after", "Greedy answers to the same held-out prompts."))
+    title = "Before and after: answers to the same prompts"
+    with gr.Accordion(title, open=False, visible=False, elem_id="after_box") as box:
         run = gr.Dropdown(
             [],
             value=None,
