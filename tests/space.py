@@ -17,7 +17,8 @@ import httpx
 import uvicorn
 
 from ftlab.core.workspace import Workspace
-from ftlab.ui import access, space_lab
+from ftlab.ui.doors import access
+from ftlab.ui.space import lab as space_lab
 
 
 @dataclass(frozen=True)

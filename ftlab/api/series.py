@@ -140,8 +140,8 @@ def rater_links(workspace: Folder = None) -> dict[str, dict[str, str]]:
     from ftlab.arena import links
     from ftlab.arena.blind_tests import list_tests
     from ftlab.arena.store import open_store
-    from ftlab.ui import raters_page
-    from ftlab.ui.rater import rater_address
+    from ftlab.ui.rater import serving as raters_page
+    from ftlab.ui.rater.page import rater_address
 
     opened = Workspace.open(workspace)
     if not raters_page.has_tests(opened):

@@ -21,7 +21,7 @@ def serve(args: argparse.Namespace) -> int:
     # Gradio takes seconds to import: mistakes in the options are reported first.
     from ftlab.arena.live import ask_models
     from ftlab.arena.tally import watch
-    from ftlab.ui.rater import launch_rater_app
+    from ftlab.ui.rater.page import launch_rater_app
 
     _, url = launch_rater_app(
         workspace.root,
@@ -85,7 +85,7 @@ def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
 
 def _print_links(store: Any, test_id: str, url: str, opened: str | None, args: argparse.Namespace) -> None:
     from ftlab.arena import links
-    from ftlab.ui.rater import rater_address
+    from ftlab.ui.rater.page import rater_address
 
     addresses = {link.pseudonym: rater_address(url, link.token) for link in links.links(store, test_id)}
     if opened:

@@ -137,12 +137,18 @@ class RunDirectory(_Answers):
         return self.path / "queue.json"
 
     @property
+    def expected_file(self) -> Path:
+        """What was measured before the run started: time and memory (Preflight.as_dict)."""
+        return self.path / "expected.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
     @property
     def samples_file(self) -> Path:
-        """Answers sampled while learning from rewards, a few per logged step."""
+        """Answers during training: sampled while learning from rewards, a few per logged step; else the answers to
+        some validation rows at each validation."""
         return self.path / "samples.jsonl"
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.config.methods import virtual_tokens
+from ftlab.config.stages import SFT
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.documents import is_document
@@ -18,6 +19,7 @@ from ftlab.training.arguments import stage_arguments
 from ftlab.training.launching import together
 from ftlab.training.self_replay import ensure_answers, mixed_in
 from ftlab.training.setup import (
+    AnswerAlong,
     Training,
     begin,
     chat_tokenizer,
@@ -159,6 +161,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if together.is_main():
         note_environment(run, computing=computing)
     callbacks = progress_callbacks(run, config, writer, checkpoint, validation=validation)
+    if validation and config.stage == SFT and together.processes() == 1:
+        callbacks.append(AnswerAlong(run, tokenizer))
     if checkpoint:
         arguments.eval_on_start = False  # already evaluated at this step
     with unrounded(model):

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ftlab.ui.safe_markdown import headings, links, page_markdown
+from ftlab.ui.kit.safe_markdown import headings, links, page_markdown
 
 FOLDER = Path(__file__).parents[1] / "docs"
 INDEX = "README"

@@ -19,10 +19,13 @@ from gradio.utils import get_upload_folder
 from ftlab.core.quiet import quieten
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.ui import access, help, hosts, owner_page, programs, raters_page, space_lab
+from ftlab.ui import help, programs
 from ftlab.ui.app import build_app, page_settings
 from ftlab.ui.background import import_later
-from ftlab.ui.events import reaching
+from ftlab.ui.doors import access, hosts, owner_page
+from ftlab.ui.kit.events import reaching
+from ftlab.ui.rater import serving as raters_page
+from ftlab.ui.space import lab as space_lab
 
 
 def launch(

@@ -17,9 +17,12 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import MEANINGS, figure_rows, win_lines
-from ftlab.ui import data_findings, data_lengths, evaluate_result, run_view
-from ftlab.ui.html import badge, count, details, facts, heading, join, notice, table
-from ftlab.ui.strength_view import strengths_view
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, table
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.data import findings as data_findings
+from ftlab.ui.tabs.data import lengths as data_lengths
+from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.evaluate.strength_view import strengths_view
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Report
@@ -45,7 +48,7 @@ _MORE = """
  svg { overflow: visible; }
 """
 _DARK = ":is(html[theme=dark], body[data-jp-theme-light=false], body.vscode-dark) &"
-_SHEETS = ("style.css", "blind_test.css")
+_SHEETS = ("style.css", "tabs/blind_test/style.css")
 _EXAMPLES = 3
 
 
@@ -57,7 +60,7 @@ def framed(body: str) -> str:
 @functools.cache
 def _style() -> str:
     """The rules of the app's sheets, nested so that they hold within .ft-nb alone."""
-    css = "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _SHEETS)
+    css = "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in _SHEETS)
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     css = css.replace(":root {", "& {").replace(".dark {", f"{_DARK} {{")
     # Keyframes and rules of the page as a whole have no place within another rule.
@@ -156,21 +159,21 @@ def _remedy(finding: Mapping[str, Any]) -> str:
 
 def preflight_html(found: Preflight) -> str:
     """Whether a run fits, how long it takes, and what to know before it starts."""
-    from ftlab.ui.preflight_view import card
+    from ftlab.ui.tabs.train.preflight_view import card
 
     return framed(card(found, "before anything was started"))
 
 
 def verdict_html(found: TallyJson) -> str:
     """The verdict of a blind test with its pictures."""
-    from ftlab.ui.blind_test_verdict import verdict
+    from ftlab.ui.tabs.blind_test.verdict import verdict
 
     return framed(verdict(found))
 
 
 def row_html(data: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, length: int | None) -> str:
     """A row of the source, and the tokens that the model reads with the trained ones marked."""
-    from ftlab.ui.row_view import row_card
+    from ftlab.ui.tabs.data.row_view import row_card
 
     return framed(row_card(data, workspace, row, split, base, length))
 

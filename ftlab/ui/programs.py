@@ -27,7 +27,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.keeping import also_asked
 from ftlab.report.measures import verdict_text
 from ftlab.ui import background, run_files
-from ftlab.ui.events import reach
+from ftlab.ui.kit.events import reach
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     from ftlab.arena.blind_tests import list_tests, progress
     from ftlab.arena.store import open_store
     from ftlab.arena.tally import evaluate, shown
-    from ftlab.ui.raters_page import has_tests
+    from ftlab.ui.rater.serving import has_tests
 
     every = list_tests(open_store(workspace)) if has_tests(workspace) else []
     test = next((one for one in every if test_id in (None, one.id)), None)

@@ -189,6 +189,11 @@ def samples(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.samples_file, read_jsonl) or []
 
 
+def expected(run: RunDirectory) -> dict[str, Any]:
+    """What was measured of `run` before it started (Preflight.as_dict); empty where nothing was."""
+    return _cached(run.expected_file, read_json) or {}
+
+
 def stage(run: RunDirectory) -> str:
     """The stage of `run`; sft when its settings cannot be read."""
     found = config(run)

@@ -1,6 +1,6 @@
 """The raters' page in a Space."""
 
 from ftlab.core.workspace import Workspace
-from ftlab.ui.space_vote import serve_vote
+from ftlab.ui.space.vote import serve_vote
 
 serve_vote(Workspace.open())

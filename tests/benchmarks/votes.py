@@ -38,7 +38,8 @@ from ftlab.arena.store import DATABASE_VARIABLE, open_store, votes  # noqa: E402
 from ftlab.core.workspace import Workspace  # noqa: E402
 from tests.arena import opened, postgres_server  # noqa: E402
 
-SERVE = "import sys; from ftlab.ui.rater import launch_rater_app as go; go(sys.argv[1], port=int(sys.argv[2]), block=1)"
+SERVE = "import sys; from ftlab.ui.rater.page import launch_rater_app as go\n"
+SERVE += "go(sys.argv[1], port=int(sys.argv[2]), block=1)"
 WORDS = "amber birch cedar delta ember fjord grove heron islet jetty knoll larch maple north ocean plain".split()
 
 

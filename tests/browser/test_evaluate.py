@@ -64,6 +64,8 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     remedy = page.locator("#evaluate_remedies button", has_text="Fill in the settings").nth(1)
     expect(page.locator("#evaluate_remedies")).to_contain_text("Halve the learning rate: 0.002 instead of 0.004")
     remedy.click()
+    expect(page.locator("#train_settings")).to_contain_text("learning rate 0.002")
+    page.locator("#train_more > button").click()
     rate = page.locator("#set_optimisation_learning_rate").locator("input, textarea").first
     expect(rate).to_have_value("0.002")
     expect(page.locator("#train_message")).to_contain_text("Press Start training when it looks right.")

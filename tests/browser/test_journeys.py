@@ -10,8 +10,10 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.config import load_config
+from ftlab.core.files import write_text
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
+from ftlab.training.status import RunStatus, write_status
 from tests.browser.conftest import PHONE
 from tests.conftest import write_easy_rows
 
@@ -20,7 +22,8 @@ LONG = 400_000  # milliseconds: a whole training on a slow machine
 
 
 def steps_shown(page) -> int:
-    return int(re.search(r"([\d,]+) of [\d,]+", page.locator("#train_live").inner_text()).group(1).replace(",", ""))
+    said = re.search(r"([\d,]+) of [\d,]+ updates", page.locator("#train_live").inner_text())
+    return int(said.group(1).replace(",", ""))
 
 
 @pytest.fixture
@@ -36,14 +39,20 @@ def upload(visit, file: Path) -> None:
     visit.page.locator("#data_upload input[type=file]").set_input_files(str(file))
 
 
+def open_advanced(page) -> None:
+    page.locator("#train_more > button").click()
+
+
 def start_long_run(visit, file: Path) -> None:
     """A run of many epochs on a file of one's own."""
     upload(visit, file)
     expect(visit.page.locator("#data_summary")).to_contain_text("400")
     visit.tab("train")
+    open_advanced(visit.page)
     visit.page.locator("#set_optimisation_epochs input").first.fill("200")
     visit.page.locator("#train_start").click()
-    expect(visit.page.locator("#train_live")).to_contain_text(re.compile(r"[2-9]\d* of [\d,]+"), timeout=LONG)
+    running = re.compile(r"[2-9]\d* of [\d,]+ updates")
+    expect(visit.page.locator("#train_live")).to_contain_text(running, timeout=LONG)
 
 
 def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, visit, long_file):
@@ -65,7 +74,7 @@ def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, 
     again.tab("train")
     expect(again.page.locator("#train_live")).to_contain_text(run.id)
     again.page.wait_for_function(
-        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of/);"
+        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of [\\d,]+ updates/);"
         " return m && parseInt(m[1].replace(/,/g, '')) > before }",
         arg=first,
     )
@@ -87,6 +96,10 @@ def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, vis
     one.tab("train")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)
+    expect(one.page.locator("#train_live")).to_contain_text("Step 2 of 4: Training", timeout=LONG)
+    answered = one.page.locator("#train_live .ft-now")
+    expect(answered).to_have_count(3, timeout=LONG)
+    expect(answered.first).to_contain_text(re.compile(r"Now, step \d+"), timeout=LONG)
     expect(one.page.locator("#train_to_evaluate")).to_be_visible(timeout=LONG)
     one.page.locator("#train_to_evaluate").click()
     result = one.page.locator("#evaluate_result")
@@ -177,6 +190,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     expect(one.page.locator("#data_message")).to_contain_text("line 2")
     one.page.reload()
     one.tab("train")
+    open_advanced(one.page)
     one.page.locator("#set_optimisation_learning_rate input").first.fill("5")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_message")).to_contain_text("Learning rate")
@@ -198,3 +212,48 @@ def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport
         assert one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
     assert {host for host in one.hosts if host} == {f"127.0.0.1:{finished.port}"}
     assert not one.errors
+
+
+def fill_list(page, elem_id: str, value: str) -> None:
+    box = page.locator(f"#{elem_id} input").first
+    box.click()
+    box.fill(value)
+    box.press("Enter")
+    expect(box).not_to_be_focused()
+
+
+def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app, visit):
+    """A sample and a base that are not the defaults, and an older run on show."""
+    workspace = Workspace.open(app.workspace)
+    runs = []
+    for name in ("aged", "fresh"):
+        runs.append(workspace.create_run(name))
+        write_text(runs[-1].config_file, f"name: {name}\n")
+        write_status(runs[-1].status_file, RunStatus(state="completed", created=len(runs), finished=9))
+    one = visit(app.url)
+    sample = "brand_voice"
+    one.tab("data")
+    fill_list(one.page, "set_data_source", sample)
+    expect(one.page.locator("#data_summary")).to_contain_text(sample)
+    one.tab("train")
+    fill_list(one.page, "set_model_base", "somebody/some-base")
+    one.tab("runs")
+    one.page.locator("#runs_table [data-pick]").filter(has_text=re.compile("aged")).first.click()
+    expect(one.page.locator("#runs_detail")).to_contain_text(runs[0].id)
+    page_file = workspace.page_file
+    for _ in range(300):
+        if page_file.exists() and {"brand_voice", "somebody/some-base", runs[0].id} <= set(
+            json.loads(page_file.read_text()).values()
+        ):
+            break
+        one.page.wait_for_timeout(100)
+    one.context.close()
+    app.kill()
+    app.start()
+    other = visit(app.url)
+    other.tab("data")
+    expect(other.page.locator("#data_summary")).to_contain_text(sample)
+    other.tab("train")
+    expect(other.page.locator("#set_model_base input").first).to_have_value("somebody/some-base")
+    other.tab("runs")
+    expect(other.page.locator("#runs_detail")).to_contain_text(runs[0].id)

@@ -18,8 +18,8 @@ pytest.importorskip("gradio")
 
 from ftlab.arena import links, store
 from ftlab.core.workspace import Workspace
-from ftlab.ui.rater import launch_rater_app, rater_address
-from ftlab.ui.rater_talk import GUESS_AFTER_EVERY
+from ftlab.ui.rater.page import launch_rater_app, rater_address
+from ftlab.ui.rater.talk import GUESS_AFTER_EVERY
 from tests.blind import Blind, open_blind_test
 from tests.browser.conftest import PHONE, WIDE
 from tests.conftest import ROOT, offline_environment
@@ -194,7 +194,9 @@ def test_an_answer_is_rendered_and_can_do_nothing(served, page_of):
 
 def start(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     """The raters' page in a process of its own, which can be killed."""
-    code = f"from ftlab.ui.rater import launch_rater_app as go; go({str(workspace.root)!r}, port={port}, block=True)"
+    code = (
+        f"from ftlab.ui.rater.page import launch_rater_app as go; go({str(workspace.root)!r}, port={port}, block=True)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=offline_environment())
     end = time.monotonic() + 90
     while time.monotonic() < end:

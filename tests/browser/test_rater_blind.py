@@ -15,8 +15,8 @@ pytest.importorskip("gradio")
 
 from ftlab.arena import store
 from ftlab.core.workspace import Workspace
-from ftlab.ui.rater import launch_rater_app, rater_address
-from ftlab.ui.rater_talk import GUESS_AFTER_EVERY
+from ftlab.ui.rater.page import launch_rater_app, rater_address
+from ftlab.ui.rater.talk import GUESS_AFTER_EVERY
 from tests.blind import Blind, open_blind_test
 
 pytestmark = pytest.mark.browser

@@ -149,7 +149,7 @@ class _Tracebacks(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.exc_info and record.name == "ftlab.ui.events":
+        if not record.exc_info and record.name == "ftlab.ui.kit.events":
             self.seen.append(record.getMessage())  # a tick that gave up
         if record.exc_info:
             self.seen.append(f"{record.getMessage()}: {logging.Formatter().formatException(record.exc_info)[-1800:]}")

@@ -26,7 +26,7 @@ from ftlab.arena import links, trials
 from ftlab.arena.store import Store, open_store, votes
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.ui.rater_talk import answer
+from ftlab.ui.rater.talk import answer
 from tests.arena import opened
 from tests.benchmarks.votes import Thumb, served, spread
 from tests.chaos.disk import fill, small_disk

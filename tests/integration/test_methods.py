@@ -164,6 +164,14 @@ def test_the_loss_falls(trained):
     assert min(losses) < 0.95 * losses[0]
 
 
+def test_held_out_rows_are_answered_as_it_learns(trained):
+    held_out, samples = read_split(trained.run, "validation")[:3], trained.run.samples()
+    assert samples[0]["step"] == 0 < samples[-1]["step"]
+    assert len(samples) % 3 == 0
+    for row, sample in zip(held_out, samples[:3], strict=True):
+        assert [turn["content"] for turn in row["messages"][-2:]] == [sample["prompt"], sample["reference"]]
+
+
 def test_it_trains_the_weights_that_its_paper_says(trained, method):
     assert trained.status.trained_parameters == expected_weights(method)
 

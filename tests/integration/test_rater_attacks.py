@@ -17,7 +17,7 @@ import httpx
 
 from ftlab.arena import blind_tests, links
 from ftlab.core.workspace import Workspace
-from ftlab.ui.rater import launch_rater_app
+from ftlab.ui.rater.page import launch_rater_app
 from tests.blind import Blind, Browserless, open_blind_test
 
 

@@ -16,7 +16,7 @@ import httpx
 from gradio_client import Client
 
 from ftlab.core.workspace import Workspace
-from ftlab.ui import access
+from ftlab.ui.doors import access
 from tests.small_runs import make_base, make_run, save_result
 from tests.space import Lab, fire, served_lab
 

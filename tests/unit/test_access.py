@@ -14,11 +14,12 @@ pytest.importorskip("gradio")
 from starlette.requests import HTTPConnection
 
 from ftlab.errors import InputError
-from ftlab.ui import access, raters_page
-from ftlab.ui.allowance import Allowance, Patience, address_of
-from ftlab.ui.hosts import Names
+from ftlab.ui.doors import access
+from ftlab.ui.doors.allowance import Allowance, Patience, address_of
+from ftlab.ui.doors.hosts import Names
+from ftlab.ui.doors.server import TRUSTED, default_host
 from ftlab.ui.launch import launch
-from ftlab.ui.space_server import TRUSTED, default_host
+from ftlab.ui.rater import serving as raters_page
 
 HUB = {"OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid", "OPENID_PROVIDER_URL": "x"}
 

@@ -72,7 +72,8 @@ def test_a_base_that_could_be_several_or_none_has_to_be_named(workspace: Workspa
 
 def test_the_blind_test_tab_takes_the_base_of_the_run_that_is_chosen(workspace: Workspace, other_base: str) -> None:
     pytest.importorskip("gradio")
-    from ftlab.ui import blind_test_form, blind_test_plan
+    from ftlab.ui.tabs.blind_test import form as blind_test_form
+    from ftlab.ui.tabs.blind_test import plan as blind_test_plan
 
     older = trained(workspace, other_base, "a")
     trained(workspace, "starter", "b")

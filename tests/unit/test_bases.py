@@ -423,8 +423,8 @@ def test_before_smollm2_is_here_its_size_is_known_without_a_network(own_folder):
 
 
 def test_smollm2_is_no_toy_and_nothing_of_the_toys_is_mixed_in():
-    from ftlab.ui.run_view import toy_banner
-    from ftlab.ui.train import _REPLAYED, BASES, _usual_replay
+    from ftlab.ui.run_view.run import toy_banner
+    from ftlab.ui.tabs.train.tab import _REPLAYED, BASES, _usual_replay
 
     assert "smollm2" in dict(BASES).values()
     assert toy_banner("smollm2") == ""

@@ -12,7 +12,8 @@ pytest.importorskip("gradio")
 from ftlab.arena import blind_tests, prompt_sources, trials
 from ftlab.arena.store import open_store
 from ftlab.errors import InputError
-from ftlab.ui import blind_test, blind_test_picture
+from ftlab.ui.tabs.blind_test import picture as blind_test_picture
+from ftlab.ui.tabs.blind_test import tab as blind_test
 from tests.arena import opened
 
 

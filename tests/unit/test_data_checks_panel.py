@@ -16,7 +16,9 @@ from ftlab.data.checks import Finding, check
 from ftlab.data.checks.job import Request
 from ftlab.data.remedies import answer_group, give_answer, is_mended, mend_findings
 from ftlab.data.versions import create, rows_of
-from ftlab.ui import data_checks_view, data_findings, data_lengths
+from ftlab.ui.tabs.data import checks_view as data_checks_view
+from ftlab.ui.tabs.data import findings as data_findings
+from ftlab.ui.tabs.data import lengths as data_lengths
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>{{value}}${value}"
 

@@ -17,8 +17,9 @@ from starlette.testclient import TestClient
 
 from ftlab.cli.main import build_parser
 from ftlab.config import build_config
-from ftlab.ui import access, help
-from ftlab.ui.safe_markdown import code_blocks, headings, links
+from ftlab.ui import help
+from ftlab.ui.doors import access
+from ftlab.ui.kit.safe_markdown import code_blocks, headings, links
 from tests.conftest import ROOT
 
 DOCS = ROOT / "ftlab" / "docs"
@@ -154,9 +155,9 @@ def test_help_of_a_shared_app_is_behind_its_password(monkeypatch: pytest.MonkeyP
 
 
 def test_words_beside_a_control_lead_to_a_heading_of_help():
-    from ftlab.ui import train
+    from ftlab.ui.tabs.train import tab as train
 
-    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "ftlab" / "ui").glob("*.py"))
+    code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "ftlab" / "ui").rglob("*.py"))
     targets = [*re.findall(r'page="([^"]+)"', code), *train._HELP.values()]
     assert len(targets) > 6
     for target in targets:

@@ -24,7 +24,7 @@ from ftlab.models.load import load_tokenizer
 from ftlab.report.markdown import write_markdown
 from ftlab.report.report import write_report
 from ftlab.training.preflight.asking import Amount, amount_of
-from ftlab.ui.evaluate_result import moved as moved_answers
+from ftlab.ui.tabs.evaluate.result import moved as moved_answers
 from tests.small_runs import adapted_model, make_base, make_run, save_result
 
 QUESTIONS = ["Hi.", "What is the capital of France?", "Name three colors that one sees in a rainbow, please."]

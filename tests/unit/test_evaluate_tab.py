@@ -14,13 +14,11 @@ from ftlab.evaluation.rows import columns_of, findings, ordered, select, slices
 from ftlab.evaluation.verdict import side_by_side
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import (
-    answer_tables,
-    evaluate,
-    evaluate_form,
-    evaluate_result,
-)
-from ftlab.ui.evaluate_slices import slice_table
+from ftlab.ui.kit import answer_tables
+from ftlab.ui.tabs.evaluate import form as evaluate_form
+from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.evaluate import tab as evaluate
+from ftlab.ui.tabs.evaluate.slices import slice_table
 from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -230,7 +228,7 @@ def test_a_first_evaluation_at_work_is_told_as_that_and_not_as_runs_that_answere
     run = evaluated_run(workspace)
     run.comparison_file.unlink()
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     told = evaluate.show(tab, run.id, [], evaluate_form.NEXT, None, workspace)[tab.result]
     assert "The strip above shows how far it is" in told and "the same rows" not in told
@@ -241,7 +239,7 @@ def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspa
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     now = time.time()
     write_status(run.evaluation_status_file, RunStatus(created=now))
 
@@ -267,7 +265,7 @@ def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     error = {"what": "There is no such file", "why": None, "try": "check the path"}
     failed = RunStatus(state="failed", created=CREATED + 10, error=error)
     write_status(run.evaluation_status_file, failed)
@@ -283,7 +281,7 @@ def test_a_stop_is_told_where_the_work_was_started_and_no_longer_than_it_is_true
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
 
     def shown(task: str) -> str:
         stopped = RunStatus(state="stopped", created=CREATED + 10, task=task, warnings=["It was stopped."])

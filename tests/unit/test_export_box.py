@@ -19,9 +19,10 @@ from ftlab.core.processes import mark_of
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.export import job as export_job
-from ftlab.ui import data_versions, export_box
-from ftlab.ui.data_sources import DataContext
-from ftlab.ui.hub_account import upload_token
+from ftlab.ui.kit.hub_account import upload_token
+from ftlab.ui.tabs.data import versions as data_versions
+from ftlab.ui.tabs.data.sources import DataContext
+from ftlab.ui.tabs.runs import export as export_box
 
 
 def test_in_a_space_the_visitors_token_is_used_and_never_the_spaces_own(monkeypatch: pytest.MonkeyPatch) -> None:

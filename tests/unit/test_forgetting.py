@@ -37,7 +37,7 @@ from ftlab.models.starter.general_text import make_chats, make_texts
 from ftlab.report.findings import kept_rows
 from ftlab.report.measures import by_same_kinds, verdict_text
 from ftlab.samples import sample_path
-from ftlab.ui.evaluate_result import kept
+from ftlab.ui.tabs.evaluate.result import kept
 
 KNOWN = {"base": [True] * 8 + [False] * 2, "adapted": [True] * 6 + [False] * 2 + [True, False]}
 

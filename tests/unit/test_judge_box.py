@@ -15,7 +15,9 @@ from ftlab.core.endpoint import JUDGE
 from ftlab.core.files import write_json, write_jsonl, write_text
 from ftlab.evaluation.advisor import QUESTIONS, build_needs
 from ftlab.training import supervisor
-from ftlab.ui import advisor_box, job_strip, judge_box, run_files
+from ftlab.ui import job_strip, run_files
+from ftlab.ui.tabs.evaluate import advisor as advisor_box
+from ftlab.ui.tabs.evaluate import judge as judge_box
 from tests.judge_server import judge_server, says, shown
 from tests.unit.test_advisor import measured
 from tests.unit.test_ui import ATTACK, a_run

@@ -8,7 +8,13 @@ import pytest
 
 from ftlab.core.workspace import Workspace
 from ftlab.data.versions import history
-from ftlab.ui import before_after, blind_test_picture, evaluate_result, run_view, runs, sweep, version_views
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.blind_test import picture as blind_test_picture
+from ftlab.ui.tabs.data import versions_view as version_views
+from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.preferences import before_after
+from ftlab.ui.tabs.runs import tab as runs
+from ftlab.ui.tabs.train import sweep
 from tests.fixtures.make_workspace import QUESTIONS, ask
 
 FOLDERS = sorted((Path(__file__).parents[1] / "fixtures").glob("workspace_*"))

@@ -9,8 +9,8 @@ import pytest
 from ftlab.arena import blind_tests, links, store, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
-from ftlab.ui.rater_talk import answer
-from ftlab.ui.safe_markdown import safe_markdown
+from ftlab.ui.kit.safe_markdown import safe_markdown
+from ftlab.ui.rater.talk import answer
 from tests.arena import draft
 from tests.blind import open_blind_test
 

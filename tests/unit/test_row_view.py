@@ -13,7 +13,7 @@ pytest.importorskip("gradio")
 from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import look
-from ftlab.ui.row_view import page_count, page_table, row_card
+from ftlab.ui.tabs.data.row_view import page_count, page_table, row_card
 
 
 @pytest.fixture

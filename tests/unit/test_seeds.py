@@ -15,7 +15,7 @@ from ftlab.evaluation.seeds import both_sources, difference_text, read_verdict, 
 from ftlab.training import sweep
 from ftlab.training.status import RunStatus, write_status
 from ftlab.training.sweep import Sweep
-from ftlab.ui import sweep as sweep_results
+from ftlab.ui.tabs.train import sweep as sweep_results
 from tests.benchmarks.seeds import verdicts
 
 HELP = {"title": "Exact match", "kind": "share", "unit": "%", "better": "higher", "group": "task", "help": ""}

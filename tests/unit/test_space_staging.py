@@ -98,13 +98,13 @@ def test_what_is_staged_needs_only_its_own_requirements_and_not_this_repository(
     assert {"torch", "sklearn", "evalica", "ftlab"} & set(absent) >= {"sklearn", "evalica"}
     code = f"import sys\nfor name in {absent!r}:\n    if name != 'ftlab': sys.modules[name] = None\n"
     if flavour == "demo":
-        code += "from ftlab.ui import space_demo\n"
+        code += "from ftlab.ui.space import demo\n"
     else:
         code += (
             "from ftlab.arena.live import ask_endpoints\n"
-            "from ftlab.ui import space_vote, rater\n"
+            "from ftlab.ui.space import vote\nfrom ftlab.ui.rater import page\n"
             "from ftlab.core.workspace import Workspace\n"
-            f"rater.build_rater_app(Workspace.open({str(tmp_path)!r}), ask_endpoints)\n"
+            f"page.build_rater_app(Workspace.open({str(tmp_path)!r}), ask_endpoints)\n"
         )
     code += "print(sys.modules['ftlab'].__file__)\n"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -363,7 +363,7 @@ def test_a_run_that_starts_from_one_with_a_strength_says_that_it_starts_from_all
 def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(runs: Path, tmp_path: Path) -> None:
     import gradio as gr
 
-    from ftlab.ui import strength_box
+    from ftlab.ui.tabs.evaluate import strength as strength_box
 
     workspace, run = Workspace(runs.parent), RunDirectory(runs / "run-lora")
     found = measure_strengths(run, max_rows=4)
@@ -381,7 +381,8 @@ def test_the_panel_shows_what_was_measured_and_hides_where_there_is_no_strength(
 def test_the_panel_says_what_became_of_measuring_and_no_more_than_that(runs: Path, tmp_path: Path) -> None:
     import gradio as gr
 
-    from ftlab.ui import run_view, strength_box
+    from ftlab.ui.run_view import run as run_view
+    from ftlab.ui.tabs.evaluate import strength as strength_box
 
     run = make_run(runs, runs.parent / "base", runs.parent / "probes.jsonl", name="run-stopped")
     save_result(run, runs.parent / "base")

@@ -18,11 +18,12 @@ from ftlab.data import versions
 from ftlab.data.curation import Change, apply
 from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
-from ftlab.ui import curate_desk, version_views
-from ftlab.ui.data_curate import later_version
-from ftlab.ui.data_versions import download, hub_card
-from ftlab.ui.row_card import Seen, card, form, with_edits
-from ftlab.ui.word_diff import marked
+from ftlab.ui.kit.row_card import Seen, card, form, with_edits
+from ftlab.ui.kit.word_diff import marked
+from ftlab.ui.tabs.data import curate_desk
+from ftlab.ui.tabs.data import versions_view as version_views
+from ftlab.ui.tabs.data.curate import later_version
+from ftlab.ui.tabs.data.versions import download, hub_card
 
 EVIL = '</textarea><script>alert(1)</script><img src=x onerror="alert(2)">'
 

@@ -1,0 +1,1 @@
+"""Who may come in: hosts, logins, the owner, and how often."""

@@ -1,0 +1,1 @@
+"""What every tab is made of: forms, events and lanes, lists, HTML, charts. It knows no tab."""

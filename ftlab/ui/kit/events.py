@@ -1,0 +1,247 @@
+"""How a handler is wired: private, guarded, and with one place for its message."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import FormComponent
+
+from ftlab.config import PROSE
+from ftlab.core.damage import explained
+from ftlab.core.files import DamagedFile, check_reach, disk_full, limited_to
+from ftlab.core.workspace import default_root
+from ftlab.errors import FtlabError
+from ftlab.ui import run_files
+from ftlab.ui.kit.html import error_box
+
+log = logging.getLogger(__name__)
+_END = object()
+# Boxes of one line whose text goes to a model, to people or into a search: "/no_think" and "... and?" are no paths.
+_PROSE = re.compile(
+    r"chat_(text|system)|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_title(_\d)?"
+    rf"|(set|pref)_(data|evaluation|method)_({'|'.join(PROSE)})"
+)
+
+
+def message_box(elem_id: str) -> gr.HTML:
+    """The place beside a button where its errors stay until the next press."""
+    return gr.HTML("", elem_id=elem_id, elem_classes="ft-message")
+
+
+def on(
+    trigger: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: Sequence[Any] = (),
+    outputs: Sequence[Any] = (),
+    *,
+    box: gr.HTML | None = None,
+    progress: str = "hidden",
+    clears: bool = True,
+    lane: str | None = None,
+    checks_itself: bool = False,
+    **settings: Any,
+) -> Any:
+    """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
+
+    An expected error goes into `box`, anything else becomes one plain sentence there and a traceback in the log.
+    `clears` takes away what an earlier press left in `box`; off for handlers that follow another one by themselves.
+    Events of one `lane` are answered one at a time, in the order in which they came: so what two handlers draw shows
+    the later one. Without a lane, a handler waits only for itself, whichever of its triggers called it.
+    `checks_itself`: the handler looks whether its one-line values name files that visitors may open (`reaching`).
+    No endpoint is offered to programs: those are declared on purpose with `gr.api`.
+    """
+    settings.setdefault("api_visibility", "private")
+    if lane is not None:
+        settings |= {"concurrency_id": lane, "concurrency_limit": 1}
+    # Each trigger has a function of its own below, which Gradio would let overtake each other.
+    settings.setdefault("concurrency_id", f"{handler.__qualname__} {id(handler)}")
+    if progress == "hidden":
+        # A page tells every output that ever had progress about every event, and looks for each in the whole page.
+        settings.setdefault("show_progress_on", [])
+    targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
+    lines = [number for number, one in enumerate(inputs) if _is_line(one) and not checks_itself]
+    return trigger(
+        guarded(handler, box, clears=clears, lines=lines),
+        list(inputs),
+        targets or None,
+        show_progress=progress,
+        **settings,
+    )
+
+
+def any_of(*triggers: Any) -> Callable[..., Any]:
+    """One trigger out of several, so that what they start comes one after the other, the last choice last.
+
+    Wired one by one, two quick choices are two events at once, and the slower reply would win.
+    """
+    return functools.partial(gr.on, list(triggers))
+
+
+def steps(turn: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Handlers of Previous and Next, from one of a page that takes `by` how many pages to turn."""
+
+    def backwards(*values: Any) -> Any:
+        return turn(*values, by=-1)
+
+    def forwards(*values: Any) -> Any:
+        return turn(*values, by=+1)
+
+    return backwards, forwards
+
+
+def offer_file(path: Path, name: str) -> dict[str, Any]:
+    """An update that lets a download button serve a copy of `path` called `name`.
+
+    The copy lies in Gradio's own cache: the workspace itself is never opened to the web server.
+    """
+    folder = Path(tempfile.mkdtemp(dir=_cache()))
+    copy = folder / name
+    try:
+        os.link(path, copy)
+    except OSError:  # another file system
+        shutil.copyfile(path, copy)
+    return gr.update(value=str(copy))
+
+
+def press(selector: str, unless: str) -> str:
+    """Script that presses the button `selector`, unless the message box `unless` shows an error."""
+    return (
+        f"() => {{ if (!document.querySelector('{unless} .ft-bad')) "
+        f"setTimeout(() => document.querySelector('{selector}')?.click(), 300); }}"
+    )
+
+
+def _cache() -> Path:
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+_builds_for: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_builds_for", default=None)
+
+
+@contextlib.contextmanager
+def reaching(folders: Sequence[Path] | None) -> Iterator[None]:
+    """What is wired within this lets its visitors name files below `folders` only; None: all that the machine has."""
+    token = _builds_for.set(tuple(folders) if folders is not None else None)
+    try:
+        yield
+    finally:
+        _builds_for.reset(token)
+
+
+def reach() -> tuple[Path, ...] | None:
+    """The folders of `reaching`, for the page that is being built."""
+    return _builds_for.get()
+
+
+def _is_line(component: Any) -> bool:
+    """Whether a person can write a path into it: one line, and no text that is meant as text (`_PROSE`)."""
+    if _PROSE.fullmatch(getattr(component, "elem_id", None) or ""):
+        return False
+    return isinstance(component, gr.Dropdown) or (isinstance(component, gr.Textbox) and component.lines == 1)
+
+
+def guarded(
+    handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True, lines: Sequence[int] = ()
+) -> Callable[..., Any]:
+    """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data.
+
+    Where the page is built for visitors (`reaching`), no value may name a file elsewhere: not those of the inputs
+    `lines`, and nothing that the handler makes of the others.
+
+    Each message of a stream repeats what the stream has said before (`_repeated`), so a handler says things once.
+    """
+
+    folders = reach()
+
+    def tidy(result: Any) -> dict[Any, Any]:
+        result = dict(result or {})
+        if box is not None and clears:
+            result.setdefault(box, "")
+        return result
+
+    def failed(error: Exception) -> dict[Any, Any]:
+        if isinstance(error, DamagedFile):
+            run_files.set_aside(error)  # the next tick draws without it
+        if not isinstance(error, FtlabError):
+            error = disk_full(error, default_root()) or explained(error) or error
+        if not isinstance(error, FtlabError):
+            log.exception("A handler of the app failed: %s", handler.__name__)
+            error = FtlabError(
+                "Something went wrong inside ftlab",
+                why=f"{type(error).__name__}: the details are in the terminal where the app runs.",
+                try_="again; if it keeps failing, file an issue with the last lines of that terminal",
+            )
+        if box is None:
+            log.warning("%s: %s", handler.__name__, error)
+            return {}
+        return {box: error_box(error)}
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args: Any, **kwargs: Any) -> Any:
+            said: dict[Any, Any] = {}
+            try:
+                with limited_to(folders):
+                    check_reach([args[number] for number in lines])
+                    results = handler(*args, **kwargs)
+                while True:
+                    # Entered anew for each step: Gradio may run every one of them in another thread.
+                    with limited_to(folders):
+                        result = next(results, _END)
+                    if result is _END:
+                        break
+                    yield _repeated(said, tidy(result)) or gr.skip()
+            except Exception as error:
+                yield _repeated(said, failed(error)) or gr.skip()
+
+        return stream
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with limited_to(folders):
+                check_reach([args[number] for number in lines])
+                return tidy(handler(*args, **kwargs)) or gr.skip()
+        except Exception as error:
+            return failed(error) or gr.skip()
+
+    return call
+
+
+def _repeated(said: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
+    """`message` over what its stream has `said` before, which is brought up to date.
+
+    Where two messages of a stream come at once, the page may pass over the first. What stands in a field or a state is
+    not repeated: it may have changed since, and would be set back.
+    """
+    whole = {**said, **message}
+    for component, update in message.items():
+        if _is_update(update) and _is_update(said.get(component)):
+            whole[component] = {**said[component], **update}
+        if not isinstance(component, (gr.State, FormComponent)):
+            said[component] = whole[component]
+        elif _is_update(update):
+            said[component] = {name: value for name, value in whole[component].items() if name != "value"}
+    # Gradio takes the updates apart.
+    return {component: dict(update) if _is_update(update) else update for component, update in whole.items()}
+
+
+def _is_update(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("__type__") == "update"

@@ -1,0 +1,214 @@
+"""Forms drawn from config.py: every field's title, help, unit and range are written there once.
+
+A field's component has the elem_id `set_<section>_<field>`, e.g. `set_optimisation_learning_rate`; on the Preferences
+tab, which has some of the same settings, `pref_<section>_<field>`.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import gradio as gr
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ftlab.config import RunConfig
+from ftlab.config.sections import kind_of, range_of
+from ftlab.core.parsing import parse_yaml
+from ftlab.errors import InputError
+from ftlab.ui.kit.html import heading
+
+_YAML_EXAMPLES = {
+    "data.columns": "prompt: question\ncompletion: answer",
+    "tracking.report_to": "- trackio",
+    "trainer": "neftune_noise_alpha: 5",
+    "reinforcement.rewards": "- {kind: regex, pattern: '^(Hi|Hello) ', weight: 0.5}",
+}
+
+
+# Of settings that take any text: what most people want.
+_CHOICES = {"method.targets": [("all linear layers", "all-linear"), ("MLP only", "mlp")]}
+
+# Leaves the settings on show whose label, help and key hold every word that is looked for.
+_FIND_JS = """
+element.addEventListener('input', event => {
+  const asked = event.target.value.toLowerCase().split(/[\\s._]+/).filter(Boolean);
+  for (const group of document.querySelectorAll('#FOLDER .ft-group')) {
+    let left = 0;
+    for (const block of group.querySelectorAll('.block[id^=KEY_]')) {
+      const text = `${block.textContent} ${block.id.replaceAll('_', ' ')}`.toLowerCase();
+      const missed = asked.some(word => !text.includes(word));
+      block.classList.toggle('ft-missed', missed);
+      left += !missed;
+    }
+    group.classList.toggle('ft-missed', !left && asked.length > 0);
+  }
+});
+"""
+
+
+def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every single setting of a run by its path, e.g. `optimisation.learning_rate`."""
+    found: dict[str, FieldInfo] = {}
+    for name, info in section.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found |= fields(info.annotation, f"{path}.")
+        else:
+            found[path] = info
+    return found
+
+
+def is_advanced(info: FieldInfo) -> bool:
+    return bool(_extra(info, "advanced"))
+
+
+def _extra(info: FieldInfo, name: str) -> Any:
+    """What a setting says about itself beyond what pydantic knows; None when it says nothing."""
+    return info.json_schema_extra.get(name) if isinstance(info.json_schema_extra, dict) else None
+
+
+@dataclass
+class Form:
+    """The components of some settings, by path. Filled while the form is drawn."""
+
+    components: dict[str, Any] = field(default_factory=dict)
+    prefix: str = "set"  # of the elem_ids
+
+    def draw(self, path: str, **overrides: Any) -> Any:
+        """Draw the component of one setting here and keep it."""
+        named = {"elem_id": f"{self.prefix}_{path.replace('.', '_')}"}
+        self.components[path] = component = _component(path, fields()[path], named | overrides)
+        return component
+
+    def draw_groups(
+        self, groups: Mapping[str, Sequence[str]], special: Callable[[str], dict[str, Any]], pages: dict[str, str]
+    ) -> None:
+        """Each group of settings under its title, in a grid as wide as the page; `pages` of Help by the title."""
+        for title, paths in groups.items():
+            with gr.Column(elem_classes="ft-group"):
+                gr.HTML(heading(title, page=pages.get(title, "")))
+                for path in paths:
+                    if path not in self.components:
+                        self.draw(path, **special(path))
+
+    def draw_find(self, elem_id: str, folder: str) -> None:
+        """A search box over the groups of settings within the element `folder`. It works in the page alone."""
+        script = _FIND_JS.replace("FOLDER", folder).replace("KEY", self.prefix)
+        gr.HTML(
+            '<label class="ft-find">Find a setting <input type="search" placeholder="rate, memory, seed"></label>',
+            elem_id=elem_id,
+            js_on_load=script,
+        )
+
+    @property
+    def inputs(self) -> list[Any]:
+        return list(self.components.values())
+
+    def collect(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Nested settings from the values of `inputs`. An empty one means none where that is allowed, else the default.
+
+        Raises InputError for text that is not YAML where YAML is asked for.
+        """
+        given = {path: _read(path, value) for path, value in zip(self.components, values, strict=True)}
+        return nested(
+            {path: one for path, one in given.items() if one is not None or _may_be_none(fields()[path].annotation)}
+        )
+
+    def fill(self, config: RunConfig) -> dict[Any, Any]:
+        """Updates that show `config` in the form."""
+        values = config.model_dump(mode="json")
+        updates = {}
+        for path, component in self.components.items():
+            value: Any = values
+            for part in path.split("."):
+                value = value[part]
+            updates[component] = shown(value)
+        return updates
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by path as sections."""
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        section, _, name = path.rpartition(".")
+        (found.setdefault(section, {}) if section else found)[name] = value
+    return found
+
+
+def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Nested settings of several forms as one."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            if isinstance(value, dict) and isinstance(whole.get(key), dict):
+                whole[key] = merge([whole[key], value])
+            else:
+                whole[key] = value
+    return whole
+
+
+def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
+    unit = _extra(info, "unit")
+    settings: dict[str, Any] = {
+        "label": f"{info.title} ({unit})" if unit else info.title,
+        "info": " ".join(filter(None, [info.description, f"({limits})" if (limits := range_of(info)) else ""])),
+        "interactive": True,
+        "min_width": 170,
+    }
+    choices = overrides.pop("choices", _CHOICES.get(path))
+    kind = kind_of(info.annotation)
+    default = overrides.pop("value", info.get_default(call_default_factory=True))
+    if typing.get_origin(kind) is Literal:
+        return gr.Dropdown(choices or list(typing.get_args(kind)), value=default, **settings | overrides)
+    if choices is not None:
+        return gr.Dropdown(choices, value=default or "", allow_custom_value=True, **settings | overrides)
+    if kind is bool:
+        return gr.Checkbox(default, **settings | overrides)
+    if kind in (int, float):
+        # Text, not gr.Number: that one shows an empty value as 0 and rounds 2.5 to a whole number without a word.
+        # config.py checks, and its messages say what is allowed.
+        shape = {"placeholder": shown(default) if default is not None else "empty"}
+        return gr.Textbox(shown(default), max_lines=1, **settings | shape | overrides)
+    if kind is str:
+        return gr.Textbox(default or "", max_lines=3, **settings | overrides)
+    return gr.Textbox(shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
+
+
+def _may_be_none(annotation: Any) -> bool:
+    return type(None) in typing.get_args(annotation)
+
+
+def _read(path: str, value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+        if not value:
+            return None
+        if path in _YAML_EXAMPLES:
+            return _yaml(path, value)
+    return value
+
+
+def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
+    info = fields()[path]
+    title, kind = info.title, typing.get_origin(kind_of(info.annotation))
+    value = parse_yaml(text, f"{title} ({path})")
+    if not isinstance(value, kind):
+        wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"
+        raise InputError(f"{title} ({path}) takes {wanted}", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0])
+    return value
+
+
+def shown(value: Any) -> Any:
+    """A setting as its component shows it: numbers are text there."""
+    if value is None:
+        return ""
+    if isinstance(value, dict | list):
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip() if value else ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, bool | str) else str(value)

@@ -1,0 +1,171 @@
+"""Small pieces of HTML for the tabs. Whatever comes from data, models or people is escaped by `Markup.format`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.core import jobs
+from ftlab.core import words as wording
+from ftlab.core.words import sentence
+from ftlab.errors import FtlabError
+from ftlab.evaluation import figures
+
+NOTHING = "–"
+# A click (or Enter) on any element with data-pick raises the event "pick" with that value in Python.
+PICK_JS = """
+element.addEventListener('click', event => {
+  const target = event.target.closest('[data-pick]');
+  if (!target) return;
+  element.querySelectorAll('[data-pick][aria-current]').forEach(other => other.removeAttribute('aria-current'));
+  target.setAttribute('aria-current', 'true');
+  trigger('pick', {value: target.dataset.pick});
+});
+"""
+
+
+def join(parts: Iterable[str], separator: str = "") -> Markup:
+    return Markup(separator).join(parts)
+
+
+def error_box(error: FtlabError) -> Markup:
+    """What is wrong, why, and what to try; read out by screen readers as soon as it appears."""
+    lines = [Markup("<strong>{}</strong>").format(sentence(error.what))]
+    if error.why:
+        lines.append(Markup("<div>{}</div>").format(error.why))
+    if error.try_:
+        lines.append(Markup("<div><em>Try:</em> {}</div>").format(sentence(error.try_)))
+    return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
+
+
+def stop_note(text: str) -> Markup:
+    """What a press of Stop said; empty while the job stops, for its own place on the page shows that as long as it is
+    true."""
+    return Markup("") if text.startswith(jobs.STOPPING) else notice(text)
+
+
+def notice(text: str, *, kind: str = "info") -> Markup:
+    """One message box. `kind` is info, good, warn or bad."""
+    return Markup('<div class="ft-box ft-{}" role="status">{}</div>').format(kind, text)
+
+
+def empty(title: str, what_to_do: str) -> Markup:
+    """The state of a tab that has nothing to show yet: says what to do first."""
+    return Markup('<div class="ft-empty"><strong>{}</strong><span>{}</span></div>').format(title, what_to_do)
+
+
+def heading(text: str, help: str = "", *, page: str = "") -> Markup:
+    """A heading, a sentence under it, and a link to `page` of Help (`name` or `name#anchor`)."""
+    words = join(filter(None, [help, help_link(page) if page else ""]), " ")
+    hint = Markup('<span class="ft-help">{}</span>').format(words) if words else ""
+    return Markup('<h2 class="ft-h">{}</h2>{}').format(text, hint)
+
+
+def help_link(page: str, text: str = "Learn more") -> Markup:
+    """A link to a page of Help, relative to the app, in a tab of its own."""
+    return Markup('<a class="ft-more" href="help/{}" target="_blank" rel="noopener">{}</a>').format(page, text)
+
+
+def badge(text: str, kind: str = "info") -> Markup:
+    return Markup('<span class="ft-badge ft-{}">{}</span>').format(kind, text)
+
+
+def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
+    """Numbers with their names: (title, value, word of help). The help is visible, not only on hover."""
+    items = (
+        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}<span class="ft-help">{}</span></dd></div>').format(
+            title, NOTHING if value is None else value, help
+        )
+        for title, value, help in pairs
+    )
+    return Markup('<dl class="ft-facts">{}</dl>').format(join(items))
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Any]], *, label: str, numbers: Iterable[int] = (), css: str = ""
+) -> Markup:
+    """A table that scrolls inside its own box. `numbers`: indexes of columns set flush right."""
+    right = set(numbers)
+
+    def cells(tag: str, values: Sequence[Any]) -> Markup:
+        scope = Markup(' scope="col"') if tag == "th" else ""
+        return join(
+            Markup("<{}{}{}>{}</{}>").format(
+                Markup(tag), scope, Markup(' class="ft-num"') if i in right else "", value, Markup(tag)
+            )
+            for i, value in enumerate(values)
+        )
+
+    body = join(Markup("<tr>{}</tr>").format(cells("td", row)) for row in rows)
+    return Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}">'
+        '<table class="ft-table {}"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(label, css, cells("th", headers), body)
+
+
+def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
+    """A table that a phone shows without its head: the first cell of a row above the others, each of which has the name
+    of its column."""
+    body = join(
+        Markup('<tr><th scope="row">{}</th>{}</tr>').format(
+            row[0],
+            join(
+                Markup('<td data-label="{}">{}</td>').format(head, cell)
+                for head, cell in zip(heads[1:], row[1:], strict=True)
+            ),
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="{}"><table class="ft-table {}">'
+        "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(label, css, join(Markup('<th scope="col">{}</th>').format(head) for head in heads), body)
+
+
+def pick_button(value: Any, text: str, *, label: str, current: bool = False) -> Markup:
+    """A button inside a gr.HTML made with PICK_JS."""
+    return Markup('<button type="button" class="ft-pick" data-pick="{}" aria-label="{}"{}>{}</button>').format(
+        value, label, Markup(' aria-current="true"') if current else "", text
+    )
+
+
+def details(summary: str, body: str) -> Markup:
+    return Markup('<details class="ft-details"><summary>{}</summary>{}</details>').format(summary, body)
+
+
+def preformatted(text: str, *, label: str = "") -> Markup:
+    return Markup('<pre class="ft-pre" tabindex="0" aria-label="{}">{}</pre>').format(label, text)
+
+
+# Numbers in words
+
+
+def count(value: float | int | None) -> str:
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NOTHING if value is None else figures.percent(value, digits)
+
+
+def short(value: float | None) -> str:
+    """Four significant digits: 0.004, 1.234, 53.1."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    return NOTHING if seconds is None else wording.duration(seconds)
+
+
+def when(timestamp: float | None) -> str:
+    """Local time; the date is left out on the same day."""
+    if not timestamp:
+        return NOTHING
+    then = time.localtime(timestamp)
+    same_day = time.strftime("%Y%m%d", then) == time.strftime("%Y%m%d")
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)

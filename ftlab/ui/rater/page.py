@@ -1,0 +1,122 @@
+"""The raters' app: a Blocks of its own whose only endpoint takes a rater's message and answers with the next screen.
+
+Nothing in it trains, reads runs or names a model. What the page shows comes from `rater_talk.answer`; the drawing of
+the screens is in rater_screens.py, the page's script in rater.js. elem_id: `rater`.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio is imported: offline means offline.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ftlab.arena import backup, tally
+from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+from ftlab.ui.doors.allowance import address_of
+from ftlab.ui.doors.hosts import Names, gradio_app, shares_by_itself
+from ftlab.ui.rater.door import door
+from ftlab.ui.rater.talk import AskModels, answer
+from ftlab.ui.theme import HEAD, plain_page
+
+TITLE = "Compare answers"
+_FOLDER = Path(__file__).parent
+_FRAME = """
+<div class="rt-live" role="status" aria-live="polite"></div>
+<div class="rt-stage"><p class="rt-help">One moment.</p></div>
+<footer class="rt-choices">
+  <label><input type="checkbox" id="rt-written"> Show answers as written</label>
+  <label class="rt-for-keys"><input type="checkbox" id="rt-keys"> Use keys to vote</label>
+  <button type="button" class="rt-quiet" id="rt-theme">Light / dark</button>
+</footer>
+"""
+
+
+def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -> gr.Blocks:
+    """The raters' page over the blind tests of `workspace`. `ask_models` answers in tests where raters ask."""
+    store = open_store(workspace)
+
+    def rate(message: Any, request: gr.Request) -> dict[str, str]:
+        return answer(store, message, ask_models, address_of(request.client))
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as app:
+        gr.HTML(
+            "",
+            html_template=_FRAME,
+            js_on_load=(_FOLDER / "rater.js").read_text("utf-8"),
+            server_functions=[rate],
+            apply_default_css=False,
+            elem_id="rater",
+        )
+    return app
+
+
+def page_settings() -> dict[str, Any]:
+    """What launch() and mount_gradio_app() need to show the raters' page, and to serve nothing besides."""
+    return {
+        **plain_page(),
+        "css_paths": [_FOLDER / "rater.css"],
+        "head": HEAD + '<meta name="robots" content="noindex"><meta name="referrer" content="no-referrer">',
+        "max_file_size": "1kb",
+        "app_kwargs": door(),
+    }
+
+
+def rater_address(base: str, token: str) -> str:
+    """The link of a rater below `base`, the address of the raters' app.
+
+    The secret stands behind the #: browsers keep that to themselves, so no log on the way ever holds it.
+    """
+    return f"{base.rstrip('/')}/#key={token}"
+
+
+def launch_rater_app(
+    workspace: str | os.PathLike[str] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    block: bool = False,
+    ask_models: AskModels | None = None,
+    allow_hosts: Sequence[str] = (),
+) -> tuple[gr.Blocks, str]:
+    """Serve the raters' page; gives the app and the address that raters reach it at.
+
+    `port` None takes the first free one from 7860 on. `allow_hosts` are further names it answers to, of a proxy before
+    it. Raises InputError when `port` is taken.
+    """
+    names, settings = Names(host, allow_hosts, shared=share or shares_by_itself()), page_settings()
+    opened = Workspace.open(workspace)
+    store = open_store(opened)
+    backup.start(store)
+    tally.keep_watch(store)
+    app = build_rater_app(opened, ask_models)
+    try:
+        _, url, shared = app.launch(
+            server_name=host,
+            server_port=port,
+            share=share or shares_by_itself(),
+            prevent_thread_lock=True,
+            quiet=True,
+            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
+            _frontend=False,
+            _app=gradio_app(names, **settings.pop("app_kwargs")),
+            **settings,
+        )
+    except OSError as error:
+        raise InputError(
+            f"The raters' page cannot be served at {host}:{port or 'any port from 7860 on'}: {error}",
+            try_="another --port, or none for the first free one",
+        ) from error
+    names.add(shared)
+    if block:
+        app.block_thread()
+    return app, shared or url

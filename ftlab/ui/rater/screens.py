@@ -1,0 +1,222 @@
+"""What a rater sees, as HTML: one comparison, the guess after it, the end, and what to do when a link does not open.
+
+Both answers go through the same code, and nothing here is told whose they are. elem ids and classes begin with `rt-`;
+buttons carry `data-do` (and `data-choice`), which rater.js turns into one message to the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.arena.links import LONGEST_NAME
+from ftlab.arena.trials import LONGEST_COMMENT
+from ftlab.core.words import sentence
+from ftlab.errors import FtlabError
+from ftlab.ui.kit.html import join
+from ftlab.ui.kit.safe_markdown import safe_markdown
+
+LONGEST_QUESTION = 4000  # characters
+# What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.
+NAMES = {"left": "Answer A", "right": "Answer B"}
+_CHOICES = {
+    "left": ("A is better", "1"),
+    "right": ("B is better", "2"),
+    "both_good": ("Both good", "3"),
+    "both_bad": ("Both bad", "4"),
+    "skip": ("Skip", "s"),
+}
+_ROLES = {"user": "Question", "system": "Instruction", "assistant": "Earlier answer"}
+
+
+def comparison(
+    trial_id: str,
+    place: tuple[int, int],
+    messages: Sequence[Mapping[str, Any]],
+    answers: tuple[str, str],
+    options: Sequence[str],
+    rubric: Sequence[str],
+    *,
+    instructions: str = "",
+    last: str | None = None,
+    note: str = "",
+) -> Markup:
+    """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
+    trial whose vote can be taken back."""
+    return Markup(
+        '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
+        '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
+    ).format(
+        trial_id,
+        place[0],
+        _head(place, last),
+        note,
+        _instructions(instructions, place[0] == 1),
+        _question(messages),
+        _answers(answers),
+        _more(rubric),
+        join(_vote(choice) for choice in options),
+    )
+
+
+def guess(
+    trial_id: str, place: tuple[int, int], messages: Sequence[Mapping[str, Any]], answers: tuple[str, str]
+) -> Markup:
+    """The same comparison after the vote, with a question about whose answer is whose."""
+    buttons = join(
+        Markup(
+            '<button type="button" class="rt-button" data-do="guess" data-choice="{}" data-key="{}" '
+            'aria-keyshortcuts="{}" disabled><span>{}</span><kbd aria-hidden="true">{}</kbd></button>'
+        ).format(side, key, key, text, key)
+        for side, text, key in (("left", "Answer A", "1"), ("right", "Answer B", "2"), ("", "No idea", "s"))
+    )
+    return Markup(
+        '<article class="rt-trial" data-trial="{}">{}{}{}<div class="rt-bar"><p class="rt-ask" id="rt-ask">'
+        "Your vote is saved. A guess, asked now and then: which answer comes from the model that was adapted?"
+        '</p><div class="rt-votes rt-guesses" role="group" '
+        'aria-labelledby="rt-ask">{}</div></div></article>'
+    ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
+
+
+def finished(*, last: str | None = None, note: str = "") -> Markup:
+    return Markup(
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>There are no more comparisons for '
+        "you. Your votes are saved, and you can close this page.</p>{}</section>"
+    ).format(note, _undo(last))
+
+
+def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup:
+    """In a live test: the rater's own question, which both models answer."""
+    return Markup(
+        '<form class="rt-message" data-form="ask"><h1 tabindex="-1" data-focus>Ask both models</h1>{}{}'
+        '<label class="rt-field" for="rt-question">Your question</label>'
+        '<textarea id="rt-question" name="text" rows="4" maxlength="{}" required></textarea>'
+        '<p class="rt-help">Both answers appear together, once both are complete. That can take a while.</p>'
+        '<button type="submit" class="rt-button rt-first">Ask both</button>{}</form>'
+    ).format(note, _text(instructions), LONGEST_QUESTION, _undo(last))
+
+
+def ask_name(note: str = "") -> Markup:
+    """Before the first comparison of an open link: who votes."""
+    return Markup(
+        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}'
+        "<p>You will see questions, each with two answers, and say which answer is better.</p>"
+        '<label class="rt-field" for="rt-name">Your name, or any name you like</label>'
+        '<input id="rt-name" name="name" maxlength="{}" required autocomplete="nickname">'
+        '<p class="rt-help">This browser remembers where you are, so you can stop and come back.</p>'
+        '<button type="submit" class="rt-button rt-first">Begin</button></form>'
+    ).format(note, LONGEST_NAME)
+
+
+def cannot_open(error: FtlabError) -> Markup:
+    """A page that says why there is nothing to vote on."""
+    tail = Markup("<p>{}</p>").format(_try(error)) if error.try_ else ""
+    return Markup(
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}'
+        '<button type="button" class="rt-button" data-do="open">Look again</button></section>'
+    ).format(sentence(error.what), tail)
+
+
+def problem(error: FtlabError) -> Markup:
+    """What did not work, in a box above the comparison. The page's live region reads it out."""
+    return Markup('<p class="rt-problem">{} {}</p>').format(sentence(error.what), _try(error))
+
+
+def notice(text: str) -> Markup:
+    return Markup('<p class="rt-notice">{}</p>').format(text)
+
+
+def _try(error: FtlabError) -> str:
+    return sentence(error.try_[0].upper() + error.try_[1:]) if error.try_ else ""
+
+
+def _head(place: tuple[int, int], last: str | None) -> Markup:
+    number, total = place
+    return Markup(
+        '<header class="rt-head"><h1 tabindex="-1" data-focus>Comparison {} of {}</h1>{}'
+        '<progress max="{}" value="{}" aria-label="Comparisons judged: {} of {}"></progress></header>'
+    ).format(number, total, _undo(last), total, number - 1, number - 1, total)
+
+
+def _undo(last: str | None) -> Markup | str:
+    if last is None:
+        return ""
+    return Markup(
+        '<button type="button" class="rt-quiet" data-do="undo" data-last="{}" data-key="u" aria-keyshortcuts="u">'
+        'Undo last vote <kbd aria-hidden="true">u</kbd></button>'
+    ).format(last)
+
+
+def _instructions(text: str, is_open: bool) -> Markup | str:
+    if not text.strip():
+        return ""
+    return Markup('<details class="rt-details"{}><summary>What to look for</summary>{}</details>').format(
+        Markup(" open") if is_open else "", _text(text)
+    )
+
+
+def _text(text: str) -> Markup | str:
+    return Markup('<div class="rt-text">{}</div>').format(safe_markdown(text)) if text.strip() else ""
+
+
+def _question(messages: Sequence[Mapping[str, Any]]) -> Markup:
+    several = sum(one["role"] == "user" for one in messages) > 1
+    turns = join(
+        Markup('<div class="rt-turn rt-turn-{}"><h2>{}</h2><div class="rt-plain">{}</div></div>').format(
+            one["role"] if one["role"] in _ROLES else "user",
+            _ROLES.get(one["role"], one["role"]) if not (several and one["role"] == "user") else "Person",
+            str(one["content"]).strip(),
+        )
+        for one in messages
+    )
+    return Markup('<section class="rt-question" aria-label="The question">{}</section>').format(turns)
+
+
+def _answers(answers: tuple[str, str]) -> Markup:
+    cards = join(_answer(name, text) for name, text in zip(NAMES.values(), answers, strict=True))
+    return Markup('<div class="rt-answers">{}</div>').format(cards)
+
+
+def _answer(name: str, text: str) -> Markup:
+    """Rendered and as written: which of the two is seen is the reader's choice, for both answers at once."""
+    text = text.strip()
+    if text:
+        body = Markup('<div class="rt-text">{}</div><pre class="rt-raw" tabindex="0">{}</pre>').format(
+            safe_markdown(text), text
+        )
+    else:
+        body = Markup('<p class="rt-help">This answer is empty.</p>')
+    return Markup('<section class="rt-answer" aria-label="{}"><h2>{}</h2>{}</section>').format(name, name, body)
+
+
+def _vote(choice: str) -> Markup:
+    text, key = _CHOICES[choice]
+    return Markup(
+        '<button type="button" class="rt-button rt-{}" data-do="vote" data-choice="{}" data-key="{}" '
+        'aria-keyshortcuts="{}" disabled><span>{}</span><kbd aria-hidden="true">{}</kbd></button>'
+    ).format(choice, choice, key, key, text, key)
+
+
+def _more(rubric: Sequence[str]) -> Markup:
+    """Rating by aspect, and a comment: both before the vote, because the vote sends them."""
+    aspects = join(_aspect(name) for name in rubric if name != "overall")
+    return Markup(
+        '<details class="rt-details rt-more"{}><summary>{} <kbd aria-hidden="true">c</kbd></summary>{}'
+        '<label class="rt-field" for="rt-comment">Comment (optional)</label>'
+        '<textarea id="rt-comment" rows="2" maxlength="{}"></textarea></details>'
+    ).format(
+        Markup(" open") if aspects else "", "Aspects and comment" if aspects else "Comment", aspects, LONGEST_COMMENT
+    )
+
+
+def _aspect(name: str) -> Markup:
+    title = name.replace("_", " ").capitalize()
+    picks = join(
+        Markup('<label><input type="radio" name="rt-{}" value="{}" data-aspect="{}"><span>{}</span></label>').format(
+            name, value, name, text
+        )
+        for value, text in (("left", "A"), ("same", "Same"), ("right", "B"))
+    )
+    return Markup('<fieldset class="rt-aspect"><legend>{}</legend>{}</fieldset>').format(title, picks)

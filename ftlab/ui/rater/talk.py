@@ -1,0 +1,213 @@
+"""What the server says to a rater's browser: one message in, one screen out.
+
+A message is {"do", "key", "trial", "number", "choice", "ratings", "comment", "seconds", "name", "text"}, as far as `do`
+needs them; `key` is the token of the rater's link and the only thing that says who speaks. `do` is open (show where I
+am), join, ask (a question of the rater's own, in a live test), vote, guess or undo. Whatever else comes is refused and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.arena import links, trials
+from ftlab.arena.blind_tests import list_contestants
+from ftlab.arena.links import Rater
+from ftlab.arena.store import NOTHING_CHANGED, Store
+from ftlab.arena.trials import Trial
+from ftlab.core.words import sentence
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui.rater import screens
+
+log = logging.getLogger(__name__)
+# Asked after every vote, the question would double the work and put the idea of a "tuned side" into each next vote.
+GUESS_AFTER_EVERY = 5
+
+# Lets both models of a live test answer a rater (store, rater id, question); back when both answers are complete.
+AskModels = Callable[[Store, str, str], Any]
+
+
+def answer(store: Store, said: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
+    """The reply to one message: {"screen": HTML, "say": words for a screen reader} and, after joining, {"key": token}.
+
+    `address` is where in the network it came from.
+
+    Raises nothing: what goes wrong becomes a screen that says so, without details of the server.
+    """
+    try:
+        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models, address)
+    except FtlabError as error:
+        return {"screen": str(screens.cannot_open(error)), "say": error.what}
+    except Exception:
+        log.exception("A rater's message could not be answered")
+        broken = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
+        return {"screen": str(screens.cannot_open(broken)), "say": broken.what}
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """Who speaks, and what there is to answer with."""
+
+    store: Store
+    rater: Rater
+    ask_models: AskModels | None
+
+
+def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
+    key, do = _text(said, "key"), _text(said, "do")
+    if not key:
+        raise InputError("This page opens with a link", try_="open the whole link that you were sent")
+    if links.is_open_link(store, key):
+        return _join(store, key, said, ask_models, address) if do == "join" else _reply(screens.ask_name(), "")
+    talk = _Talk(store, links.read_token(store, key), ask_models)
+    try:
+        if do not in _ACTS:
+            raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
+        return _ACTS[do](talk, said)
+    except FtlabError as error:
+        # Refused; what may be done is shown again, unless the rater may do nothing any more.
+        links.read_token(store, key)
+        return _now(talk, sentence(error.what), note=screens.problem(error))
+
+
+def _join(
+    store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None, address: str
+) -> dict[str, str]:
+    try:
+        link = links.join(store, key, _text(said, "name"), address)
+    except InputError as error:
+        return _reply(screens.ask_name(note=screens.problem(error)), error.what)
+    talk = _Talk(store, links.read_token(store, link.token), ask_models)
+    return _now(talk, "") | {"key": link.token}
+
+
+def _open(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    return _now(talk, "")
+
+
+def _vote(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    trial_id, choice = _text(said, "trial"), _text(said, "choice")
+    seen = trials.next_trial(talk.store, talk.rater.id) if choice != "skip" and _guess_is_due(talk, said) else None
+    trials.vote(
+        talk.store,
+        talk.rater.id,
+        trial_id,
+        choice,
+        ratings=_ratings(said),
+        comment=_text(said, "comment"),
+        seconds=_seconds(said),
+    )
+    if seen is not None and seen.id == trial_id:
+        screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
+        return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
+    return _done(talk, "Vote saved.")
+
+
+def _guess_is_due(talk: _Talk, said: Mapping[str, Any]) -> bool:
+    """Now and then, and only where one of two contestants can be meant.
+
+    The page says the number itself: who lies about it is asked more or less often, and no vote waits for the answer.
+    """
+    number = said.get("number")
+    due = isinstance(number, int) and number % GUESS_AFTER_EVERY == 0
+    return due and len(list_contestants(talk.store, talk.rater.test_id)) == 2
+
+
+def _guess(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    side = _text(said, "choice")
+    if side:
+        trials.guess(talk.store, talk.rater.id, _text(said, "trial"), side)
+    return _done(talk, "Thank you.") if side else _now(talk, "Thank you.")
+
+
+def _ask(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    question = _text(said, "text").strip()
+    if not talk.rater.live or talk.ask_models is None:
+        raise InputError("In this test the questions are there already", try_="vote on the answers that you see")
+    if not question:
+        raise InputError("The question is empty", try_="write one, then press Ask both")
+    if len(question) > screens.LONGEST_QUESTION:
+        raise InputError(f"The question is longer than {screens.LONGEST_QUESTION} characters", try_="shorten it")
+    talk.ask_models(talk.store, talk.rater.id, question)
+    if trials.next_trial(talk.store, talk.rater.id) is None:
+        note = "Both models gave the same answer. That counts as a tie; ask something else."
+        return _now(talk, note, note=screens.notice(note))
+    return _now(talk, "Both answers are here.")
+
+
+def _undo(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+    # Named, so that the same request sent twice takes back one vote.
+    trials.undo(talk.store, talk.rater.id, _text(said, "trial"))
+    note = "Your last vote is taken back. You can vote on this comparison again."
+    return _done(talk, note, note=screens.notice(note))
+
+
+_ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
+
+
+def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
+    """The comparison that waits for this rater, the question they may ask, or the end."""
+    rater = talk.rater
+    trial = trials.next_trial(talk.store, rater.id)
+    last = trials.last_voted(talk.store, rater.id)
+    if trial is not None:
+        return _reply(_screen(trial, rater, last, note), f"{say} Comparison {trial.number} of {trial.total}.")
+    if not rater.live:
+        return _reply(
+            screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
+        )
+    if talk.ask_models is None:
+        raise FtlabError("The models do not run here at the moment", try_="come back later, or ask your host")
+    return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
+
+
+def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str) -> Markup:
+    return screens.comparison(
+        trial.id,
+        (trial.number, trial.total),
+        trial.messages,
+        (trial.left, trial.right),
+        trial.options,
+        trial.rubric,
+        instructions=rater.instructions,
+        last=last,
+        note=note,
+    )
+
+
+def _done(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
+    """As `_now`, after something was stored: where the next comparison cannot be shown, that is still what is said."""
+    try:
+        return _now(talk, say, note=note)
+    except FtlabError as error:
+        reason = error.what.removesuffix(NOTHING_CHANGED)
+        why = f"The next comparison cannot be shown: {reason[:1].lower()}{reason[1:]}"
+        told = FtlabError(f"{say} {why}", try_=error.try_)
+        return _reply(screens.cannot_open(told), told.what)
+
+
+def _reply(screen: Markup, say: str) -> dict[str, str]:
+    return {"screen": str(screen), "say": say.strip()}
+
+
+def _text(said: Mapping[str, Any], name: str) -> str:
+    value = said.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _ratings(said: Mapping[str, Any]) -> dict[str, str]:
+    value = said.get("ratings")
+    return {str(name): str(choice) for name, choice in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _seconds(said: Mapping[str, Any]) -> float | None:
+    value = said.get("seconds")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

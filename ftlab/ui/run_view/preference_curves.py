@@ -1,0 +1,225 @@
+"""How a run that learns from preferences is shown: charts in the order in which to read them, each with a sentence on
+how, and a warning in words where it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.training.signs import Sign, read_preference_signs
+from ftlab.training.status import RunStatus
+from ftlab.ui.kit.charts import Series, metric_points, plot, run_curves
+from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, short
+
+# Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.
+_TIE = 1e-3
+_ENOUGH = 3  # validations that make a curve
+
+
+def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> tuple[Markup, Markup]:
+    """The chart of a run of dpo, kto, orpo, cpo or reward to look at first, and the others."""
+    signs = {sign.code: sign for sign in read_preference_signs(metrics)}
+    learned = decided(metrics)
+
+    def chart(key: str, title: str, unit: str, how: str, *codes: str, scale: float = 1.0) -> Markup:
+        series = [
+            Series("training", _scaled(metric_points(learned, key), scale), "a"),
+            Series("validation", _scaled(metric_points(learned, f"eval_{key}"), scale), "b", dots=True),
+        ]
+        said = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, said, total_steps, always=key == "accuracy")
+
+    parts = []
+    if stage != "kto" or metric_points(metrics, "eval_accuracy"):
+        parts.append(
+            chart("accuracy", "Preference accuracy", "% of pairs", _HOW["accuracy"], "coin", "by heart", scale=100)
+        )
+    unit = "difference of scores" if stage == "reward" else "difference of rewards"
+    parts.append(chart("margin", "Reward margin", unit, _HOW["margin"]))
+    parts.append(_sides(metrics, "reward", "Rewards", "reward", _REWARDS.get(stage, _HOW["rewards"]), [], total_steps))
+    collapsed = [signs["collapse"]] if "collapse" in signs else []
+    parts.append(_sides(metrics, "logp", "Log probabilities", "nats per answer", _HOW["logps"], collapsed, total_steps))
+    if metric_points(metrics, "kl"):
+        parts.append(chart("kl", "Distance from the start", "KL, nats per answer", _HOW["kl"], "kl"))
+    more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))
+    first, *others = filter(None, parts)
+    return first, Markup('<div class="ft-readings">{}{}</div>').format(join(others), more)
+
+
+_HOW = {
+    "accuracy": "In how many pairs the model prefers the chosen answer. 50% is a coin toss. It should rise; "
+    "validation is the line that counts, since the model never learns from those pairs.",
+    "margin": "By how much the chosen answer is ahead of the rejected one. It should rise and then level off. A "
+    "margin that only grows and grows is no better: the pairs are being memorized.",
+    "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
+    "rejected ones. Often both sink a little: that is usual, as long as the rejected ones sink more.",
+    "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "
+    "should stay about where they began.",
+    "kl": "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+}
+
+# Without a reference there is no start to compare with; a reward model gives scores.
+_WITHOUT_REFERENCE = (
+    "How likely the model is to write each side, times beta. The chosen answers should end above the rejected ones."
+)
+_REWARDS = {
+    "reward": "The score that each side gets on average. Only the distance between the two lines means something: it "
+    "should grow and then level off.",
+    "orpo": _WITHOUT_REFERENCE,
+    "cpo": _WITHOUT_REFERENCE,
+}
+
+
+def reading(
+    series: Sequence[Series],
+    title: str,
+    unit: str,
+    how: str,
+    signs: Sequence[Sign],
+    total_steps: int | None,
+    *,
+    always: bool = False,
+) -> Markup:
+    """One chart, the sentence on how to read it, and what goes wrong. Without `always`, empty where nothing was
+    logged."""
+    if not always and not any(one.points for one in series):
+        return Markup("")
+    warnings = join(notice(sign.text, kind="warn") for sign in signs)
+    return Markup('<div class="ft-reading">{}<p class="ft-how">{}</p>{}</div>').format(
+        plot(series, title=title, unit=unit, x_end=total_steps, height=150), how, warnings
+    )
+
+
+def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
+    """Where the run stands, each number with a word of help."""
+    learned = decided(metrics)
+    training = status.phase == "training" and status.is_active
+    steps = max([step for step, _ in metric_points(metrics, "loss")], default=0)
+    shown = [
+        (
+            "Steps",
+            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
+            "weight updates",
+        )
+    ]
+    for name, where in (("eval_", "on the validation pairs"), ("", "on the pairs it learns from")):
+        # At step 0 validation only says where the run began.
+        accuracy, margin = (
+            [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")
+        )
+        if accuracy:
+            shown.append(("Chosen wins", percent(accuracy[-1][1], 0), where))
+        if margin:
+            shown.append(("Margin", short(margin[-1][1]), "chosen minus rejected"))
+        if accuracy or margin:
+            break
+    return facts([*shown, *closing_facts(status)])
+
+
+def closing_facts(status: RunStatus) -> list[tuple[str, Any, str]]:
+    shown: list[tuple[str, Any, str]] = []
+    if status.phase == "training" and status.is_active and status.eta_seconds is not None:
+        shown.append(("Time left", duration(status.eta_seconds), "for training"))
+    else:
+        shown.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
+    if status.trained_parameters and status.total_parameters:
+        share = percent(status.trained_parameters / status.total_parameters)
+        shown.append(
+            ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
+        )
+    return shown
+
+
+def _between(interval: list[float] | None) -> str:
+    return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
+
+
+def result(found: dict[str, Any]) -> Markup:
+    """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
+    return verdict(found) + figures(found)
+
+
+def verdict(found: dict[str, Any]) -> Markup:
+    """The held-out preferences of a finished run in a sentence."""
+    accuracy, (low, high) = found["accuracy"], found["interval"]
+    kind, verdict = "warn", "That may be chance."
+    ties = found.get("ties", 0)
+    if "p" in found:
+        # Ties are no losses: of those that are decided, are more won than lost?
+        won, lost = accuracy * found["rows"], (1 - accuracy) * found["rows"] - ties
+        more, less = (found["p"] < LEVEL and won > lost), (found["p"] < LEVEL and won < lost)
+    else:
+        more, less = low > 0.5, high < 0.5
+    if more:
+        kind, verdict = "good", "That is more than chance."
+    elif less:
+        kind, verdict = "bad", "That is less than a coin toss: are chosen and rejected swapped?"
+    tested = f", {p_text(found['p'])}" if "p" in found else ""
+    said = (
+        f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
+        f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
+    )
+    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+
+
+def figures(found: dict[str, Any]) -> Markup:
+    """The figures behind `verdict`, and how they were taken."""
+    accuracy, (low, high) = found["accuracy"], found["interval"]
+    shown = [
+        ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
+        (
+            "Margin",
+            short(found["margin"]),
+            f"{_between(found.get('margin_interval'))}chosen minus rejected, on average",
+        ),
+        ("Chosen", short(found["reward_chosen"]), "mean reward"),
+        ("Rejected", short(found["reward_rejected"]), "mean reward"),
+    ]
+    plain = found.get("by_log_probability")
+    if plain:
+        before, after = plain["before"]["accuracy"], plain["after"]["accuracy"]
+        shown.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
+    notes = [f"The reward is the {found['measure']}." if found.get("measure") else "", *found.get("notes", [])]
+    listed = join(Markup("<li>{}</li>").format(note) for note in notes if note)
+    return Markup('<div class="ft-result" data-accuracy="{}">{}<ul class="ft-notes">{}</ul></div>').format(
+        f"{accuracy:.4f}", facts(shown), listed
+    )
+
+
+def _sides(
+    metrics: list[dict[str, Any]],
+    key: str,
+    title: str,
+    unit: str,
+    how: str,
+    signs: Sequence[Sign],
+    total_steps: int | None,
+) -> Markup:
+    """Chosen and rejected in one chart: of validation, the same pairs each time, once that is a curve."""
+    held = "eval_" if len(metric_points(metrics, f"eval_{key}_chosen")) >= _ENOUGH else ""
+    series = [
+        Series(side, metric_points(metrics, f"{held}{key}_{side}"), css, dots=bool(held))
+        for side, css in (("chosen", "a"), ("rejected", "b"))
+    ]
+    where = "validation" if held else "training"
+    return reading(series, f"{title} ({where})", unit, how, signs, total_steps)
+
+
+def decided(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`metrics` without the accuracies of ties: before the first step nothing has been decided."""
+    found = []
+    for row in metrics:
+        tied = [
+            f"{name}accuracy"
+            for name in ("", "eval_")
+            if isinstance(row.get(f"{name}margin"), int | float) and abs(row[f"{name}margin"]) < _TIE
+        ]
+        found.append({key: value for key, value in row.items() if key not in tied} if tied else row)
+    return found
+
+
+def _scaled(points: list[tuple[float, float]], scale: float) -> list[tuple[float, float]]:
+    return [(step, scale * value) for step, value in points]

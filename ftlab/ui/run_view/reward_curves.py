@@ -1,0 +1,208 @@
+"""How a run that learns from rewards is shown: the reward and what it may hide, and the answers that are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.config import RunConfig
+from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.training.signs import Sign, read_signs
+from ftlab.training.status import RunStatus
+from ftlab.ui.kit.charts import Series, distribution, metric_points, run_curves
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent, short, table
+from ftlab.ui.run_view.preference_curves import closing_facts, reading
+
+_SHOWN = 6  # sample answers
+_COLOURS = "cdab"
+_FIRST = "Mean reward"
+
+
+def pictures(
+    metrics: list[dict[str, Any]],
+    samples: list[dict[str, Any]],
+    config: RunConfig | None,
+    total_steps: int | None = None,
+) -> tuple[Markup, Markup]:
+    """The chart of a run of rloo or grpo to look at first, and the others with some of the answers it tried last."""
+    signs = {sign.code: sign for sign in current_signs(metrics, config)}
+
+    def chart(series: Sequence[Series], title: str, unit: str, how: str, *codes: str) -> Markup:
+        said = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, said, total_steps, always=title == _FIRST)
+
+    def points(key: str, scale: float = 1.0) -> list[tuple[float, float]]:
+        return [(step, scale * value) for step, value in metric_points(metrics, key)]
+
+    names = list(dict.fromkeys(key for row in metrics for key in row if key.startswith("rewards/")))
+    each = [
+        Series(name.removeprefix("rewards/"), points(name), colour)
+        for name, colour in zip(names, _COLOURS, strict=False)
+    ]
+    parts = [
+        chart(
+            [
+                Series("training", points("reward"), "a"),
+                Series("validation", points("eval_reward"), "b", dots=True),
+            ],
+            _FIRST,
+            "all rewards added up by their weights",
+            "What the tried answers are worth on average. It should rise. What it says is only as good as the rewards "
+            "themselves, so read the answers too.",
+            "flat",
+        ),
+        chart(
+            each if len(each) > 1 else [],
+            "Each reward",
+            "before weighting",
+            "Which reward the progress comes from. One that rises while another falls is bought at its cost.",
+        ),
+        answers(samples),
+        chart(
+            [Series("KL", points("kl"), "c")],
+            "Distance from the start",
+            "KL, nats per token",
+            "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+            "kl",
+        ),
+        chart(
+            [Series("tokens", points("completion_length"), "a")],
+            "Length of the answers",
+            "tokens",
+            "Longer is not better. Where length and reward rise together, the reward may like length itself.",
+            "longer",
+        ),
+        chart(
+            [
+                Series("cut", points("cut_share", 100), "b"),
+                Series("repeated", points("repetition", 100), "d"),
+            ],
+            "Cut answers and repetition",
+            "%",
+            "Cut: answers that ran into the longest answer allowed, so that their end was never judged. Repeated: word "
+            "triples that an answer says again.",
+            "repeats",
+        ),
+    ]
+    more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))
+    first, *others = filter(None, parts)
+    return first, Markup('<div class="ft-readings">{}{}</div>').format(join(others), more)
+
+
+def current_signs(metrics: list[dict[str, Any]], config: RunConfig | None) -> list[Sign]:
+    length_counts = config is not None and any(reward.kind == "length" for reward in config.reinforcement.rewards)
+    return read_signs(metrics, length_counts=length_counts)
+
+
+def answers(samples: list[dict[str, Any]]) -> Markup:
+    """The spread of the rewards, and the answers of the latest and of the first step. Text of models stays text."""
+    if not samples:
+        return Markup("")
+    first_step, last_step = samples[0]["step"], samples[-1]["step"]
+    first = [row for row in samples if row["step"] == first_step]
+    last = [row for row in samples if row["step"] == last_step]
+    # A few answers make no shape: the quarter of the run that was logged first, and the one logged last.
+    quarter = max(len(first), len(samples) // 4)
+    parts = [("first quarter", [row["reward"] for row in samples[:quarter]], "c")]
+    if last_step != first_step:
+        parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
+    spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
+    how = (
+        "The hill should move to the right. Two hills mean that some answers get the reward and some do not; a single "
+        "needle means that all answers are alike, and nothing is left to learn."
+    )
+    before = details(f"Answers at step {count(first_step)}", _listed(first)) if last_step != first_step else ""
+    return Markup(
+        '<div class="ft-reading">{}<p class="ft-how">{}</p></div><div class="ft-reading">{}{}{}</div>'
+    ).format(
+        spread,
+        how,
+        heading(f"Answers at step {count(last_step)}", "What the model tried then, and what each answer was worth."),
+        _listed(last),
+        before,
+    )
+
+
+def _listed(rows: Sequence[dict[str, Any]]) -> Markup:
+    return Markup('<div class="ft-tried">{}</div>').format(join(_tried(row) for row in rows[:_SHOWN]))
+
+
+def _tried(row: dict[str, Any]) -> Markup:
+    prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+    rewards = row.get("rewards") or {}
+    each = ", ".join(f"{name} {short(value)}" for name, value in rewards.items()) if len(rewards) > 1 else ""
+    return Markup(
+        '<article class="ft-tried-one"><div class="ft-text ft-help">{}</div><div class="ft-text">{}</div>'
+        '<footer>{} <span class="ft-help">{}</span></footer></article>'
+    ).format(prompt, row["completion"] or "(nothing)", badge(f"reward {short(row['reward'])}"), each)
+
+
+def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
+    """Where the run stands, each number with a word of help."""
+    training = status.phase == "training" and status.is_active
+    reward, held = metric_points(metrics, "reward"), metric_points(metrics, "eval_reward")
+    length, cut = metric_points(metrics, "completion_length"), metric_points(metrics, "cut_share")
+    steps = max([step for step, _ in reward], default=0)
+    shown = [
+        (
+            "Steps",
+            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
+            "weight updates",
+        ),
+        ("Mean reward", short(reward[-1][1]) if reward else None, "of the answers tried last"),
+    ]
+    if held:
+        shown.append(("Validation", short(held[-1][1]), f"mean reward; {short(held[0][1])} at first"))
+    if length:
+        shown.append(("Answers", f"{length[-1][1]:.0f} tokens", f"{length[0][1]:.0f} at first"))
+    if cut:
+        shown.append(("Cut answers", percent(cut[-1][1], 0), "ran into the longest answer"))
+    return facts([*shown, *closing_facts(status)])
+
+
+def result(found: dict[str, Any]) -> Markup:
+    """The rewards of greedy answers to held-out prompts, before and after."""
+    return verdict(found) + figures(found)
+
+
+def verdict(found: dict[str, Any]) -> Markup:
+    """The rewards of greedy answers to held-out prompts in a sentence."""
+    start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
+    kind, verdict = "warn", "That may be chance."
+    certain = found["p"] < LEVEL if "p" in found else low > 0 or high < 0
+    if certain and found["difference"]:
+        better = found["difference"] > 0
+        kind, verdict = ("good", "That is more than chance.") if better else ("bad", "It got worse.")
+    tested = f", {p_text(found['p'])}" if "p" in found else ""
+    said = (
+        f"The mean reward on {count(found['rows'])} held-out prompts went from {short(start['reward'])} to "
+        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}{tested}). "
+        f"{verdict}"
+    )
+    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+
+
+def figures(found: dict[str, Any]) -> Markup:
+    """The table behind `verdict`."""
+    start, adapted = found["start"], found["adapted"]
+    shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
+    titles = {
+        "reward": "Mean reward",
+        "completion_length": "Tokens per answer",
+        "cut_share": "Cut answers",
+        "repetition": "Repeated word triples",
+    }
+    rows = [[titles[key], shape(start[key]), shape(adapted[key])] for key, shape in shapes.items()]
+    if len(adapted["rewards"]) > 1:
+        rows[1:1] = [
+            [f"Reward {name}", short(start["rewards"][name]), short(value)]
+            for name, value in adapted["rewards"].items()
+        ]
+    listed = join(Markup("<li>{}</li>").format(note) for note in found.get("notes", []))
+    return Markup('<div class="ft-result" data-difference="{}">{}{}</div>').format(
+        f"{found['difference']:.4f}",
+        table(["Greedy answers", "Start", "Now"], rows, label="Rewards before and after", numbers=(1, 2)),
+        Markup('<ul class="ft-notes">{}</ul>').format(listed) if listed else "",
+    )

@@ -1,0 +1,364 @@
+"""How one run is shown: its state, its numbers, its curve, its end. Shared by the tabs Train and Runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.config import RunConfig
+from ftlab.config.methods import summary
+from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.comparison import ComparisonJson
+from ftlab.core.run_directory import RunDirectory
+from ftlab.errors import ErrorJson, FtlabError, shorten
+from ftlab.models.starter import starter_size
+from ftlab.report import measures
+from ftlab.training import supervisor
+from ftlab.training.self_replay import mixed_in_words
+from ftlab.training.status import RunStatus
+from ftlab.ui import run_files
+from ftlab.ui.kit.charts import loss_curve, metric_points, speed_curves
+from ftlab.ui.kit.html import (
+    NOTHING,
+    badge,
+    count,
+    details,
+    duration,
+    error_box,
+    facts,
+    join,
+    notice,
+    percent,
+    short,
+    when,
+)
+from ftlab.ui.run_view import preference_curves as preference_view
+from ftlab.ui.run_view import reward_curves as reward_view
+from ftlab.ui.run_view.stages import STAGES
+
+_SHOWN_CHARACTERS = 300  # of a prompt or an answer beside the curve
+_BEGINNING = 30  # characters of a warning before its figures
+_KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
+
+
+def state_badge(state: str) -> Markup:
+    return badge(state, _KINDS.get(state, "info"))
+
+
+def headline(run: RunDirectory, status: RunStatus) -> Markup:
+    if (at := at_step(run, status)) is None:
+        doing = Markup("<span>{}</span>").format(status.phase) if status.is_active and status.phase else Markup("")
+    else:
+        left = left_in_total(run, status)
+        steps = f"{count(status.step)} of {count(status.total_steps)} updates" if status.phase == "training" else ""
+        more = ", ".join(filter(None, [steps or status.phase, left]))
+        doing = Markup('<span><b>Step {} of {}: {}</b> <span class="ft-help">{}</span></span>').format(*at, more)
+    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong>{}</div>').format(
+        state_badge(status.state), run.id, doing
+    )
+
+
+def replayed(run: RunDirectory) -> Markup:
+    """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
+    config = run_files.config(run)
+    try:
+        said = mixed_in_words(config, run.manifest()) if config else ""
+    except FtlabError:
+        said = ""
+    return Markup('<p class="ft-help">{}.</p>').format(said[:1].upper() + said[1:]) if said else Markup("")
+
+
+# A press on Details is kept when the picture is drawn anew.
+KEEP_OPEN_JS = """
+const open = new Set();
+const name = one => one.querySelector('summary')?.textContent.replace(/[\\d,.]+/g, '');
+element.addEventListener('toggle', event => {
+  if (event.target.isConnected) event.target.open ? open.add(name(event.target)) : open.delete(name(event.target));
+}, true);
+watch('value', () => element.querySelectorAll('details').forEach(one => { if (open.has(name(one))) one.open = true; }));
+"""
+
+
+def live(run: RunDirectory) -> Markup:
+    """The picture of a run. While it works: where it stands, one curve, what it answers now. After: the verdict. All
+    else is folded."""
+    status, metrics = run_files.status(run), run_files.metrics(run)
+    training = status.phase == "training" and status.is_active
+    total, stage, config = status.total_steps if training else None, run_files.stage(run), run_files.config(run)
+    signs: list[str] = []
+    if stage in REWARD_STAGES:
+        shown = reward_view.numbers(status, metrics)
+        first, others = reward_view.pictures(metrics, run_files.samples(run), config, total)
+        signs = [sign.text for sign in reward_view.current_signs(metrics, config)]
+    elif stage in STAGES:
+        shown = preference_view.numbers(status, metrics)
+        first, others = preference_view.pictures(metrics, stage, total)
+    else:
+        shown, first, others = numbers(status, metrics), loss_curve(metrics, total), speed_curves(metrics, total)
+    answers = Markup("") if stage in STAGES else answers_now(run_files.samples(run))
+    folded = [replayed(run), _figures(run), shown, _todo(run), problems(status, signs)]
+    if status.is_active:
+        open_ = [*map(_sign, signs), first if metrics else Markup(""), answers]
+    else:
+        open_, folded = [held_out(run)], [*folded, first, answers]
+    left = [text for text in status.warnings if text[:_BEGINNING] not in [one[:_BEGINNING] for one in signs]]
+    summary = f"Details ({len(left)} worth knowing)" if left else "Details"
+    return join(
+        [
+            Markup('<section class="ft-card" data-run="{}" data-state="{}" data-at-work="{}">').format(
+                run.id, status.state, "yes" if status.is_active else "no"
+            ),
+            headline(run, status),
+            outcome(run, status),
+            *open_,
+            details(summary, join([*folded, others])),
+            Markup("</section>"),
+        ]
+    )
+
+
+def _sign(text: str) -> Markup:
+    return notice(text, kind="warn")
+
+
+def steps_of(config: RunConfig | None) -> list[str]:
+    """What a run goes through, each in a word or two."""
+    asks = config is None or config.evaluation.after_training
+    before = asks and (config is None or (config.evaluation.before_training and config.stage != "reward"))
+    return [*["Asking the base"] * before, "Training", "Saving", *["Evaluating"] * asks]
+
+
+def at_step(run: RunDirectory, status: RunStatus) -> tuple[int, int, str] | None:
+    """(number, how many, title) of the step that an active run is at; None while it waits."""
+    if not status.is_active or status.state == "queued":
+        return None
+    steps, phase = steps_of(run_files.config(run)), status.phase
+    if phase.startswith("before training") or (not status.total_steps and phase == "loading the libraries"):
+        title = steps[0]
+    elif phase.startswith(("saving the result", "verifying")):
+        title = "Saving"
+    elif phase != "training" and run_files.verification(run) is not None:
+        title = steps[-1]
+    else:
+        title = "Training"
+    return steps.index(title) + 1, len(steps), title
+
+
+def left_in_total(run: RunDirectory, status: RunStatus) -> str:
+    """How long an active run will still take, in words; empty where nobody knows."""
+    expected = run_files.expected(run)
+    config = run_files.config(run)
+    if status.eta_seconds is not None and status.phase == "training":
+        after = expected.get("after_seconds")
+        if config is not None and not config.evaluation.after_training:
+            after = 0
+        if after is None:
+            return f"about {duration(status.eta_seconds)} of training left, then the evaluation"
+        return f"about {duration(status.eta_seconds + after)} left in total"
+    total, gone = expected.get("total_seconds"), status.seconds
+    if total is None or gone is None or gone >= total:
+        return ""
+    return f"about {duration(total - gone)} left in total"
+
+
+def answers_now(samples: list[dict[str, Any]]) -> Markup:
+    """What a run answers to some held-out rows as it learns: at the start, and at the latest step."""
+    if not samples:
+        return Markup("")
+    last = samples[-1]["step"]
+    first = {row["row"]: row["answer"] for row in samples if row["step"] == samples[0]["step"]}
+    rows = [row for row in samples if row["step"] == last]
+    shown = join(
+        Markup(
+            '<article class="ft-now"><p class="ft-text ft-said">{}</p><dl><dt>Base</dt><dd class="ft-text">{}</dd>'
+            '<dt>{}</dt><dd class="ft-text">{}</dd><dt>Reference</dt><dd class="ft-text">{}</dd></dl></article>'
+        ).format(
+            shorten(row["prompt"], _SHOWN_CHARACTERS),
+            _answer(first.get(row["row"], "")),
+            f"Now, step {count(last)}",
+            _answer(row["answer"]) if last else "not trained yet",
+            shorten(row["reference"], _SHOWN_CHARACTERS),
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-tried">{}</div></div>'
+    ).format(shown)
+
+
+def _answer(text: str) -> str:
+    return shorten(text, _SHOWN_CHARACTERS) or "(nothing)"
+
+
+def _figures(run: RunDirectory) -> Markup:
+    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
+    return join(
+        [
+            preference_view.figures(preferences) if preferences else Markup(""),
+            reward_view.figures(rewards) if rewards else Markup(""),
+        ]
+    )
+
+
+def _todo(run: RunDirectory) -> Markup:
+    comparison = run_files.comparison(run)
+    return todo(run, comparison) if comparison else Markup("")
+
+
+def held_out(run: RunDirectory, *, whole: bool = False) -> Markup:
+    """What the held-out preferences or prompts say of the result, in a sentence or, `whole`, with its figures; empty
+    for other runs and before it is known."""
+    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
+    of_preferences = preference_view.result if whole else preference_view.verdict
+    of_rewards = reward_view.result if whole else reward_view.verdict
+    return join(
+        [
+            of_preferences(preferences) if preferences else Markup(""),
+            of_rewards(rewards) if rewards else Markup(""),
+        ]
+    )
+
+
+def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
+    """Where the run stands, each number with its unit and a word of help."""
+    loss, validation = metric_points(metrics, "loss"), metric_points(metrics, "eval_loss")
+    rate, speed = metric_points(metrics, "learning_rate"), metric_points(metrics, "tokens_per_second")
+    steps = max([step for step, _ in loss + validation], default=0)
+    best = min(validation, key=lambda point: point[1]) if validation else None
+    training = status.phase == "training" and status.is_active
+    shown = [
+        (
+            "Steps",
+            f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
+            "weight updates",
+        ),
+        ("Training loss", short(loss[-1][1]) if loss else None, "nats per token, lower is better"),
+        (
+            "Validation loss",
+            short(validation[-1][1]) if validation else None,
+            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learned from",
+        ),
+        ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
+        ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
+    ]
+    if training and status.eta_seconds is not None:
+        shown.append(("Time left", duration(status.eta_seconds), "for training"))
+    else:
+        shown.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
+    if status.trained_parameters and status.total_parameters:
+        share = percent(status.trained_parameters / status.total_parameters)
+        shown.append(
+            ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
+        )
+    return facts(shown)
+
+
+def outcome(run: RunDirectory, status: RunStatus) -> Markup:
+    """How the run ended and what to do next; empty while it works."""
+    if status.is_active:
+        if status.state == "queued":
+            return notice("Queued: one run at a time uses the device. You can close this page.")
+        return Markup("")
+    if status.error:
+        return failure(status.error)
+    comparison = run_files.comparison(run)
+    if comparison:
+        said = Markup("<strong>{}</strong>").format(measures.verdict_text(comparison))
+        return notice(said, kind=verdict_kind(comparison))
+    if status.state == "stopped":
+        done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
+        return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
+    if run_files.preferences(run) or run_files.rewards(run):
+        return Markup("")
+    return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
+
+
+def failure(error: ErrorJson) -> Markup:
+    """The {what, why, try} of a status file."""
+    return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
+
+
+def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
+    """Where the latest evaluation of `run` stands, if it was for `task` (see supervisor): at work, or why it left
+    nothing. Empty once it is done. It is drawn anew when its state changes, so it names no phase."""
+    status = run_files.evaluation_status(run)
+    if status is None or (status.task or supervisor.EVALUATION) != task or status.state == "completed":
+        return Markup("")
+    if status.is_active:
+        now = {"queued": "Waiting for the device", "stopping": "Stopping"}.get(status.state, doing)
+        return notice(f"{now}. The strip above shows how far it is.")
+    if status.error:
+        return failure(status.error)
+    said = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]
+    return join(notice(text, kind="warn") for text in said)
+
+
+def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """The verdict sentence and what to do next."""
+    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo(run, comparison))
+
+
+def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """What to do next, as a list; empty for nothing."""
+    config = run_files.config(run)
+    steps = _next_steps(comparison, config) if config else []
+    items = join(Markup("<li>{}</li>").format(step) for step in steps)
+    return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
+
+
+def verdict_kind(comparison: ComparisonJson) -> str:
+    """The colour of a verdict: a gain that was paid for by forgetting is no plain success."""
+    verdict = comparison["verdict"]
+    if verdict["better"] is False:
+        return "bad"
+    return "good" if verdict["better"] and not verdict.get("forgot") else "warn"
+
+
+def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
+    """What the run warned of, without what is `said` beside its chart already (there with the figures of now)."""
+    known = [text[:_BEGINNING] for text in said]
+    left = [text for text in status.warnings if text[:_BEGINNING] not in known]
+    if not left:
+        return Markup("")
+    items = join(Markup("<li>{}</li>").format(text) for text in left)
+    return notice(Markup("Worth knowing:<ul>{}</ul>").format(items), kind="warn")
+
+
+def verification(run: RunDirectory) -> str:
+    found = run_files.verification(run)
+    if not found:
+        return "not checked"
+    change = short(found.get("largest_change"))
+    if found.get("changes_logits"):
+        return f"yes, by up to {change}"
+    return f"no (largest change {change})"
+
+
+def describe(config: RunConfig | None) -> tuple[str, str, str]:
+    """(data, method, base) of a run in a few words."""
+    if config is None:
+        return NOTHING, NOTHING, NOTHING
+    replay = "".join(f" + {name}" for name in config.data.replayed)
+    return f"{config.data.source.rsplit('/', 1)[-1]}{replay}", summary(config.method), config.model.base
+
+
+def started_text(status: RunStatus) -> str:
+    return when(status.started or status.created)
+
+
+def toy_banner(base: str | None) -> Markup:
+    """Says that the starter is a toy; empty for any other base."""
+    if base != "starter":
+        return Markup("")
+    return Markup(
+        '<div class="ft-banner" id="toy_banner"><strong>Toy model</strong> of {} parameters: it shows the method, not '
+        "how good it gets.</div>"
+    ).format(starter_size())
+
+
+def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
+    from ftlab.evaluation.verdict import next_steps
+
+    return next_steps(comparison, config)

@@ -1,0 +1,1 @@
+"""The tab Blind test: make a test, send links, read the verdict."""

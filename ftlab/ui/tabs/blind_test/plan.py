@@ -1,0 +1,225 @@
+"""From what is filled in to a blind test: contestants, prompts, settings, and what the planned votes can show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.arena import prompt_sources
+from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
+from ftlab.arena.evidence import FEWEST_RATERS
+from ftlab.arena.power import plan_in_words
+from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
+from ftlab.data.inspection import files_of
+from ftlab.data.load import recall
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui.kit.html import count, error_box, join, notice
+from ftlab.ui.tabs.blind_test.form import MOST_CONTESTANTS
+
+SEED = 0
+USUAL_TIES = 0.2
+_PREVIEWED = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of a test. `left_out` are those that trained a contestant, `of` is how many the source holds."""
+
+    prompts: list[PromptSpec]
+    of: int
+    left_out: int = 0
+
+
+def settings(values: dict[str, Any]) -> TestSettings:
+    """Raises InputError naming the field that holds no number."""
+    from ftlab.arena.answers import check_generation
+
+    live = values["from"] == "live"
+    return TestSettings(
+        check_generation({"max_new_tokens": whole("Longest answer", values["max_new_tokens"])}),
+        options=tuple(values["options"]),
+        rubric=tuple(dict.fromkeys(["overall", *values["rubric"]])),
+        instructions=(values["instructions"] or "").strip(),
+        votes_per_prompt=1 if live else whole("Votes per prompt", values["votes_per_prompt"]),
+        overlap=1.0 if live else float(values["overlap"]) / 100,
+        live=live,
+    )
+
+
+def contestants(values: dict[str, Any], workspace: Workspace) -> list[ContestantSpec]:
+    """Raises InputError for what cannot answer."""
+    found = [_contestant(values, n, workspace) for n in range(1, MOST_CONTESTANTS + 1) if values.get(f"who_{n}")]
+    if len(found) < 2:
+        raise InputError("A blind test compares at least two contestants", given=len(found), allowed="2 or more")
+    return found
+
+
+def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> ContestantSpec:
+    from ftlab.arena import asking
+
+    who, title = values[f"who_{n}"], (values[f"title_{n}"] or "").strip() or None
+    system = (values[f"system_{n}"] or "").strip() or None
+    if who.startswith("run:"):
+        return asking.run_contestant(workspace, who.removeprefix("run:"), title=title)
+    if who == "endpoint":
+        return asking.endpoint_contestant(
+            values[f"url_{n}"] or "", values[f"model_{n}"] or "", title=title, system_prompt=system
+        )
+    base, revision = (values[f"base_{n}"] or "").strip(), None
+    if who in ("base", "prompted") and not base:
+        base, revision = asking.base_beside(workspace.run(_run(values, m)) for m in _runs(values))
+    if who == "base":
+        return asking.base_contestant(base, title=title, revision=revision)
+    if who != "prompted":
+        raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice of the list")
+    examples = _examples(values[f"examples_{n}"] or "", n)
+    if not system and not examples:
+        raise InputError(
+            f"Contestant {n} has no prompt of its own yet", try_="write a system prompt or examples, or take the base"
+        )
+    return asking.base_contestant(base, title=title, system_prompt=system, examples=examples, revision=revision)
+
+
+def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
+    found = []
+    for line in filter(None, (line.strip() for line in text.split("\n"))):
+        question, arrow, answer = line.partition("=>")
+        if not arrow or not question.strip() or not answer.strip():
+            raise InputError(
+                f"An example of contestant {n} cannot be read", given=line, allowed="what is asked => the answer"
+            )
+        found.append([{"role": "user", "content": question.strip()}, {"role": "assistant", "content": answer.strip()}])
+    return found
+
+
+def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
+    """The prompts asked for, without those that trained a contestant. Raises InputError when there are none."""
+    if values["from"] == "live":
+        return Asked([], 0)
+    every = _every(values, workspace)
+    specs = [{"run": _run(values, n)} for n in _runs(values)]
+    fresh, left_out = prompt_sources.fresh(every, specs, workspace)
+    number = (values["number"] or "").strip()
+    wanted = whole("How many prompts", number) if number else None
+    by_topic = any(prompt.topic for prompt in fresh)  # named in the form, or a column of that name
+    return Asked(prompt_sources.sample(fresh, wanted, by_topic=by_topic, seed=SEED), len(every), left_out)
+
+
+def _run(values: dict[str, Any], n: int) -> str:
+    """The id of the run that is contestant `n`, at whatever strength."""
+    from ftlab.arena import asking
+
+    return asking.split_strength(values[f"who_{n}"].removeprefix("run:"))[0]
+
+
+def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
+    topic = values["topic"] or None
+    if values["from"] == "pasted":
+        return prompt_sources.pasted(values["pasted"] or "")
+    source = (values[values["from"]] or "").strip()
+    if not source:
+        raise InputError("There are no prompts yet", try_="choose some, or upload a file")
+    return list(_read(source, values["from"] == "file", topic, _stamp(source, workspace), str(workspace.root)))
+
+
+def topics(values: dict[str, Any], workspace: Workspace) -> list[str]:
+    """The columns that can name a topic; none when the source cannot be read."""
+    source = (values.get(values["from"]) or "").strip() if values["from"] in ("held_out", "file") else ""
+    if not source or source.endswith(".txt"):
+        return []
+    try:
+        return list(_topics(source, _stamp(source, workspace), str(workspace.root)))
+    except FtlabError:
+        return []
+
+
+def planned(values: dict[str, Any], prompts: int, among: int) -> int:
+    """The planned number of votes: what is filled in, else all that the test can give."""
+    given = (values["planned"] or "").strip()
+    if given:
+        return whole("Planned votes", given)
+    if values["from"] == "live":
+        raise InputError("A live test has no end of its own", try_="say how many votes are planned, for example 50")
+    return capacity(among, prompts, settings(values)) or 1
+
+
+def look(values: dict[str, Any], workspace: Workspace) -> tuple[Markup, Markup]:
+    """What the prompts are, and what the planned votes can show, in words; an error where something is missing."""
+    among = max(2, sum(bool(values.get(f"who_{n}")) for n in range(1, MOST_CONTESTANTS + 1)))
+    try:
+        found = asked(values, workspace)
+    except FtlabError as error:
+        return error_box(error), Markup("")
+    try:
+        return _prompts(found, values), _power(values, len(found.prompts), among)
+    except FtlabError as error:
+        return _prompts(found, values), error_box(error)
+
+
+def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
+    if values["from"] == "live":
+        return notice("Raters write what they like; both answers are shown when both are complete.")
+    said = f"{count(len(found.prompts))} of {count(found.of)} prompts."
+    if found.left_out:
+        said += f" {count(found.left_out)} are left out: a contestant was trained on these or near copies."
+    by_topic = Counter(prompt.topic for prompt in found.prompts if prompt.topic)
+    if len(by_topic) > 1:
+        said += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."
+    some = join(
+        Markup("<li>{}</li>").format(prompt.messages[-1]["content"][:160]) for prompt in found.prompts[:_PREVIEWED]
+    )
+    return Markup('<div class="ft-box ft-info">{}<ul>{}</ul></div>').format(said, some)
+
+
+def _power(values: dict[str, Any], prompts: int, among: int) -> Markup:
+    votes, how = planned(values, prompts, among), settings(values)
+    possible = capacity(among, prompts, how)
+    if possible is not None and votes > possible:
+        return notice(f"More votes are planned than the test can give: {count(possible)} at most.", kind="warn")
+    raters = whole("Raters", values["raters"])
+    said = plan_in_words(votes, None if how.live else prompts, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
+    if raters:
+        said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
+    if 0 < raters < FEWEST_RATERS:
+        said += f" The verdict will speak of these raters: to say something of raters in general takes {FEWEST_RATERS}."
+    if how.votes_per_prompt > raters:
+        said += f" A prompt is to get {how.votes_per_prompt} votes, but there are only {raters} raters."
+        return notice(said, kind="warn")
+    return notice(said)
+
+
+def whole(what: str, text: Any) -> int:
+    """A whole number from 0 on. Raises InputError naming the field."""
+    given = str(text if text is not None else "").strip()
+    if not given.isdecimal():
+        raise InputError(f"{what} takes a whole number", given=given or "nothing", allowed="a number such as 20")
+    return int(given)
+
+
+def _runs(values: dict[str, Any]) -> list[int]:
+    return [n for n in range(1, MOST_CONTESTANTS + 1) if (values.get(f"who_{n}") or "").startswith("run:")]
+
+
+def _stamp(source: str, workspace: Workspace) -> tuple[Any, ...]:
+    """Changes when the rows do, or the columns named for them. The rows of a run are frozen."""
+    if source.startswith(prompt_sources.RUN_PREFIX):
+        return ()
+    return (*files_of(source, workspace), str(recall(DataConfig(source=source), workspace)))
+
+
+@lru_cache(maxsize=8)
+def _read(source: str, is_file: bool, topic: str | None, _files: Any, root: str) -> tuple[PromptSpec, ...]:
+    if is_file:
+        return tuple(prompt_sources.from_file(Path(source), Workspace(Path(root)), topic=topic))
+    return tuple(prompt_sources.held_out(source, Workspace(Path(root)), topic=topic))
+
+
+@lru_cache(maxsize=8)
+def _topics(source: str, _files: Any, root: str) -> tuple[str, ...]:
+    return tuple(prompt_sources.topic_columns(source, Workspace(Path(root))))

@@ -1,0 +1,120 @@
+"""The verdict of a blind test on the tab: the sentence, pictures, and what was looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.arena.results import GroupJson, Neither, TallyJson
+from ftlab.evaluation.significance import p_text
+from ftlab.report.arena import check_lines, group_rows, method_lines
+from ftlab.report.pictures import pictures
+from ftlab.ui.kit.html import count, details, facts, heading, join, notice, percent, table
+
+_KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
+_TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
+_TITLES |= {"strengths": "Chance to win a vote"}
+_CHOICES: dict[Neither, str] = {
+    "both_good": "both good",
+    "both_bad": "both bad",
+    "tie": "identical answers",
+    "skip": "skipped",
+}
+
+
+def verdict(found: TallyJson) -> Markup:
+    """All of it as one card. `found` is what `tally.evaluate` gives."""
+    kind = _KINDS[found["verdict"]]
+    # What is worse for one of three or more is better for another: no colour for that.
+    if len(found["contestants"]) > 2 and found["verdict"] == "better":
+        kind = "info"
+    notes = join(Markup("<li>{}</li>").format(note) for note in found["notes"])
+    drawn = join(
+        Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
+        for name, svg in pictures(found).items()
+    )
+    tested = found["contestants"][-1]["title"]
+    by = [
+        ("By topic", found["by_topic"], 2),
+        ("By rater", found["by_rater"], 1),
+        ("By criterion", found["by_criterion"], 1),
+    ]
+    groups = join(
+        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(rows)
+        for title, rows, fewest in by
+        if len(rows) >= fewest
+    )
+    checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
+    method = join(Markup("<li>{}</li>").format(line) for line in method_lines(found))
+    return Markup(
+        '<section class="ft-card" data-verdict="{}">{}{}{}<div class="ft-figures">{}</div>{}{}'
+        '<dl class="ft-checks">{}</dl>{}{}</section>'
+    ).format(
+        found["verdict"],
+        notice(Markup("<strong>{}</strong>").format(found["text"]), kind=kind),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        facts(_figures(found)),
+        drawn,
+        _pairs(found),
+        heading("What was looked into"),
+        checks,
+        details("Win rates by topic, rater and criterion", groups) if groups else "",
+        details("How it was decided", Markup('<ul class="ft-notes">{}</ul>').format(method)),
+    )
+
+
+def _figures(found: TallyJson) -> list[tuple[str, Any, str]]:
+    votes, counts = found["votes"], found["counts"]
+    of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
+    rows: list[tuple[str, Any, str]] = [
+        ("Votes", count(votes["cast"]), of),
+        ("Prompts", count(votes["prompts"]), "1 rater" if votes["raters"] == 1 else f"{count(votes['raters'])} raters"),
+    ]
+    rows += [(f"For {one['title']}", count(counts["wins"][one["id"]]), "votes") for one in found["contestants"]]
+    rows += [(word.capitalize(), count(counts[name]), "votes") for name, word in _CHOICES.items() if counts[name]]
+    if found["win_rate"] is not None:
+        rows.append(
+            (
+                f"Win rate of {found['contestants'][1]['title']}",
+                percent(found["win_rate"]),
+                _interval(found["interval"]),
+            )
+        )
+        if found["general_interval"] and votes["raters"] > 1:
+            rows.append(("For raters in general", _interval(found["general_interval"]), "over raters and prompts"))
+    if found["p"] is not None:
+        rows.append(("Sign test", p_text(found["p"]), "exact, over prompts"))
+    return rows
+
+
+def _interval(interval: Sequence[float] | None, before: str = "95%: ") -> str:
+    return f"{before}{percent(interval[0])} to {percent(interval[1])}" if interval else ""
+
+
+def _groups(rows: Sequence[GroupJson]) -> Markup:
+    return table(
+        ["", "Won", "Lost", "Neither", "Win rate", "95% interval", "p"],
+        group_rows(rows),
+        label="Win rates",
+        numbers=(1, 2, 3, 4, 5, 6),
+    )
+
+
+def _pairs(found: TallyJson) -> Markup:
+    """Every pair of three or more contestants."""
+    titles = {one["id"]: one["title"] for one in found["contestants"]}
+    rows = [
+        [
+            f"{titles[pair['second']]} against {titles[pair['first']]}",
+            percent(pair["win_rate"]),
+            _interval(pair["interval"], ""),
+            count(pair["decided"]),
+            "" if pair["p"] is None else p_text(pair["p"]),
+        ]
+        for pair in found["pairs"]
+    ]
+    if not rows:
+        return Markup("")
+    return table(["Pair", "Win rate", "95% interval", "Votes", "p"], rows, label="Pairs", numbers=(1, 2, 3, 4))

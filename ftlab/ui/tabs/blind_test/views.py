@@ -1,0 +1,288 @@
+"""A blind test as its owner sees it before the verdict: what it is, its answers, links, and how many votes are in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.arena.answers import Status
+from ftlab.arena.links import RaterLink, qr_code
+from ftlab.report.arena import contestant_in_words
+from ftlab.ui.kit.html import badge, count, details, empty, error_box, facts, heading, join, notice, table, when
+
+STATES = {
+    "draft": ("Made", "info"),
+    "generating": ("Answers are being made", "info"),
+    "ready": ("Ready to open", "warn"),
+    "open": ("Open for votes", "good"),
+    "closed": ("Closed", "info"),
+}
+_STEPS = ("Made", "Answers", "Check", "Votes", "Verdict")
+VOID = "void "  # before the id of a rater: what is picked to take the votes out of the count
+_MOST_FLAGS = 20
+# A press on a button with data-copy copies it; one with data-pick goes to Python, as in html.PICK_JS.
+LINKS_JS = """
+element.addEventListener('click', event => {
+  const copy = event.target.closest('[data-copy]');
+  const pick = event.target.closest('[data-pick]');
+  if (pick) trigger('pick', {value: pick.dataset.pick});
+  if (!copy) return;
+  const said = text => { copy.textContent = text; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
+  // Pages without https may not write to the clipboard: then the link is marked, to be copied by hand.
+  const mark = () => {
+    const range = document.createRange();
+    range.selectNodeContents(copy.parentElement.querySelector('.ft-link'));
+    const chosen = window.getSelection();
+    chosen.removeAllRanges();
+    chosen.addRange(range);
+    said('Marked');
+  };
+  if (navigator.clipboard) navigator.clipboard.writeText(copy.dataset.copy).then(() => said('Copied'), mark);
+  else mark();
+});
+"""
+
+
+def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
+    """What is compared, how, and which step it is at."""
+    title, kind = STATES[test.state]
+    reached = {"draft": 1, "generating": 1, "ready": 2, "open": 3, "closed": 4}[test.state]
+    if shown["revealed"]:
+        reached = 4
+    steps = join(
+        Markup("<li{}>{}</li>").format(
+            Markup(' class="ft-step-done"')
+            if i < reached
+            else Markup(' class="ft-step-now" aria-current="step"')
+            if i == reached
+            else "",
+            step,
+        )
+        for i, step in enumerate(_STEPS)
+    )
+    settings = test.settings
+    who = join(
+        Markup("<li><strong>{}</strong> <span class='ft-help'>{}</span></li>").format(
+            one.title, contestant_in_words(one.spec)
+        )
+        for one in contestants
+    )
+    votes = f"{settings['votes_per_prompt']} per prompt"
+    if 0 < settings["overlap"] < 1 and settings["votes_per_prompt"] > 1:
+        votes += f" on {100 * settings['overlap']:.0f}% of them"
+    asked = "written by the raters" if settings["live"] else "the same for all"
+    numbers = facts(
+        [
+            ("Prompts", count(prompts), asked),
+            ("Planned votes", count(test.planned_votes), "" if settings["live"] else votes),
+            ("Longest answer", f"{settings['generation'].get('max_new_tokens', 0)} tokens", "for every contestant"),
+            ("Rubric", ", ".join(settings["rubric"]), ""),
+            ("Made", when(test.created), "local time"),
+        ]
+    )
+    return Markup(
+        '<section class="ft-card" data-test="{}"><div>{} <strong>{}</strong></div>'
+        '<ol class="ft-steps">{}</ol><ul class="ft-notes">{}</ul>{}</section>'
+    ).format(test.id, badge(title, kind), test.title, steps, who, numbers)
+
+
+def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool) -> Markup:
+    """How far the answers are, and what went wrong."""
+    made, wanted = shown["answers"], shown["answers_wanted"]
+    parts = []
+    if job is not None and job.error and state in ("draft", "generating"):
+        parts.append(_failure(job.error))
+    if live:
+        parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
+    elif job is not None and job.is_active:
+        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. You can close this page."
+        if job.state == "stopping":
+            said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
+        parts.append(_card(said, made, wanted))
+    elif state in ("draft", "generating"):
+        said = f"{count(made)} of {count(wanted)} answers are there."
+        if made:
+            said += " Press Go on: those that are there are kept."
+        else:
+            said += " Press Generate: each contestant answers every prompt once, with the same settings."
+        parts.append(_card(said, made, wanted))
+    return join(parts)
+
+
+def flags(found: Sequence[Mapping[str, Any]]) -> Markup:
+    """What could give a side away, for its owner to look at before raters do."""
+    if not found:
+        return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")
+    rows = [[one["prompt"] or "", one["contestant"] or "", one["what"], one["excerpt"]] for one in found[:_MOST_FLAGS]]
+    more = f" The first {_MOST_FLAGS} are shown." if len(found) > _MOST_FLAGS else ""
+    said = f"{count(len(found))} remarks on the answers: a rater might know a side by them. Look before you open.{more}"
+    return notice(said, kind="warn") + table(
+        ["Prompt", "Contestant", "What", "Words"], rows, label="Remarks on the answers", numbers=(0,), css="ft-rows"
+    )
+
+
+def links(base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open_token: str | None) -> Markup:
+    """The link of each rater with its QR code, and the open link; each can be ended."""
+    by_id = {one["id"]: one for one in known["raters"]}
+    cards = []
+    if open_token:
+        cards.append(
+            _link("Open link", "everybody who says a name", address(base, open_token), "open", "End the open link")
+        )
+    names = {one["number"]: one["pseudonym"] for one in known["raters"]}
+    for person in people:
+        one = by_id.get(person.rater_id)
+        shown = (person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
+        cards.append(_link(*shown, more=_void(one)))
+    ended = [one for one in known["raters"] if one["revoked"]]
+    gone = join(
+        Markup('<p class="ft-help">Ended: {}. {}</p>{}').format(
+            one["pseudonym"], "The votes are voided." if one["voided"] else "The votes count.", _void(one)
+        )
+        for one in ended
+    )
+    if not cards:
+        return empty("There are no links yet.", "Make one for each rater, or an open link.") + gone
+    return Markup('<div class="ft-links">{}</div>{}').format(join(cards), gone)
+
+
+def _came(rater: Mapping[str, Any] | None, names: Mapping[int, str]) -> str:
+    """How a rater came: who joined by the open link from one network address may be one person."""
+    if rater is None or not rater["open_link"]:
+        return ""
+    said = f"by the open link, {when(rater['joined'])}"
+    beside = [names[number] for number in rater["beside"]]
+    more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+    return f"{said}, from the same network address as {', '.join(beside[:3])}{more}" if beside else said
+
+
+def _void(rater: Mapping[str, Any] | None) -> Markup:
+    if rater is None or rater["voided"] or not rater["votes"]:
+        return Markup("")
+    button = Markup(
+        '<p class="ft-help">They do not count any more, the link ends, and every verdict says so. '
+        'This cannot be undone.</p><button type="button" class="ft-pick" data-pick="{}{}" '
+        'aria-label="Void the votes of {}">Yes, void them'
+        "</button>"
+    ).format(VOID, rater["id"], rater["pseudonym"])
+    return details(f"Void the votes of {rater['pseudonym']}", button)
+
+
+def address(base: str, token: str) -> str:
+    from ftlab.ui.rater.page import rater_address
+
+    return rater_address(base, token)
+
+
+def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
+    """How many votes are in and from whom; nothing of it says who leads."""
+    votes, planned = shown["votes"], shown["planned"]
+    said = f"{count(votes)} of {count(planned)} planned votes are in"
+    beside = []
+    if shown["automatic"]:
+        beside.append(f"{count(shown['automatic'])} of them ties of identical answers, which nobody was asked about")
+    if shown["skipped"]:
+        beside.append(f"{count(shown['skipped'])} skipped on top")
+    if shown["voided"]:
+        beside.append(f"{count(shown['voided'])} voided, which do not count")
+    said += f" ({'; '.join(beside)})." if beside else "."
+    hidden = {
+        None: "The tally is hidden until then, or until the evidence is clear earlier. Nobody can look by accident.",
+        "planned": "The planned number is reached: the verdict is below.",
+        "evidence": "The evidence has decided for these raters: the verdict is below, and voting may end.",
+        "early": "You opened the tally early. The verdict below says so, and so does the report.",
+        "closed": "The test is closed: the verdict is below.",
+    }[shown["revealed"]]
+    rows = [
+        [
+            one["pseudonym"],
+            count(one["votes"]),
+            count(one["skipped"]),
+            when(one["last"]),
+            "votes voided"
+            if one["voided"]
+            else "link ended"
+            if one["revoked"]
+            else "open link"
+            if one["open_link"]
+            else "",
+        ]
+        for one in shown["raters"]
+    ]
+    people = table(
+        ["Rater", "Votes", "Skipped", "Last vote", ""], rows, label="Votes by rater", numbers=(1, 2), css="ft-runs"
+    )
+    return _card(said, min(votes, planned), planned, Markup('<p class="ft-help">{}</p>').format(hidden)) + (
+        people if rows else Markup("")
+    )
+
+
+def _card(said: str, done: int, total: int, below: str = "") -> Markup:
+    share = f"{100 * done / total:.0f}" if total else "0"
+    return Markup(
+        '<div class="ft-line-card" role="status"><div>{0}</div><div class="ft-bar" role="progressbar" '
+        'aria-label="progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{1}"><i style="width:{1}%"></i>'
+        "</div>{2}</div>"
+    ).format(said, share, below)
+
+
+def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "") -> Markup:
+    return Markup(
+        '<section class="ft-link-card"><header><strong>{}</strong> <span class="ft-help">{}</span></header>'
+        '<div class="ft-link-line"><a class="ft-link" href="{}" target="_blank" rel="noreferrer">{}</a>'
+        '<button type="button" class="ft-pick" data-copy="{}" aria-label="Copy the link of {}">Copy</button></div>'
+        '<div class="ft-link-more">{}{}{}</div></section>'
+    ).format(
+        name,
+        beside,
+        url,
+        url,
+        url,
+        name,
+        details("QR code", Markup('<div class="ft-qr">{}</div>').format(_qr(url))),
+        details(
+            end,
+            Markup(
+                '<p class="ft-help">Nobody can vote by it any more. Votes that were given stay.</p>'
+                '<button type="button" class="ft-pick" data-pick="{}" aria-label="{}: {}">Yes, end it</button>'
+            ).format(key, end, name),
+        ),
+        more,
+    )
+
+
+@lru_cache(maxsize=256)
+def _qr(url: str) -> Markup:
+    return Markup(qr_code(url))  # drawn by segno from the link alone
+
+
+def _failure(error: Mapping[str, Any]) -> Markup:
+    from ftlab.errors import FtlabError
+
+    return error_box(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
+
+
+def open_early_warning(shown: Mapping[str, Any]) -> Markup:
+    left = max(0, shown["planned"] - shown["votes"])
+    said = (
+        f"{count(left)} of the planned votes are missing. Who looks early, and may stop where it suits, finds a "
+        "difference too often. The tally will stay open, and the verdict and every report will say that it was opened "
+        f"early, after {count(shown['votes'])} votes."
+    )
+    return heading("Open the tally early?") + notice(said, kind="warn")
+
+
+def close_warning(shown: Mapping[str, Any]) -> Markup:
+    left = shown["planned"] - shown["votes"]
+    said = "Voting closes. The verdict uses the votes so far."
+    if left > 0:
+        said += f" {count(left)} of the planned votes are missing, so it may be that nothing can be said."
+    return heading("Close the test?") + notice(said, kind="warn")
+
+
+def delete_warning(shown: Mapping[str, Any]) -> Markup:
+    said = f"The test goes with its answers and {count(shown['votes'])} votes. This cannot be undone."
+    return heading("Delete the test?") + notice(said, kind="bad")

@@ -1,0 +1,1 @@
+"""The tab Chat: base and adapted model side by side."""

@@ -1,0 +1,1 @@
+"""The tab Data: choose, read, check, curate, version."""

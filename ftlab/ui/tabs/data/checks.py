@@ -1,0 +1,288 @@
+"""Checks: find what is wrong with the data on show, see the rows in question, and mend them in a new version.
+
+The check is a process of its own (`data/checks/job.py`): this panel starts it, reads its files each second while it is
+at work, and shows its report. What has been checked before is shown at once.
+
+elem_ids: `data_checks_start`, `data_checks_stop`, `data_checks_asked` (folded: `data_checks_prompts`, one per line),
+`data_checks_elsewhere` (checks of other data), `data_checks_message`, `data_checks_progress`, `data_checks_totals`,
+`data_checks_mend_all`, `data_checks_findings` (presses on rows and remedies), `data_checks_sheet` (the row that was
+pressed: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_checks_close`), `data_checks_lengths`,
+`data_checks_use_length`, `data_checks_coverage`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ftlab.config import STARTER, build_config
+from ftlab.core.workspace import Workspace
+from ftlab.data.checks import Finding, job
+from ftlab.data.checks.job import Job, Request
+from ftlab.data.versions import Version, person, taken
+from ftlab.errors import InputError
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import PICK_JS, count, error_box, notice, stop_note
+from ftlab.ui.tabs.data import findings as data_findings
+from ftlab.ui.tabs.data.checks_view import Panel, at_work, never, open_row, pictured, usual_findings
+from ftlab.ui.tabs.data.rows import inspected
+from ftlab.ui.tabs.data.sources import DataContext, config_of
+
+POLL_SECONDS = 1.0
+# The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
+_MARK_JS = """
+element.addEventListener('click', event => {
+  const remedy = event.target.closest('.ft-do');
+  if (remedy) {
+    remedy.setAttribute('aria-busy', 'true');
+    remedy.closest('.ft-findings').classList.add('ft-waiting');
+  }
+  const target = event.target.closest('.ft-row-picks [data-pick]');
+  if (!target) return;
+  element.querySelectorAll('[aria-current]').forEach(other => other.removeAttribute('aria-current'));
+  target.setAttribute('aria-current', 'true');
+});
+"""
+# By keyboard one goes to the open row, and back to where one was. What a remedy did stands above the cards: it is
+# brought into sight.
+_PRESSED = """
+() => setTimeout(() => {
+  document.querySelector('#data_checks_message .ft-box')?.scrollIntoView({block: 'center'});
+  document.querySelectorAll('.ft-waiting').forEach(cards => cards.classList.remove('ft-waiting'));
+  document.querySelectorAll('.ft-do[aria-busy]').forEach(button => button.removeAttribute('aria-busy'));
+  document.querySelector('#data_checks_sheet #data_checks_close')?.focus({preventScroll: true});
+}, 150)
+"""
+_FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findings [aria-current]')?.focus(), 150)"
+
+
+def build() -> Panel:
+    with gr.Row(elem_classes="ft-check-row"):
+        start = gr.Button("Check this data", variant="primary", elem_id="data_checks_start", scale=0, min_width=180)
+        stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
+        mend_all = gr.Button("Mend all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
+    with gr.Accordion("Prompts from the real world", open=False, elem_id="data_checks_asked"):
+        prompts = gr.Textbox(
+            label="Prompts, one per line",
+            info="Does training cover what people will ask? Empty: the held-out rows are compared with training.",
+            lines=4,
+            max_lines=12,
+            elem_id="data_checks_prompts",
+        )
+    message = message_box("data_checks_message")
+    elsewhere = gr.HTML(elem_id="data_checks_elsewhere", elem_classes="ft-maybe", js_on_load=PICK_JS)
+    progress = gr.HTML(never(), elem_id="data_checks_progress", elem_classes="ft-maybe")
+    totals = gr.HTML(elem_id="data_checks_totals", elem_classes="ft-maybe")
+    with gr.Column(elem_id="data_checks_found"):
+        findings = gr.HTML(elem_id="data_checks_findings", elem_classes="ft-maybe", js_on_load=PICK_JS + _MARK_JS)
+        with gr.Column(visible=False, elem_id="data_checks_sheet") as sheet:
+            row = gr.HTML(elem_id="data_checks_row")
+            answer = gr.Textbox(
+                label="The right answer", lines=2, max_lines=6, visible=False, elem_id="data_checks_answer"
+            )
+            with gr.Row():
+                give = gr.Button("Give", variant="primary", size="sm", visible=False, elem_id="data_checks_give")
+                close = gr.Button("Close", size="sm", elem_id="data_checks_close", scale=0, min_width=100)
+    lengths = gr.HTML(elem_id="data_checks_lengths", elem_classes="ft-maybe")
+    use_length = gr.Button("Use it", size="sm", visible=False, elem_id="data_checks_use_length", scale=0, min_width=240)
+    coverage = gr.HTML(elem_id="data_checks_coverage", elem_classes="ft-maybe")
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    return Panel(
+        start=start,
+        stop=stop,
+        prompts=prompts,
+        elsewhere=elsewhere,
+        message=message,
+        progress=progress,
+        totals=totals,
+        mend_all=mend_all,
+        findings=findings,
+        sheet=sheet,
+        row=row,
+        answer=answer,
+        give=give,
+        close=close,
+        lengths=lengths,
+        use_length=use_length,
+        coverage=coverage,
+        timer=timer,
+        looked=gr.State(None),
+        job=gr.State(None),
+        picked=gr.State(None),
+    )
+
+
+def views(panel: Panel) -> list[Any]:
+    """The components that `show` updates."""
+    return [panel.looked]
+
+
+def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """What was looked at is shown together with the base and the length of the Train tab: see `refresh` in `wire`."""
+    return {panel.looked: (shown, time.time())}
+
+
+def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) -> None:
+    """Wire the handlers of the panel. `who` names the person for the versions that remedies make."""
+    workspace = context.workspace
+    chosen = [context.shown, context.base, context.max_length, panel.prompts]
+
+    def request_of(shown: str | None, base: str | None, max_length: str | None, prompts: str | None) -> Request:
+        lines = tuple(line.strip() for line in (prompts or "").splitlines() if line.strip())
+        return Request(config_of(shown), base or STARTER, _length(max_length), lines)
+
+    def refresh(shown: str | None, *settings: Any) -> dict[Any, Any]:
+        if shown is None:
+            return pictured(panel, None, None, workspace)
+        try:
+            request = request_of(shown, *settings)
+            return pictured(panel, job.find(request, workspace), request, workspace)
+        except InputError as error:  # a length that is being typed, or data that are gone
+            return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
+
+    def check(*values: Any) -> dict[Any, Any]:
+        request = request_of(*values)
+        return pictured(panel, job.start(request, workspace, again=True), request, workspace)
+
+    def follow(job_id: str | None, *values: Any) -> dict[Any, Any]:
+        if not job_id:
+            return refresh(*values)
+        followed = _job(job_id, workspace)
+        status = job.status(followed)
+        if status.is_active:
+            return at_work(panel, status)
+        try:
+            wanted = request_of(*values)
+        except InputError:  # a length that is being typed
+            wanted = None
+        return pictured(panel, followed, wanted, workspace)
+
+    def stop(job_id: str | None, *values: Any) -> dict[Any, Any]:
+        stopped = job.stop(_job(job_id, workspace))
+        return {**follow(job_id, *values), panel.message: stop_note(stopped)}
+
+    def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
+        what, number, value = event._data["value"].split(":")
+        report = _report(job_id, workspace)
+        finding = Finding.from_dict(report["findings"][int(number)])
+        if value == "raise":
+            return raised(job_id, shown, finding.detail["raise_to"])
+        if what == "row":
+            config = config_of(shown)
+            return open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
+        return mended(job_id, shown, [finding], {finding.kind: value})
+
+    def raised(job_id: str | None, shown: str | None, length: int) -> dict[Any, Any]:
+        """The longer example, as the Train tab says it from now on, and the data checked anew with it: as after every
+        other remedy."""
+        before = _job(job_id, workspace).request
+        request = Request(config_of(shown), before.base, length, before.prompts)
+        return {**pictured(panel, job.start(request, workspace), request, workspace), **length_of(length)}
+
+    def mend_all(job_id: str | None, shown: str | None) -> dict[Any, Any]:
+        return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})
+
+    def mended(job_id: str | None, shown: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
+        from ftlab.data.remedies import mend_findings, token_counter
+
+        def change(version: Version, roles: Any) -> Version:
+            tokens = None
+            if "shorten" in remedies.values():
+                from ftlab.models.load import load_tokenizer
+
+                request = _job(job_id, workspace).request
+                tokens = token_counter(request.data, load_tokenizer(request.base), workspace)
+            return mend_findings(version, findings, roles, remedies, tokens=tokens, who=who())
+
+        return changed(job_id, shown, change)
+
+    def give(job_id: str | None, shown: str | None, answer: str, picked: Any) -> dict[Any, Any]:
+        from ftlab.data.remedies import give_answer
+
+        if not (answer or "").strip():
+            raise InputError("The right answer is empty", try_="type it, or drop the rows")
+        number, row, _ = picked
+        finding = Finding.from_dict(_report(job_id, workspace)["findings"][number])
+        return changed(
+            job_id, shown, lambda version, roles: give_answer(version, finding, row, answer, roles, who=who())
+        )
+
+    def changed(job_id: str | None, shown: str | None, change: Callable[[Version, Any], Version]) -> dict[Any, Any]:
+        """Make the version, put it on show, and check it."""
+        config, done = config_of(shown), _job(job_id, workspace)
+        before, report = done.request, _report(job_id, workspace)
+        if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
+            raise InputError("The data have changed since they were checked", try_="check again")
+        with taken(config, workspace, who=who(), why="before the first remedy") as first:
+            made = change(first, report["roles"])
+        new = config.model_copy(update={"source": made.source})
+        request = Request(new, before.base, before.max_length, before.prompts)
+        return {
+            **pictured(panel, job.start(request, workspace), request, workspace),
+            panel.message: data_findings.what_was_done(made.action, made.number, made.name, first.number),
+            **context.open(made.source),
+        }
+
+    def use_length(job_id: str | None) -> dict[Any, Any]:
+        return length_of(_report(job_id, workspace)["tokens"]["suggested_max_length"])
+
+    def length_of(suggested: int) -> dict[Any, Any]:
+        said = f"The longest example on the Train tab is {count(suggested)} tokens now."
+        return {context.max_length: str(suggested), panel.message: notice(said, kind="good")}
+
+    def elsewhere(event: gr.EventData) -> dict[Any, Any]:
+        return context.open(event._data["value"])
+
+    def close() -> dict[Any, Any]:
+        return {panel.sheet: gr.update(visible=False), panel.picked: None}
+
+    shows: dict[str, Any] = {"outputs": panel.result, "box": panel.message, "lane": "data checks"}
+    seen = any_of(panel.looked.change, context.base.change, context.max_length.change)
+    on(seen, refresh, chosen, clears=False, trigger_mode="always_last", **shows)
+    on(panel.timer.tick, follow, [panel.job, *chosen], clears=False, **shows)
+    on(panel.start.click, check, chosen, **shows)
+    on(panel.stop.click, stop, [panel.job, *chosen], **shows)
+    on(panel.elsewhere.pick, elsewhere, [], [context.source], box=panel.message, queue=False)
+    slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
+    slow["lane"] = "data checks"
+    remedied = [*panel.result, panel.message, context.source]
+    opened = [context.max_length, panel.row, panel.answer, panel.give, panel.picked]
+    known = [panel.job, context.shown]
+    pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
+    pressed.then(None, js=_PRESSED)
+    on(panel.mend_all.click, mend_all, known, remedied, **slow)
+    on(panel.give.click, give, [*known, panel.answer, panel.picked], remedied, **slow)
+    shut = on(
+        panel.close.click,
+        close,
+        [],
+        [panel.sheet, panel.picked],
+        box=panel.message,
+        clears=False,
+        lane="data checks",
+    )
+    shut.then(None, js=_FOCUS_ROW)
+    on(panel.use_length.click, use_length, [panel.job], [context.max_length], box=panel.message, queue=False)
+
+
+def _job(job_id: str | None, workspace: Workspace) -> Job:
+    if not job_id:
+        raise InputError("No check is open", try_="press Check this data")
+    return Job(workspace.checks_folder / job_id)
+
+
+def _report(job_id: str | None, workspace: Workspace) -> dict[str, Any]:
+    report = _job(job_id, workspace).report()
+    if report is None:
+        raise InputError("The report of this check is gone", try_="check again")
+    return report
+
+
+def _length(typed: str | None) -> int:
+    """The longest example as the Train tab says it. Raises InputError when that is no length."""
+    text = (typed or "").strip()
+    values = {"max_length": text} if text else {}
+    return build_config({"optimisation": values}).optimisation.max_length

@@ -1,0 +1,214 @@
+"""What the Checks panel shows: a check at work, its report, what to do first, and a row of a finding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.core.workspace import Workspace
+from ftlab.data.checks import Finding, job
+from ftlab.data.checks.job_files import Job, Request, Status
+from ftlab.errors import FtlabError
+from ftlab.ui.kit.html import count, empty, error_box, join, notice, pick_button
+from ftlab.ui.tabs.data import findings as data_findings
+from ftlab.ui.tabs.data import lengths as data_lengths
+
+
+@dataclass(frozen=True)
+class Panel:
+    start: gr.Button
+    stop: gr.Button
+    prompts: gr.Textbox
+    elsewhere: gr.HTML
+    message: gr.HTML
+    progress: gr.HTML
+    totals: gr.HTML
+    mend_all: gr.Button
+    findings: gr.HTML
+    sheet: gr.Column
+    row: gr.HTML
+    answer: gr.Textbox
+    give: gr.Button
+    close: gr.Button
+    lengths: gr.HTML
+    use_length: gr.Button
+    coverage: gr.HTML
+    timer: gr.Timer
+    looked: gr.State  # changes after each look at data
+    job: gr.State  # id of the check on show
+    picked: gr.State  # (finding, row, answer as it was) in the sheet
+
+    @property
+    def result(self) -> list[Any]:
+        """The components that a check is shown in."""
+        return [
+            *(self.start, self.stop, self.elsewhere, self.progress, self.totals, self.mend_all, self.findings),
+            *(self.sheet, self.lengths, self.use_length, self.coverage, self.timer, self.job),
+        ]
+
+
+def pictured(panel: Panel, found: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
+    updates: dict[Any, Any] = {
+        panel.job: found.id if found else None,
+        panel.elsewhere: _elsewhere(found, request, workspace),
+        panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
+        panel.stop: gr.update(visible=False),
+        panel.timer: gr.Timer(active=False),
+        panel.progress: never() if request is not None else empty("No data is chosen.", "Choose some above."),
+        panel.sheet: gr.update(visible=False),
+        panel.mend_all: gr.update(visible=False),
+        panel.use_length: gr.update(visible=False),
+        **dict.fromkeys((panel.totals, panel.findings, panel.lengths, panel.coverage), ""),
+    }
+    if found is None:
+        return updates
+    status = job.status(found)
+    if status.is_active:
+        return updates | at_work(panel, status)
+    report = found.report()
+    updates[panel.start] = gr.update(value="Check again", visible=True, interactive=True)
+    if report is None:
+        error = status.error
+        updates[panel.progress] = (
+            error_box(FtlabError(error["what"], why=error["why"], try_=error["try"]))
+            if error
+            else notice("The check was stopped before anything was found.", kind="warn")
+        )
+        return updates
+    return (
+        updates | {panel.progress: _made_for(found.request, request)} | _result(panel, report, found.request, request)
+    )
+
+
+def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Request | None) -> dict[Any, Any]:
+    usual, tokens = usual_findings(report), report["tokens"]
+    suggested = tokens.get("suggested_max_length") if tokens else None
+    uncovered = [
+        (f"row {row} of {one['split']}", text)
+        for one in report["findings"]
+        if one["kind"] == "not_covered"
+        for row, text in zip(one["rows"], one["shown"], strict=False)
+    ]
+    found = report["coverage"]
+    asked = [
+        (f"line {place + 1}", request.prompts[place])
+        for where, place in (found or {}).get("uncovered", [])
+        if where == "asked"
+    ]
+    # Checks that were stopped may not have come to it.
+    about_coverage = (
+        data_lengths.coverage(found, (asked or uncovered)[:20], len(request.prompts))
+        if found or not report["stopped"]
+        else ""
+    )
+    return {
+        panel.totals: data_findings.totals(report),
+        panel.findings: data_findings.cards(report["findings"]),
+        panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Mend all {len(usual)} at once"),
+        panel.lengths: data_lengths.lengths(tokens),
+        panel.use_length: gr.update(
+            visible=bool(suggested) and suggested != (wanted or request).max_length,
+            value=f"Use {count(suggested)} as the longest example",
+        ),
+        panel.coverage: data_lengths.enough(report["advice"]) + about_coverage,
+    }
+
+
+def at_work(panel: Panel, status: Status) -> dict[Any, Any]:
+    stopping = status.state == "stopping"
+    return {
+        panel.start: gr.update(visible=False),
+        panel.stop: gr.update(visible=True, value="Stop at once" if stopping else "Stop"),
+        panel.progress: data_findings.progress(
+            status.phase, status.done, status.total, status.share, stopping=stopping
+        ),
+        panel.timer: gr.Timer(active=True),
+    }
+
+
+def open_row(
+    panel: Panel, finding: Finding, row: int, found: Any, report: dict[str, Any], picked: Any, typed: str
+) -> dict[Any, Any]:
+    """Updates that show a row of a finding beside its match; for conflicting answers, with a box for the right one."""
+    from ftlab.data.remedies import answer_group, answer_of
+
+    number = next(
+        i for i, one in enumerate(report["findings"]) if (one["kind"], one["split"]) == (finding.kind, finding.split)
+    )
+    conflict = finding.kind == "conflicting_answers"
+    places = [(finding.split, row)]
+    if conflict:
+        group = answer_group(finding, row)
+        places += [(finding.split, other) for other in group if other != row]
+    else:
+        match = dict(zip(finding.rows, finding.matches, strict=False)).get(row)
+        places += [match] if match and match != places[0] else []
+    sides = [(f"Row {index} of {split}", _cells(found, split, index)) for split, index in places[:6]]
+    if len(sides) > 1 and not conflict:
+        sides[1] = (f"which is like row {places[1][1]} of {places[1][0]}", sides[1][1])
+    updates: dict[Any, Any] = {
+        panel.sheet: gr.update(visible=True),
+        panel.row: data_findings.row_beside_match(finding.about.title, sides),
+        panel.answer: gr.update(visible=conflict),
+        panel.give: gr.update(visible=conflict),
+        panel.picked: None,
+    }
+    if conflict:
+        own = answer_of(sides[0][1], report["roles"]) or ""
+        # What was typed stays as long as the prompt is the same one.
+        same = picked and picked[0] == number and picked[1] in group and (typed or "") != picked[2]
+        updates[panel.answer] = gr.update(visible=True, value=typed if same else own)
+        updates[panel.give] = gr.update(visible=True, value=f"Give this answer to all {len(group)} rows")
+        updates[panel.picked] = (number, row, own)
+    return updates
+
+
+def _cells(found: Any, split: str, row: int) -> dict[str, Any]:
+    # The only split of a source is called train here, whatever its own name is.
+    return found.row(row, split if split in found.source_splits else None)
+
+
+def _elsewhere(found: Job | None, request: Request | None, workspace: Workspace) -> Markup:
+    """Checks of other data that are at work, each with a button that goes there."""
+    lines = []
+    for other in job.jobs(workspace):
+        if (found is None or other.id != found.id) and job.status(other).is_active:
+            source = other.request.data.source
+            line = Markup("<span>{} is being checked.</span>").format(_name(source))
+            if request is None or other.request.data == request.data.model_copy(update={"source": source}):
+                line += pick_button(source, "Show it", label=f"Show the check of {_name(source)}")
+            lines.append(Markup('<div class="ft-line-card ft-elsewhere">{}</div>').format(line))
+    return join(lines)
+
+
+def _made_for(made: Request, wanted: Request | None) -> Markup:
+    """A remark when the report on show was made for another base or length than those on the Train tab now."""
+    if wanted is None or (made.base, made.max_length) == (wanted.base, wanted.max_length):
+        return Markup("")
+    text = f"This was checked for {made.base} with at most {count(made.max_length)} tokens"
+    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to count anew."
+    return notice(f"{text}; {now}")
+
+
+def never() -> Markup:
+    return empty(
+        "These data have not been checked yet.",
+        "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
+        "too long, and says what to do about them. Nothing is changed.",
+    )
+
+
+def usual_findings(report: dict[str, Any]) -> list[Finding]:
+    """What is mended unless somebody says otherwise."""
+    from ftlab.data.remedies import is_mended
+
+    return [finding for one in report["findings"] if is_mended(finding := Finding.from_dict(one))]
+
+
+def _name(source: str) -> str:
+    return Path(source).name if not source.startswith("version:") else source.removeprefix("version:")

@@ -1,0 +1,237 @@
+"""What a person sees of data to be judged: which row, which rows a filter leaves, what is not saved yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.config import DataConfig
+from ftlab.core.workspace import Workspace
+from ftlab.data import curation as drafts
+from ftlab.data.curation import Change, Draft
+from ftlab.data.inspection import MOST_FOUND, EveryRow, every_row, holds
+from ftlab.data.versions import PREFIX, Version, VersionRow, history
+from ftlab.errors import InputError
+from ftlab.ui.kit.html import count, join, notice
+from ftlab.ui.kit.row_card import Seen
+from ftlab.ui.tabs.data.sources import config_of, version_title
+from ftlab.ui.tabs.data.versions_view import name_of
+
+FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", "Not saved yet"]
+LARGE = 50_000  # rows from which the size of a version is told beforehand
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The data on show with one person's draft, under a filter and a search."""
+
+    data: DataConfig
+    rows: EveryRow
+    draft: Draft
+    kind: str
+    text: str
+
+    def row(self, row_id: int) -> VersionRow | None:
+        position = self.rows.position(row_id)
+        return None if position is None else self.rows[position]
+
+    def change_of(self, row_id: int) -> Change:
+        return self.draft.changes.get(row_id, Change())
+
+
+def desk(shown: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
+    """Raises InputError when there are no data on show, or they cannot be read."""
+    data = config_of(shown)
+    rows = every_row(data, workspace)
+    name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
+    return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip())
+
+
+def view(desk: Desk) -> Any:
+    """The positions of the rows that filter and search leave, in order, with what is not saved yet counted in."""
+    import numpy as np
+
+    flags, rows = desk.rows.flags, desk.rows
+    masks = {
+        "Good": flags["good"],
+        "Bad": flags["bad"],
+        "Excluded": flags["excluded"],
+        "With notes": flags["noted"],
+        "Not saved yet": np.zeros(len(rows), bool),
+    }
+    if desk.kind == "Not yet judged":
+        mask = ~(flags["good"] | flags["bad"] | flags["excluded"])
+    else:
+        mask = masks.get(desk.kind, np.ones(len(rows), bool)).copy()
+    found = rows.holding(desk.text) if desk.text else None
+    if found is not None:
+        mask &= found
+    for row_id, change in desk.draft.changes.items():
+        position = rows.position(row_id)
+        if position is not None:
+            now = change.to(rows[position], desk.draft.who)
+            mask[position] = _belongs(now, desk.kind) and (
+                found is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(found[position]))
+            )
+    return np.flatnonzero(mask)
+
+
+def step(positions: Any, position: int | None, by: int) -> int | None:
+    """The next (`by` 1) or previous (-1) of `positions`, None at the end."""
+    import numpy as np
+
+    if not len(positions):
+        return None
+    if position is None:
+        return int(positions[0])
+    if by > 0:
+        index = int(np.searchsorted(positions, position, side="right"))
+        return int(positions[index]) if index < len(positions) else None
+    index = int(np.searchsorted(positions, position, side="left")) - 1
+    return int(positions[index]) if index >= 0 else None
+
+
+def place_of(positions: Any, position: int, kind: str, text: str) -> str:
+    """`3 of 60`, in words."""
+    import numpy as np
+
+    index = int(np.searchsorted(positions, position))
+    narrowed = kind != FILTERS[0] or bool(text)
+    what = "rows that match" if narrowed else "rows"
+    if index < len(positions) and positions[index] == position:
+        return f"{index + 1:,} of {len(positions):,} {what}"
+    return f"no longer among the {len(positions):,} {what}"
+
+
+def judged(desk: Desk, row: VersionRow, **wanted: Any) -> Change | None:
+    """The change to `row` with `wanted` added to what is not saved yet; what is as it was saved is no change."""
+    change = replace(desk.change_of(row.id), **wanted)
+    if change.mark is not None and (change.mark if change.mark != "none" else None) == row.mark:
+        change = replace(change, mark=None)
+    if change.excluded is not None and (change.excluded or None) == row.excluded:
+        change = replace(change, excluded=None)
+    cells = {name: value for name, value in change.cells.items() if name not in row.cells or row.cells[name] != value}
+    # A missing cell that stays empty is not edited; 1 and True are equal and yet not the same.
+    cells = {name: value for name, value in cells.items() if value is not None or row.cells.get(name) is not None}
+    change = replace(change, cells=cells)
+    return change if change.parts() else None
+
+
+def seen(desk: Desk, row: VersionRow, workspace: Workspace) -> Seen:
+    return Seen(row, desk.draft.changes.get(row.id), desk.draft.who, tuple(_said(desk.rows.version, row.id, workspace)))
+
+
+def status(desk: Desk, workspace: Workspace) -> Markup:
+    """What is not saved yet: of this person here, of others here, and of this person elsewhere."""
+    draft, parts = desk.draft, []
+    if draft.count:
+        changes = "1 change" if draft.count == 1 else f"{draft.count:,} changes"
+        parts.append(
+            notice(
+                f"{changes} not saved yet: {draft.words}. They are kept on disk until you save or discard them.",
+                kind="warn",
+            )
+        )
+    newest = None if desk.rows.version else _newest(desk.data, workspace)
+    if newest is not None:
+        said = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
+        parts.append(
+            Markup('<div class="ft-box ft-info">{} {}</div>').format(said, _open_button(newest.source, "Show it"))
+        )
+    elif desk.rows.version is None and not draft.count:
+        parts.append(notice("Not saved as a version yet: your first save makes version 1, then adds your changes."))
+    for other in drafts.unsaved(workspace):
+        if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
+            parts.append(notice(f"{other.who} has {other.count:,} not saved yet on the same data: {other.words}."))
+    if desk.rows.version is None and len(desk.rows) > LARGE:
+        parts.append(
+            notice(
+                f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
+                "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
+                f"{MOST_FOUND:,}. You can go on.",
+                kind="warn",
+            )
+        )
+    newer = drafts.later(desk.data, workspace)
+    if newer is not None:
+        parts.append(notice(f"A later version was made from this one: {version_title(newer)}, by {newer.who}."))
+    return join([*parts, elsewhere(draft, workspace)])
+
+
+def _newest(data: DataConfig, workspace: Workspace) -> Version | None:
+    name = name_of(data, workspace)
+    return next((one for one in reversed(history(workspace, name)) if one.deleted is None), None) if name else None
+
+
+def _open_button(source: str, text: str) -> Markup:
+    return Markup('<button type="button" class="ft-pick" data-do="open:{}">{}</button>').format(source, text)
+
+
+def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
+    """The same person's changes to other data, with a way to get there."""
+    lines = []
+    for other in drafts.unsaved(workspace, draft.who) if draft.who else []:
+        if other.file == draft.file:
+            continue
+        title, there = _title(other.source, workspace)
+        button = _open_button(other.source, "Go on there")
+        if not there:
+            button = Markup('<button type="button" class="ft-pick" data-do="discard:{}">Discard them</button>').format(
+                _handle(other)
+            )
+        gone = "" if there else ", whose rows were deleted"
+        lines.append(
+            Markup('<div class="ft-box ft-info">{} not saved yet in {}{}. {}</div>').format(
+                "1 change" if other.count == 1 else f"{other.count:,} changes", title, gone, button
+            )
+        )
+    return join(lines)
+
+
+def orphan(handle: str, who: str, workspace: Workspace) -> Draft:
+    """The draft that a button of `elsewhere` means. Raises InputError when it is gone."""
+    found = next((one for one in drafts.unsaved(workspace, who) if _handle(one) == handle), None)
+    if found is None:
+        raise InputError("These changes are gone already", try_="look at the page again")
+    return found
+
+
+def _handle(draft: Draft) -> str:
+    return draft.file.parent.name
+
+
+def _title(source: str, workspace: Workspace) -> tuple[str, bool]:
+    """What a source is called, and whether its rows are there."""
+    if not source.startswith(PREFIX):
+        return source.rsplit("/", 1)[-1], True
+    version = next((one for one in history(workspace) if one.source == source), None)
+    return (source, False) if version is None else (version_title(version), version.deleted is None)
+
+
+def _belongs(row: VersionRow, kind: str) -> bool:
+    return {
+        "Not yet judged": row.mark is None and row.excluded is None,
+        "Good": row.mark == "good",
+        "Bad": row.mark == "bad",
+        "Excluded": row.excluded is not None,
+        "With notes": bool(row.notes),
+    }.get(kind, True)
+
+
+def _said(version: Version | None, row: int, workspace: Workspace) -> list[str]:
+    """What the versions up to this one did to a row, the oldest first."""
+    if version is None:
+        return []
+    known = {one.id: one for one in history(workspace, version.name)}
+    lines: list[str] = []
+    current: Version | None = version
+    while current is not None:
+        by_row = current.details.get("by_row", {})
+        if str(row) in by_row or row in current.details.get("row_ids", ()):
+            why = f" ({current.why})" if current.why else ""
+            done = by_row.get(str(row), current.action)
+            lines.insert(0, f"Version {current.number}, {current.when[:10]}: {done} by {current.who}{why}")
+        current = known.get(current.parent) if current.parent else None
+    return lines

@@ -1,0 +1,184 @@
+"""HTML for the Checks panel: lengths in tokens; are the rows enough, and like what will be asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent
+
+_PARTS = {"prompt": "Prompt", "completion": "Completion", "whole": "Whole row"}
+_LEVELS = {"good": ("good", "enough"), "thin": ("warn", "thin"), "low": ("bad", "few")}
+
+
+def lengths(tokens: Mapping[str, Any] | None) -> Markup:
+    """Histograms of prompt, completion and whole row, what is cut off, and what is trained."""
+    if not tokens or "whole" not in tokens:
+        return Markup("")
+    limit = tokens["max_length"]
+    sampled = tokens["measured_rows"] < tokens["rows"]
+    help = f"Tokens of {tokens['base']}, rendered with its chat template" + (
+        f"; measured on {count(tokens['measured_rows'])} rows drawn at random." if sampled else "."
+    )
+    pictures = join(
+        histogram(title, tokens[part], limit if part == "whole" else None)
+        for part, title in _PARTS.items()
+        if part in tokens  # plain text has no prompt and no completion
+    )
+    stop = tokens["stop_token_trained"]
+    numbers = facts(
+        [
+            ("Left out", count(tokens["too_long"]), f"rows longer than {count(limit)} tokens"),
+            ("Nothing to train", count(tokens["no_trained_token"]), "rows without a trained token"),
+            ("Trained", percent(tokens["trained_share"], 0), "of all tokens; the rest is prompt"),
+            (
+                "Stop token",
+                "trained" if stop else "not always trained",
+                "else the model never stops" if not stop else "",
+            ),
+        ]
+    )
+    packing = tokens["packing"]
+    advice = [
+        f"{tokens['suggested_why']}; it is {count(limit)} now.",
+        ("Packing is worth it: " if packing["suggested"] else "Packing is not needed: ") + packing["why"] + ".",
+        *tokens["notes"],
+    ]
+    listed = join(Markup("<li>{}</li>").format(line) for line in advice)
+    return Markup(
+        '<section class="ft-card" data-part="lengths">{}<div class="ft-histograms">{}</div>{}'
+        '<ul class="ft-notes">{}</ul></section>'
+    ).format(heading("Lengths", help), pictures, numbers, listed)
+
+
+def histogram(title: str, part: Mapping[str, Any], limit: int | None = None) -> Markup:
+    """Bars of rows by length, with a line at `limit` tokens where it is in reach of the rows."""
+    edges, counts = part["histogram"]["edges"], part["histogram"]["counts"]
+    right = edges[-1]
+    if limit is not None and right < limit <= 2 * right:
+        right = limit * 1.02
+    most = max(counts) or 1
+    bars = join(
+        Markup('<rect class="ft-bar-h" x="{}" width="{}" y="{}" height="{}"/>').format(
+            f"{1000 * low / right:.1f}",
+            f"{max(1.0, 1000 * (high - low) / right - 4):.1f}",
+            f"{1000 - height:.1f}",
+            f"{height:.1f}",
+        )
+        for low, high, number in zip(edges, edges[1:], counts, strict=False)
+        if (height := max(14.0, 960 * number / most) if number else 0)
+    )
+    line, label = Markup(""), Markup("")
+    if limit is not None and limit <= right:
+        place = f"{100 * limit / right:.1f}"
+        line = Markup('<line class="ft-limit" x1="{0}" x2="{0}" y1="0" y2="1000"/>').format(
+            f"{1000 * limit / right:.1f}"
+        )
+        side = "right" if limit > right / 2 else "left"
+        label = Markup('<span class="ft-limit-name" style="{}:{}%">max_length {}</span>').format(
+            side, f"{100 - float(place):.1f}" if side == "right" else place, count(limit)
+        )
+    elif limit is not None:
+        label = Markup('<span class="ft-limit-name" style="right:0">max_length {} lies further right</span>').format(
+            count(limit)
+        )
+    spoken = f"{title}: half up to {part['p50']} tokens, 95% up to {part['p95']}, the longest {part['max']}"
+    return Markup(
+        '<figure class="ft-plot"><figcaption><strong>{}</strong> <span class="ft-help">half up to {}, 95% up to {}, '
+        'longest {} tokens</span></figcaption><div class="ft-plot-box ft-plot-bars">{}'
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{}">{}{}</svg></div>'
+        '<div class="ft-plot-x" aria-hidden="true"><span>0</span><span>tokens</span><span>{}</span></div></figure>'
+    ).format(title, count(part["p50"]), count(part["p95"]), count(part["max"]), label, spoken, bars, line, count(right))
+
+
+def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:
+    """Is it enough? Each remark with where it comes from."""
+    if not advice:
+        return Markup("")
+    lines = join(
+        Markup(
+            '<li>{} {}<div class="ft-source">Source: '
+            '<a href="{}" target="_blank" rel="noopener noreferrer">{}</a></div>{}</li>'
+        ).format(
+            badge(_LEVELS[one["level"]][1], _LEVELS[one["level"]][0]),
+            one["text"],
+            one["url"],
+            one["source"],
+            _classes(one["rows_per_class"]) if one["topic"] == "classes" else "",
+        )
+        for one in advice
+    )
+    return Markup('<section class="ft-card" data-part="enough">{}<ul class="ft-advice">{}</ul></section>').format(
+        heading("Is it enough?", "Rules of thumb, with their sources."), lines
+    )
+
+
+def _classes(counts: Mapping[str, int] | None) -> Markup:
+    if not counts:
+        return Markup("")
+    most = max(counts.values())
+    bars = join(
+        Markup('<div class="ft-class"><span>{}</span><i style="width:{}%"></i><b>{}</b></div>').format(
+            label, f"{55 * number / most:.1f}", count(number)
+        )
+        for label, number in list(counts.items())[:30]
+    )
+    return details("Rows per class", Markup('<div class="ft-classes">{}</div>').format(bars))
+
+
+def coverage(found: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], prompts: int) -> Markup:
+    """Is it representative? `texts` are (where it stands, prompt) of the uncovered prompts; `prompts` counts those that
+    a person gave."""
+    if not found:
+        return Markup('<section class="ft-card" data-part="coverage">{}{}</section>').format(
+            heading("Is it representative?"),
+            notice(
+                "There are too few held-out prompts to tell. Give some from the real world above, then check again."
+            ),
+        )
+    asked = "prompts from the real world" if prompts else "held-out prompts"
+    words, length = found["vocabulary"], found["length"]
+    uncovered = [topic for topic in found["topics"] if not topic["covered"]]
+    numbers = facts(
+        [
+            (
+                "Prompts compared",
+                count(found["asked_prompts"]),
+                f"{asked}, with {count(found['train_prompts'])} of training",
+            ),
+            ("Words known", percent(words["covered"]), "of their words stand in training too"),
+            (
+                "Length",
+                f"{length['asked']['median_words']} words",
+                f"in training {length['train']['median_words']} (median)",
+            ),
+            ("Not covered", count(len(found["uncovered"])), "prompts unlike anything in training"),
+        ]
+    )
+    new = ", ".join(words["new_words"][:12])
+    parts = [
+        heading("Is it representative?", f"The {asked}, compared with the prompts of training."),
+        numbers,
+        Markup("<p><strong>New words:</strong> {}</p>").format(new) if new else "",
+    ]
+    if uncovered:
+        lines = join(Markup("<li>{}: {}</li>").format(where, text) for where, text in texts)
+        topics = "; ".join(f"{', '.join(topic['terms'])} ({_prompts(topic['prompts'])})" for topic in uncovered)
+        parts.append(Markup("<p><strong>Topics that training never shows:</strong> {}.</p>").format(topics))
+        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(lines))
+    known = join(
+        Markup("<li>{} ({}), for example: {}</li>").format(
+            ", ".join(topic["terms"]), _prompts(topic["prompts"]), topic["example"]
+        )
+        for topic in found["topics"]
+        if topic["covered"]
+    )
+    if known:
+        parts.append(details("Topics that training covers", Markup('<ul class="ft-notes">{}</ul>').format(known)))
+    return Markup('<section class="ft-card" data-part="coverage">{}</section>').format(join(parts))
+
+
+def _prompts(number: int) -> str:
+    return f"{count(number)} {'prompt' if number == 1 else 'prompts'}"

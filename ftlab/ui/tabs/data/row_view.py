@@ -1,0 +1,179 @@
+"""How rows are shown: a page of them as they stand in the source, and one of them as the model reads it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.config import DataConfig, OptimisationConfig
+from ftlab.core.workspace import Workspace
+from ftlab.data.prompt_template import cell_as_text
+from ftlab.errors import FtlabError, shorten
+from ftlab.ui.background import ensure
+from ftlab.ui.kit.html import count, error_box, heading, join, pick_button, table
+
+PAGE_ROWS = 10
+_CELL = 6000  # characters of one cell of the row on show
+
+
+def page_count(found: Any, split: str | None) -> int:
+    return max(1, -(-_rows_in(found, split)[1] // PAGE_ROWS))
+
+
+def page_table(found: Any, page: int, row: int, split: str | None, search: str) -> Markup:
+    """One page of the source as it is, or of the rows that hold `search`. The button with its number shows a row."""
+    offset = (page - 1) * PAGE_ROWS
+    name, size = _rows_in(found, split)
+    if search.strip():
+        hits = found.search(search, offset, PAGE_ROWS, split=name)
+        numbered = list(zip(hits.indices, hits.rows, strict=True))
+        where = _hits_in_words(search, page, offset, hits, name)
+    else:
+        numbered = list(enumerate(found.page(offset, PAGE_ROWS, name), start=offset))
+        last = offset + len(numbered) - 1
+        where = f"Rows {offset:,} to {last:,} of the {size:,} in {name}, page {page:,} of {page_count(found, name):,}. "
+    cells = [
+        [
+            pick_button(number, str(number), label=f"Show row {number}", current=number == row),
+            *[values.get(column, "") for column in found.columns],
+        ]
+        for number, values in numbered
+    ]
+    help = where + ("Press a row's number to see what the model reads." if numbered else "")
+    shown = table(["row", *found.columns], cells, label="Rows of the data set", css="ft-rows") if numbered else ""
+    return heading("Rows", help) + shown
+
+
+def _hits_in_words(search: str, page: int, offset: int, hits: Any, split: str) -> str:
+    quoted = f"“{shorten(search.strip(), 40)}”"
+    if not hits.rows:
+        if offset:
+            return f"There are no more rows with {quoted} in {split}: {hits.total or 0:,} were found. "
+        return f"No row of {split} holds {quoted}. "
+    found = f"of {hits.total:,}" if hits.total is not None else "and there are more"
+    return f"Rows of {split} with {quoted}, {offset + 1:,} to {offset + len(hits.rows):,} {found}, page {page:,}. "
+
+
+def row_card(
+    config: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, max_length: int | None
+) -> Markup:
+    """Row `row` of the source: its cells, and the tokens that the model reads with the trained ones marked.
+
+    `config` may differ from what was looked at: then one sees what a change of its columns, system prompt or template
+    does. What is wrong with it, or with the row, is told in place of the tokens.
+    """
+    from ftlab.data.inspection import glance
+
+    found = glance(config, workspace)
+    name, size = _rows_in(found, split)
+    if not size:
+        return Markup("")
+    row = min(row, size - 1)
+    cells = join(
+        Markup('<dt><code>{}</code>{}</dt><dd class="ft-text">{}</dd>').format(
+            column, _part(found, column), _clipped(cell_as_text(value))
+        )
+        for column, value in found.row(row, name).items()
+    )
+    source = heading(f"Row {row:,} of {name}") + Markup('<dl class="ft-cells" id="data_cells">{}</dl>').format(cells)
+    try:
+        read = _as_tokens(found.messages(row, name), base, max_length or OptimisationConfig().max_length)
+    except FtlabError as error:
+        read = heading("As the model reads it") + error_box(error)
+    return Markup('<div class="ft-two ft-row-card"><div>{}</div><div>{}</div></div>').format(source, read)
+
+
+def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
+    from ftlab.data.documents import is_document
+    from ftlab.data.rendering import encode, stop_token_ids, windows
+
+    tokenizer = tokenizer_of(base)
+    encoded = encode(messages, tokenizer)
+    length, trained = len(encoded.input_ids), sum(encoded.trained)
+    stops = set(stop_token_ids(tokenizer))
+    learned = [t for t, on in zip(encoded.input_ids, encoded.trained, strict=True) if on and t in stops]
+    if is_document(messages):
+        cut = len(windows(encoded, max_length))
+        lines = [
+            f"{count(length)} tokens of {base}, without a chat template. All are trained: this is plain text, for "
+            "continued pretraining.",
+            f"The end-of-text token {tokenizer.eos_token} after it is trained, so the model learns where a text ends.",
+        ]
+        if cut > 1:
+            lines.append(f"It is longer than max_length ({max_length:,} tokens) and is learned in {cut:,} pieces.")
+        return _token_card([*lines, *encoded.notes], encoded, tokenizer)
+    lines = [
+        f"{count(length)} tokens in the chat template of {base}. The {count(trained)} marked ones are trained; "
+        "the others are only read."
+    ]
+    if learned:
+        lines.append(f"The stop token {tokenizer.decode(learned[-1:])} is trained, so the model learns to end.")
+    else:
+        lines.append("No stop token is trained here: the model would not learn when to end.")
+    lines += encoded.notes
+    if length > max_length:
+        lines.append(f"It is longer than max_length ({max_length:,} tokens) and would be left out of training.")
+    return _token_card(lines, encoded, tokenizer)
+
+
+def _token_card(lines: list[str], encoded: Any, tokenizer: Any) -> Markup:
+    """The tokens with the trained ones marked; the first line says what they are, the others stand below."""
+    from ftlab.data.rendering import pieces
+
+    notes = join(Markup("<li>{}</li>").format(line) for line in lines[1:])
+    return (
+        heading("As the model reads it", lines[0])
+        + Markup('<pre class="ft-pre ft-tokens" id="data_tokens" tabindex="0" aria-label="tokens">{}</pre>').format(
+            _spans(pieces(encoded, tokenizer), tokenizer)
+        )
+        + Markup('<ul class="ft-notes">{}</ul>').format(notes)
+    )
+
+
+def _spans(runs: list[tuple[str, bool]], tokenizer: Any) -> Markup:
+    """The text with the trained runs marked and the special tokens set apart."""
+    special = sorted({*tokenizer.all_special_tokens, *map(str, tokenizer.get_added_vocab())}, key=len, reverse=True)
+    pattern = re.compile("(" + "|".join(map(re.escape, filter(None, special))) + ")") if special else None
+
+    def parts(text: str) -> Markup:
+        pieces = pattern.split(text) if pattern else [text]
+        return join(
+            Markup('<b class="ft-special">{}</b>').format(piece) if i % 2 else Markup("{}").format(piece)
+            for i, piece in enumerate(pieces)
+        )
+
+    return join(Markup("<mark>{}</mark>" if on else "<span>{}</span>").format(parts(text)) for text, on in runs)
+
+
+@functools.lru_cache(maxsize=2)
+def tokenizer_of(base: str) -> Any:
+    ensure("transformers")
+    from ftlab.models.bases.get import is_kept_here
+    from ftlab.models.load import load_tokenizer
+
+    if not is_kept_here(base, otherwise=True):  # a page does not wait for a download that nobody asked for
+        raise FtlabError(
+            f"The base {base} is not on this machine yet, so its tokens cannot be shown",
+            try_=f"press Start training on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
+        )
+    return load_tokenizer(base)
+
+
+def _rows_in(found: Any, split: str | None) -> tuple[str, int]:
+    """The split that is paged through (by itself the one that is learned from) and its rows in the source."""
+    splits = found.source_splits
+    if split is None or split not in splits:
+        split = "train" if "train" in splits else str(next(iter(splits), "train"))
+    return split, splits.get(split, 0)
+
+
+def _part(found: Any, column: str) -> Markup:
+    roles = [part for part, name in (found.detected.columns if found.detected else {}).items() if name == column]
+    return join(Markup(' <span class="ft-badge ft-info">{}</span>').format(part) for part in roles)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _CELL else text[:_CELL] + f" … ({len(text) - _CELL:,} more characters)"

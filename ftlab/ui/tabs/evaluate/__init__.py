@@ -1,0 +1,1 @@
+"""The tab Evaluate: verdict, figures and answers on held-out rows."""

@@ -1,0 +1,113 @@
+"""Was tuning the right thing? A short form, and advice with reasons, sources and the figures of the chosen run.
+
+elem_ids: `advisor_box` (folded), `advisor_change`, `advisor_freshness`, `advisor_examples`, `advisor_text_mb`,
+`advisor_budget`, `advisor_latency`, `advisor_message`, `advisor_result`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.core.workspace import Workspace
+from ftlab.evaluation.advisor import QUESTIONS, STANDS, Advice, Question, Recommendation, advise, build_needs
+from ftlab.report.measures import evidence_of
+from ftlab.ui import run_files
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import badge, empty, join, notice
+
+_KINDS = {"now": "good", "later": "warn", "no": "info"}
+_DEFAULTS = {"freshness": "yearly", "budget": "small", "latency": "relaxed"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    form: list[Any]  # one component for each of QUESTIONS
+    message: gr.HTML
+    result: gr.HTML
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.result]
+
+
+def build() -> Panel:
+    with gr.Accordion("Prompt, retrieve or tune?", open=False, elem_id="advisor_box"):
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            form = [_field(question) for question in QUESTIONS]
+        message = message_box("advisor_message")
+        result = gr.HTML(_nothing(), elem_id="advisor_result")
+    return Panel(form, message, result)
+
+
+def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
+    """Wire the handlers. `run` is the component that says whose figures are used."""
+
+    def answer(run_id: str | None, *values: Any) -> dict[Any, Any]:
+        return show(panel, run_id, workspace, *values)
+
+    on(
+        any_of(*(field.change for field in panel.form), run.change),
+        answer,
+        [run, *panel.form],
+        panel.shown,
+        box=panel.message,
+        queue=False,
+        trigger_mode="always_last",
+    )
+
+
+def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -> dict[Any, Any]:
+    """Updates that show the advice for the answers `values`, in the order of QUESTIONS."""
+    answers = dict(zip((question.name for question in QUESTIONS), values, strict=True))
+    change = answers.pop("change") or []
+    if not change:
+        return {panel.result: _nothing()}
+    needs = build_needs(change, **{name: value for name, value in answers.items() if value not in (None, "")})
+    comparison = run_files.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
+    return {panel.result: advice(advise(needs, evidence_of(comparison)))}
+
+
+def advice(found: Advice) -> Markup:
+    """The advice as one card: what to do first on top, every reason with its source."""
+    figures = join(Markup("<li>{}</li>").format(line) for line in found.figures)
+    steps = join(Markup("<li>{}</li>").format(line) for line in found.steps)
+    return Markup('<section class="ft-card">{}{}{}{}</section>').format(
+        notice(Markup("<strong>{}</strong>").format(found.summary)),
+        Markup('<div class="ft-help">Measured on your data:</div><ul class="ft-notes">{}</ul>').format(figures)
+        if figures
+        else "",
+        join(_recommendation(one) for one in found.recommendations),
+        Markup('<div><strong>Next</strong><ul class="ft-notes">{}</ul></div>').format(steps) if steps else "",
+    )
+
+
+def _recommendation(one: Recommendation) -> Markup:
+    reasons = join(
+        Markup("<li>{}{}</li>").format(
+            reason.text,
+            Markup('<br><span class="ft-help">{}</span>').format(reason.source) if reason.source else "",
+        )
+        for reason in one.reasons
+    )
+    return Markup('<div><strong>{}</strong> {}<ul class="ft-notes">{}</ul></div>').format(
+        one.title, badge(STANDS[one.stand], _KINDS[one.stand]), reasons
+    )
+
+
+def _field(question: Question) -> Any:
+    choices = [(meaning[0].upper() + meaning[1:], name) for name, meaning in question.options.items()]
+    said: dict[str, Any] = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
+    if question.name == "change":
+        return gr.CheckboxGroup(choices, value=[], min_width=560, **said)
+    if choices:
+        return gr.Dropdown(choices, value=_DEFAULTS[question.name], min_width=260, **said)
+    return gr.Textbox("0", max_lines=1, min_width=180, **said)
+
+
+def _nothing() -> Markup:
+    return empty("Choose what should change.", "The advice appears as soon as you do.")

@@ -1,0 +1,344 @@
+"""Let another model judge the answers of the chosen run, on the Evaluate tab: off until somebody asks for it.
+
+First it shows what will be sent where and what that costs; only then there is a button that sends it. The work is a
+process of its own: box and strip show how far it is and stop it.
+
+elem_ids: `judge_box` (folded; hidden while the run has no answers), `judge_about`, `judge_url`, `judge_model`,
+`judge_sides`, `judge_rows`, `judge_price_in`, `judge_price_out`, `judge_more` (folded: `judge_criteria`,
+`judge_reference`, `judge_at_once`, `judge_max_tokens`), `judge_look`, `judge_send`, `judge_stop`, `judge_message`,
+`judge_plan`, `judge_result`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.core.endpoint import JUDGE, find_key
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.judge import is_current
+from ftlab.evaluation.judge_plan import CRITERIA, JudgeSettings, build_settings, plan, read_reason, sides_of
+from ftlab.report.findings import judge_figures, judge_lines
+from ftlab.ui import job_strip, run_files
+from ftlab.ui.kit.answer_tables import text_cell
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import count, details, error_box, join, notice, stop_note, table, when
+from ftlab.ui.run_view import run as run_view
+
+_POLL_SECONDS = 1.0
+_DEFAULT_SIDES = "base,adapted"
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Accordion
+    about: gr.HTML
+    url: gr.Textbox
+    model: gr.Textbox
+    sides: gr.Dropdown
+    rows: gr.Textbox
+    price_in: gr.Textbox
+    price_out: gr.Textbox
+    criteria: gr.Textbox
+    reference: gr.Checkbox
+    at_once: gr.Textbox
+    max_tokens: gr.Textbox
+    look: gr.Button
+    send: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    plan: gr.HTML
+    result: gr.HTML
+    timer: gr.Timer  # ticks while a judge is at work
+    planned: gr.State  # (run id, settings) that the cost on show is for: what is sent is what was shown
+
+    @property
+    def form(self) -> list[Any]:
+        """The fields, in the order of the arguments of `_read`."""
+        return [
+            *(self.url, self.model, self.sides, self.rows, self.price_in, self.price_out),
+            *(self.criteria, self.reference, self.at_once, self.max_tokens),
+        ]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.box, self.about, self.sides, *self.progress]
+
+    @property
+    def progress(self) -> list[Any]:
+        return [self.result, self.stop, self.timer]
+
+
+def build() -> Panel:
+    def line(label: str, name: str, value: str = "", **settings: Any) -> gr.Textbox:
+        return gr.Textbox(value, label=label, max_lines=1, elem_id=f"judge_{name}", **settings)
+
+    with gr.Accordion("Let another model judge", open=False, visible=False, elem_id="judge_box") as box:
+        about = gr.HTML(_about(), elem_id="judge_about")
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            url = line(
+                "Address",
+                "url",
+                info="OpenAI-compatible.",
+                placeholder="https://api.example.com/v1",
+                scale=3,
+                min_width=260,
+            )
+            model = line("Model", "model", info="The name that the address uses.", scale=2, min_width=180)
+            sides = gr.Dropdown(
+                [("Adapted against Base", _DEFAULT_SIDES)],
+                value=_DEFAULT_SIDES,
+                label="Whose answers",
+                allow_custom_value=True,
+                info="Each row is judged in both orders.",
+                elem_id="judge_sides",
+                scale=2,
+                min_width=200,
+            )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            rows = line("Rows at most", "rows", info="Empty: all.", min_width=140)
+            price_in = line("Price of input", "price_in", info="Per million tokens.", min_width=140)
+            price_out = line("Price of output", "price_out", info="Per million tokens.", min_width=140)
+        with gr.Accordion("How it judges", open=False, elem_id="judge_more"):
+            criteria = gr.Textbox(
+                CRITERIA, label="What makes an answer better", lines=3, max_lines=8, elem_id="judge_criteria"
+            )
+            reference = gr.Checkbox(True, label="Show it the reference answer", elem_id="judge_reference")
+            with gr.Row(equal_height=False, elem_classes="ft-controls"):
+                at_once = line("Requests at once", "at_once", "4", info="Lower it for a busy server.", min_width=140)
+                max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
+        with gr.Row():
+            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
+            send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=230)
+            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="judge_stop", scale=0, min_width=110)
+        message = message_box("judge_message")
+        plan_ = gr.HTML(elem_id="judge_plan", elem_classes="ft-maybe")
+        result = gr.HTML(elem_id="judge_result", elem_classes="ft-maybe")
+    return Panel(
+        *(box, about, url, model, sides, rows, price_in, price_out, criteria, reference, at_once, max_tokens),
+        *(look, send, stop, message, plan_, result, gr.Timer(_POLL_SECONDS, active=False), gr.State(None)),
+    )
+
+
+def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
+    """Wire the handlers. `run` is the component that says which run is looked at."""
+
+    def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
+        chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
+        found = plan(chosen, settings)
+        send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
+        return {
+            panel.plan: notice(Markup("<ul>{}</ul>").format(items(found.lines()))),
+            panel.send: send,
+            panel.planned: (chosen.id, settings.as_dict()),
+        }
+
+    def send(planned: tuple[str, dict[str, Any]] | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        if planned is None:
+            raise InputError("Nothing was planned yet", try_="press Show what it takes")
+        run_id, settings = planned
+        run_ = workspace.run(run_id)
+        supervisor.submit_judging(run_, workspace, JudgeSettings.from_dict(settings))
+        return {
+            **_unplanned(panel),
+            **_progress(panel, run_),
+            **job_strip.at_work(strip, workspace),
+        }
+
+    def follow(run_id: str | None) -> dict[Any, Any]:
+        return _progress(panel, run_files.chosen_run(workspace, run_id))
+
+    def stop(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        chosen = run_files.chosen_run(workspace, run_id)
+        return {panel.message: stop_note(supervisor.stop_evaluation(chosen)), **_progress(panel, chosen)}
+
+    def forget() -> dict[Any, Any]:
+        return _unplanned(panel)
+
+    cost = [panel.plan, panel.send, panel.planned]
+    shows: dict[str, Any] = {"box": panel.message, "lane": "cost of a judge"}
+    on(panel.look.click, look, [run, *panel.form], cost, progress="minimal", **shows)
+    started = [*cost, *panel.progress, strip.box, strip.stop, strip.job]
+    on(panel.send.click, send, [panel.planned], started, progress="minimal", **shows)
+    on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
+    on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
+    # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
+    typed = any_of(*(field.input for field in panel.form))
+    on(typed, forget, [], cost, trigger_mode="always_last", **shows)
+    on(run.change, forget, [], cost, clears=False, trigger_mode="always_last", **shows)
+
+
+def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the judgements of `run_id`; the box is hidden while there are no answers to judge."""
+    run = workspace.run(run_id) if run_id else None
+    known = sides_of(run) if run is not None else {}
+    if run is None or len(known) < 2:
+        still = {panel.stop: gr.update(visible=False), panel.timer: gr.Timer(active=False)}
+        return {panel.box: gr.update(visible=False), panel.result: "", **still}
+    first, *others = known
+    pairs = [(f"{known[name]} against {known[first]}", f"{first},{name}") for name in others]
+    pairs += [(f"{known['adapted']} against {known[name]}", f"{name},adapted") for name in others if _both(name, known)]
+    return {
+        panel.box: gr.update(visible=True),
+        panel.about: _about(),
+        panel.sides: gr.update(choices=pairs),
+        **_progress(panel, run),
+    }
+
+
+def _progress(panel: Panel, run: RunDirectory) -> dict[Any, Any]:
+    """Updates that show how far a judge is, or what it said."""
+    from ftlab.training import supervisor
+
+    status = supervisor.judging_status(run)
+    working = status is not None and status.is_active
+    again = status is not None and status.state == "stopping"
+    return {
+        panel.result: judgements(run),
+        panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
+        panel.timer: gr.Timer(active=working),
+    }
+
+
+def _read(
+    url: str | None,
+    model: str | None,
+    sides: str | None,
+    rows: str | None,
+    price_in: str | None,
+    price_out: str | None,
+    criteria: str | None,
+    reference: bool,
+    at_once: str | None,
+    max_tokens: str | None,
+) -> JudgeSettings:
+    return build_settings(
+        url,
+        model,
+        sides=(sides or _DEFAULT_SIDES).split(","),
+        rows=_whole("Rows at most", rows),
+        criteria=criteria,
+        reference=bool(reference),
+        price_in=_price("The price of input", price_in),
+        price_out=_price("The price of output", price_out),
+        at_once=_whole("Requests at once", at_once) or 4,
+        max_tokens=_whole("Longest reply", max_tokens) or 1024,
+    )
+
+
+def _whole(name: str, typed: str | None) -> int | None:
+    text = (typed or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a whole number, or empty")
+    return int(text)
+
+
+def _price(name: str, typed: str | None) -> float | None:
+    text = (typed or "").strip().replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a number, or empty") from None
+
+
+def _about() -> Markup:
+    """What this is, and whether a key is there; never the key."""
+    text = (
+        "A model of your choice reads both answers and says which is better. That is its opinion, not people's. "
+        "Nothing is sent before you have seen what it takes."
+    )
+    try:
+        key = (
+            f"{JUDGE.key_variable} is set; it is sent to the address alone."
+            if find_key()
+            else (
+                f"{JUDGE.key_variable} is not set: only an address that needs no key will answer. Keys are read from "
+                "the environment in which ftlab was started, and from nowhere else."
+            )
+        )
+    except FtlabError as error:
+        return Markup('<p class="ft-help">{}</p>{}').format(text, error_box(error))
+    return Markup('<p class="ft-help">{} {}</p>').format(text, key)
+
+
+def _unplanned(panel: Panel) -> dict[Any, Any]:
+    return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
+
+
+def _both(name: str, known: dict[str, str]) -> bool:
+    return "adapted" in known and name != "adapted"
+
+
+_SHOWN_REPLIES = 20
+_SHOWN_JUDGEMENTS = 5
+
+
+def judgements(run: RunDirectory) -> Markup:
+    """What judges say of the answers of `run`, the newest first, and how the last attempt ended if it failed."""
+    from ftlab.training import supervisor
+
+    parts = []
+    status = supervisor.judging_status(run)
+    if status is not None and status.is_active:
+        far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
+        does = "is stopping" if status.state == "stopping" else "is at work"
+        parts.append(notice(f"A judge {does}{far}. What it has judged is kept, also when it is stopped."))
+    elif status is not None and status.error:
+        parts.append(run_view.failure(status.error))
+    elif status is not None and status.state == "stopped":
+        parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
+    parts += [_judgement(run, one) for one in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
+    return join(parts)
+
+
+def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
+    current = is_current(run, one)
+    text, *more = judge_lines(one, current=current)
+    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
+    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
+    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
+    return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
+        notice(text, kind=kind),
+        table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
+        Markup('<ul class="ft-notes">{}</ul>').format(items(more)),
+        details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
+        _replies(run, one),
+    )
+
+
+def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
+    """Some of what the judge wrote."""
+    said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
+    said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
+    if not said:
+        return Markup()
+    titles = one["titles"]
+    rows = [
+        [
+            line["row"],
+            " / ".join(titles[side] for side in line["order"]),
+            titles.get(line["choice"], line["choice"] or "no choice"),
+            text_cell(read_reason(line["reply"]) or line["reply"]),
+        ]
+        for line in said
+    ]
+    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
+    return details(f"What it wrote ({len(rows)} replies)", shown)
+
+
+def items(lines: list[str]) -> Markup:
+    return join(Markup("<li>{}</li>").format(line) for line in lines)

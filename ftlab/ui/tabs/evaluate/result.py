@@ -1,0 +1,408 @@
+"""One comparison as it is shown: verdicts, what was kept, table, what was gained and lost, how it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.core.comparison import ComparisonJson, MeasureJson, SideJson, VerdictJson, parts_of, scores_of
+from ftlab.core.run_directory import RunDirectory
+from ftlab.errors import shorten
+from ftlab.evaluation.drift import changed_answers
+from ftlab.evaluation.figures import nats
+from ftlab.evaluation.forgetting import is_unmeasured
+from ftlab.report.findings import gain_loss_lines, gain_loss_svg, kept_answer, kept_rows
+from ftlab.report.measures import (
+    comparison_table,
+    gained_text,
+    later_sides,
+    looks_note,
+    measures_of,
+    of_documents,
+    sides_of,
+    unbroken,
+    verdict_of,
+)
+from ftlab.ui.kit.html import (
+    badge,
+    count,
+    details,
+    duration,
+    facts,
+    heading,
+    join,
+    labelled,
+    notice,
+    percent,
+    table,
+    when,
+)
+from ftlab.ui.run_view import run as run_view
+
+_GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
+_TONES = {True: "ft-up", False: "ft-down", None: ""}
+
+
+def result(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """Verdict, table, pictures and settings of one comparison."""
+    notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
+    parts = [
+        verdicts(run, comparison),
+        kept(comparison),
+        scores(comparison),
+        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        gains(comparison),
+        details_of(comparison),
+        memorisation(comparison),
+        _facts(comparison),
+        details("How it was measured", _measured(comparison)),
+    ]
+    return Markup('<section class="ft-card" data-run="{}">{}</section>').format(run.id, join(parts))
+
+
+def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """What is better than what: the verdict with what to do next, then the one on each further side."""
+    main = verdict_of(comparison, "adapted")
+    shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
+    if main and main.get("why"):
+        shown += Markup('<p class="ft-help">{}</p>').format(main["why"])
+    others = [name for name in comparison.get("verdicts", {}) if not (main and name == "adapted")]
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    first = sides_of(comparison)[0]["title"]
+    lines = join(
+        Markup("<li>{} <strong>{}</strong>: {}</li>").format(
+            _badge(comparison["verdicts"][name]), _pair(name, titles, first), comparison["verdicts"][name]["text"]
+        )
+        for name in others
+    )
+    return Markup("{}{}").format(shown, Markup('<ul class="ft-verdicts">{}</ul>').format(lines) if lines else "")
+
+
+def scores(comparison: ComparisonJson) -> Markup:
+    """The table: a row for each measure, a column for each side, groups one below the other."""
+    rows, sides = comparison_table(comparison), sides_of(comparison)
+    titles = [side["title"] for side in sides]
+    body = Markup("")
+    grouped = len({row["group"] for row in rows}) > 1
+    for group, title in _GROUPS.items():
+        found = [row for row in rows if row["group"] == group]
+        if found and grouped:
+            body += Markup('<tr class="ft-group"><th scope="colgroup" colspan="{}">{}</th></tr>').format(
+                len(sides) + 1, title
+            )
+        body += join(_score_row(row, sides) for row in found)
+    heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
+    asked = "documents" if of_documents(comparison) else "rows"
+    # Other data may hold what the run was trained on; a note says so where it is known.
+    where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
+    who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
+    looks = looks_note(comparison)
+    return Markup(
+        '{}{}<div class="ft-scroll" tabindex="0" role="region" aria-label="Scores"><table class="ft-table ft-scores">'
+        '<thead><tr><th scope="col">Measure</th>{}</tr></thead><tbody>{}</tbody></table></div>{}'
+    ).format(
+        heading(
+            f"{titles[0]} against {titles[1].lower()}" if len(titles) == 2 else "Scores",
+            f"On the same {asked}{where}. Small print: 95% interval; then the change, and p.",
+        ),
+        Markup('<p class="ft-help">{}.</p>').format(who) if who else "",
+        heads,
+        body,
+        Markup('<p class="ft-help">Colored: findings. {}</p>').format(looks) if looks else "",
+    )
+
+
+def gains(comparison: ComparisonJson) -> Markup:
+    """The picture of what was gained and lost, one for each later side, and the sentence on it."""
+    pictures = join(
+        Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
+            f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
+            Markup(gain_loss_svg(comparison, side["name"])),
+        )
+        for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
+        if gain_loss_lines(comparison, side["name"])
+    )
+    if not pictures:
+        return Markup("")
+    said = gained_text(comparison)
+    help = (
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
+        "finding: chance, or a look."
+    )
+    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(said), pictures)
+
+
+def kept(comparison: ComparisonJson) -> Markup:
+    """What the adapted model kept of what its base says and knows: figures, and the answers that changed most; says so
+    where it was not measured. Empty for several runs beside each other, whose table holds it."""
+    if is_unmeasured(comparison):
+        return notice(
+            Markup("<strong>{}</strong> {}").format(
+                "What it kept of the base was not measured.",
+                "To measure it, open “What is asked, and how it is measured”, set Forgetting to the base's own "
+                "answers, and press Evaluate.",
+            ),
+            kind="warn",
+        )
+    answer, rows = kept_answer(comparison), kept_rows(comparison)
+    if answer is None:
+        return Markup("")
+    found = comparison.get("forgetting")
+    text = found["text"] if found else ""
+    if not rows:
+        return Markup("{}{}").format(heading("What it kept of the base"), _line(text))
+    shown = [[row["measured"], row["base"], row["adapted"], _answer(row["answer"])] for row in rows]
+    return Markup('<section class="ft-kept"><div>{} {}</div><p class="ft-help">{}</p>{}{}{}</section>').format(
+        heading("What it kept of the base"),
+        badge(*answer),
+        "Measured apart from the task, on prompts and text that have nothing to do with it.",
+        labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
+        moved(comparison),
+        details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
+    )
+
+
+def moved(comparison: ComparisonJson) -> Markup:
+    """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
+    rows = [
+        [shorten(one["prompt"]), shorten(one["base"]) or "(nothing)", shorten(one["side"]) or "(nothing)"]
+        for one in changed_answers(comparison)
+    ]
+    if not rows:
+        return Markup("")
+    return Markup('<p class="ft-help">{}</p>{}').format(
+        "The three answers that changed most. A changed answer need not be worse.",
+        labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
+    )
+
+
+def _by_kind(comparison: ComparisonJson) -> Markup:
+    """The figures of each kind of neutral prompt, the most changed first; replayed ones are told from the others."""
+    kinds = [kind for part in parts_of(comparison) for kind in part.get("of_kinds") or []]
+    if not kinds:
+        return Markup("")
+    apart = len({bool(kind["replayed"]) for kind in kinds}) > 1
+    head = ["Kind", *(["Replayed in training"] if apart else []), "Same next token", "KL, nats a token", "Prompts"]
+    rows = [
+        [
+            kind["kind"],
+            *(["yes" if kind["replayed"] else "no"] if apart else []),
+            percent(kind["agreement"]),
+            nats(kind["kl"]),
+            count(kind["prompts"]),
+        ]
+        for kind in kinds
+    ]
+    return table(head, rows, label="By kind of prompt", numbers=range(1 + apart, len(head)))
+
+
+def _answer(text: str) -> Markup:
+    word, _, rest = text.partition(", ")
+    kind = {"kept": "good", "cannot tell": "warn"}.get(word, "bad")
+    shown = Markup("{}{}").format(badge(word, "info" if rest else kind), f" {rest}" if rest else "")
+    return shown if text else Markup("")
+
+
+def memorisation(comparison: ComparisonJson) -> Markup:
+    """Which rows were memorized, if any; empty where it was not measured."""
+    found = comparison.get("memorisation") or {}
+    if not found.get("text"):
+        return Markup("")
+    bad = bool(found.get("memorised") or found.get("overfitted"))
+    pairs = (found.get("leaks") or {}).get("pairs") or []
+    kinds = {"same": "a copy", "near": "a near copy", "answer": "another question, with the answer"}
+    named = [
+        [
+            pair["held_out_row"],
+            pair["held_out"],
+            kinds.get(pair["kind"], pair["kind"]),
+            pair["train_row"],
+            pair["train"],
+        ]
+        for pair in pairs
+    ]
+    heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
+    return Markup("{}{}{}").format(
+        heading("Memorization", "Loss on training and unseen rows, and answers continued from the middle."),
+        notice(found["text"], kind="warn" if bad or pairs else "info"),
+        details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
+        if named
+        else "",
+    )
+
+
+def _score_row(row: Mapping[str, Any], sides: list[SideJson]) -> Markup:
+    cells = Markup("")
+    for place, side in enumerate(sides):
+        one = row["sides"][side["name"]]
+        change = " ".join(filter(None, [one["change"], one["p"] and f"({unbroken(one['p'])})"]))
+        tone = _TONES[one["better"]] if place else ""
+        cells += Markup('<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>').format(
+            side["title"],
+            Markup("<b>{}</b>").format(one["value"]),
+            one["interval"],
+            Markup('<span class="ft-change {}">{}</span>').format(tone, change) if change else "",
+        )
+    return Markup(
+        '<tr><th scope="row">{} <span class="ft-help">{}</span><span class="ft-help ft-block">{}</span></th>{}</tr>'
+    ).format(row["measure"], row["unit"], row["help"], cells)
+
+
+def _facts(comparison: ComparisonJson) -> Markup:
+    rows, suite = comparison.get("rows") or scores_of(comparison, "adapted").get("rows"), comparison.get("suite")
+    shown = [
+        (
+            "Documents" if of_documents(comparison) else "Rows",
+            count(rows),
+            suite or f"from the {comparison['split']} split",
+        ),
+        ("Made", when(comparison.get("created")), "local time"),
+    ]
+    if comparison.get("seconds") is not None:
+        before = comparison.get("seconds_before")
+        earlier = "what was asked before is not counted" if before is None else ""
+        earlier = f"after {duration(before)} of asking before it" if before else earlier
+        shown.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
+    return facts(shown)
+
+
+def _measured(comparison: ComparisonJson) -> Markup:
+    rules = [
+        [measure["title"], measure["rule"] or measure["help"], _tests(measure)]
+        for measure in comparison.get("measures", [])
+    ]
+    of_measures = table(["Measure", "Rule", "Test"], rows=rules, label="Rules of the measures") if rules else ""
+    settings = [[name.replace("_", " "), _plain(value)] for name, value in comparison.get("settings", {}).items()]
+    return Markup("{}{}").format(
+        of_measures, table(["Setting", "Value"], settings, label="Settings of the evaluation", css="ft-settings")
+    )
+
+
+def _tests(measure: MeasureJson) -> str:
+    return ", ".join(
+        dict.fromkeys(test for one in measure.get("differences", {}).values() if (test := one.get("test")))
+    )
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return (
+        {True: "yes", False: "no", None: "none"}.get(value, str(value))
+        if isinstance(value, bool | None)
+        else str(value)
+    )
+
+
+def _badge(verdict: VerdictJson) -> Markup:
+    better = verdict["better"]
+    if better is None:
+        return badge("not decided", "info")
+    return badge("better" if better else "worse", "good" if better else "bad")
+
+
+def _pair(name: str, titles: Mapping[str, str], first: str) -> str:
+    if name in titles:
+        return f"{titles[name]} against {first.lower()}"
+    left, _, right = name.partition("_vs_")
+    return f"{titles.get(left, left)} against {titles.get(right, right).lower()}"
+
+
+def _line(text: str) -> Markup:
+    return Markup("<p>{}</p>").format(text) if text else Markup("")
+
+
+_MOST_LABELS = 20  # of a confusion matrix that can still be read
+
+
+def details_of(comparison: ComparisonJson) -> Markup:
+    """The details of every measure that has some, folded; empty without any."""
+    sides, parts = sides_of(comparison), Markup("")
+    for measure in measures_of(comparison):
+        found = measure.get("detail")
+        if not found:
+            continue
+        if "labels" in found:
+            body = Markup("{}{}").format(per_class(found, sides), confusions(found, sides))
+            parts += details(f"{measure['title']}: every class, and what was taken for what", body)
+        if found.get("fields"):
+            parts += details(f"{measure['title']}: every field", fields(found["fields"], sides))
+    return Markup('<div class="ft-folds">{}</div>').format(parts) if parts else parts
+
+
+def per_class(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
+    """Rows, precision, recall and F1 of each class on each side."""
+    known = [side for side in sides if detail.get(side["name"])]
+    by_label = {side["name"]: {one["label"]: one for one in detail[side["name"]]["per_class"]} for side in known}
+    rows = []
+    for label in detail["labels"]:
+        found = [by_label[side["name"]].get(label) for side in known]
+        cells = [
+            "–"
+            if one is None
+            else Markup('<b>{}</b><span class="ft-help ft-block">precision {}, recall {}</span>').format(
+                percent(one["f1"]), percent(one["precision"]), percent(one["recall"])
+            )
+            for one in found
+        ]
+        rows.append([label, next((one["rows"] for one in found if one), 0), *cells])
+    counted = "Answers" if detail.get("samples") else "Rows"
+    heads = ["Class", counted, *(f"F1, {side['title'].lower()}" for side in known)]
+    return table(heads, rows, label="Every class", numbers=range(1, len(heads)))
+
+
+def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
+    """A confusion matrix for each side: the row is what was right, the column what was answered."""
+    labels = detail["labels"]
+    if len(labels) > _MOST_LABELS:
+        return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to read.</p>').format(
+            len(labels)
+        )
+    figures = join(
+        Markup('<figure class="ft-confusion"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
+            side["title"], _matrix(labels, detail[side["name"]]["confusion"])
+        )
+        for side in reversed(sides)
+        if detail.get(side["name"], {}).get("confusion")
+    )
+    if not figures:
+        return figures
+    return Markup('{}<div class="ft-confusions">{}</div>').format(
+        heading(
+            "What was taken for what", "A line is the right class, a column the answer; on the diagonal both agree."
+        ),
+        figures,
+    )
+
+
+def fields(found: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -> Markup:
+    """The share of rows in which each field of the JSON is right."""
+    known = [side for side in sides if any(side["name"] in shares for shares in found.values())]
+    rows = [[name, *(percent(shares.get(side["name"])) for side in known)] for name, shares in found.items()]
+    heads = ["Field", *(side["title"] for side in known)]
+    return table(heads, rows, label="Every field", numbers=range(1, len(heads)))
+
+
+def _matrix(labels: list[str], counts: list[list[int]]) -> Markup:
+    """Shades go by the share of the line, so that a rare class is seen as well."""
+    # Answers that are no label have a column of their own, behind the labels.
+    columns = [*labels, *(["other"] if counts and len(counts[0]) > len(labels) else [])]
+    heads = join(Markup('<th scope="col"><span>{}</span></th>').format(label) for label in columns)
+    body = Markup("")
+    for row, label in enumerate(labels):
+        total = sum(counts[row]) or 1
+        cells = join(
+            Markup('<td class="{}" style="--ft-share:{:.0f}%">{}</td>').format(
+                "ft-hit" if row == column else "ft-miss", 100 * value / total, value or ""
+            )
+            for column, value in enumerate(counts[row])
+        )
+        body += Markup('<tr><th scope="row">{}</th>{}</tr>').format(label, cells)
+    return Markup(
+        '<div class="ft-scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="ft-matrix">'
+        "<thead><tr><td></td>{}</tr></thead><tbody>{}</tbody></table></div>"
+    ).format(heads, body)

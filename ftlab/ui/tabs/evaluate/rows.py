@@ -1,0 +1,199 @@
+"""Every held-out row: what each side wrote, with the words marked that differ; searched, filtered, sorted.
+
+elem_ids: `evaluate_answers_box`, `evaluate_search`, `evaluate_filter`, `evaluate_order`, `evaluate_by` (measure),
+`evaluate_left` and `evaluate_right` (sides), `evaluate_marks`, `evaluate_answers`, `evaluate_previous`,
+`evaluate_next`, `evaluate_page`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ftlab.core.comparison import ComparisonJson, MeasureInfoJson, SideJson, decided_by
+from ftlab.evaluation.metrics.table import Measure
+from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured, ordered, select
+from ftlab.report.measures import measures_of, sides_of
+from ftlab.ui.kit.answer_tables import MARKS, PAGE_ROWS, Look, answer_table, document_table
+from ftlab.ui.kit.events import any_of, on, steps
+from ftlab.ui.kit.html import heading
+
+Shown = tuple[ComparisonJson, list[dict[str, Any]]]  # a comparison and its rows
+
+
+@dataclass(frozen=True)
+class Panel:
+    box: gr.Column
+    search: gr.Textbox
+    filter: gr.Radio
+    order: gr.Dropdown
+    by: gr.Dropdown
+    left: gr.Dropdown
+    right: gr.Dropdown
+    marks: gr.Dropdown
+    answers: gr.HTML
+    previous: gr.Button
+    next: gr.Button
+    page: gr.Number
+
+    @property
+    def looked_at(self) -> list[Any]:
+        """What decides which rows are shown, and how."""
+        return [self.search, self.filter, self.order, self.by, self.left, self.right, self.marks, self.page]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.box, self.by, self.left, self.right]
+
+
+def build() -> Panel:
+    with gr.Column(visible=False, elem_id="evaluate_answers_box") as box:
+        gr.HTML(
+            heading(
+                "Every held-out row",
+                "What each side wrote; of plain text, how well each predicts it.",
+                page="evaluation",
+            )
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            search = gr.Textbox(
+                label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220
+            )
+            filter_ = gr.Radio(list(FILTERS), value="All", label="Show", elem_id="evaluate_filter", min_width=300)
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            order = _dropdown("Order", "evaluate_order", [(title, name) for name, title in ORDERS.items()], "data")
+            by = _dropdown("Better or worse by", "evaluate_by")
+            left = _dropdown("From", "evaluate_left")
+            right = _dropdown("To", "evaluate_right")
+            marks = _dropdown(
+                "Mark words", "evaluate_marks", [(title, name) for name, title in MARKS.items()], "reference"
+            )
+        answers = gr.HTML(elem_id="evaluate_answers")
+        with gr.Row(elem_classes="ft-pager"):
+            previous = gr.Button("Previous", elem_id="evaluate_previous", size="sm", scale=0, min_width=100)
+            page = gr.Number(1, label="Page", precision=0, elem_id="evaluate_page", scale=0, min_width=110)
+            next_ = gr.Button("Next", elem_id="evaluate_next", size="sm", scale=0, min_width=100)
+    return Panel(box, search, filter_, order, by, left, right, marks, answers, previous, next_, page)
+
+
+def wire(
+    panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], changed: Any, message: gr.HTML
+) -> None:
+    """`chosen` are the components that say what is compared, `shown` gives its comparison and rows, `changed` is the
+    event that another comparison is on show."""
+    runs = len(chosen)
+
+    def turn(*values: Any, by: int | None = None) -> dict[Any, Any]:
+        found = shown(*values[:runs])
+        if found is None:
+            return {}
+        *looked, page = values[runs:]
+        return page_of(panel, *found, *looked, page=1 if by is None else int(page or 1) + by)
+
+    def find(*values: Any) -> dict[Any, Any]:
+        return turn(*values)
+
+    def stay(*values: Any) -> dict[Any, Any]:
+        return turn(*values, by=0)
+
+    backwards, forwards = steps(turn)
+
+    inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
+    # One event for a filter and for another run on show: were rows drawn by the choice of a run itself, its reply could
+    # come after a filter that was set meanwhile. Not .change of the lists: showing another run sets them.
+    finding = (changed, panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
+    shows: dict[str, Any] = {"box": message, "clears": False, "lane": "rows of an evaluation"}
+    on(any_of(*finding, panel.right.input), find, inputs, turned, trigger_mode="always_last", **shows)
+    moves = ((panel.previous.click, backwards), (panel.next.click, forwards), (panel.page.submit, stay))
+    for trigger, handler in (*moves, (panel.marks.input, stay)):
+        on(trigger, handler, inputs, turned, **shows)
+
+
+def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[Any, Any]:
+    """Updates for a comparison that has just been chosen; `wire`'s event draws its rows, as they are filtered."""
+    sides = sides_of(comparison)
+    titles = [(side["title"], side["name"]) for side in sides]
+    left, right = sides[0]["name"], _newest(sides)
+    measures = _measures(comparison, rows)
+    by = _usual(comparison, measures)
+    return {
+        panel.box: gr.update(visible=bool(rows)),
+        panel.by: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=by),
+        panel.left: gr.update(choices=titles, value=left, visible=len(sides) > 2),
+        panel.right: gr.update(choices=titles, value=right, visible=len(sides) > 2),
+    }
+
+
+def page_of(
+    panel: Panel,
+    comparison: ComparisonJson,
+    rows: list[dict[str, Any]],
+    search: str | None,
+    kind: str | None,
+    order: str | None,
+    by: str | None,
+    left: str | None,
+    right: str | None,
+    marks: str | None,
+    *,
+    page: int = 1,
+) -> dict[Any, Any]:
+    """Updates that show one page of the rows that were asked for."""
+    sides = sides_of(comparison)
+    titles = {side["name"]: side["title"] for side in sides}
+    measures = _measures(comparison, rows)
+    pair = (left if left in titles else sides[0]["name"], right if right in titles else _newest(sides))
+    by = by if by in measures else _usual(comparison, measures)
+    measure = measures.get(by, LOSS_MEASURE)
+    higher = measure.get("better") != "lower"
+    found = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
+    last = max(1, -(-len(found) // PAGE_ROWS))
+    page = min(max(1, page), last)
+    look = Look(page, last, measure, pair, (titles[pair[0]], titles[pair[1]]), marks or "reference")
+    draw = document_table if rows and "document" in rows[0] else answer_table
+    return {panel.answers: draw(found, look), panel.page: page}
+
+
+def measures_by_row(
+    comparison: ComparisonJson, rows: list[dict[str, Any]], sides: Sequence[str]
+) -> dict[str, MeasureInfoJson]:
+    """The measures that single rows have a value of on all `sides`, by name."""
+    known: dict[str, MeasureInfoJson] = {one["name"]: one for one in measures_of(comparison)}
+    known[LOSS] = LOSS_MEASURE
+    return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
+
+
+def _measures(comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[str, MeasureInfoJson]:
+    sides = sides_of(comparison)
+    return measures_by_row(comparison, rows, [sides[0]["name"], _newest(sides)])
+
+
+def _unknown(name: str) -> MeasureInfoJson:
+    return Measure(name, name.replace("_", " ").capitalize(), "", unit="", kind="score").as_json()
+
+
+def _usual(comparison: ComparisonJson, measures: Mapping[str, Any]) -> str:
+    """The measure that decided the verdict where rows have it; perplexity is the loss of a row."""
+    decided = decided_by(comparison)
+    return decided if decided and decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
+
+
+def _newest(sides: list[SideJson]) -> str:
+    names = [side["name"] for side in sides]
+    return "adapted" if "adapted" in names[1:] else names[-1]
+
+
+def _dropdown(label: str, elem_id: str, choices: Sequence[Any] = (), value: str | None = None) -> gr.Dropdown:
+    return gr.Dropdown(
+        list(choices),
+        value=value,
+        label=label,
+        elem_id=elem_id,
+        min_width=150,
+        interactive=True,
+        allow_custom_value=True,
+    )

@@ -1,0 +1,416 @@
+"""Evaluate: runs against their base on rows they have never seen: verdict, figures, pictures, every answer.
+
+The form is in `evaluate_form.py`, the result in `evaluate_result.py`, rows and slices in modules of their own.
+elem_ids here: `evaluate_message`, `evaluate_result` (verdict, table, pictures), `evaluate_remedies` (what to try next,
+at one press), `evaluate_report` and `evaluate_markdown` (prepare the report), `evaluate_report_file`,
+`evaluate_markdown_file` (download it), `evaluate_on_show` (never seen: names what is on show, so that slices and rows
+are drawn again when it changes, by the events that also draw them for whoever filters and turns pages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.config import RunConfig, with_settings
+from ftlab.core.comparison import ComparisonJson
+from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
+from ftlab.report.measures import sides_of
+from ftlab.training import supervisor
+from ftlab.ui import background, job_strip, run_files
+from ftlab.ui.kit.events import any_of, message_box, offer_file, on, press
+from ftlab.ui.kit.fresh import digest, unsaid
+from ftlab.ui.kit.html import PICK_JS, empty, heading, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.evaluate import advisor as advisor_box
+from ftlab.ui.tabs.evaluate import form as evaluate_form
+from ftlab.ui.tabs.evaluate import judge as judge_box
+from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.evaluate import rows as evaluate_rows
+from ftlab.ui.tabs.evaluate import slices as evaluate_slices
+from ftlab.ui.tabs.evaluate import strength as strength_box
+from ftlab.ui.tabs.evaluate.form import HELD_OUT
+
+NAME, TITLE = "evaluate", "Evaluate"
+
+
+@dataclass(frozen=True)
+class EvaluateTab:
+    form: evaluate_form.Form
+    message: gr.HTML
+    result: gr.HTML
+    remedies: gr.HTML
+    strength: strength_box.Panel
+    report: gr.Button
+    markdown: gr.Button
+    report_file: gr.DownloadButton
+    markdown_file: gr.DownloadButton
+    on_show: gr.Textbox
+    slices: evaluate_slices.Panel
+    rows: evaluate_rows.Panel
+    judge: judge_box.Panel
+    advisor: advisor_box.Panel
+
+    @property
+    def run(self) -> gr.Dropdown:
+        return self.form.run
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        head = [self.result, self.remedies, self.report, self.markdown, self.on_show]
+        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
+
+    @property
+    def looked_at(self) -> list[Any]:
+        """What `show` needs to know of the page, in the order of its arguments."""
+        return [*self.form.chosen, self.on_show]
+
+    @property
+    def listed(self) -> list[Any]:
+        """What `list_runs` updates."""
+        return [self.form.run, self.form.others, *self.shown]
+
+
+def build(workspace: Workspace) -> EvaluateTab:
+    form = evaluate_form.build()
+    message = message_box("evaluate_message")
+    result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
+    remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
+    strength = strength_box.build()
+    with gr.Row():
+        report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", visible=False)
+        markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
+        report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", elem_classes="ft-gone")
+        markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
+        on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
+    slices = evaluate_slices.build()
+    rows = evaluate_rows.build()
+    judge = judge_box.build()
+    advisor = advisor_box.build()
+    return EvaluateTab(
+        form, message, result, remedies, strength, report, markdown, report_file, markdown_file, on_show, slices, rows,
+        judge, advisor,
+    )  # fmt: skip
+
+
+def wire(tab: EvaluateTab, page: Page) -> None:
+    strip, workspace = page.strip, page.workspace
+
+    def start(
+        run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
+    ) -> dict[Any, Any]:
+        run, asked = run_files.chosen_run(workspace, run_id), evaluate_form.read(*values)
+        supervisor.submit_evaluation(
+            run,
+            workspace,
+            max_rows=asked.max_rows,
+            others=[workspace.run(name) for name in asked.others if name != run.id],
+            suite=asked.suite,
+            settings=asked.settings,
+        )
+        background.make_room(run)
+        shown = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
+        return {**shown, **job_strip.at_work(strip, workspace)}
+
+    def choose(
+        run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
+    ) -> dict[Any, Any]:
+        return unsaid(show(tab, run_id, others, view, on_show, workspace), {tab.form.view: view})
+
+    def report(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.report.report import write_report
+
+        run = run_files.chosen_run(workspace, run_id)
+        return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
+
+    def markdown(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.report.markdown import write_markdown
+
+        run = run_files.chosen_run(workspace, run_id)
+        return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}
+
+    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
+        return result_of(run_id, others, view, workspace)
+
+    on(
+        tab.form.start.click,
+        start,
+        [*tab.looked_at, *tab.form.settings],
+        [*tab.shown, strip.box, strip.stop, strip.job],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.message,
+    )
+    # Several runs chosen one after the other: what counts is the last choice.
+    on(
+        any_of(tab.run.change, tab.form.others.input, tab.form.view.input),
+        choose,
+        tab.looked_at,
+        tab.shown,
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
+
+    def mend(event: gr.EventData) -> tuple[RunConfig, Markup]:
+        """The settings of a run with the remedy that was picked."""
+        config, remedy = with_remedy(event._data["value"], workspace)
+        return config, remedy_said(remedy)
+
+    page.lead(tab.remedies.pick, "settings", [], mend, box=tab.message)
+    evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
+    evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
+    strength_box.wire(tab.strength, tab.run, strip, workspace)
+    judge_box.wire(tab.judge, tab.run, strip, workspace)
+    advisor_box.wire(tab.advisor, tab.run, workspace)
+    for button, handler, file in (
+        (tab.report, report, tab.report_file),
+        (tab.markdown, markdown, tab.markdown_file),
+    ):
+        pressed = on(button.click, handler, [tab.run], [file], box=tab.message, progress="minimal")
+        pressed.then(None, js=press(f"#{file.elem_id}", "#evaluate_message"))
+
+
+def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs, and the result of the chosen ones."""
+    workspace = seen.workspace
+    runs = [run.id for run in run_files.runs_with_result(workspace)]
+    _, others, view, on_show = [seen.given[one] for one in tab.looked_at]
+    chosen = seen.follow(tab.run, runs)
+    kept = [run for run in others or [] if run in runs and run != chosen]
+    shown = show(tab, chosen, kept, view, on_show, workspace)
+    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **shown}
+
+
+def show(
+    tab: EvaluateTab,
+    run_id: str | None,
+    others: Sequence[str] | None,
+    view: str | None,
+    on_show: str | None,
+    workspace: Workspace,
+) -> dict[Any, Any]:
+    """Updates that show the result of the chosen runs, or say what to do first.
+
+    `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
+    """
+    hidden: dict[Any, Any] = dict.fromkeys(
+        (tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False)
+    )
+    hidden[tab.on_show] = ""
+    hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
+    hidden |= strength_box.show(tab.strength, run_id, workspace)
+    if not run_id:
+        return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
+    run = workspace.run(run_id)
+    made = result_views(run)
+    waits = view == evaluate_form.NEXT and _at_work(run)
+    view = _viewed(run, view, [value for _, value in made])
+    choices = [*made, ("being measured now", evaluate_form.NEXT)] if waits else made
+    hidden[tab.form.view] = gr.update(
+        choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
+    )
+    if not made:
+        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
+    found = result_of(run_id, others, view, workspace)
+    if found is None:
+        return {**hidden, tab.result: apart(run, others)}
+    comparison, rows = found
+    own = comparison is run_files.comparison(run)
+    named = digest([run_id, view, comparison, len(rows)])
+    if named == on_show:
+        panels = {tab.slices.box: gr.skip(), tab.rows.box: gr.skip()}
+    else:
+        panels = evaluate_slices.show(tab.slices, comparison, rows) | evaluate_rows.show(tab.rows, comparison, rows)
+    shown = evaluate_result.result(run, comparison)
+    return {
+        **hidden,
+        tab.result: _state(run, comparison) + (_preferences(run) + shown if own else shown),
+        tab.remedies: offered_remedies(run) if own else "",
+        tab.report: gr.update(visible=own),
+        tab.markdown: gr.update(visible=own),
+        tab.on_show: named,
+        **panels,
+    }
+
+
+def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | None:
+    """The result to show: the chosen one; after an evaluation from this page the one that it made; else the run's own
+    comparison."""
+    if view == evaluate_form.NEXT and not _at_work(run):
+        status = run_files.evaluation_status(run)
+        view = newest_result(run, status.created if status else 0.0)
+    return view if view in known else next(iter(known), None)
+
+
+def _at_work(run: RunDirectory) -> bool:
+    status = run_files.evaluation_status(run)
+    return status is not None and status.is_active
+
+
+def nothing_yet() -> Markup:
+    return empty(
+        "There is no trained run yet.", "Train one on the Train tab; with the defaults it is evaluated by itself."
+    )
+
+
+def _preferences(run: RunDirectory) -> Markup:
+    """What the held-out preferences or rewards say; empty for other runs."""
+    found = run_view.held_out(run, whole=True)
+    if not found:
+        return found
+    return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(
+        run.id, run_view.headline(run, run_files.status(run)), found
+    )
+
+
+def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
+    """Where an evaluation stands that was started after `comparison` and has left no result."""
+    status = run_files.evaluation_status(run)
+    if status is None or (comparison and status.created < comparison.get("created", 0)):
+        return Markup("")
+    if supervisor.judging_status(run) is not None:  # older files do not say what they are about
+        return Markup("")
+    return run_view.measuring(run, supervisor.EVALUATION, "Evaluating")
+
+
+def _not_yet() -> Markup:
+    return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")
+
+
+Shown = tuple[ComparisonJson, list[dict[str, Any]]]
+
+
+def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace) -> Shown | None:
+    """The comparison of `run_id` with `others` and its rows; None where they have not answered the same rows.
+
+    `view` is the name of a question beside the run's own comparison, or empty.
+    """
+    if not run_id:
+        return None
+    run = workspace.run(run_id)
+    question = next((one for one in reversed(run.questions()) if one.name == view), None)
+    wanted = {name for name in others or [] if name != run_id}
+    place = question or run
+    if (found := _of(place, wanted)) is not None or question is not None:
+        return found
+    if run_files.comparison(run):
+        beside = run_files.side_by_side([run, *(workspace.run(name) for name in sorted(wanted))])
+        if beside is not None:
+            return beside
+    asked = (_of(one, wanted) for one in reversed(run.questions()) if wanted)
+    return next((one for one in asked if one is not None and not one[0].get("suite")), None)
+
+
+def result_views(run: RunDirectory) -> list[tuple[str, str]]:
+    """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
+    own = run_files.comparison(run)
+    question = own.get("question") if own else None
+    said = question["text"] if question else "held-out rows"
+    others = [(one.asked(), one.name) for one in reversed(run.questions()) if run_files.comparison(one)]
+    return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
+
+
+def newest_result(run: RunDirectory, since: float) -> str | None:
+    """The result of `run` that was made after `since` (unix seconds); None before there is one."""
+    made = {HELD_OUT: run} | {one.name: one for one in run.questions()}
+    created = {view: found["created"] for view, place in made.items() if (found := run_files.comparison(place))}
+    later = {view: when for view, when in created.items() if when > since}
+    return max(later, key=later.__getitem__, default=None)
+
+
+def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None:
+    comparison = run_files.comparison(place)
+    if comparison is None or not set(wanted) <= {side["name"] for side in sides_of(comparison)}:
+        return None
+    return comparison, run_files.predictions(place)
+
+
+def apart(run: RunDirectory, others: Sequence[str] | None) -> Markup:
+    return empty(
+        "These runs have not answered the same rows yet.",
+        f"Press Evaluate: {', '.join(others or [])} will answer the rows of {run.id} too.",
+    )
+
+
+def offered_remedies(run: RunDirectory) -> Markup:
+    """A card for each remedy, the likeliest first; empty where there is nothing to mend."""
+    found = remedies_of(run)
+    if not found:
+        return Markup("")
+    cards = join(
+        Markup(
+            '<article class="ft-finding"><h4>{}</h4><p>{}</p><div class="ft-remedies">'
+            '<button type="button" class="ft-do{}" data-pick="{}:{}" aria-label="Try it: {}">'
+            "Fill in the settings</button></div></article>"
+        ).format(remedy.title, remedy.why, "" if place else " ft-do-main", run.id, place, remedy.title)
+        for place, remedy in enumerate(found)
+    )
+    return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
+        heading(
+            "What may help", "Pre-fills a new run with these changes. Nothing starts until you press Start training."
+        ),
+        cards,
+    )
+
+
+def remedies_of(run: RunDirectory) -> list[Any]:
+    """The remedies against what the comparison of `run` shows."""
+    from ftlab.evaluation.forgetting import remedies
+
+    comparison, config = run_files.comparison(run), run_files.config(run)
+    return remedies(comparison, config) if comparison and config else []
+
+
+def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
+    """The configuration of the run with the remedy that was picked, and the remedy.
+
+    Raises InputError when it is not offered any more.
+    """
+    run_id, _, place = pick.rpartition(":")
+    run = workspace.run(run_id)
+    found, config = remedies_of(run), run_files.config(run)
+    if config is None or not place.isdigit() or int(place) >= len(found):
+        raise InputError("This remedy is no longer offered", try_="choose the run again")
+    remedy = found[int(place)]
+    return with_settings(config, remedy.changes), remedy
+
+
+def remedy_said(remedy: Any) -> Markup:
+    """What was filled in, and what is left to do."""
+    changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
+    todo = "Press Start training when it looks right."
+    if remedy.needs:
+        todo = f"Fill in {remedy.needs}, then press Start training."
+    return notice(
+        Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
+            remedy.title, changes, todo
+        ),
+        kind="warn" if remedy.needs else "good",
+    )
+
+
+def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
+    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+
+
+def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
+    return [
+        Follower(
+            tab.listed,
+            lambda seen: list_runs(tab, seen),
+            tab.looked_at,
+            tab.form.chosen,
+            box=tab.result,
+            remembers={"evaluated": tab.run},
+        )
+    ]

@@ -1,0 +1,1 @@
+"""The tab Preferences: learn from pairs, thumbs or rewards."""

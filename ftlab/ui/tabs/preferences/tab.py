@@ -1,0 +1,583 @@
+"""Preferences: learn from pairs of answers, from thumbs, or from rewards, on a base or on an earlier run.
+
+The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `preference_view.py` and `reward_view.py`.
+
+elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
+`pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
+what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_banner`, `pref_more` (folded: all
+settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
+`pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.arena import preferences as preferred
+from ftlab.arena import tally
+from ftlab.arena.overview import list_tests
+from ftlab.arena.store import DATABASE_VARIABLE, open_store
+from ftlab.config import STARTER, DataConfig, RunConfig, build_config
+from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import background, job_strip, run_files
+from ftlab.ui.kit import forms
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
+from ftlab.ui.run_files import Job
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.run_view.stages import (
+    LOSS_HELP,
+    METHOD_HELP,
+    STAGES,
+    TITLES,
+    is_read,
+    loss_choices,
+    stage_choices,
+)
+from ftlab.ui.tabs.data import rows as data_rows
+from ftlab.ui.tabs.data import tab as data_tab
+from ftlab.ui.tabs.data.sources import source_choices
+from ftlab.ui.tabs.preferences import before_after, rewards_form
+from ftlab.ui.tabs.train import preflight as train_preflight
+from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
+
+FIRST = "dpo"
+NAME, TITLE = "preferences", "Preferences"
+# An empty value of these takes what is usual for the stage and the start: the field says what that is.
+_USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
+_PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "bases", "Evaluation": "measures"}
+
+
+def _groups() -> dict[str, list[str]]:
+    """The settings of the tab by the title of their group: those that people change first."""
+
+    def of(*sections: str) -> list[str]:
+        return [path for path in forms.fields() if path.startswith(sections)]
+
+    return {
+        "Preferences": ["preference.loss", "preference.beta", *of("preference.")],
+        "Rewards": [path for path in of("reinforcement.") if path != rewards_form.PATH],
+        "Training": [path for path in _USUAL if path != "preference.beta"] + of("optimisation."),
+        "Method": ["method.name", "method.rank", *of("method.")],
+        "Evaluation": of("evaluation."),
+        "Base model": of("model."),
+        "Name, tracking, device": ["name", *of("tracking.", "launcher."), "trainer"],
+    }
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+
+    source: str
+    stage: str
+    start: str
+    base: str | None
+    said: str
+
+
+@dataclass(frozen=True)
+class PreferencesTab:
+    form: forms.Form
+    rewards: rewards_form.RewardsForm
+    banner: gr.HTML
+    votes: gr.HTML
+    take: gr.Button
+    offered: gr.State  # the blind test whose votes are offered
+    data: gr.HTML
+    sample: gr.Button
+    change_data: gr.Button
+    start: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    live: gr.HTML
+    to_evaluate: gr.Button
+    to_chat: gr.Button
+    shown: gr.State  # id of the run in the live picture
+    after: before_after.Panel
+    check: train_preflight.Panel
+
+    @property
+    def begin(self) -> gr.Dropdown:
+        """The run it starts from; empty is the base."""
+        return self.form.components["model.start"]
+
+    @property
+    def reward_model(self) -> gr.Dropdown:
+        return self.rewards.cells["model.model"]
+
+
+def build(workspace: Workspace) -> PreferencesTab:
+    form = forms.Form(prefix="pref")
+    with gr.Row(equal_height=False, elem_id="pref_layout", elem_classes="ft-run-layout"):
+        with gr.Column(elem_id="pref_choices", elem_classes="ft-run-choices", min_width=280):
+            with gr.Row(elem_classes="ft-data-line"):
+                votes = gr.HTML(no_votes(), elem_id="pref_votes")
+                take = gr.Button(
+                    "Use them", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_take",
+                    elem_classes="ft-act",
+                )  # fmt: skip
+            data = gr.HTML("Reading the data …", elem_id="pref_data", elem_classes="ft-about-data")
+            with gr.Row(elem_classes="ft-presses"):
+                sample = gr.Button(
+                    "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
+                )
+                change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
+            form.draw("stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs data of its kind.")
+            form.draw(
+                "model.start",
+                choices=[("the base itself", "")],
+                label="Start from",
+                info="Best: a run that has learned the task. The result is compared with it.",
+            )
+            form.draw("model.base", choices=BASES, info=BASE_HELP)
+            banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
+            rewards = rewards_form.build(form)
+            takes = train_preflight.build_line("pref_")
+            with gr.Row():
+                start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
+                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
+            message = message_box("pref_message")
+        with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):
+            live = gr.HTML(nothing_yet(), elem_id="pref_live", js_on_load=run_view.KEEP_OPEN_JS)
+            with gr.Row():
+                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="pref_to_evaluate")
+                to_chat = gr.Button("Chat with it", visible=False, elem_id="pref_to_chat")
+    with gr.Accordion("Advanced", open=False, elem_id="pref_more"):
+        form.draw_find("pref_find", "pref_more")
+        check = train_preflight.build_more(takes)
+        form.draw_groups(_groups(), _special, _PAGES)
+    after = before_after.build()
+    return PreferencesTab(
+        form, rewards, banner, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
+        to_evaluate, to_chat, gr.State(None), after, check,
+    )  # fmt: skip
+
+
+def wire(tab: PreferencesTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
+    fields = tab.form.components
+    source = data.form.components["data.source"]
+    optional = {path: one for path, one in fields.items() if _depends(path)}
+    lesson = page.doors[NAME]["lesson"]
+
+    def configured(values: Sequence[Any]) -> RunConfig:
+        own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
+        asked = settings(tab, values[:own], values[own : own + rewarded], workspace)
+        return build_config(forms.merge([asked, data.form.collect(values[own + rewarded :])]))
+
+    def start(*values: Any) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        train_preflight.give_way()
+        config = configured(values)
+        run = supervisor.submit(config, workspace)
+        train_preflight.keep_expected(config, run, workspace)
+        background.release_chat(config.launcher.device)
+        said, now = job_strip.submitted(strip, run, workspace)
+        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
+
+    def suit(
+        stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
+    ) -> dict[Any, Any]:
+        """What the stage and the start do not read is not shown; empty values say what they will be."""
+        kind = start_kind(begin, workspace)
+        updates = {one: gr.update(visible=is_read(path, stage, method, start=kind)) for path, one in optional.items()}
+        losses = loss_choices(stage)
+        loss = loss if loss in [value for _, value in losses] else ""
+        updates[fields["preference.loss"]] |= gr.update(choices=losses, value=loss, info=LOSS_HELP.get(stage, ""))
+        usual = _resolved(stage, begin, base, method, loss, workspace)
+        for path in _USUAL:
+            said = gr.update(placeholder=_usual(usual, path))
+            updates[fields[path]] = updates.get(fields[path], gr.update()) | said
+        updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
+        return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
+
+    def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
+        if shown is None:
+            said, suits = notice("The data on the Data tab cannot be read: choose other data.", kind="warn"), False
+        else:
+            config = _resolved(stage, begin, base, "lora", None, workspace)
+            config.data = DataConfig.model_validate_json(shown)
+            said, suits = about_data(config, workspace)
+        # Where it cannot work, the line above says why.
+        offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
+        return {tab.data: said, tab.sample: offers, tab.start: gr.update(interactive=suits)}
+
+    def offer(shown: str | None) -> dict[Any, Any]:
+        """What raters have voted on, newest first, unless that is on show already."""
+        test = None if _learns_from_votes(shown) else voted(workspace)
+        if test is None:
+            return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
+        said = Markup("You have <strong>{} votes</strong> from {}.").format(count(test.votes), test.title)
+        return {tab.votes: said, tab.take: gr.update(visible=True), tab.offered: test.id}
+
+    def learn(test_id: str | None) -> dict[Any, Any]:
+        from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
+
+        if not test_id:
+            raise InputError("There are no votes to learn from", try_="make a blind test")
+        found = blind_test.lesson(open_store(workspace), test_id, workspace)
+        return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
+
+    def take_sample() -> dict[Any, Any]:
+        choices = source_choices(workspace, SAMPLE)
+        return {source: gr.update(choices=choices, value=SAMPLE)}
+
+    inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
+    before_after.wire(tab.after, strip, workspace)
+    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    on(
+        tab.start.click,
+        start,
+        inputs,
+        [*live, strip.box, strip.stop, strip.job],
+        box=tab.message,
+        progress="minimal",
+        show_progress_on=tab.message,
+        concurrency_limit=1,
+    )
+    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
+    chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
+    usual = [fields[path] for path in _USUAL if path not in optional]
+    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
+    on(
+        any_of(*(component.change for component in chosen)),
+        suit,
+        [*chosen, data.shown],
+        changed,
+        box=tab.message,
+        clears=False,
+        queue=False,
+        trigger_mode="always_last",
+    )
+    on(
+        any_of(data.shown.change, *(one.change for one in chosen[:3])),
+        look,
+        [*chosen[:3], data.shown],
+        [tab.data, tab.sample, tab.start],
+        box=tab.message,
+        clears=False,
+        trigger_mode="always_last",
+    )
+    on(tab.sample.click, take_sample, [], [source], box=tab.message)
+    # Queued: a gr.State that it fills is followed only then.
+    on(tab.check.seen, offer, [data.shown], [tab.votes, tab.take, tab.offered])
+    on(
+        tab.take.click,
+        learn,
+        [tab.offered],
+        [*lesson.outputs, tab.votes, tab.take],
+        box=tab.message,
+        progress="minimal",
+    )
+
+
+def settings(
+    tab: PreferencesTab, values: Sequence[Any], rewarded: Sequence[Any], workspace: Workspace
+) -> dict[str, Any]:
+    """Nested settings from the values of the form and of the rows of rewards, without those that nothing reads."""
+    asked = tab.form.collect(values)
+    stage, kind = asked["stage"], start_kind(asked["model"].get("start"), workspace)
+    method = asked["method"]["name"]
+    for path in tab.form.components:
+        section, _, name = path.partition(".")
+        if name and not is_read(path, stage, method, start=kind):
+            asked.get(section, {}).pop(name, None)
+    if stage in REWARD_STAGES:
+        further = asked["reinforcement"].get("rewards") or []
+        asked["reinforcement"]["rewards"] = rewards_form.collect(rewarded) + further
+    return {name: value for name, value in asked.items() if value != {}}
+
+
+def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
+    """Updates that show `config` in the form."""
+    return tab.form.fill(config) | rewards_form.fill(tab.rewards, config.reinforcement.rewards)
+
+
+def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the preference run that trains, else the newest one, as it is on disk."""
+    run = run_to_show(job, workspace)
+    hidden = gr.update(visible=False)
+    if run is None:
+        nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
+        return nothing | {tab.live: nothing_yet(), tab.shown: None}
+    ready = run_files.result_ready(run)
+    return {
+        tab.live: run_view.live(run),
+        tab.to_evaluate: gr.update(visible=ready),
+        tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
+        tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
+        tab.shown: run.id,
+    }
+
+
+def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
+    newest of now; whoever chose another start keeps it."""
+    workspace, begin = seen.workspace, seen.given[tab.begin]
+    starts = start_choices(workspace)
+    if (begin or "") == seen.notes.get("newest start", ""):
+        begin = newest_start(workspace)
+    seen.notes["newest start"] = newest_start(workspace)
+    choices = [("the base itself", ""), *starts]
+    return {
+        tab.begin: gr.update(choices=choices, value=begin or ""),
+        tab.reward_model: gr.update(choices=rewards_form.model_choices(workspace)),
+    }
+
+
+def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """The finished runs that can be trained further, the newest first."""
+    found = []
+    for run in run_files.runs_that_answer(workspace):
+        config = run_files.config(run)
+        if config is not None and (config.method.name in CONTINUED or not run.adapter.exists()):
+            found.append((f"{TITLES[config.stage]}: {run.id}", run.id))
+    return found
+
+
+def newest_start(workspace: Workspace) -> str:
+    """The newest run that learned from examples; empty when there is none."""
+    stages = {run.id: run_files.stage(run) for run in workspace.runs()}
+    return next((value for _, value in start_choices(workspace) if stages.get(value) == "sft"), "")
+
+
+def start_kind(begin: str | None, workspace: Workspace) -> str:
+    """What a run starts from: base, model (a run that changed all weights), or adapter."""
+    if not begin:
+        return "base"
+    try:
+        run = workspace.run(begin)
+    except FtlabError:
+        return "adapter"  # a folder; what is wrong with it is said at the start
+    return "adapter" if run.adapter.exists() or not run.has_result else "model"
+
+
+def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
+    if job is not None and job.kind == "training" and run_files.stage(job.run) in STAGES:
+        return job.run
+    return next((run for run in workspace.runs() if run_files.stage(run) in STAGES), None)
+
+
+def nothing_yet() -> Markup:
+    return empty(
+        "Nothing has been learned from preferences yet.", "Here a tuned model learns which answers people like better."
+    )
+
+
+@dataclass(frozen=True)
+class Voted:
+    """A blind test whose votes can be learned from."""
+
+    id: str
+    title: str
+    votes: int
+
+
+def voted(workspace: Workspace) -> Voted | None:
+    """The newest blind test with votes that can be learned from and may be seen; None where there is none."""
+    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
+        return None
+    store = open_store(workspace)
+    for test in list_tests(store):
+        try:
+            if preferred.collect(store, test.id).judged:
+                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes)
+        except InputError:  # its votes are hidden still
+            continue
+    return None
+
+
+def no_votes() -> Markup:
+    return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
+
+
+def _learns_from_votes(shown: str | None) -> bool:
+    """Whether the data on show are the votes of a blind test."""
+    return shown is not None and preferred.is_export(Path(DataConfig.model_validate_json(shown).source))
+
+
+def _resolved(
+    stage: str, begin: str | None, base: str | None, method: str, loss: str | None, workspace: Workspace
+) -> RunConfig:
+    """The run as far as it is chosen, with what is usual for it; without its start when that does not suit."""
+    from ftlab.models.load import shape_of
+    from ftlab.training.gate import resolve_start
+
+    model = {"start": begin} if begin else {"base": base or STARTER}
+    asked: dict[str, Any] = {"stage": stage, "model": model, "preference": {"loss": loss or None}}
+    if start_kind(begin, workspace) == "base":
+        asked["method"] = {"name": method}
+    try:
+        config = resolve_start(build_config(asked), workspace)[0]
+        return config.resolved(shape_of(config.model))
+    except FtlabError:
+        return build_config({"stage": stage}).resolved()
+
+
+def _depends(path: str) -> bool:
+    sections = ("preference.", "reinforcement.", "method.", "model.", "evaluation.", "optimisation.loss")
+    return path.startswith(sections) and path not in ("model.start", rewards_form.PATH)
+
+
+def _special(path: str) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if _depends(path):
+        more["visible"] = is_read(path, FIRST, RunConfig().method.name, start="base")
+    if path == "method.name":
+        more |= {"choices": list(FOR_PREFERENCES), "info": METHOD_HELP}
+    if path == "preference.loss":
+        more |= {"choices": loss_choices(FIRST), "info": LOSS_HELP[FIRST]}
+    if path in _USUAL:
+        more["placeholder"] = _usual(build_config({"stage": FIRST}).resolved(), path)
+    return more
+
+
+def _usual(config: RunConfig, path: str) -> str:
+    section, name = path.split(".")
+    return f"usual: {getattr(getattr(config, section), name):g}"
+
+
+SAMPLE = "brand_voice_preferences"
+_MOST_ROWS = 50_000  # checked while a person waits
+_TOKENISED = 5_000  # rows whose tokens are counted
+_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth mending", "warn"), "info": ("Good to know", "info")}
+
+
+def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
+    """(what there is to say of the data of `config` for its stage, whether they suit it)."""
+    from ftlab.data.inspection import files_of, look
+
+    name = config.data.source.rsplit("/", 1)[-1]
+    try:
+        found = look(config.data, workspace)
+        if found.detected is not None and (needed := _other_kind(config.stage, found)):
+            return _line(name, f"{count(found.rows)} rows") + needed, False
+        if found.rows > _MOST_ROWS:
+            return _line(name, f"{count(found.rows)} rows, checked when the run starts"), True
+        places = tuple(files_of(config.data.source, workspace))
+        prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
+        findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
+    except FtlabError as error:
+        return _line(name, "cannot be learned from yet") + error_box(error), False
+    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
+    names = {"train": f"{kind} to learn from", "validation": "to check", "test": "to test"}
+    sizes = ", ".join(f"{count(len(rows))} {names.get(split, split)}" for split, rows in prepared.splits.items())
+    return _line(name, sizes) + cards(findings), True
+
+
+def _other_kind(stage: str, found: Any) -> Markup | None:
+    """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
+    try:
+        check_format(stage, found.detected, found.name, found.columns)
+    except InputError:
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
+    return None
+
+
+def cards(findings: list[PreferenceFinding]) -> Markup:
+    """What stops the run stands open; the rest is folded."""
+    stops = join(_card(one) for one in findings if one.kind == "bad")
+    others = [one for one in findings if one.kind != "bad"]
+    if not others:
+        return stops
+    return stops + details(f"About these data ({len(others)})", join(_card(one) for one in others))
+
+
+def _card(one: PreferenceFinding) -> Markup:
+    title, kind = _KINDS[one.kind]
+    rows = ", ".join(str(row) for row in one.rows[:8])
+    where = (
+        Markup('<div class="ft-help">Rows {}{}</div>').format(rows, " …" if len(one.rows) > 8 else "") if rows else ""
+    )
+    return notice(
+        Markup("{} <strong>{}</strong><div>{}</div><div><em>Try:</em> {}</div>{}").format(
+            badge(title, kind), one.what, one.why, one.try_, where
+        ),
+        kind=kind,
+    )
+
+
+def _line(name: str, what: str) -> Markup:
+    return Markup('<strong>{}</strong><div class="ft-help">{}</div>').format(name, what)
+
+
+@lru_cache(maxsize=8)
+def _prepared(data: str, stage: str, _files: tuple[Any, ...], root: str) -> Any:
+    from ftlab.data.splits import prepare
+
+    return prepare(DataConfig.model_validate_json(data), workspace=Workspace(Path(root)), stage=stage)
+
+
+def _tokenizer(config: RunConfig, prepared: Any) -> Any:
+    """The tokenizer of the base, to count what max_length cuts; None where it would be fetched or takes long."""
+    rows = len(prepared.splits["train"])
+    if config.stage not in PREFERENCE_STAGES or rows > _TOKENISED or not (config.is_starter or _is_folder(config)):
+        return None
+    from ftlab.ui.tabs.data.row_view import tokenizer_of
+
+    return tokenizer_of(config.model.base)
+
+
+def _is_folder(config: RunConfig) -> bool:
+    from ftlab.models.bases.get import is_kept_here
+
+    return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())
+
+
+def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
+    data, form = page.parts[data_tab.NAME], tab.form.components
+
+    def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**fill(tab, config), **data.form.fill(config), tab.message: said}
+
+    def learn(found: Lesson) -> dict[Any, Any]:
+        return {
+            **page.doors[data_tab.NAME]["source"].fill(found.source),
+            form["stage"]: found.stage,
+            form["model.start"]: found.start,
+            form["model.base"]: found.base or gr.skip(),
+            tab.message: notice(found.said),
+        }
+
+    carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
+        "settings": Door(
+            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.message],
+            settings_of,
+            lambda filled: filled[0].stage in STAGES,
+        ),
+        "lesson": Door([*carried, tab.message], learn),
+    }
+
+
+def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
+        Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
+    ]

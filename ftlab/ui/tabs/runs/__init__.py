@@ -1,0 +1,1 @@
+"""The tab Runs: compare, hand over, continue, delete."""

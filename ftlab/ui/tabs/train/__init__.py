@@ -1,0 +1,1 @@
+"""The tab Train: configure a run, check that it fits, start it, follow it."""
