@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import AUTO, STARTER, RunConfig, filled, load_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES, METHODS, titles
@@ -23,6 +23,9 @@ from ftlab.models.starter import starter_path
 from ftlab.models.strength import chosen_strength, strength_name
 from ftlab.training.arguments import check_tracking, check_trainer_settings
 from ftlab.training.launching.launcher import check_launcher, shards
+
+if TYPE_CHECKING:
+    from ftlab.data.splits import Prepared
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,33 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
     return config, start
 
 
-def settle_measuring(config: RunConfig, prepared: Any) -> None:
+def prepare_data(config: RunConfig, workspace: Workspace, *, remembers: bool = False) -> Prepared:
+    """The data of `config`, split and checked as the run needs them. Completes the sections data and evaluation: the
+    version of the data, how their rows were read, and the amounts that depend on them.
+
+    With `remembers`, later commands use the same columns for these data. Raises InputError as `checked` does.
+    """
+    from ftlab.data.load import load_rows, remember, settled
+    from ftlab.data.preferences import record_findings
+    from ftlab.data.splits import prepare
+    from ftlab.data.versions import pinned
+    from ftlab.training.rewards import check_references
+
+    config.data.source = pinned(config.data.source, workspace)
+    loaded, data = load_rows(config.data, workspace), config.data
+    config.data = settled(data, loaded.named)
+    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
+    if remembers:
+        remember(data, workspace)
+    if config.stage in REWARD_STAGES:
+        check_references(config, prepared.splits["train"])
+    settle_measuring(config, prepared)
+    check_evaluation(config, prepared.splits)
+    record_findings(prepared, config)
+    return prepared
+
+
+def settle_measuring(config: RunConfig, prepared: Prepared) -> None:
     """Set how much `config` asks to measure forgetting, where that is auto, from the `prepared` data."""
     from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
 

@@ -80,8 +80,9 @@ def find_rate(
     validation rows.
     """
     from ftlab.models.estimate import is_here
+    from ftlab.training.gate import prepare_data
     from ftlab.training.preflight.finding import FOLDER_PREFIX
-    from ftlab.training.preflight.measure import checked, prepared_data, probe
+    from ftlab.training.preflight.measure import checked, probe
 
     if config.stage not in SUPERVISED_STAGES:
         raise InputError(
@@ -100,7 +101,7 @@ def find_rate(
     rates = rates or rates_to_try(usual)
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
-        data = prepared_data(config, workspace)
+        data = prepare_data(config, workspace)
         if not data.splits.get("validation"):
             raise InputError("A rate trial needs validation rows", try_="set data.validation_fraction to 0.1")
         outcome = yield from probe(

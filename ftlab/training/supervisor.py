@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftlab.config import RunConfig
-from ftlab.config.stages import REWARD_STAGES, SFT
+from ftlab.config.stages import SFT
 from ftlab.core import jobs
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
 from ftlab.core.jobs import Job
@@ -88,24 +88,11 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError like `submit`."""
-    from ftlab.data.load import load_rows, remember, settled
-    from ftlab.data.preferences import record_findings
-    from ftlab.data.splits import freeze, prepare
-    from ftlab.data.versions import pinned
+    from ftlab.data.splits import freeze
     from ftlab.training import gate
-    from ftlab.training.rewards import check_references
 
     config, start = gate.checked(config, workspace)
-    config.data.source = pinned(config.data.source, workspace)
-    loaded, data = load_rows(config.data, workspace), config.data
-    config.data = settled(data, loaded.named)  # records how the rows were read
-    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    remember(data, workspace)
-    if config.stage in REWARD_STAGES:
-        check_references(config, prepared.splits["train"])
-    gate.settle_measuring(config, prepared)
-    gate.check_evaluation(config, prepared.splits)
-    record_findings(prepared, config)
+    prepared = gate.prepare_data(config, workspace, remembers=True)
     kind = config.method.name if config.stage == SFT else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import names, sized
@@ -19,6 +19,9 @@ from ftlab.training.preflight.advice import Advice, Plan, warnings
 from ftlab.training.preflight.sizes import SAFE_SHARE, MeasuredJson, Remedy, planned_steps, remedies
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
+
+if TYPE_CHECKING:
+    from ftlab.data.splits import Prepared
 
 MEASURED = "measured.json"  # what a measurement leaves behind
 FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder for a measurement
@@ -130,7 +133,7 @@ class Outcome:
 def finding(
     config: RunConfig,
     outcome: Outcome,
-    prepared: Any,
+    prepared: Prepared,
     workspace: Workspace,
     price_per_hour: float | None,
     verified: Remedy | None,
@@ -281,7 +284,7 @@ def _asked(config: RunConfig) -> str:
     return ", ".join(parts)
 
 
-def about_replay(config: RunConfig, prepared: Any) -> str:
+def about_replay(config: RunConfig, prepared: Prepared) -> str:
     """What is mixed in against forgetting, or why nothing is."""
     sentence = mixed_in_words(config, prepared.manifest)
     return f"{sentence[:1].upper()}{sentence[1:]}."

@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ftlab.config import LauncherConfig, RunConfig, filled, with_settings
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
@@ -26,7 +26,7 @@ from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.training.failures import says_out_of_memory
-from ftlab.training.gate import Start, freeze_start
+from ftlab.training.gate import Start, freeze_start, prepare_data
 from ftlab.training.launching.launcher import threads_per_process
 from ftlab.training.preflight.advice import Advice, Plan, warnings
 from ftlab.training.preflight.finding import (
@@ -43,6 +43,9 @@ from ftlab.training.preflight.finding import (
 from ftlab.training.preflight.sizes import Remedy, ladder, larger_batch, planned_steps, remedies
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
+
+if TYPE_CHECKING:
+    from ftlab.data.splits import Prepared
 
 _LONGER = "Documents longer than the longest example make more steps than counted here."
 _POLL_SECONDS = 0.3
@@ -64,7 +67,7 @@ def preflight(
         return (yield from _estimated(config, workspace, price_per_hour))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
-        prepared = prepared_data(config, workspace)
+        prepared = prepare_data(config, workspace)
         outcome = yield from probe(config, prepared, Path(folder) / "0", workspace)
         verified = None
         if outcome.out_of_memory:
@@ -94,28 +97,7 @@ def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
     return config
 
 
-def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
-    """The data of `config`, split as in the run."""
-    from ftlab.data.load import load_rows, settled
-    from ftlab.data.preferences import record_findings
-    from ftlab.data.splits import prepare
-    from ftlab.data.versions import pinned
-    from ftlab.training.gate import check_evaluation, settle_measuring
-    from ftlab.training.rewards import check_references
-
-    config.data.source = pinned(config.data.source, workspace)
-    loaded = load_rows(config.data, workspace)
-    config.data = settled(config.data, loaded.named)
-    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    if config.stage in REWARD_STAGES:
-        check_references(config, prepared.splits["train"])
-    settle_measuring(config, prepared)
-    check_evaluation(config, prepared.splits)
-    record_findings(prepared, config)
-    return prepared
-
-
-def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
+def _about_preferences(config: RunConfig, prepared: Prepared, outcome: Outcome) -> list[Advice]:
     """The findings of `check_preferences`, with the rows that were counted as too long."""
     from ftlab.data.preferences import check_preferences, cut_findings
 
@@ -129,7 +111,7 @@ def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> li
 
 
 def probe(
-    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, more: Sequence[str] = ()
+    config: RunConfig, prepared: Prepared, folder: Path, workspace: Workspace, *, more: Sequence[str] = ()
 ) -> Generator[str, None, Outcome]:
     """Measure `config` in a separate process, which ends when the generator is closed; `more` are its arguments."""
     from ftlab.data.splits import freeze
@@ -168,7 +150,7 @@ def _environment(config: RunConfig) -> dict[str, str]:
 
 
 def _search(
-    config: RunConfig, prepared: Any, failed: Outcome, folder: Path, workspace: Workspace
+    config: RunConfig, prepared: Prepared, failed: Outcome, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Remedy | None]:
     """The first change that was measured to fit."""
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
@@ -191,7 +173,7 @@ def _search(
 
 
 def _try(
-    config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
+    config: RunConfig, remedy: Remedy, prepared: Prepared, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
     """The measurement with `remedy`; None if this base or machine does not support it."""
     changed = with_settings(config, remedy.settings)
@@ -213,7 +195,7 @@ def _estimated(
     from ftlab.training.preflight.sizes import available_memory
 
     yield "reading the data"
-    prepared = prepared_data(config, workspace)
+    prepared = prepare_data(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
     # The answers of a stage of rewards are not known yet.
