@@ -162,6 +162,9 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     on(data_.use.click, use, [data_.shown], [tabs], box=data_.message, clears=False)
     for origin in (train_, preferences_):
         on(origin.change_data.click, go("data"), [], [tabs], queue=False)
+    seen = built["evaluate"]
+    on(seen.to_export.click, carry("runs"), [seen.run], [tabs, built["runs"].run], queue=False)
+    on(seen.to_blind.click, go("blind"), [], [tabs], queue=False)
     for origin in (train_, preferences_):
         for trigger, tab in ((origin.to_evaluate, "evaluate"), (origin.to_chat, "chat")):
             on(trigger.click, carry(tab), [origin.shown], [tabs, built[tab].run], queue=False)
@@ -172,7 +175,6 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     on(blind.learn.click, learn, [blind.chosen], [tabs, *carried], box=blind.message, progress="minimal")
     # Queued, unlike its neighbours: a gr.State that it fills is followed only then.
     on(runs_.again.click, again, [runs_.run], filled, box=runs_.message)
-    seen = built["evaluate"]
     on(seen.remedies.pick, mend, [], [*filled, train_.message, preferences_.message], box=seen.message)
 
 

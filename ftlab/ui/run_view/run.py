@@ -167,10 +167,8 @@ def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
 
 def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """The verdict sentence and what to do next."""
-    config = run_files.config(run)
-    steps = _next_steps(comparison, config) if config else []
-    items = join(Markup("<li>{}</li>").format(step) for step in steps)
-    todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
+    items = join(Markup("<li>{}</li>").format(step) for step in next_steps(run, comparison))
+    todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if items else ""
     return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
 
 
@@ -225,7 +223,9 @@ def toy_banner(base: str | None) -> Markup:
     ).format(starter_size())
 
 
-def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
-    from ftlab.evaluation.verdict import next_steps
+def next_steps(run: RunDirectory, comparison: ComparisonJson) -> list[str]:
+    """What to do next, in sentences; none where the settings of the run cannot be read."""
+    from ftlab.evaluation import verdict
 
-    return next_steps(comparison, config)
+    config = run_files.config(run)
+    return verdict.next_steps(comparison, config) if config else []
