@@ -26,7 +26,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
-from ftlab.ui import job_strip, programs, run_files
+from ftlab.ui import job_strip, programs, run_files, run_names
 from ftlab.ui.kit.events import any_of, on
 from ftlab.ui.kit.fresh import digest, unsaid
 from ftlab.ui.kit.html import error_box, help_link, notice
@@ -163,7 +163,16 @@ def _wire_between_tabs(built: dict[str, Any], tabs: gr.Tabs, workspace: Workspac
     for origin in (train_, preferences_):
         on(origin.change_data.click, go("data"), [], [tabs], queue=False)
     seen = built["evaluate"]
-    on(seen.to_export.click, carry("runs"), [seen.run], [tabs, built["runs"].run], queue=False)
+    exports = [tabs, runs_.run, runs_.export.box]
+    on(
+        seen.to_export.click,
+        lambda run_id: carry("runs")(run_id) | {runs_.export.box: gr.update(open=True)},
+        [seen.run],
+        exports,
+        queue=False,
+    )
+    for trigger, tab in ((runs_.to_evaluate, "evaluate"), (runs_.to_chat, "chat")):
+        on(trigger.click, carry(tab), [runs_.run], [tabs, built[tab].run], queue=False)
     on(seen.to_blind.click, go("blind"), [], [tabs], queue=False)
     for origin in (train_, preferences_):
         for trigger, tab in ((origin.to_evaluate, "evaluate"), (origin.to_chat, "chat")):
@@ -262,7 +271,7 @@ def _wire_to_disk(
         talking = partner in talks and talked in (None, partner)
         talked = partner if talking else follow(talked, talks, known.get("newest talk"))
         return {
-            talk.run: gr.update(choices=talks, value=talked),
+            talk.run: gr.update(choices=run_names.choices([workspace.run(one) for one in talks]), value=talked),
             listed.run: gr.update(choices=every, value=opened),
             listed.other: gr.update(choices=[("nothing", ""), *every], value=other),
             **part(None, lambda: preferences.list_runs(prefers, begin, known.get("newest start"), workspace)),
@@ -295,8 +304,7 @@ def _wire_to_disk(
         *(prefers.begin, prefers.reward_model, *prefers.after.shown),
         *seen.listed,
         *(talk.run, talk.banner, talk.as_trained, talk.system, talk.strength, talk.log),
-        *(listed.run, listed.other, listed.table, listed.lineage, listed.detail),
-        *(listed.resume, listed.earlier, listed.later),
+        *(listed.run, listed.other, *listed.shown),
     ]
     ticks = any_of(app.load, gr.Timer(POLL_SECONDS).tick)
     on(ticks, tick, [memory, *looked_at], shown, queue=False, trigger_mode="once")

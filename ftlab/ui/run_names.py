@@ -43,12 +43,15 @@ def rename(run: RunDirectory, name: str | None) -> str:
     return name_of(run)
 
 
-def name_of(run: RunDirectory) -> str:
-    """What `run` is called: "Support triage, LoRA on SmolLM2, today 22:11", or the name that somebody gave it."""
-    return run_files.given_name(name_file(run)) or made_name(run)
+def name_of(run: RunDirectory, *, dated: bool = True) -> str:
+    """What `run` is called: "Support triage, LoRA on SmolLM2, today 22:11", or the name that somebody gave it.
+
+    `dated` off leaves the date out of a made name, for where it stands beside it.
+    """
+    return run_files.given_name(name_file(run)) or made_name(run, dated=dated)
 
 
-def made_name(run: RunDirectory) -> str:
+def made_name(run: RunDirectory, *, dated: bool = True) -> str:
     """The name of `run` made of its data, method, base and start; its id where the settings cannot be read."""
     config, status = run_files.config(run), run_files.status(run)
     if config is None:
@@ -56,7 +59,8 @@ def made_name(run: RunDirectory) -> str:
     kind = METHODS[config.method.name].title
     if config.stage not in ("sft", "pretraining"):
         kind = f"{TITLES[config.stage]}, {kind}"
-    return f"{data_name(config)}, {kind} on {_base(config)}, {_day(status.started or status.created)}"
+    name = f"{data_name(config)}, {kind} on {_base(config)}"
+    return f"{name}, {_day(status.started or status.created)}" if dated else name
 
 
 def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
