@@ -303,7 +303,7 @@ def _wire_to_disk(
         *(one for tab in (the, prefers) for one in (tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown)),
         *(prefers.begin, prefers.reward_model, *prefers.after.shown),
         *seen.listed,
-        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.strength, talk.log),
+        *(talk.run, talk.banner, talk.as_trained, talk.system, talk.strength, talk.log, talk.send),
         *(listed.run, listed.other, *listed.shown),
     ]
     ticks = any_of(app.load, gr.Timer(POLL_SECONDS).tick)

@@ -53,14 +53,26 @@ def name_of(run: RunDirectory, *, dated: bool = True) -> str:
 
 def made_name(run: RunDirectory, *, dated: bool = True) -> str:
     """The name of `run` made of its data, method, base and start; its id where the settings cannot be read."""
-    config, status = run_files.config(run), run_files.status(run)
+    config = run_files.config(run)
     if config is None:
         return run.id
     kind = METHODS[config.method.name].title
     if config.stage not in ("sft", "pretraining"):
         kind = f"{TITLES[config.stage]}, {kind}"
     name = f"{data_name(config)}, {kind} on {_base(config)}"
-    return f"{name}, {_day(status.started or status.created)}" if dated else name
+    return f"{name}, {started(run)}" if dated else name
+
+
+def started(run: RunDirectory) -> str:
+    """When `run` began, the day in words and the local time: "today 22:11"."""
+    status = run_files.status(run)
+    timestamp = status.started or status.created
+    if not timestamp:
+        return "not started"
+    then, now = time.localtime(timestamp), time.localtime()
+    ago = (time.mktime((*now[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*then[:3], 12, 0, 0, 0, 0, -1))) / 86400
+    day = {0: "today", 1: "yesterday"}.get(round(ago))
+    return f"{day or time.strftime('%-d %b %Y', then)} {time.strftime('%H:%M', then)}"
 
 
 def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
@@ -86,13 +98,3 @@ def data_name(config: RunConfig) -> str:
 def _base(config: RunConfig) -> str:
     base = config.model.base
     return _BASES.get(base) or Path(base.rstrip("/")).name.removesuffix(".gguf") or base
-
-
-def _day(timestamp: float | None) -> str:
-    """The day in words and the local time: "today 22:11"."""
-    if not timestamp:
-        return "not started"
-    then, now = time.localtime(timestamp), time.localtime()
-    ago = (time.mktime((*now[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*then[:3], 12, 0, 0, 0, 0, -1))) / 86400
-    day = {0: "today", 1: "yesterday"}.get(round(ago))
-    return f"{day or time.strftime('%-d %b %Y', then)} {time.strftime('%H:%M', then)}"

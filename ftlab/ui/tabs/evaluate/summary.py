@@ -106,9 +106,10 @@ def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
         for side in (first, later, "reference")
     )
     cut = [sum(bool(row.get(f"{side}_cut")) for row in answered) for side in (first, later)]
+    least = ["≥" if some else "" for some in cut]  # what was cut off would have been longer
     said = [f"words, references {wanted:.0f}"]
     said += [f"cut off: {cut[0]} and {cut[1]} of {len(answered)}"] if any(cut) else []
-    return "Length of answers", f"{before:.0f} → {after:.0f}", "; ".join(said)
+    return "Length of answers", f"{least[0]}{before:.0f} → {least[1]}{after:.0f}", "; ".join(said)
 
 
 def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:

@@ -57,7 +57,7 @@ def runs_table(runs: Sequence[RunDirectory], current: str | None, other: str | N
 def _row(run: RunDirectory, name: str, current: str | None, compared: Collection[str | None]) -> Markup:
     try:
         badges, score = _badges(run), _score(run)
-        date = run_view.started_text(run_files.status(run))
+        date = run_names.started(run)
     except DamagedFile:
         raise
     except Exception as error:
