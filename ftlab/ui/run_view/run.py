@@ -29,8 +29,8 @@ _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
-def state_badge(state: str) -> Markup:
-    return badge(state, _KINDS.get(state, "info"))
+def state_badge(state: str, text: str = "") -> Markup:
+    return badge(text or state, _KINDS.get(state, "info"))
 
 
 def headline(run: RunDirectory, status: RunStatus) -> Markup:

@@ -35,7 +35,7 @@ _STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
 _AS_IT_IS = "The training rows were asked as they are, and so is your message."
 
 SUGGESTIONS = 3  # held-out prompts to press
-_LONGEST = 140  # characters of one on its button
+_LONGEST = 110  # characters of one on its button
 _OTHER = 0.7  # the temperature of other answers where none is set: the likeliest answer is always the same
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
@@ -63,24 +63,26 @@ class ChatTab:
 
 def build() -> ChatTab:
     banner = gr.HTML(elem_id="chat_banner")
-    run = gr.Dropdown([], value=None, label="Run", allow_custom_value=True, elem_id="chat_run")
+    with gr.Row(elem_classes="ft-controls ft-head ft-line"):
+        run = gr.Dropdown(
+            [], value=None, label="Run", allow_custom_value=True, elem_id="chat_run", scale=4, min_width=180
+        )
+        clear = gr.Button("New chat", elem_id="chat_clear", scale=0, min_width=100)
     log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False, js_on_load=CHAT_JS)
     kept = gr.HTML(elem_id="chat_votes", elem_classes="ft-maybe")
     message = message_box("chat_message")
-    with gr.Row(elem_classes="ft-controls ft-composer"):
+    with gr.Row(elem_classes="ft-controls ft-head ft-line ft-composer"):
         text = gr.Textbox(
-            label="Message to both models",
-            placeholder="Enter sends, Shift+Enter makes a new line.",
+            label="Message (Enter sends)",
+            placeholder="Write to both models",
             lines=1,
             max_lines=8,
             elem_id="chat_text",
             scale=4,
-            min_width=220,
+            min_width=180,
         )
-        with gr.Row(elem_classes="ft-head-buttons"):
-            send = gr.Button("Send", variant="primary", elem_id="chat_send", min_width=90, interactive=False)
-            stop = gr.Button("Stop answering", variant="stop", elem_id="chat_stop", visible=False, min_width=140)
-            clear = gr.Button("Clear", elem_id="chat_clear", min_width=80)
+        send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=100, interactive=False)
+        stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", visible=False, scale=0, min_width=100)
     with gr.Accordion("Settings", open=False, elem_id="chat_settings"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             as_trained = gr.Checkbox(

@@ -52,7 +52,6 @@ class EvaluateTab:
     result: gr.HTML
     details: gr.Accordion
     full: gr.HTML
-    helps: gr.Accordion
     remedies: gr.HTML
     strength: strength_box.Panel
     report: gr.Button
@@ -75,7 +74,7 @@ class EvaluateTab:
     def shown(self) -> list[Any]:
         """What `show` updates."""
         head = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
-        head += [self.share, self.form.start, self.share_box, self.details, self.helps]
+        head += [self.share, self.form.start, self.share_box, self.details]
         return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
 
     @property
@@ -111,12 +110,12 @@ def build() -> EvaluateTab:
         slices = evaluate_slices.build()
         strength = strength_box.build()
         judge = judge_box.build()
-    with gr.Accordion("What may help", open=False, elem_id="evaluate_helps") as helps:
+    with gr.Accordion("What may help", open=False, elem_id="evaluate_helps"):
         remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
         advisor = advisor_box.build()
     form = evaluate_form.build(run, view, start)
     return EvaluateTab(
-        form, share, share_box, message, result, details, full, helps, remedies, strength, report, markdown,
+        form, share, share_box, message, result, details, full, remedies, strength, report, markdown,
         report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, advisor,
     )  # fmt: skip
 
@@ -227,7 +226,7 @@ def show(
     hidden |= {tab.report: gr.skip(), tab.markdown: gr.skip(), tab.share_box: gr.update(visible=False)}
     hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)
-    hidden |= {tab.details: gr.update(visible=bool(run_id)), tab.helps: gr.skip()}
+    hidden[tab.details] = gr.update(visible=bool(run_id))
     hidden[tab.form.start] = gr.update(value="Evaluate", variant="primary", interactive=bool(run_id))
     if not run_id:
         return {**hidden, tab.result: nothing_yet(), tab.form.view: gr.update(visible=False)}
@@ -240,7 +239,7 @@ def show(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
     if not made:
-        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
+        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet(run)}
     found = result_of(run_id, others, view, workspace)
     if found is None:
         return {**hidden, tab.result: apart(run, others, workspace)}
@@ -304,8 +303,10 @@ def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
     return run_view.measuring(run, supervisor.EVALUATION, "Evaluating")
 
 
-def _not_yet() -> Markup:
-    return empty("Not compared with its base yet.", "Press Evaluate. The strip says how far it is.")
+def _not_yet(run: RunDirectory) -> Markup:
+    ended = run_files.status(run).state in ("stopped", "failed")
+    what = "What was trained until it ended is compared with its base." if ended else "The strip says how far it is."
+    return empty("Not compared with its base yet.", f"Press Evaluate. {what}")
 
 
 Shown = tuple[ComparisonJson, list[dict[str, Any]]]

@@ -48,7 +48,9 @@ def runs_table(runs: Sequence[RunDirectory], current: str | None, other: str | N
     compared = {current, other} if current and other and other != current else set()
     names = [run_names.name_of(run, dated=False) for run in runs]
     rows = join(_row(run, name, current, compared) for run, name in zip(runs, names, strict=True))
-    hint = Markup('<p class="ft-help">Tick two runs to compare them.</p>') if len(runs) > 1 else ""
+    hint = (
+        Markup('<p class="ft-help">{} runs. Tick two to compare them.</p>').format(len(runs)) if len(runs) > 1 else ""
+    )
     return Markup('{}<ul class="ft-runlist ft-content" aria-label="All runs"{}>{}</ul>').format(
         hint, Markup(" data-compared") if compared else "", rows
     )
@@ -63,7 +65,7 @@ def _row(run: RunDirectory, name: str, current: str | None, compared: Collection
     except Exception as error:
         # Each run stands for itself: what nobody foresaw in the files of one takes no other from the list.
         log.warning("The run %s cannot be listed: %s", run.id, shorten(repr(error)))
-        badges, score, date = run_view.state_badge("damaged"), NOTHING, NOTHING
+        badges, score, date = run_view.state_badge("damaged", "Damaged"), NOTHING, NOTHING
     tick = Markup('<input type="checkbox" data-tick="{}" aria-label="Compare {}"{}>').format(
         run.id, name, Markup(" checked") if run.id in compared else ""
     )
@@ -77,7 +79,7 @@ def _badges(run: RunDirectory) -> Markup:
     """The verdict; the state too where the run did not come to its end."""
     status, comparison = run_files.status(run), run_files.comparison(run)
     state = "damaged" if run_files.damage(run) and not status.is_active else status.state
-    shown = [] if state == "completed" else [run_view.state_badge(state)]
+    shown = [] if state == "completed" else [run_view.state_badge(state, state.capitalize())]
     if comparison and comparison.get("verdict"):
         kind, word = findings.badge(comparison["verdict"])
         shown.append(badge(word.partition(";")[0].removesuffix(" than its base"), _KINDS[kind]))
