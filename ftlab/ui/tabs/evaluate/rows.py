@@ -152,7 +152,7 @@ def page_of(
 
 
 def measures_by_row(
-    comparison: ComparisonJson, rows: list[dict[str, Any]], sides: Sequence[str]
+    comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]], sides: Sequence[str]
 ) -> dict[str, MeasureInfoJson]:
     """The measures that single rows have a value of on all `sides`, by name."""
     known: dict[str, MeasureInfoJson] = {one["name"]: one for one in measures_of(comparison)}
@@ -160,7 +160,7 @@ def measures_by_row(
     return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
 
 
-def measures_shown(comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[str, MeasureInfoJson]:
+def measures_shown(comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]]) -> dict[str, MeasureInfoJson]:
     sides = sides_of(comparison)
     return measures_by_row(comparison, rows, [sides[0]["name"], newest(sides)])
 

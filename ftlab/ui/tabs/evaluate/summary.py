@@ -118,7 +118,7 @@ def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
         return Markup("")
     sides, pair = sides_of(comparison), _pair(comparison)
     titles = {side["name"]: side["title"] for side in sides}
-    known = evaluate_rows.measures_shown(comparison, list(rows))
+    known = evaluate_rows.measures_shown(comparison, rows)
     name = evaluate_rows.usual(comparison, known)
     measure = known.get(name, LOSS_MEASURE)
     gained, worse = changed_most(rows, name, pair, higher=measure.get("better") != "lower")

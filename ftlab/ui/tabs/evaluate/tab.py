@@ -73,7 +73,7 @@ class EvaluateTab:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        head = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
+        head: list[Any] = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
         head += [self.share, self.form.start, self.share_box, self.details]
         return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
 

@@ -238,7 +238,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
     run = workspace.run(run_id)
     status = run_files.status(run)
     can = run_files.result_ready(run)
-    updates = {
+    updates: dict[Any, Any] = {
         tab.table: runs_table(runs, run_id, other),
         tab.lineage: lineage_tree(runs, run.id),
         tab.whole: detail(run),
