@@ -144,7 +144,6 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         yield from answer(run_id, text, turns, as_trained, system, temperature, length, strength, request)
 
     def ask(
-        event: gr.EventData,
         run_id: str | None,
         turns: list[Turn],
         as_trained: bool,
@@ -152,6 +151,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         temperature: float | None,
         length: float | None,
         strength: float | None,
+        event: gr.EventData,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
         """A suggestion was pressed, or other answers to the last message are wanted."""
@@ -230,7 +230,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         turns = [*turns, turn]
         yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
 
-    def vote(event: gr.EventData, run_id: str | None, turns: list[Turn]) -> dict[Any, Any]:
+    def vote(run_id: str | None, turns: list[Turn], event: gr.EventData) -> dict[Any, Any]:
         """A thumb, which answer is better, or the last message back in the box."""
         act, _, place = str(event._data["value"]).partition(":")
         run = run_files.chosen_run(workspace, run_id, answers=True)
