@@ -200,12 +200,13 @@ def look(values: dict[str, Any], workspace: Workspace) -> Look:
         found = _prompts(prompts, values)
         return Look(found, *_power(values, len(prompts.prompts), len(_who(values))), complete=True)
     except FtlabError as error:
-        said = Markup('<span class="ft-why">{} {}</span>').format(sentence(error.what), _try(error))
-        return Look(found, notice(said, kind="warn"), Markup(""), complete=False)
+        return Look(found, why_not(error), Markup(""), complete=False)
 
 
-def _try(error: FtlabError) -> str:
-    return sentence(error.try_[:1].upper() + error.try_[1:]) if error.try_ else error.why or ""
+def why_not(error: FtlabError) -> Markup:
+    """The line that says why the button is off."""
+    more = sentence(error.try_[:1].upper() + error.try_[1:]) if error.try_ else error.why or ""
+    return Markup('<p class="ft-why" role="status">{} {}</p>').format(sentence(error.what), more)
 
 
 def _prompts(found: Asked, values: dict[str, Any]) -> Markup:

@@ -67,12 +67,13 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 
     def load(chosen: str | None) -> dict[Any, Any]:
         shown = listed(chosen)
-        page = raters_page.kept(workspace)
+        page, values = raters_page.kept(workspace), forms.load(workspace)
         return {
             **shown,
+            **_lacks(form, values),
             tab.reach: page["reach"],
             tab.address: gr.update(value=page["url"], visible=page["reach"] == "elsewhere"),
-            **forms.fill(tab.form, forms.load(workspace), [], workspace),
+            **forms.fill(form, values, [], workspace),
             **show_all(tab, shown[tab.chosen]["value"], workspace),
         }
 
@@ -378,3 +379,12 @@ def _seen(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dic
     look = plan.look(values, workspace)
     told = {form.found: look.found, form.power: look.power, form.plan: look.plan}
     return told | {form.make: gr.update(interactive=look.complete)}
+
+
+def _lacks(form: forms.Form, values: dict[str, Any]) -> dict[Any, Any]:
+    """What can be said before the prompts are read."""
+    try:
+        plan.lacking(values)
+    except InputError as error:
+        return {form.power: plan.why_not(error), form.make: gr.update(interactive=False)}
+    return {form.power: "", form.make: gr.update(interactive=True)}
