@@ -19,11 +19,14 @@ from sqlalchemy import Row
 
 from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
 from ftlab.arena.blind_tests import (
+    flags,
     get_test,
     list_contestants,
     list_prompts,
     mark_ready,
     missing_answers,
+    must_be_looked_at,
+    open_test,
     save_answer,
     start_generating,
 )
@@ -260,8 +263,9 @@ def _job(workspace: Workspace, test_id: str) -> Job:
     return Job(*files, (test_id, workspace.root), folder / "stop")
 
 
-def start(workspace: Workspace, test_id: str) -> None:
-    """Begin to make the answers that are missing, unless that is at work."""
+def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> None:
+    """Begin to make the answers that are missing, unless that is at work. `then_open`: and open the test when they are
+    there, unless its owner must look at them first (`must_be_looked_at`)."""
     from ftlab.arena.store import DATABASE_VARIABLE
 
     job = _job(workspace, test_id)
@@ -270,7 +274,8 @@ def start(workspace: Workspace, test_id: str) -> None:
         if before is not None and before.is_active:
             return
         jobs.begin(job, Status(created=time.time()))
-        command = [sys.executable, "-m", "ftlab.arena.answers", "--", test_id, str(workspace.root)]
+        command = [sys.executable, "-m", "ftlab.arena.answers"]
+        command += [*(["--open"] if then_open else []), "--", test_id, str(workspace.root)]
         keys = [DATABASE_VARIABLE, CONTESTANT.key_variable]
         jobs.start(job, command, jobs.environment({}, online=True, keep=keys))
 
@@ -315,6 +320,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
+    parser.add_argument("--open", action="store_true", help="open the test afterwards, unless its answers give it away")
     args = parser.parse_args(arguments)
     quieten()
     workspace = Workspace.open(args.workspace)
@@ -335,6 +341,8 @@ def main(arguments: list[str] | None = None) -> int:
     keep()
     try:
         done = _work(workspace, args.test, lambda: job.is_asked_to_stop, keep)
+        if done and args.open:
+            open_unless_flagged(workspace, args.test)
         keep(state="done" if done else "stopped", finished=time.time())
         return 0
     except BaseException as error:
@@ -349,6 +357,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     finally:
         let_go()
+
+
+def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
+    """Open a test whose answers are there, unless its owner must look at them first; returns whether it was opened."""
+    from ftlab.arena.store import open_store
+
+    store = open_store(workspace)
+    if get_test(store, test_id).state != "ready" or must_be_looked_at(flags(store, test_id)):
+        return False
+    open_test(store, test_id)
+    return True
 
 
 def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], keep: Any) -> bool:

@@ -47,6 +47,10 @@ _TEST_OF = {
 }
 
 
+class NotBegun(InputError):
+    """The link is good, but its test is not open yet."""
+
+
 @dataclass(frozen=True)
 class RaterLink:
     """`token` is what a link ends with; who has it votes as this rater."""
@@ -105,13 +109,28 @@ def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
         raise InputError("Please say your name", try_="any name that your host knows you by will do")
     payload = _read(store, token)
     with store.writing() as connection:
-        test = find_test(connection, payload["t"], lock=True) if "t" in payload else None
-        if test is None or test.open_link_key is None or not secrets.compare_digest(test.open_link_key, payload["k"]):
-            raise _unknown()
-        _must_be_open(test)
+        test = _invited(connection, payload, lock=True)
         came_from = _hashed(store, test.id, address) if address else None
         _must_not_be_many(connection, test.id, came_from)
         return _add_rater(store, connection, test.id, name, open_link=True, came_from=came_from)
+
+
+def invitation(store: Store, token: str) -> Row[Any]:
+    """The test that an open link leads to. Raises InputError: unknown, revoked, closed; NotBegun: not open yet."""
+    payload = _read(store, token)
+    with store.reading() as connection:
+        return _invited(connection, payload)
+
+
+def _invited(connection: Connection, payload: dict[str, str], *, lock: bool = False) -> Row[Any]:
+    try:
+        test = find_test(connection, payload.get("t", ""), lock=lock)
+    except InputError:
+        raise _unknown() from None
+    if test.open_link_key is None or not secrets.compare_digest(test.open_link_key, payload["k"]):
+        raise _unknown()
+    _must_be_open(test)
+    return test
 
 
 def links(store: Store, test_id: str) -> list[RaterLink]:
@@ -310,9 +329,9 @@ def _unknown() -> InputError:
 
 def _must_be_open(test: Row[Any]) -> None:
     if test.state == "closed":
-        raise InputError("This test is over. Thank you for your votes")
+        raise InputError("This test is over. Thank you for your votes", try_="ask whoever invited you for the result")
     if test.state != "open":
-        raise InputError("This test has not begun", try_="come back when your host says that it has")
+        raise NotBegun("This test has not begun", try_="come back when your host says that it has")
 
 
 def _must_not_be_closed(test: Row[Any]) -> None:

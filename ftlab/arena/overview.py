@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
@@ -21,6 +21,10 @@ FAMILIES = tuple(
 )
 PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
 AROUND = 40
+CUT = "The answer was cut at the most tokens allowed"
+# Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
+_WORDS_A_MINUTE = 238
+_SECONDS_TO_CHOOSE = 8
 
 
 def names_of(title: str, spec: dict[str, Any]) -> set[str]:
@@ -239,8 +243,28 @@ def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
         if not text.strip():
             flagged.append(one | {"what": "The answer is empty", "excerpt": ""})
         if cut:
-            flagged.append(
-                one | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
-            )
+            flagged.append(one | {"what": CUT, "excerpt": shorten(text[-80:])})
         flagged += [one | {"what": what, "excerpt": ""} for what in noted]
     return flagged
+
+
+def must_be_looked_at(flagged: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of `flags` may give a side away or void the test: then its owner opens it, and nothing else does.
+
+    A long answer that was cut is none of these: it is what raters are asked to judge.
+    """
+    return any(one["what"] != CUT for one in flagged)
+
+
+def seconds_each(store: Store, test_id: str) -> float | None:
+    """About how long one comparison takes, in seconds: reading the question and two answers of mean length, and a
+    choice. None before there are answers."""
+    with store.reading() as connection:
+        asked = connection.execute(select(prompts.c.messages).where(prompts.c.test_id == test_id)).scalars().all()
+        query = select(answers.c.text).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
+        written = connection.execute(query).scalars().all()
+    if not written:
+        return None
+    question = sum(len(str(turn["content"]).split()) for messages in asked for turn in messages) / len(asked)
+    answer = sum(len(text.split()) for text in written) / len(written)
+    return _SECONDS_TO_CHOOSE + 60 * (question + 2 * answer) / _WORDS_A_MINUTE

@@ -171,6 +171,17 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned
 
 
 @functools.lru_cache(maxsize=256)
+def plan_in_short(planned_votes: int, prompts: int | None, chances: Chances) -> str:
+    """The least preference that `planned_votes` on `prompts` prompts find in 80% of tests, in one sentence."""
+    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    prompts = planned_votes // chances.pairs if prompts is None else prompts
+    rate = smallest_rate(prompts, chances, planned=planned_votes)
+    if rate is None:
+        return f"{begin} are too few to show any difference."
+    return f"{begin} usually find a preference of {percent(rate)} to {percent(1 - rate)} or stronger."
+
+
+@functools.lru_cache(maxsize=256)
 def plan_in_words(
     planned_votes: int,
     prompts: int | None,
