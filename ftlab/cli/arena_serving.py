@@ -50,12 +50,12 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def send(args: argparse.Namespace) -> int:
-    from ftlab.arena import exchange
+    from ftlab.arena import backup
 
     _, store = open_tests(args)
     test = find_test(store, args.test)
     opened = _open_for(store, test, args)
-    exchange.send(store, test.id, args.to)
+    backup.send(store, test.id, args.to)
     _print_links(store, test.id, args.url, opened, args)
     say(f"Sent to {args.to}. Set two variables on the server: FTLAB_SPACE_STORE={args.to}, and FTLAB_SECRET to that of")
     say(f"this workspace (your FTLAB_SECRET, or the content of {store.workspace.arena_secret}).")
@@ -64,10 +64,10 @@ def send(args: argparse.Namespace) -> int:
 
 
 def fetch(args: argparse.Namespace) -> int:
-    from ftlab.arena import blind_tests, exchange
+    from ftlab.arena import backup, blind_tests
 
     _, store = open_tests(args)
-    votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in exchange.fetch(store, args.source)}
+    votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in backup.fetch(store, args.source)}
     return print_result(args, {"votes": votes}, *(f"{test_id}  {count} votes" for test_id, count in votes.items()))
 
 

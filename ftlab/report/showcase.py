@@ -86,7 +86,7 @@ def run_to_show(packed: Path) -> RunDirectory:
 
 
 def _from_export(fetched: Path, repository: str) -> RunDirectory:
-    """A run directory around what `python -m ftlab export` wrote (see sharing.export)."""
+    """A run directory around what `python -m ftlab export` wrote (see export.export)."""
     records = fetched / "ftlab"
     if not (records / "config.yaml").exists():
         raise FtlabError(f"{repository} holds no run of ftlab", try_="python -m ftlab push RUN OWNER/NAME --report")
