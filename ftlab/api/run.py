@@ -93,7 +93,7 @@ class Run:
         """Ask the run to save and stop; a second call kills it. Returns a sentence on what happens."""
         from ftlab.training import supervisor
 
-        return supervisor.stop(self._run)
+        return supervisor.stop(self._run).message
 
     def resume(self) -> Run:
         """Continue from the last checkpoint after a stop or a failure. Raises InputError when the run is complete."""

@@ -298,16 +298,18 @@ def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
     return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
 
 
-def stop(workspace: Workspace, test_id: str) -> str:
-    """Ask for an end; asked a second time, kill the process. Returns what happened, in words."""
+def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
+    """Ask the process to stop; the second time, kill it."""
     current = status(workspace, test_id)
-    return {
-        "idle": "No answers are being made.",
-        "asked": f"{jobs.STOPPING}: the answers that are there are kept.",
+    outcome = "idle" if current is None else jobs.stop(_job(workspace, test_id), current)
+    messages: dict[jobs.StopOutcome, str] = {
+        "idle": "No answers are being generated.",
+        "asked": "Stopping. Finished answers are kept.",
         "killed": "Stopped at once.",
-        "ended": "It has ended already.",
-        "unproven": "Not stopped at once: no process here proves to be the one that makes these answers.",
-    }["idle" if current is None else jobs.stop(_job(workspace, test_id), current)]
+        "ended": "It has already ended.",
+        "unproven": "Not killed: no process here can be identified as the one that generates these answers.",
+    }
+    return jobs.StopResult(outcome, messages[outcome])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -212,7 +212,7 @@ def generate(args: argparse.Namespace) -> int:
             progress(f"{status.state}: answers", counts["answers"], counts["answers_wanted"])
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            say(answering.stop(workspace, test.id))
+            say(answering.stop(workspace, test.id).message)
     progress.close(f"{counts['answers']} of {counts['answers_wanted']} answers generated")
     if status is not None and status.state == "failed" and status.error:
         raise FtlabError(status.error["what"], why=status.error.get("why"), try_=status.error.get("try"))

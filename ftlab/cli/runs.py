@@ -167,7 +167,7 @@ def stop(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
 
     run = Workspace.open(args.workspace).run(args.run)
-    message = supervisor.stop(run)
+    message = supervisor.stop(run).message
     return print_result(args, {"run": run.id, "state": supervisor.status(run).state, "message": message}, message)
 
 

@@ -256,7 +256,7 @@ def _follow(run: RunDirectory) -> str:
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             progress.close("")
-            say(supervisor.stop(run))
+            say(supervisor.stop(run).message)
 
 
 def _raise_if_failed(run: RunDirectory) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
+from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -216,8 +217,8 @@ def current_job(workspace: Workspace) -> Job | None:
     return Job(job.run, job.kind, job.status, len(active) - 1)
 
 
-def stop(job_key: str, workspace: Workspace) -> str:
-    """Ask the job `job_key` to stop, or kill it when it was asked before. Returns what happened, in words."""
+def stop(job_key: str, workspace: Workspace) -> StopResult:
+    """Ask the job `job_key` to stop, or kill it when it was asked before."""
     kind, _, run_id = job_key.partition(":")
     run = workspace.run(run_id)
     return supervisor.stop_evaluation(run) if kind == "evaluation" else supervisor.stop(run)
