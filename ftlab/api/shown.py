@@ -16,7 +16,7 @@ from ftlab.errors import FtlabError, InputError
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.report.pictures import Panel
+    from ftlab.report.charts import Panel
 
 
 class Comparison(dict[str, Any]):
@@ -140,11 +140,11 @@ class Compared:
     _cells: Sequence[Sequence[str]] = dataclasses.field(repr=False)
 
     def _repr_html_(self) -> str:
-        from ftlab.report.pictures import runs_svg
+        from ftlab.report.charts import runs_chart
         from ftlab.ui.notebook import compared_html
 
         head, *rows = self._cells
-        return compared_html(runs_svg(self.panels), head, rows, self.sentences)
+        return compared_html(runs_chart(self.panels), head, rows, self.sentences)
 
     def __repr__(self) -> str:
         return repr(self.table)

@@ -19,8 +19,8 @@ from ftlab.core.files import write_text
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
+from ftlab.report.charts import blind_test_charts
 from ftlab.report.measures import render_page
-from ftlab.report.pictures import pictures
 
 _LONGEST = 600
 BADGES = {
@@ -111,7 +111,7 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
         found=tally,
         badge=badge(tally),
         facts=_facts(store, test_id, tally),
-        pictures=pictures(tally),
+        pictures=blind_test_charts(tally),
         dot=f"A dot is the share that {tally['contestants'][-1]['title']} won of the votes that chose a side; the line "
         "is its 95% interval, the number at the end the votes.",
         checks=check_lines(tally),

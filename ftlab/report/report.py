@@ -13,6 +13,7 @@ from ftlab.errors import FtlabError
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
+from ftlab.report.charts import gain_loss_chart
 from ftlab.report.facts import measured, strength_fact, tuned_on
 from ftlab.report.findings import (
     MEANINGS,
@@ -22,7 +23,6 @@ from ftlab.report.findings import (
     choose_examples,
     figure_rows,
     forgetting,
-    gain_loss_svg,
     judgements_of,
     kept_answer,
     kept_rows,
@@ -112,10 +112,8 @@ def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def _page(report: dict[str, Any]) -> str:
-    from markupsafe import Markup
-
     names = {row["name"] for row in report["table"]}
-    return render_page("report.html.jinja", **report, chart=Markup(gain_loss_svg(report["comparison"], only=names)))
+    return render_page("report.html.jinja", **report, chart=gain_loss_chart(report["comparison"], only=names))
 
 
 def _lost(run: RunDirectory) -> list[dict[str, Any]]:

@@ -151,10 +151,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short(value: float | None) -> str:
-    """Four significant digits: 0.004, 1.234, 53.1."""
-    if value is None:
-        return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return NOTHING if value is None else figures.short(value)
 
 
 def duration(seconds: float | None) -> str:

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.charts import Series, distribution, metric_points, run_curves
 from ftlab.ui.html import badge, count, details, facts, heading, join, notice, percent, short, table
 from ftlab.ui.preference_view import closing_facts, reading
 

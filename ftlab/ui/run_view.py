@@ -15,11 +15,11 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.report.charts import metric_points, run_curves
 from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import preference_view, reward_view, run_files
-from ftlab.ui.charts import metric_points, run_curves
 from ftlab.ui.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
 from ftlab.ui.stages import STAGES
 

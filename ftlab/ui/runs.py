@@ -23,9 +23,9 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError, shorten
 from ftlab.evaluation.figures import number, percent, value_text
+from ftlab.report.charts import compared_losses
 from ftlab.report.measures import by_same_kinds
 from ftlab.ui import background, export_box, forms, run_files, run_view, sweep
-from ftlab.ui.charts import compared_losses
 from ftlab.ui.events import any_of, message_box, on
 from ftlab.ui.html import (
     NOTHING,

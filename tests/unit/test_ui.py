@@ -17,9 +17,9 @@ from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
+from ftlab.report import charts
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import (
-    charts,
     chat,
     data,
     data_rows,
