@@ -213,7 +213,7 @@ def evidence_chart(tally: TallyJson) -> Markup:
         body += _path(f"M{left} {up(power):.1f}H{right}", opacity=_GRID)
         body += _text(left - 6, up(power) + 4, label, anchor="end", soft=True)
     body += _path(f"M{left} {up(line):.1f}H{right}", colour=THRESHOLD, width=1.5, dash="5 4")
-    body += _text(left + 6, up(line) - 5, "decides from here on", soft=True)
+    body += _text(right, up(line) - 5, "decides from here on", anchor="end", soft=True)
     points = " ".join(f"{along(votes):.1f},{up(odds):.1f}" for votes, odds in path)
     body += Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="2"/>').format(points, ADAPTED_COLOUR)
     body += _text(left, bottom + 16, "0", soft=True)
@@ -458,7 +458,7 @@ def _gain_axis(top: float, scale: Scale) -> Markup:
     for value in (-reach, -reach / 2, 0, reach / 2, reach):
         anchor, x = places.get(value, ("middle", scale(value)))
         labels += _text(x, top + 14, signed(f"{abs(value):g}", value), anchor=anchor, soft=True)
-    unit = "points; without an upper limit: percent of the first side's value"
+    unit = "points; losses in percent of the first side"
     return labels + _text(_GAIN_WIDTH / 2, top + 30, unit, anchor="middle", soft=True)
 
 
