@@ -11,6 +11,7 @@ from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
@@ -120,14 +121,15 @@ class BlindVerdict(dict[str, Any]):
 class BeforeAfter(dict[str, Any]):
     """The answers of base, start and run to the same held-out prompts: figures, with the answers as `rows`."""
 
-    def __init__(self, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
+    def __init__(self, values: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]):
         super().__init__(values)
+        self.json = values
         self.rows = rows
 
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import before_after_html
 
-        return before_after_html(self, self.rows)
+        return before_after_html(self.json, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)

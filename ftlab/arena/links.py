@@ -19,8 +19,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from ftlab.arena.blind_tests import find_test
-from ftlab.arena.overview import reveal, votes_given
+from ftlab.arena.blind_tests import find_test, reveal, votes_given
 from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.core.files import locked, write_text
 from ftlab.data.normal import LATIN_LOOKS

@@ -12,9 +12,8 @@ from typing import Any
 from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
-from ftlab.arena.blind_tests import stop_by_evidence
-from ftlab.arena.freshness import stale_prompts
-from ftlab.arena.overview import find_test, history, list_tests, progress, revealed, votes_given
+from ftlab.arena.blind_tests import find_test, history, list_tests, progress, revealed, stop_by_evidence, votes_given
+from ftlab.arena.prompt_sources import stale_prompts
 from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.verdict import decided_early, judge

@@ -377,7 +377,7 @@ def show(args: argparse.Namespace) -> int:
         say(str(error))
     if args.json:
         more = {"verdict": asdict(verdict)} if verdict else {}
-        print_json({"sweep": chosen.id, "settings": chosen.settings, "runs": rows} | more)
+        print_json({"sweep": chosen.id, "settings": chosen.settings, "runs": rows, **more})
         return 0
     print(f"{chosen.id}: {len(rows)} runs, by exact match, then validation loss; small differences may be chance")
     for row in rows:

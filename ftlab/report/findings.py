@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.core.comparison import VerdictJson, decided_by, parts_of
-from ftlab.core.files import read_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.drift import kinds_in_words
 from ftlab.evaluation.figures import in_sentence, nats, number, percent, value_text
@@ -213,7 +213,7 @@ MEANINGS = (
 )
 
 
-def figure_rows(result: dict[str, Any]) -> list[list[str]]:
+def figure_rows(result: BeforeAfterJson) -> list[list[str]]:
     """The table of before_after.json: headings, then a row each for base, start and run."""
     rows = [list(HEADINGS)]
     for name, title in CONTESTANTS.items():
@@ -232,12 +232,12 @@ def figure_rows(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def win_lines(result: dict[str, Any]) -> list[str]:
+def win_lines(result: BeforeAfterJson) -> list[str]:
     """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
     return [line for judged in result["win_rates"].values() for line in lines_of(judged)]
 
 
-def lines_of(judged: dict[str, Any]) -> list[str]:
+def lines_of(judged: RewardVerdictJson) -> list[str]:
     """The sentences on the verdict of one reward model."""
     lines = []
     for name in ("start", "base"):
@@ -248,7 +248,7 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
         low, high = one["difference_interval"]
         tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
         scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
-        if one["win_rate"] is None:
+        if one["win_rate"] is None or one["interval"] is None:
             lines.append(f"Against {against}: all {one['ties']} answers score the same.")
             continue
         share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
@@ -265,14 +265,14 @@ STALE = "The answers have changed since. Judge them again."
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
     """The last two verdicts of judges on the current answers, as pairs of label and text."""
-    kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
+    current = [judgement for judgement in run.judgements() if is_current(run, judgement)]
     return [
-        (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")
-        for one in [one for one in kept if is_current(run, one)][-2:]
+        (f"Judged by {judgement['judge']['model']}", f"{judgement['text']} {judgement['proxy']}")
+        for judgement in current[-2:]
     ]
 
 
-def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]:
+def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
     """The sentences on one judgement: its verdict first, then who said so and how far it can be trusted."""
     place, tokens = judgement["position"], judgement["tokens"]
     decided = f"{judgement['judged']} of {judgement['rows']} rows"
@@ -293,7 +293,7 @@ def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]
     return [*lines, f"{spent}.", *judgement["notes"]]
 
 
-def judge_figures(judgement: dict[str, Any]) -> list[tuple[str, str]]:
+def judge_figures(judgement: JudgementJson) -> list[tuple[str, str]]:
     """Wins, ties and losses as a small table."""
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     return [

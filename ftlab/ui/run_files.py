@@ -13,6 +13,7 @@ from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
@@ -166,7 +167,7 @@ def rewards(run: RunDirectory) -> dict[str, Any] | None:
     return _cached(run.rewards_file, read_json)
 
 
-def before_after(run: RunDirectory) -> dict[str, Any] | None:
+def before_after(run: RunDirectory) -> BeforeAfterJson | None:
     """Length and repetition of the answers of base, start and run, and win rates."""
     return _cached(run.before_after_file, read_json)
 
@@ -175,7 +176,7 @@ def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.before_after_answers_file, _read_rows) or []
 
 
-def judgements(run: RunDirectory) -> list[dict[str, Any]]:
+def judgements(run: RunDirectory) -> list[JudgementJson]:
     """What other models say of the answers, the newest first."""
     return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
 
