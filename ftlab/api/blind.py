@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.api.run import Run
 from ftlab.api.series import Folder, blind_verdict
@@ -13,6 +13,9 @@ from ftlab.api.shown import BlindVerdict
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+
+if TYPE_CHECKING:
+    from ftlab.arena.preferences import OriginJson, PairJson
 
 # How good an answer is: (answer, prompt, reference or None).
 Score = Callable[[str, str, str | None], float]
@@ -26,8 +29,8 @@ class Votes:
 
     source: str
     stage: str
-    pairs: list[dict[str, Any]]
-    origins: list[dict[str, Any]]
+    pairs: list[PairJson]
+    origins: list[OriginJson]
     text: str
 
     def __repr__(self) -> str:

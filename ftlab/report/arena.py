@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
 from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
 from ftlab.arena.power import plan_in_words
-from ftlab.arena.preferences import RULE, examples
+from ftlab.arena.preferences import RULE, ExampleJson, examples
 from ftlab.arena.results import GroupJson, TallyJson
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
@@ -209,10 +209,13 @@ def _interval(interval: list[float] | None) -> str:
     return f"{percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}" if interval else ""
 
 
-def _clipped(example: dict[str, Any]) -> dict[str, Any]:
-    answers = [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]]
-    comments = [_clip(comment, 200) for comment in example["comments"]]
-    return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
+def _clipped(example: ExampleJson) -> ExampleJson:
+    return {
+        "kind": example["kind"],
+        "prompt": _clip(example["prompt"]),
+        "answers": [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]],
+        "comments": [_clip(comment, 200) for comment in example["comments"]],
+    }
 
 
 def _clip(text: str, most: int = _LONGEST) -> str:
