@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SIDES = ("left", "right")
-UNDECIDED = ("both_good", "both_bad", "tie", "skip")
 
 Outcome = Literal["first", "second", "split", "none"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
@@ -153,16 +153,21 @@ def start_generating(store: Store, test_id: str) -> None:
     _move(store, test_id, ("draft", "generating"), "generating")
 
 
+class AnswerDetails(TypedDict, total=False):
+    """How an answer was made: its length, whether the limit cut it, the time it took, and what to look at."""
+
+    tokens: int | None
+    cut: bool
+    seconds: float | None
+    flags: Sequence[str]
+
+
 def save_answer(
     store: Store,
     prompt_id: str,
     contestant_id: str,
     text: str,
-    *,
-    tokens: int | None = None,
-    cut: bool = False,
-    seconds: float | None = None,
-    flags: Sequence[str] = (),
+    **details: Unpack[AnswerDetails],
 ) -> None:
     """Keep the answer of a contestant, in place of an earlier one. Raises InputError once the test is open."""
     with store.writing() as connection:
@@ -171,7 +176,7 @@ def save_answer(
         connection.execute(
             delete(answers).where(answers.c.prompt_id == prompt_id, answers.c.contestant_id == contestant_id)
         )
-        add_answer(connection, prompt_id, contestant_id, text, tokens, cut, seconds, flags)
+        add_answer(connection, prompt_id, contestant_id, text, **details)
 
 
 def add_answer(
@@ -179,23 +184,14 @@ def add_answer(
     prompt_id: str,
     contestant_id: str,
     text: str,
-    tokens: int | None = None,
-    cut: bool = False,
-    seconds: float | None = None,
-    flags: Sequence[str] = (),
+    **details: Unpack[AnswerDetails],
 ) -> str:
     """Write an answer, as part of a transaction; returns its id."""
     answer_id = new_id()
+    values = {"tokens": None, "cut": False, "seconds": None, **details, "flags": [*details.get("flags", ())]}
     connection.execute(
         answers.insert().values(
-            id=answer_id,
-            prompt_id=prompt_id,
-            contestant_id=contestant_id,
-            text=storable(text),
-            tokens=tokens,
-            cut=cut,
-            seconds=seconds,
-            flags=list(flags),
+            id=answer_id, prompt_id=prompt_id, contestant_id=contestant_id, text=storable(text), **values
         )
     )
     return answer_id

@@ -16,7 +16,7 @@ from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.blind_tests import find_test
 from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.arena.tally import count, shown
-from ftlab.core.files import read_cached, write_json, write_jsonl
+from ftlab.core.files import write_json, write_jsonl
 from ftlab.errors import InputError
 
 RULE = "The first prompt, in the order of the test, that each contestant won, that was called alike, and that divided."
@@ -207,11 +207,6 @@ def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path
     )
     write_json(folder / SUMMARY_FILE, {"test": test_id, **data.summary()})
     return folder, data
-
-
-def is_export(path: Path) -> bool:
-    """Whether `path` is a file of votes that `export` has written."""
-    return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_cached(path.with_name(SUMMARY_FILE)) or {})
 
 
 @dataclass(frozen=True)
