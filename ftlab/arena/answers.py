@@ -125,11 +125,14 @@ def _answer(
     work.check()
     work.tell(f"loading the model of {members[0].title}")
     writer = load_writer(work.store.workspace, members[0].spec, device)
-    for one in members:
-        _ask_model(work, writer, one, open_prompts[one.id])
+    for contestant in members:
+        _ask_model(work, writer, contestant, open_prompts[contestant.id])
     del writer
     free_memory()
-    return {one.title: {key: work.settings[key] for key in ("temperature", "max_new_tokens")} for one in members}
+    return {
+        contestant.title: {key: work.settings[key] for key in ("temperature", "max_new_tokens")}
+        for contestant in members
+    }
 
 
 class _Work:
@@ -169,9 +172,11 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
-    encodings = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
+    encodings = {
+        prompt_id: encoded(writer, contestant.spec, work.prompts[prompt_id].messages, room) for prompt_id in prompt_ids
+    }
     # The longest first, as within a batch: memory runs out at once or not at all.
-    waiting = sorted(prompt_ids, key=lambda one: -len(encodings[one][0]))
+    waiting = sorted(prompt_ids, key=lambda prompt_id: -len(encodings[prompt_id][0]))
     work.tell(f"answers of {contestant.title}")
     while waiting:
         work.check()
@@ -180,7 +185,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         made = generate_answers(
             writer.model,
             writer.tokenizer,
-            [encodings[one][0] for one in batch],
+            [encodings[prompt_id][0] for prompt_id in batch],
             max_new_tokens=room,
             stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
             batch_rows=rows,
@@ -189,9 +194,11 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         )
         rows = made.halved_to or rows
         seconds = round((time.monotonic() - began) / len(batch), 4)
-        for one, answer in zip(batch, made.answers, strict=True):
-            flags = [encodings[one][1]] if encodings[one][1] else []
-            work.save(one, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags)
+        for prompt_id, answer in zip(batch, made.answers, strict=True):
+            flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
+            work.save(
+                prompt_id, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags
+            )
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
@@ -214,7 +221,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
     refused: list[str] = []
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="endpoint") as pool:
         try:
-            waiting = {pool.submit(ask, one) for one in prompt_ids}
+            waiting = {pool.submit(ask, prompt_id) for prompt_id in prompt_ids}
             while waiting:
                 work.check()
                 finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)

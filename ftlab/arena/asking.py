@@ -71,9 +71,11 @@ def check(
     titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
         raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
-    for one in contestants:
-        if one.spec.get("kind") not in KINDS:
-            raise InputError(f"{one.title} is of no known kind", given=one.spec.get("kind"), allowed=", ".join(KINDS))
+    for contestant in contestants:
+        if contestant.spec.get("kind") not in KINDS:
+            raise InputError(
+                f"{contestant.title} is of no known kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
+            )
     if settings.live:
         if prompts:
             raise InputError("In a live test the raters write the prompts", given=f"{len(prompts)} prompts")
@@ -84,7 +86,7 @@ def check(
             raise InputError(f"Prompt {number} asks nothing: its last message is not a person's")
     prints = [prompt_fingerprint(prompt.messages) for prompt in prompts]
     if len(set(prints)) < len(prints):
-        double = next(number for number, one in enumerate(prints, 1) if one in prints[: number - 1])
+        double = next(number for number, fingerprint in enumerate(prints, 1) if fingerprint in prints[: number - 1])
         raise InputError(f"Prompt {double} is in the test twice", try_="leave one of them out")
     unknown = [option for option in settings.options if option not in CHOICES]
     if unknown or not {"left", "right"} <= set(settings.options):
@@ -291,11 +293,11 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
         return {key: value} if value else {}
 
     filled = []
-    for one in contestants:
+    for contestant in contestants:
         # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
-        has_own = one.spec["kind"] == "run" or {"system_prompt", "examples"} & one.spec.keys()
+        has_own = contestant.spec["kind"] == "run" or {"system_prompt", "examples"} & contestant.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
-        filled.append(ContestantSpec(one.title, more | one.spec))
+        filled.append(ContestantSpec(contestant.title, more | contestant.spec))
     return filled
 
 

@@ -82,7 +82,7 @@ def in_order(ballots: Iterable[Ballot]) -> list[Ballot]:
 
 def pair_of(ballot: Ballot, order: Mapping[str, int]) -> tuple[str, str]:
     """The two contestants of a vote in the order of the test, whichever stood left."""
-    first, second = sorted((ballot.left, ballot.right), key=lambda one: order[one])
+    first, second = sorted((ballot.left, ballot.right), key=lambda contestant: order[contestant])
     return first, second
 
 

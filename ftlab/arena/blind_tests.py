@@ -476,13 +476,13 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
         if not by_itself:
             last[rater_id] = max(at, last.get(rater_id, 0.0))
 
-    gone = {one.id for one in people if one.voided_at is not None}
+    gone = {rater.id for rater in people if rater.voided_at is not None}
 
     def votes_of(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
         return sum(
             times
-            for one, by_itself, choice, times, _ in counted
-            if (rater_id == one or (rater_id is None and one not in gone))
+            for voter, by_itself, choice, times, _ in counted
+            if (rater_id == voter or (rater_id is None and voter not in gone))
             and automatic in (None, bool(by_itself))
             and (choice == "skip") == skip
         )
@@ -493,29 +493,29 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
         "planned": test.planned_votes,
         "skipped": votes_of(skip=True),
         "automatic": votes_of(automatic=True),
-        "voided": sum(votes_of(one) for one in gone),
+        "voided": sum(votes_of(rater_id) for rater_id in gone),
         "answers": made,
         "answers_wanted": made + missing,
         "revealed": why,
         "raters": [
             {
-                "id": one.id,
-                "number": one.number,
-                "pseudonym": one.pseudonym,
-                "open_link": one.open_link,
-                "revoked": one.revoked_at is not None,
-                "voided": one.voided_at is not None,
-                "joined": one.created,
+                "id": rater.id,
+                "number": rater.number,
+                "pseudonym": rater.pseudonym,
+                "open_link": rater.open_link,
+                "revoked": rater.revoked_at is not None,
+                "voided": rater.voided_at is not None,
+                "joined": rater.created,
                 "beside": [
                     other.number
                     for other in people
-                    if one.came_from and other.came_from == one.came_from and other != one
+                    if rater.came_from and other.came_from == rater.came_from and other != rater
                 ],
-                "votes": votes_of(one.id, automatic=False),
-                "skipped": votes_of(one.id, skip=True),
-                "last": last.get(one.id),
+                "votes": votes_of(rater.id, automatic=False),
+                "skipped": votes_of(rater.id, skip=True),
+                "last": last.get(rater.id),
             }
-            for one in people
+            for rater in people
         ],
     }
 
@@ -535,21 +535,22 @@ def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
         )
         rows = connection.execute(query).all()
         instructions = find_test(connection, test_id).settings["instructions"]
-    names = sorted({name for one in among for name in names_of(one.title, one.spec)})
+    names = sorted({name for contestant in among for name in names_of(contestant.title, contestant.spec)})
     flagged = [
         {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
         for name, excerpt in names_in(instructions, names)
     ]
     for number, title, text, cut, noted in rows:
-        one = {"prompt": number, "contestant": title}
+        place = {"prompt": number, "contestant": title}
         flagged += [
-            one | {"what": f"The answer names {name!r}", "excerpt": excerpt} for name, excerpt in names_in(text, names)
+            place | {"what": f"The answer names {name!r}", "excerpt": excerpt}
+            for name, excerpt in names_in(text, names)
         ]
         if not text.strip():
-            flagged.append(one | {"what": "The answer is empty", "excerpt": ""})
+            flagged.append(place | {"what": "The answer is empty", "excerpt": ""})
         if cut:
             flagged.append(
-                one | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
+                place | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
             )
-        flagged += [one | {"what": what, "excerpt": ""} for what in noted]
+        flagged += [place | {"what": what, "excerpt": ""} for what in noted]
     return flagged

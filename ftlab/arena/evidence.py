@@ -306,7 +306,7 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
     def same(tables: Any) -> Any:
         count = [(tables == value).sum(axis=-1, dtype=np.int64) for value in (0, 1, 2)]
-        return sum((one * (one - 1)).sum(axis=-1) for one in count)
+        return sum((times * (times - 1)).sum(axis=-1) for times in count)
 
     of_pair = np.zeros(len(units), dtype=np.int64)
     for number, rows in enumerate(pairs.values()):
@@ -325,8 +325,8 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
 def _alike(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> tuple[int, int]:
     """How often two raters of the same answers agree, and how many such pairs there are."""
-    pairs = [pair for one in units.values() for pair in itertools.combinations(one.values(), 2)]
-    return sum(one == other for one, other in pairs), len(pairs)
+    pairs = [pair for choices in units.values() for pair in itertools.combinations(choices.values(), 2)]
+    return sum(choice == other for choice, other in pairs), len(pairs)
 
 
 def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[float] | None]:
@@ -370,10 +370,10 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> Raters
         if ballot.winner is not None and tested in (ballot.left, ballot.right):
             decided[ballot.rater] += 1
             won[ballot.rater] += ballot.winner == tested
-    rates = sorted((won[one] / votes, one) for one, votes in decided.items() if votes >= _NAMED)
+    rates = sorted((won[rater] / votes, rater) for rater, votes in decided.items() if votes >= _NAMED)
     if len(rates) < 2:
         return {"p": None, "low": None, "high": None, "text": ""}
-    p = same_share([won[one] for one in decided], list(decided.values()))
+    p = same_share([won[rater] for rater in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
     ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
     text = f"Raters differ: {ends} ({p_text(p)})."
@@ -404,8 +404,8 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     went = [ballot.winner == ballot.longer for ballot in chosen]
     longer, count = sum(went), len(chosen)
     strata: dict[str, StratumJson] = {}
-    for name, one in (("longer", second), ("shorter", first)):
-        some = [ballot for ballot in chosen if ballot.longer == one]
+    for name, contestant in (("longer", second), ("shorter", first)):
+        some = [ballot for ballot in chosen if ballot.longer == contestant]
         won = [ballot.winner == second for ballot in some]
         strata[name] = {
             "votes": len(some),

@@ -252,8 +252,8 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
     """Make the next trial of a rater. Identical answers on the way become ties by themselves."""
     at = standing(connection, test, rater.id)
     while at.votes < test.planned_votes:
-        among = still_open(at.units, at.wanted, at.shown, {one.unit for one in at.own})
-        asked = [(one.unit, one.swapped) for one in at.own if one.place]
+        among = still_open(at.units, at.wanted, at.shown, {own.unit for own in at.own})
+        asked = [(own.unit, own.swapped) for own in at.own if own.place]
         chosen = choose(at.units, among, at.shown, asked, at.key, rater.number)
         if chosen is None:
             return None
@@ -338,13 +338,13 @@ def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing 
 def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
     """About how many trials a rater will have had in the end, when all do the same share."""
     among = connection.execute(_RATERS, {"test": test.id}).scalar_one()
-    last = max((one.place for one in at.own), default=0)
+    last = max((own.place for own in at.own), default=0)
     if test.settings["live"]:
         return max(last, math.ceil(test.planned_votes / among))
     asked = [unit for unit in at.units if unit not in at.identical]
     wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
     share = math.ceil(min(wanted, test.planned_votes) / among)
-    more = len(still_open(asked, at.wanted, at.shown, {one.unit for one in at.own}))
+    more = len(still_open(asked, at.wanted, at.shown, {own.unit for own in at.own}))
     return min(max(share, last), last + more)
 
 

@@ -214,7 +214,7 @@ def _add_rater(
     came_from: str | None = None,
 ) -> RaterLink:
     names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
-    known = {looks_like(one) for one in names}
+    known = {looks_like(name_) for name_ in names}
     if len(known) >= MOST_RATERS:
         raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
     highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
@@ -262,7 +262,11 @@ def _hashed(store: Store, test_id: str, address: str) -> str:
 
 def _cleaned(name: str) -> str:
     """`name` for display: on one line, without invisible characters (control, zero width, bidi)."""
-    seen = (" " if one.isspace() else one for one in storable(name) if one.isspace() or _is_seen(one))
+    seen = (
+        " " if character.isspace() else character
+        for character in storable(name)
+        if character.isspace() or _is_seen(character)
+    )
     return " ".join("".join(seen).split())[:LONGEST_NAME].strip()
 
 
@@ -274,7 +278,7 @@ _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800\u034f"
 # A name is for the eye, so besides letters that are drawn alike, those count that only resemble one in most fonts:
 # Cyrillic, Greek, Latin and Armenian letters, then digits and signs.
 _READS_AS = str.maketrans(
-    {one: latin for one, latin in LATIN_LOOKS.items() if one.islower()}
+    {letter: latin for letter, latin in LATIN_LOOKS.items() if letter.islower()}
     | dict(zip("кмтвньτκηεχβıɡոօս01i|", "kmtbhbtknexbignouolll", strict=True))
 )
 
@@ -283,7 +287,7 @@ _READS_AS = str.maketrans(
 def looks_like(name: str) -> str:
     """What two names have in common that read alike: no case, blanks, accents or punctuation, one script (NFKC)."""
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name).casefold())
-    read = "".join(one for one in plain if one.isalnum()).translate(_READS_AS)
+    read = "".join(character for character in plain if character.isalnum()).translate(_READS_AS)
     # Once more: what reads as an i reads as an l.
     return read.translate(_READS_AS).replace("rn", "m").replace("vv", "w") or plain
 
@@ -324,16 +328,16 @@ def _signer(store: Store) -> URLSafeSerializer:
 
 
 @functools.lru_cache(maxsize=64)
-def _secret(file: Path, given: str | None) -> str:
-    if given:
-        if len(given) < 16:
+def _secret(file: Path, secret: str | None) -> str:
+    if secret:
+        if len(secret) < 16:
             raise InputError(
                 f"{SECRET_VARIABLE} is too short to sign links",
-                given=f"{len(given)} characters",
+                given=f"{len(secret)} characters",
                 allowed="16 or more",
                 try_='use the output of: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
-        return given
+        return secret
     # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.
     with locked(file.with_name(f"{file.name}.lock")):
         if not file.exists():

@@ -168,7 +168,7 @@ def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, 
 
     Returns the number of votes; the evidence is looked at after each round, as it is where people vote.
     """
-    known = {one.fingerprint: one.reference for one in blind_tests.list_prompts(store, test_id)}
+    known = {prompt.fingerprint: prompt.reference for prompt in blind_tests.list_prompts(store, test_id)}
     waiting = {rater_id: random.Random(f"{seed} {number}") for number, rater_id in enumerate(rater_ids)}
     count = 0
     while waiting:
@@ -227,10 +227,10 @@ def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) ->
     )
 
 
-def _merged(given: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run with those of `over` in their place, section by section."""
-    found = dict(given)
+    merged = dict(settings)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = {**found[key], **value} if both else value
-    return found
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged

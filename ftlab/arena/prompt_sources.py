@@ -96,35 +96,35 @@ def topic_columns(source: str, workspace: Workspace) -> list[str]:
 
 
 def sample(
-    found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
+    prompts: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
 ) -> list[PromptSpec]:
     """`number` of the prompts at random (None: all), in their order; `by_topic` as many from each topic as there are.
 
     Raises InputError for less than one.
     """
-    if number is None or number >= len(found):
-        return list(found)
+    if number is None or number >= len(prompts):
+        return list(prompts)
     if number < 1:
-        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(found)}")
-    order = random.Random(seed).sample(range(len(found)), len(found))
+        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(prompts)}")
+    order = random.Random(seed).sample(range(len(prompts)), len(prompts))
     if by_topic:
         places: dict[str | None, int] = defaultdict(int)
         turn = {}
         for i in order:
-            turn[i] = places[found[i].topic]
-            places[found[i].topic] += 1
+            turn[i] = places[prompts[i].topic]
+            places[prompts[i].topic] += 1
         order.sort(key=lambda i: turn[i])  # the first of each topic, then the second of each: sort is stable
-    return [found[i] for i in sorted(order[:number])]
+    return [prompts[i] for i in sorted(order[:number])]
 
 
 def fresh(
-    found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
+    prompts: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
     """The prompts that no contestant was trained on, not even nearly, and how many were left out. Raises InputError
     without any."""
-    references = [prompt.reference for prompt in found]
-    kept = fresh_only(workspace, specs, [prompt.messages for prompt in found], references)
-    return [found[i] for i in kept], len(found) - len(kept)
+    references = [prompt.reference for prompt in prompts]
+    kept = fresh_only(workspace, specs, [prompt.messages for prompt in prompts], references)
+    return [prompts[i] for i in kept], len(prompts) - len(kept)
 
 
 def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[PromptSpec]:
@@ -217,11 +217,11 @@ def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
     with store.reading() as connection:
         query = select(contestants.c.title, contestants.c.spec).where(contestants.c.test_id == test_id)
         among = connection.execute(query.order_by(contestants.c.position)).all()
-        if not any(_trained_by(store.workspace, one.spec) for one in among):
+        if not any(_trained_by(store.workspace, contestant.spec) for contestant in among):
             return {}
         query = select(prompts.c.id, prompts.c.messages, prompts.c.reference).where(prompts.c.test_id == test_id)
         every = connection.execute(query.order_by(prompts.c.number)).all()
-    messages, references = [one.messages for one in every], [one.reference for one in every]
+    messages, references = [prompt.messages for prompt in every], [prompt.reference for prompt in every]
     stale: dict[str, list[str]] = {}
     for who in among:
         for place in sorted(_known(store.workspace, who.spec, messages, references)):
@@ -274,7 +274,9 @@ def _known(
 
 
 def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:
-    return {one for run in runs for one in run.manifest().get("prompt_fingerprints", {}).get("train", [])}
+    return {
+        fingerprint for run in runs for fingerprint in run.manifest().get("prompt_fingerprints", {}).get("train", [])
+    }
 
 
 def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirectory]:
@@ -312,12 +314,12 @@ def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]
     try:
         config = load_config(run.config_file)
     except FtlabError:
-        return [one for one in parents if one]
+        return [parent for parent in parents if parent]
     named = [config.model.start, config.model.base, *(reward.model for reward in config.reinforcement.rewards)]
-    return [one for one in parents if one] + _runs_in(named, known)
+    return [parent for parent in parents if parent] + _runs_in(named, known)
 
 
 def _runs_in(named: Sequence[str | None], known: Mapping[str, RunDirectory]) -> list[str]:
     """The runs that are named, by id or by a path that leads into one."""
-    parts = {part for one in named if one for part in (one, *Path(one).parts)}
+    parts = {part for name in named if name for part in (name, *Path(name).parts)}
     return [run_id for run_id in known if run_id in parts]

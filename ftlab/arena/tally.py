@@ -97,16 +97,18 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
 def _about_open_link(store: Store, test_id: str) -> list[str]:
     """Notes on the raters: voided votes, and many raters at one address."""
     notes, known = [], progress(store, test_id)["raters"]
-    voided = [one for one in known if one["voided"]]
+    voided = [rater for rater in known if rater["voided"]]
     if voided:
-        seen = sum(bool(one.detail.get("tally_seen")) for one in history(store, test_id) if one.what == "votes voided")
-        votes_, people = sum(one["votes"] for one in voided), len(voided)
+        seen = sum(
+            bool(event.detail.get("tally_seen")) for event in history(store, test_id) if event.what == "votes voided"
+        )
+        votes_, people = sum(rater["votes"] for rater in voided), len(voided)
         notes.append(
             f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {people:,} {'rater' if people == 1 else 'raters'} "
             "were voided by the owner of the test and do not count"
             + (f"; {seen:,} of these raters after the tally could be seen." if seen else ".")
         )
-    at_one = max((1 + len(one["beside"]) for one in known if one["votes"] and not one["voided"]), default=1)
+    at_one = max((1 + len(rater["beside"]) for rater in known if rater["votes"] and not rater["voided"]), default=1)
     if at_one > 2:
         notes.append(
             f"{at_one:,} of the raters who joined by the open link came from one network address: a room full of "
@@ -180,7 +182,9 @@ def _read(store: Store, test_id: str) -> _Known:
     with store.reading() as connection:
         test = find_test(connection, test_id)
         query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
-        titles = {one.id: one.title for one in connection.execute(query.order_by(contestants.c.position))}
+        titles = {
+            contestant.id: contestant.title for contestant in connection.execute(query.order_by(contestants.c.position))
+        }
         asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]

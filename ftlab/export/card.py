@@ -20,7 +20,7 @@ from ftlab.data.asked import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.export.serving import loading_code, serving_section
 from ftlab.export.shape import Shape
-from ftlab.export.verify import evaluation_at, lines
+from ftlab.export.verify import VerificationJson, evaluation_at, lines
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import is_made_of
@@ -42,7 +42,7 @@ def write_card(
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
     *,
     repository: str | None = None,
@@ -86,7 +86,7 @@ def _prose(
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
     repository: str | None,
 ) -> str:

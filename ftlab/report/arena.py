@@ -118,7 +118,7 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
         pairs=_pairs(tally),
         ranking=_ranking(tally),
         groups=_groups(tally),
-        examples=[_clipped(one) for one in examples(store, test_id)],
+        examples=[_clipped(example) for example in examples(store, test_id)],
         rule=RULE,
         method=method_lines(tally),
         plan=_plan(store, test_id, tally),
@@ -130,7 +130,7 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
 def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
-    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
+    facts = [(contestant.title, contestant_in_words(contestant.spec)) for contestant in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = tally["votes"]
     topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}

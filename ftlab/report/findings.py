@@ -162,31 +162,31 @@ def _slices(
 ) -> list[str]:
     """The slices that got worse, and the weakest one where none did."""
     sides = [first, "adapted"]
-    found: list[tuple[str, Slice]] = [
+    parts: list[tuple[str, Slice]] = [
         (column, part)
         for column in columns_of(rows)[:_MOST_COLUMNS]
         for part in slices(rows, column, name, sides)
         if part.rows >= _FEWEST_ROWS
     ]
-    if not found:
+    if not parts:
         return []
     sign = 1 if higher else -1
     # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
-    certain = findings([one for _, one in found], "adapted")
+    certain = findings([part for _, part in parts], "adapted")
     fallen = [
-        pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
+        pair for pair, sure in zip(parts, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
     ]
-    looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
+    looked = f"Of {len(parts)} slices by {', '.join(dict.fromkeys(column for column, _ in parts))}"
     if fallen:
         return [
             f"{looked}, {len(fallen)} got worse by more than chance explains.",
             *(
-                f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
-                f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
-                for column, one in fallen[:2]
+                f"Where {column} is {part.value} ({part.rows} rows), {title} got worse: "
+                f"{_text(comparison, name, part, 'adapted')} against {_text(comparison, name, part, first)}."
+                for column, part in fallen[:2]
             ),
         ]
-    column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
+    column, weakest = min(parts, key=lambda pair: sign * pair[1].means["adapted"])
     none = f"{looked}, none is shown to be worse."
     if not _is_share(comparison, name):
         return [none]
@@ -194,9 +194,9 @@ def _slices(
     return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
 
 
-def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
+def _text(comparison: Comparison, name: str, part: Slice, side: str) -> str:
     measure = next((entry for entry in measures_of(comparison) if entry["name"] == name), None)
-    return value_text(measure or {"kind": "loss"}, one.means[side])
+    return value_text(measure or {"kind": "loss"}, part.means[side])
 
 
 def _is_share(comparison: Comparison, name: str) -> bool:
@@ -218,15 +218,15 @@ def figure_rows(result: BeforeAfterJson) -> list[list[str]]:
     rows = [list(HEADINGS)]
     for name, title in CONTESTANTS.items():
         if name in result["contestants"]:
-            one = result["contestants"][name]
+            figures = result["contestants"][name]
             rows.append(
                 [
                     title,
-                    f"{one['words']:.1f}",
-                    f"{one['tokens']:.1f}",
-                    percent(one["cut_share"]),
-                    percent(one["repetition"]),
-                    percent(one["distinct_2"]),
+                    f"{figures['words']:.1f}",
+                    f"{figures['tokens']:.1f}",
+                    percent(figures["cut_share"]),
+                    percent(figures["repetition"]),
+                    percent(figures["distinct_2"]),
                 ]
             )
     return rows
@@ -243,19 +243,19 @@ def lines_of(judged: RewardVerdictJson) -> list[str]:
     for name in ("start", "base"):
         if name not in judged["against"]:
             continue
-        one, against = judged["against"][name], CONTESTANTS[name]
-        decided = one["wins"] + one["losses"]
-        low, high = one["difference_interval"]
-        tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
-        scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
-        if one["win_rate"] is None or one["interval"] is None:
-            lines.append(f"Against {against}: all {one['ties']} answers score the same.")
+        figures, against = judged["against"][name], CONTESTANTS[name]
+        decided = figures["wins"] + figures["losses"]
+        low, high = figures["difference_interval"]
+        tested = f", {p_text(figures['difference_p'])}" if "difference_p" in figures else ""
+        scores = f"Its score is {figures['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
+        if figures["win_rate"] is None or figures["interval"] is None:
+            lines.append(f"Against {against}: all {figures['ties']} answers score the same.")
             continue
-        share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
-        sign = f", {p_text(one['p'])}" if "p" in one else ""
+        share, (least, most) = percent(figures["win_rate"]), map(percent, figures["interval"])
+        sign = f", {p_text(figures['p'])}" if "p" in figures else ""
         lines.append(
             f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
-            f"with {one['ties']} ties. {scores}"
+            f"with {figures['ties']} ties. {scores}"
         )
     return [*lines, f"Judged by {judged['reward_model']}. {judged['proxy']}", *judged["notes"]]
 
