@@ -13,9 +13,8 @@ import pytest
 from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
 from ftlab.arena.preferences import collect, export
-from ftlab.arena.prompt_sources import fresh_only, stale_prompts
 from ftlab.arena.store import Store, open_store
-from ftlab.arena.tally import count, evaluate, keep_watch, watch
+from ftlab.arena.tally import count, evaluate, fresh_only, keep_watch, stale_prompts, watch
 from ftlab.config import DataConfig, RunConfig
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
