@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftlab.api.run import Run
 from ftlab.api.series import Folder, blind_verdict
@@ -16,6 +16,7 @@ from ftlab.errors import InputError
 
 if TYPE_CHECKING:
     from ftlab.arena.preferences import OriginJson, PairJson
+    from ftlab.arena.results import FlagJson, ProgressJson
 
 # How good an answer is: (answer, prompt, reference or None).
 Score = Callable[[str, str, str | None], float]
@@ -54,14 +55,14 @@ class BlindTest:
         return plan_in_words(self.progress["planned"], prompts, per_prompt)
 
     @property
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> ProgressJson:
         """How many `answers` and `votes` there are, how many votes are `planned`, and whether the tally may be seen
         (`revealed`)."""
         from ftlab.arena.blind_tests import progress
 
         return progress(self._store, self.id)
 
-    def generate(self) -> list[dict[str, Any]]:
+    def generate(self) -> list[FlagJson]:
         """Let all contestants answer all prompts that they have not answered; returns what could tell raters whose
         answer is whose (`prompt`, `contestant`, `what`). Raises FtlabError when a model cannot be loaded."""
         from ftlab.arena import answers

@@ -24,6 +24,7 @@ from ftlab.arena.asking import (
     same_question,
 )
 from ftlab.arena.handing_out import make_plan
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import (
     PUBLIC,
     Store,
@@ -448,14 +449,8 @@ def history(store: Store, test_id: str) -> list[Row[Any]]:
         return list(connection.execute(select(audit).where(audit.c.test_id == test_id).order_by(audit.c.at)))
 
 
-def progress(store: Store, test_id: str) -> dict[str, Any]:
-    """How far a test is, without a word on who leads; `votes` counts the `automatic` ones, `skipped` come on top:
-
-    {"state", "votes", "planned", "skipped", "automatic", "voided", "answers", "answers_wanted", "revealed",
-    "raters": [{"id", "number", "pseudonym", "open_link", "revoked", "voided", "joined", "beside", "votes", "skipped",
-    "last"}]}. `voided` votes are in none of the other numbers but those of their rater; `beside` are the numbers of
-    other raters who joined by the open link from the same address.
-    """
+def progress(store: Store, test_id: str) -> ProgressJson:
+    """How far a test is. Raises InputError when there is no such test."""
     with store.reading() as connection:
         test = find_test(connection, test_id)
         people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
@@ -520,11 +515,8 @@ def progress(store: Store, test_id: str) -> dict[str, Any]:
     }
 
 
-def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
-    """What its owner should look at before a test starts, as raters might know a side by it:
-
-    [{"prompt": number, "contestant": title, "what": sentence, "excerpt": text}], by prompt.
-    """
+def flags(store: Store, test_id: str) -> list[FlagJson]:
+    """What its owner should check before a test starts, by prompt: answers that might reveal a side."""
     with store.reading() as connection:
         among = connection.execute(select(contestants).where(contestants.c.test_id == test_id)).all()
         query = (
@@ -536,21 +528,18 @@ def flags(store: Store, test_id: str) -> list[dict[str, Any]]:
         rows = connection.execute(query).all()
         instructions = find_test(connection, test_id).settings["instructions"]
     names = sorted({name for contestant in among for name in names_of(contestant.title, contestant.spec)})
-    flagged = [
+    flagged: list[FlagJson] = [
         {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
         for name, excerpt in names_in(instructions, names)
     ]
     for number, title, text, cut, noted in rows:
-        place = {"prompt": number, "contestant": title}
-        flagged += [
-            place | {"what": f"The answer names {name!r}", "excerpt": excerpt}
-            for name, excerpt in names_in(text, names)
-        ]
+        remarks = [(f"The answer names {name!r}", excerpt) for name, excerpt in names_in(text, names)]
         if not text.strip():
-            flagged.append(place | {"what": "The answer is empty", "excerpt": ""})
+            remarks.append(("The answer is empty", ""))
         if cut:
-            flagged.append(
-                place | {"what": "The answer was cut at the most tokens allowed", "excerpt": shorten(text[-80:])}
-            )
-        flagged += [place | {"what": what, "excerpt": ""} for what in noted]
+            remarks.append(("The answer was cut at the most tokens allowed", shorten(text[-80:])))
+        remarks += [(what, "") for what in noted]
+        flagged += [
+            {"prompt": number, "contestant": title, "what": what, "excerpt": excerpt} for what, excerpt in remarks
+        ]
     return flagged

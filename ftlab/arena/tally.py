@@ -1,8 +1,8 @@
 """The votes of a test in the database, read for the verdict, without those on prompts that trained a contestant.
 
-Such prompts, exact or near copies, would show memory, not skill. Copies are known by the fingerprints in the manifest of
-a run; near copies (`ftlab.data.near`: without the "?", with "Please", one more word, inside a longer text) by its frozen
-training rows, if they still exist.
+Such prompts, exact or near copies, would show memory, not skill. Copies are known by the fingerprints in the manifest
+of a run; near copies (`ftlab.data.near`: without the "?", with "Please", one more word, inside a longer text) by its
+frozen training rows, if they still exist.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     from ftlab.arena.asking import PromptSpec
+    from ftlab.arena.results import RaterJson
 
 _POLL_SECONDS = 0.5
 
@@ -276,7 +277,7 @@ def list_raters(args: argparse.Namespace) -> int:
     return print_result(args, {"test": test.id, "raters": people}, *(_rater_text(rater, names) for rater in people))
 
 
-def _rater_text(rater: dict[str, Any], names: dict[int, str]) -> str:
+def _rater_text(rater: RaterJson, names: dict[int, str]) -> str:
     notes = ["joined by the open link"] if rater["open_link"] else []
     notes += ["votes voided"] if rater["voided"] else ["link revoked"] if rater["revoked"] else []
     beside = ", ".join(names[number] for number in rater["beside"][:5])
@@ -322,8 +323,9 @@ def list_tests(args: argparse.Namespace) -> int:
     _, store = open_tests(args)
     rows = []
     for test in blind_tests.list_tests(store):
-        counts = blind_tests.progress(store, test.id)
-        rows.append({"test": test.id, "title": test.title} | {key: counts[key] for key in counts if key != "raters"})
+        counts: dict[str, Any] = {**blind_tests.progress(store, test.id)}
+        del counts["raters"]
+        rows.append({"test": test.id, "title": test.title, **counts})
     if not rows and not args.json:
         say("No blind tests yet. Create one with: python -m ftlab arena create --contestant base --contestant run:last")
     lines = (

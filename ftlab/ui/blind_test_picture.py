@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links, tally
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -78,7 +79,7 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     return shown
 
 
-def _links(store: Store, test: Any, known: dict[str, Any], workspace: Workspace) -> Markup:
+def _links(store: Store, test: Any, known: ProgressJson, workspace: Workspace) -> Markup:
     page = raters_page.now(workspace)
     if page is None:
         return notice("The raters' page is not served yet: it begins when you open the test, or press Serve it.")
@@ -105,7 +106,7 @@ def _watched(root: str, test_id: str, votes: int) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _flags(root: str, test_id: str, answers: int) -> tuple[dict[str, Any], ...]:
+def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
     return tuple(blind_tests.flags(_store(root), test_id))
 
 
