@@ -1,4 +1,4 @@
-"""Answers of the contestants of a blind test, made by a job beside the app and kept."""
+"""The answers of the contestants of a blind test, generated in a separate process and stored."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def generate(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> bool:
-    """Make all answers of a test that are missing, and bring it to ready; False when `should_stop` ended it before.
+    """Generate all missing answers of a test, then make it ready; False when `should_stop` ended it first.
 
-    What is there stays, and calling again goes on. `progress` gets a phase in words, answers there and answers in all.
+    Existing answers are kept; a second call continues. `progress` gets the phase, the finished and all answers.
     The caller holds the device (`workspace.device_lock`). Raises InputError for a live test or one that is open,
     FtlabError when a model cannot be loaded or an endpoint does not answer.
     """
@@ -119,7 +119,7 @@ def generate(
 def _answer(
     work: _Work, members: Sequence[Row[Any]], open_prompts: Mapping[str, Sequence[str]], device: str
 ) -> dict[str, Any]:
-    """The answers of contestants that share their weights; returns the settings as each of them takes them."""
+    """Generate the answers of contestants that share their weights; returns the settings used for each."""
     if members[0].spec["kind"] == "endpoint":
         return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
@@ -136,7 +136,7 @@ def _answer(
 
 
 class _Work:
-    """What all contestants are asked, and how far it is."""
+    """The prompts for all contestants, and the progress."""
 
     def __init__(
         self,
@@ -202,7 +202,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings as the endpoint takes them."""
+    """Returns the settings that the endpoint accepts."""
     from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint, Refused
 
     ended = threading.Event()
@@ -256,7 +256,7 @@ _TURN_SECONDS = 0.5
 
 @dataclass
 class Status(jobs.Status):
-    """How far the answers are."""
+    """The progress of the answers."""
 
     phase: str = "loading the libraries"
 
@@ -268,7 +268,7 @@ def _job(workspace: Workspace, test_id: str) -> Job:
 
 
 def start(workspace: Workspace, test_id: str) -> None:
-    """Begin to make the answers that are missing, unless that is at work."""
+    """Start generating the missing answers, unless that is already running."""
     from ftlab.arena.store import DATABASE_VARIABLE
 
     job = _job(workspace, test_id)
@@ -283,7 +283,7 @@ def start(workspace: Workspace, test_id: str) -> None:
 
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
-    """The status, set right where the process is gone; None when it was never started."""
+    """The status, corrected if the process is gone; None if it was never started."""
     job = _job(workspace, test_id)
 
     def explain(current: Status, code: int | None) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
-    """The blind tests whose answers are being made, by id."""
+    """The blind tests whose answers are being generated, by id."""
     tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
     states = [(test_id, status(workspace, test_id)) for test_id in tests]
     return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
@@ -320,7 +320,7 @@ def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process itself: makes the answers and leaves the outcome in status.json."""
+    """The process itself: generates the answers and writes the outcome to status.json."""
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
@@ -361,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], keep: Any) -> bool:
-    """Whether all answers were made."""
+    """Whether all answers were generated."""
     from ftlab.arena.store import open_store
     from ftlab.models.bases.get import telling
 

@@ -58,12 +58,12 @@ It holds prompts, answers, votes, comments and the names that raters gave: keep 
 
 
 def start(store: Store, repository: str | None = None, every_minutes: float = EVERY_MINUTES) -> CommitScheduler | None:
-    """Bring back what `repository` (else FTLAB_BACKUP, else FTLAB_SPACE_STORE) holds, when there is no test here, and
-    keep it up to date.
+    """Restore the tests in `repository` (else FTLAB_BACKUP, else FTLAB_SPACE_STORE) if none are here, and keep the data
+    set up to date.
 
     Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
-    named; started once for each process. Raises InputError or FtlabError when the data set cannot be used, so that
-    nobody believes in a backup that is none.
+    named; started once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
+    failing backup is noticed.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
     folder = ""
@@ -143,9 +143,9 @@ def restore(store: Store, repository: str, folder: str = "") -> int:
 
 
 def send(store: Store, test_id: str, repository: str) -> None:
-    """Add a test to the data set `repository`, which is made when it is missing.
+    """Add a test to the data set `repository`, which is created if missing.
 
-    Raises InputError when votes were given on it there, or everybody can read the data set.
+    Raises InputError when the test already has votes there, or the data set is public.
     """
     check_name(repository, "data set")
     with writing("dataset", repository, f"keep blind tests in {repository}") as api:
@@ -169,9 +169,9 @@ def send(store: Store, test_id: str, repository: str) -> None:
 
 
 def fetch(store: Store, repository: str) -> list[str]:
-    """Bring back every test of the data set as it is there; returns their ids.
+    """Replace the tests here by those of the data set; returns their ids.
 
-    Raises InputError when there is none, or when a vote would be lost that is only here.
+    Raises InputError when it has none, or when a vote that is only here would be lost.
     """
     from huggingface_hub import HfApi
 
@@ -196,7 +196,7 @@ def fetch(store: Store, repository: str) -> list[str]:
 
 
 def _keep_voided(connection: Connection, test_id: str, there: Rows) -> None:
-    """What its owner has voided here stays so, whatever the server that takes the votes knows of it."""
+    """Votes that were voided here stay voided, even if the other server does not know."""
     people = metadata.tables["raters"]
     query = select(people.c.id, people.c.voided_at).where(people.c.test_id == test_id, people.c.voided_at.is_not(None))
     voided = dict(connection.execute(query).all())
@@ -217,7 +217,7 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
 
 
 def dump(store: Store, folder: Path) -> None:
-    """Write all tables to `folder`, as of one moment; a file that would not change is left alone."""
+    """Write all tables to `folder`, as of one moment; unchanged files are not rewritten."""
     with store.reading() as connection:
         texts = {"README.md": _CARD}
         for table in metadata.sorted_tables:
@@ -255,7 +255,7 @@ def load(store: Store, folder: Path) -> int:
 
 
 def adopt(store: Store, there: Rows) -> list[str]:
-    """Take in the tests that are not here yet; returns their ids."""
+    """Add the tests that are not here yet; returns their ids."""
     with store.writing() as connection:
         known = set(connection.execute(select(blind_tests.c.id)).scalars())
         fresh = [row["id"] for row in there["blind_tests"] if row["id"] not in known]
@@ -265,7 +265,7 @@ def adopt(store: Store, there: Rows) -> list[str]:
 
 
 def fetched(api: HfApi, repository: str) -> tuple[Rows, str]:
-    """What the data set holds of blind tests, and its commit."""
+    """The blind tests of the data set, and its commit."""
     folder, revision = hub_sync.fetch(api, repository, [f"{SPACE_FOLDER}/*.jsonl"])
     return read(folder / SPACE_FOLDER), revision
 
@@ -289,7 +289,7 @@ def rows_of(tables: Rows, test_id: str) -> Rows:
 
 
 def insert(connection: Connection, rows: Rows) -> None:
-    """Write rows that are not here yet, in the order in which tables refer to each other."""
+    """Insert new rows, in the order in which tables refer to each other."""
     for table in metadata.sorted_tables:
         if rows[table.name]:
             connection.execute(table.insert(), rows[table.name])

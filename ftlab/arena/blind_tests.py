@@ -91,10 +91,10 @@ def create_test(
     *,
     secret: str | None = None,
 ) -> str:
-    """A new test in state draft; returns its id. All contestants are asked alike (see `same_question`).
+    """Create a test in state draft; returns its id. All contestants get the same prompts (see `same_question`).
 
-    `secret`: what sides and orders are drawn from, where simulated raters are to see the same test again; never one
-    that a person who votes could know. Raises InputError for what cannot be tested.
+    `secret`: the seed of sides and orders, to repeat a test with simulated raters; raters must not know it. Raises
+    InputError for an invalid test.
     """
     check(title, contestants, prompts, settings, planned_votes)
     contestants = same_question(contestants)
@@ -170,7 +170,7 @@ def save_answer(
     text: str,
     **details: Unpack[AnswerDetails],
 ) -> None:
-    """Keep the answer of a contestant, in place of an earlier one. Raises InputError once the test is open."""
+    """Store the answer of a contestant, replacing an earlier one. Raises InputError once the test is open."""
     with store.writing() as connection:
         test_id = connection.execute(select(prompts.c.test_id).where(prompts.c.id == prompt_id)).scalar_one()
         _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "its answers change")
@@ -209,7 +209,7 @@ def mark_ready(store: Store, test_id: str) -> None:
 
 
 def open_test(store: Store, test_id: str) -> None:
-    """Let the raters in: from ready (or draft, when live) to open."""
+    """Open the test for raters: from ready (or draft, if live) to open."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.state in ("draft", "generating") and not test.settings["live"]:
@@ -227,8 +227,8 @@ def open_test(store: Store, test_id: str) -> None:
 
 
 def close_test(store: Store, test_id: str) -> None:
-    """Take no more votes. Who closes without having seen the tally stops at a number that chance did not choose, so
-    this is no early opening; the verdict says how many votes were planned."""
+    """End the voting. Closing without having seen the tally does not depend on the votes, so it is no early opening.
+    The verdict says how many votes were planned."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "it is closed")
@@ -238,7 +238,7 @@ def close_test(store: Store, test_id: str) -> None:
 
 
 def open_early(store: Store, test_id: str) -> None:
-    """Show the tally before the planned number. It is written down, and every report says so."""
+    """Reveal the tally before the planned number of votes. This is recorded, and every report says so."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "its tally is opened early")
@@ -267,9 +267,9 @@ def change_test(
     instructions: str | None = None,
     planned_votes: int | None = None,
 ) -> None:
-    """Change what may still be changed: the title always, the rest until raters have begun.
+    """Change the settings of a test: the title at any time, the rest until the first rater starts.
 
-    Whoever could move the goal once votes are there could stop where it suits.
+    A planned number that could change after the first vote would allow stopping at a convenient moment.
     """
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
@@ -304,7 +304,7 @@ def _has_trials(connection: Connection, test_id: str) -> bool:
 
 
 def delete_test(store: Store, test_id: str) -> None:
-    """Remove a test with all that belongs to it, votes too. Raises InputError while it is open."""
+    """Delete a test with all its data, including votes. Raises InputError while it is open."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("draft", "generating", "ready", "closed"), "it is deleted")
@@ -334,7 +334,7 @@ AROUND = 40
 
 
 def names_of(title: str, spec: dict[str, Any]) -> set[str]:
-    """The words by which a contestant may be known: title, base and the parts of its id, run, model, address."""
+    """The names that could identify a contestant: title, base and the parts of its id, run, model, address."""
     names = {title}
     for key in ("base", "run", "model", "url"):
         value = str(spec.get(key) or "")
@@ -343,7 +343,7 @@ def names_of(title: str, spec: dict[str, Any]) -> set[str]:
 
 
 def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, the words around it) for each of `names`, and of known model families, that `text` says."""
+    """(name, the words around it) for each of `names` and of known model families that occurs in `text`."""
     hits = {}
     known = {name.replace("\0", " ") for name in (*names, *FAMILIES, *PHRASES)}
     for name in sorted(known):
@@ -400,7 +400,7 @@ def settings_of(test: Row[Any]) -> TestSettings:
 
 
 def missing_answers(store: Store, test_id: str) -> list[tuple[str, str]]:
-    """(prompt id, contestant id) of what is still to be answered, by contestant and number of the prompt."""
+    """(prompt id, contestant id) of each missing answer, by contestant and number of the prompt."""
     with store.reading() as connection:
         return answers_missing(connection, test_id)
 
@@ -434,7 +434,7 @@ def reveal(connection: Connection, test: Row[Any]) -> str | None:
 
 
 def votes_given(connection: Connection, test_id: str) -> int:
-    """Votes that are no skips and not voided, ties by identical answers among them: what the planned number counts."""
+    """The number of votes toward the planned number: no skips and no voided votes, but automatic ties."""
     query = (
         select(func.count())
         .select_from(votes.join(trials, votes.c.trial_id == trials.c.id).join(raters, raters.c.id == trials.c.rater_id))

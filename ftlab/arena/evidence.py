@@ -1,4 +1,4 @@
-"""What the votes of a blind test prove: sequential evidence by prompts, and checks of raters and sides."""
+"""The statistics of a blind test: sequential evidence by prompts, and checks of raters and sides."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEWEST_RATERS = 6
 
 @dataclass(frozen=True)
 class Decision:
-    """What the votes on two contestants allow to say. `winner` is "first", "second" or None; `by` is what decided.
+    """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
     (all of them, as long as it is not reached, and then it decides nothing). The lists of the evidence run over the
@@ -128,7 +128,7 @@ class AtLarge:
 def at_large(
     ballots: Sequence[Ballot], first: str, second: str, *, planned: int | None, comparisons: int = 1
 ) -> AtLarge | None:
-    """Whom raters in general prefer, who and the prompts being samples; None before the planned number of votes is in.
+    """The contestant that raters in general prefer, raters and prompts being samples; None before the planned votes.
 
     A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which holds however far apart their
     tastes are, and an interval over raters and prompts that leaves out 50%. Arguments as those of `decide`.
@@ -160,7 +160,7 @@ def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | Non
 
 
 def duel_majorities(met: Sequence[Duel]) -> tuple[tuple[int, int], int]:
-    """On how many prompts the majority preferred the first and the second, and how many are split."""
+    """The numbers of prompts on which most votes prefer the first and the second, and the number of splits."""
     outcomes = [duel.outcome for duel in met]
     return (outcomes.count("first"), outcomes.count("second")), outcomes.count("split")
 

@@ -1,4 +1,4 @@
-"""Who may vote: one signed link for each rater, or an open link with a name; no account is needed.
+"""Access for raters: one signed link for each, or an open link with a name. No account needed.
 
 The secret that signs them is FTLAB_SECRET, else a file in the workspace that only its owner may read.
 """
@@ -48,7 +48,7 @@ _TEST_OF = {
 
 @dataclass(frozen=True)
 class RaterLink:
-    """`token` is what a link ends with; who has it votes as this rater."""
+    """`token` is the end of the link; whoever has it votes as this rater."""
 
     rater_id: str
     pseudonym: str
@@ -57,7 +57,7 @@ class RaterLink:
 
 @dataclass(frozen=True)
 class Rater:
-    """Who a token speaks for, with what their page needs to know; nothing names a contestant."""
+    """The rater of a token, with the data that their page needs; nothing names a contestant."""
 
     id: str
     test_id: str
@@ -78,7 +78,7 @@ def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[Rate
 
 
 def open_link(store: Store, test_id: str) -> str:
-    """The token of the open link, which anyone with a name can use; the same until it is revoked."""
+    """The token of the open link, which anyone can use after giving a name; unchanged until it is revoked."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
@@ -121,7 +121,7 @@ def links(store: Store, test_id: str) -> list[RaterLink]:
 
 
 def revoke(store: Store, rater_id: str) -> None:
-    """End the link of a rater. Votes that were given stay: taking them away would be choosing among votes."""
+    """End the link of a rater. Their votes stay: removing them would mean choosing among votes."""
     with store.writing() as connection:
         row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
         if row is None:
@@ -132,7 +132,7 @@ def revoke(store: Store, rater_id: str) -> None:
 
 
 def void(store: Store, rater_id: str) -> None:
-    """Take the votes of a rater out of the count and end their link; every verdict says so. It cannot be undone.
+    """Exclude the votes of a rater and end their link; every verdict says so. This cannot be undone.
 
     A tally that could be seen stays open, and every verdict says that it was: else one could choose among votes.
     """
@@ -153,7 +153,7 @@ def void(store: Store, rater_id: str) -> None:
 
 
 def revoke_open_link(store: Store, test_id: str) -> None:
-    """End the open link. Who joined by it before goes on with the link of their own."""
+    """End the open link. Raters who joined through it keep their own links."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.open_link_key is not None:
@@ -162,7 +162,7 @@ def revoke_open_link(store: Store, test_id: str) -> None:
 
 
 def read_token(store: Store, token: str) -> Rater:
-    """Who `token` speaks for. Raises InputError: unknown or forged, revoked, test not open."""
+    """The rater of `token`. Raises InputError: unknown or forged, revoked, test not open."""
     payload = _read(store, token)
     with store.reading() as connection:
         test, rater = find_rater(connection, payload.get("r", ""))
@@ -297,7 +297,7 @@ def _link(store: Store, rater_id: str, pseudonym: str) -> RaterLink:
 
 
 def _read(store: Store, token: str) -> dict[str, str]:
-    """What a signed token says. Raises InputError when it was not signed here."""
+    """The content of a signed token. Raises InputError when it was not signed here."""
     try:
         if len(token) > LONGEST_TOKEN:
             raise _unknown()

@@ -61,7 +61,7 @@ class LoopSettings:
     `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
     test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
     system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learned
-    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
+    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `taste`.
     """
 
     source: str = VOICE
@@ -164,9 +164,9 @@ def nearness(answer: str, prompt: str, reference: str | None) -> float:
 
 
 def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, *, temper: float, seed: int) -> int:
-    """Let raters vote, side by side, on all that they are handed, each preferring the answer of the higher score.
+    """Let simulated raters vote in turn on all their trials, each preferring the answer with the higher score.
 
-    Returns the number of votes; the evidence is looked at after each round, as it is where people vote.
+    Returns the number of votes. The evidence is checked afterwards, as with people.
     """
     known = {prompt.fingerprint: prompt.reference for prompt in blind_tests.list_prompts(store, test_id)}
     waiting = {rater_id: random.Random(f"{seed} {number}") for number, rater_id in enumerate(rater_ids)}
@@ -198,7 +198,7 @@ def hold_test(
     settings: LoopSettings,
     score: Score,
 ) -> tuple[str, int]:
-    """A whole blind test, from its prompts to its closing; returns its id and how many prompts were not fresh."""
+    """Run a whole blind test, from its prompts to its end; returns its id and the number of stale prompts."""
     fresh, left_out = prompt_sources.fresh(asked, [contestant.spec for contestant in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})

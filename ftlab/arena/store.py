@@ -1,10 +1,10 @@
-"""Where blind tests and votes live: tables, and one transaction for each thing that happens.
+"""The database of blind tests and votes: its tables, and one transaction per event.
 
 store = open_store(workspace)          # FTLAB_DATABASE_URL, else SQLite in the workspace
 with store.writing() as connection:    # all of it, or nothing
     connection.execute(...)
 
-Times are UTC seconds; ids are random, so that none says anything about what it stands for.
+Times are UTC seconds. Ids are random, so that they reveal nothing.
 """
 
 from __future__ import annotations
@@ -389,7 +389,7 @@ def new_secret() -> str:
 
 
 def draw_key(secret: str | None, settings: Mapping[str, Any]) -> str | int:
-    """What `assignment.draw` takes, from `secret` and `settings` of a test. A test that was opened before there were
+    """The key for `handing_out.draw`, from `secret` and `settings` of a test. A test that was opened before there were
     secrets goes on with its public seed."""
     return secret or int(settings.get("seed", 0))
 
@@ -404,7 +404,7 @@ def storable(text: str) -> str:
 
 
 def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> None:
-    """Write down in the audit that something happened to a test."""
+    """Record an event of a test in the audit log."""
     connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
 
 

@@ -132,7 +132,7 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
 def shown(store: Store, test_id: str) -> str | None:
     """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
-    As `tests.revealed`, after looking whether the evidence has decided meanwhile.
+    As `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
     """
     why = revealed(store, test_id)
     return "evidence" if why is None and watch(store, test_id) else why
