@@ -179,11 +179,11 @@ def _parsed(path: Path, raw: bytes) -> Any:
         raise DamagedFile(path, how) from None
 
 
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, jsonl_text(rows))
 
 
-def jsonl_text(rows: list[dict[str, Any]]) -> str:
+def jsonl_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
 
 

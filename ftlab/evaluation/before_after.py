@@ -16,6 +16,15 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.stages import STAGES
 from ftlab.core.files import DamagedFile, write_json, write_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import (
+    AnswersJson,
+    BeforeAfterJson,
+    ComparedRewardsJson,
+    RewardDifferenceJson,
+    RewardedJson,
+    RewardVerdictJson,
+    WinRateJson,
+)
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
@@ -40,7 +49,7 @@ def compare_answers(
     max_rows: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> BeforeAfterJson:
     """Let all contestants answer the held-out prompts of `run`, write before_after.json (of another number of prompts
     than the run's own: in a folder beside it), and return it.
 
@@ -99,7 +108,7 @@ def compare_answers(
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
-    result = {
+    result: BeforeAfterJson = {
         "run": run.id,
         "stage": config.stage,
         "start": config.model.start,
@@ -109,7 +118,7 @@ def compare_answers(
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
-            name: figures([known[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
+            name: {**figures([known[name][_key_of_prompt(prompt)] for prompt in prompts]), "weights": weights[name]}
             for name in weights
         },
         "settings": _settings(config, limit) | {"max_rows": most},
@@ -121,7 +130,7 @@ def compare_answers(
     return result
 
 
-def figures(answers: Sequence[Answer]) -> dict[str, float]:
+def figures(answers: Sequence[Answer]) -> AnswersJson:
     """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
 
     `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
@@ -281,8 +290,9 @@ def _take_over(
     take: Callable[[Any, Answer, dict[str, Any]], None],
 ) -> None:
     """Give `take` what is stored in `place` of the answers of `name`."""
-    earlier = place.before_after() or {"settings": {}, "contestants": {}}
-    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
+    earlier = place.before_after()
+    known = earlier["contestants"].get(name) if earlier and _same(earlier["settings"], config) else None
+    if earlier and known and known.get("weights") == weights:
         for row in place.before_after_answers():
             if name in row:
                 answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
@@ -313,7 +323,7 @@ def _place(config: RunConfig) -> dict[str, Any]:
 
 def _with_scores(
     place: RunDirectory | Question, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, RewardVerdictJson]]:
     """The rows with the scores that reward models gave them, and the win rates, when the answers have not changed."""
     earlier, before = place.before_after(), place.before_after_answers()
 
@@ -348,7 +358,7 @@ def judge_answers(
     question: str = "",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> RewardVerdictJson:
     """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
 
     They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
@@ -391,7 +401,7 @@ def judge_answers(
     by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
     # Files from before prompts said their group have none.
     clusters = [row.get("group") or _prompt_key(row) for row in rows]
-    judged = {
+    judged: RewardVerdictJson = {
         "reward_model": reward_run.id,
         "weights": weights,
         "created": time.time(),
@@ -405,11 +415,11 @@ def judge_answers(
         for name in names:
             row[name].setdefault("scores", {})[reward_run.id] = scores[_answer_key(row, name)]
     write_jsonl(place.before_after_answers_file, rows)
-    write_json(place.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
+    write_json(place.before_after_file, {**found, "win_rates": found["win_rates"] | {reward_run.id: judged}})
     return judged
 
 
-def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> dict[str, Any]:
+def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> WinRateJson:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
     `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
@@ -467,7 +477,7 @@ class Measured:
     scores: dict[str, list[float]]
     rewards: list[float]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RewardedJson:
         """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
         count = len(self.answers)
         return {
@@ -517,12 +527,12 @@ def measure(
     return Measured(texts, [answer.tokens for answer in answers], [answer.cut for answer in answers], scores, rewards)
 
 
-def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> ComparedRewardsJson:
     """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
 
     `clusters`: what the prompt of each answer belongs to; see significance.py.
     """
-    rewards = {}
+    rewards: dict[str, RewardDifferenceJson] = {}
     for name in adapted.scores:
         difference, interval = mean_difference(start.scores[name], adapted.scores[name], clusters)
         p = difference_p(start.scores[name], adapted.scores[name], clusters)

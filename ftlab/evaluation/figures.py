@@ -36,6 +36,11 @@ def nats(value: float) -> str:
     return "0" if value <= 0 else f"{value:.3f}"
 
 
+def short(value: float) -> str:
+    """Four significant digits, for the axis of a chart: 0.004, 1.234, 53.1, 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def value_text(measure: Mapping[str, Any], value: float | None) -> str:
     """A value of `measure` as text: 86%, 24.3, 1.04; a dash for None."""
     if value is None:

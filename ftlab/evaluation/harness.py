@@ -14,6 +14,7 @@ from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import TasksJson
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.evaluation.batches import Stopped
@@ -133,7 +134,7 @@ def evaluate_tasks(
     examples: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> TasksJson:
     """Ask base and adapted model of `run` the `tasks`: names that the harness knows, task files, or folders of them.
 
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
@@ -165,7 +166,7 @@ def evaluate_tasks(
         results[side.name] = _carried_out(lm, names, manager, settings)
 
     visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
-    result = {
+    result: TasksJson = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
@@ -174,8 +175,8 @@ def evaluate_tasks(
         "measures": measures_of(results["base"], results["adapted"]),
         "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
     }
-    earlier = run.harness() or {}
-    if earlier.get("weights") == result["weights"]:
+    earlier = run.harness()
+    if earlier and earlier.get("weights") == result["weights"]:
         again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in result["measures"]}]
         if again and not _as_much(result["settings"], earlier["settings"]):
             name = "-".join(["tasks", *map(suite_name, tasks), *([f"{limit}-questions"] if limit else [])])[:80]
@@ -184,7 +185,7 @@ def evaluate_tasks(
         kept = [one for one in earlier["measures"] if one not in again]
     else:
         kept = []
-    whole = result | {"measures": kept + result["measures"]}
+    whole: TasksJson = {**result, "measures": kept + result["measures"]}
     write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftlab.core.endpoint import Asker, Refused, Reply
 from ftlab.core.files import append_jsonl, locked, write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgementJson
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.figures import percent
@@ -47,7 +48,7 @@ def summarise(
     lines: Mapping[str, dict[str, Any]],
     settings: JudgeSettings,
     titles: Mapping[str, str],
-) -> dict[str, Any]:
+) -> JudgementJson:
     """One judgement: wins, ties and losses of the second side, their test, and how far the judge can be trusted.
 
     `lines` are the answered requests by key. Rows with an order that is still open are counted as `open`, those with a
@@ -90,7 +91,7 @@ def summarise(
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
-    judgement = {
+    judgement: JudgementJson = {
         "id": settings.id,
         "created": time.time(),
         "judge": {"url": settings.endpoint.url, "model": settings.endpoint.model},
@@ -132,16 +133,19 @@ def summarise(
             "price_in": settings.price_in,
             "price_out": settings.price_out,
         },
+        "text": "",
+        "notes": [],
     }
-    return judgement | {"text": _verdict(judgement), "notes": _notes(judgement)}
+    judgement["text"], judgement["notes"] = _verdict(judgement), _notes(judgement)
+    return judgement
 
 
-def _verdict(judgement: dict[str, Any]) -> str:
+def _verdict(judgement: JudgementJson) -> str:
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     decided = judgement["wins"] + judgement["losses"]
     if not judgement["judged"]:
         return "Nothing is judged yet."
-    if not decided:
+    if judgement["win_rate"] is None or judgement["interval"] is None:
         return f"The judge prefers neither: all {judgement['ties']} rows are ties."
     low, high = (percent(end) for end in judgement["interval"])
     evidence = (
@@ -153,7 +157,7 @@ def _verdict(judgement: dict[str, Any]) -> str:
     return f"The judge prefers {after if judgement['better'] else before}: {evidence}."
 
 
-def _notes(judgement: dict[str, Any]) -> list[str]:
+def _notes(judgement: JudgementJson) -> list[str]:
     """What speaks against the judgement, or limits it."""
     notes, place, longer = [], judgement["position"], judgement["longer"]
     if judgement["open"]:
@@ -169,7 +173,7 @@ def _notes(judgement: dict[str, Any]) -> list[str]:
             "rows, which count as ties: take another judge."
         )
     if place["first"] + place["second"] and place["p"] < LEVEL:
-        where = "first" if place["first"] > place["second"] else "second"
+        where: Literal["first", "second"] = "first" if place["first"] > place["second"] else "second"
         notes.append(
             f"The judge favors the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
             f"in which the orders disagreed ({p_text(place['p'])}). Both orders were asked, so this evens out."
@@ -196,7 +200,7 @@ def judge_by_endpoint(
     *,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> JudgementJson:
     """Ask the judge about every row that it has not judged yet; returns the judgement, which is added to judged.json.
 
     Each answer is kept as it comes: after a stop or a failure the same call goes on from there. Raises FtlabError when
@@ -226,7 +230,7 @@ def judge_by_endpoint(
     return judgement
 
 
-def is_current(run: RunDirectory, judgement: dict[str, Any]) -> bool:
+def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
     """Whether the answers that were judged are those that are stored now."""
     return judgement["answers"] == answers_digest(run, judgement["sides"])
 
@@ -346,6 +350,6 @@ def _end_last_line(file: Path) -> None:
                 end.write(b"\n")
 
 
-def _keep(run: RunDirectory, judgement: dict[str, Any]) -> None:
+def _keep(run: RunDirectory, judgement: JudgementJson) -> None:
     others = [one for one in run.judgements() if one["id"] != judgement["id"]]
     write_json(run.judged_file, {"judgements": [judgement, *others]})

@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.config import RunConfig, load_config
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import MarginJson, PairAccuracyJson, PreferencesJson
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped, free_memory
@@ -33,7 +34,7 @@ def evaluate_preferences(
     max_rows: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> PreferencesJson:
     """Score the held-out preferences of `run`, write preferences.json (of another number of pairs than the run's own:
     in a folder beside it), and return it.
 
@@ -60,16 +61,16 @@ def evaluate_preferences(
         notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
         pairs = nested(pairs, most, config.evaluation.max_rows)
     work = _scored if config.stage == "reward" else _by_probability
-    figures = work(run, config, pairs, belongs, tell, should_stop)
-    figures = {
+    margin = work(run, config, pairs, belongs, tell, should_stop)
+    figures: PreferencesJson = {
         "run": run.id,
         "stage": config.stage,
         "created": time.time(),
         "split": split,
         "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
-        **figures,
-        "notes": notes + figures["notes"],
+        **margin,
+        "notes": notes + margin["notes"],
     }
     write_json(question.place(run).preferences_file, figures)
     return figures
@@ -82,7 +83,7 @@ def _scored(
     groups: Mapping[str, str],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> dict[str, Any]:
+) -> MarginJson:
     from ftlab.models.reward import load_reward_model, score
 
     model, tokenizer = load_reward_model(run)
@@ -99,7 +100,7 @@ def _scored(
     del model
     free_memory()
     measure = "score of the reward model"
-    return _figures(scores[: len(pairs)], scores[len(pairs) :], measure, _clusters(pairs, groups)) | {"notes": []}
+    return {**_figures(scores[: len(pairs)], scores[len(pairs) :], measure, _clusters(pairs, groups)), "notes": []}
 
 
 def _by_probability(
@@ -109,7 +110,7 @@ def _by_probability(
     groups: Mapping[str, str],
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> dict[str, Any]:
+) -> MarginJson:
     from ftlab.data.rendering import encode_completions
     from ftlab.models.load import adapter_disabled, attach_adapter, load_base, load_run, load_trained_base, text_length
 
@@ -175,23 +176,21 @@ def _by_probability(
     del model
     free_memory()
     rewards, measure = _rewards(config, trained, before)
-    figures = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
-    per_token = {"before": before.per_token, "after": trained.per_token}
-    figures["by_log_probability"] = {
-        when: _accuracy(
-            [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _clusters(used, groups)
-        )
-        for when, losses in per_token.items()
-    }
-    for place, side in enumerate(("chosen", "rejected")):
-        part = slice(place * len(sides), (place + 1) * len(sides))
-        figures[f"logp_{side}"] = {
-            when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
-        }
-    return figures | {"notes": notes + _about_effect(run, config, figures)}
+    clusters = _clusters(used, groups)
+    figures = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, clusters)
+    plain = [
+        _accuracy([-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], clusters)
+        for losses in (before.per_token, trained.per_token)
+    ]
+    figures["by_log_probability"] = {"before": plain[0], "after": plain[1]}
+    figures["logp_chosen"], figures["logp_rejected"] = (
+        {when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))}
+        for part in (slice(len(sides)), slice(len(sides), None))
+    )
+    return {**figures, "notes": notes + _about_effect(run, config, figures)}
 
 
-def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any]) -> list[str]:
+def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> list[str]:
     """What to make of a margin over the start that may be chance."""
     if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
@@ -231,9 +230,7 @@ def _clusters(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
     return [groups.get(key, key) for key in keys]
 
 
-def _figures(
-    chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]
-) -> dict[str, Any]:
+def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]) -> MarginJson:
     rows = len(chosen)
     margin, interval = mean_difference(rejected, chosen, prompts)
     return {
@@ -248,7 +245,7 @@ def _figures(
     }
 
 
-def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]:
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> PairAccuracyJson:
     """A tie is not a win, and no loss either: the test leaves it out."""
     right = [a > b for a, b in zip(chosen, rejected, strict=True)]
     return {

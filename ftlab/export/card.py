@@ -20,7 +20,7 @@ from ftlab.data.asked import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.export.serving import loading_code, serving_section
 from ftlab.export.shape import Shape
-from ftlab.export.verify import evaluation_at, lines
+from ftlab.export.verify import VerificationJson, evaluation_at, lines
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import is_made_of
@@ -42,7 +42,7 @@ def write_card(
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
     *,
     repository: str | None = None,
@@ -51,7 +51,7 @@ def write_card(
     """Write README.md: metadata and prose. `repository` and `data` are the Hub ids of the model and its data."""
     known = licence or _licence_of_base(config)
     head = metadata(run, config, shape, known, data=data)
-    text = prose(run, config, shape, folder, finding, known, repository=repository)
+    text = _prose(run, config, shape, folder, finding, known, repository)
     write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
 
 
@@ -81,15 +81,14 @@ def metadata(
     )
 
 
-def prose(
+def _prose(
     run: RunDirectory,
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
-    *,
-    repository: str | None = None,
+    repository: str | None,
 ) -> str:
     """The card below its metadata."""
     report = contents(run) if run.comparison() is not None else None

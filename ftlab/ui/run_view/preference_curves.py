@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, metric_points, plot, run_curves
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, metric_points, plot, run_curves
 from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, short
 
 # Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.

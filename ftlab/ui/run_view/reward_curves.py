@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, distribution, metric_points, run_curves
 from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent, short, table
 from ftlab.ui.run_view.preference_curves import closing_facts, reading
 

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links, tally
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -99,7 +100,7 @@ def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
     return views.share(page.url, links.open_link(store, test.id), page.reach)
 
 
-def _links(store: Store, test: Any, known: dict[str, Any], page: raters_page.Page | None) -> Markup:
+def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page | None) -> Markup:
     if page is None:
         return notice("The raters' page is not served yet.")
     token = links.open_link(store, test.id) if test.open_link_key else None
@@ -122,7 +123,7 @@ def _watched(root: str, test_id: str, votes: int) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _flags(root: str, test_id: str, answers: int) -> tuple[dict[str, Any], ...]:
+def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
     return tuple(blind_tests.flags(_store(root), test_id))
 
 

@@ -13,7 +13,8 @@ from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.figures import nats
 from ftlab.evaluation.forgetting import is_unmeasured
-from ftlab.report.findings import gain_loss_lines, gain_loss_svg, kept_answer, kept_rows
+from ftlab.report.charts import gain_loss_chart, gain_loss_lines
+from ftlab.report.findings import kept_answer, kept_rows
 from ftlab.report.measures import (
     comparison_table,
     gained_text,
@@ -133,7 +134,7 @@ def gains(comparison: ComparisonJson) -> Markup:
     pictures = join(
         Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
             f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
-            Markup(gain_loss_svg(comparison, side["name"])),
+            gain_loss_chart(comparison, side["name"]),
         )
         for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
         if gain_loss_lines(comparison, side["name"])

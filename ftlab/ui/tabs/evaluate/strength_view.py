@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.evaluation.figures import in_sentence
-from ftlab.ui.kit.charts import Series, plot
+from ftlab.report.charts import Series, plot
 from ftlab.ui.kit.html import heading, join, labelled, notice
 
 _COLOURS = "abcd"
