@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
+from ftlab.core.results import PreferencesJson, RewardsJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
+
+
+Figures = TypeVar("Figures")
 
 
 class Run:
@@ -248,11 +252,11 @@ class Run:
 
         return write_notebook(self._run, self._workspace, Path(path) if path else None)
 
-    def preferences(self) -> dict[str, Any]:
+    def preferences(self) -> PreferencesJson:
         """The win rate of the chosen answer on held-out pairs. Raises FtlabError if it was not measured."""
         return self._measured("preferences", self._run.preferences())
 
-    def rewards(self) -> dict[str, Any]:
+    def rewards(self) -> RewardsJson:
         """The mean reward of answers to held-out prompts, before and after. Raises FtlabError like `preferences`."""
         return self._measured("rewards", self._run.rewards())
 
@@ -262,7 +266,7 @@ class Run:
             self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
         )
 
-    def _measured(self, what: str, figures: dict[str, Any] | None) -> dict[str, Any]:
+    def _measured(self, what: str, figures: Figures | None) -> Figures:
         if figures is None:
             stage = self.config.stage
             raise FtlabError(f"The run {self.id} (stage {stage}) has no {what}", try_="run.evaluate()")

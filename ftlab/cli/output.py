@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
+from ftlab.core.results import BeforeAfterJson, PreferencesJson, RewardsJson
 from ftlab.core.words import duration
 from ftlab.errors import FtlabError
 
@@ -123,7 +124,7 @@ def rate_lines(trial: Any) -> Iterator[str]:
     yield f"taken      {trial.text}"
 
 
-def print_preferences(result: dict[str, Any]) -> None:
+def print_preferences(result: PreferencesJson) -> None:
     """Print how often the chosen answer wins."""
     low, high = result["interval"]
     print(
@@ -140,7 +141,7 @@ def print_preferences(result: dict[str, Any]) -> None:
     _print_notes(result)
 
 
-def print_rewards(result: dict[str, Any]) -> None:
+def print_rewards(result: RewardsJson) -> None:
     """Print the mean reward on held-out prompts before and after training."""
     start, adapted, (low, high) = result["start"], result["adapted"], result["interval"]
     print(
@@ -154,7 +155,7 @@ def print_rewards(result: dict[str, Any]) -> None:
     _print_notes(result)
 
 
-def print_before_after(result: dict[str, Any]) -> None:
+def print_before_after(result: BeforeAfterJson) -> None:
     """Print length and repetition of the answers before and after training, and the scores of reward models."""
     from ftlab.report.findings import figure_rows, win_lines
 

@@ -82,6 +82,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
         raise FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"])
     config, comparison = load_config(run.config_file), run.comparison()
     scores = scores_of(comparison, "adapted") if comparison else {}
+    preferences = run.preferences()
     return {
         "run": run.id,
         "state": status.state,
@@ -90,7 +91,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
         "stage": config.stage,
         "start": config.model.start,
         "method": config.method.name,
-        "preference_accuracy": (run.preferences() or {}).get("accuracy"),
+        "preference_accuracy": preferences.get("accuracy") if preferences else None,
         "exact_match": scores.get("exact_match"),
         "perplexity": scores.get("perplexity"),
     }

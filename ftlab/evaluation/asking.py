@@ -1,5 +1,5 @@
-"""Asks each side what a comparison needs (answers, losses, probes, general text), and collects what was asked
-before."""
+"""Asks the sides of a comparison (answers, losses, rewards, probes, general text). What a side has said before is taken
+from the cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
-from ftlab.evaluation.batches import trim
+from ftlab.evaluation.batches import Stopped, trim
 from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText, Pieces, by_owner, cut_documents, load_general_text
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.material import Material
@@ -25,6 +25,7 @@ from ftlab.evaluation.results import (
     ToAnswer,
     ToExamine,
     ToFollow,
+    ToGrade,
     ToScore,
     ToWrite,
     completed,
@@ -48,6 +49,10 @@ PHASES = {
     "own": "measuring {name} on neutral prompts",
     "own_task": "measuring {name} on prompts of the task",
     "memorisation": "looking for memorised rows in {name}",
+    "prompts": "answers of {name} to the held-out prompts",
+    "chosen": "scoring {name} on the chosen answers",
+    "rejected": "scoring {name} on the rejected answers",
+    "rewards": "the reward model reads the answers",
 }
 OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers
 _MOST_OF_TASK = 25  # held-out prompts, whose figure is shown and never judged
@@ -191,6 +196,8 @@ def ask(
             should_stop=should_stop,
         )
         return Reply(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+    if isinstance(question, ToGrade):
+        return Reply(rewards=_rewards(model, tokenizer, question, advance, should_stop))
     if isinstance(question, ToWrite | ToFollow):
         of = question.of if isinstance(question, ToFollow) else question
         more: dict[str, Any] = {
@@ -222,6 +229,24 @@ def ask(
     return Reply(answers=made.answers, halved_to=made.halved_to)
 
 
+def _rewards(
+    model: Any,
+    tokenizer: Any,
+    question: ToGrade,
+    advance: Callable[[int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> list[float]:
+    from ftlab.models.reward import score
+
+    def note(count: int) -> None:
+        if advance:
+            advance(count)
+        if should_stop and should_stop():
+            raise Stopped
+
+    return score(model, tokenizer, question.conversations, advance=note)
+
+
 def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Result:
     """Everything one side answered; `replies` are by the name of the question."""
     per_label = None
@@ -239,8 +264,31 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
         choices=_per_choice(replies, material),
         written={name: new for name in OWN if name in replies and (new := replies[name].written) is not None},
         followed={name: own for name in OWN if name in replies and (own := replies[name].followed) is not None},
-        more_answers=[one.answers or [] for name, one in replies.items() if _SAMPLE in name],
+        more_answers=[reply.answers or [] for name, reply in replies.items() if _SAMPLE in name],
+        memorisation=replies["memorisation"].memorisation if "memorisation" in replies else None,
     )
+
+
+def results_of(
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    material: Material,
+    *,
+    batch_rows: int,
+    tell: Progress,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Result]:
+    """Everything that `sides` answered, by their names: see `collect`."""
+    replies = collect(
+        sides,
+        {name: each.questions for name, each in asked.items()},
+        batch_rows=batch_rows,
+        tell=tell,
+        should_stop=should_stop,
+    )
+    total = sum(question.steps for each in asked.values() for question in each.questions.values())
+    tell("working out the scores", total, total)
+    return {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
 
 
 def _scored(reply: Reply) -> Losses:
@@ -349,7 +397,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Query:
     """A question to a side, whose model has the identity `who`, and the key of what it says to it."""
 
     side: Side
@@ -361,36 +409,40 @@ class _Wanted:
 
 def collect(
     sides: Sequence[Side],
-    asked: Mapping[str, Asked],
+    questions: Mapping[str, Mapping[str, Question]],
     *,
     batch_rows: int,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Reply]]:
-    """What each of `sides` says, by its name and the name of the question; `tell` counts rows. Raises Stopped, after
-    which what was said until then stays kept."""
-    wanted = [
-        _Wanted(side, who, name, question, key_of(who, question))
+    """What each of `sides` says to its `questions`, by the name of the side and of the question.
+
+    This is the one way to ask a model for anything that is compared. Replies are kept by the weights, what is asked and
+    the settings (`results.py`), so that nothing is asked twice in a workspace. `tell` counts rows. Raises Stopped;
+    what was said until then stays kept.
+    """
+    queries = [
+        _Query(side, who, name, question, key_of(who, question))
         for side in sides
         for who in [identity(side)]
-        for name, question in asked[side.name].questions.items()
+        for name, question in questions[side.name].items()
     ]
-    held = {query.key: recall(query.side.run, query.who, query.question) for query in wanted}
+    held = {query.key: recall(query.side.run, query.who, query.question) for query in queries}
     known = {key: kept.said for key, kept in held.items() if kept.said is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
-    missing = {one.key: one for one in reversed(wanted) if one.key not in known}
-    total = sum(one.question.steps for one in wanted)
-    done = total - sum(map(_open_steps, missing.values(), map(held.__getitem__, missing)))
+    missing = {query.key: query for query in reversed(queries) if query.key not in known}
+    total = sum(query.question.steps for query in queries)
+    done = total - sum(_open_steps(query, held[key]) for key, query in missing.items())
 
-    def remember(one: _Wanted) -> None:
-        about = {"created": time.time(), "side": one.side.described(), "question": one.name, "model": one.who}
-        keep(one.side.run, one.who, one.question, known[one.key], about)
+    def remember(query: _Query) -> None:
+        about = {"created": time.time(), "side": query.side.described(), "question": query.name, "model": query.who}
+        keep(query.side.run, query.who, query.question, known[query.key], about)
 
     def work(side: Side, model: Any) -> None:
         nonlocal done
         tokenizer = tokenizer_of(side)
-        for one in [query for query in wanted if query.side is side and missing.get(query.key) is query]:
-            phase = phase_of(one.name, side.spoken)
+        for query in [query for query in queries if query.side is side and missing.get(query.key) is query]:
+            phase = phase_of(query.name, side.spoken)
             tell(phase, done, total)
 
             def advance(rows: int, phase: str = phase) -> None:
@@ -398,12 +450,12 @@ def collect(
                 done += rows
                 tell(phase, done, total)
 
-            if isinstance(one.question, ToExamine):
-                known[one.key] = examined(side, model, tokenizer)
+            if isinstance(query.question, ToExamine):
+                known[query.key] = examined(side, model, tokenizer)
             else:
-                kept = held[one.key]
-                part = open_part(one.question, kept)
-                written = _written(one.question, part, known) if isinstance(one.question, ToFollow) else []
+                kept = held[query.key]
+                part = open_part(query.question, kept)
+                written = _written(query.question, part, known) if isinstance(query.question, ToFollow) else []
                 new = ask(
                     model,
                     tokenizer,
@@ -413,8 +465,8 @@ def collect(
                     advance=advance,
                     should_stop=should_stop,
                 )
-                known[one.key] = completed(one.question, kept, new)
-            remember(one)
+                known[query.key] = completed(query.question, kept, new)
+            remember(query)
             trim()  # the next question has batches of other shapes
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Reply:
@@ -429,27 +481,27 @@ def collect(
             progress=lambda phase, *_: tell(phase, done, total),
             should_stop=should_stop,
         )
-        return Reply(found=figures)
+        return Reply(memorisation=figures)
 
     def loading(what: str) -> None:
         tell(f"loading {what}", done, total)
 
-    visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
-    found: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
-    for one in wanted:
-        if not held[one.key].here and one.key not in missing:
-            remember(one)  # found in another run, which may be deleted
-        found[one.side.name][one.name] = known[one.key]
-    return found
+    visit([side for side in sides if any(query.side is side for query in missing.values())], work, loading)
+    replies: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
+    for query in queries:
+        if not held[query.key].here and query.key not in missing:
+            remember(query)  # known from another run, which may be deleted
+        replies[query.side.name][query.name] = known[query.key]
+    return replies
 
 
 def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Reply]) -> list[Written]:
     """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
     assert isinstance(part, ToFollow)  # as the whole of it
     written = known[key_of(whole.base, whole.of)].written or []
-    by_prompt = {tuple(prompt): one for prompt, one in zip(whole.of.prompts, written, strict=True)}
+    by_prompt = dict(zip(map(tuple, whole.of.prompts), written, strict=True))
     return [by_prompt[tuple(prompt)] for prompt in part.of.prompts]
 
 
-def _open_steps(one: _Wanted, kept: Kept) -> int:
-    return 0 if isinstance(one.question, ToExamine) else open_part(one.question, kept).steps
+def _open_steps(query: _Query, kept: Kept) -> int:
+    return 0 if isinstance(query.question, ToExamine) else open_part(query.question, kept).steps

@@ -1,8 +1,7 @@
-"""Answers before and after preference training, side by side, with rewards and win rates by a reward model."""
+"""Answers before and after training on preferences or rewards, with rewards, and win rates by a reward model."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -12,25 +11,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.config import ModelConfig, RunConfig
 from ftlab.config.stages import STAGES
-from ftlab.core.files import DamagedFile, write_json, write_jsonl
+from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.results import (
+    AnswerFiguresJson,
+    BeforeAfterJson,
+    RewardComparisonJson,
+    RewardDifferenceJson,
+    RewardedJson,
+    RewardVerdictJson,
+    WinRateJson,
+)
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.generate import Answer, generate_answers
+from ftlab.evaluation.asking import Progress, ask, collect
+from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import question_of_rows
-from ftlab.evaluation.material import AnswerLimit, answer_limit, groups_of, held_out_rows, nested, still_holds
+from ftlab.evaluation.material import answer_limit, drawn, groups_of, held_out_rows
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
+from ftlab.evaluation.results import ToAnswer, ToGrade
+from ftlab.evaluation.sides import (
+    ADAPTED,
+    BASE,
+    START,
+    Side,
+    adapted_side,
+    base_side,
+    config_of,
+    identity,
+    start_side,
+    tokenizer_of,
+)
 from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference, share_interval, sign_p
-from ftlab.models.identity import is_made_of
 
 ANSWERING_STAGES = tuple(name for name, stage in STAGES.items() if stage.usual and stage.answers)
-CONTESTANTS = {"base": "the base", "start": "its start", "adapted": "this run"}
+CONTESTANTS = {BASE: "the base", START: "its start", ADAPTED: "this run"}
 
-Progress = Callable[[str, int, int], None]
 Prompt = list[Message]
 
 
@@ -40,16 +58,15 @@ def compare_answers(
     max_rows: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Let all contestants answer the held-out prompts of `run`, write before_after.json (of another number of prompts
-    than the run's own: in a folder beside it), and return it.
+) -> BeforeAfterJson:
+    """Let all contestants answer the held-out prompts of `run`, write before_after.json, and return it. With another
+    number of prompts than the run's own, the files are written to a folder beside it.
 
-    Contestants are `base`, `start` (only where the run was started from an earlier one) and `adapted`. Answers that
-    exist for the same weights, prompt and settings are taken over. Raises Stopped, InputError for a stage that writes
-    no answers to compare or without held-out prompts, FtlabError when the run has no result.
+    Contestants are `base`, `start` (only if the run was started from an earlier one) and `adapted`. Raises Stopped,
+    InputError for a stage that writes no answers or without held-out prompts, FtlabError if the run has no result.
     """
     began = time.monotonic()
-    config = load_config(run.config_file).resolved()
+    config = config_of(run)
     if config.stage not in ANSWERING_STAGES:
         raise InputError(
             "This run has no before and after answers",
@@ -64,42 +81,33 @@ def compare_answers(
     split, prompts, available, groups, notes = _prompts(run, config, most)
     question = question_of_rows(config, most, available)
     place = question.place(run)
-    weights = _identities(run, config)
+    sides = contestants(run, config)
     limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
-    known = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
-    missing = {name: [prompt for prompt in prompts if _key_of_prompt(prompt) not in known[name]] for name in weights}
-    total, done = sum(map(len, missing.values())), 0
-
-    def ask(name: str, model: Any, tokenizer: Any) -> None:
-        nonlocal done
-        phase = f"answers of {CONTESTANTS[name]} to the held-out prompts"
-        tell(phase, done, total)
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            done += rows
-            tell(phase, done, total)
-
-        answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
-        known[name] |= {_key_of_prompt(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
-
-    if total:
-        tell("loading the model", 0, total)
-    _visit(run, config, [name for name in weights if missing[name]], ask)
-    unread = [prompt for prompt in prompts if any(not one[_key_of_prompt(prompt)].tokens for one in known.values())]
-    if unread:
-        notes.append(f"{len(unread)} of {len(prompts)} prompts leave no room for an answer and were left out.")
-        prompts = [prompt for prompt in prompts if prompt not in unread]
-    if not prompts:
+    asked = _to_answer(prompts, sides[-1], limit.tokens)
+    replies = collect(
+        sides,
+        {side.name: {"prompts": asked} for side in sides},
+        batch_rows=config.evaluation.batch_size,
+        tell=tell,
+        should_stop=should_stop,
+    )
+    answers = {name: replies[name]["prompts"].answers or [] for name in replies}
+    fits = [at for at in range(len(prompts)) if all(of_side[at].tokens for of_side in answers.values())]
+    if not fits:
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
+    if len(fits) < len(prompts):
+        unread = len(prompts) - len(fits)
+        notes.append(f"{unread} of {len(prompts)} prompts leave no room for an answer and were left out.")
+    prompts = [prompts[at] for at in fits]
+    answers = {name: [of_side[at] for at in fits] for name, of_side in answers.items()}
     rows = [
         {"row": number, "prompt": prompt}
         | ({"group": group} if (group := groups.get(_key_of_prompt(prompt))) else {})
-        | {name: _saved(known[name][_key_of_prompt(prompt)]) for name in weights}
+        | {name: _saved(of_side[number]) for name, of_side in answers.items()}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
-    result = {
+    result: BeforeAfterJson = {
         "run": run.id,
         "stage": config.stage,
         "start": config.model.start,
@@ -109,10 +117,15 @@ def compare_answers(
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
-            name: figures([known[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
-            for name in weights
+            side.name: {**figures(answers[side.name]), "weights": _digest(identity(side))} for side in sides
         },
-        "settings": _settings(config, limit) | {"max_rows": most},
+        "settings": {
+            "decoding": "greedy",
+            "device": identity(sides[-1])[0],
+            "max_new_tokens": limit.tokens,
+            "longest_answer": str(limit),
+            "max_rows": most,
+        },
         "win_rates": win_rates,
         "notes": notes,
     }
@@ -121,22 +134,26 @@ def compare_answers(
     return result
 
 
-def figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
+def contestants(run: RunDirectory, config: RunConfig) -> list[Side]:
+    """The sides, in the order of CONTESTANTS. A fully tuned run to start from is a whole model; the base is what that
+    run began with, and is left out if the run is gone."""
+    first = _first_base(config.model)
+    base = base_side(run, config.model_copy(update={"model": first}))
+    start, adapted = start_side(run, config), adapted_side(run, config, first=True)
+    if start.weights == "start":
+        return [base, start, adapted]
+    if not config.model.start:
+        return [base, adapted]
+    return [base, start, adapted] if first != config.model else [start, adapted]
 
-    `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
-    1908.04319). `distinct_2`: different word pairs by all word pairs of all answers together (Li et al. 2016, arXiv
-    1510.03055); it falls where the answers become alike. Both are 0 to 1.
-    """
-    texts, count = [answer.text.split() for answer in answers], len(answers)
-    pairs = [pair for words in texts for pair in itertools.pairwise(words)]
-    return {
-        "words": sum(map(len, texts)) / count,
-        "tokens": sum(answer.tokens for answer in answers) / count,
-        "cut_share": sum(answer.cut for answer in answers) / count,
-        "repetition": sum(repetition(answer.text) for answer in answers) / count,
-        "distinct_2": len(set(pairs)) / len(pairs) if pairs else 0.0,
-    }
+
+def _first_base(model: ModelConfig) -> ModelConfig:
+    """The model at the beginning of a chain of fully tuned runs, as far as the runs still exist."""
+    while True:
+        parent = RunDirectory(Path(model.base).parent)
+        if not parent.config_file.is_file() or Path(model.base) != parent.model:
+            return model
+        model = config_of(parent).model
 
 
 def _prompts(
@@ -149,172 +166,42 @@ def _prompts(
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
     groups = dict(zip(map(_key_of_prompt, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
-    prompts = list({_key_of_prompt(prompt): prompt for prompt in asked}.values())
-    available = len(prompts)
-    if available > most:
-        notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = nested(prompts, most, config.evaluation.max_rows)
-    return split, prompts, available, groups, notes
+    every = list({_key_of_prompt(prompt): prompt for prompt in asked}.values())
+    prompts, more = drawn(split, every, most, config.evaluation.max_rows, called="prompts")
+    return split, prompts, len(every), groups, notes + more
 
 
-def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Callable[[str, Any, Any], None]) -> None:
-    """Call `work` with name, model and tokenizer of each contestant in `wanted`; one copy of the weights at a time.
-
-    An adapter, the adapter that it started from and the model under both share that copy.
-    """
-    from transformers import AutoTokenizer
-
-    from ftlab.models.load import adapter_disabled, load_base, load_run
-
-    if not wanted:
-        return
-    bases = {name: model for name, model in _bases(run, config).items() if name in wanted}
-    shared = [name for name, model in bases.items() if run.adapter.exists() and model == config.model]
-    if shared or set(wanted) - bases.keys():
-        model, tokenizer = load_run(run)
-        if "adapted" in wanted:
-            work("adapted", model, tokenizer)
-        for name in shared:
-            with adapter_disabled(model) as base:
-                work(name, base, tokenizer)
-        if "start" in wanted and run.start.exists():
-            model.load_adapter(str(run.start), adapter_name="start")
-            model.set_adapter("start", inference_mode=True)
-            work("start", model.eval(), tokenizer)
-        del model
-        free_memory()
-    folder = run.result
-    for name in [name for name in bases if name not in shared]:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        work(name, load_base(bases[name], device=config.launcher.device), tokenizer)
-        free_memory()
-
-
-def _bases(run: RunDirectory, config: RunConfig) -> dict[str, ModelConfig]:
-    """The contestants that are whole models. A fully tuned run to start from is one; the base is what that began with,
-    and left out when that run is gone."""
-    first = _first_base(config.model)
-    if config.model.start and not run.start.exists():
-        return {"base": first, "start": config.model} if first != config.model else {"start": config.model}
-    return {"base": first}
-
-
-def _first_base(model: ModelConfig) -> ModelConfig:
-    """The model at the beginning of a chain of fully tuned runs, as far as the runs are still there."""
-    while True:
-        parent = RunDirectory(Path(model.base).parent)
-        if not parent.config_file.is_file() or Path(model.base) != parent.model:
-            return model
-        model = load_config(parent.config_file).resolved().model
-
-
-def _answer(
-    config: RunConfig,
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Prompt],
-    most: int,
-    advance: Callable[[int], None],
-    should_stop: Callable[[], bool] | None,
-) -> list[Answer]:
-    from ftlab.data.rendering import encode_prompt, stop_token_ids
+def _to_answer(prompts: Sequence[Prompt], side: Side, most: int) -> ToAnswer:
+    from ftlab.data.rendering import encode_prompt
     from ftlab.models.load import text_length
 
-    return generate_answers(
-        model,
-        tokenizer,
-        [encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer) for prompt in prompts],
-        max_new_tokens=most,
-        stop_ids=stop_token_ids(tokenizer, model.generation_config),
-        batch_rows=config.evaluation.batch_size,
-        context=text_length(config),
-        advance=advance,
-        should_stop=should_stop,
-    ).answers
+    tokenizer = tokenizer_of(side)
+    ids = [encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer) for prompt in prompts]
+    return ToAnswer(ids, most, text_length(side.config))
 
 
-def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
-    """What decides the answers of each contestant: its weights and the number format. In the order of CONTESTANTS."""
-    from ftlab.models.identity import weights_sha256
-    from ftlab.models.load import pick_device, pick_dtype
+def figures(answers: Sequence[Answer]) -> AnswerFiguresJson:
+    """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
 
-    device = pick_device(config.launcher.device)
-    place = [device, str(pick_dtype(config.model, device)), config.method.name == "qlora"]
-    parts: dict[str, Any] = {name: base_identity(model) for name, model in _bases(run, config).items()}
-    below = base_identity(config.model)
-    if run.start.exists():
-        parts["start"] = [below, weights_sha256(run.start)]
-    folder = run.result
-    parts["adapted"] = [below, weights_sha256(folder)]
+    `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
+    1908.04319). `distinct_2`: different word pairs by all word pairs of all answers together (Li et al. 2016, arXiv
+    1510.03055); it falls if the answers become alike. Both are 0 to 1.
+    """
+    texts, count = [answer.text.split() for answer in answers], len(answers)
+    pairs = [pair for words in texts for pair in itertools.pairwise(words)]
     return {
-        name: hashlib.sha256(json.dumps([place, parts[name]]).encode()).hexdigest()
-        for name in CONTESTANTS
-        if name in parts
+        "words": sum(map(len, texts)) / count,
+        "tokens": sum(answer.tokens for answer in answers) / count,
+        "cut_share": sum(answer.cut for answer in answers) / count,
+        "repetition": sum(repetition(answer.text) for answer in answers) / count,
+        "distinct_2": len(set(pairs)) / len(pairs) if pairs else 0.0,
     }
-
-
-def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit: int) -> dict[str, Answer]:
-    """The answers of `name` that were written before, by prompt, as long as weights and settings are the same."""
-    known: dict[str, Answer] = {}
-
-    def take(prompt: Sequence[Message], answer: Answer, settings: dict[str, Any]) -> None:
-        if still_holds(answer.tokens, answer.cut, settings["max_new_tokens"], limit):
-            known.setdefault(_key_of_prompt(prompt), answer)
-
-    # The comparison with the base asked the model under the adapter and this run.
-    folder = run.result
-    side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
-    places: list[RunDirectory | Question] = [run, *run.questions()]
-    for place in places:
-        with contextlib.suppress(DamagedFile):  # then it is asked again
-            _take_over(place, name, side, weights, folder, config, take)
-    return known
-
-
-def _take_over(
-    place: RunDirectory | Question,
-    name: str,
-    side: str | None,
-    weights: Any,
-    folder: Path,
-    config: RunConfig,
-    take: Callable[[Any, Answer, dict[str, Any]], None],
-) -> None:
-    """Give `take` what is stored in `place` of the answers of `name`."""
-    earlier = place.before_after() or {"settings": {}, "contestants": {}}
-    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
-        for row in place.before_after_answers():
-            if name in row:
-                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
-                take(row["prompt"], answer, earlier["settings"])
-    comparison = place.comparison()
-    if side is None or comparison is None or (side != "base" and comparison.get("strength", 1) != 1):
-        return
-    if _same(comparison["settings"], config) and is_made_of(comparison, folder):
-        for row in place.predictions():
-            if f"{side}_tokens" in row:
-                answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                take(row["messages"], answer, comparison["settings"])
-
-
-def _same(settings: dict[str, Any], config: RunConfig) -> bool:
-    return all(settings.get(name) == value for name, value in _place(config).items())
-
-
-def _settings(config: RunConfig, limit: AnswerLimit) -> dict[str, Any]:
-    return _place(config) | {"max_new_tokens": limit.tokens, "longest_answer": str(limit)}
-
-
-def _place(config: RunConfig) -> dict[str, Any]:
-    from ftlab.models.load import pick_device
-
-    return {"decoding": "greedy", "device": pick_device(config.launcher.device)}
 
 
 def _with_scores(
     place: RunDirectory | Question, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows with the scores that reward models gave them, and the win rates, when the answers have not changed."""
+) -> tuple[list[dict[str, Any]], dict[str, RewardVerdictJson]]:
+    """The rows with the scores that reward models gave them, and the win rates, if the answers have not changed."""
     earlier, before = place.before_after(), place.before_after_answers()
 
     def bare(row: dict[str, Any]) -> dict[str, Any]:
@@ -338,6 +225,10 @@ def _key_of_prompt(prompt: Sequence[Message]) -> str:
     return json.dumps(_plain(prompt), ensure_ascii=False)
 
 
+def _digest(who: Any) -> str:
+    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
+
+
 PROXY = "A proxy: it is a reward model's opinion, not people's."
 
 
@@ -348,68 +239,60 @@ def judge_answers(
     question: str = "",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> RewardVerdictJson:
     """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
 
     They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
-    to those of that question, beside the run's own. What was judged
-    before by the same weights is not judged again. Raises FtlabError without answers, InputError when `reward_run` is
+    to those of that question, beside the run's own. Raises FtlabError without answers, InputError if `reward_run` is
     no reward model, Stopped.
     """
-    from ftlab.models.identity import weights_sha256
-    from ftlab.models.reward import load_reward_model, score
-
     place = run.question(question) if question else run
-    found, rows = place.before_after(), place.before_after_answers()
-    if not found or not rows:
+    stored, rows = place.before_after(), place.before_after_answers()
+    if not stored or not rows:
         raise FtlabError(
             f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
         )
-    tell = progress or (lambda phase, done, total: None)
-    folder = reward_run.result
-    weights = hashlib.sha256(json.dumps(weights_sha256(folder)).encode()).hexdigest()
-    known = found["win_rates"].get(reward_run.id)
+    config = config_of(reward_run)
+    if config.stage != "reward":
+        raise InputError(f"The run {reward_run.id} is not a reward model", given=f"stage: {config.stage}")
+    side = adapted_side(reward_run, config, first=True)
+    weights = _digest(identity(side))
+    known = stored["win_rates"].get(reward_run.id)
     if known and known["weights"] == weights:
         return known
-    names = list(found["contestants"])
+    names = list(stored["contestants"])
     # Each conversation once: equal answers have equal scores, whatever stands beside them in a batch.
     chats = {_answer_key(row, name): [*row["prompt"], _as_turn(row, name)] for row in rows for name in names}
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        tell("the reward model reads the answers", done, len(chats))
-        if should_stop and should_stop():
-            raise Stopped
-
-    tell("loading the reward model", 0, len(chats))
-    model, tokenizer = load_reward_model(reward_run)
-    scores = dict(zip(chats, score(model, tokenizer, list(chats.values()), advance=advance), strict=True))
-    del model
-    free_memory()
+    replies = collect(
+        [side],
+        {side.name: {"rewards": ToGrade(list(chats.values()))}},
+        batch_rows=config.evaluation.batch_size,
+        tell=progress or (lambda phase, done, total: None),
+        should_stop=should_stop,
+    )
+    scores = dict(zip(chats, replies[side.name]["rewards"].rewards or [], strict=True))
     by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
-    # Files from before prompts said their group have none.
-    clusters = [row.get("group") or _prompt_key(row) for row in rows]
-    judged = {
+    # Files of earlier versions do not say the group of a prompt.
+    clusters = [row.get("group") or json.dumps(row["prompt"]) for row in rows]
+    verdict: RewardVerdictJson = {
         "reward_model": reward_run.id,
         "weights": weights,
         "created": time.time(),
         "rows": len(rows),
         "mean_scores": {name: sum(values) / len(values) for name, values in by_name.items()},
-        "against": {name: win_rate(by_name[name], by_name["adapted"], clusters) for name in names if name != "adapted"},
+        "against": {name: win_rate(by_name[name], by_name[ADAPTED], clusters) for name in names if name != ADAPTED},
         "proxy": PROXY,
-        "notes": _notes(load_config(run.config_file), reward_run),
+        "notes": _notes(config_of(run), reward_run, config),
     }
     for row in rows:
         for name in names:
             row[name].setdefault("scores", {})[reward_run.id] = scores[_answer_key(row, name)]
     write_jsonl(place.before_after_answers_file, rows)
-    write_json(place.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
-    return judged
+    write_json(place.before_after_file, {**stored, "win_rates": stored["win_rates"] | {reward_run.id: verdict}})
+    return verdict
 
 
-def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> dict[str, Any]:
+def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> WinRateJson:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
     `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
@@ -435,21 +318,17 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
     }
 
 
-def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
+def _notes(config: RunConfig, reward_run: RunDirectory, reward_config: RunConfig) -> list[str]:
     """Why this judge may be partial to this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
         return ["The run was trained against this very reward model, so its scores prove nothing."]
-    if load_config(reward_run.config_file).data.source == config.data.source:
+    if reward_config.data.source == config.data.source:
         return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
     return []
 
 
 def _as_turn(row: dict[str, Any], name: str) -> dict[str, str]:
     return {"role": "assistant", "content": row[name]["answer"]}
-
-
-def _prompt_key(row: dict[str, Any]) -> str:
-    return json.dumps(row["prompt"])
 
 
 def _answer_key(row: dict[str, Any], name: str) -> str:
@@ -459,82 +338,63 @@ def _answer_key(row: dict[str, Any], name: str) -> str:
 @dataclass(frozen=True)
 class Measured:
     """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
-    sum, one for each answer. `tokens` counts those of each answer, `cut` says where the limit ended it."""
+    sum, one for each answer."""
 
-    answers: list[str]
-    tokens: list[int]
-    cut: list[bool]
+    answers: list[Answer]
     scores: dict[str, list[float]]
     rewards: list[float]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> RewardedJson:
         """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
-        count = len(self.answers)
+        means = figures(self.answers)
         return {
-            "reward": sum(self.rewards) / count,
-            "rewards": {name: sum(values) / count for name, values in self.scores.items()},
-            "completion_length": sum(self.tokens) / count,
-            "cut_share": sum(self.cut) / count,
-            "repetition": sum(map(repetition, self.answers)) / count,
+            "reward": sum(self.rewards) / len(self.answers),
+            "rewards": {name: sum(values) / len(values) for name, values in self.scores.items()},
+            "completion_length": means["tokens"],
+            "cut_share": means["cut_share"],
+            "repetition": means["repetition"],
         }
 
 
 def measure(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[list[int]],
+    question: ToAnswer,
     judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
     *,
-    max_new_tokens: int,
     batch_rows: int,
-    context: int | None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Measured:
-    """The most likely answer of `model` to each of `prompts` (token ids), and what `judge` says of them all.
+    """What `model`, which is being trained, answers to `question`, and what `judge` says of all answers.
 
-    `judge` gives, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
+    `judge` returns, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
     Stopped when `should_stop` says so.
     """
-    from ftlab.data.rendering import stop_token_ids
-
     was_training = model.training
     model.eval()
     try:
-        answers = generate_answers(
-            model,
-            tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_token_ids(tokenizer, model.generation_config),
-            batch_rows=batch_rows,
-            context=context,
-            should_stop=should_stop,
-        ).answers
+        reply = ask(model, tokenizer, question, batch_rows=batch_rows, should_stop=should_stop)
     finally:
         model.train(was_training)
-    texts = [answer.text for answer in answers]
-    scores, rewards = judge(texts)
-    return Measured(texts, [answer.tokens for answer in answers], [answer.cut for answer in answers], scores, rewards)
+    answers = reply.answers or []
+    return Measured(answers, *judge([answer.text for answer in answers]))
 
 
-def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> RewardComparisonJson:
     """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
 
     `clusters`: what the prompt of each answer belongs to; see significance.py.
     """
-    rewards = {}
-    for name in adapted.scores:
-        difference, interval = mean_difference(start.scores[name], adapted.scores[name], clusters)
-        p = difference_p(start.scores[name], adapted.scores[name], clusters)
-        rewards[name] = {"difference": difference, "interval": interval, "p": p}
-    difference, interval = mean_difference(start.rewards, adapted.rewards, clusters)
+
+    def difference(before: Sequence[float], after: Sequence[float]) -> RewardDifferenceJson:
+        value, interval = mean_difference(before, after, clusters)
+        return {"difference": value, "interval": interval, "p": difference_p(before, after, clusters)}
+
     return {
         "rows": len(adapted.answers),
         "start": start.as_dict(),
         "adapted": adapted.as_dict(),
-        "difference": difference,
-        "interval": interval,
-        "p": difference_p(start.rewards, adapted.rewards, clusters),
-        "rewards": rewards,
+        **difference(start.rewards, adapted.rewards),
+        "rewards": {name: difference(start.scores[name], adapted.scores[name]) for name in adapted.scores},
         "test": MEAN_TEST,
     }

@@ -19,13 +19,14 @@ from ftlab.core.comparison import (
     ForgettingJson,
     GainLossJson,
     MeasureJson,
+    SettingsJson,
     VerdictJson,
     whole_form,
 )
 from ftlab.core.files import append_jsonl, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, result_of
+from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, results_of
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, judge_answers
 from ftlab.evaluation.documents import bits_per_byte
@@ -262,21 +263,22 @@ def _schema(path: str | None) -> dict[str, Any] | None:
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
 
 
-def _decoding(config: RunConfig) -> dict[str, Any]:
+def _decoding(config: RunConfig) -> SettingsJson:
     samples, temperature = config.evaluation.samples, config.evaluation.temperature
     if not temperature:
         return {"decoding": "greedy"}
     return {"decoding": f"sampled (temperature {temperature:g})", "samples": samples, "temperature": temperature}
 
 
-def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> dict[str, Any]:
+def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> SettingsJson:
+    """How the sides were asked and measured."""
     from importlib.metadata import version
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
 
     tests = {"perplexity": f"summed losses: {MEAN_TEST}"}
     if asked.pieces:
-        rules = {
+        rules: SettingsJson = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
             "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens counted in",
         }
@@ -285,7 +287,11 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
         if config.evaluation.samples > 1:
             tests["exact_match"] = MEAN_TEST
-    prompted = [side.prompting for side in sides if side.prompting]
+    more: SettingsJson = {}
+    if material.neutral:
+        more |= {"neutral_prompts": len(material.neutral), "drift_rule": RULE}
+    if prompting := next((side.prompting for side in sides if side.prompting), None):
+        more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -300,9 +306,8 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         "context": material.context,
         **rules,
         "general_accuracy_rule": HELD_RULE if any(probe.held for probe in material.probes) else PROBE_RULE,
-        **({"neutral_prompts": len(material.neutral), "drift_rule": RULE} if material.neutral else {}),
         "tests": tests | {"general_accuracy": "exact McNemar"},
-        **({"prompted": {"system": prompted[0].system, "examples": prompted[0].examples}} if prompted else {}),
+        **more,
         "device": device,
         "dtype": dtype,
         "quantised": config.method.name == "qlora",
@@ -364,10 +369,8 @@ def evaluate_together(
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
-    replies = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
-    total = sum(question.steps for one in asked.values() for question in one.questions.values())
-    tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
+    batch_rows = configs[0].evaluation.batch_size
+    results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
     figures = measured(material, sides, asked, results, configs[0])
@@ -377,7 +380,6 @@ def evaluate_together(
     scores, predictions = compared.scores, compared.predictions
     tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
     measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
-    remembered = replies["adapted"].get("memorisation")
     for number, prediction in enumerate(predictions):
         prediction["scores"] = {
             name: {side: values[number] for side, values in one.items()} for name, one in figures.rows.items()
@@ -404,7 +406,7 @@ def evaluate_together(
         "gain_loss": figures.gain_loss,
         "verdicts": figures.verdicts,
         "changed": changed(predictions, measures, verdict["measure"]),
-        "memorisation": remembered.found if remembered else None,
+        "memorisation": results["adapted"].memorisation,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
             *material.notes,
@@ -438,7 +440,7 @@ def evaluate_before(
     _, sides, asked = asked_before_training(run, config)
     collect(
         sides,
-        asked,
+        {name: each.questions for name, each in asked.items()},
         batch_rows=config.evaluation.batch_size,
         tell=tell,
         should_stop=should_stop,

@@ -507,8 +507,8 @@ def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
     advice: list[Remedy] = []
     if shows_forgetting(comparison):
         advice += against_forgetting(config)
-    memorisation = comparison.get("memorisation") or {}
-    if memorisation.get("memorised") or memorisation.get("overfitted"):
+    memorisation = comparison.get("memorisation")
+    if memorisation and (memorisation.get("memorised") or memorisation.get("overfitted")):
         known = [remedy.changes for remedy in advice]
         advice += [remedy for remedy in against_memorising(config) if remedy.changes not in known]
     return advice

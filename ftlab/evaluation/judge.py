@@ -13,6 +13,7 @@ from typing import Any
 
 from ftlab.core.endpoint import Asker, Refused, Reply
 from ftlab.core.files import append_jsonl, locked, write_json
+from ftlab.core.results import JudgementJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Stopped
@@ -47,11 +48,13 @@ def summarise(
     lines: Mapping[str, dict[str, Any]],
     settings: JudgeSettings,
     titles: Mapping[str, str],
-) -> dict[str, Any]:
+    answers: str = "",
+) -> JudgementJson:
     """One judgement: wins, ties and losses of the second side, their test, and how far the judge can be trusted.
 
-    `lines` are the answered requests by key. Rows with an order that is still open are counted as `open`, those with a
-    reply that names no choice as `unreadable`; neither is part of anything else.
+    `lines` are the answered requests by key, `answers` is the digest of the judged answers. Rows with an order that is
+    still open are counted as `open`, those with a reply that names no choice as `unreadable`; neither is part of
+    anything else.
     """
     from scipy.stats import binomtest
 
@@ -90,7 +93,7 @@ def summarise(
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
-    judgement = {
+    judgement: JudgementJson = {
         "id": settings.id,
         "created": time.time(),
         "judge": {"url": settings.endpoint.url, "model": settings.endpoint.model},
@@ -132,20 +135,25 @@ def summarise(
             "price_in": settings.price_in,
             "price_out": settings.price_out,
         },
+        "text": "",
+        "notes": [],
+        "answers": answers,
     }
-    return judgement | {"text": _verdict(judgement), "notes": _notes(judgement)}
+    judgement["text"], judgement["notes"] = _verdict(judgement), _notes(judgement)
+    return judgement
 
 
-def _verdict(judgement: dict[str, Any]) -> str:
+def _verdict(judgement: JudgementJson) -> str:
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     decided = judgement["wins"] + judgement["losses"]
     if not judgement["judged"]:
         return "Nothing is judged yet."
-    if not decided:
+    rate, interval = judgement["win_rate"], judgement["interval"]
+    if rate is None or interval is None:
         return f"The judge prefers neither: all {judgement['ties']} rows are ties."
-    low, high = (percent(end) for end in judgement["interval"])
+    low, high = map(percent, interval)
     evidence = (
-        f"{after} wins {percent(judgement['win_rate'])} of {decided} decided rows "
+        f"{after} wins {percent(rate)} of {decided} decided rows "
         f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {judgement['ties']} ties"
     )
     if judgement["better"] is None:
@@ -153,7 +161,7 @@ def _verdict(judgement: dict[str, Any]) -> str:
     return f"The judge prefers {after if judgement['better'] else before}: {evidence}."
 
 
-def _notes(judgement: dict[str, Any]) -> list[str]:
+def _notes(judgement: JudgementJson) -> list[str]:
     """What speaks against the judgement, or limits it."""
     notes, place, longer = [], judgement["position"], judgement["longer"]
     if judgement["open"]:
@@ -170,8 +178,9 @@ def _notes(judgement: dict[str, Any]) -> list[str]:
         )
     if place["first"] + place["second"] and place["p"] < LEVEL:
         where = "first" if place["first"] > place["second"] else "second"
+        most, both = max(place["first"], place["second"]), place["first"] + place["second"]
         notes.append(
-            f"The judge favors the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
+            f"The judge favors the answer it reads {where}: {most} of {both} rows "
             f"in which the orders disagreed ({p_text(place['p'])}). Both orders were asked, so this evens out."
         )
     if longer["rows"] >= _FEW and not 0.25 <= longer["won"] / longer["rows"] <= 0.75:
@@ -196,7 +205,7 @@ def judge_by_endpoint(
     *,
     progress: Callable[[str, int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> JudgementJson:
     """Ask the judge about every row that it has not judged yet; returns the judgement, which is added to judged.json.
 
     Each answer is kept as it comes: after a stop or a failure the same call goes on from there. Raises FtlabError when
@@ -219,14 +228,14 @@ def judge_by_endpoint(
                 lines[line["key"]] = line
                 tell(PHASE, len(lines), len(asked))
         finally:
-            judgement = summarise(rows, asked, lines, settings, sides_of(run))
-            judgement["answers"] = answers_digest(run, settings.sides)
+            digest = answers_digest(run, settings.sides)
+            judgement = summarise(rows, asked, lines, settings, sides_of(run), digest)
             if judgement["judged"]:
                 _keep(run, judgement)
     return judgement
 
 
-def is_current(run: RunDirectory, judgement: dict[str, Any]) -> bool:
+def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
     """Whether the answers that were judged are those that are stored now."""
     return judgement["answers"] == answers_digest(run, judgement["sides"])
 
@@ -346,6 +355,6 @@ def _end_last_line(file: Path) -> None:
                 end.write(b"\n")
 
 
-def _keep(run: RunDirectory, judgement: dict[str, Any]) -> None:
-    others = [one for one in run.judgements() if one["id"] != judgement["id"]]
+def _keep(run: RunDirectory, judgement: JudgementJson) -> None:
+    others = [other for other in run.judgements() if other["id"] != judgement["id"]]
     write_json(run.judged_file, {"judgements": [judgement, *others]})

@@ -12,7 +12,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import EvaluationConfig
-from ftlab.core.comparison import ComparisonJson, QuestionJson, scores_of, stored_form
+from ftlab.core.comparison import ComparisonJson, QuestionJson, stored_form
 from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.errors import FtlabError
@@ -94,10 +94,10 @@ def write_comparison(
     """The comparison comes last: whoever sees a new one finds everything it speaks of."""
     target = asked.place(run)
     texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
-    if target is run:
-        texts |= {run.scores_file(side): json_text(scores_of(comparison, side)) for side in ("base", "adapted")}
     try:
         write_together(texts | {target.comparison_file: json_text(stored_form(comparison))})
+        for file in target.older_scores:
+            file.unlink(missing_ok=True)
     except OSError as error:
         with contextlib.suppress(OSError):
             target.evaluation.rmdir()  # of a new question, which is empty

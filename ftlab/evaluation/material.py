@@ -60,11 +60,14 @@ def held_out_rows(
     return split, rows, notes + more
 
 
-def drawn(split: str, rows: list[Any], at_most: int, own: int | None = None) -> tuple[list[Any], list[str]]:
-    """`at_most` of the `rows` of a split as `nested` draws them, and a note where that is not all of them."""
+def drawn(
+    split: str, rows: list[Any], at_most: int, own: int | None = None, *, called: str = "rows"
+) -> tuple[list[Any], list[str]]:
+    """`at_most` of the `rows` of a split (or pairs, or prompts: `called`) as `nested` draws them, and a note where that
+    is not all of them."""
     if len(rows) <= at_most:
         return rows, []
-    note = f"{at_most} of {len(rows)} rows of the {split} split were used, drawn with seed 0."
+    note = f"{at_most} of {len(rows)} {called} of the {split} split were used, drawn with seed 0."
     return nested(rows, at_most, at_most if own is None else own), [note]
 
 

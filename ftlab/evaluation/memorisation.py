@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.comparison import (
+    ContinuationJson,
+    ContinuedRowJson,
+    LeakedPairJson,
+    LeaksJson,
+    MemorisationJson,
+    MemoryFiguresJson,
+)
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.figures import percent
@@ -148,7 +156,7 @@ def find_leaks(
     held_out: Sequence[Mapping[str, Any]],
     *,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> LeaksJson:
     """Held-out rows whose prompt stands in training, as it is or nearly (`ftlab.data.near`), or whose long answer does.
 
     Rows are examples with `row` and `messages`. Returns `same`, `near` and `answer` (held-out rows, each counted once,
@@ -182,7 +190,9 @@ def find_leaks(
     counts = {kind: sum(rank == place for rank, _ in found.values()) for place, kind in enumerate(_KINDS)}
     gravest = sorted((rank, held, trained) for held, (rank, trained) in found.items())
     return {
-        **counts,
+        "same": counts["same"],
+        "near": counts["near"],
+        "answer": counts["answer"],
         "held_out": len(held_out),
         "pairs": [
             _pair(_KINDS[rank], looked_at[trained], held_out[held - len(looked_at)])
@@ -196,7 +206,7 @@ def _system(messages: Sequence[Mapping[str, Any]]) -> str:
     return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
 
 
-def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> LeakedPairJson:
     from ftlab.errors import shorten
 
     return {
@@ -234,9 +244,9 @@ By = Mapping[str, Any]  # "train" and "held_out"
 def conclude(
     losses: Mapping[str, Mapping[str, Losses]],
     continued: Mapping[str, Sequence[Continued]],
-    leaks: Mapping[str, Any],
+    leaks: LeaksJson,
     clusters: Mapping[str, Clusters] | None = None,
-) -> dict[str, Any]:
+) -> MemoryFiguresJson:
     """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row.
 
     `clusters` by kind of row: what each row of `losses` belongs to, and under "continued held_out" each of `continued`.
@@ -251,7 +261,7 @@ def conclude(
     memorised = p is not None and p < LEVEL and more > MEMORY_SHARE
     lost = carried is not None and carried < FEWEST_CARRIED
     overfitted = gap_interval is not None and gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
-    figures = {
+    figures: MemoryFiguresJson = {
         "losses": {side: {kind: _mean(of) for kind, of in kinds.items()} for side, kinds in losses.items()},
         "gap": gap,
         "gap_interval": gap_interval,
@@ -261,11 +271,13 @@ def conclude(
         "continuation_p": p,
         "memorised": memorised,
         "overfitted": overfitted,
+        "text": "",
     }
     sentences = [_fit_in_words(figures), _continuation_in_words(figures)]
     if leaks["same"] or leaks["near"] or leaks.get("answer"):
         sentences.append(leaks["text"])
-    return figures | {"text": " ".join(sentences)}
+    figures["text"] = " ".join(sentences)
+    return figures
 
 
 def _mean(losses: Losses) -> float:
@@ -314,7 +326,7 @@ def _draw(losses: Losses, clusters: Clusters) -> Any:
     return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
-def _shares(rows: Sequence[Continued], clusters: Clusters) -> dict[str, Any]:
+def _shares(rows: Sequence[Continued], clusters: Clusters) -> ContinuationJson:
     exact = sum(row.exact for row in rows)
     return {
         "rows": len(rows),
@@ -355,7 +367,7 @@ def _once(values: Sequence[float], clusters: Clusters) -> list[float]:
     return [math.fsum(one) / len(one) for one in together.values()]
 
 
-def _fit_in_words(figures: Mapping[str, Any]) -> str:
+def _fit_in_words(figures: MemoryFiguresJson) -> str:
     own = figures["losses"]["adapted"]
     evidence = f"loss {own['train']:.3g} on training rows, {own['held_out']:.3g} on unseen ones"
     carried = figures["carried_over"]
@@ -369,14 +381,14 @@ def _fit_in_words(figures: Mapping[str, Any]) -> str:
     return f"{_capital(evidence)}."
 
 
-def _continuation_in_words(figures: Mapping[str, Any]) -> str:
-    shares = figures["continuation"]
-    if shares is None:
+def _continuation_in_words(figures: MemoryFiguresJson) -> str:
+    shares, p = figures["continuation"], figures["continuation_p"]
+    if shares is None or p is None:
         return "The answers are too short to tell whether rows are repeated word for word."
     seen, unseen = shares["train"], shares["held_out"]
     evidence = (
         f"from the middle of an answer it goes on word for word in {percent(round(seen['exact'], 3))} of training rows "
-        f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(figures['continuation_p'])} for the overlap)"
+        f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(p)} for the overlap)"
     )
     if figures["memorised"]:
         return f"It memorized training rows: {evidence}."
@@ -411,7 +423,7 @@ def measure_memorisation(
     *,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any] | None:
+) -> MemorisationJson | None:
     """How the adapted `model` of `run` treats rows that it was trained on and rows that it was not.
 
     None where `config.evaluation.memorisation` is off, where nothing of the data's answers was trained (rewards), and
@@ -570,7 +582,7 @@ def _base_of(model: Any, config: RunConfig) -> Any:
         yield base
 
 
-def _examples(continued: Sequence[Continued]) -> list[dict[str, Any]]:
+def _examples(continued: Sequence[Continued]) -> list[ContinuedRowJson]:
     """Training rows that were continued word for word, the longest first."""
     exact = sorted((one for one in continued if one.exact), key=lambda one: -len(one.rest))
     return [{"row": one.row, "given": one.given, "rest": one.rest, "said": one.text} for one in exact[:SHOWN]]

@@ -7,24 +7,27 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ftlab.config import RunConfig, load_config
+from ftlab.config import RunConfig
 from ftlab.core.files import write_json
+from ftlab.core.results import AccuracyJson, PreferenceFiguresJson, PreferencesJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import InputError
-from ftlab.evaluation.batches import Stopped, free_memory
+from ftlab.evaluation.asking import Progress, collect
 from ftlab.evaluation.keeping import question_of_rows
-from ftlab.evaluation.material import groups_of, held_out_rows, nested
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.material import drawn, groups_of, held_out_rows
+from ftlab.evaluation.perplexity import Losses
+from ftlab.evaluation.results import Question, Reply, ToGrade, ToScore
+from ftlab.evaluation.sides import ADAPTED, Side, adapted_side, base_side, config_of, start_side, tokenizer_of
 from ftlab.evaluation.significance import LEVEL, difference_p, mean_difference, share_interval, sign_p
 
 __all__ = ["evaluate_preferences"]
 
-Progress = Callable[[str, int, int], None]
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
 _WITH_REFERENCE = ("dpo", "kto")
 _FEW_STEPS = 30  # 20 at the usual rate showed nothing clear on 20 held-out pairs (SmolLM2, dpo_en_demo)
 _MOST_PAIRS = 20  # of one prompt, where single answers are paired
+_PLACES = {"chosen": 1, "rejected": 2}  # in a Pair
 
 
 def evaluate_preferences(
@@ -33,9 +36,9 @@ def evaluate_preferences(
     max_rows: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Score the held-out preferences of `run`, write preferences.json (of another number of pairs than the run's own:
-    in a folder beside it), and return it.
+) -> PreferencesJson:
+    """Score the held-out preferences of `run`, write preferences.json, and return it. With another number of pairs than
+    the run's own, the file is written to a folder beside it.
 
     `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
     of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
@@ -43,25 +46,47 @@ def evaluate_preferences(
     score of a reward model; for dpo and kto beta times the gain in log probability over the start (Rafailov et al.
     2023, eq. 5); for orpo and cpo beta times the mean log probability per token (simpo, ipo, orpo) or their sum.
     `by_log_probability` compares plain log probabilities per token, of what it started from and of the trained model.
-    Raises Stopped, InputError without held-out rows, and FtlabError when the run has no result.
+    Raises Stopped, InputError without held-out rows, and FtlabError if the run has no result.
     """
     began = time.monotonic()
-    config = load_config(run.config_file).resolved()
+    config = config_of(run)
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out preferences", 0, 0)
     split, rows, notes = held_out_rows(run, None, judged=True)
-    pairs, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    every, most = _pairs(rows), max_rows or config.evaluation.max_rows
     groups = groups_of(run, split, rows, config.data.group_by)
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
-    question = question_of_rows(config, max_rows, len(pairs))
+    question = question_of_rows(config, max_rows, len(every))
     if config.stage == "kto":
         notes.append("Judged answers to the same prompt were paired, a good one with a bad one.")
-    if len(pairs) > most:
-        notes.append(f"{most} of {len(pairs)} pairs of the {split} split were used, drawn with seed 0.")
-        pairs = nested(pairs, most, config.evaluation.max_rows)
-    work = _scored if config.stage == "reward" else _by_probability
-    figures = work(run, config, pairs, belongs, tell, should_stop)
-    figures = {
+    pairs, more = drawn(split, every, most, config.evaluation.max_rows, called="pairs")
+    trained = adapted_side(run, config, first=True)
+
+    def replies_of(sides: Sequence[Side], questions: Mapping[str, Question]) -> dict[str, dict[str, Reply]]:
+        return collect(
+            sides,
+            {side.name: questions for side in sides},
+            batch_rows=config.evaluation.batch_size,
+            tell=tell,
+            should_stop=should_stop,
+        )
+
+    if config.stage == "reward":
+        graded: dict[str, Question] = {
+            name: ToGrade([[*pair[0], *pair[place]] for pair in pairs]) for name, place in _PLACES.items()
+        }
+        replies = replies_of([trained], graded)[trained.name]
+        chosen, rejected = (replies[name].rewards or [] for name in _PLACES)
+        figures = _figures(chosen, rejected, "score of the reward model", _clusters(pairs, belongs))
+        about = list[str]()
+    else:
+        pairs, scored, about = _to_score(run, config, pairs, tokenizer_of(trained))
+        before = start_side(run, config) if run.start.exists() else base_side(run, config)
+        answers = replies_of([before, trained], scored)
+        start, result = ({name: _losses(answers[at][name]) for name in _PLACES} for at in (before.name, ADAPTED))
+        figures = _by_probability(config, start, result, _clusters(pairs, belongs))
+        about += _about_effect(run, config, figures)
+    preferences: PreferencesJson = {
         "run": run.id,
         "stage": config.stage,
         "created": time.time(),
@@ -69,129 +94,86 @@ def evaluate_preferences(
         "question": question.described(),
         "seconds": round(time.monotonic() - began, 2),
         **figures,
-        "notes": notes + figures["notes"],
+        "notes": [*notes, *more, *about],
     }
-    write_json(question.place(run).preferences_file, figures)
-    return figures
+    write_json(question.place(run).preferences_file, preferences)
+    return preferences
 
 
-def _scored(
-    run: RunDirectory,
-    config: RunConfig,
-    pairs: list[Pair],
-    groups: Mapping[str, str],
-    tell: Progress,
-    should_stop: Callable[[], bool] | None,
-) -> dict[str, Any]:
-    from ftlab.models.reward import load_reward_model, score
-
-    model, tokenizer = load_reward_model(run)
-    done, chats = 0, [[*pair[0], *pair[side]] for side in (1, 2) for pair in pairs]
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        tell("scoring the held-out answers", done, len(chats))
-        if should_stop and should_stop():
-            raise Stopped
-
-    scores = score(model, tokenizer, chats, advance=advance)
-    del model
-    free_memory()
-    measure = "score of the reward model"
-    return _figures(scores[: len(pairs)], scores[len(pairs) :], measure, _clusters(pairs, groups)) | {"notes": []}
+def _losses(reply: Reply) -> Losses:
+    assert reply.losses is not None  # the reply to a ToScore
+    return reply.losses
 
 
-def _by_probability(
-    run: RunDirectory,
-    config: RunConfig,
-    pairs: list[Pair],
-    groups: Mapping[str, str],
-    tell: Progress,
-    should_stop: Callable[[], bool] | None,
-) -> dict[str, Any]:
+def _to_score(
+    run: RunDirectory, config: RunConfig, pairs: Sequence[Pair], tokenizer: Any
+) -> tuple[list[Pair], dict[str, Question], list[str]]:
+    """The pairs that can be scored, both answers of them as questions, and notes on the others.
+
+    As in training: pairs that are too long are left out, or cut where training had to cut.
+    """
     from ftlab.data.rendering import encode_completions
-    from ftlab.models.load import adapter_disabled, attach_adapter, load_base, load_run, load_trained_base, text_length
+    from ftlab.models.load import text_length
 
-    tell("loading the model", 0, 0)
-    model, tokenizer = load_run(run)
-    notes = []
-    # As in training: pairs that are too long are left out, or cut where training had to cut.
     cutting = bool(run.manifest().get("tokens", {}).get("train", {}).get("cut"))
     limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
-    sides, used, cut = [], [], 0
+    used, encoded, cut = list[Pair](), list[list[Any]](), 0
     for pair in pairs:
         prompt, chosen, rejected = pair
         both = encode_completions(prompt, [chosen, rejected], tokenizer)
-        too_long = any(len(one.whole.input_ids) > limit for one in both)
+        too_long = any(len(answer.whole.input_ids) > limit for answer in both)
         if too_long and not cutting:
             continue
-        whole = [one.whole.cut(limit) for one in both]
+        whole = [answer.whole.cut(limit) for answer in both]
         if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
-            sides.append(whole)
             used.append(pair)
+            encoded.append(whole)
             cut += too_long
-    if len(sides) < len(pairs):
+    if not used:
+        raise InputError(
+            f"There is no held-out pair that differs within {limit} tokens",
+            given=f"{len(pairs)} pairs in {run.id}",
+            try_="raise optimisation.max_length, or choose a base with a longer context",
+        )
+    notes = []
+    if len(used) < len(pairs):
         notes.append(
-            f"{len(pairs) - len(sides)} of {len(pairs)} held-out pairs are longer than {limit} tokens, or do not "
+            f"{len(pairs) - len(used)} of {len(pairs)} held-out pairs are longer than {limit} tokens, or do not "
             "differ within them, and were left out."
         )
     if cut:
         notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")
-    if not sides:
-        raise InputError(
-            f"There is no held-out pair that differs within {limit} tokens",
-            given=f"{len(pairs)} pairs in {run.id}",
-            try_="raise optimisation.max_length, or take a base that reads more",
-        )
-    encoded = [both[side] for side in (0, 1) for both in sides]
-    done = 0
-
-    def losses(model: Any, name: str) -> Any:
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            tell(f"scoring {name} on the held-out pairs", done, 2 * len(encoded))
-
-        return score_losses(
-            model, encoded, pad_token_id=tokenizer.pad_token_id, advance=advance, should_stop=should_stop
-        )
-
-    trained = losses(model, "the trained model")
-    name = "what it started from"
-    if run.start.exists():
-        del model
-        free_memory()
-        model = attach_adapter(load_trained_base(config, device=config.launcher.device), run.start)
-        before = losses(model, name)
-    elif config.method.name == "full":
-        del model
-        free_memory()
-        model = load_base(config.model, device=config.launcher.device)
-        before = losses(model, name)
-    else:
-        with adapter_disabled(model) as base:
-            before = losses(base, name)
-    del model
-    free_memory()
-    rewards, measure = _rewards(config, trained, before)
-    figures = _figures(rewards[: len(sides)], rewards[len(sides) :], measure, _clusters(used, groups))
-    per_token = {"before": before.per_token, "after": trained.per_token}
-    figures["by_log_probability"] = {
-        when: _accuracy(
-            [-loss for loss in losses[: len(sides)]], [-loss for loss in losses[len(sides) :]], _clusters(used, groups)
-        )
-        for when, losses in per_token.items()
+    places = range(len(used))
+    questions: dict[str, Question] = {
+        name: ToScore([whole[number] for whole in encoded], places, len(used)) for number, name in enumerate(_PLACES)
     }
-    for place, side in enumerate(("chosen", "rejected")):
-        part = slice(place * len(sides), (place + 1) * len(sides))
-        figures[f"logp_{side}"] = {
-            when: -sum(losses.nll[part]) / len(sides) for when, losses in (("before", before), ("after", trained))
-        }
-    return figures | {"notes": notes + _about_effect(run, config, figures)}
+    return used, questions, notes
 
 
-def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any]) -> list[str]:
+def _by_probability(
+    config: RunConfig, start: Mapping[str, Losses], trained: Mapping[str, Losses], clusters: Sequence[str]
+) -> PreferenceFiguresJson:
+    """The figures by the losses of the chosen and the rejected answers, before training and after it."""
+    chosen, rejected = (_rewards(config, trained[name], start[name]) for name in _PLACES)
+    both = {"before": start, "after": trained}
+
+    def by_token(losses: Mapping[str, Losses]) -> AccuracyJson:
+        of_chosen, of_rejected = ([-loss for loss in losses[name].per_token] for name in _PLACES)
+        return _accuracy(of_chosen, of_rejected, clusters)
+
+    return {
+        **_figures(chosen, rejected, _reward_name(config), clusters),
+        "by_log_probability": {when: by_token(losses) for when, losses in both.items()},
+        "logp_chosen": {when: _mean_log(losses["chosen"]) for when, losses in both.items()},
+        "logp_rejected": {when: _mean_log(losses["rejected"]) for when, losses in both.items()},
+    }
+
+
+def _mean_log(losses: Losses) -> float:
+    return -sum(losses.nll) / len(losses.nll)
+
+
+def _about_effect(run: RunDirectory, config: RunConfig, figures: PreferenceFiguresJson) -> list[str]:
     """What to make of a margin over the start that may be chance."""
     if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
@@ -215,14 +197,21 @@ def _about_effect(run: RunDirectory, config: RunConfig, figures: dict[str, Any])
     ]
 
 
-def _rewards(config: RunConfig, trained: Any, before: Any) -> tuple[list[float], str]:
-    beta, loss = config.preference.beta or 0.1, config.preference.loss
+def _rewards(config: RunConfig, trained: Losses, before: Losses) -> list[float]:
+    beta = config.preference.beta or 0.1
     if config.stage in _WITH_REFERENCE:
-        gains = [old - new for old, new in zip(before.nll, trained.nll, strict=True)]
-        return [beta * gain for gain in gains], "beta times the gain in log probability over the start"
-    if config.stage == "orpo" or loss in ("simpo", "alphapo", "ipo"):
-        return [-beta * nll for nll in trained.per_token], "beta times the mean log probability per token"
-    return [-beta * nll for nll in trained.nll], "beta times the log probability"
+        return [beta * (old - new) for old, new in zip(before.nll, trained.nll, strict=True)]
+    return [-beta * nll for nll in (trained.per_token if _is_per_token(config) else trained.nll)]
+
+
+def _reward_name(config: RunConfig) -> str:
+    if config.stage in _WITH_REFERENCE:
+        return "beta times the gain in log probability over the start"
+    return f"beta times the {'mean log probability per token' if _is_per_token(config) else 'log probability'}"
+
+
+def _is_per_token(config: RunConfig) -> bool:
+    return config.stage == "orpo" or config.preference.loss in ("simpo", "alphapo", "ipo")
 
 
 def _clusters(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
@@ -233,7 +222,7 @@ def _clusters(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
 
 def _figures(
     chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]
-) -> dict[str, Any]:
+) -> PreferenceFiguresJson:
     rows = len(chosen)
     margin, interval = mean_difference(rejected, chosen, prompts)
     return {
@@ -248,12 +237,12 @@ def _figures(
     }
 
 
-def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> dict[str, Any]:
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> AccuracyJson:
     """A tie is not a win, and no loss either: the test leaves it out."""
     right = [a > b for a, b in zip(chosen, rejected, strict=True)]
     return {
         "accuracy": sum(right) / len(right),
-        "interval": share_interval(right, prompts),
+        "interval": share_interval(right, prompts) or [],
         "ties": sum(a == b for a, b in zip(chosen, rejected, strict=True)),
         "p": sign_p(rejected, chosen, prompts),
     }

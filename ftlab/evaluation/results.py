@@ -1,9 +1,9 @@
 """The cache of replies: what a model answered is kept in its run, row by row, and never generated twice.
 
 evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
-[longest answer, text, tokens, cut], of a text [summed loss, tokens]; of a base that wrote answers of its own their
-tokens and what it found likeliest (own_answers.py), and of another model how it predicts these. A file is written once
-and never changed.
+[longest answer, text, tokens, cut], of a text [summed loss, tokens], of a conversation [reward]; of a base that wrote
+answers of its own their tokens and what it found likeliest (probes.py), and of another model how it predicts these. A
+file is written once and never changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ftlab.core.comparison import MemorisationJson
 from ftlab.core.files import disk_full, read_cached, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
@@ -24,6 +25,7 @@ from ftlab.evaluation.perplexity import Losses
 from ftlab.evaluation.probes import TOP, Followed, Written
 
 if TYPE_CHECKING:
+    from ftlab.data.conversion import Message
     from ftlab.data.rendering import Encoded
 
 _FORMAT = 1  # raised when the same question would be measured in another way
@@ -72,8 +74,19 @@ class ToAnswer:
 
 
 @dataclass(frozen=True)
+class ToGrade:
+    """Conversations whose last answer a reward model scores."""
+
+    conversations: Sequence[Sequence[Message]]
+
+    @property
+    def steps(self) -> int:
+        return len(self.conversations)
+
+
+@dataclass(frozen=True)
 class ToExamine:
-    """What is found out of a model in a way of its own (memorisation); `facts` is all that decides it."""
+    """What is examined of a model in a way of its own (memorization); `facts` is all that decides it."""
 
     facts: list[Any]
 
@@ -110,20 +123,21 @@ class ToFollow:
         return self.of.steps
 
 
-Rowwise = ToScore | ToAnswer | ToWrite | ToFollow
+Rowwise = ToScore | ToAnswer | ToGrade | ToWrite | ToFollow
 Question = Rowwise | ToExamine
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's reply to one Question: `losses` of rows, `answers` to prompts, or what was `found` by examining it;
-    what a base has `written`, and how another model `followed` that."""
+    """A model's reply to one Question: `losses` of rows, `answers` to prompts, `rewards` of conversations, or its
+    `memorisation` of training rows; what a base has `written`, and how another model `followed` that."""
 
     losses: Losses | None = None
     answers: list[Answer] | None = None
+    rewards: list[float] | None = None
     written: list[Written] | None = None
     followed: list[Followed] | None = None
-    found: dict[str, Any] | None = None
+    memorisation: MemorisationJson | None = None
     halved_to: int | None = None
 
 
@@ -138,7 +152,7 @@ def key_of(identity: list[Any], question: Question) -> str:
             digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
     elif isinstance(question, ToExamine):
         digest.update(json.dumps(question.facts).encode())
-    elif isinstance(question, ToWrite | ToFollow):
+    elif isinstance(question, ToGrade | ToWrite | ToFollow):
         digest.update(json.dumps(_row_keys(question)).encode())
     else:
         for prompt, room in zip(question.prompts, question.rooms, strict=True):
@@ -191,10 +205,10 @@ def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Ro
 def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     """The rows of `question` that were never asked."""
     rows = [row for row, item in enumerate(kept.items) if item is None]
-    if isinstance(question, ToAnswer):
+    if isinstance(question, ToAnswer | ToWrite):
         return replace(question, prompts=[question.prompts[row] for row in rows])
-    if isinstance(question, ToWrite):
-        return replace(question, prompts=[question.prompts[row] for row in rows])
+    if isinstance(question, ToGrade):
+        return ToGrade([question.conversations[row] for row in rows])
     if isinstance(question, ToFollow):
         return replace(question, of=replace(question.of, prompts=[question.of.prompts[row] for row in rows]))
     number = {row: place for place, row in enumerate(rows)}
@@ -212,7 +226,7 @@ def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
 def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Reply, about: dict[str, Any]) -> None:
     """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
     if isinstance(question, ToExamine):
-        _write(run, key_of(identity, question), about | {"found": reply.found, "halved_to": reply.halved_to})
+        _write(run, key_of(identity, question), about | {"found": reply.memorisation, "halved_to": reply.halved_to})
         return
     items = dict(zip(_row_keys(question), _items(question, reply), strict=True))
     _write(run, f"{_model(identity, question)}-{key_of(identity, question)[:16]}", about | {"items": items})
@@ -230,7 +244,7 @@ def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
 def _read(values: dict[str, Any]) -> Reply:
     losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
     answers = [Answer(*answer) for answer in values["answers"]] if "answers" in values else None
-    return Reply(losses, answers, values.get("found"))
+    return Reply(losses, answers, memorisation=values.get("found"))
 
 
 def _model(identity: list[Any], question: Rowwise) -> str:
@@ -243,6 +257,8 @@ def _row_keys(question: Rowwise) -> list[str]:
     """A name for each row by all that the model reads of it: two rows of the same text are one."""
     if isinstance(question, ToAnswer):
         texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
+    elif isinstance(question, ToGrade):
+        texts = [json.dumps(["reward", _turns(messages)]) for messages in question.conversations]
     elif isinstance(question, ToWrite | ToFollow):
         of, what = (question.of, ["follow", question.base]) if isinstance(question, ToFollow) else (question, ["own"])
         rooms = [
@@ -258,6 +274,10 @@ def _row_keys(question: Rowwise) -> list[str]:
             pieces[row].append([piece.input_ids, [int(on) for on in piece.trained]])
         texts = [json.dumps(["loss", *one]) for one in pieces]
     return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
+
+
+def _turns(messages: Sequence[Message]) -> list[list[str]]:
+    return [[turn["role"], turn["content"]] for turn in messages]
 
 
 def _rooms(question: Rowwise) -> list[int | None]:
@@ -279,6 +299,8 @@ def _items(question: Question, reply: Reply) -> list[Any]:
         return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in reply.written or []]
     if isinstance(question, ToFollow):
         return [[one.kl, one.same, one.tokens, one.answer] for one in reply.followed or []]
+    if isinstance(question, ToGrade):
+        return [[reward] for reward in reply.rewards or []]
     if isinstance(question, ToScore) and reply.losses is not None:
         return [list(one) for one in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
     return []
@@ -287,6 +309,8 @@ def _items(question: Question, reply: Reply) -> list[Any]:
 def _said(question: Rowwise, items: Sequence[Any]) -> Reply:
     if isinstance(question, ToAnswer):
         return Reply(answers=[Answer(*item[1:]) for item in items])
+    if isinstance(question, ToGrade):
+        return Reply(rewards=[reward for [reward] in items])
     if isinstance(question, ToWrite):
         return Reply(written=[_unpacked(*item) for item in items])
     if isinstance(question, ToFollow):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ftlab.core.comparison import MeasureJson, ScoresJson
+from ftlab.core.comparison import MeasureJson, MemorisationJson, ScoresJson
 from ftlab.evaluation.documents import compare_documents, perplexity_of
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.measures import Measured, MeasureOptions, Rows, measure_answers
@@ -126,7 +126,7 @@ class Result:
     general text a loss, by the form of the text, and per row the loss of each label (only where asked for).
     `more_answers`: where each row has several answers, the second ones, the third ones and so on. `choices`: of each
     question with choices whether it found the right one likeliest. `written`: what a base wrote to the prompts of OWN
-    (asking.py), by its names, and how another side `followed` that."""
+    (asking.py), by its names, and how another side `followed` that. `memorisation`: how it treats its training rows."""
 
     losses: Losses
     answers: list[Answer]
@@ -138,6 +138,7 @@ class Result:
     choices: Sequence[bool] = ()
     written: Mapping[str, list[Written]] = field(default_factory=dict)
     followed: Mapping[str, list[Followed]] = field(default_factory=dict)
+    memorisation: MemorisationJson | None = None
 
     @property
     def samples(self) -> list[list[Answer]]:

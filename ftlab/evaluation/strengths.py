@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
-from ftlab.core.comparison import MeasureJson
+from ftlab.core.comparison import DifferenceJson, MeasureJson
 from ftlab.core.files import read_cached, write_json
+from ftlab.core.results import MeasureNameJson, ScoredStrengthsJson, StrengthJson, StrengthsJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import Progress, collect, result_of
+from ftlab.evaluation.asking import Progress, results_of
 from ftlab.evaluation.compare import check_choice, check_runs, measured, questions_of, task_measures
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
@@ -36,7 +37,7 @@ def measure_strengths(
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> StrengthsJson:
     """Score the base of `run` and its result at each strength of `grid`, write evaluation/strengths.json and return it.
 
     `measure` decides on the task; `kept` are the measures of what has nothing to do with it, whatever of that the
@@ -63,7 +64,8 @@ def measure_strengths(
         test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
     else:
         notes.append("There is no test split: the strength is scored on the rows that chose it, which flatters it.")
-    if values[0.0] is not None and _not_worse(values[0.0], values[AS_TRAINED], measure):
+    base, best = values[0.0], values[AS_TRAINED]
+    if base is not None and best is not None and _not_worse(base, best, measure):
         notes.append("The base itself is within a point of the model as trained: there is no gain to trade off.")
     if scored["rows"] < _FEW_ROWS and measure["kind"] == "share":
         notes.append(f"With {scored['rows']} validation rows, one row is more than a point: see the intervals.")
@@ -72,7 +74,7 @@ def measure_strengths(
             "No general questions were asked, so what each strength keeps is unknown: set evaluation.probes or "
             "evaluation.general_text."
         )
-    result = {
+    result: StrengthsJson = {
         "run": run.id,
         "created": time.time(),
         "weights_sha256": result_identity(run)[0],
@@ -88,9 +90,9 @@ def measure_strengths(
     return result
 
 
-def strengths_of(run: RunDirectory) -> dict[str, Any] | None:
+def strengths_of(run: RunDirectory) -> StrengthsJson | None:
     """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
-    stored = read_cached(run.strengths_file)
+    stored: Any = read_cached(run.strengths_file)
     return stored if stored is not None and run.has_result and is_made_of(stored, run.result) else None
 
 
@@ -100,7 +102,7 @@ def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) ->
     fitting = [
         at
         for at, value in values.items()
-        if None not in (value, best) and _not_worse(value, best, measure)  # type: ignore[arg-type]
+        if value is not None and best is not None and _not_worse(value, best, measure)
     ]
     return min(fitting, default=AS_TRAINED)
 
@@ -123,7 +125,7 @@ def _scored(
     decides: str | None,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> tuple[dict[str, Any], MeasureJson]:
+) -> tuple[ScoredStrengthsJson, MeasureJson]:
     """Base and `strengths` on the rows of `split`, and the measure that decides: `decides`, else the verdict's."""
     from ftlab.evaluation.material import gather
 
@@ -132,10 +134,8 @@ def _scored(
     check_choice(material, config)
     sides = _sides(run, config, strengths)
     asked = questions_of(sides, material, config)
-    replies = collect(sides, asked, batch_rows=config.evaluation.batch_size, tell=tell, should_stop=should_stop)
-    total = sum(question.steps for one in asked.values() for question in one.questions.values())
-    tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
+    batch_rows = config.evaluation.batch_size
+    results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     figures = measured(material, sides, asked, results, config)
     name = decides or figures.verdicts[ADAPTED]["measure"]
     trained = [side for side in sides if side.name == ADAPTED]
@@ -146,7 +146,7 @@ def _scored(
     if measure is None:
         raise InputError("Nothing was measured that tells which strength is better", given=f"run {run.id}")
     kept = [one for one in figures.measures if one["group"] == "general"]
-    rows = [
+    rows: list[StrengthJson] = [
         {
             "strength": 0.0 if side.name == BASE else side.strength,
             "value": measure["values"].get(side.name),
@@ -177,11 +177,13 @@ def _sides(run: RunDirectory, config: RunConfig, strengths: Sequence[float]) -> 
     return sides
 
 
-def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: measure[key] for key in ("name", "title", "help", "kind", "unit", "better")}
+def _about(measure: MeasureJson) -> MeasureNameJson:
+    about: Any = {key: value for key, value in measure.items() if key in MeasureNameJson.__annotations__}
+    named: MeasureNameJson = about
+    return named
 
 
-def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+def _why(proposed: float, scored: ScoredStrengthsJson, measure: Mapping[str, Any]) -> str:
     rows = {row["strength"]: row for row in scored["strengths"]}
     title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
     where = f"On {scored['rows']:,} validation rows"
@@ -197,7 +199,7 @@ def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any])
 def choose(run: RunDirectory, strength: float) -> float:
     """Keep `strength` for `run` as `choose_strength` does, with the rule and the figures that speak for it."""
     stored = strengths_of(run)
-    rows = [one for one in (stored or {}).get("strengths", []) if one["strength"] == float(strength)]
+    rows = [row for row in (stored["strengths"] if stored else []) if row["strength"] == float(strength)]
     by_rule = stored is not None and stored["proposed"] == float(strength)
     figures = (
         {"split": stored["split"], "rows": stored["rows"], "measure": stored["measure"], **rows[0]}
@@ -207,7 +209,7 @@ def choose(run: RunDirectory, strength: float) -> float:
     return choose_strength(run, strength, by=f"by the rule: {RULE}" if by_rule else "by hand", figures=figures)
 
 
-def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table_of(scored: ScoredStrengthsJson) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
     measure, kept = scored["measure"], scored["kept"]
     head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
@@ -226,7 +228,7 @@ def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def lines(scored: Mapping[str, Any]) -> list[str]:
+def lines(scored: StrengthsJson) -> list[str]:
     """The result as lines for a terminal: the table, the proposal, and its score on test rows."""
     head, rows = table_of(scored)
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
@@ -238,7 +240,7 @@ def lines(scored: Mapping[str, Any]) -> list[str]:
     return text_lines + [f"test       {line}" for line in test_lines(scored)]
 
 
-def test_lines(scored: Mapping[str, Any]) -> list[str]:
+def test_lines(scored: StrengthsJson) -> list[str]:
     """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
     rows."""
     test = scored.get("test")
@@ -257,7 +259,7 @@ def _called(strength: float) -> str:
     return {0.0: "0 (base)", AS_TRAINED: "1 (as trained)"}.get(strength, f"{strength:g}")
 
 
-def _change(measure: Mapping[str, Any], difference: Mapping[str, Any] | None) -> str:
+def _change(measure: Mapping[str, Any], difference: DifferenceJson | None) -> str:
     """A paired difference with its interval: −2 points (−6 to 2); empty for the model as trained."""
     if not difference or difference.get("value") is None:
         return "" if not difference else "–"

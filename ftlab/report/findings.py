@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from ftlab.core.comparison import VerdictJson, decided_by, parts_of
-from ftlab.core.files import read_json
+from ftlab.core.results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.drift import kinds_in_words
@@ -136,8 +136,8 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     for name in titles:
         if name in verdicts and name not in ("adapted", "prompted"):
             lines.append((titles[name], verdicts[name]["text"]))
-    memory = comparison.get("memorisation") or {}
-    if memory.get("text"):
+    memory = comparison.get("memorisation")
+    if memory and memory.get("text"):
         lines.append(("Memorization", memory["text"]))
     return lines
 
@@ -355,7 +355,7 @@ MEANINGS = (
 )
 
 
-def figure_rows(result: dict[str, Any]) -> list[list[str]]:
+def figure_rows(result: BeforeAfterJson) -> list[list[str]]:
     """The table of before_after.json: headings, then a row each for base, start and run."""
     rows = [list(HEADINGS)]
     for name, title in CONTESTANTS.items():
@@ -374,12 +374,12 @@ def figure_rows(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def win_lines(result: dict[str, Any]) -> list[str]:
+def win_lines(result: BeforeAfterJson) -> list[str]:
     """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
     return [line for judged in result["win_rates"].values() for line in lines_of(judged)]
 
 
-def lines_of(judged: dict[str, Any]) -> list[str]:
+def lines_of(judged: RewardVerdictJson) -> list[str]:
     """The sentences on the verdict of one reward model."""
     lines = []
     for name in ("start", "base"):
@@ -390,10 +390,11 @@ def lines_of(judged: dict[str, Any]) -> list[str]:
         low, high = one["difference_interval"]
         tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
         scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
-        if one["win_rate"] is None:
+        rate, interval = one["win_rate"], one["interval"]
+        if rate is None or interval is None:
             lines.append(f"Against {against}: all {one['ties']} answers score the same.")
             continue
-        share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
+        share, (least, most) = percent(rate), map(percent, interval)
         sign = f", {p_text(one['p'])}" if "p" in one else ""
         lines.append(
             f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
@@ -407,14 +408,11 @@ STALE = "The answers have changed since. Judge them again."
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
     """The last two verdicts of judges on the current answers, as pairs of label and text."""
-    kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
-    return [
-        (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")
-        for one in [one for one in kept if is_current(run, one)][-2:]
-    ]
+    current = [judgement for judgement in run.judgements() if is_current(run, judgement)]
+    return [(f"Judged by {each['judge']['model']}", f"{each['text']} {each['proxy']}") for each in current[:2]]
 
 
-def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]:
+def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
     """The sentences on one judgement: its verdict first, then who said so and how far it can be trusted."""
     place, tokens = judgement["position"], judgement["tokens"]
     decided = f"{judgement['judged']} of {judgement['rows']} rows"
@@ -435,7 +433,7 @@ def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]
     return [*lines, f"{spent}.", *judgement["notes"]]
 
 
-def judge_figures(judgement: dict[str, Any]) -> list[tuple[str, str]]:
+def judge_figures(judgement: JudgementJson) -> list[tuple[str, str]]:
     """Wins, ties and losses as a small table."""
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     return [

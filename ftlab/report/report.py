@@ -8,6 +8,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.core.files import read_jsonl, write_text
+from ftlab.core.results import BeforeAfterJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
 from ftlab.evaluation.drift import changed_answers
@@ -130,7 +131,7 @@ def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[
     return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
 
 
-def _before_after(result: dict[str, Any] | None) -> dict[str, Any] | None:
+def _before_after(result: BeforeAfterJson | None) -> dict[str, Any] | None:
     """The answers of base, start and run in three figures each; None for runs that have none."""
     if result is None:
         return None

@@ -18,6 +18,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.core.endpoint import JUDGE, find_key
+from ftlab.core.results import JudgementJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
@@ -304,7 +305,7 @@ def judgements(run: RunDirectory) -> Markup:
     return join(parts)
 
 
-def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
+def _judgement(run: RunDirectory, one: JudgementJson) -> Markup:
     current = is_current(run, one)
     text, *more = judge_lines(one, current=current)
     kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
@@ -319,7 +320,7 @@ def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
     )
 
 
-def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
+def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
     """Some of what the judge wrote."""
     said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
     said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other

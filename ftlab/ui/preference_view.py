@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.results import PreferencesJson
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
@@ -136,7 +137,7 @@ def _between(interval: list[float] | None) -> str:
     return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
     kind, verdict = "warn", "That may be chance."

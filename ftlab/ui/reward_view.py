@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.results import RewardsJson
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
@@ -159,7 +160,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     return facts([*shown, *closing_facts(status)])
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts, before and after."""
     start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
     kind, verdict = "warn", "That may be chance."
@@ -180,7 +181,8 @@ def result(found: dict[str, Any]) -> Markup:
         "cut_share": "Cut answers",
         "repetition": "Repeated word triples",
     }
-    rows = [[titles[key], shape(start[key]), shape(adapted[key])] for key, shape in shapes.items()]
+    sides: list[Any] = [start, adapted]
+    rows = [[titles[key], *(shape(side[key]) for side in sides)] for key, shape in shapes.items()]
     if len(adapted["rewards"]) > 1:
         rows[1:1] = [
             [f"Reward {name}", short(start["rewards"][name]), short(value)]

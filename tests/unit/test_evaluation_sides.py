@@ -141,7 +141,7 @@ def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, b
 def test_the_comparison_of_a_run_outlives_every_other_question(runs, tmp_path):
     first, second = runs
     own = evaluate_run(first)
-    files = [first.comparison_file, first.predictions_file, first.probes_file, first.scores_file("adapted")]
+    files = [first.comparison_file, first.predictions_file, first.probes_file]
     before = [file.read_bytes() for file in files]
     others = [
         evaluate_run(first, max_rows=3),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.before_after import Measured, compare, measure
-from ftlab.evaluation.material import groups_of
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.material import groups_of, some
+from ftlab.evaluation.results import ToAnswer
 from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.sft import context_of
 from ftlab.training.status import StatusWriter
@@ -86,10 +87,7 @@ def frozen_prompts(
 
 def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
     """At most `MOST_VALIDATION` of `prompts`, the same each time."""
-    if len(prompts) <= MOST_VALIDATION:
-        return list(prompts)
-    chosen = random.Random(0).sample(range(len(prompts)), MOST_VALIDATION)
-    return [prompts[index] for index in sorted(chosen)]
+    return some(list(prompts), MOST_VALIDATION)
 
 
 def as_dataset(prompts: Sequence[Prompt]) -> Any:
@@ -137,10 +135,7 @@ def held_out(
     split = next((split for split in ("test", "validation") if prompts.get(split)), None)
     if split is None:
         return None
-    chosen, most = prompts[split], config.evaluation.max_rows
-    if len(chosen) > most:
-        chosen = [chosen[index] for index in sorted(random.Random(0).sample(range(len(chosen)), most))]
-    return HeldOut(run, config, tokenizer, judges, split, chosen)
+    return HeldOut(run, config, tokenizer, judges, split, some(prompts[split], config.evaluation.max_rows))
 
 
 def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
@@ -190,16 +185,18 @@ def _measure(held: HeldOut, model: Any, writer: StatusWriter, phase: str) -> Mea
         return measure(
             model,
             held.tokenizer,
-            [prompt.ids for prompt in prompts],
+            ToAnswer(
+                [prompt.ids for prompt in prompts],
+                held.config.reinforcement.max_new_tokens,
+                context_length(held.config.model),
+            ),
             lambda answers: judged(
                 held.judges,
                 [prompt.messages for prompt in prompts],
                 answers,
                 [prompt.reference for prompt in prompts],
             ),
-            max_new_tokens=held.config.reinforcement.max_new_tokens,
             batch_rows=held.config.evaluation.batch_size,
-            context=context_length(held.config.model),
             should_stop=held.run.stop_file.exists,
         )
     except Stopped:
@@ -212,9 +209,9 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
         for side, measured in sides.items():
             row[side] = {
-                "answer": measured.answers[index],
-                "tokens": measured.tokens[index],
-                "cut": measured.cut[index],
+                "answer": measured.answers[index].text,
+                "tokens": measured.answers[index].tokens,
+                "cut": measured.answers[index].cut,
                 "rewards": {name: values[index] for name, values in measured.scores.items()},
                 "reward": measured.rewards[index],
             }
@@ -229,9 +226,7 @@ def _start_of(held: HeldOut) -> Measured | None:
         return None
     sides = [row["start"] for row in rows]
     return Measured(
-        [side["answer"] for side in sides],
-        [side["tokens"] for side in sides],
-        [side["cut"] for side in sides],
+        [Answer(side["answer"], side["tokens"], side["cut"]) for side in sides],
         {judge.name: [side["rewards"][judge.name] for side in sides] for judge in held.judges},
         [side["reward"] for side in sides],
     )
