@@ -19,8 +19,8 @@ from ftlab.evaluation.perplexity import Losses, rolling_windows
 from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
 from ftlab.evaluation.results import (
     Kept,
-    Question,
     Reply,
+    Request,
     Rowwise,
     ToAnswer,
     ToExamine,
@@ -77,7 +77,7 @@ _OF_GENERAL = {DOCUMENTS: "general_text", CHAT: "general_chat"}  # the question 
 class Asked:
     """The questions to one side by name, the `general` texts by their form, and what was noticed on the way."""
 
-    questions: dict[str, Question]
+    questions: dict[str, Request]
     pieces: Pieces | None = None
     general: dict[str, GeneralText] = field(default_factory=dict)
     probe_tokens: int = 0
@@ -92,7 +92,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
 
     context = material.context
     length = min(material.max_length, context or material.max_length)
-    questions: dict[str, Question] = {}
+    questions: dict[str, Request] = {}
     pieces = None
     prompts: list[list[int]] = []
     rolled = unshown = 0
@@ -143,7 +143,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
 
 
-def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str, Question]:
+def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, Request]:
     """`questions` as they are put to `side`: what the base, the `first` side, writes itself, others follow; runs on
     other bases and a base with a prompt are not asked that."""
     if side is first:
@@ -152,7 +152,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str,
         first.config.model.base,
         first.config.model.revision,
     )
-    kept: dict[str, Question] = {}
+    kept: dict[str, Request] = {}
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
             kept[name] = question
@@ -403,13 +403,13 @@ class _Query:
     side: Side
     who: list[Any]
     name: str
-    question: Question
+    question: Request
     key: str
 
 
 def collect(
     sides: Sequence[Side],
-    questions: Mapping[str, Mapping[str, Question]],
+    questions: Mapping[str, Mapping[str, Request]],
     *,
     batch_rows: int,
     tell: Progress,

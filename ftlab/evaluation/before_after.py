@@ -7,7 +7,6 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,13 @@ from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.results import (
     AnswerFiguresJson,
     BeforeAfterJson,
-    RewardComparisonJson,
-    RewardDifferenceJson,
-    RewardedJson,
     RewardVerdictJson,
     WinRateJson,
 )
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Progress, ask, collect
+from ftlab.evaluation.asking import Progress, collect
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.material import answer_limit, drawn, groups_of, held_out_rows
@@ -44,7 +40,7 @@ from ftlab.evaluation.sides import (
     start_side,
     tokenizer_of,
 )
-from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference, share_interval, sign_p
+from ftlab.evaluation.significance import Clusters, difference_p, mean_difference, share_interval, sign_p
 
 ANSWERING_STAGES = tuple(name for name, stage in STAGES.items() if stage.usual and stage.answers)
 CONTESTANTS = {BASE: "the base", START: "its start", ADAPTED: "this run"}
@@ -333,68 +329,3 @@ def _as_turn(row: dict[str, Any], name: str) -> dict[str, str]:
 
 def _answer_key(row: dict[str, Any], name: str) -> str:
     return json.dumps([row["prompt"], row[name]["answer"]])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
-    sum, one for each answer."""
-
-    answers: list[Answer]
-    scores: dict[str, list[float]]
-    rewards: list[float]
-
-    def as_dict(self) -> RewardedJson:
-        """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
-        means = figures(self.answers)
-        return {
-            "reward": sum(self.rewards) / len(self.answers),
-            "rewards": {name: sum(values) / len(values) for name, values in self.scores.items()},
-            "completion_length": means["tokens"],
-            "cut_share": means["cut_share"],
-            "repetition": means["repetition"],
-        }
-
-
-def measure(
-    model: Any,
-    tokenizer: Any,
-    question: ToAnswer,
-    judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
-    *,
-    batch_rows: int,
-    should_stop: Callable[[], bool] | None = None,
-) -> Measured:
-    """What `model`, which is being trained, answers to `question`, and what `judge` says of all answers.
-
-    `judge` returns, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
-    Stopped when `should_stop` says so.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        reply = ask(model, tokenizer, question, batch_rows=batch_rows, should_stop=should_stop)
-    finally:
-        model.train(was_training)
-    answers = reply.answers or []
-    return Measured(answers, *judge([answer.text for answer in answers]))
-
-
-def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> RewardComparisonJson:
-    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
-
-    `clusters`: what the prompt of each answer belongs to; see significance.py.
-    """
-
-    def difference(before: Sequence[float], after: Sequence[float]) -> RewardDifferenceJson:
-        value, interval = mean_difference(before, after, clusters)
-        return {"difference": value, "interval": interval, "p": difference_p(before, after, clusters)}
-
-    return {
-        "rows": len(adapted.answers),
-        "start": start.as_dict(),
-        "adapted": adapted.as_dict(),
-        **difference(start.rewards, adapted.rewards),
-        "rewards": {name: difference(start.scores[name], adapted.scores[name]) for name in adapted.scores},
-        "test": MEAN_TEST,
-    }

@@ -19,8 +19,8 @@ from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import (
+    JudgeRequest,
     JudgeSettings,
-    Question,
     answered_rows,
     answers_digest,
     cost,
@@ -44,7 +44,7 @@ _FEW = 20
 
 def summarise(
     rows: Sequence[dict[str, Any]],
-    asked: Sequence[Question],
+    asked: Sequence[JudgeRequest],
     lines: Mapping[str, dict[str, Any]],
     settings: JudgeSettings,
     titles: Mapping[str, str],
@@ -241,7 +241,7 @@ def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
 
 
 def _answers(
-    left: list[Question], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
+    left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
 ) -> Iterator[dict[str, Any]]:
     """A line for each question, in the order in which the answers come. Raises what ended it before all were there.
 
@@ -249,7 +249,7 @@ def _answers(
     """
     ended = threading.Event()
     asker = Asker(settings.endpoint, ended)
-    todo: queue.SimpleQueue[Question] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[JudgeRequest] = queue.SimpleQueue()
     answered: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
 
     def work() -> None:
@@ -307,7 +307,7 @@ def _answers(
         raise failure
 
 
-def _ask(asker: Asker, question: Question) -> dict[str, Any] | None:
+def _ask(asker: Asker, question: JudgeRequest) -> dict[str, Any] | None:
     """The line of one request; None when there was an end before its answer."""
     began, refused = time.monotonic(), False
     try:

@@ -132,7 +132,7 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgeRequest:
     """One request: the answers of `order[0]` as A and of `order[1]` as B, of one row."""
 
     key: str
@@ -287,7 +287,7 @@ def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
     return first == second
 
 
-def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Question]:
+def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[JudgeRequest]:
     """Two requests for each row whose answers differ, one for each order."""
     every = []
     for row in rows:
@@ -301,7 +301,7 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Q
             )
             asked = [settings.id, row["row"], order, messages]
             key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
-            every.append(Question(key, row["row"], order, messages))
+            every.append(JudgeRequest(key, row["row"], order, messages))
     return every
 
 

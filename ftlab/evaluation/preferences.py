@@ -17,11 +17,9 @@ from ftlab.evaluation.asking import Progress, collect
 from ftlab.evaluation.keeping import question_of_rows
 from ftlab.evaluation.material import drawn, groups_of, held_out_rows
 from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.results import Question, Reply, ToGrade, ToScore
+from ftlab.evaluation.results import Reply, Request, ToGrade, ToScore
 from ftlab.evaluation.sides import ADAPTED, Side, adapted_side, base_side, config_of, start_side, tokenizer_of
 from ftlab.evaluation.significance import LEVEL, difference_p, mean_difference, share_interval, sign_p
-
-__all__ = ["evaluate_preferences"]
 
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
 _WITH_REFERENCE = ("dpo", "kto")
@@ -62,7 +60,7 @@ def evaluate_preferences(
     pairs, more = drawn(split, every, most, config.evaluation.max_rows, called="pairs")
     trained = adapted_side(run, config, first=True)
 
-    def replies_of(sides: Sequence[Side], questions: Mapping[str, Question]) -> dict[str, dict[str, Reply]]:
+    def replies_of(sides: Sequence[Side], questions: Mapping[str, Request]) -> dict[str, dict[str, Reply]]:
         return collect(
             sides,
             {side.name: questions for side in sides},
@@ -72,7 +70,7 @@ def evaluate_preferences(
         )
 
     if config.stage == "reward":
-        graded: dict[str, Question] = {
+        graded: dict[str, Request] = {
             name: ToGrade([[*pair[0], *pair[place]] for pair in pairs]) for name, place in _PLACES.items()
         }
         replies = replies_of([trained], graded)[trained.name]
@@ -107,7 +105,7 @@ def _losses(reply: Reply) -> Losses:
 
 def _to_score(
     run: RunDirectory, config: RunConfig, pairs: Sequence[Pair], tokenizer: Any
-) -> tuple[list[Pair], dict[str, Question], list[str]]:
+) -> tuple[list[Pair], dict[str, Request], list[str]]:
     """The pairs that can be scored, both answers of them as questions, and notes on the others.
 
     As in training: pairs that are too long are left out, or cut where training had to cut.
@@ -144,7 +142,7 @@ def _to_score(
     if cut:
         notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")
     places = range(len(used))
-    questions: dict[str, Question] = {
+    questions: dict[str, Request] = {
         name: ToScore([whole[number] for whole in encoded], places, len(used)) for number, name in enumerate(_PLACES)
     }
     return used, questions, notes

@@ -124,12 +124,12 @@ class ToFollow:
 
 
 Rowwise = ToScore | ToAnswer | ToGrade | ToWrite | ToFollow
-Question = Rowwise | ToExamine
+Request = Rowwise | ToExamine
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's reply to one Question: `losses` of rows, `answers` to prompts, `rewards` of conversations, or its
+    """A model's reply to one Request: `losses` of rows, `answers` to prompts, `rewards` of conversations, or its
     `memorisation` of training rows; what a base has `written`, and how another model `followed` that."""
 
     losses: Losses | None = None
@@ -141,7 +141,7 @@ class Reply:
     halved_to: int | None = None
 
 
-def key_of(identity: list[Any], question: Question) -> str:
+def key_of(identity: list[Any], question: Request) -> str:
     """The hash of the model with this `identity` and of the whole of `question`.
 
     Batch size and order do not change what is said, so they are no part of it.
@@ -170,7 +170,7 @@ class Kept:
     here: bool
 
 
-def recall(run: RunDirectory, identity: list[Any], question: Question) -> Kept:
+def recall(run: RunDirectory, identity: list[Any], question: Request) -> Kept:
     """The kept replies of the model with this `identity` to `question`, from `run` or a run beside it."""
     owners = [run, *_beside(run)]
     items: list[Any] = []
@@ -223,7 +223,7 @@ def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
     return replace(_said(question, items), halved_to=new.halved_to)
 
 
-def keep(run: RunDirectory, identity: list[Any], question: Question, reply: Reply, about: dict[str, Any]) -> None:
+def keep(run: RunDirectory, identity: list[Any], question: Request, reply: Reply, about: dict[str, Any]) -> None:
     """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
     if isinstance(question, ToExamine):
         _write(run, key_of(identity, question), about | {"found": reply.memorisation, "halved_to": reply.halved_to})
@@ -291,7 +291,7 @@ def _holds(item: list[Any], room: int | None) -> bool:
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
-def _items(question: Question, reply: Reply) -> list[Any]:
+def _items(question: Request, reply: Reply) -> list[Any]:
     if isinstance(question, ToAnswer):
         pairs = zip(question.rooms, reply.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]

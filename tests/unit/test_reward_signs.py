@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab.evaluation.before_after import Measured, compare, repetition
 from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.significance import mean_difference
+from ftlab.training.reinforcement.held_out import Measured, compare
 from ftlab.training.signs import read_signs
 
 STEPS = 24

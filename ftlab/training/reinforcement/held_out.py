@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.core.files import write_json, write_jsonl
+from ftlab.core.results import RewardComparisonJson, RewardDifferenceJson, RewardedJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
+from ftlab.evaluation.asking import ask
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.before_after import Measured, compare, measure
+from ftlab.evaluation.before_after import figures
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.material import groups_of, some
 from ftlab.evaluation.results import ToAnswer
+from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference
 from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.sft import context_of
 from ftlab.training.status import StatusWriter
@@ -110,6 +113,71 @@ def _room(config: RunConfig) -> int:
             allowed=f"less than {limit} tokens (optimisation.max_length): prompt and answer have to fit together",
         )
     return limit - answer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
+    sum, one for each answer."""
+
+    answers: list[Answer]
+    scores: dict[str, list[float]]
+    rewards: list[float]
+
+    def as_dict(self) -> RewardedJson:
+        """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
+        means = figures(self.answers)
+        return {
+            "reward": sum(self.rewards) / len(self.answers),
+            "rewards": {name: sum(values) / len(values) for name, values in self.scores.items()},
+            "completion_length": means["tokens"],
+            "cut_share": means["cut_share"],
+            "repetition": means["repetition"],
+        }
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    question: ToAnswer,
+    judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
+    *,
+    batch_rows: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Measured:
+    """What `model`, which is being trained, answers to `question`, and what `judge` says of all answers.
+
+    `judge` returns, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
+    Stopped when `should_stop` says so.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        reply = ask(model, tokenizer, question, batch_rows=batch_rows, should_stop=should_stop)
+    finally:
+        model.train(was_training)
+    answers = reply.answers or []
+    return Measured(answers, *judge([answer.text for answer in answers]))
+
+
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> RewardComparisonJson:
+    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
+
+    `clusters`: what the prompt of each answer belongs to; see significance.py.
+    """
+
+    def difference(before: Sequence[float], after: Sequence[float]) -> RewardDifferenceJson:
+        value, interval = mean_difference(before, after, clusters)
+        return {"difference": value, "interval": interval, "p": difference_p(before, after, clusters)}
+
+    return {
+        "rows": len(adapted.answers),
+        "start": start.as_dict(),
+        "adapted": adapted.as_dict(),
+        **difference(start.rewards, adapted.rewards),
+        "rewards": {name: difference(start.scores[name], adapted.scores[name]) for name in adapted.scores},
+        "test": MEAN_TEST,
+    }
 
 
 @dataclass(frozen=True)
