@@ -19,7 +19,7 @@ class AccuracyJson(TypedDict):
 
 
 class PreferenceFiguresJson(AccuracyJson):
-    """The rewards of chosen and rejected answers: see `ftlab.evaluation.preferences.evaluate_preferences`."""
+    """The rewards of chosen and rejected answers: see `ftlab.evaluation.before_after.evaluate_preferences`."""
 
     rows: int
     measure: str

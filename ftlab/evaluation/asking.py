@@ -12,12 +12,8 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
 from ftlab.evaluation.batches import Stopped, trim
-from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText, Pieces, by_owner, cut_documents, load_general_text
 from ftlab.evaluation.generate import Answer
-from ftlab.evaluation.material import Material
-from ftlab.evaluation.perplexity import Losses, rolling_windows
-from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
-from ftlab.evaluation.results import (
+from ftlab.evaluation.keeping import (
     Kept,
     Reply,
     Request,
@@ -34,7 +30,20 @@ from ftlab.evaluation.results import (
     open_part,
     recall,
 )
-from ftlab.evaluation.scores import Result
+from ftlab.evaluation.losses import (
+    CHAT,
+    DOCUMENTS,
+    GeneralText,
+    Losses,
+    Pieces,
+    by_owner,
+    cut_documents,
+    load_general_text,
+    rolling_windows,
+)
+from ftlab.evaluation.material import Material
+from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
+from ftlab.evaluation.rows import Result
 from ftlab.evaluation.sides import Side, identity, tokenizer_of, visit
 
 PHASES = {
@@ -185,7 +194,7 @@ def ask(
     """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
-    from ftlab.evaluation.perplexity import score_losses
+    from ftlab.evaluation.losses import score_losses
 
     if isinstance(question, ToScore):
         losses = score_losses(
@@ -418,7 +427,7 @@ def collect(
     """What each of `sides` says to its `questions`, by the name of the side and of the question.
 
     This is the one way to ask a model for anything that is compared. Replies are kept by the weights, what is asked and
-    the settings (`results.py`), so that nothing is asked twice in a workspace. `tell` counts rows. Raises Stopped;
+    the settings (`keeping.py`), so that nothing is asked twice in a workspace. `tell` counts rows. Raises Stopped;
     what was said until then stays kept.
     """
     queries = [

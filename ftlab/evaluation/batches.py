@@ -11,6 +11,9 @@ from typing import Any
 
 from ftlab.errors import FtlabError
 
+# Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit beside a model on a GPU. On a CPU the heap
+# keeps several blocks of such a size when it changes from batch to batch.
+_LOGITS_AT_ONCE, _ON_CPU = 2**27, 2**25
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -106,3 +109,8 @@ def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[An
     """`rows` filled up to the longest, at the end or at the beginning."""
     longest = max(map(len, rows))
     return [[fill] * (longest - len(row)) + row if left else row + [fill] * (longest - len(row)) for row in rows]
+
+
+def tokens_at_once(device: Any, vocabulary: int) -> int:
+    """The tokens whose logits are made at once on a torch `device`."""
+    return max(256, (_ON_CPU if device.type == "cpu" else _LOGITS_AT_ONCE) // vocabulary)

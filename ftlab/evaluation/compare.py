@@ -28,12 +28,12 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, results_of
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, judge_answers
-from ftlab.evaluation.documents import bits_per_byte
+from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
 from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
+from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.material import Material, gather, has_references
 from ftlab.evaluation.measures import (
     Measured,
@@ -46,10 +46,8 @@ from ftlab.evaluation.measures import (
 )
 from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
-from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.evaluation.probes import HELD_RULE
-from ftlab.evaluation.rows import changed
-from ftlab.evaluation.scores import Result, compare_results, measure_samples, right_of, samples_note
+from ftlab.evaluation.rows import Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
     Side,
     adapted_side,

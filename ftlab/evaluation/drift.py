@@ -20,9 +20,9 @@ from ftlab.core.comparison import (
 )
 from ftlab.core.words import listed
 from ftlab.evaluation.asking import Asked
-from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.figures import nats, percent
 from ftlab.evaluation.forgetting import General, forgetting_of
+from ftlab.evaluation.losses import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import measure_losses
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
@@ -40,7 +40,7 @@ from ftlab.evaluation.probes import (
     is_right,
     was_replayed,
 )
-from ftlab.evaluation.scores import Result
+from ftlab.evaluation.rows import Result
 
 # Fixed before anything was measured by them, from the table of issue 18 (SmolLM2 on banking intents): 0.43 nats and 75%
 # as trained, 0.018 and 94% where the base's answers were held.

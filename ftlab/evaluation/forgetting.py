@@ -26,8 +26,8 @@ from ftlab.core.comparison import (
     scores_of,
 )
 from ftlab.core.words import listed
-from ftlab.evaluation.documents import bits_per_byte
 from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
+from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.significance import (
     LEVEL,
     Kept,

@@ -486,7 +486,7 @@ def measure_losses(
     """
     import numpy as np
 
-    from ftlab.evaluation.perplexity import corpus_perplexity
+    from ftlab.evaluation.losses import corpus_perplexity
 
     for side in nll:
         corpus_perplexity(nll[side], tokens[side])

@@ -24,8 +24,8 @@ from ftlab.core.comparison import (
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.figures import percent
+from ftlab.evaluation.losses import Losses, score_losses
 from ftlab.evaluation.material import groups_of
-from ftlab.evaluation.perplexity import Losses, score_losses
 from ftlab.evaluation.significance import LEVEL, SEED, Clusters, draw_sums, p_text, percentiles, share_interval
 
 if TYPE_CHECKING:

@@ -31,8 +31,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
-from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, row_scores
-from ftlab.evaluation.scores import OF_CORPUS
+from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, OF_CORPUS, row_scores
 from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_interval, p_text, share_difference
 
 FEWEST = 2

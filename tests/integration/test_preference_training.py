@@ -22,9 +22,8 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
-from ftlab.evaluation.before_after import compare_answers
+from ftlab.evaluation.before_after import compare_answers, evaluate_preferences
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.models.load import load_base, load_run
 from ftlab.models.reward import load_reward_model, score
 from ftlab.samples.house_style import follows_house_style

@@ -18,7 +18,7 @@ from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
-from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.evaluation.losses import rolling_windows
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result

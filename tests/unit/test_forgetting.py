@@ -16,7 +16,6 @@ from ftlab.config.methods import METHODS
 from ftlab.core.files import read_jsonl, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.evaluation.documents import CHAT, DOCUMENTS, load_general_text, losses_of_documents
 from ftlab.evaluation.forgetting import (
     General,
     against_forgetting,
@@ -28,7 +27,7 @@ from ftlab.evaluation.forgetting import (
     remedies,
     score_forgetting,
 )
-from ftlab.evaluation.perplexity import Losses
+from ftlab.evaluation.losses import CHAT, DOCUMENTS, Losses, load_general_text, losses_of_documents
 from ftlab.evaluation.probes import replayed_kinds, was_replayed
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples

@@ -13,8 +13,8 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import Encoded, encode
 from ftlab.data.splits import Prepared, freeze
 from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.losses import Losses
 from ftlab.evaluation.memorisation import Half, compare, conclude, find_leaks, halve, measure_memorisation, overlap
-from ftlab.evaluation.perplexity import Losses
 from ftlab.models.load import load_base, load_tokenizer
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES

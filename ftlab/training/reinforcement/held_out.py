@@ -16,8 +16,8 @@ from ftlab.evaluation.asking import ask
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.before_after import figures
 from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.keeping import ToAnswer
 from ftlab.evaluation.material import groups_of, some
-from ftlab.evaluation.results import ToAnswer
 from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference
 from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.sft import context_of
