@@ -16,19 +16,10 @@ from ftlab.config.methods import METHODS
 from ftlab.core.files import read_jsonl, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.evaluation.forgetting import (
-    General,
-    against_forgetting,
-    against_memorising,
-    answer_of,
-    commands,
-    forgetting_of,
-    lost_in_words,
-    remedies,
-    score_forgetting,
-)
+from ftlab.evaluation.forgetting import General, answer_of, forgetting_of, lost_in_words, score_forgetting
 from ftlab.evaluation.losses import CHAT, DOCUMENTS, Losses, load_general_text, losses_of_documents
 from ftlab.evaluation.probes import replayed_kinds, was_replayed
+from ftlab.evaluation.remedies import against_forgetting, against_memorising, commands, remedies
 from ftlab.models.load import load_tokenizer
 from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.general_documents import make_documents
