@@ -370,8 +370,8 @@ def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
 
 def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:
     """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
-    found = comparison.get("verdicts", {}).get(side)
-    return found or (comparison.get("verdict") if side == "adapted" else None)
+    verdict = comparison.get("verdicts", {}).get(side)
+    return verdict or (comparison.get("verdict") if side == "adapted" else None)
 
 
 def decided_by(comparison: ComparisonJson) -> str | None:
@@ -471,18 +471,18 @@ def _following(comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     measures = comparison.get("measures")
     verdicts = comparison.get("verdicts") or {}
     forgetting = comparison.get("forgetting")
-    found: dict[str, dict[str, Any]] = {}
+    following: dict[str, dict[str, Any]] = {}
     if measures and comparison.get("verdicts"):
         sides = [side["name"] for side in comparison.get("sides") or []]
-        found |= {side: _scores(measures, side, first=side == sides[0]) for side in sides}
-        found["tests"] = _tests(measures)
+        following |= {side: _scores(measures, side, first=side == sides[0]) for side in sides}
+        following["tests"] = _tests(measures)
         if sides and "settings" in comparison:
-            found["settings"] = _settings(comparison, sides[0])
+            following["settings"] = _settings(comparison, sides[0])
     if "adapted" in verdicts:
-        found["verdict"] = verdicts["adapted"]
+        following["verdict"] = verdicts["adapted"]
     if forgetting and "answer" in forgetting and forgetting.get("parts"):
-        found["forgetting"] = {**first_figures(forgetting["parts"])}
-    return found
+        following["forgetting"] = {**first_figures(forgetting["parts"])}
+    return following
 
 
 def _scores(measures: list[MeasureJson], side: str, *, first: bool) -> dict[str, Any]:
@@ -520,6 +520,8 @@ def _test_names(measures: list[MeasureJson]) -> dict[str, str]:
 
 
 def _tests(measures: list[MeasureJson]) -> dict[str, float]:
-    differences = {one["name"]: one.get("differences") or {} for one in measures if one["name"] in _SCORES}
+    differences = {
+        measure["name"]: measure.get("differences") or {} for measure in measures if measure["name"] in _SCORES
+    }
     ps = {name: of["adapted"].get("p") for name, of in differences.items() if "adapted" in of}
     return {name: p for name, p in ps.items() if p is not None}

@@ -200,9 +200,9 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        for one, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
-            one["title"] = recommendation.title
-            for reason, known in zip(one["reasons"], recommendation.reasons, strict=True):
+        for as_stored, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
+            as_stored["title"] = recommendation.title
+            for reason, known in zip(as_stored["reasons"], recommendation.reasons, strict=True):
                 reason["source"] = str(known.source) if known.source else None
         return values
 
@@ -233,7 +233,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     )
     order = list(STANDS)
     ranked = tuple(
-        sorted(recommendations, key=lambda one: order.index(one.stand))
+        sorted(recommendations, key=lambda recommendation: order.index(recommendation.stand))
     )  # equal stands keep their order: cheap first
     return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
@@ -383,8 +383,8 @@ def _pretraining(needs: Needs) -> Recommendation:
 
 
 def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> str:
-    names = [one.title.lower() for one in ranked if one.stand == "now"]
-    waiting = [one.title.lower() for one in ranked if one.stand == "later"]
+    names = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "now"]
+    waiting = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "later"]
     measured = evidence is not None and "over_prompting" in evidence.known
     if not names:
         text = "Nothing is ready to be done yet."
@@ -407,7 +407,7 @@ def _figures(evidence: Evidence | None) -> tuple[str, ...]:
 
 
 def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> tuple[str, ...]:
-    stands = {one.method: one.stand for one in ranked}
+    stands = {recommendation.method: recommendation.stand for recommendation in ranked}
     steps = []
     if evidence is None:
         steps.append("Hold out some rows and measure the prompted base on them before you train anything.")

@@ -111,7 +111,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         questions["documents"] = _of_pieces(pieces)
     else:
         asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
-        unshown = sum(len(side.prompting.examples) - shown for _, shown in asked) if side.prompting else 0
+        unshown = sum(len(side.prompting.examples) - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
             # The examples hold answers too, which are given and not asked for.
@@ -127,7 +127,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             )
         if material.labels and config.evaluation.likelihood:
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
-            questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
+            questions["labels"], _ = _to_score([_last_run(answered) for answered in every], context)
     probe_tokens = 0
     if material.choices:
         every = [
@@ -218,7 +218,7 @@ def ask(
             "should_stop": should_stop,
         }
         if isinstance(question, ToFollow):
-            followed, halved_to = follow(model, tokenizer, of.prompts, written, shown=question.shown, **more)
+            followed, halved_to = follow(model, tokenizer, of.prompts, written, examples=question.examples, **more)
             return Reply(followed=followed, halved_to=halved_to)
         new, halved_to = write_own(model, tokenizer, of.prompts, **more)
         return Reply(written=new, halved_to=halved_to)
@@ -262,7 +262,7 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
     if "labels" in replies:
         nll, count = _scored(replies["labels"]).nll, len(material.labels)
         per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
-    halved = [one.halved_to for one in replies.values() if one.halved_to]
+    halved = [reply.halved_to for reply in replies.values() if reply.halved_to]
     return Result(
         losses=_scored(replies.get("documents") or replies["losses"]),
         answers=_answers(replies, "answers"),
@@ -437,7 +437,7 @@ def collect(
         for name, question in questions[side.name].items()
     ]
     held = {query.key: recall(query.side.run, query.who, query.question) for query in queries}
-    known = {key: kept.said for key, kept in held.items() if kept.said is not None}
+    known = {key: kept.reply for key, kept in held.items() if kept.reply is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
     missing = {query.key: query for query in reversed(queries) if query.key not in known}
     total = sum(query.question.steps for query in queries)

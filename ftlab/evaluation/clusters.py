@@ -99,7 +99,7 @@ def majorities(right: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[int
     net: dict[Hashable, int] = {}
     for value, key in zip(right, clusters, strict=True):
         net[key] = net.get(key, 0) + (1 if value else -1)
-    return sum(one < 0 for one in net.values()), sum(one > 0 for one in net.values())
+    return sum(balance < 0 for balance in net.values()), sum(balance > 0 for balance in net.values())
 
 
 def _won_of(value: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -380,7 +380,8 @@ def evaluate_together(
     measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
     for number, prediction in enumerate(predictions):
         prediction["scores"] = {
-            name: {side: values[number] for side, values in one.items()} for name, one in figures.rows.items()
+            name: {side: values[number] for side, values in of_measure.items()}
+            for name, of_measure in figures.rows.items()
         }
         prediction["columns"] = material.columns[number]
         if material.clusters:
@@ -542,14 +543,14 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
         notes.append(f"Memory ran out during the evaluation; the batch was cut to {min(halved)} rows.")
-    rolled = max(one.rolled for one in asked.values())
+    rolled = max(each.rolled for each in asked.values())
     if rolled:
         notes.append(
             f"{rolled} of {len(material.rows)} held-out rows are longer than the model's context ({material.context} "
             "tokens). Their loss was taken in rolling windows, and of their prompts the model read the end."
         )
-    notes += dict.fromkeys(one.note for one in asked.values() if one.note)
-    unshown = max(one.unshown for one in asked.values())
+    notes += dict.fromkeys(each.note for each in asked.values() if each.note)
+    unshown = max(each.unshown for each in asked.values())
     if unshown:
         notes.append(
             f"Not all examples of the prompted base fit into the context: {unshown} were left out over all rows."

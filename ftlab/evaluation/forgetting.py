@@ -90,15 +90,15 @@ def forgetting_of(
     """
     parts: list[PartJson] = []
     tests: list[Kept] = []
-    for one in every:
+    for general in every:
         part: PartJson
-        if one.known and one.known["base"]:
-            asked = _of_questions(one.known["base"], one.known[side])
+        if general.known and general.known["base"]:
+            asked = _of_questions(general.known["base"], general.known[side])
             test = _test_of_questions(asked, limit)
-            part = {**_part(one, test), **asked, "kinds": _by_kind(one, side)}
-        elif one.losses and one.losses["base"]:
-            test = kept(one.losses["base"], one.losses[side], margin=limit, better="lower", relative=True)
-            part = {**_part(one, test), **_of_text(one.losses["base"], one.losses[side], one.sizes)}
+            part = {**_part(general, test), **asked, "kinds": _by_kind(general, side)}
+        elif general.losses and general.losses["base"]:
+            test = kept(general.losses["base"], general.losses[side], margin=limit, better="lower", relative=True)
+            part = {**_part(general, test), **_of_text(general.losses["base"], general.losses[side], general.sizes)}
         else:
             continue
         parts.append(part)
@@ -109,7 +109,7 @@ def forgetting_of(
         words = _questions_in_words if "asked" in part else _text_in_words
         part["answer"] = judged
         part["text"] = words(part, test, judged, limit)
-    parts += [{**one} for one in moved]
+    parts += [{**part} for part in moved]
     _decide(parts)
     deciding = [part["answer"] for part in parts if part["decides"]]
     answer: KeptAnswer = "lost" if "lost" in deciding else "kept" if set(deciding) == {"kept"} else "unknown"
@@ -154,7 +154,7 @@ def _decide(parts: Sequence[PartJson]) -> None:
 
 def is_unmeasured(comparison: ComparisonJson) -> bool:
     """Whether nothing in `comparison` tells what the adapted model forgot."""
-    general = any(one.get("group") == "general" for one in comparison.get("measures") or [])
+    general = any(measure.get("group") == "general" for measure in comparison.get("measures") or [])
     return "adapted" in comparison and not general and answer_of(comparison) is None
 
 
@@ -221,12 +221,12 @@ def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> QuestionsJso
     }
 
 
-def _by_kind(one: General, side: str) -> list[KindJson]:
+def _by_kind(general: General, side: str) -> list[KindJson]:
     """What happened to the questions of each kind, the largest loss first; none where not every question has one."""
-    if not one.known or len(one.kinds) != len(one.known["base"]) or None in one.kinds:
+    if not general.known or len(general.kinds) != len(general.known["base"]) or None in general.kinds:
         return []
     by_kind: dict[str, KindJson] = {}
-    for kind, old, new in zip(one.kinds, one.known["base"], one.known[side], strict=True):
+    for kind, old, new in zip(general.kinds, general.known["base"], general.known[side], strict=True):
         counts = by_kind.setdefault(str(kind), {"kind": str(kind), "asked": 0, "lost": 0, "gained": 0, "fell": False})
         counts["asked"] += 1
         counts["lost"] += bool(old and not new)
@@ -348,10 +348,14 @@ def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
         {**measure, "differences": {side: {**of} for side, of in (measure.get("differences") or {}).items()}}
         for measure in measures
     ]
-    sides = dict.fromkeys(side for one in adjusted for side in one["differences"])
+    sides = dict.fromkeys(side for measure in adjusted for side in measure["differences"])
     for side in sides:
-        tested = [one["differences"][side] for one in adjusted if side in one["differences"] and one.get("better")]
-        for difference, p in zip(tested, holm([one.get("p") for one in tested]), strict=True):
+        tested = [
+            measure["differences"][side]
+            for measure in adjusted
+            if side in measure["differences"] and measure.get("better")
+        ]
+        for difference, p in zip(tested, holm([difference.get("p") for difference in tested]), strict=True):
             difference["p_adjusted"] = p
     return adjusted
 

@@ -177,14 +177,17 @@ class _State:
         missing = [width - mask.shape[1] for mask in masks]
 
         def filled(tensors: Any, *inner: int) -> Any:
-            wide = [pad(one, (*inner, short, 0)) if short else one for one, short in zip(tensors, missing, strict=True)]
+            wide = [
+                pad(tensor, (*inner, short, 0)) if short else tensor
+                for tensor, short in zip(tensors, missing, strict=True)
+            ]
             return torch.cat(wide)
 
-        for mine, theirs in zip(*(one.kwargs["past_key_values"].layers for one in both), strict=True):
+        for mine, theirs in zip(*(state.kwargs["past_key_values"].layers for state in both), strict=True):
             mine.replace(filled((mine.keys, theirs.keys), 0, 0), filled((mine.values, theirs.values), 0, 0))
-        places = filled([one.kwargs["position_ids"] for one in both])
+        places = filled([state.kwargs["position_ids"] for state in both])
         kwargs = self.kwargs | {"attention_mask": filled(masks), "position_ids": places}
-        return _State(filled([one.input_ids for one in both]), kwargs, [*self.made, *other.made]).cut()
+        return _State(filled([state.input_ids for state in both]), kwargs, [*self.made, *other.made]).cut()
 
     def cut(self) -> _State:
         """Without the places on the left at which no row has anything."""
@@ -435,7 +438,7 @@ def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
         return [most] * len(tokens)
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     of_token = 2 * layers * (getattr(text, "num_key_value_heads", None) or heads) * width * inner.dtype.itemsize
-    weights = sum(one.numel() * one.element_size() for one in inner.parameters())
+    weights = sum(weights.numel() * weights.element_size() for weights in inner.parameters())
     room = max(_CACHE_BYTES, weights // 4) // of_token
     return [most if count * most <= room else 2 ** int(math.log2(max(1, room // count))) for count in tokens]
 

@@ -176,12 +176,14 @@ def evaluate_tasks(
     }
     earlier = run.harness() or {}
     if earlier.get("weights") == result["weights"]:
-        again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in result["measures"]}]
+        again = [
+            measure for measure in earlier["measures"] if measure["name"] in {new["name"] for new in result["measures"]}
+        ]
         if again and not _as_much(result["settings"], earlier["settings"]):
             name = "-".join(["tasks", *map(suite_name, tasks), *([f"{limit}-questions"] if limit else [])])[:80]
             write_json(run.question(name).harness_file, result)
             return result
-        kept = [one for one in earlier["measures"] if one not in again]
+        kept = [measure for measure in earlier["measures"] if measure not in again]
     else:
         kept = []
     whole = result | {"measures": kept + result["measures"]}
@@ -195,7 +197,7 @@ def evaluate_tasks(
 
 def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
     """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
-    limits = [one["limit"] or float("inf") for one in (now, before)]
+    limits = [settings["limit"] or float("inf") for settings in (now, before)]
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]
 
 
@@ -224,10 +226,11 @@ def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
             raise InputError("There is no such file or folder of lm-evaluation-harness tasks", given=task)
     with _quiet():
         own = TaskManager(
-            include_path=[str(one if one.is_dir() else one.parent) for one in folders] or None, include_defaults=False
+            include_path=[str(place if place.is_dir() else place.parent) for place in folders] or None,
+            include_defaults=False,
         )
         manager = own if not named else TaskManager(include_path=own.include_path)
-    names = [name for one in folders for name in _names_in(one, own)]
+    names = [name for place in folders for name in _names_in(place, own)]
     for name in named:
         if name not in manager.task_index:
             close = nearest(name, manager.all_tasks)

@@ -117,11 +117,11 @@ class ToWrite:
 @dataclass(frozen=True)
 class ToFollow:
     """How a model predicts what the base with the identity `base` wrote to the prompts `of` it, and its own answers to
-    the `shown` ones that changed most: see `follow`."""
+    the `examples` that changed most: see `follow`."""
 
     of: ToWrite
     base: list[Any]
-    shown: int = 0
+    examples: int = 0
 
     @property
     def steps(self) -> int:
@@ -167,10 +167,10 @@ def key_of(identity: list[Any], question: Request) -> str:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a question: `said` where all of it is, `items` by row (None: not asked yet); `here` where all
+    """What is kept of a question: `reply` if all of it is, `items` by row (None: not asked yet); `here` where all
     that is kept lies in the run itself."""
 
-    said: Reply | None
+    reply: Reply | None
     items: list[Any]
     here: bool
 
@@ -217,8 +217,10 @@ def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     if isinstance(question, ToFollow):
         return replace(question, of=replace(question.of, prompts=[question.of.prompts[row] for row in rows]))
     number = {row: place for place, row in enumerate(rows)}
-    pieces = [(one, number[row]) for one, row in zip(question.encoded, question.owner, strict=True) if row in number]
-    return ToScore([one for one, _ in pieces], [place for _, place in pieces], len(rows))
+    pieces = [
+        (piece, number[row]) for piece, row in zip(question.encoded, question.owner, strict=True) if row in number
+    ]
+    return ToScore([piece for piece, _ in pieces], [place for _, place in pieces], len(rows))
 
 
 def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
@@ -277,7 +279,7 @@ def _row_keys(question: Rowwise) -> list[str]:
         pieces: list[list[Any]] = [[] for _ in range(question.rows)]
         for piece, row in zip(question.encoded, question.owner, strict=True):
             pieces[row].append([piece.input_ids, [int(on) for on in piece.trained]])
-        texts = [json.dumps(["loss", *one]) for one in pieces]
+        texts = [json.dumps(["loss", *row]) for row in pieces]
     return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
 
 
@@ -301,13 +303,13 @@ def _items(question: Request, reply: Reply) -> list[Any]:
         pairs = zip(question.rooms, reply.answers or [], strict=True)
         return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
     if isinstance(question, ToWrite):
-        return [[list(one.ids), one.text, one.cut, *_packed(one)] for one in reply.written or []]
+        return [[list(answer.ids), answer.text, answer.cut, *_packed(answer)] for answer in reply.written or []]
     if isinstance(question, ToFollow):
-        return [[one.kl, one.same, one.tokens, one.answer] for one in reply.followed or []]
+        return [[answer.kl, answer.same, answer.tokens, answer.answer] for answer in reply.followed or []]
     if isinstance(question, ToGrade):
         return [[reward] for reward in reply.rewards or []]
     if isinstance(question, ToScore) and reply.losses is not None:
-        return [list(one) for one in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
+        return [list(row) for row in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
     return []
 
 
@@ -328,9 +330,9 @@ def _beside(run: RunDirectory) -> list[RunDirectory]:
     return [RunDirectory(path) for path in sorted(folder.iterdir()) if path.is_dir() and path != run.path]
 
 
-def _packed(one: Written) -> list[str]:
+def _packed(answer: Written) -> list[str]:
     """Tokens (four bytes each) and log-probabilities (float32) of all places, as text."""
-    return [base64.b64encode(array.tobytes()).decode("ascii") for array in (one.top, one.logs)]
+    return [base64.b64encode(array.tobytes()).decode("ascii") for array in (answer.top, answer.logs)]
 
 
 def _unpacked(ids: list[int], text: str, cut: bool, top: str, logs: str) -> Written:

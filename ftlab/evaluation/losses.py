@@ -367,7 +367,7 @@ def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
         return cut_documents([messages[0]["content"] for messages in texts], tokenizer, length)
     pieces = Pieces([], [], [])
     for number, messages in enumerate(texts):
-        pieces.sizes.append(sum(len(one["content"].encode("utf-8", "replace")) for one in _counted(messages)))
+        pieces.sizes.append(sum(len(message["content"].encode("utf-8", "replace")) for message in _counted(messages)))
         for window in windows(encode(messages, tokenizer), length):
             pieces.windows.append(window)
             pieces.owner.append(number)

@@ -241,7 +241,7 @@ def _suite_rows(
         except UnusableRow:
             refused += 1
             continue
-        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in examples]
+        rows += [{"row": number, "columns": small_columns(row, texts)} | example for example in examples]
     if not rows:
         raise InputError("There is no row to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):

@@ -172,7 +172,7 @@ def _by_labels(
 def measure_labels(
     infos: Sequence[Measure],
     true: Sequence[int],
-    given: Mapping[str, Sequence[int]],
+    answered: Mapping[str, Sequence[int]],
     labels: Sequence[str],
     *,
     clusters: Clusters = None,
@@ -182,16 +182,16 @@ def measure_labels(
 
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
 
-    rows = _right(given, true)
+    rows = _right(answered, true)
     measures: list[MeasureJson] = []
     values: Rows = {}
-    detail = class_detail(true, given, labels)
+    detail = class_detail(true, answered, labels)
     for info in infos:
         if info.name.endswith("accuracy"):
             measures.append(of_rows(info, rows, detail=detail, clusters=clusters))
             values[info.name] = rows
             continue
-        counts = {side: class_counts(true, numbers, len(labels)) for side, numbers in given.items()}
+        counts = {side: class_counts(true, numbers, len(labels)) for side, numbers in answered.items()}
         present = np.isin(np.arange(len(labels)), true)
 
         def combine(sums: Any, present: Any = present) -> Any:

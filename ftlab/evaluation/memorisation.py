@@ -46,7 +46,7 @@ class Half:
 
     row: int
     prompt: list[int]
-    given: str
+    opening: str
     rest: str
     words: list[str]
     tokens: int
@@ -58,7 +58,7 @@ class Continued:
     in common as a share of all of them."""
 
     row: int
-    given: str
+    opening: str
     rest: str
     text: str
     exact: bool
@@ -122,7 +122,7 @@ def compare(half: Half, text: str) -> Continued:
     match = SequenceMatcher(None, wanted, continuation, autojunk=False).find_longest_match()
     return Continued(
         half.row,
-        half.given,
+        half.opening,
         half.rest,
         text,
         continuation == wanted,
@@ -172,23 +172,23 @@ def find_leaks(
     looked_at = train[:MOST_TRAINING_ROWS]
     turns = [row["messages"] for row in (*looked_at, *held_out)]
     pairs = near_pairs(
-        [prompt_text(one) for one in turns],
-        [reference(one) for one in turns],
+        [prompt_text(messages) for messages in turns],
+        [reference(messages) for messages in turns],
         sides=[0] * len(looked_at) + [1] * len(held_out),
         across=True,
         watch=watch.Watch(should_stop=should_stop),
     )
-    found: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
+    gravest_of: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
     try:
         for trained, held, how in pairs:
             kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
             rank = _KINDS.index(kind)
-            if held not in found or rank < found[held][0]:
-                found[held] = rank, trained
+            if held not in gravest_of or rank < gravest_of[held][0]:
+                gravest_of[held] = rank, trained
     except watch.Stopped:
         raise Stopped from None
-    counts = {kind: sum(rank == place for rank, _ in found.values()) for place, kind in enumerate(_KINDS)}
-    gravest = sorted((rank, held, trained) for held, (rank, trained) in found.items())
+    counts = {kind: sum(rank == place for rank, _ in gravest_of.values()) for place, kind in enumerate(_KINDS)}
+    gravest = sorted((rank, held, trained) for held, (rank, trained) in gravest_of.items())
     return {
         "same": counts["same"],
         "near": counts["near"],
@@ -364,7 +364,7 @@ def _once(values: Sequence[float], clusters: Clusters) -> list[float]:
     together: dict[Any, list[float]] = {}
     for value, key in zip(values, clusters, strict=True):
         together.setdefault(key, []).append(value)
-    return [math.fsum(one) / len(one) for one in together.values()]
+    return [math.fsum(group) / len(group) for group in together.values()]
 
 
 def _fit_in_words(figures: MemoryFiguresJson) -> str:
@@ -453,7 +453,7 @@ def measure_memorisation(
     if samples is None:
         return None
     sides = 1 if config.method.name == "full" else 2
-    steps = _Steps(tell, sum(sides * len(one.encoded) + len(one.halves) for one in samples.values()))
+    steps = _Steps(tell, sum(sides * len(sample.encoded) + len(sample.halves) for sample in samples.values()))
 
     def losses(side: Any, name: str) -> dict[str, Losses]:
         phase = f"losses of {name} on training and held-out rows"
@@ -555,14 +555,14 @@ def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups:
     order = random.Random(0).sample(range(len(rows)), len(rows))
     encoded, halves, of_rows, of_halves = [], [], [], []
     for number in order:
-        one = encode(rows[number]["messages"], tokenizer)
-        if len(one.input_ids) > length:
+        whole = encode(rows[number]["messages"], tokenizer)
+        if len(whole.input_ids) > length:
             if not is_document(rows[number]["messages"]):
                 continue
-            one = one.cut(length)
-        encoded.append(one)
+            whole = whole.cut(length)
+        encoded.append(whole)
         of_rows.append(groups[number] or f"row {number}")
-        if half := halve(rows[number].get("row", number), one, tokenizer):
+        if half := halve(rows[number].get("row", number), whole, tokenizer):
             halves.append(half)
             of_halves.append(of_rows[-1])
         if len(encoded) == MOST_ROWS_OF_A_KIND:
@@ -584,5 +584,5 @@ def _base_of(model: Any, config: RunConfig) -> Any:
 
 def _examples(continued: Sequence[Continued]) -> list[ContinuedRowJson]:
     """Training rows that were continued word for word, the longest first."""
-    exact = sorted((one for one in continued if one.exact), key=lambda one: -len(one.rest))
-    return [{"row": one.row, "given": one.given, "rest": one.rest, "said": one.text} for one in exact[:SHOWN]]
+    exact = sorted((row for row in continued if row.exact), key=lambda row: -len(row.rest))
+    return [{"row": row.row, "given": row.opening, "rest": row.rest, "said": row.text} for row in exact[:SHOWN]]

@@ -75,7 +75,7 @@ def drawn_prompts(kinds: Sequence[str], most: int | None) -> list[int]:
         return list(range(len(kinds)))
     first = min(len(unseen), round(0.6 * most))
     parts = ((unseen, first), (others, most - first))
-    return sorted(place for of, count in parts for place in evenly(of, [kinds[one] for one in of], count))
+    return sorted(place for of, count in parts for place in evenly(of, [kinds[place] for place in of], count))
 
 
 def evenly(rows: Sequence[Any], kinds: Sequence[Any], most: int | None) -> list[Any]:
@@ -146,11 +146,11 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
     """
     replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
-        mixed_in = [one for name in ("replay", "replay_text") if (one := run.manifest().get(name))]
-        for one in mixed_in:
-            if one.get("kinds") is None:
+        mixed_in = [general for name in ("replay", "replay_text") if (general := run.manifest().get(name))]
+        for general in mixed_in:
+            if general.get("kinds") is None:
                 return None
-            replayed |= set(one["kinds"])
+            replayed |= set(general["kinds"])
         if config.model.start:
             try:
                 parent = Workspace.of(run).run(config.model.start)
@@ -231,7 +231,7 @@ def load_general(
                 asked, reference = messages
                 questions.append(Probe(before + number, asked, reference, *about, held=held, also=also))
         probes += [question for question in questions if isinstance(question, Probe)]
-        choices += [one for one in questions if isinstance(one, Choice)]
+        choices += [question for question in questions if isinstance(question, Choice)]
         if len(questions) < len(rows):
             notes.append(
                 f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are no questions and were left out."
@@ -378,7 +378,7 @@ def write_own(
     written = [
         Written(answer.ids, answer.text, answer.cut, *arrays) for answer, arrays in zip(made.answers, kept, strict=True)
     ]
-    return written, min((one for one in (made.halved_to, halved) if one), default=None)
+    return written, min((rows for rows in (made.halved_to, halved) if rows), default=None)
 
 
 def follow(
@@ -388,11 +388,11 @@ def follow(
     written: Sequence[Written],
     *,
     max_new_tokens: int,
-    shown: int = MOST_SHOWN,
+    examples: int = MOST_SHOWN,
     advance: Callable[[int], None] | None = None,
     **more: Any,
 ) -> tuple[list[Followed], int | None]:
-    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `shown` ones with most KL
+    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `examples` with most KL
     a token; and as `write_own`. The same vocabulary is taken for granted. Raises Stopped."""
     import torch
 
@@ -409,15 +409,15 @@ def follow(
         # Rounding may leave the KL of a model to itself a little below 0.
         followed[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
 
-    answers = [list(one.ids) for one in written]
+    answers = [list(answer.ids) for answer in written]
     should_stop = more.get("should_stop")
     halved = _predict(model, tokenizer.pad_token_id, prompts, answers, use, advance=advance, should_stop=should_stop)
     order = sorted(range(len(followed)), key=lambda row: -followed[row].kl / max(1, followed[row].tokens))
-    most = [row for row in order[:shown] if followed[row].tokens]
+    most = [row for row in order[:examples] if followed[row].tokens]
     made = generate_answers(model, tokenizer, [prompts[row] for row in most], max_new_tokens=max_new_tokens, **more)
     for row, answer in zip(most, made.answers, strict=True):
         followed[row] = Followed(followed[row].kl, followed[row].same, followed[row].tokens, answer.text)
-    return followed, min((one for one in (made.halved_to, halved) if one), default=None)
+    return followed, min((rows for rows in (made.halved_to, halved) if rows), default=None)
 
 
 def _rest(logs: Any, top: Any) -> Any:

@@ -69,7 +69,9 @@ def measure_samples(
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
-    rows: Rows = {name: {side: _means(values, k) for side, values in one.items()} for name, one in every.items()}
+    rows: Rows = {
+        name: {side: _means(values, k) for side, values in of_measure.items()} for name, of_measure in every.items()
+    }
     measures_by_row = [_by_row(measure, rows, len(references), k, options.clusters) for measure in measures]
     right = next((name for name in _RIGHT if name in rows), None)
     if right and references:
@@ -202,7 +204,7 @@ def compare_results(
     }
     for side in sides:
         _add_general(scores[side], known[side], probes)
-    for name, places in by_replay([one.replayed for one in probes]).items():
+    for name, places in by_replay([probe.replayed for probe in probes]).items():
         before, after = ([known[side][i] for i in places] for side in ("base", "adapted"))
         tests[name] = mcnemar(before, after)
     asked = []
@@ -237,7 +239,7 @@ def _compare_answers(
     }
 
     def measure(name: str) -> MeasureJson:
-        known = next((one for one in measures if one["name"] == name), None)
+        known = next((measure for measure in measures if measure["name"] == name), None)
         options = MeasureOptions(clusters=tuple(clusters) if clusters else None)
         return known or measure_samples([name], answers, references, options=options)[0][0]
 
@@ -274,7 +276,7 @@ def _compare_answers(
             prediction[f"{side}_correct"] = correct[side][i]
             prediction[f"{side}_loss"] = result.losses.per_token[i]
             if result.more_answers:
-                more = [one[i] for one in result.more_answers]
+                more = [sample[i] for sample in result.more_answers]
                 prediction[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
         predictions.append(prediction)
     return scores, tests, predictions
@@ -386,10 +388,10 @@ def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str |
     name = decided if decided in known else LOSS if LOSS in known else None
     if name is None:
         return None
-    measure: MeasureInfoJson = next((one for one in measures if one["name"] == name), LOSS_MEASURE)
+    measure: MeasureInfoJson = next((measure for measure in measures if measure["name"] == name), LOSS_MEASURE)
     gains = [gain(row, name, pair, higher=measure["better"] != "lower") or 0.0 for row in rows]
     title = "loss" if "document" in rows[0] else in_sentence(measure["title"])
-    return {"by": title, "better": sum(one > 0 for one in gains), "worse": sum(one < 0 for one in gains)}
+    return {"by": title, "better": sum(change > 0 for change in gains), "worse": sum(change < 0 for change in gains)}
 
 
 def what_to_read(comparison: ComparisonJson) -> str:
@@ -497,9 +499,9 @@ def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str])
         (row.get("columns", {}).get(column), row_scores(row, sides).get(measure, {}), row.get("cluster", f"row {at}"))
         for at, row in enumerate(rows)
     ]
-    whole = [one for one in scored if all(one[1].get(side) is not None for side in sides)]
+    whole = [row for row in scored if all(row[1].get(side) is not None for side in sides)]
     bins = _bins([value for value, *_ in whole])
-    parts: dict[str, list[_Scored]] = {_bin_name(one, bins): [] for one in bins}
+    parts: dict[str, list[_Scored]] = {_bin_name(quarter, bins): [] for quarter in bins}
     for value, scores, cluster in whole:
         name = _bin_name(_bin_of(value, bins), bins) if bins else str(value)
         parts.setdefault(name, []).append((scores, cluster))

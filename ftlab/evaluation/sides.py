@@ -66,7 +66,7 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
         answer = row["messages"][-1]["content"]
         ranked.append((seen.get(answer, 0), place, row))
         seen[answer] = seen.get(answer, 0) + 1
-    chosen = [row for *_, row in sorted(ranked, key=lambda one: one[:2])[: settings.examples]]
+    chosen = [row for *_, row in sorted(ranked, key=lambda entry: entry[:2])[: settings.examples]]
     turns = tuple(
         tuple({"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] != "system")
         for row in chosen

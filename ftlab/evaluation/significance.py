@@ -549,7 +549,7 @@ def _without_each(
         total = table.sum(axis=0, keepdims=True)
         values[name] = combine(total), combine(total - table)
     first = next(iter(values.values()))
-    sides = {name: interval(*one, side=True) for name, one in values.items()}
+    sides = {name: interval(*whole_and_parts, side=True) for name, whole_and_parts in values.items()}
     rest = list(values.items())[1:]
     return sides, {name: interval(whole - first[0], without - first[1], side=False) for name, (whole, without) in rest}
 

@@ -142,17 +142,17 @@ def _scored(
     against = task_measures(
         material, [*trained, *(side for side in sides if side not in trained)], asked, results, config
     )
-    measure = next((one for one in against if one["name"] == name), None)
+    measure = next((other for other in against if other["name"] == name), None)
     if measure is None:
         raise InputError("Nothing was measured that tells which strength is better", given=f"run {run.id}")
-    kept = [one for one in figures.measures if one["group"] == "general"]
+    kept = [other for other in figures.measures if other["group"] == "general"]
     rows: list[StrengthJson] = [
         {
             "strength": 0.0 if side.name == BASE else side.strength,
             "value": measure["values"].get(side.name),
             "interval": measure["intervals"].get(side.name),
             "difference": measure["differences"].get(side.name),
-            "kept": {one["name"]: one["values"].get(side.name) for one in kept},
+            "kept": {general["name"]: general["values"].get(side.name) for general in kept},
             "forgetting": verdict.get("forgetting") if (verdict := figures.verdicts.get(side.name)) else None,
         }
         for side in sides
@@ -161,7 +161,7 @@ def _scored(
         "split": split,
         "rows": len(material.rows),
         "measure": _about(measure),
-        "kept": [_about(one) for one in kept],
+        "kept": [_about(general) for general in kept],
         "strengths": sorted(rows, key=lambda row: row["strength"]),
         "notes": material.notes,
     }, measure
@@ -212,7 +212,7 @@ def choose(run: RunDirectory, strength: float) -> float:
 def table_of(scored: ScoredStrengthsJson) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
     measure, kept = scored["measure"], scored["kept"]
-    head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
+    head = ["strength", measure["title"], "95% interval", "change from 1", *(general["title"] for general in kept)]
     rows = []
     for row in scored["strengths"]:
         ends = row["interval"]
@@ -247,9 +247,9 @@ def test_lines(scored: StrengthsJson) -> list[str]:
     if not test:
         return []
     measure = test["measure"]
-    values = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
+    values = ", ".join(f"{_called(row['strength'])}: {value_text(measure, row['value'])}" for row in test["strengths"])
     text_lines = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {values}."]
-    row = next((one for one in test["strengths"] if one["strength"] == scored["proposed"]), None)
+    row = next((row for row in test["strengths"] if row["strength"] == scored["proposed"]), None)
     if row and row["difference"]:
         text_lines.append(f"Strength {scored['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
     return text_lines

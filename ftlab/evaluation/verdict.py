@@ -170,22 +170,22 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
 def _decide(
     task: Sequence[MeasureJson], side: str, against: str, called: Mapping[str, str]
 ) -> tuple[VerdictJson, list[MeasureJson]]:
-    known = {one["name"]: one for one in task}
+    known = {measure["name"]: measure for measure in task}
     than = "" if against == "base" else f" than {called[against]}"
     subject = called[side][:1].upper() + called[side][1:]
     between = "" if against == "base" else f" between {called[side]} and {called[against]}"
-    one = _single(known, side, against)
+    single = _single(known, side, against)
     fit = next((known[name] for name in _LOSSES if name in known), None)
     overlap = next((known[name] for name in _OVERLAP if name in known), None)
-    if one is None and overlap is not None and fit is not None:
+    if single is None and overlap is not None and fit is not None:
         return _by_free_text(fit, overlap, side, against, subject, than, between), [fit, overlap]
-    one = one or overlap or next((other for other in task if other["name"] not in _LOSSES), None)
-    if one is not None:
-        evidence = _evidence(one, side, against, rows="rows")
-        better = improved(one, side)
+    single = single or overlap or next((other for other in task if other["name"] not in _LOSSES), None)
+    if single is not None:
+        evidence = _evidence(single, side, against, rows="rows")
+        better = improved(single, side)
         text = f"{subject} is {_word(better)}{than}: {evidence}"
-        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
-        return _verdict(text, better, one, side), [one]
+        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(single, side)}"
+        return _verdict(text, better, single, side), [single]
     if fit is not None:
         beside = [known["bits_per_byte"]] if fit["name"] != "bits_per_byte" and "bits_per_byte" in known else []
         more = "".join(f", {_figures(bits, side, against)}" for bits in beside)
@@ -233,18 +233,22 @@ def _by_free_text(
 def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
     """A gain that was paid for in another measure, the clearest case."""
     # Of what the answers name the sentence speaks already.
-    apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
-    others = [one for one in task if one not in decided and one["name"] not in apart and direction(one, side) is False]
+    apart = {*_LOSSES, *(COMPANIONS.get(measure["name"]) for measure in decided)}
+    others = [
+        measure
+        for measure in task
+        if measure not in decided and measure["name"] not in apart and direction(measure, side) is False
+    ]
     if not others:
         return ""
-    worst = min(others, key=lambda one: _p(one, side))
+    worst = min(others, key=lambda measure: _p(measure, side))
     return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
 
 
 def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, better: bool | None) -> str:
     if not decided:
         return ""
-    titles = [one["title"] for one in decided]
+    titles = [measure["title"] for measure in decided]
     if len(decided) == 2:
         reason = "there are no answers to compare" if titles[1] == "Bits per byte" else "these answers are free text"
         sentences = [f"{titles[0]} and {in_sentence(titles[1])} decide together, because {reason}."]
@@ -252,7 +256,7 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
         name = decided[0]["name"]
         own = "it is a measure of your own" if name not in BUILT_IN else "no other measure applies"
         sentences = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
-    others = [one for one in task if one not in decided and one["better"]]
+    others = [measure for measure in task if measure not in decided and measure["better"]]
     parts = []
     words: dict[bool | None, tuple[str, str]] = {
         True: ("agrees", "agree") if better is not None else ("is better", "are better"),
@@ -261,7 +265,7 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
     }
     for verdict, (singular, plural) in words.items():
         wanted = verdict if better is not False or verdict is None else not verdict
-        titles = [in_sentence(one["title"]) for one in others if direction(one, side) is wanted]
+        titles = [in_sentence(measure["title"]) for measure in others if direction(measure, side) is wanted]
         if titles:
             parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
     if parts:
@@ -339,17 +343,17 @@ def side_by_side(
     The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
     """
     keyed = [{_key(row): row for row in rows} for _, rows in runs]
-    common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
+    common = [key for key in keyed[0] if all(key in of_run for of_run in keyed[1:])]
     if not common:
         return None
     sides = [_side(comparison) for comparison, _ in runs]
     names = [side["name"] for side in sides]
-    rows = [_row([one[key] for one in keyed], names) for key in common]
+    rows = [_row([of_run[key] for of_run in keyed], names) for key in common]
     measures, values = _measures(rows, names)
     called = {side["name"]: f"the run {side['title']}" for side in sides}
     for place, row in enumerate(rows):
         row["scores"] = {name: {side: of_measure[side][place] for side in names} for name, of_measure in values.items()}
-    asked = [len(one) for one in keyed]
+    asked = [len(of_run) for of_run in keyed]
     notes = [f"These are the {len(rows)} rows that all runs answered."] if max(asked) > len(rows) else []
     notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
@@ -372,7 +376,7 @@ def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     decodings = dict.fromkeys(str(setting.get("decoding", "greedy")) for setting in settings)
     if len(decodings) > 1:
         notes.append(f"Their decoding settings differ: {', '.join(decodings)}.")
-    if any((one.get("samples") or 1) > 1 for one in settings):
+    if any((setting.get("samples") or 1) > 1 for setting in settings):
         notes.append("If a row has several answers, only the first counts here.")
     return notes
 
@@ -401,7 +405,7 @@ def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
 
 
 def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson], Rows]:
-    known = set.intersection(*(one for row in rows for one in row.pop("measured")))
+    known = set.intersection(*(names_of_run for row in rows for names_of_run in row.pop("measured")))
     measures: list[MeasureJson] = []
     values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
@@ -411,6 +415,6 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson],
         options = MeasureOptions(clusters=clusters)
         measures, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
-    if all(any(value is not None for value in one) for one in losses.values()):
+    if all(any(value is not None for value in of_side) for of_side in losses.values()):
         measures.append(of_rows(Measure.of(LOSS_MEASURE), losses, clusters=clusters))
     return measures, values

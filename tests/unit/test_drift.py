@@ -195,15 +195,15 @@ def test_what_was_written_is_kept_to_the_bit_and_read_by_row(tmp_path, base, tok
     written, _ = write_own(base, tokenizer, prompts, **settings(base, tokenizer))
     question = ToWrite(prompts, 12, None)
     keep(run, ["base"], question, Reply(written=written), {})
-    [back] = recall(run, ["base"], replace(question, prompts=prompts[1:2])).said.written
+    [back] = recall(run, ["base"], replace(question, prompts=prompts[1:2])).reply.written
     assert (back.ids, back.text, back.cut) == (written[1].ids, written[1].text, written[1].cut)
     assert (back.top == written[1].top).all() and (back.logs == written[1].logs).all()
-    assert recall(run, ["base"], replace(question, max_new_tokens=13)).said is None
+    assert recall(run, ["base"], replace(question, max_new_tokens=13)).reply is None
     followed = ToFollow(question, ["base"])
-    assert recall(run, ["base"], followed).said is None
+    assert recall(run, ["base"], followed).reply is None
     said = completed(followed, Kept(None, [None] * 3, True), Reply(followed=[Followed(1.0, 2, 3, "x")] * 3))
     keep(run, ["tuned"], followed, said, {})
-    assert recall(run, ["tuned"], followed).said.followed == [Followed(1.0, 2, 3, "x")] * 3
+    assert recall(run, ["tuned"], followed).reply.followed == [Followed(1.0, 2, 3, "x")] * 3
 
 
 @pytest.fixture(scope="module")

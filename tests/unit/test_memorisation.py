@@ -106,7 +106,7 @@ def test_the_second_half_of_an_answer_is_asked_for_without_its_stop_token(tokeni
     half = halve(7, encoded, tokenizer)
     assert half.row == 7
     assert encoded.input_ids[: len(half.prompt)] == half.prompt
-    assert half.given + half.rest == row["messages"][-1]["content"]
+    assert half.opening + half.rest == row["messages"][-1]["content"]
     assert half.words[-1] == "ten"
     assert halve(0, encode(example("What?", "Yes.")["messages"], tokenizer), tokenizer) is None
     assert halve(0, Encoded([5, 6, 7], [False] * 3), tokenizer) is None
