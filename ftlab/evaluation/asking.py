@@ -57,7 +57,7 @@ PHASES = {
     "choices": "scoring {name} on multiple choice",
     "own": "measuring {name} on neutral prompts",
     "own_task": "measuring {name} on prompts of the task",
-    "memorisation": "looking for memorised rows in {name}",
+    "memorisation": "looking for memorized rows in {name}",
     "prompts": "answers of {name} to the held-out prompts",
     "chosen": "scoring {name} on the chosen answers",
     "rejected": "scoring {name} on the rejected answers",

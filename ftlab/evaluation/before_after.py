@@ -82,7 +82,7 @@ def evaluate_preferences(
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(every))
     if config.stage == "kto":
-        notes.append("Judged answers to the same prompt were paired, a good one with a bad one.")
+        notes.append("Good and bad answers to the same prompt were paired.")
     pairs, more = drawn(split, every, most, config.evaluation.max_rows, called="pairs")
     trained = adapted_side(run, config, first=True)
 
@@ -324,12 +324,12 @@ def compare_answers(
     config = config_of(run)
     if config.stage not in ANSWERING_STAGES:
         raise InputError(
-            "This run has no before and after answers",
+            "This run has no answers from before and after training",
             given=f"{run.id}, stage {config.stage}",
             allowed=", ".join(ANSWERING_STAGES),
         )
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
     tell = progress or (lambda phase, done, total: None)
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
@@ -505,7 +505,8 @@ def judge_answers(
     stored, rows = place.before_after(), place.before_after_answers()
     if not stored or not rows:
         raise FtlabError(
-            f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
+            f"The run {run.id} has no answers from before and after training yet",
+            try_=f"python -m ftlab evaluate {run.id}",
         )
     config = config_of(reward_run)
     if config.stage != "reward":
@@ -576,7 +577,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
 def _notes(config: RunConfig, reward_run: RunDirectory, reward_config: RunConfig) -> list[str]:
     """Why this judge may be partial to this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
-        return ["The run was trained against this very reward model, so its scores prove nothing."]
+        return ["The run was trained on the scores of this very reward model, so they prove nothing."]
     if reward_config.data.source == config.data.source:
         return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
     return []

@@ -212,7 +212,7 @@ def left_out(config: RunConfig) -> list[str]:
     named = ", ".join(files)
     return [
         f"Not measured: {named}. A metric file is code, and only the stored settings of the run name it. To run it, "
-        f"name it yourself: --metric {','.join(files)} with evaluate."
+        f"pass it yourself: --metric {','.join(files)} with evaluate."
     ]
 
 
@@ -254,7 +254,7 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
     if not isinstance(schema, dict):
-        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(schema).__name__}")
+        raise InputError("A JSON schema must be an object", given=f"{path}, which holds {type(schema).__name__}")
     return schema
 
 
@@ -278,7 +278,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     if asked.pieces:
         rules: SettingsJson = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
-            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens counted in",
+            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens included",
         }
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
@@ -487,12 +487,12 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
     for run, config in zip(runs, configs, strict=True):
         if config.stage == "reward":
             raise InputError(
-                f"The run {run.id} is a reward model: it scores answers and writes none",
-                try_="choose the run that it was made to judge",
+                f"The run {run.id} is a reward model: it scores answers and does not write any",
+                try_="choose the run it was trained to judge",
             )
         if not run.has_result:
             raise FtlabError(
-                f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+                f"The run {run.id} has no trained model yet", try_="wait until it has finished, or train it again"
             )
         if (config.stage == PRETRAINING) != (configs[0].stage == PRETRAINING):
             raise InputError(
@@ -504,7 +504,7 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
         raise InputError(
             "The held-out prompts have no answers to compare with",
             given=f"run {runs[0].id}, which learned from rewards",
-            try_=f"python -m ftlab runs show {runs[0].id}, which tells the mean reward before and after",
+            try_=f"python -m ftlab runs show {runs[0].id}, which shows the mean reward before and after training",
         )
 
 
@@ -547,13 +547,13 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     if rolled:
         notes.append(
             f"{rolled} of {len(material.rows)} held-out rows are longer than the model's context ({material.context} "
-            "tokens). Their loss was taken in rolling windows, and of their prompts the model read the end."
+            "tokens). Their loss was computed in rolling windows, and the model read only the end of their prompts."
         )
     notes += dict.fromkeys(each.note for each in asked.values() if each.note)
     unshown = max(each.unshown for each in asked.values())
     if unshown:
         notes.append(
-            f"Not all examples of the prompted base fit into the context: {unshown} were left out over all rows."
+            f"Not all examples for the prompted base fit into the context: {unshown} were left out across all rows."
         )
     return notes
 

@@ -55,8 +55,8 @@ RULE = (
 AGREEMENT = Measure(
     "base_agreement",
     "Same next token as the base",
-    "Reading the base's own answers to neutral prompts: how often its most likely next token is the base's. A change "
-    "may be for better or worse.",
+    "On the base's own answers to neutral prompts: how often the most likely next token is the base's. A change can be "
+    "for better or worse.",
     RULE,
     better=None,
     group="general",
@@ -253,8 +253,8 @@ def _in_words(part: PartJson) -> str:
         return f"{text}. Within the limits for kept ({kept}): expect a few words to differ."
     lost = f"above {LOST_KL:g} nats and below {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "lost":
-        return f"{text}. Beyond the limits for lost ({lost}): many answers say something else."
-    return f"{text}. Neither kept ({kept}) nor lost ({lost}) is shown."
+        return f"{text}. Beyond the limits for lost ({lost}): many answers differ in what they say."
+    return f"{text}. Neither kept ({kept}) nor lost ({lost}) can be shown."
 
 
 def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
@@ -279,8 +279,8 @@ def kinds_in_words(comparison: ComparisonJson) -> str:
 
 _UNKNOWN_TITLE = "General questions"
 _UNKNOWN_HELP = (
-    "Share of general questions answered right. A fall is forgetting. Whether their kinds were replayed is not known: "
-    "that takes a column kind in both the questions and the replay data."
+    "Share of general questions answered right. A fall means forgetting. It is unknown whether their kinds were "
+    "replayed: that takes a column kind in both the questions and the replay data."
 )
 _TITLE_OF_CHOICES = "Multiple choice"
 _CHOICE_RULE = (
@@ -290,7 +290,7 @@ _CHOICES = {
     name: Measure(
         f"choices_{name}",
         f"Multiple choice ({how})",
-        "Share of general questions with choices in which the right one is the likeliest. A fall is forgetting.",
+        "Share of multiple-choice questions whose right choice is the likeliest. A fall means forgetting.",
         _CHOICE_RULE,
         group="general",
     )

@@ -145,11 +145,11 @@ def _decide(parts: Sequence[PartJson]) -> None:
     for part in parts:
         part["decides"] = by_moves if "kl" in part else not by_moves or part["answer"] == "lost"
         if not part["decides"] and "kl" in part:
-            part["text"] += f" Shown, does not decide: the base answers {known} questions right, and these decide."
+            part["text"] += f" Shown only: the base answers {known} questions right, and these decide."
         elif not part["decides"] and "asked" not in part:
-            part["text"] += " Shown, does not decide: the base's own answers decide."
+            part["text"] += " Shown only: the base's own answers decide."
         elif not part["decides"]:
-            part["text"] += f" Shown, does not decide: the base answers fewer than {ENOUGH_KNOWN} questions right."
+            part["text"] += f" Shown only: the base answers fewer than {ENOUGH_KNOWN} questions right."
 
 
 def is_unmeasured(comparison: ComparisonJson) -> bool:
@@ -263,8 +263,8 @@ def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
     named = (
         listed(fell) if len(fell) <= _MOST_NAMED else f"{listed(fell[:_MOST_NAMED])} and {len(fell) - _MOST_NAMED} more"
     )
-    by_themselves = f" By more than chance explains fell: {named}." if fell else ""
-    return f" By kind the change runs from {ends[0]} to {ends[1]}; other kinds were not asked.{by_themselves}"
+    by_themselves = f" Fell by more than chance explains: {named}." if fell else ""
+    return f" By kind, the change ranges from {ends[0]} to {ends[1]}; other kinds were not asked.{by_themselves}"
 
 
 def _test_of_questions(figures: QuestionsJson, limit: float) -> Kept:
@@ -324,11 +324,11 @@ def _text_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> st
     texts = "text" if part["documents"] == 1 else "texts"
     figures = f"{number(bits['adapted'])} bits per byte of {part['title']} against {number(bits['base'])}"
     if answer == "kept":
-        return f"{figures}: that it takes {limit} more, or worse, is ruled out ({p_text(test.p_kept)}, one-sided)."
+        return f"{figures}: a rise of {limit} or more is ruled out ({p_text(test.p_kept)}, one-sided)."
     if answer == "lost":
-        return f"{figures}: worse, by more than chance explains ({p_text(test.p_lost)}, one-sided)."
+        return f"{figures}: worse by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (
-        f"{figures}: whether it takes {limit} more, or worse, cannot be told from {part['documents']} {texts}"
+        f"{figures}: whether it rose by {limit} or more cannot be told from {part['documents']} {texts}"
         f"{_would_tell(test, 'texts')}."
     )
 
@@ -457,7 +457,7 @@ def _in_words(
         text += "; no loss is shown"
     elif not gained:
         text += "; no gain is shown"
-    by_itself = f" Below 5% only by itself, so a look and no finding: {_listed(looks)}." if looks else ""
+    by_itself = f" Below 5% only by itself, so worth a look and not a finding: {_listed(looks)}." if looks else ""
     return f"{text[:1].upper()}{text[1:]}.{by_itself}"
 
 

@@ -212,7 +212,7 @@ def require() -> None:
     from importlib.util import find_spec
 
     if find_spec("lm_eval") is None:
-        raise InputError("lm-evaluation-harness is not installed; it is an extra", try_=install("harness"))
+        raise InputError("lm-evaluation-harness is an optional extra and is not installed", try_=install("harness"))
 
 
 def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
@@ -252,7 +252,7 @@ def _names_in(place: Path, manager: Any) -> list[str]:
     names = [name for name in manager.all_subtasks if (file := manager.task_index[name].yaml_path) and lies_here(file)]
     if not names:
         raise InputError(
-            "There is no task of lm-evaluation-harness here",
+            "No lm-evaluation-harness task was found here",
             given=str(place),
             allowed="YAML files with a line `task: NAME`, as docs/new_task_guide.md of the harness describes them",
         )
@@ -314,7 +314,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
         raise FtlabError(
             f"The task failed: {type(error).__name__}: {shorten(error, 300)}",
             why=", ".join(names),
-            try_="lm-evaluation-harness says more when it is run by itself: lm_eval --tasks ... --model hf",
+            try_="run lm-evaluation-harness by itself for details: lm_eval --tasks ... --model hf",
         ) from error
     return results
 

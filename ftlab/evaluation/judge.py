@@ -35,7 +35,7 @@ from ftlab.evaluation.significance import LEVEL, mcnemar, p_text, share_interval
 PROXY = "A proxy: it is another model's opinion, not people's."
 TIE = "tie"
 _RULE = (
-    "Each row is judged twice, with the answers in both orders. Where the two disagree, or the answers are equal, it "
+    "Each row is judged twice, with the answers in both orders. If the two disagree, or the answers are equal, it "
     "is a tie. The win rate is the share of wins among the decided rows."
 )
 _NARROW = 0.7  # below this share of rows judged alike in both orders, the judge is hardly one
@@ -165,7 +165,7 @@ def _notes(judgement: JudgementJson) -> list[str]:
     """What speaks against the judgement, or limits it."""
     notes, place, longer = [], judgement["position"], judgement["longer"]
     if judgement["open"]:
-        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to go on.")
+        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to continue.")
     if judgement["unreadable"]:
         notes.append(
             f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the "
@@ -174,7 +174,7 @@ def _notes(judgement: JudgementJson) -> list[str]:
     if place["share"] is not None and place["share"] < _NARROW:
         notes.append(
             f"Swapping the answers changed the judge's mind in {place['rows'] - place['alike']} of {place['rows']} "
-            "rows, which count as ties: take another judge."
+            "rows, which count as ties: use another judge."
         )
     if place["first"] + place["second"] and place["p"] < LEVEL:
         where = "first" if place["first"] > place["second"] else "second"
@@ -215,7 +215,7 @@ def judge_by_endpoint(
     asked = questions(rows, settings)
     with locked(run.judging_lock, wait=False) as mine:
         if not mine:
-            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that")
+            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that judge")
         known = known_lines(run)
         lines = {question.key: known[question.key] for question in asked if question.key in known}
         left = [question for question in asked if question.key not in known]
@@ -340,7 +340,7 @@ def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
         return FtlabError(line["reply"])
     what = f"{settings.endpoint.model} does not say which answer is better"
     if line["cut"]:
-        longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer ones"
+        longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer replies"
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
     why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")

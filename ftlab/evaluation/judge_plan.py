@@ -169,11 +169,11 @@ class Plan:
     def lines(self) -> list[str]:
         """What a person should know before anything is sent."""
         if not self.open:
-            why = "every answer is the same on both sides" if not self.requests else "all of it was judged before"
-            return [f"Nothing has to be sent: {why}."]
+            why = "every answer is the same on both sides" if not self.requests else "everything was judged before"
+            return [f"Nothing to send: {why}."]
         asked = f"{self.requests - self.known:,} requests to {self.model} at {self.host}"
         known = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
-        same = f" {self.same:,} rows have equal answers and are ties without a question." if self.same else ""
+        same = f" {self.same:,} rows have equal answers and count as ties without a request." if self.same else ""
         prompts = math.ceil(self.open / 2)
         lines = [
             f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
@@ -208,7 +208,7 @@ def build_settings(
     """The settings of a judgement, checked. Raises InputError naming what cannot be used."""
     endpoint = endpoint_url(url)
     if not (model or "").strip():
-        raise InputError("No model is named that should judge", try_="the name by which the endpoint knows it")
+        raise InputError("No judge model is named", try_="the name of the model at the endpoint")
     _check("Rows at most", rows, 1, 10_000_000)
     _check("Requests at once", at_once, 1, _MOST_AT_ONCE)
     _check("The longest reply", max_tokens, 16, 1_000_000)
@@ -216,7 +216,9 @@ def build_settings(
         if price is not None and not 0 <= price < math.inf:
             raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
     if len(set(sides)) != 2 or len(sides) != 2:
-        raise InputError("Two different sides are judged", given=", ".join(sides), allowed="for example base,adapted")
+        raise InputError(
+            "A judge compares two different sides", given=", ".join(sides), allowed="for example base,adapted"
+        )
     return JudgeSettings(
         Endpoint(endpoint, (model or "").strip(), max_tokens),
         (sides[0], sides[1]),
@@ -268,7 +270,7 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
         )
     for side in settings.sides:
         if side not in known:
-            raise InputError(f"There are no answers of {side!r}", given=side, allowed=", ".join(known))
+            raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
     rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
     if settings.rows is not None and settings.rows < len(rows):

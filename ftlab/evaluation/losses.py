@@ -343,13 +343,13 @@ def _read_texts(source: str, system_prompt: str | None) -> tuple[list[list[Messa
         else:
             refused += 1
     if not texts:
-        raise InputError("The general text holds nothing to read", given=source)
+        raise InputError("The general text is empty", given=source)
     notes = []
     if len(drawn) < len(rows):
         how = "drawn evenly over their kinds" if most else "drawn with seed 0"
         notes.append(f"{len(drawn)} of {len(rows):,} rows of {loaded.name} were read, {how}.")
     if refused:
-        notes.append(f"{refused} of {len(drawn)} rows of {loaded.name} hold no text and were left out.")
+        notes.append(f"{refused} of {len(drawn)} rows of {loaded.name} contain no text and were left out.")
     return texts, list(kinds), " ".join(notes) or None
 
 

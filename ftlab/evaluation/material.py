@@ -243,10 +243,12 @@ def _suite_rows(
             continue
         rows += [{"row": number, "columns": small_columns(row, texts)} | example for example in examples]
     if not rows:
-        raise InputError("There is no row to evaluate on", given=suite)
+        raise InputError("There are no rows to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
         kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
-        raise InputError(f"The run {run.id} is evaluated on {kind}, and this data set is something else", given=suite)
+        raise InputError(
+            f"The run {run.id} is evaluated on {kind}, but this data set holds something else", given=suite
+        )
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
@@ -311,16 +313,14 @@ def _clusters(
         keys.append(f"group {group}" if group else f"row {number}" if alone else repr(prompt_messages(row["messages"])))
     notes = []
     if group_by and not any(key.startswith("group ") for key in keys):
-        notes.append(
-            f"The rows do not say their {group_by} (data.group_by), so intervals and tests take them as independent."
-        )
+        notes.append(f"The rows have no {group_by} (data.group_by), so intervals and tests treat them as independent.")
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     count = len(numbers)
     if count == len(rows):
         return None, notes
     if group_by and not notes:
         notes.append(
-            f"The {len(rows)} rows belong to {count} values of {group_by}: intervals and tests count rows of one value "
+            f"The {len(rows)} rows have {count} values of {group_by}: intervals and tests count rows of one value "
             "together."
         )
     return [numbers[key] for key in keys], notes

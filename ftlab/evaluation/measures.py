@@ -68,7 +68,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
         raise InputError(
             f"The regular expression of {what} takes too long to compile",
             given=pattern,
-            allowed="repetitions of some hundreds at most, such as {1,100}",
+            allowed="at most a few hundred repetitions, such as {1,100}",
             try_="the reward length for long answers",
         )
     try:
@@ -77,7 +77,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
         raise InputError(
             f"The regular expression of {what} is not valid: {error}",
             given=pattern,
-            try_="a backslash before letters with a meaning of their own, such as ( or ?, where they mean themselves",
+            try_="a backslash before special characters, such as ( or ?, to match them literally",
         ) from None
 
 

@@ -35,8 +35,8 @@ N = 4  # words of an n-gram
 FEWEST_TOKENS = 8  # of the second half; a shorter one is guessed too easily
 MOST_TOKENS = 50  # of the second half that are asked for, as in Carlini et al.
 RULE = (
-    f"the model is given a row up to the middle of its answer and goes on greedily; at most {MOST_TOKENS} tokens are "
-    "compared, in words, without case and punctuation"
+    f"the model is given a row up to the middle of its answer and continues greedily; at most {MOST_TOKENS} tokens are "
+    "compared, as words, ignoring case and punctuation"
 )
 
 
@@ -387,8 +387,8 @@ def _continuation_in_words(figures: MemoryFiguresJson) -> str:
         return "The answers are too short to tell whether rows are repeated word for word."
     seen, unseen = shares["train"], shares["held_out"]
     evidence = (
-        f"from the middle of an answer it goes on word for word in {percent(round(seen['exact'], 3))} of training rows "
-        f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(p)} for the overlap)"
+        f"from the middle of an answer it continues word for word in {percent(round(seen['exact'], 3))} of training "
+        f"rows and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(p)} for the overlap)"
     )
     if figures["memorised"]:
         return f"It memorized training rows: {evidence}."

@@ -97,7 +97,7 @@ NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
 _PART_OF = dict.fromkeys(("geography", "science", "nature", "history", "culture", "everyday", "language"), "facts")
 SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
 HELD_RULE = (
-    "an answer is right that holds the reference, or one of its forms in the column also, as whole words, whatever the "
+    "an answer is right if it holds the reference, or one of its forms in the column also, as whole words, ignoring "
     "case"
 )
 
@@ -208,8 +208,8 @@ def load_general(
             if len(neutral) < len(_prompts()):
                 notes.append(
                     f"How the base's own answers changed was measured on {len(neutral)} of {len(_prompts())} neutral "
-                    "prompts, drawn over all kinds: its intervals are wider than with all of them "
-                    "(evaluation.probes=self), and it took less time."
+                    "prompts, drawn over all kinds. That takes less time, and its intervals are wider than with all of "
+                    "them (evaluation.probes=self)."
                 )
             continue
         try:
@@ -234,7 +234,7 @@ def load_general(
         choices += [question for question in questions if isinstance(question, Choice)]
         if len(questions) < len(rows):
             notes.append(
-                f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are no questions and were left out."
+                f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are not questions and were left out."
             )
     return probes, choices, neutral, " ".join(notes) or None
 

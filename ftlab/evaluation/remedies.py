@@ -128,7 +128,9 @@ def _hold(config: RunConfig) -> Remedy:
     title = f"Hold it to the base's own answers: {_percent(share)} of the rows"
     if config.data.replay is not None:
         title += f", instead of mixing in {config.data.replay}"
-        why += " Kinds that are not among the prompts are held as well; data that are mixed in hold their own kinds."
+        why += (
+            " This also holds kinds that are not among the prompts; data that are mixed in hold only their own kinds."
+        )
     return Remedy(title, why, {"data.replay": SELF, "data.replay_fraction": share, "data.replay_loss": "kl"})
 
 

@@ -96,11 +96,11 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
         return None
     drawn = f"Answers were drawn at temperature {temperature:g}, with the same random numbers for the same prompt"
     if k == 1:
-        return f"{drawn}, one to each row: ask again with more (evaluation.samples) to see how they vary."
+        return f"{drawn}, one for each row: evaluate with more (evaluation.samples) to see how they vary."
     return (
-        f"{drawn}: {k} to each of the {rows} rows. The value of a row is the mean over its {k} answers, and rows are "
-        "what intervals and tests draw. Answers on show, and those counted as cut, are the first of each row. "
-        "General questions, where there are any, are answered once, greedily."
+        f"{drawn}: {k} for each of the {rows} rows. The value of a row is the mean over its {k} answers; intervals and "
+        "tests resample rows. The answers shown, and those counted as cut, are the first of each row. General "
+        "questions are answered once, greedily."
     )
 
 

@@ -306,7 +306,7 @@ def _direction(measure: SeedMeasure) -> bool | None:
 
 def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: Mapping[str, int]) -> str:
     if not decided:
-        return f"Cannot tell over {runs} seeds: no measure has a value for single rows."
+        return f"Cannot tell over {runs} seeds: no measure has values for single rows."
     lead = {
         True: "A run like these is better than the base: ",
         False: "A run like these is worse than the base: ",
@@ -317,7 +317,7 @@ def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: M
         alone = (
             f"for these {runs} models alone {p_text(measure.p)} on {measure.rows} rows" if measure.p is not None else ""
         )
-        change = f"a change of {difference_text(measure)}, seeds and rows both counted as chance"
+        change = f"a change of {difference_text(measure)}, with both seeds and rows taken as random"
         sentences.append(", ".join(filter(None, [measure_text(measure), change, alone])))
     counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
     text = f"{lead}{'; '.join(sentences)}. Each run by itself: {counts}."

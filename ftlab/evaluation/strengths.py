@@ -188,7 +188,7 @@ def _why(proposed: float, scored: ScoredStrengthsJson, measure: Mapping[str, Any
     title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
     where = f"On {scored['rows']:,} validation rows"
     if proposed == AS_TRAINED:
-        return f"{where} every smaller strength is over a point worse than as trained ({title} {best})."
+        return f"{where} every smaller strength is more than a point worse than as trained ({title} {best})."
     there = value_text(measure, rows[proposed]["value"])
     return (
         f"{where} {title} is {there} at strength {proposed:g} and {best} as trained, a change of "

@@ -107,8 +107,8 @@ def warnings(
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
         notes.append(
-            f"{cut} of {adapted['rows']} answers of the adapted model were cut at the longest answer"
-            f"{f' ({longest_answer})' if longest_answer else ''}. Where good answers may be longer, set "
+            f"{cut} of {adapted['rows']} answers of the adapted model were cut off at the length limit"
+            f"{f' ({longest_answer})' if longest_answer else ''}. If good answers may be longer, raise "
             "evaluation.max_new_tokens; otherwise the model has not learned to stop: train longer."
         )
     if adapted["rows"] < _FEW_ROWS:
@@ -194,7 +194,7 @@ def _decide(
         text = f"{subject} predicts unseen documents {_word(better)}{than}: {evidence}"
         text = text if better is not None else f"No clear difference{between} on unseen documents: {evidence}"
         return _verdict(text, better, fit, side), [fit, *beside]
-    return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
+    return {"text": "No measure tells which is better", "better": None, "p": None, "measure": None}, []
 
 
 def _single(known: Mapping[str, MeasureJson], side: str, against: str) -> MeasureJson | None:
@@ -223,7 +223,7 @@ def _by_free_text(
     word = _word(better)
     if nearer is None:
         # To find the reference likelier is not yet to answer well: a model that babbles can do it.
-        unproven = f"that its own answers are {word} is not shown: {overlapping}"
+        unproven = f"its own answers are not shown to be {word}: {overlapping}"
         return _verdict(f"{subject} fits this data {word}{than}: {losses}; {unproven}", None, overlap, side)
     if nearer != better:
         return _verdict(f"The measures disagree{between}: {losses}, {overlapping}", None, fit, side)
@@ -269,7 +269,7 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
         if titles:
             parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
     if parts:
-        sentences.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
+        sentences.append(f"Of the other measures, {', '.join(parts)}; they are shown but do not decide.")
     return " ".join(sentences)
 
 
@@ -302,7 +302,7 @@ def _missing(measure: MeasureJson, side: str) -> str:
         return ""
     first = missing[next(iter(missing))]
     each = f"{detail['cap']:,.4g}"
-    return f"; answers without a number {missing[side]} against {first}, each counts as {each} off"
+    return f"; answers without a number: {missing[side]} against {first}, each counted as {each} off"
 
 
 def _figures(measure: MeasureJson, side: str, against: str) -> str:

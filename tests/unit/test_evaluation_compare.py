@@ -223,7 +223,7 @@ def test_rows_of_one_group_or_of_one_prompt_are_clusters_and_that_is_said():
     rows = [row("a"), row("b"), row("a"), row("c")]
     customers = [{"customer": 7}, {"customer": 8}, {"customer": 7}, {"customer": 8}]
     keys, notes = _clusters(rows, customers, "customer")
-    assert keys == [0, 1, 0, 1] and "The 4 rows belong to 2 values of customer" in notes[0]
+    assert keys == [0, 1, 0, 1] and "The 4 rows have 2 values of customer" in notes[0]
     assert _clusters(rows, [{}] * 4, None) == ([0, 1, 0, 2], []), "one prompt that is asked twice is one draw"
     assert _clusters([row("a"), row("b")], [{}, {}], None) == (None, [])
     _, notes = _clusters(rows, [{}] * 4, "customer")

@@ -135,7 +135,7 @@ def test_a_general_text_is_kept_where_five_percent_more_bits_are_ruled_out():
     bits = [100 * math.log(2) * (1 + place % 7) for place in range(120)]
     same = [nll * (1.01 if place % 2 else 0.995) for place, nll in enumerate(bits)]
     found = score_forgetting(None, {"base": bits, "adapted": same}, [100] * 120)
-    assert found["answer"] == "kept" and "that it takes 5% more, or worse, is ruled out" in found["text"]
+    assert found["answer"] == "kept" and "a rise of 5% or more is ruled out" in found["text"]
     few = score_forgetting(None, {"base": bits[:110], "adapted": same[:110]}, [100] * 110)
     assert few["answer"] == "unknown", (
         "one text in forty may take three times the bits, and 110 hold none in 6% of cases"

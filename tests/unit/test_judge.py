@@ -146,7 +146,7 @@ def test_the_cost_is_known_before_and_measured_after(workspace):
         # The server counts 100 tokens in and 10 out for each request.
         assert found["tokens"] == {"prompt": 400, "completion": 40}
         assert found["cost"] == pytest.approx((400 * 2 + 40 * 10) / 1e6)
-        assert plan(run, settings).lines() == ["Nothing has to be sent: all of it was judged before."]
+        assert plan(run, settings).lines() == ["Nothing to send: everything was judged before."]
 
 
 def test_what_was_judged_before_a_stop_is_not_asked_again(workspace):
