@@ -242,7 +242,7 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
     found = {"accuracy": 0.825, "interval": [0.68, 0.91], "rows": 40, "margin": 1, "reward_chosen": 1}
     write_json(run.preferences_file, found | {"reward_rejected": 0, "measure": "score", "notes": []})
     assert run_files.runs_that_answer(workspace) == [] and run_files.runs_with_result(workspace) == [run]
-    with pytest.raises(InputError, match="scores answers and does not write any"):
+    with pytest.raises(InputError, match="scores answers and writes none"):
         run_files.chosen_run(workspace, run.id, answers=True)
     with pytest.raises(FtlabError, match="writes no answers to compare"):
         write_report(run)
