@@ -60,8 +60,8 @@ class MeasureJson(MeasureInfoJson):
 
 
 class VerdictJson(TypedDict):
-    """`better` is None where the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
-    a loss in knowing. `forgetting` is None where nothing general was asked; `lost` says what was, as a verb."""
+    """`better` is None if the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
+    a loss in knowing. `forgetting` is None if nothing general was asked; `lost` says what was, as a verb."""
 
     text: str
     better: bool | None
@@ -85,7 +85,7 @@ class KindJson(TypedDict):
 
 
 class DriftJson(TypedDict):
-    """How far next-token probabilities moved from the base's: `kl` in nats a token, `agreement` 0 to 1."""
+    """How far next-token probabilities moved from the base's: `kl` in nats per token, `agreement` 0 to 1."""
 
     kl: float
     kl_interval: list[float] | None
@@ -251,7 +251,7 @@ class ContinuedRowJson(TypedDict):
 class MemoryFiguresJson(TypedDict):
     """How the model treats training rows beside unseen ones (`train`, `held_out`). `losses` of each side in nats per
     token; `gap` is unseen minus training; `carried_over`, of the improvement over the base on training rows, the share
-    that unseen rows have too; `continuation` is None where all answers are short."""
+    that unseen rows have too; `continuation` is None if all answers are short."""
 
     losses: dict[str, dict[str, float]]
     gap: float
@@ -362,7 +362,7 @@ class ComparisonJson(TypedDict):
 
 
 def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
-    """The scores of `side`; none where it has none."""
+    """The scores of `side`; none if it has none."""
     every: Mapping[str, Any] = comparison
     scores: ScoresJson | None = every.get(side)
     return scores or {}
@@ -395,13 +395,13 @@ def first_figures(parts: Sequence[PartJson]) -> FiguresJson:
 
 
 def parts_of(comparison: ComparisonJson) -> list[PartJson]:
-    """Everything that was asked about forgetting; nothing where it was not, or an older ftlab kept no parts."""
+    """Everything that was asked about forgetting; nothing if it was not, or an older ftlab kept no parts."""
     forgetting = comparison.get("forgetting")
     return forgetting.get("parts") or [] if forgetting else []
 
 
 def read_comparison(file: Path) -> ComparisonJson | None:
-    """The comparison in `file`, whole; None where there is none. Raises DamagedFile."""
+    """The comparison in `file`, whole; None if there is none. Raises DamagedFile."""
     stored = read_json(file)
     try:
         return None if stored is None else whole_form(stored)

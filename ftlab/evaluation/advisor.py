@@ -80,7 +80,7 @@ LATENCIES = {
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the form; `options` is empty where a number is asked for."""
+    """One question of the form; `options` is empty if a number is asked for."""
 
     name: str
     title: str
@@ -193,7 +193,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Advice:
-    """`summary` is one or two sentences; `figures` is empty where nothing was measured; `steps` are what to do next."""
+    """`summary` is one or two sentences; `figures` is empty if nothing was measured; `steps` are what to do next."""
 
     summary: str
     recommendations: tuple[Recommendation, ...]
@@ -213,7 +213,7 @@ class Advice:
 class Evidence:
     """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
     prompted base), False (worse) or None (no clear difference). What was not measured is absent from
-    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None where nobody looked."""
+    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None if nobody looked."""
 
     run: str
     text: str
@@ -226,7 +226,7 @@ class Evidence:
 
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
-    """What to do first for `needs`; figures of a person's own run, where there are some, outweigh the rules."""
+    """What to do first for `needs`; figures of a person's own run, if there are any, outweigh the rules."""
     recommendations = (
         _prompting(needs, evidence),
         _retrieval(needs),

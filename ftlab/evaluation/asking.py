@@ -69,13 +69,13 @@ _SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2)
 
 
 def phase_of(question: str, side: str) -> str:
-    """What goes on while `side` is asked `question`, in words."""
+    """The progress message while `side` is asked `question`."""
     number = question.partition(_SAMPLE)[2]
     return PHASES[kind_of(question)].format(name=side) + (f", number {number}" if number else "")
 
 
 def kind_of(question: str) -> str:
-    """The name of the question whose answers are the first ones to the same prompts."""
+    """The name of the question that holds the first answers to the same prompts."""
     return question.partition(_SAMPLE)[0]
 
 
@@ -96,7 +96,7 @@ class Asked:
 
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
-    """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
+    """Everything `side` is asked under the settings of `config`. Raises InputError if its base cannot render a row."""
     from ftlab.data.rendering import encode
 
     context = material.context
@@ -153,8 +153,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
 
 
 def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, Request]:
-    """`questions` as they are put to `side`: what the base, the `first` side, writes itself, others follow; runs on
-    other bases and a base with a prompt are not asked that."""
+    """`questions` for `side`: the base (the `first` side) writes its own answers, and runs on the same base follow
+    them; runs on other bases and a prompted base are not asked that."""
     if side is first:
         return questions
     same = (side.config.model.base, side.config.model.revision) == (
@@ -171,7 +171,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, 
 
 
 def memorisation_of(side: Side) -> ToExamine:
-    """The question which of its training rows `side` memorized."""
+    """The question of which training rows `side` has memorized."""
     files = [side.run.split_file(split) for split in ("train", "validation", "test")]
     hashes = []
     for file in files:
@@ -365,7 +365,7 @@ def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
 def _prompted(
     side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
 ) -> tuple[list[dict[str, str]], int]:
-    """The row as `side` is shown it, and how many examples stand before it."""
+    """The row with the examples that `side` gets, and their number."""
     from ftlab.data.rendering import encode, encode_prompt
 
     if side.prompting is None:
@@ -382,7 +382,7 @@ def _prompted(
 
 
 def _shortened(messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int) -> list[int]:
-    """The prompt as tokens; of one that leaves no room for its reference, the end (as lm-evaluation-harness does)."""
+    """The prompt as tokens; only its end if it leaves no room for the reference (as lm-evaluation-harness does)."""
     from ftlab.data.rendering import encode, encode_prompt
 
     prompt = encode_prompt(messages, tokenizer)
@@ -407,7 +407,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class _Query:
-    """A question to a side, whose model has the identity `who`, and the key of what it says to it."""
+    """A question to a side, the identity `who` of its model, and the key of the reply."""
 
     side: Side
     who: list[Any]

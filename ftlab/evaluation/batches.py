@@ -18,7 +18,7 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 
 
 class Stopped(Exception):
-    """Somebody asked for the work to end before it was done. Earlier results are untouched."""
+    """The work was asked to stop before it was done. Earlier results are untouched."""
 
 
 def by_length(lengths: list[int], *, rows: int, tokens: int | None = None) -> list[list[int]]:
@@ -45,7 +45,7 @@ def run_batches(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int | None:
-    """Call `work` with each batch and `advance` with the rows done; when memory runs out, go on with half the rows.
+    """Call `work` with each batch and `advance` with the rows done; when memory runs out, continue with half the rows.
 
     Each of `batches` is drawn when its turn has come. Returns the number of rows that fitted when batches had to be
     halved, else None. Raises Stopped, and FtlabError when not even one row fits.
@@ -106,7 +106,7 @@ def trim() -> None:
 
 
 def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[Any]]:
-    """`rows` filled up to the longest, at the end or at the beginning."""
+    """`rows` padded to the longest, at the end or at the beginning."""
     longest = max(map(len, rows))
     return [[fill] * (longest - len(row)) + row if left else row + [fill] * (longest - len(row)) for row in rows]
 

@@ -198,7 +198,7 @@ def _mean_log(losses: Losses) -> float:
 
 
 def _about_effect(run: RunDirectory, config: RunConfig, figures: PreferenceFiguresJson) -> list[str]:
-    """What to make of a margin over the start that may be chance."""
+    """Advice if the margin over the start may be chance."""
     if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
     if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
@@ -239,7 +239,7 @@ def _is_per_token(config: RunConfig) -> bool:
 
 
 def _clusters_of(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
-    """What each pair belongs to, by `groups` of prompts, else its prompt: pairs of one prompt share their answers."""
+    """The cluster of each pair: its value of `groups`, else its prompt, since pairs of one prompt share answers."""
     keys = [repr(prompt) for prompt, _, _ in pairs]
     return [groups.get(key, key) for key in keys]
 
@@ -262,7 +262,7 @@ def _figures(
 
 
 def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> AccuracyJson:
-    """A tie is not a win, and no loss either: the test leaves it out."""
+    """A tie is neither a win nor a loss: the test leaves it out."""
     right = [a > b for a, b in zip(chosen, rejected, strict=True)]
     return {
         "accuracy": sum(right) / len(right),
@@ -499,7 +499,7 @@ def judge_answers(
 
     They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
     to those of that question, beside the run's own. Raises FtlabError without answers, InputError if `reward_run` is
-    no reward model, Stopped.
+    not a reward model, Stopped.
     """
     place = run.question(question) if question else run
     stored, rows = place.before_after(), place.before_after_answers()
@@ -575,7 +575,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
 
 
 def _notes(config: RunConfig, reward_run: RunDirectory, reward_config: RunConfig) -> list[str]:
-    """Why this judge may be partial to this run."""
+    """Why this judge may favor this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
         return ["The run was trained on the scores of this very reward model, so they prove nothing."]
     if reward_config.data.source == config.data.source:

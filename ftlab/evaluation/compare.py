@@ -1,7 +1,7 @@
 """One comparison from its settings to its verdict.
 
-`compare_sides` asks what was not asked yet, measures it, and keeps the result; `evaluate_run` does that for a run, and
-the comparison of its stage with it."""
+`evaluate_together` asks what was not asked yet, measures it, and keeps the result; `evaluate_whole` adds what belongs
+to the stage of the run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ from ftlab.models.strength import AS_TRAINED, check_strength
 
 @dataclass(frozen=True)
 class Figures:
-    """The `measures`, what follows from them, and per measure and side the value of each of the rows."""
+    """The `measures`, what follows from them, and the value of each row by measure and side."""
 
     measures: list[MeasureJson]
     forgetting: ForgettingJson | None
@@ -83,7 +83,7 @@ def measured(
     results: Mapping[str, Result],
     config: RunConfig,
 ) -> Figures:
-    """The measures, what follows from them, and per measure and side the value of each row."""
+    """The `Figures` of `sides`."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
@@ -118,7 +118,7 @@ def _verdicts(
     config: RunConfig,
     forgetting: Mapping[str, ForgettingJson | None],
 ) -> dict[str, VerdictJson]:
-    """Each later side against the base, and the adapted model against the base that was only prompted."""
+    """Each later side against the base, and the adapted model against the prompted base."""
     spoken = {side.name: side.spoken for side in sides}
     verdicts = {
         side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
@@ -156,7 +156,7 @@ def _of_task(
 
 
 def check_choice(material: Material, config: RunConfig) -> None:
-    """Raises InputError for measures that cannot be taken of these rows, while no model has been asked anything."""
+    """Raises InputError for measures that do not suit these rows, before any model is asked."""
     if not material.documents:
         chosen, options = _chosen(material, config)
         check_measures(chosen, material.references, options)
@@ -194,7 +194,7 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
     """What the measures need to know beside answers and references. Raises InputError for a schema without JSON.
 
-    Metric files that a stored configuration names and nobody has named anew are no part of it (`left_out`).
+    Metric files that only a stored configuration names are left out (see `left_out`).
     """
     return MeasureOptions(
         labels=tuple(labels) if labels else None,
@@ -448,19 +448,19 @@ def evaluate_before(
 
 
 def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
-    """What the base of `run` (and the prompted one) is asked, and what of it: material, sides, questions by side."""
+    """What the base of `run` (and the prompted base) is asked before training: material, sides, questions by side."""
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
     return material, sides, questions_of(sides, material, config)
 
 
 def _seconds_file(run: RunDirectory) -> Path:
-    """What evaluating `run` took so far, a line for each time: what was asked earlier is taken over, not free."""
+    """The seconds that evaluating `run` took, one line each: answers taken over from earlier were not free."""
     return run.evaluation / "seconds.jsonl"
 
 
 def _seconds_before(run: RunDirectory) -> float | None:
-    """What evaluating `run` took until now; None where an earlier version asked and did not count."""
+    """What evaluating `run` took until now; None if an earlier version asked and did not count."""
     if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
         return None
     return round(sum(_amount(line) for line in read_jsonl(_seconds_file(run))), 2)

@@ -1,5 +1,4 @@
-"""How far a run has moved from its base: KL and agreement along the base's own answers, and what general text and
-probes add."""
+"""How far a run has moved from its base: KL and agreement along the base's own answers, general questions and text."""
 
 from __future__ import annotations
 
@@ -79,7 +78,7 @@ _OF_TASK_HELP = (
 
 
 def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
-    """`kl` (nats a token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
+    """`kl` (nats per token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
     `agreement_interval` (Wilson's, at as many places as those of the prompts are worth), `prompts` and `tokens`; None
     without any place."""
     import numpy as np
@@ -108,7 +107,7 @@ def answer_of_figures(figures: DriftJson) -> KeptAnswer:
     """kept, lost or unknown, by limits fixed beforehand: see `KEPT_KL`, `KEPT_AGREEMENT` and `LOST_KL`.
 
     Kept: the whole interval of KL lies below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL
-    lies above 0.15 nats and that of agreement below 90%. A handful of prompts tells nothing.
+    lies above 0.15 nats and that of agreement below 90%. A handful of prompts is not enough to judge by.
     """
     if figures["prompts"] < _FEWEST_PROMPTS or not figures["kl_interval"]:
         return "unknown"
@@ -126,7 +125,7 @@ def drift_parts(
 
     Each has the figures of `figures_of`, `measure`, `title`, `answer` and `text`; the first one also `of_kinds` (the
     figures of each kind, the largest KL first, and whether it was `replayed`) and `changed`, the prompts with the
-    largest KL a token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
+    largest KL per token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
     """
     if not followed:
         return []
@@ -193,7 +192,7 @@ def _measure(
     ending: str,
     title: str,
 ) -> MeasureJson:
-    """KL or AGREEMENT, as `info` says; `own` is what the base has with itself."""
+    """KL or AGREEMENT, as `info` says; `own` is the value of the base against itself."""
     values: dict[str, float | None] = {}
     intervals: dict[str, list[float] | None] = {}
     for side, known in figures.items():
@@ -258,14 +257,14 @@ def _in_words(part: PartJson) -> str:
 
 
 def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
-    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none where that was
+    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none if that was
     not measured."""
     answers = [answer for part in parts_of(comparison) for answer in part.get("changed") or []]
     return sorted(answers, key=lambda answer: -answer["kl"])[:most]
 
 
 def kinds_in_words(comparison: ComparisonJson) -> str:
-    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty where that was not measured."""
+    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty if that was not measured."""
     sentences = []
     for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
@@ -330,7 +329,7 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
 def regrouped(
     measures: Sequence[MeasureJson], rows: Sequence[Mapping[str, Any]], kinds: frozenset[str] | None
 ) -> list[MeasureJson]:
-    """`measures` of a comparison with its general questions parted by the replayed `kinds` of several runs.
+    """`measures` of a comparison with its general questions split by the replayed `kinds` of several runs.
 
     `rows` are those of its probes.jsonl. A kind that one of the runs replayed counts as replayed for all, so that all
     are measured by the same questions.
@@ -412,7 +411,7 @@ def _unknown(probes: Sequence[Probe | Choice], places: Sequence[int]) -> bool:
 
 
 def _of_kinds(text: GeneralText) -> str:
-    """Which kinds of text were replayed and which were not, as far as that is known."""
+    """Which kinds of text were replayed and which were not, as far as known."""
     sentence = ""
     for replayed, words in ((False, "not replayed"), (True, "replayed, so trained")):
         kinds = [kind for kind, known in text.kinds.items() if known is replayed]

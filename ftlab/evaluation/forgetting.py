@@ -1,4 +1,4 @@
-"""What a run kept, lost and gained."""
+"""What a run kept, lost and gained beside its task, and the measures that got better or worse."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ftlab.evaluation.margins import Kept, kept, kept_of_counts
 from ftlab.evaluation.significance import LEVEL, holm, loss_difference, mcnemar, p_text, wilson_interval
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
-# So many known questions can show a fall of 5 points, or rule it out: 59 of which none is lost (`kept_of_counts`).
+# This many known questions can show a fall of 5 points, or rule it out: 59 of which none is lost (`kept_of_counts`).
 ENOUGH_KNOWN = 60
 _MOST_NAMED = 5  # kinds that fell; more are counted
 # A base that knows less cannot lose much: that nothing was lost says nothing.
@@ -71,7 +71,7 @@ def forgetting_of(
     side: str = "adapted",
     moved: Sequence[PartJson] = (),
 ) -> ForgettingJson | None:
-    """What `side` lost of what `base` knew, of each thing in `every` and together; None where nothing was asked.
+    """What `side` lost of what `base` knew, of each thing in `every` and together; None if nothing was asked.
 
     `moved` are parts that say how far the base's own answers moved (`drift_parts`). They decide where the base knows
     fewer than 60 of the questions; else net accuracy does, and they are shown (`decides` of each part).
@@ -82,7 +82,7 @@ def forgetting_of(
     kinds of questions are taken as they are: what is told holds for these kinds, and the text says how far they differ.
     `parts` is a list with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost` (one-sided),
     `text` and `enough` (the number of questions or texts that would tell); and its figures. Questions: `score` (0 to 1,
-    see RULE; None where the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in
+    see RULE; None if the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in
     questions, `accuracy` {side: share}, `accuracy_p` (two-sided), `kinds` (a dict for each, the largest loss first:
     `kind`, `asked`, `lost`, `gained`, and `fell`: by more than chance explains among all kinds). Texts: `bits_per_byte`
     {side: bits}, `rise` (0.2: a fifth more bits), `bits_p`. The figures of the first questions and of the first texts
@@ -125,7 +125,7 @@ def forgetting_of(
 
 
 def _part(general: General, test: Kept) -> PartJson:
-    """What is known of `general` from its test alone."""
+    """The part of `general`, as far as its test tells."""
     return {
         "measure": general.measure,
         "title": general.title,
@@ -153,13 +153,13 @@ def _decide(parts: Sequence[PartJson]) -> None:
 
 
 def is_unmeasured(comparison: ComparisonJson) -> bool:
-    """Whether nothing in `comparison` tells what the adapted model forgot."""
+    """Whether `comparison` did not measure what the adapted model forgot."""
     general = any(measure.get("group") == "general" for measure in comparison.get("measures") or [])
     return "adapted" in comparison and not general and answer_of(comparison) is None
 
 
 def what_was_lost(forgetting: ForgettingJson) -> str:
-    """What is shown, as a verb: that answers changed where only that was seen, as it need not be for the worse."""
+    """A verb for the loss: "changed elsewhere" if only answers moved, which need not be for the worse."""
     lost = [part for part in forgetting["parts"] if part["answer"] == "lost" and part.get("decides", True)]
     return "changed elsewhere" if lost and all("kl" in part for part in lost) else "forgot"
 
@@ -183,7 +183,7 @@ def lost_in_words(forgetting: ForgettingJson) -> str:
 
 
 def answer_of(comparison: ComparisonJson) -> KeptAnswer | None:
-    """kept, lost or unknown, as `comparison` tells it; None where nothing general was asked.
+    """kept, lost or unknown, as `comparison` tells it; None if nothing general was asked.
 
     Of one that was made before there were three answers: from the figures that it kept.
     """
@@ -222,7 +222,7 @@ def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> QuestionsJso
 
 
 def _by_kind(general: General, side: str) -> list[KindJson]:
-    """What happened to the questions of each kind, the largest loss first; none where not every question has one."""
+    """What happened to the questions of each kind, the largest loss first; none if not every question has one."""
     if not general.known or len(general.kinds) != len(general.known["base"]) or None in general.kinds:
         return []
     by_kind: dict[str, KindJson] = {}
@@ -282,7 +282,7 @@ def _of_text(base: Sequence[float], adapted: Sequence[float], sizes: Sequence[in
 
 
 def _together(tests: Sequence[Kept]) -> list[KeptAnswer]:
-    """The answer of each test, where a loss must stand the correction for there being several."""
+    """The answer of each test; a loss counts only if it survives the correction for several tests."""
     adjusted = holm([test.p_lost for test in tests])
     return [
         "unknown" if test.answer == "lost" and (p or 0) > LEVEL else test.answer
@@ -361,7 +361,7 @@ def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
 
 
 def counted(measures: Sequence[MeasureJson], side: str) -> int:
-    """How many measures of `side` the correction is over."""
+    """How many measures of `side` are corrected for together."""
     tested = [
         measure["differences"][side]
         for measure in measures
@@ -384,7 +384,7 @@ def direction(measure: MeasureJson, side: str, *, adjusted: bool = True) -> bool
 
 
 def is_look(measure: MeasureJson, side: str) -> bool:
-    """Whether its p is below 5% by itself and not among all that is listed: something to look at, and no finding."""
+    """Whether its p is below 5% by itself and not among all that is listed: something to look at, not a finding."""
     return direction(measure, side) is None and direction(measure, side, adjusted=False) is not None
 
 

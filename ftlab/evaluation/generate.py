@@ -1,4 +1,4 @@
-"""Answers, in batches that rows join and leave: greedy or sampled, stopped where the reference would stop."""
+"""Generates answers, greedy or sampled, in batches that rows join and leave."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class _State:
         return self.input_ids[:, -1].tolist()
 
     def without(self, over: list[bool]) -> _State | None:
-        """The rows that are not `over`; None where it is not known how a model keeps its rows apart."""
+        """The rows that are not `over`; None if it is not known how a model keeps its rows apart."""
         import torch
 
         stay = torch.tensor(over, device=self.input_ids.device).logical_not()
@@ -225,7 +225,7 @@ def _next(
 
 
 def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """What other rows can begin with, taken before the cache is filled; None where that is not known."""
+    """What other rows can begin with, taken before the cache is filled; None if that is not known."""
     import torch
 
     own = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
@@ -267,7 +267,7 @@ def _is_plain(cache: Any, sliding: bool = False) -> TypeGuard[DynamicCache]:
 
 
 def _mask(state: _State) -> Any:
-    """generate leaves the mask out where nothing is padded."""
+    """generate omits the mask if nothing is padded."""
     import torch
 
     mask = state.kwargs.get("attention_mask")
@@ -275,7 +275,7 @@ def _mask(state: _State) -> Any:
 
 
 def _rows_of(model_kwargs: dict[str, Any], stay: Any) -> dict[str, Any] | None:
-    """`model_kwargs` for the rows that `stay`; None where it is not known how a model keeps its rows apart."""
+    """`model_kwargs` for the rows that `stay`; None if it is not known how a model keeps its rows apart."""
     import torch
 
     cache = model_kwargs.get("past_key_values")
@@ -307,7 +307,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """In the order of the prompts. `halved_to`: the rows at once that fitted, when memory ran out in between."""
+    """In the order of the prompts. `halved_to`: the rows at once that fitted, if memory ran out in between."""
 
     answers: list[Answer]
     halved_to: int | None = None
@@ -426,7 +426,7 @@ def generate_answers(
 
 
 def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
-    """For rows of so many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
+    """For rows of that many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
     power of two whose keys and values fit beside the model. The system kills a process there that takes too much; on a
     GPU memory that runs out is an error, after which half the rows are tried (`run_batches`)."""
     from ftlab.models.families import generating_model

@@ -85,7 +85,7 @@ def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
 
 
 def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float] | None]:
-    """(measure, filter): the scores of the questions in their order; None where one is no number (corpus measures)."""
+    """(measure, filter): the scores of the questions in their order; None if one is not a number (corpus measures)."""
     by_measure: dict[tuple[str, str], list[float] | None] = {}
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
         for name in sample["metrics"]:
@@ -262,7 +262,7 @@ def _names_in(place: Path, manager: Any) -> list[str]:
 def _wrapped(
     model: Any, tokenizer: Any, config: RunConfig, context: int | None, should_stop: Callable[[], bool] | None
 ) -> Any:
-    """`model` as the harness wants it; it ends when `should_stop` says so."""
+    """`model` wrapped for the harness; raises Stopped when `should_stop` says so."""
     from lm_eval.models.huggingface import HFLM
 
     class Stoppable(HFLM):

@@ -162,7 +162,7 @@ def _verdict(judgement: JudgementJson) -> str:
 
 
 def _notes(judgement: JudgementJson) -> list[str]:
-    """What speaks against the judgement, or limits it."""
+    """Caveats of the judgment."""
     notes, place, longer = [], judgement["position"], judgement["longer"]
     if judgement["open"]:
         notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to continue.")
@@ -308,7 +308,7 @@ def _answers(
 
 
 def _ask(asker: Asker, question: JudgeRequest) -> dict[str, Any] | None:
-    """The line of one request; None when there was an end before its answer."""
+    """The line of one request; None if judging ended before its answer."""
     began, refused = time.monotonic(), False
     try:
         reply = asker.ask(question.messages)
@@ -347,7 +347,7 @@ def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
 
 
 def _end_last_line(file: Path) -> None:
-    """A process that was killed may have left half a line: what comes next is not appended to it."""
+    """A killed process may have left half a line: the next line must not be appended to it."""
     with contextlib.suppress(FileNotFoundError):
         content = file.read_bytes()
         if content and not content.endswith(b"\n"):

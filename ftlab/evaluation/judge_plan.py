@@ -1,4 +1,4 @@
-"""What a judge is asked, what that costs, and what must be agreed to before anything is sent."""
+"""What a judge is asked, what it costs, and what a person agrees to before anything is sent."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def read_choice(reply: str) -> int | None:
 
 
 def read_reason(reply: str) -> str | None:
-    """Why the judge chose as it did, None where it did not say so in its object."""
+    """Why the judge chose as it did, None if it did not say so in its object."""
     reasons = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
     return reasons[-1] if reasons else None
 
@@ -249,7 +249,7 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
 
 
 def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the run's own comparison, or of the newest that has a side which that has not."""
+    """The rows of the run's own comparison, or of the newest one with a side that it lacks."""
     own = run.predictions()
     missing = [side for side in sides if not any(isinstance(row.get(side), str) for row in own)]
     return run.with_side(missing[0]).predictions() if missing else own
@@ -279,7 +279,7 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
 
 
 def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
-    """A text that changes when an answer of one of the `sides` does."""
+    """A hash that changes when an answer of one of the `sides` does."""
     answers = [[row["row"], *(row.get(side) for side in sides)] for row in _answers(run, sides)]
     return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
 
@@ -338,7 +338,7 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
 
 
 def cost(prompt_tokens: int, reply_tokens: int, settings: JudgeSettings) -> float | None:
-    """In the currency of the prices; None where one of them is not given."""
+    """In the currency of the prices; None if one of them is not given."""
     if settings.price_in is None or settings.price_out is None:
         return None
     return (prompt_tokens * settings.price_in + reply_tokens * settings.price_out) / _MILLION

@@ -64,7 +64,7 @@ class ToAnswer:
 
     @property
     def decoding(self) -> Any:
-        """What decides an answer beside the model and the prompt; JSON-able."""
+        """What determines an answer besides the model and the prompt; JSON-able."""
         return ["sampled", self.temperature, self.sample] if self.temperature else "greedy"
 
     @property
@@ -91,7 +91,7 @@ class ToGrade:
 
 @dataclass(frozen=True)
 class ToExamine:
-    """What is examined of a model in a way of its own (memorization); `facts` is all that decides it."""
+    """A model examined as a whole (memorization); `facts` is all that determines the result."""
 
     facts: list[Any]
 
@@ -149,7 +149,7 @@ class Reply:
 def key_of(identity: list[Any], question: Request) -> str:
     """The hash of the model with this `identity` and of the whole of `question`.
 
-    Batch size and order do not change what is said, so they are no part of it.
+    Batch size and order do not change a reply, so they are not part of it.
     """
     digest = hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode())
     if isinstance(question, ToScore):
@@ -261,7 +261,7 @@ def _model_key(identity: list[Any], question: Rowwise) -> str:
 
 
 def _row_keys(question: Rowwise) -> list[str]:
-    """A name for each row by all that the model reads of it: two rows of the same text are one."""
+    """A hash for each row of all that the model reads: two rows with the same text share it."""
     if isinstance(question, ToAnswer):
         texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
     elif isinstance(question, ToGrade):
@@ -294,7 +294,7 @@ def _rooms(question: Rowwise) -> list[int | None]:
 
 
 def _holds(item: list[Any], room: int | None) -> bool:
-    """Whether an answer that was given under another limit is the answer under this one too."""
+    """Whether an answer generated under another limit holds under this one."""
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
@@ -417,7 +417,7 @@ def write_comparison(
     predictions: list[dict[str, Any]],
     probes: list[dict[str, Any]],
 ) -> None:
-    """The comparison comes last: whoever sees a new one finds everything it speaks of."""
+    """Write everything, the comparison last: whoever sees a new one finds the files it refers to."""
     target = asked.place(run)
     texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
     try:
@@ -448,7 +448,7 @@ def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
 
 
 def suite_name(suite: str) -> str:
-    """A name for a folder: of a path the file's name."""
+    """A folder name for a suite; for a path, the name of its file."""
     last = suite.rstrip("/").split("/")[-1].rpartition(".")
     return re.sub(r"[^a-z0-9_]+", "-", (last[0] or last[2]).lower()).strip("-")[:60] or "suite"
 
@@ -459,7 +459,7 @@ def _changed_settings(own: EvaluationConfig, used: EvaluationConfig) -> dict[str
 
 
 def _shown(value: Any) -> str:
-    """Of a setting, and of files on this machine only the names."""
+    """A setting as text; of files on this machine only the names."""
     if value is None or isinstance(value, bool):
         return {True: "on", False: "off", None: "none"}[value]
     return _file_name(str(value))

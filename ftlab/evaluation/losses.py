@@ -31,7 +31,7 @@ _SLICE = 2**24
 class Losses:
     """Per row: summed negative log-likelihood in nats over the trained tokens, and their number.
 
-    `halved_to` is the number of rows at once that fitted, when memory ran out in between.
+    `halved_to` is the number of rows at once that fitted, if memory ran out in between.
     """
 
     nll: list[float]

@@ -24,7 +24,7 @@ from ftlab.evaluation.significance import (
 if TYPE_CHECKING:
     import numpy as np
 
-# Above so many rows the exact form of Tango's test costs seconds.
+# Above this many rows the exact form of Tango's test costs seconds.
 _MOST_EXACT = 2000
 
 
@@ -114,7 +114,7 @@ def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int
 
 
 def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> Kept:
-    """Clustered rows count for as many as there would be if all of a cluster did the same: never too many."""
+    """Clustered rows count as if all rows of a cluster behaved alike: never too many."""
     rows = len(worse)
     worth = max(1, math.floor(fewest_rows(clusters, rows)))
     lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)

@@ -218,7 +218,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(
     suite: str, config: RunConfig, run: RunDirectory, most: int
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """All rows of a data set that is no split of the run, of which `most` will be used.
+    """All rows of a data set that is not a split of the run, of which `most` will be used.
 
     Raises InputError when it cannot be read or holds no answers.
     """
@@ -371,7 +371,7 @@ _USUAL_SHARE = 0.99
 
 @dataclass(frozen=True)
 class AnswerLimit:
-    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None where a person set
+    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None if a person set
     the number or no row has a reference."""
 
     tokens: int

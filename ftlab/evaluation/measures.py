@@ -351,7 +351,7 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
 NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
 STYLE = ("answer_words", "length_ratio", "repetition")
-# So many of a hundred references must be of a kind: one bad row must not decide what is measured.
+# This many of a hundred references must be of a kind: one bad row must not decide what is measured.
 _MOST = 0.9
 _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
 

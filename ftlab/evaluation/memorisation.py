@@ -67,7 +67,7 @@ class Continued:
 
 
 def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
-    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None where it is short."""
+    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None if it is short."""
     last = max((at for at, on in enumerate(encoded.trained) if on), default=-1)
     first = last
     while first > 0 and encoded.trained[first - 1]:
@@ -292,7 +292,7 @@ def _gap(losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> tuple[fl
 
 
 def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> list[float] | None:
-    """As wide as the kind with fewer rows (or clusters of them) makes it; None where that is one row."""
+    """The interval, as wide as the kind with fewer rows (or clusters) requires; None if that is one row."""
     fewest = min(len(set(keys)) if (keys := tied.get(kind)) else len(of.nll) for kind, of in losses.items())
     return percentiles(values, fewest) if fewest > 1 and len(values) else None
 
@@ -302,7 +302,7 @@ def _carried_over(
 ) -> tuple[float | None, list[float] | None]:
     """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
 
-    None where the training rows did not improve: then nothing was learned that could carry over.
+    None if the training rows did not improve: then nothing was learned that could carry over.
     """
     import numpy as np
 
@@ -426,15 +426,15 @@ def measure_memorisation(
 ) -> MemorisationJson | None:
     """How the adapted `model` of `run` treats rows that it was trained on and rows that it was not.
 
-    None where `config.evaluation.memorisation` is off, where nothing of the data's answers was trained (rewards), and
-    where there are no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count.
+    None if `config.evaluation.memorisation` is off, if no answers of the data were trained on (rewards), and if
+    there are no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count.
     Where the model has an adapter, the losses of its base are taken too, by switching it off. Returns
     `rows` {train, held_out}, `split`,
     `losses` {side: {train, held_out}} in nats per token,
     `carried_over` (of the improvement over the base on training rows, the share that unseen rows have too; or None),
     `carried_over_interval` (95% bootstrap), `gap` (loss of unseen minus that of training rows) with `gap_interval`,
     `continuation` {train, held_out: {rows, exact, exact_interval, overlap, longest}} with `continuation_p` and `rule`,
-    or None where all answers are short, `examples` of rows continued word for word, `leaks` (see `find_leaks`),
+    or None if all answers are short, `examples` of rows continued word for word, `leaks` (see `find_leaks`),
     `memorised`, `overfitted` and `text`.
     Raises Stopped.
     """
@@ -495,7 +495,7 @@ def measure_memorisation(
 
 
 def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str, Sample] | None:
-    """The rows of `run` that are looked at, train and held_out; None where there are none."""
+    """The rows of `run` that are looked at, train and held_out; None if there are none."""
     from ftlab.models.load import text_length
 
     train, split, held_out = _rows(run)
@@ -541,7 +541,7 @@ def _rows(run: RunDirectory) -> tuple[list[dict[str, Any]], str, list[dict[str, 
 
 
 def _clusters(held_out: Sample) -> dict[str, list[str]]:
-    """What held-out rows belong to, by data.group_by. Of training rows no columns are kept."""
+    """The clusters of held-out rows, by data.group_by. Columns of training rows are not kept."""
     if len(set(held_out.groups)) == len(held_out.groups):
         return {}
     return {"held_out": held_out.groups, "continued held_out": held_out.groups_of_halves}

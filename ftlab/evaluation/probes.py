@@ -142,7 +142,7 @@ def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
 def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -> frozenset[str] | None:
     """The kinds of general examples and documents that at least one of `runs` was trained on, or what it started from.
 
-    Empty where nothing was replayed; None where something was whose kinds its data do not name.
+    Empty if nothing was replayed; None if something was whose kinds its data do not name.
     """
     replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
@@ -165,7 +165,7 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
     """Whether what is of this `kind`, or of one that it is a part of, is among the replayed `kinds` (see
-    `replayed_kinds`); None where nobody knows."""
+    `replayed_kinds`); None if nobody knows."""
     if kinds is not None and not kinds:
         return False
     if kinds is None or not isinstance(kind, str):
@@ -271,7 +271,7 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
-    is no question. Raises FtlabError."""
+    is not a question. Raises FtlabError."""
     from ftlab.data.documents import is_document
     from ftlab.data.formats import UnusableRow, to_messages
     from ftlab.data.load import load_rows
@@ -361,7 +361,7 @@ def write_own(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, max_new_tokens: int, **more: Any
 ) -> tuple[list[Written], int | None]:
     """The greedy answers of the base `model` to `prompts` (token ids), of at most `max_new_tokens`, and the rows at
-    once that fitted where memory ran out. `more` is as for `generate_answers`. Raises Stopped."""
+    once that fitted if memory ran out. `more` is as for `generate_answers`. Raises Stopped."""
     import numpy as np
     import torch
 

@@ -23,7 +23,7 @@ _MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
 class Remedy:
     """A run to try next: `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
 
-    `needs` is the path of a setting that only a person can fill in; it is empty where one click is enough.
+    `needs` is the path of a setting that only a person can fill in; it is empty if one click is enough.
     """
 
     title: str

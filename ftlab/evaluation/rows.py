@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PASS = "pass_k"
 # What says of one answer that it is right; the first that is measured is taken.
 _RIGHT = ("accuracy", "final_number", "exact_match", "normalised_match", "pattern")
-# Their values of single rows are no parts of the value of the corpus.
+# Their values of single rows are not parts of the value of the corpus.
 OF_CORPUS = ("bleu", "chrf")
 _PASS_RULE = (
     "pass^k (Yao et al. 2024, tau-bench, arXiv 2406.12045): mean over rows of C(c, k) / C(n, k), where c of n answers "
@@ -189,7 +189,7 @@ def compare_results(
     """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. What `measures`
     hold is not measured again.
 
-    `sizes` are the bytes of documents, None where the rows are questions with `references`. `base` and `adapted` are
+    `sizes` are the bytes of documents, None if the rows are questions with `references`. `base` and `adapted` are
     among the sides. `clusters`: what each row belongs to.
     """
     from ftlab.evaluation.significance import mcnemar
@@ -311,7 +311,7 @@ def _answer_scores(
 
 def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Probe]) -> None:
     """Put into `scores` the shares of general questions answered right, of kinds that were not replayed and of those
-    that were; None where none was asked."""
+    that were; None if none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
     places = by_replay([probe.replayed for probe in probes])
@@ -370,7 +370,7 @@ def measured(rows: Sequence[Row], sides: Sequence[str]) -> list[str]:
 
 
 def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> float | None:
-    """How much better the second side of `pair` did on this row than the first; None where it was not measured."""
+    """How much better the second side of `pair` did on this row than the first; None if it was not measured."""
     values = row_scores(row, pair).get(measure, {})
     before, after = (values.get(side) for side in pair)
     if before is None or after is None:
@@ -478,7 +478,7 @@ def findings(parts: Sequence[Slice], side: str) -> list[bool]:
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The columns that part `rows`: those with at least two different values and fewer values than rows."""
+    """The columns that divide `rows`: those with at least two different values and fewer values than rows."""
     names = dict.fromkeys(name for row in rows for name in row.get("columns") or {})
     columns = []
     for name in names:

@@ -68,7 +68,7 @@ class SeedMeasure:
 
 @dataclass(frozen=True)
 class SeedsVerdict:
-    """The verdict on `runs` with these `seeds`. `better`: True, False, or None where the data cannot tell; `decided`
+    """The verdict on `runs` with these `seeds`. `better`: True, False, or None if the data cannot tell; `decided`
     names the measures that decided. `own` counts the single verdicts: better, worse, cannot tell, forgot."""
 
     created: float  # unix seconds
@@ -195,7 +195,7 @@ def measure_text(measure: SeedMeasure) -> str:
 
 
 def difference_text(measure: SeedMeasure) -> str:
-    """The gain over the base and its interval; empty where single rows have no values."""
+    """The gain over the base and its interval; empty if single rows have no values."""
     if measure.difference is None or measure.interval is None:
         return ""
     low, high = (signed(_amount(measure, abs(value)), value) for value in measure.interval)

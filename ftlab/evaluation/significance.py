@@ -25,13 +25,13 @@ RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.05
 _EXCHANGES = 9999
-# Above so many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
+# Above this many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
 _MOST_STUDENTISED = 1000
 # Fewer rows than these may well hold none of a kind of row that is one in twenty: log(.05) / log(.95).
 _SHOW_RARE = 59
 # The share of a row's loss that an unseen row may gain or lose.
 _LOSS_SPAN = 0.75
-# Below so many rows or clusters a bootstrap knows too few values: intervals are by Student's t.
+# Below this many rows or clusters a bootstrap knows too few values: intervals are by Student's t.
 _FEWEST_DRAWN = 15
 
 
@@ -143,7 +143,7 @@ def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = No
 
 
 def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
-    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are not ties."""
     above = [new > old for old, new in zip(base, adapted, strict=True)]
     return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
 
@@ -423,7 +423,7 @@ def with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
 
 
 def value_range(base: np.ndarray, adapted: np.ndarray) -> float | None:
-    """From the lowest to the highest value of both sides, 1 for values in 0 to 1; None where one side is all alike and
+    """From the lowest to the highest value of both sides, 1 for values in 0 to 1; None if one side is all alike and
     does not tell how far values reach."""
     import numpy as np
 
@@ -513,8 +513,8 @@ def draw_sums(table: np.ndarray, clusters: Clusters = None) -> np.ndarray:
 
 
 def percentiles(values: np.ndarray, rows: int) -> list[float] | None:
-    """The 95% interval of bootstrap `values` of so many rows or clusters (2 and more), widened for few ones; None where
-    one of them is no number."""
+    """The 95% interval of bootstrap `values` of that many rows or clusters (2 and more), widened for few ones; None if
+    one of them is not a number."""
     import numpy as np
     from scipy.stats import norm, t
 

@@ -1,7 +1,7 @@
-"""What several strengths of a trained model reach on the task and keep elsewhere, and which of them is proposed.
+"""What several strengths of a trained model reach on the task and keep elsewhere, and which one is proposed.
 
-The proposal is made on validation rows and then told on test rows, which chose nothing. Answers are kept as all answers
-are: nothing is asked twice.
+The proposal is made on validation rows and reported on test rows, which did not choose it. Answers are cached as for
+any comparison.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure_strengths(
 
 
 def strengths_of(run: RunDirectory) -> StrengthsJson | None:
-    """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
+    """The strengths measured for the weights that `run` has now; None if there are none."""
     stored: Any = read_cached(run.strengths_file)
     return stored if stored is not None and run.has_result and is_made_of(stored, run.result) else None
 

@@ -53,7 +53,7 @@ def judge(
 
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
-    `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
+    `forgetting` as forgetting.py found it; None if nothing general was asked, and for a base that was only
     prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are
     called in the sentence; other runs are called by their names. What decides follows a fixed order of the measures, so
     its p stands by itself; of the figures only one thing is looked at: a share that is small on every side (`_single`)

@@ -1,4 +1,4 @@
-"""A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
+"""A custom measure: a Python file with one class, an `evaluate.Metric`, named by its path.
 
 The file is run: in the app only those in the folder metrics of the workspace, elsewhere only what somebody names in
 this very command or call. What a stored configuration names is not run: it may be somebody else's. The file needs
@@ -149,7 +149,7 @@ def measure_own(
     *,
     clusters: Sequence[int] | None = None,
 ) -> tuple[MeasureJson, dict[str, list[float | None]] | None]:
-    """The measure in the file `path` of each side, and its values row by row (None where it has none).
+    """The measure in the file `path` of each side, and its values row by row (None if it has none).
 
     Where the metric gives `per_row`, or is the mean of what it says of single rows, it is tested like any other; else
     answers are resampled and exchanged 200 times each.

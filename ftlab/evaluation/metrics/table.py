@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Measure:
     """One measure. `group`: task (decides what is better), general (what was forgotten) or style (length, repetition);
-    `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None where neither is."""
+    `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None if neither is."""
 
     name: str
     title: str

@@ -188,7 +188,7 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
 
 def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
     """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
-    training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    training rows; None if it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
     [place] = label_numbers([commonest or ""], labels)
     shares: dict[str, Any] = {"chance": 1 / len(labels)}
     return shares if place < 0 else shares | {"label": labels[place], "always": list(true).count(place) / len(true)}
@@ -326,7 +326,7 @@ def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str
     """For each field of the reference (a JSON object or list) whether the answer has it with the same value.
 
     Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
-    None where neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
+    None if neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
     """
     wanted, answered = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
