@@ -11,7 +11,7 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
-from ftlab.evaluation.batches import Stopped, trim
+from ftlab.evaluation.batches import Progress, Stopped, trim
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import (
     Kept,
@@ -400,9 +400,6 @@ def _asked_of(messages: list[dict[str, str]], tokenizer: Any) -> list[int]:
 def _answer(text: str) -> dict[str, str]:
     # encode_prompt leaves out the last assistant turn of an example.
     return {"role": "assistant", "content": text}
-
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

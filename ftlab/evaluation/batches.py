@@ -17,6 +17,13 @@ _LOGITS_AT_ONCE, _ON_CPU = 2**27, 2**25
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+Progress = Callable[[str, int, int], None]  # what goes on in words, steps done, steps in all
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Progress that is not reported."""
+
+
 class Stopped(Exception):
     """The work was asked to stop before it was done. Earlier results are untouched."""
 

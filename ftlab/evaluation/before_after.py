@@ -27,7 +27,8 @@ from ftlab.core.results import (
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Progress, collect
+from ftlab.evaluation.asking import collect
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import Reply, Request, ToAnswer, ToGrade, ToScore, question_of_rows
 from ftlab.evaluation.losses import Losses
@@ -74,7 +75,7 @@ def evaluate_preferences(
     """
     began = time.monotonic()
     config = config_of(run)
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("reading the held-out preferences", 0, 0)
     split, rows, notes = held_out_rows(run, None, judged=True)
     every, most = _pairs(rows), max_rows or config.evaluation.max_rows
@@ -330,7 +331,7 @@ def compare_answers(
         )
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
     split, prompts, available, groups, notes = _prompts(run, config, most)
@@ -358,7 +359,7 @@ def compare_answers(
     rows = [
         {"row": number, "prompt": prompt}
         | ({"group": group} if (group := groups.get(_key_of_prompt(prompt))) else {})
-        | {name: _saved(of_side[number]) for name, of_side in answers.items()}
+        | {name: of_side[number].as_dict() for name, of_side in answers.items()}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
@@ -468,10 +469,6 @@ def _with_scores(
     return before, earlier["win_rates"]
 
 
-def _saved(answer: Answer) -> dict[str, Any]:
-    return {"answer": answer.text, "tokens": answer.tokens, "cut": answer.cut}
-
-
 def _plain(messages: Sequence[Message]) -> Prompt:
     return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
 
@@ -523,7 +520,7 @@ def judge_answers(
         [side],
         {side.name: {"rewards": ToGrade(list(chats.values()))}},
         batch_rows=config.evaluation.batch_size,
-        tell=progress or (lambda phase, done, total: None),
+        tell=progress or silent,
         should_stop=should_stop,
     )
     scores = dict(zip(chats, replies[side.name]["rewards"].rewards or [], strict=True))

@@ -26,8 +26,8 @@ from ftlab.core.comparison import (
 from ftlab.core.files import append_jsonl, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, results_of
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
 from ftlab.evaluation.forgetting import gain_loss
@@ -346,7 +346,7 @@ def evaluate_together(
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
     before = _seconds_before(runs[0])
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
     at = check_strength(configs[0], AS_TRAINED if strength is None else strength)
@@ -433,7 +433,7 @@ def evaluate_before(
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
     began = time.monotonic()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     config = config_of(run)
     tell("reading the held-out rows", 0, 0)
     _, sides, asked = asked_before_training(run, config)
@@ -567,7 +567,7 @@ def evaluate_whole(
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Evaluate `run` and write the results to its directory; returns those of its stage by name.

@@ -304,6 +304,10 @@ class Answer:
     cut: bool
     ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As rows of answers are stored."""
+        return {"answer": self.text, "tokens": self.tokens, "cut": self.cut}
+
 
 @dataclass(frozen=True)
 class Answers:

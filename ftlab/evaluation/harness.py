@@ -16,7 +16,7 @@ from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.evaluation.significance import row_difference, share_interval
@@ -122,9 +122,6 @@ def _by_error(value: float, error: Any) -> list[float] | None:
     return [value - 1.96 * error, value + 1.96 * error] if isinstance(error, int | float) else None
 
 
-Progress = Callable[[str, int, int], None]
-
-
 def evaluate_tasks(
     run: RunDirectory,
     tasks: Sequence[str],
@@ -148,7 +145,7 @@ def evaluate_tasks(
 
     began = time.monotonic()
     require()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("reading the tasks", 0, 0)
     names, manager = find_tasks(tasks)
     config = config_of(run)

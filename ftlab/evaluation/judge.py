@@ -16,7 +16,7 @@ from ftlab.core.files import append_jsonl, locked, write_json
 from ftlab.core.results import JudgementJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import (
     JudgeRequest,
@@ -203,7 +203,7 @@ def judge_by_endpoint(
     run: RunDirectory,
     settings: JudgeSettings,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> JudgementJson:
     """Ask the judge about every row that it has not judged yet; returns the judgement, which is added to judged.json.
@@ -219,7 +219,7 @@ def judge_by_endpoint(
         known = known_lines(run)
         lines = {question.key: known[question.key] for question in asked if question.key in known}
         left = [question for question in asked if question.key not in known]
-        tell = progress or (lambda phase, done, total: None)
+        tell = progress or silent
         tell(PHASE, len(lines), len(asked))
         _end_last_line(run.judged_answers_file)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from ftlab.core.files import DamagedFile, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import composed
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.material import some
 
 VERSION = 1  # goes up with every change of the wording: what was judged before is then judged again
 CRITERIA = (
@@ -273,9 +273,7 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
             raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
     rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
-    if settings.rows is not None and settings.rows < len(rows):
-        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), settings.rows))]
-    return rows
+    return rows if settings.rows is None else some(rows, settings.rows)
 
 
 def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from ftlab.core.comparison import (
     MemoryFiguresJson,
 )
 from ftlab.core.run_directory import RunDirectory
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.losses import Losses, score_losses
 from ftlab.evaluation.material import groups_of
@@ -399,7 +399,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-Progress = Callable[[str, int, int], None]
 MOST_ROWS_OF_A_KIND = 60  # of each kind; enough to see 20 points of difference
 SHOWN = 5
 
@@ -443,7 +442,7 @@ def measure_memorisation(
     train, split, held_out = _rows(run)
     if not train or not held_out:
         return None
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("looking for training rows among the held-out ones", 0, 0)
     leaks = find_leaks(train, held_out, should_stop=should_stop)
     from ftlab.models.load import text_length

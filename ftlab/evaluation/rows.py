@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftlab.core.comparison import (
     ChangedJson,
@@ -277,7 +278,7 @@ def _compare_answers(
             prediction[f"{side}_loss"] = result.losses.per_token[i]
             if result.more_answers:
                 more = [sample[i] for sample in result.more_answers]
-                prediction[f"{side}_more"] = [{"answer": a.text, "tokens": a.tokens, "cut": a.cut} for a in more]
+                prediction[f"{side}_more"] = [answer.as_dict() for answer in more]
         predictions.append(prediction)
     return scores, tests, predictions
 
@@ -329,6 +330,7 @@ def _last_question(messages: list[dict[str, str]]) -> str:
 
 
 Row = Mapping[str, Any]
+RowT = TypeVar("RowT", bound=Mapping[str, Any])
 FILTERS = ("All", "Improved", "Got worse", "Both wrong")
 ORDERS = {
     "data": "As in the data",
@@ -376,6 +378,18 @@ def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> floa
     if before is None or after is None:
         return None
     return (after - before) * (1 if higher else -1)
+
+
+def rows_in_common(runs: Sequence[Sequence[RowT]]) -> tuple[list[dict[str, RowT]], list[str]]:
+    """The rows of each of `runs` by what was asked, and the keys that all of them have, in the order of the first."""
+    keyed = [
+        {
+            json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False): row
+            for row in rows
+        }
+        for rows in runs
+    ]
+    return keyed, [key for key in keyed[0] if all(key in of_run for of_run in keyed[1:])]
 
 
 def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str | None) -> ChangedJson | None:

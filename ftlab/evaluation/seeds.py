@@ -15,7 +15,6 @@ change alike.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -31,7 +30,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
-from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, OF_CORPUS, row_scores
+from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, OF_CORPUS, row_scores, rows_in_common
 from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_interval, p_text, share_difference
 
 FEWEST = 2
@@ -96,8 +95,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
             try_="wait for the runs, or resume those that stopped: python -m ftlab runs resume RUN",
         )
     comparisons = [own_comparison for _, _, own_comparison in compared]
-    keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
-    common = [key for key in keyed[0] if all(key in of_run for of_run in keyed[1:])]
+    keyed, common = rows_in_common([run.predictions() for _, run, _ in compared])
     if not common:
         raise FtlabError("These runs have no evaluated rows in common", try_="evaluate them with the same settings")
     tables = _tables([[of_run[key] for key in common] for of_run in keyed]) | _probes([run for _, run, _ in compared])
@@ -200,10 +198,6 @@ def difference_text(measure: SeedMeasure) -> str:
         return ""
     low, high = (signed(_amount(measure, abs(value)), value) for value in measure.interval)
     return f"{signed(_amount(measure, abs(measure.difference)), measure.difference)} ({low} to {high})"
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
 
 
 def _amount(measure: SeedMeasure, value: float) -> str:

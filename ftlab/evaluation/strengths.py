@@ -17,7 +17,8 @@ from ftlab.core.files import read_cached, write_json
 from ftlab.core.results import MeasureNameJson, ScoredStrengthsJson, StrengthJson, StrengthsJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import Progress, results_of
+from ftlab.evaluation.asking import results_of
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.compare import check_choice, check_runs, measured, questions_of, task_measures
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
@@ -48,7 +49,7 @@ def measure_strengths(
     method that has no strength, FtlabError without a result, Stopped.
     """
     began = time.monotonic()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     changes = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
     config = config_of(run)
     config = with_settings(config, {f"evaluation.{name}": value for name, value in changes.items()}).resolved()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, los
 from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
-from ftlab.evaluation.rows import LOSS_MEASURE, what_to_read
+from ftlab.evaluation.rows import LOSS_MEASURE, rows_in_common, what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.models.strength import why_not
 
@@ -342,8 +341,7 @@ def side_by_side(
     Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
     The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
     """
-    keyed = [{_key(row): row for row in rows} for _, rows in runs]
-    common = [key for key in keyed[0] if all(key in of_run for of_run in keyed[1:])]
+    keyed, common = rows_in_common([rows for _, rows in runs])
     if not common:
         return None
     sides = [_side(comparison) for comparison, _ in runs]
@@ -386,10 +384,6 @@ def _side(comparison: ComparisonJson) -> SideJson:
     # The time at the beginning of an id tells nobody what the run is.
     title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
     return {"name": comparison["run"], "title": title, "what": known["adapted"]["what"] if "adapted" in known else ""}
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
 
 
 def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:

@@ -277,9 +277,7 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
         for side, measured in sides.items():
             row[side] = {
-                "answer": measured.answers[index].text,
-                "tokens": measured.answers[index].tokens,
-                "cut": measured.answers[index].cut,
+                **measured.answers[index].as_dict(),
                 "rewards": {name: values[index] for name, values in measured.scores.items()},
                 "reward": measured.rewards[index],
             }
