@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
-from ftlab.core.results import BeforeAfterJson, PreferencesJson, RewardsJson
+from ftlab.core.results import BeforeAfterJson, HarnessJson, PreferencesJson, RewardsJson
 from ftlab.core.words import duration
 from ftlab.errors import FtlabError
 
@@ -27,7 +27,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
@@ -167,7 +167,7 @@ def print_before_after(result: BeforeAfterJson) -> None:
     _print_notes(result)
 
 
-def print_tasks(result: dict[str, Any]) -> None:
+def print_tasks(result: HarnessJson) -> None:
     """Print the scores of base and adapted model in tasks of lm-evaluation-harness."""
     from ftlab.evaluation.forgetting import with_adjusted
     from ftlab.report.measures import looks_text, p_of

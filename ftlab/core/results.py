@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ftlab.core.comparison import DifferenceJson, KeptAnswer, QuestionJson
+from ftlab.core.comparison import ComparisonJson, DifferenceJson, KeptAnswer, MeasureJson, QuestionJson
 
 
 class AccuracyJson(TypedDict):
@@ -197,6 +197,43 @@ class JudgementJson(TypedDict):
     answers: str  # changes when an answer does
 
 
+class JudgedLineJson(TypedDict):
+    """One request to a judge and its reply; `choice` is a side, a tie, or None if the reply names none."""
+
+    judgement: NotRequired[str]
+    key: str
+    row: int
+    order: list[str]
+    choice: str | None
+    reply: str
+    refused: bool
+    cut: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+    created: float
+
+
+class HarnessSettingsJson(TypedDict):
+    limit: int | None
+    num_fewshot: int | None
+    apply_chat_template: bool
+    lm_eval: str
+    versions: dict[str, Any]
+
+
+class HarnessJson(TypedDict):
+    """What harness.json holds: the measures of tasks of lm-evaluation-harness."""
+
+    run: str
+    created: float
+    tasks: list[str]
+    weights: dict[str, str]
+    seconds: float
+    measures: list[MeasureJson]
+    settings: HarnessSettingsJson
+
+
 class MeasureNameJson(TypedDict):
     name: str
     title: str
@@ -239,3 +276,11 @@ class StrengthsJson(ScoredStrengthsJson):
     rule: str
     why: str
     test: ScoredStrengthsJson | None
+
+
+class EvaluatedJson(TypedDict, total=False):
+    """What `ftlab.evaluation.compare.evaluate_whole` measured of a run, by the kind of result."""
+
+    preferences: PreferencesJson
+    comparison: ComparisonJson
+    before_after: BeforeAfterJson

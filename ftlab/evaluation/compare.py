@@ -24,6 +24,7 @@ from ftlab.core.comparison import (
     whole_form,
 )
 from ftlab.core.files import append_jsonl, read_jsonl
+from ftlab.core.results import EvaluatedJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
@@ -569,7 +570,7 @@ def evaluate_whole(
     strength: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> EvaluatedJson:
     """Evaluate `run` and write the results to its directory; returns those of its stage by name.
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
@@ -583,13 +584,14 @@ def evaluate_whole(
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
             raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
-        question = compare_answers(run, **more)["question"]["name"]
+        question = compare_answers(run, **more).get("question", {"name": ""})["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
-        return {"before_after": (run.question(question) if question else run).before_after() or {}}
+        judged = (run.question(question) if question else run).before_after()
+        return {"before_after": judged} if judged else {}
     if others or suite or settings or strength is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
-    results: dict[str, Any] = {}
+    results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:
         results["preferences"] = evaluate_preferences(run, **more)
     if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):

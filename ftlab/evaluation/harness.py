@@ -13,6 +13,7 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
+from ftlab.core.results import HarnessJson, HarnessSettingsJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
@@ -130,7 +131,7 @@ def evaluate_tasks(
     examples: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> HarnessJson:
     """Ask base and adapted model of `run` the `tasks`: names that the harness knows, task files, or folders of them.
 
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
@@ -153,7 +154,7 @@ def evaluate_tasks(
     tell("loading the libraries", 0, 0)
     tokenizer = tokenizer_of(sides[1])
     chat = bool(tokenizer.chat_template) and config.stage != PRETRAINING
-    settings = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
+    settings: dict[str, Any] = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
     results: dict[str, Any] = {}
 
     def work(side: Side, model: Any) -> None:
@@ -162,17 +163,23 @@ def evaluate_tasks(
         results[side.name] = _carried_out(lm, names, manager, settings)
 
     visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
-    result = {
+    result: HarnessJson = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
         "weights": result_identity(run)[0],
         "seconds": round(time.monotonic() - began, 2),
         "measures": measures_of(results["base"], results["adapted"]),
-        "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
+        "settings": {
+            "limit": limit,
+            "num_fewshot": examples,
+            "apply_chat_template": chat,
+            "lm_eval": _version(),
+            "versions": results["base"]["versions"],
+        },
     }
-    earlier = run.harness() or {}
-    if earlier.get("weights") == result["weights"]:
+    earlier = run.harness()
+    if earlier and earlier.get("weights") == result["weights"]:
         again = [
             measure for measure in earlier["measures"] if measure["name"] in {new["name"] for new in result["measures"]}
         ]
@@ -183,7 +190,7 @@ def evaluate_tasks(
         kept = [measure for measure in earlier["measures"] if measure not in again]
     else:
         kept = []
-    whole = result | {"measures": kept + result["measures"]}
+    whole: HarnessJson = {**result, "measures": kept + result["measures"]}
     write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:
@@ -192,7 +199,7 @@ def evaluate_tasks(
     return result
 
 
-def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
+def _as_much(now: HarnessSettingsJson, before: HarnessSettingsJson) -> bool:
     """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
     limits = [settings["limit"] or float("inf") for settings in (now, before)]
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]

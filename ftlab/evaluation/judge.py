@@ -13,7 +13,7 @@ from typing import Any
 
 from ftlab.core.endpoint import Asker, Refused, Reply
 from ftlab.core.files import append_jsonl, locked, write_json
-from ftlab.core.results import JudgementJson
+from ftlab.core.results import JudgedLineJson, JudgementJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Progress, Stopped, silent
@@ -45,7 +45,7 @@ _FEW = 20
 def summarise(
     rows: Sequence[dict[str, Any]],
     asked: Sequence[JudgeRequest],
-    lines: Mapping[str, dict[str, Any]],
+    lines: Mapping[str, JudgedLineJson],
     settings: JudgeSettings,
     titles: Mapping[str, str],
     answers: str = "",
@@ -59,7 +59,7 @@ def summarise(
     from scipy.stats import binomtest
 
     before, after = settings.sides
-    by_row: dict[int, list[dict[str, Any] | None]] = {}
+    by_row: dict[int, list[JudgedLineJson | None]] = {}
     for question in asked:
         by_row.setdefault(question.row, []).append(lines.get(question.key))
     counts = dict.fromkeys((before, after, TIE), 0)
@@ -73,23 +73,27 @@ def summarise(
         if any(line is None for line in pair):
             open_ += 1
             continue
-        choices = [line["choice"] for line in pair if line]
-        if None in choices:
+        choices = [choice for line in pair if line and (choice := line["choice"]) is not None]
+        if len(choices) < len(pair):
             unreadable += 1
             continue
-        alike += choices[0] == choices[1]
-        counts[choices[0] if choices[0] == choices[1] else TIE] += 1
-        if choices[0] == choices[1] != TIE:
-            signs.append((1.0 if choices[0] == after else -1.0, row.get("cluster", f"row {row['row']}")))
-        if set(choices) == {before, after}:
+        first, second = choices
+        alike += first == second
+        counts[first if first == second else TIE] += 1
+        if first == second != TIE:
+            signs.append((1.0 if first == after else -1.0, row.get("cluster", f"row {row['row']}")))
+        if {first, second} == {before, after}:
             # The first of the pair showed `before` first: whoever was chosen there says which place was preferred.
-            places[choices[0] == after] += 1
-        if choices[0] == choices[1] != TIE and len(row[before]) != len(row[after]):
-            longer[len(row[choices[0]]) == max(len(row[before]), len(row[after]))] += 1
+            places[first == after] += 1
+        if first == second != TIE and len(row[before]) != len(row[after]):
+            longer[len(row[first]) == max(len(row[before]), len(row[after]))] += 1
     wins, losses = counts[after], counts[before]
     judged, decided = sum(counts.values()), wins + losses
     answered = [lines[question.key] for question in asked if question.key in lines]
-    tokens = {name: sum(line.get(f"{name}_tokens") or 0 for line in answered) for name in ("prompt", "completion")}
+    tokens = {
+        "prompt": sum(line.get("prompt_tokens") or 0 for line in answered),
+        "completion": sum(line.get("completion_tokens") or 0 for line in answered),
+    }
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
@@ -242,7 +246,7 @@ def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
 
 def _answers(
     left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JudgedLineJson]:
     """A line for each question, in the order in which the answers come. Raises what ended it before all were there.
 
     `fresh`: this judge has not made a choice yet, so that it is given up when its first replies hold none.
@@ -250,7 +254,7 @@ def _answers(
     ended = threading.Event()
     asker = Asker(settings.endpoint, ended)
     todo: queue.SimpleQueue[JudgeRequest] = queue.SimpleQueue()
-    answered: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+    answered: queue.SimpleQueue[JudgedLineJson | Exception | None] = queue.SimpleQueue()
 
     def work() -> None:
         while not ended.is_set():
@@ -307,7 +311,7 @@ def _answers(
         raise failure
 
 
-def _ask(asker: Asker, question: JudgeRequest) -> dict[str, Any] | None:
+def _ask(asker: Asker, question: JudgeRequest) -> JudgedLineJson | None:
     """The line of one request; None if judging ended before its answer."""
     began, refused = time.monotonic(), False
     try:
@@ -335,7 +339,7 @@ def _ask(asker: Asker, question: JudgeRequest) -> dict[str, Any] | None:
     }
 
 
-def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
+def _no_choice(line: JudgedLineJson, settings: JudgeSettings) -> FtlabError:
     if line["refused"]:
         return FtlabError(line["reply"])
     what = f"{settings.endpoint.model} does not say which answer is better"

@@ -12,6 +12,7 @@ from typing import Any
 
 from ftlab.core.endpoint import Endpoint, endpoint_url
 from ftlab.core.files import DamagedFile, read_jsonl
+from ftlab.core.results import JudgedLineJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import composed
 from ftlab.errors import FtlabError, InputError
@@ -305,9 +306,9 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[J
     return every
 
 
-def known_lines(run: RunDirectory) -> dict[str, dict[str, Any]]:
+def known_lines(run: RunDirectory) -> dict[str, JudgedLineJson]:
     """The requests that were answered with a choice, by their key."""
-    lines = read_jsonl(run.judged_answers_file)
+    lines: list[Any] = read_jsonl(run.judged_answers_file)
     return {line["key"]: line for line in lines if "key" in line and line.get("choice") is not None}
 
 
