@@ -227,7 +227,7 @@ def test_rows_of_one_group_or_of_one_prompt_are_clusters_and_that_is_said():
     assert _clusters(rows, [{}] * 4, None) == ([0, 1, 0, 2], []), "one prompt that is asked twice is one draw"
     assert _clusters([row("a"), row("b")], [{}, {}], None) == (None, [])
     _, notes = _clusters(rows, [{}] * 4, "customer")
-    assert "do not say their customer" in notes[0]
+    assert "have no customer" in notes[0]
     documents = [{"messages": [{"role": "document", "content": "same"}]}] * 2
     assert _clusters(documents, [{}, {}], None) == (None, [])
 
@@ -249,7 +249,7 @@ def test_several_answers_to_each_row_are_kept_and_more_of_them_ask_only_for_the_
     assert comparison["settings"]["decoding"] == "sampled (temperature 1)" and comparison["settings"]["samples"] == 2
     assert [m["rows"] for m in comparison["measures"] if m["name"] in ("exact_match", "pass_k")] == [ROWS, ROWS]
     assert comparison["base"]["perplexity"] == compared[0]["base"]["perplexity"], "losses draw nothing"
-    assert any(f"2 to each of the {ROWS} rows" in note for note in comparison["notes"])
+    assert any(f"2 for each of the {ROWS} rows" in note for note in comparison["notes"])
     phases = set()
     more = evaluate_run(own, settings={"samples": 3}, progress=lambda phase, *_: phases.add(phase))
     assert {phase for phase in phases if phase.startswith(("answers", "scoring"))} == {

@@ -389,5 +389,5 @@ def test_a_run_without_answers_says_what_to_do(workspace):
     with pytest.raises(FtlabError, match=r"no answers to judge.*evaluate"):
         plan(run, build_settings("http://127.0.0.1:1/v1", "m"))
     run = a_judged_run(workspace, [("a", "b")])
-    with pytest.raises(InputError, match=r"no answers of 'prompted'.*base, adapted"):
+    with pytest.raises(InputError, match=r"no answers from 'prompted'.*base, adapted"):
         plan(run, build_settings("http://127.0.0.1:1/v1", "m", sides=("base", "prompted")))
