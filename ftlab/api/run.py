@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
-from ftlab.core.results import PreferencesJson, RewardsJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files

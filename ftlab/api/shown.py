@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
-from ftlab.core.results import BeforeAfterJson, StrengthsJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:

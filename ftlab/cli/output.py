@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
-from ftlab.core.results import BeforeAfterJson, HarnessJson, PreferencesJson, RewardsJson
+from ftlab.core.run_results import BeforeAfterJson, PreferencesJson, RewardsJson, TasksJson
 from ftlab.core.words import duration
 from ftlab.errors import FtlabError
 
@@ -167,7 +167,7 @@ def print_before_after(result: BeforeAfterJson) -> None:
     _print_notes(result)
 
 
-def print_tasks(result: HarnessJson) -> None:
+def print_tasks(result: TasksJson) -> None:
     """Print the scores of base and adapted model in tasks of lm-evaluation-harness."""
     from ftlab.evaluation.forgetting import with_adjusted
     from ftlab.report.measures import looks_text, p_of

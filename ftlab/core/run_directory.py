@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
-from ftlab.core.results import BeforeAfterJson, HarnessJson, JudgementJson, PreferencesJson, RewardsJson
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson, TasksJson
 
 EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: its description and verification
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
@@ -367,7 +367,7 @@ class RunDirectory(_Answers):
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file, whole=True)
 
-    def harness(self) -> HarnessJson | None:
+    def harness(self) -> TasksJson | None:
         return read_json(self.harness_file)
 
     def samples(self) -> list[dict[str, Any]]:

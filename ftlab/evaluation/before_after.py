@@ -15,16 +15,16 @@ from typing import Any
 from ftlab.config import ModelConfig, RunConfig
 from ftlab.config.stages import STAGES
 from ftlab.core.files import write_json, write_jsonl
-from ftlab.core.results import (
-    AccuracyJson,
-    AnswerFiguresJson,
+from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import (
+    AnswersJson,
     BeforeAfterJson,
-    PreferenceFiguresJson,
+    MarginJson,
+    PairAccuracyJson,
     PreferencesJson,
     RewardVerdictJson,
     WinRateJson,
 )
-from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import collect
@@ -177,18 +177,18 @@ def _to_score(
 
 def _by_probability(
     config: RunConfig, start: Mapping[str, Losses], trained: Mapping[str, Losses], clusters: Sequence[str]
-) -> PreferenceFiguresJson:
+) -> MarginJson:
     """The figures by the losses of the chosen and the rejected answers, before training and after it."""
     chosen, rejected = (_rewards_of(config, trained[name], start[name]) for name in _PLACES)
     both = {"before": start, "after": trained}
 
-    def by_token(losses: Mapping[str, Losses]) -> AccuracyJson:
+    def by_token(losses: Mapping[str, Losses]) -> PairAccuracyJson:
         of_chosen, of_rejected = ([-loss for loss in losses[name].per_token] for name in _PLACES)
         return _accuracy(of_chosen, of_rejected, clusters)
 
     return {
         **_figures(chosen, rejected, _reward_name(config), clusters),
-        "by_log_probability": {when: by_token(losses) for when, losses in both.items()},
+        "by_log_probability": {"before": by_token(start), "after": by_token(trained)},
         "logp_chosen": {when: _mean_log(losses["chosen"]) for when, losses in both.items()},
         "logp_rejected": {when: _mean_log(losses["rejected"]) for when, losses in both.items()},
     }
@@ -198,7 +198,7 @@ def _mean_log(losses: Losses) -> float:
     return -sum(losses.nll) / len(losses.nll)
 
 
-def _about_effect(run: RunDirectory, config: RunConfig, figures: PreferenceFiguresJson) -> list[str]:
+def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> list[str]:
     """Advice if the margin over the start may be chance."""
     if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
@@ -245,9 +245,7 @@ def _clusters_of(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
     return [groups.get(key, key) for key in keys]
 
 
-def _figures(
-    chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]
-) -> PreferenceFiguresJson:
+def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]) -> MarginJson:
     rows = len(chosen)
     margin, interval = mean_difference(rejected, chosen, prompts)
     return {
@@ -262,7 +260,7 @@ def _figures(
     }
 
 
-def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> AccuracyJson:
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> PairAccuracyJson:
     """A tie is neither a win nor a loss: the test leaves it out."""
     right = [a > b for a, b in zip(chosen, rejected, strict=True)]
     return {
@@ -436,7 +434,7 @@ def _to_answer(prompts: Sequence[Prompt], side: Side, most: int) -> ToAnswer:
     return ToAnswer(ids, most, text_length(side.config))
 
 
-def figures(answers: Sequence[Answer]) -> AnswerFiguresJson:
+def figures(answers: Sequence[Answer]) -> AnswersJson:
     """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
 
     `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv

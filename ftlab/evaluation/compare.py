@@ -24,8 +24,8 @@ from ftlab.core.comparison import (
     whole_form,
 )
 from ftlab.core.files import append_jsonl, read_jsonl
-from ftlab.core.results import EvaluatedJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import EvaluatedJson
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
 from ftlab.evaluation.batches import Progress, Stopped, silent

@@ -13,8 +13,8 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
-from ftlab.core.results import HarnessJson, HarnessSettingsJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import TasksJson, TasksSettingsJson
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 from ftlab.evaluation.batches import Progress, Stopped, silent
@@ -131,7 +131,7 @@ def evaluate_tasks(
     examples: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> HarnessJson:
+) -> TasksJson:
     """Ask base and adapted model of `run` the `tasks`: names that the harness knows, task files, or folders of them.
 
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
@@ -163,7 +163,7 @@ def evaluate_tasks(
         results[side.name] = _carried_out(lm, names, manager, settings)
 
     visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
-    result: HarnessJson = {
+    result: TasksJson = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
@@ -190,7 +190,7 @@ def evaluate_tasks(
         kept = [measure for measure in earlier["measures"] if measure not in again]
     else:
         kept = []
-    whole: HarnessJson = {**result, "measures": kept + result["measures"]}
+    whole: TasksJson = {**result, "measures": kept + result["measures"]}
     write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:
@@ -199,7 +199,7 @@ def evaluate_tasks(
     return result
 
 
-def _as_much(now: HarnessSettingsJson, before: HarnessSettingsJson) -> bool:
+def _as_much(now: TasksSettingsJson, before: TasksSettingsJson) -> bool:
     """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
     limits = [settings["limit"] or float("inf") for settings in (now, before)]
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]

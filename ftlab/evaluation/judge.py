@@ -13,8 +13,8 @@ from typing import Any
 
 from ftlab.core.endpoint import Asker, Refused, Reply
 from ftlab.core.files import append_jsonl, locked, write_json
-from ftlab.core.results import JudgedLineJson, JudgementJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgedLineJson, JudgementJson
 from ftlab.errors import FtlabError, shorten
 from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent

@@ -12,8 +12,8 @@ from typing import Any
 
 from ftlab.core.endpoint import Endpoint, endpoint_url
 from ftlab.core.files import DamagedFile, read_jsonl
-from ftlab.core.results import JudgedLineJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgedLineJson
 from ftlab.core.words import composed
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.material import some

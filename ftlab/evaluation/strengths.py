@@ -14,8 +14,8 @@ from typing import Any
 from ftlab.config import RunConfig, with_settings
 from ftlab.core.comparison import DifferenceJson, MeasureJson
 from ftlab.core.files import read_cached, write_json
-from ftlab.core.results import MeasureNameJson, ScoredStrengthsJson, StrengthJson, StrengthsJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import MeasureNameJson, ScoredStrengthsJson, StrengthJson, StrengthsJson
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import results_of
 from ftlab.evaluation.batches import Progress, silent

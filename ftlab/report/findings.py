@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from ftlab.core.comparison import VerdictJson, decided_by, parts_of
-from ftlab.core.results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.drift import kinds_in_words
 from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text

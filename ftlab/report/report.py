@@ -8,8 +8,8 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.core.files import read_jsonl, write_text
-from ftlab.core.results import BeforeAfterJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.errors import FtlabError
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with

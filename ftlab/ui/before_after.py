@@ -13,8 +13,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.core.results import BeforeAfterJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS

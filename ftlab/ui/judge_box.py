@@ -18,8 +18,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.core.endpoint import JUDGE, find_key
-from ftlab.core.results import JudgementJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgementJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge import is_current

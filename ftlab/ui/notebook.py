@@ -13,8 +13,8 @@ from markupsafe import Markup
 from ftlab.arena.results import TallyJson
 from ftlab.config import DataConfig
 from ftlab.core.comparison import ComparisonJson
-from ftlab.core.results import BeforeAfterJson, StrengthsJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import MEANINGS, figure_rows, win_lines

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ftlab.core.results import PreferencesJson
+from ftlab.core.run_results import PreferencesJson
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.core.results import RewardsJson
+from ftlab.core.run_results import RewardsJson
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus

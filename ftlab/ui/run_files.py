@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
-from ftlab.core.results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from ftlab.core.results import StrengthsJson
+from ftlab.core.run_results import StrengthsJson
 from ftlab.evaluation.figures import in_sentence
 from ftlab.ui.charts import Series, plot
 from ftlab.ui.html import heading, join, labelled, notice

@@ -9,8 +9,8 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.core.files import write_json, write_jsonl
-from ftlab.core.results import RewardComparisonJson, RewardDifferenceJson, RewardedJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import ComparedRewardsJson, RewardDifferenceJson, RewardedJson
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import ask
 from ftlab.evaluation.batches import Stopped
@@ -160,7 +160,7 @@ def measure(
     return Measured(answers, *judge([answer.text for answer in answers]))
 
 
-def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> RewardComparisonJson:
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> ComparedRewardsJson:
     """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
 
     `clusters`: what the prompt of each answer belongs to; see significance.py.

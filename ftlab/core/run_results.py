@@ -1,4 +1,9 @@
-"""What the other results of a run hold: preferences, answers before and after, rewards, judgments, strengths."""
+"""What an evaluation stores of a run beside comparison.json, and `--json` prints: the types of preferences.json,
+rewards.json, before_after.json, judged.json, harness.json and strengths.json.
+
+Shares and win rates are 0 to 1, an interval is [low, high] of 95%, a p is two-sided. Keys that are not required are
+missing from the files of older versions, or where they mean nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +14,39 @@ from typing_extensions import TypedDict
 from ftlab.core.comparison import ComparisonJson, DifferenceJson, KeptAnswer, MeasureJson, QuestionJson
 
 
-class AccuracyJson(TypedDict):
-    """The share of held-out pairs whose chosen answer wins, and the p of the exact sign test."""
+class PairAccuracyJson(TypedDict):
+    """How often the chosen answer of a pair wins; `ties` are no wins, and the test leaves them out."""
 
     accuracy: float
     interval: list[float]
-    ties: int
-    p: float
+    ties: NotRequired[int]
+    p: NotRequired[float]
 
 
-class PreferenceFiguresJson(AccuracyJson):
-    """The rewards of chosen and rejected answers: see `ftlab.evaluation.before_after.evaluate_preferences`."""
+class BeforeAndAfterJson(TypedDict):
+    before: PairAccuracyJson
+    after: PairAccuracyJson
+
+
+class MarginJson(PairAccuracyJson):
+    """`margin`: reward of the chosen answer minus that of the rejected one. `measure` says what the reward is."""
 
     rows: int
     measure: str
     margin: float
-    margin_interval: list[float]
-    margin_p: float
+    margin_interval: NotRequired[list[float]]
+    margin_p: NotRequired[float]
     reward_chosen: float
     reward_rejected: float
-    by_log_probability: NotRequired[dict[str, AccuracyJson]]
+    by_log_probability: NotRequired[BeforeAndAfterJson]
     logp_chosen: NotRequired[dict[str, float]]
     logp_rejected: NotRequired[dict[str, float]]
+    accuracy_interval: NotRequired[list[float]]  # of the oldest files, for `interval`
+    notes: NotRequired[list[str]]
 
 
-class PreferencesJson(PreferenceFiguresJson):
-    """What preferences.json holds."""
+class PreferencesJson(MarginJson):
+    """preferences.json: the held-out preferences of a run."""
 
     run: str
     stage: str
@@ -42,25 +54,55 @@ class PreferencesJson(PreferenceFiguresJson):
     split: str
     question: NotRequired[QuestionJson]
     seconds: float
+
+
+class RewardedJson(TypedDict):
+    """The answers of one side to the held-out prompts: means, in rewards, tokens and shares."""
+
+    reward: float
+    rewards: dict[str, float]
+    completion_length: float
+    cut_share: float
+    repetition: float
+
+
+class RewardDifferenceJson(TypedDict):
+    difference: float
+    interval: list[float]
+    p: NotRequired[float]
+
+
+class ComparedRewardsJson(RewardDifferenceJson):
+    rows: int
+    start: RewardedJson
+    adapted: RewardedJson
+    rewards: dict[str, RewardDifferenceJson]
+    test: NotRequired[str]
+
+
+class RewardsJson(ComparedRewardsJson):
+    """rewards.json: the rewards of a run before and after reinforcement."""
+
+    run: str
+    created: float
+    split: str
+    settings: dict[str, Any]
     notes: list[str]
 
 
-class AnswerFiguresJson(TypedDict):
-    """Means over answers: see `ftlab.evaluation.before_after.figures`."""
+class AnswersJson(TypedDict):
+    """The answers of one contestant: mean words and tokens of one, and shares."""
 
     words: float
     tokens: float
     cut_share: float
     repetition: float
     distinct_2: float
-
-
-class ContestantJson(AnswerFiguresJson):
-    weights: str
+    weights: NotRequired[str]
 
 
 class WinRateJson(TypedDict):
-    """How often the run scores higher than one contestant: see `ftlab.evaluation.before_after.win_rate`."""
+    """How often the run scores higher than another contestant; `win_rate` and `interval` are None when all tie."""
 
     wins: int
     ties: int
@@ -74,7 +116,7 @@ class WinRateJson(TypedDict):
 
 
 class RewardVerdictJson(TypedDict):
-    """What one reward model says of the answers before and after."""
+    """What one reward model says of the answers, against `start` and `base`."""
 
     reward_model: str
     weights: str
@@ -87,7 +129,7 @@ class RewardVerdictJson(TypedDict):
 
 
 class BeforeAfterJson(TypedDict):
-    """What before_after.json holds: the answers of the contestants base, start and adapted to the same prompts."""
+    """before_after.json: the answers of base, start and run (`adapted`) to the same held-out prompts."""
 
     run: str
     stage: str
@@ -97,55 +139,14 @@ class BeforeAfterJson(TypedDict):
     question: NotRequired[QuestionJson]
     seconds: float
     rows: int
-    contestants: dict[str, ContestantJson]
+    contestants: dict[str, AnswersJson]
     settings: dict[str, Any]
     win_rates: dict[str, RewardVerdictJson]
     notes: list[str]
 
 
-class RewardedJson(TypedDict):
-    """Means over greedy answers to held-out prompts; `rewards` by name, `reward` their weighted sum."""
-
-    reward: float
-    rewards: dict[str, float]
-    completion_length: float
-    cut_share: float
-    repetition: float
-
-
-class RewardDifferenceJson(TypedDict):
-    difference: float
-    interval: list[float]
-    p: float
-
-
-class RewardComparisonJson(RewardDifferenceJson):
-    """Rewards before and after training."""
-
-    rows: int
-    start: RewardedJson
-    adapted: RewardedJson
-    rewards: dict[str, RewardDifferenceJson]
-    test: str
-
-
-class RewardsJson(RewardComparisonJson):
-    """What rewards.json holds."""
-
-    run: str
-    created: float
-    split: str
-    settings: dict[str, Any]
-    notes: list[str]
-
-
-class JudgeJson(TypedDict):
-    url: str
-    model: str
-
-
 class PositionJson(TypedDict):
-    """Rows in which both orders were judged `alike` among `rows`; which answer was preferred by its place where not."""
+    """Rows judged alike in both orders; `first` and `second`: the place that was preferred where the orders differ."""
 
     alike: int
     rows: int
@@ -155,19 +156,12 @@ class PositionJson(TypedDict):
     p: float
 
 
-class LongerJson(TypedDict):
-    """In how many of the decided `rows` with answers of different length the longer one won."""
-
-    won: int
-    rows: int
-
-
 class JudgementJson(TypedDict):
-    """What a model as judge says of the answers of two sides: see `ftlab.evaluation.judge.summarise`."""
+    """One entry of judged.json: what a judge behind an address says of `sides[1]` against `sides[0]`."""
 
     id: str
     created: float
-    judge: JudgeJson
+    judge: dict[str, str]
     sides: list[str]
     titles: dict[str, str]
     rows: int
@@ -185,7 +179,7 @@ class JudgementJson(TypedDict):
     test: str
     better: bool | None
     position: PositionJson
-    longer: LongerJson
+    longer: dict[str, int]
     requests: int
     tokens: dict[str, int]
     cost: float | None
@@ -194,7 +188,7 @@ class JudgementJson(TypedDict):
     settings: dict[str, Any]
     text: str
     notes: list[str]
-    answers: str  # changes when an answer does
+    answers: NotRequired[str]
 
 
 class JudgedLineJson(TypedDict):
@@ -214,7 +208,7 @@ class JudgedLineJson(TypedDict):
     created: float
 
 
-class HarnessSettingsJson(TypedDict):
+class TasksSettingsJson(TypedDict):
     limit: int | None
     num_fewshot: int | None
     apply_chat_template: bool
@@ -222,16 +216,16 @@ class HarnessSettingsJson(TypedDict):
     versions: dict[str, Any]
 
 
-class HarnessJson(TypedDict):
-    """What harness.json holds: the measures of tasks of lm-evaluation-harness."""
+class TasksJson(TypedDict):
+    """harness.json: tasks of lm-evaluation-harness."""
 
     run: str
     created: float
     tasks: list[str]
-    weights: dict[str, str]
+    weights: dict[str, str]  # the hashes of the trained weights
     seconds: float
     measures: list[MeasureJson]
-    settings: HarnessSettingsJson
+    settings: TasksSettingsJson
 
 
 class MeasureNameJson(TypedDict):
