@@ -32,7 +32,7 @@ def held_out_rows(
     """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
     `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
 
-    Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
+    Answers marked as bad are not references; with `judged` they are among the rows. Raises
     InputError when none of `splits` holds rows.
     """
     from ftlab.data.splits import read_split
@@ -74,7 +74,7 @@ def drawn(
 def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
     """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
 
-    Rows of one value are no independent rows: intervals and tests count them together.
+    Rows with the same value are not independent: intervals and tests count them together.
     """
     from ftlab.data.prompt_template import cell_as_text
 
@@ -85,7 +85,7 @@ def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], gro
 
 
 def _cells(columns: Columns, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row of a split; none of one that says not where it comes from."""
+    """The columns of a row of a split; none if the row does not say where it comes from."""
     return columns.get((row["source"], row["row"]), {}) if "source" in row and "row" in row else {}
 
 
@@ -97,8 +97,8 @@ def some(rows: list[Any], at_most: int) -> list[Any]:
 
 
 def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
-    """As `some`, so that fewer rows than the `own` number of a run are among its own, and more hold them all: what was
-    asked serves both."""
+    """As `some`, so that fewer rows than the `own` number of a run are a subset of its own, and more rows a superset:
+    replies serve both."""
     places = some(list(range(len(rows))), own)
     if at_most > own:
         kept = set(places)
@@ -204,8 +204,8 @@ def gather(
 
 
 def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], references: Sequence[str]) -> AnswerLimit:
-    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; of several
-    tokenizers that one counts which makes most tokens."""
+    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; with several
+    tokenizers, the one that yields the most tokens counts."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
     tokenizers: dict[tuple[str, str | None], Any] = {}
@@ -299,8 +299,8 @@ def _clusters(
 ) -> tuple[list[int] | None, list[str]]:
     """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
 
-    Rows that belong together say less than as many rows of their own: intervals and tests count them together. None
-    where no two rows do.
+    Rows that belong together carry less information than independent ones: intervals and tests count them together.
+    None if no two rows do.
     """
     from ftlab.data.documents import is_document
     from ftlab.data.prompt_template import cell_as_text
@@ -344,7 +344,7 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
 
 
 def _commonest(run: RunDirectory) -> str | None:
-    """The answer that most training rows of `run` have; of a showcase, which brings no training rows, None."""
+    """The answer that most training rows of `run` have; None for a showcase, which has no training rows."""
     from ftlab.data.splits import read_split
 
     counts = Counter(
@@ -419,7 +419,7 @@ def limit_used(run: RunDirectory, config: RunConfig) -> int:
 
 
 def still_holds(tokens: int, cut: bool, limit: int, limit_now: int) -> bool:
-    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: where it ended by
+    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: if it ended by
     itself, and fits."""
     return limit == limit_now or (not cut and tokens <= limit_now)
 

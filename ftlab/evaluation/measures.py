@@ -82,7 +82,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
 
 
 def is_found(pattern: Any, text: str) -> bool | None:
-    """Whether the compiled `pattern` is found anywhere in `text`; None when looking took too long."""
+    """Whether the compiled `pattern` matches anywhere in `text`; None if the search took too long."""
     try:
         return pattern.search(unicodedata.normalize("NFC", text), timeout=SEARCH_SECONDS) is not None
     except TimeoutError:
@@ -90,7 +90,7 @@ def is_found(pattern: Any, text: str) -> bool | None:
 
 
 def _can_be_compiled(pattern: str) -> bool:
-    """Whether a process of its own gets it read in time. One that is not valid is: it is refused at once."""
+    """Whether a separate process compiles it in time. An invalid one counts: it is refused at once."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _COMPILE, pattern],
@@ -205,7 +205,7 @@ def measure_labels(
 
 
 def _right(numbers: Mapping[str, Sequence[int]], true: Sequence[int]) -> dict[str, list[float | None]]:
-    """1 or 0 for each row: whether a side gave the label that is `true` of it."""
+    """1 or 0 for each row: whether a side gave the `true` label."""
     return {side: [float(a == b) for a, b in zip(of_side, true, strict=True)] for side, of_side in numbers.items()}
 
 
@@ -386,7 +386,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
     Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
-    apart. Empty references decide nothing.
+    apart. Empty references are ignored.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -414,7 +414,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
 def check_measures(names: Sequence[str], references: Sequence[str], options: MeasureOptions) -> None:
     """Raises InputError for whatever would stop `measure_answers`, before any model is loaded.
 
-    Unknown names, a pattern or schema that is missing or not valid, labels that miss an answer, unusable metric files.
+    Unknown names, a pattern or schema that is missing or not valid, labels that lack an answer, unusable metric files.
     """
     for name in names:
         describe(name)

@@ -42,8 +42,8 @@ _OWN_ANSWER = 80  # tokens of a replayed prompt with the base's answer to it
 def affordable(
     config: RunConfig, splits: Mapping[str, Sequence[Mapping[str, Any]]], own_answers: int = 0
 ) -> tuple[int, int]:
-    """Neutral prompts and passages of general text that suit the run of the resolved `config` on the rows `splits`,
-    `own_answers` of the base beside them."""
+    """How many neutral prompts and passages of general text suit a run of the resolved `config` on the rows `splits`
+    and `own_answers` of the base."""
     settings = config.optimisation
     train = splits["train"]
     rows = len(train) + own_answers
@@ -61,7 +61,7 @@ def affordable(
 
 
 def _tokens(row: Mapping[str, Any]) -> int:
-    """About as many as the turns of a frozen `row` have: its messages, or a prompt with the answers to it."""
+    """An estimate of the tokens of a frozen `row`: its messages, or a prompt with the answers to it."""
     turns = [turn for value in row.values() if isinstance(value, list) for turn in value]
     return sum(len(turn.get("content") or "") // _CHARACTERS + _TOKENS_OF_TURN for turn in turns)
 
@@ -188,7 +188,7 @@ def load_general(
     config: RunConfig, replayed: frozenset[str] | None = frozenset()
 ) -> tuple[list[Probe], list[Choice], list[Probe], str | None]:
     """What `config.evaluation.probes` names (nothing for None and "none"): questions with a reference, questions with
-    choices, and the neutral prompts of SELF, which have no reference; and a note where something cannot be had.
+    choices, and the neutral prompts of SELF, which have no reference; and a note if something is unavailable.
 
     `replayed` are the kinds that were trained, as of `replayed_kinds`; the column `kind` tells that of a question. What
     cannot be read must not cost the comparison on the task, so that is a note and not an error.
@@ -246,7 +246,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 
 
 def from_elsewhere(probes: str | None) -> bool:
-    """Whether one of `probes` may have to be fetched: no sample, no file."""
+    """Whether one of `probes` may have to be fetched: it is neither a sample nor a file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
     return any(sized(name)[0] not in here and not Path(name).exists() for name in names(probes))
 
@@ -317,7 +317,7 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | Non
 
 
 def probe_limit(probes: list[Probe], tokenizer: Any, at_most: int | None) -> int:
-    """New tokens that suffice for a probe: an answer much longer than every reference is wrong anyhow.
+    """New tokens that suffice for a probe: an answer much longer than every reference is wrong anyway.
 
     `at_most` is what a person set for all answers, or None.
     """
@@ -393,7 +393,7 @@ def follow(
     **more: Any,
 ) -> tuple[list[Followed], int | None]:
     """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `examples` with most KL
-    a token; and as `write_own`. The same vocabulary is taken for granted. Raises Stopped."""
+    a token; and as `write_own`. Both must have the same vocabulary. Raises Stopped."""
     import torch
 
     followed = [Followed(0.0, 0, 0)] * len(prompts)

@@ -52,7 +52,7 @@ def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
 
 
 def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
-    """Title and command line of every remedy, for whoever has no form to fill in; `config_file` is that of the run."""
+    """Title and command line of every remedy, for use outside the app; `config_file` is that of the run."""
     lines = []
     for remedy in remedies(comparison, config):
         changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
@@ -69,7 +69,7 @@ def shows_forgetting(comparison: ComparisonJson) -> bool:
 
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:
-    """Replay and a lower rate, fewer epochs, a lower rank; where a run learns from preferences, a tighter rein."""
+    """Replay and a lower rate, fewer epochs, a lower rank; for runs that learn from preferences, a higher beta."""
     advice: list[Remedy | None] = []
     rate = _lower_rate(config, "Smaller steps keep more of what the base knew, and learn the task more slowly.")
     if _can_hold(config):

@@ -92,7 +92,7 @@ def right_of(rows: Rows, number: int, k: int) -> dict[str, int] | None:
 
 
 def samples_note(rows: int, k: int, temperature: float) -> str | None:
-    """What a reader of the figures has to know of how answers were made; None for greedy decoding."""
+    """A note on how answers were sampled; None for greedy decoding."""
     if not temperature:
         return None
     drawn = f"Answers were drawn at temperature {temperature:g}, with the same random numbers for the same prompt"
@@ -362,7 +362,7 @@ def row_scores(row: Row, sides: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def measured(rows: Sequence[Row], sides: Sequence[str]) -> list[str]:
-    """The measures that some row has a value of on all `sides`."""
+    """The measures for which some row has a value on all `sides`."""
     names: dict[str, None] = {}
     for row in rows:
         for name, values in row_scores(row, sides).items():
@@ -409,7 +409,7 @@ def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str |
 
 
 def what_to_read(comparison: ComparisonJson) -> str:
-    """Which rows a person should read next, in words that hold for as many as there are."""
+    """Which rows a person should read next, in a sentence."""
     change, documents = comparison.get("changed"), scores_of(comparison, "adapted").get("exact_match", 0) is None
     what = "document" if documents else "answer"
     then = "then try the model in Chat" + ("." if documents else " on prompts of your own.")

@@ -181,8 +181,8 @@ def _trained_identity(folder: Path) -> list[Any]:
 
 
 def base_identity(model: ModelConfig) -> list[Any]:
-    """Of a folder the sizes and times of its weights: a base can be too large to be read once more. Of a Hub id the
-    commit that lies in the cache. Of a base that ftlab keeps the sum of the file that it was made of."""
+    """For a folder, the sizes and times of its weights: a base can be too large to read again. For a Hub id, the commit
+    in the cache. For a base that ftlab keeps, the hash of the file it was made from."""
     from huggingface_hub import try_to_load_from_cache
 
     from ftlab.models.bases.get import sha256_of_source
@@ -199,7 +199,7 @@ def base_identity(model: ModelConfig) -> list[Any]:
 
 
 def tokenizer_of(side: Side) -> Any:
-    """The tokenizer that `side` is asked with: the one saved with the run, before there is one that of the base."""
+    """The tokenizer that `side` is asked with: the one saved with the run, or that of the base before there is one."""
     from ftlab.models.load import run_tokenizer
 
     return run_tokenizer(side.run, side.config)

@@ -36,7 +36,7 @@ _FEWEST_DRAWN = 15
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """The p-values adjusted for being looked at together (Holm, 1979), in their order; None stays None.
+    """The p-values adjusted for multiple comparisons (Holm, 1979), in their order; None stays None.
 
     Calling those below 5% findings names something false in at most 5% of lists in which nothing changed, whatever the
     dependence between them.
@@ -265,7 +265,7 @@ def row_difference(
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:
-    """`interval`, reaching to 0 where the test does not rule that out: in few rows it is the stricter of the two."""
+    """`interval`, extended to 0 if the test does not rule 0 out: with few rows the test is the stricter of the two."""
     return interval if p < LEVEL else [min(0.0, interval[0]), max(0.0, interval[1])]
 
 

@@ -41,8 +41,8 @@ def measure_strengths(
 ) -> StrengthsJson:
     """Score the base of `run` and its result at each strength of `grid`, write evaluation/strengths.json and return it.
 
-    `measure` decides on the task; `kept` are the measures of what has nothing to do with it, whatever of that the
-    settings of `evaluation` ask for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
+    `measure` decides on the task; `kept` are the measures unrelated to the task that the settings of `evaluation` ask
+    for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
     `difference` to the model as trained (None of that itself) and `kept` by name. `proposed` follows `rule`, with `why`
     in words; `test` is the same of test rows for the base, the proposal and the model as trained (None without a test
     split). `settings` replace those of `evaluation`. Raises InputError for a run without validation rows or with a
@@ -109,7 +109,7 @@ def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) ->
 
 
 def _not_worse(value: float, best: float, measure: Mapping[str, Any]) -> bool:
-    """Whether `value` is at most one point worse than `best`, give or take what floating point adds."""
+    """Whether `value` is at most one point worse than `best`, within floating-point error."""
     if measure["kind"] == "share":
         point = _POINT
     else:

@@ -230,7 +230,7 @@ def _by_free_text(
 
 
 def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
-    """A gain that was paid for in another measure, the clearest case."""
+    """The measure that clearly got worse although the verdict is a gain."""
     # Of what the answers name the sentence speaks already.
     apart = {*_LOSSES, *(COMPANIONS.get(measure["name"]) for measure in decided)}
     others = [
@@ -280,7 +280,7 @@ def _evidence(measure: MeasureJson, side: str, against: str, rows: str | None = 
 
 
 def _may_be(measure: MeasureJson, side: str) -> str:
-    """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
+    """The range in which the difference may lie: wide with ten rows, narrow with a thousand."""
     ends = measure["differences"][side].get("interval")
     if not ends or measure["kind"] == "loss":
         return ""
@@ -294,7 +294,7 @@ def _amount(value: float) -> str:
 
 
 def _missing(measure: MeasureJson, side: str) -> str:
-    """How many answers count as if they were as far off as can be, where some do."""
+    """How many answers without a number count as the largest error, if any do."""
     detail = measure["detail"]
     missing = detail.get("missing") if isinstance(detail, Mapping) else None
     if not detail or not missing or not any(missing.values()):
@@ -336,7 +336,7 @@ _PLAIN = ("exact_match", "bleu")
 def side_by_side(
     runs: Sequence[tuple[ComparisonJson, Sequence[Row]]],
 ) -> tuple[ComparisonJson, list[Row]] | None:
-    """The adapted sides of several runs as one comparison and its rows; the first run is what the others differ from.
+    """The adapted sides of several runs as one comparison and its rows; the others are compared with the first run.
 
     Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
     The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
