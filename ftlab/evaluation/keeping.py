@@ -265,7 +265,7 @@ def _row_keys(question: Rowwise) -> list[str]:
     if isinstance(question, ToAnswer):
         texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
     elif isinstance(question, ToGrade):
-        texts = [json.dumps(["reward", _turns(messages)]) for messages in question.conversations]
+        texts = [json.dumps(["reward", list(messages)], sort_keys=True) for messages in question.conversations]
     elif isinstance(question, ToWrite | ToFollow):
         of, what = (question.of, ["follow", question.base]) if isinstance(question, ToFollow) else (question, ["own"])
         rooms = [
@@ -281,10 +281,6 @@ def _row_keys(question: Rowwise) -> list[str]:
             pieces[row].append([piece.input_ids, [int(on) for on in piece.trained]])
         texts = [json.dumps(["loss", *row]) for row in pieces]
     return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
-
-
-def _turns(messages: Sequence[Message]) -> list[list[str]]:
-    return [[turn["role"], turn["content"]] for turn in messages]
 
 
 def _rooms(question: Rowwise) -> list[int | None]:
