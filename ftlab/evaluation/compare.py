@@ -379,16 +379,7 @@ def evaluate_together(
     scores, predictions = compared.scores, compared.predictions
     tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
     measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
-    for number, prediction in enumerate(predictions):
-        prediction["scores"] = {
-            name: {side: values[number] for side, values in of_measure.items()}
-            for name, of_measure in figures.rows.items()
-        }
-        prediction["columns"] = material.columns[number]
-        if material.clusters:
-            prediction["cluster"] = material.clusters[number]
-        if not material.documents and (right := right_of(figures.rows, number, configs[0].evaluation.samples)):
-            prediction |= {"samples": configs[0].evaluation.samples, "right": right}
+    _add_row_scores(predictions, figures.rows, material, configs[0].evaluation.samples)
     built: ComparisonJson = {
         "run": runs[0].id,
         "created": time.time(),
@@ -421,6 +412,19 @@ def evaluate_together(
     write_comparison(runs[0], question, comparison, predictions, compared.probes)
     append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
+
+
+def _add_row_scores(predictions: list[dict[str, Any]], rows: Rows, material: Material, samples: int) -> None:
+    """Put the scores of each row, its columns and its cluster beside the answers."""
+    for number, prediction in enumerate(predictions):
+        prediction["scores"] = {
+            name: {side: values[number] for side, values in of_measure.items()} for name, of_measure in rows.items()
+        }
+        prediction["columns"] = material.columns[number]
+        if material.clusters:
+            prediction["cluster"] = material.clusters[number]
+        if not material.documents and (right := right_of(rows, number, samples)):
+            prediction |= {"samples": samples, "right": right}
 
 
 def evaluate_before(
