@@ -159,7 +159,7 @@ class Run:
         """Configurations that may reduce the forgetting or memorization of this run, most promising first, for
         `train(config)`."""
         from ftlab.config import with_settings
-        from ftlab.evaluation.forgetting import remedies
+        from ftlab.evaluation.remedies import remedies
 
         comparison, config = self._run.comparison(), load_config(self._run.config_file)
         fitting = remedies(comparison, config) if comparison else []

@@ -11,7 +11,7 @@ from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
-from ftlab.core.run_results import BeforeAfterJson
+from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class Comparison(dict[str, Any]):
 class Strengths(dict[str, Any]):
     """The scores of several strengths of a run, and the proposed one; shown in Jupyter as a table and a chart."""
 
+    def __init__(self, values: StrengthsJson):
+        super().__init__(values)
+        self.json = values
+
     @property
     def proposed(self) -> float:
         return self["proposed"]
@@ -84,18 +88,18 @@ class Strengths(dict[str, Any]):
 
         from ftlab.evaluation.strengths import table_of
 
-        head, rows = table_of(self)
+        head, rows = table_of(self.json)
         return pandas.DataFrame(rows, columns=head).set_index("strength")
 
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import strengths_html
 
-        return strengths_html(self)
+        return strengths_html(self.json)
 
     def __repr__(self) -> str:
         from ftlab.evaluation.strengths import lines
 
-        return "\n".join(lines(self))
+        return "\n".join(lines(self.json))
 
 
 class BlindVerdict(dict[str, Any]):
@@ -123,8 +127,7 @@ class BeforeAfter(dict[str, Any]):
 
     def __init__(self, values: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]):
         super().__init__(values)
-        self.json = values
-        self.rows = rows
+        self.json, self.rows = values, rows
 
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import before_after_html

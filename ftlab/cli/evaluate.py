@@ -126,7 +126,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def show_comparison(run: RunDirectory, comparison: ComparisonJson) -> None:
     """Write the report of `run`; print the table, commands that may help, and the path of the report."""
-    from ftlab.evaluation.forgetting import commands
+    from ftlab.evaluation.remedies import commands
     from ftlab.report.report import write_report
 
     report = write_report(run)

@@ -82,6 +82,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
         raise FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"])
     config, comparison, preferences = load_config(run.config_file), run.comparison(), run.preferences()
     scores = scores_of(comparison, "adapted") if comparison else {}
+    preferences = run.preferences()
     return {
         "run": run.id,
         "state": status.state,

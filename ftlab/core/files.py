@@ -36,7 +36,7 @@ _STILL = {
     "verification.json": "delete the file: only the check after training is lost",
     "arena.sqlite": "restore it from a backup, or move it away: the app then starts with an empty one",
 } | dict.fromkeys(
-    ("comparison.json", "predictions.jsonl", "probes.jsonl", "base.json", "adapted.json", "preferences.json",
+    ("comparison.json", "predictions.jsonl", "probes.jsonl", "preferences.json",
      "before_after.json", "before_after.jsonl", "rewards.json", "reward_answers.jsonl"), _AGAIN
 )  # fmt: skip
 _MENDED = "restore it from a backup, or delete it"

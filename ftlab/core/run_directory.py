@@ -36,6 +36,11 @@ class _Answers:
         return self.evaluation / "probes.jsonl"
 
     @property
+    def older_scores(self) -> list[Path]:
+        """Where versions up to 0.1 wrote the scores of each side a second time."""
+        return [self.evaluation / f"{side}.json" for side in ("base", "adapted")]
+
+    @property
     def preferences_file(self) -> Path:
         """The win rate of the chosen answer on the held-out preferences."""
         return self.evaluation / "preferences.json"
@@ -269,10 +274,6 @@ class RunDirectory(_Answers):
     def evaluation_log_file(self) -> Path:
         return self.evaluation / "evaluate.log"
 
-    def scores_file(self, side: str) -> Path:
-        """`side` is base or adapted."""
-        return self.evaluation / f"{side}.json"
-
     def result_file(self, key: str) -> Path:
         """The answers of a model, by the hash of the model and of the prompts."""
         return self.evaluation / "results" / f"{key}.json"
@@ -386,7 +387,8 @@ class RunDirectory(_Answers):
 
     def judgements(self) -> list[JudgementJson]:
         """Judgments of the answers by other models, newest first."""
-        return read_json(self.judged_file, {"judgements": []})["judgements"]
+        stored: list[JudgementJson] = read_json(self.judged_file, {"judgements": []})["judgements"]
+        return stored
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""

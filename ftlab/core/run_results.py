@@ -1,5 +1,5 @@
 """What an evaluation stores of a run beside comparison.json, and `--json` prints: the types of preferences.json,
-rewards.json, before_after.json, judged.json and harness.json.
+rewards.json, before_after.json, judged.json, harness.json and strengths.json.
 
 Shares and win rates are 0 to 1, an interval is [low, high] of 95%, a p is two-sided. Keys that are not required are
 missing from the files of older versions, or where they mean nothing.
@@ -7,18 +7,18 @@ missing from the files of older versions, or where they mean nothing.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from ftlab.core.comparison import MeasureJson, QuestionJson
+from ftlab.core.comparison import ComparisonJson, DifferenceJson, KeptAnswer, MeasureJson, QuestionJson
 
 
 class PairAccuracyJson(TypedDict):
     """How often the chosen answer of a pair wins; `ties` are no wins, and the test leaves them out."""
 
     accuracy: float
-    interval: list[float] | None
+    interval: list[float]
     ties: NotRequired[int]
     p: NotRequired[float]
 
@@ -191,13 +191,90 @@ class JudgementJson(TypedDict):
     answers: NotRequired[str]
 
 
+class JudgedLineJson(TypedDict):
+    """One request to a judge and its reply; `choice` is a side, a tie, or None if the reply names none."""
+
+    judgement: NotRequired[str]
+    key: str
+    row: int
+    order: list[str]
+    choice: str | None
+    reply: str
+    refused: bool
+    cut: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+    created: float
+
+
+class TasksSettingsJson(TypedDict):
+    limit: int | None
+    num_fewshot: int | None
+    apply_chat_template: bool
+    lm_eval: str
+    versions: dict[str, Any]
+
+
 class TasksJson(TypedDict):
     """harness.json: tasks of lm-evaluation-harness."""
 
     run: str
     created: float
     tasks: list[str]
-    weights: str
+    weights: dict[str, str]  # the hashes of the trained weights
     seconds: float
     measures: list[MeasureJson]
-    settings: dict[str, Any]
+    settings: TasksSettingsJson
+
+
+class MeasureNameJson(TypedDict):
+    name: str
+    title: str
+    help: str
+    kind: Literal["share", "score", "loss"]
+    unit: str
+    better: Literal["higher", "lower"] | None
+
+
+class StrengthJson(TypedDict):
+    """One strength (0: the base): `difference` to the model as trained, and what was `kept`, by measure."""
+
+    strength: float
+    value: float | None
+    interval: list[float] | None
+    difference: DifferenceJson | None
+    kept: dict[str, float | None]
+    forgetting: KeptAnswer | None
+
+
+class ScoredStrengthsJson(TypedDict):
+    """Several strengths on the rows of one split."""
+
+    split: str
+    rows: int
+    measure: MeasureNameJson
+    kept: list[MeasureNameJson]
+    strengths: list[StrengthJson]
+    notes: list[str]
+
+
+class StrengthsJson(ScoredStrengthsJson):
+    """What strengths.json holds: see `ftlab.evaluation.strengths.measure_strengths`."""
+
+    run: str
+    created: float
+    weights_sha256: dict[str, str]
+    seconds: float
+    proposed: float
+    rule: str
+    why: str
+    test: ScoredStrengthsJson | None
+
+
+class EvaluatedJson(TypedDict, total=False):
+    """What `ftlab.evaluation.compare.evaluate_whole` measured of a run, by the kind of result."""
+
+    preferences: PreferencesJson
+    comparison: ComparisonJson
+    before_after: BeforeAfterJson

@@ -6,6 +6,7 @@ Texts of data, models and people are escaped; rows of the data are not quoted.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,8 @@ def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
     preferences = run.preferences()
     if not preferences or "accuracy" not in preferences:
         return []
-    interval = preferences.get("interval") or preferences.get("accuracy_interval")
+    stored: Mapping[str, Any] = preferences
+    interval = stored.get("interval") or stored.get("accuracy_interval")
     text = f"On held-out preferences, the chosen answer wins in {preferences['accuracy']:.1%} of the pairs"
     if interval:
         text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"

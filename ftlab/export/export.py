@@ -15,7 +15,7 @@ from ftlab.core.files import disk_full, read_json, sizes_in
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.export import files as export_files
 from ftlab.export.shape import BASE_FOLDER, Kind, Shape
 from ftlab.models.identity import check_result

@@ -159,7 +159,7 @@ def _without_rows(run: RunDirectory) -> dict[str, Any] | None:
     comparison = run.comparison()
     if comparison is None:
         return None
-    memory = dict(comparison.get("memorisation") or {})
+    memory: dict[str, Any] = {**(comparison.get("memorisation") or {})}
     memory.pop("examples", None)
     memory["leaks"] = {key: value for key, value in (memory.get("leaks") or {}).items() if key != "pairs"}
     return comparison | {"memorisation": memory}

@@ -22,7 +22,7 @@ from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data import export as publish
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.export.card import write_card
 from ftlab.export.export import Exported, read_shape
 

@@ -20,7 +20,7 @@ from ftlab.core.processes import child_environment
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import listed
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.evaluation.material import limit_used, some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.export.reference import Carried, Reference, apart, ask_reference, carried, gap_between, load_reference

@@ -10,7 +10,7 @@ from ftlab.config import MethodConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.config.methods import METHODS, virtual_tokens
 from ftlab.config.stages import PRETRAINING
-from ftlab.core.comparison import scores_of
+from ftlab.core.comparison import SettingsJson, scores_of
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.words import duration, listed
@@ -186,9 +186,9 @@ def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
     return sentences if of_documents(comparison) else sentences + _rules(comparison, in_table)
 
 
-def _questions(probes: str) -> str:
+def _questions(probes: str | None) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(name) for name in names(probes) if sized(name.lower())[0] != SELF])
+    return listed([source_name(name) for name in names(probes or "") if sized(name.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:
@@ -196,7 +196,7 @@ def _samples(comparison: Comparison) -> int:
     return int(comparison["settings"].get("samples") or 1)
 
 
-def _at_most(settings: dict[str, Any]) -> str:
+def _at_most(settings: SettingsJson) -> str:
     return f"at most {settings['max_new_tokens']:,} tokens"
 
 

@@ -132,8 +132,8 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     for name in titles:
         if name in verdicts and name not in ("adapted", "prompted"):
             lines.append((titles[name], verdicts[name]["text"]))
-    memory = comparison.get("memorisation") or {}
-    if memory.get("text"):
+    memory = comparison.get("memorisation")
+    if memory and memory.get("text"):
         lines.append(("Memorization", memory["text"]))
     return lines
 
@@ -248,10 +248,11 @@ def lines_of(judged: RewardVerdictJson) -> list[str]:
         low, high = figures["difference_interval"]
         tested = f", {p_text(figures['difference_p'])}" if "difference_p" in figures else ""
         scores = f"Its score is {figures['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
-        if figures["win_rate"] is None or figures["interval"] is None:
+        rate, interval = figures["win_rate"], figures["interval"]
+        if rate is None or interval is None:
             lines.append(f"Against {against}: all {figures['ties']} answers score the same.")
             continue
-        share, (least, most) = percent(figures["win_rate"]), map(percent, figures["interval"])
+        share, (least, most) = percent(rate), map(percent, interval)
         sign = f", {p_text(figures['p'])}" if "p" in figures else ""
         lines.append(
             f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
@@ -268,7 +269,7 @@ def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
     current = [judgement for judgement in run.judgements() if is_current(run, judgement)]
     return [
         (f"Judged by {judgement['judge']['model']}", f"{judgement['text']} {judgement['proxy']}")
-        for judgement in current[-2:]
+        for judgement in current[:2]
     ]
 
 

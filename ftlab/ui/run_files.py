@@ -14,7 +14,7 @@ from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
-from ftlab.core.run_results import BeforeAfterJson, JudgementJson
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
@@ -163,12 +163,12 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dic
     return _beside[stamps]
 
 
-def preferences(run: RunDirectory) -> dict[str, Any] | None:
+def preferences(run: RunDirectory) -> PreferencesJson | None:
     """How often the chosen answer wins on the held-out pairs."""
     return _cached(run.preferences_file, read_json)
 
 
-def rewards(run: RunDirectory) -> dict[str, Any] | None:
+def rewards(run: RunDirectory) -> RewardsJson | None:
     """What the rewards say of answers to held-out prompts, before and after."""
     return _cached(run.rewards_file, read_json)
 

@@ -222,8 +222,8 @@ def _answer(text: str) -> Markup:
 
 def memorisation(comparison: ComparisonJson) -> Markup:
     """Which rows were memorized, if any; empty where it was not measured."""
-    found = comparison.get("memorisation") or {}
-    if not found.get("text"):
+    found = comparison.get("memorisation")
+    if not found or not found.get("text"):
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
     pairs = (found.get("leaks") or {}).get("pairs") or []
