@@ -9,6 +9,7 @@ from typing import Any
 
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson, TasksJson
 
 EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: its description and verification
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
@@ -33,6 +34,11 @@ class _Answers:
     def probes_file(self) -> Path:
         """The answers to the general questions."""
         return self.evaluation / "probes.jsonl"
+
+    @property
+    def older_scores(self) -> list[Path]:
+        """Where versions up to 0.1 wrote the scores of each side a second time."""
+        return [self.evaluation / f"{side}.json" for side in ("base", "adapted")]
 
     @property
     def preferences_file(self) -> Path:
@@ -60,10 +66,10 @@ class _Answers:
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file, whole=True)
 
-    def preferences(self) -> dict[str, Any] | None:
+    def preferences(self) -> PreferencesJson | None:
         return read_json(self.preferences_file)
 
-    def before_after(self) -> dict[str, Any] | None:
+    def before_after(self) -> BeforeAfterJson | None:
         return read_json(self.before_after_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
@@ -268,10 +274,6 @@ class RunDirectory(_Answers):
     def evaluation_log_file(self) -> Path:
         return self.evaluation / "evaluate.log"
 
-    def scores_file(self, side: str) -> Path:
-        """`side` is base or adapted."""
-        return self.evaluation / f"{side}.json"
-
     def result_file(self, key: str) -> Path:
         """The answers of a model, by the hash of the model and of the prompts."""
         return self.evaluation / "results" / f"{key}.json"
@@ -365,13 +367,13 @@ class RunDirectory(_Answers):
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.metrics_file)
 
-    def rewards(self) -> dict[str, Any] | None:
+    def rewards(self) -> RewardsJson | None:
         return read_json(self.rewards_file)
 
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file, whole=True)
 
-    def harness(self) -> dict[str, Any] | None:
+    def harness(self) -> TasksJson | None:
         return read_json(self.harness_file)
 
     def samples(self) -> list[dict[str, Any]]:
@@ -383,9 +385,10 @@ class RunDirectory(_Answers):
     def verification(self) -> dict[str, Any] | None:
         return read_json(self.verification_file)
 
-    def judgements(self) -> list[dict[str, Any]]:
+    def judgements(self) -> list[JudgementJson]:
         """Judgments of the answers by other models, newest first."""
-        return read_json(self.judged_file, {"judgements": []})["judgements"]
+        stored: list[JudgementJson] = read_json(self.judged_file, {"judgements": []})["judgements"]
+        return stored
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""

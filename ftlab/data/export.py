@@ -15,7 +15,8 @@ import yaml
 
 from ftlab.config import DataConfig
 from ftlab.core.files import disk_full, sizes_in
-from ftlab.core.hub import OFFLINE_TRY, check_name, make, writing
+from ftlab.core.hub import check_name
+from ftlab.core.hub_sync import OFFLINE_TRY, make, upload, writing
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow, to_messages
 from ftlab.data.formats import Detected
@@ -324,12 +325,7 @@ def push(
 def _upload(folder: Path, repository: str, private: bool, token: str | None) -> str:
     with writing("dataset", repository, token=token, offline_try=OFFLINE_TRY) as api:
         address = make(api, repository, "dataset", private=private)
-        api.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Data set saved with ftlab",
-        )
+        upload(api, repository, "dataset", folder, "Data set saved with ftlab")
         return address
 
 

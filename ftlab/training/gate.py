@@ -252,7 +252,7 @@ def prepare_data(config: RunConfig, workspace: Workspace, *, remembers: bool = F
 
 def settle_measuring(config: RunConfig, prepared: Prepared) -> None:
     """Set how much `config` asks to measure forgetting, where that is auto, from the `prepared` data."""
-    from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
+    from ftlab.evaluation.probes import MOST_PASSAGES, MOST_PROMPTS, affordable
 
     settings = config.evaluation
     if "auto" not in (settings.probes, settings.general_text):

@@ -16,7 +16,7 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import SFT
 from ftlab.core import jobs
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
-from ftlab.core.jobs import Job
+from ftlab.core.jobs import Job, StopOutcome, StopResult
 from ftlab.core.processes import is_held, take
 from ftlab.core.quiet import CACHES
 from ftlab.core.run_directory import RunDirectory
@@ -269,16 +269,16 @@ def evaluation_status(run: RunDirectory) -> RunStatus | None:
     return _settled(evaluation_of(run)) if run.evaluation_status_file.exists() else None
 
 
-def stop(run: RunDirectory) -> str:
-    """Ask the run to save and stop; the second time, kill its process group. Returns what happened, in words."""
+def stop(run: RunDirectory) -> StopResult:
+    """Ask the run to save and stop; the second time, kill its process group."""
     return _stop(run, training_of(run), status(run), "saves a checkpoint and its adapter, then stops")
 
 
-def stop_evaluation(run: RunDirectory) -> str:
+def stop_evaluation(run: RunDirectory) -> StopResult:
     """As `stop`, for the evaluation of `run`. Earlier results are kept."""
     current = evaluation_status(run)
     if current is None:
-        return "No evaluation is running."
+        return StopResult("idle", "No evaluation is running.")
     return _stop(run, evaluation_of(run), current, "stops in a moment; the answers so far are kept")
 
 
@@ -359,15 +359,17 @@ def _settled(job: Job) -> RunStatus:
         return damaged(error)
 
 
-def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
-    return {
+def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> StopResult:
+    outcome = jobs.stop(job, current)
+    messages: dict[StopOutcome, str] = {
         "idle": f"Nothing to stop: the state is {current.state}.",
-        "asked": f"{jobs.STOPPING}: it {gently}. Stop again to kill it at once.",
+        "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
         "killed": "Killed. Everything saved before that is kept.",
         "ended": "It has already ended.",
         "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "
         "or it runs on another machine or in another container. Stop it there.",
-    }[jobs.stop(job, current)]
+    }
+    return StopResult(outcome, messages[outcome])
 
 
 Where = Literal["earlier", "later", "first", "last"]

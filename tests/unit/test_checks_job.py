@@ -92,16 +92,16 @@ def test_a_changed_file_is_not_taken_for_the_one_that_was_checked(workspace: Wor
 def test_stopping_keeps_what_was_found_so_far(workspace: Workspace, long: Path) -> None:
     started = job.start(Request(DataConfig(source=str(long))), workspace)
     at_work(started)
-    assert "Stopping" in job.stop(started)
+    assert "Stopping" in job.stop(started).message
     assert job.status(started).state in ("stopping", "stopped")
     assert finished(started).state == "stopped"
     report = started.report()
     assert report["stopped"] and "stopped" in report["notes"][-1]
-    assert job.stop(started) == "No check is running."
+    assert job.stop(started).message == "No check is running."
     again = job.start(Request(DataConfig(source=str(long))), workspace)
     assert again == started and job.status(again).is_active and not again.stop_file.exists()
     job.stop(again)
-    assert job.stop(again) == "Stopped at once."
+    assert job.stop(again).message == "Stopped at once."
     assert job.status(again).state == "stopped"
 
 

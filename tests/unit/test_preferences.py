@@ -338,7 +338,7 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
 def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
     from ftlab.core.files import append_jsonl
     from ftlab.core.run_directory import RunDirectory
-    from ftlab.evaluation.preferences import _about_effect
+    from ftlab.evaluation.before_after import _about_effect
 
     run = RunDirectory(tmp_path)
     append_jsonl(run.metrics_file, {"step": steps, "loss": 0.69})
@@ -356,7 +356,7 @@ def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
 def test_ties_are_no_losses_and_pairs_of_one_prompt_count_together():
     from scipy.stats import binomtest
 
-    from ftlab.evaluation.preferences import _figures
+    from ftlab.evaluation.before_after import _figures
 
     # 12 won, 3 lost, 25 ties: a model that has learned little, and nothing swapped.
     chosen = [1.0] * 12 + [0.0] * 3 + [0.0] * 25

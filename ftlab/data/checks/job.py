@@ -24,7 +24,7 @@ from typing import Any
 from ftlab import __version__
 from ftlab.config import STARTER, DataConfig
 from ftlab.core.files import last_line, locked, write_json
-from ftlab.core.jobs import STOPPING, begin, environment, settled
+from ftlab.core.jobs import StopOutcome, StopResult, begin, environment, settled
 from ftlab.core.jobs import start as start_process
 from ftlab.core.jobs import stop as stop_process
 from ftlab.core.workspace import Workspace
@@ -97,15 +97,17 @@ def status(job: Job) -> Status:
     return settled(job.process, lambda: read_status(job), explain)
 
 
-def stop(job: Job) -> str:
-    """Ask the check to stop; on the second call, kill its process. Returns what happened, in words."""
-    return {
+def stop(job: Job) -> StopResult:
+    """Ask the check to stop; on the second call, kill its process."""
+    outcome = stop_process(job.process, status(job))
+    messages: dict[StopOutcome, str] = {
         "idle": "No check is running.",
-        "asked": f"{STOPPING}. Findings so far are kept.",
+        "asked": "Stopping. Findings so far are kept.",
         "killed": "Stopped at once.",
-        "ended": "It has ended already.",
+        "ended": "It has already ended.",
         "unproven": "Not killed: no process here can be identified as this check.",
-    }[stop_process(job.process, status(job))]
+    }
+    return StopResult(outcome, messages[outcome])
 
 
 def _start_process(job: Job) -> None:

@@ -15,11 +15,11 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import ErrorJson, FtlabError, shorten
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.report.charts import loss_curve, metric_points, speed_curves
 from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import run_files
-from ftlab.ui.kit.charts import loss_curve, metric_points, speed_curves
 from ftlab.ui.kit.html import (
     NOTHING,
     badge,
@@ -43,8 +43,8 @@ _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
-def state_badge(state: str) -> Markup:
-    return badge(state, _KINDS.get(state, "info"))
+def state_badge(state: str, text: str = "") -> Markup:
+    return badge(text or state, _KINDS.get(state, "info"))
 
 
 def headline(run: RunDirectory, status: RunStatus) -> Markup:
@@ -126,7 +126,7 @@ def _sign(text: str) -> Markup:
 def steps_of(config: RunConfig | None) -> list[str]:
     """What a run goes through, each in a word or two."""
     asks = config is None or config.evaluation.after_training
-    before = asks and (config is None or (config.evaluation.before_training and config.stage != "reward"))
+    before = asks and (config is None or (config.evaluation.before_training and not config.is_reward_model))
     return [*["Asking the base"] * before, "Training", "Saving", *["Evaluating"] * asks]
 
 
@@ -302,8 +302,7 @@ def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What to do next, as a list; empty for nothing."""
-    config = run_files.config(run)
-    steps = _next_steps(comparison, config) if config else []
+    steps = next_steps(run, comparison)
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
 
@@ -358,7 +357,9 @@ def toy_banner(base: str | None) -> Markup:
     ).format(starter_size())
 
 
-def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
-    from ftlab.evaluation.verdict import next_steps
+def next_steps(run: RunDirectory, comparison: ComparisonJson) -> list[str]:
+    """What to do next, in sentences; none where the settings of the run cannot be read."""
+    from ftlab.evaluation import verdict
 
-    return next_steps(comparison, config)
+    config = run_files.config(run)
+    return verdict.next_steps(comparison, config) if config else []
