@@ -64,7 +64,7 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    from ftlab.data.checks.worker import work
+    from ftlab.data.checks.job import work
 
     if args.job is not None:
         return work(args.job, _tokenizer, _context)

@@ -178,7 +178,7 @@ class RunDirectory(_Answers):
 
     @property
     def asked_file(self) -> Path:
-        """How the prompts of the training rows are built (data.asked), without any row of the data."""
+        """How the prompts of the training rows are built (`data.prompt_template`), without any row of the data."""
         return self.path / "asked.json"
 
     @property

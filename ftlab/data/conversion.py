@@ -1,4 +1,8 @@
-"""Rows of any known layout as conversations: labels, roles, documents and templates included."""
+"""Rows of any known layout as conversations (labels, roles and templates included), and plain text as documents.
+
+A document takes the place of a conversation: a list with one message, whose role is `document`. The loss covers every
+token of it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,25 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftlab.data.documents import Message, document, is_document
 from ftlab.data.prompt_template import escaped, fill
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
+
+Message = dict[str, str]
+
+DOCUMENT = "document"
+
+
+def document(text: str) -> list[Message]:
+    """`text` as the messages of an example."""
+    return [{"role": DOCUMENT, "content": text}]
+
+
+def is_document(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return len(messages) == 1 and messages[0]["role"] == DOCUMENT
+
 
 TEXTS = ("text", "sentence", "review", "tweet", "message", "utterance", "content", "document", "ticket", "body")
 LABELS = ("labeltext", "labelname", "label", "class", "category", "intent", "sentiment", "topic")

@@ -14,8 +14,7 @@ from ftlab.core.files import check_reach, locked, read_json, write_json
 from ftlab.core.hub import is_offline, newest_commit, unreachable
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
-from ftlab.data.readers import SUFFIXES, read_table, read_text_files
-from ftlab.data.split_names import SPLITS, split_name
+from ftlab.data.readers import SPLITS, SUFFIXES, read_table, read_text_files, split_name
 from ftlab.data.version_store import PREFIX, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten
 

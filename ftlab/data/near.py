@@ -37,6 +37,9 @@ from ftlab.data.normal import (
     LOOSE,
     Reader,
     Sentences,
+    Vocabulary,
+    Watch,
+    Words,
     inside,
     is_decisive,
     is_inside,
@@ -47,7 +50,6 @@ from ftlab.data.normal import (
     without_courtesy,
     words_of,
 )
-from ftlab.data.words import Vocabulary, Watch, Words
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import ROLES, Message, WrongCell
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import ROLES, Message, WrongCell, is_document
 from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.split_names import SPLITS
+from ftlab.data.readers import SPLITS
 from ftlab.errors import InputError, nearest, shorten
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ def prompt_text(messages: Sequence[Message]) -> str:
     """The prompt as text, with earlier turns and without the system prompt; a document is returned whole."""
     if is_document(messages):
         return messages[0]["content"]
-    from ftlab.data.rendering import prompt_messages  # the page of a staged vote has none
+    from ftlab.data.rendering import prompt_messages
 
     return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] != "system")
 

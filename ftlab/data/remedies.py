@@ -17,9 +17,8 @@ from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
 from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, convert
 from ftlab.data.load import load_rows
-from ftlab.data.rendering import encode
+from ftlab.data.rendering import encode, ensure_chat_template
 from ftlab.data.splits import detect_format
-from ftlab.data.template import ensure_chat_template
 from ftlab.data.versions import Version
 from ftlab.errors import FtlabError, InputError, shorten
 

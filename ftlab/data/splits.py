@@ -16,7 +16,6 @@ from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, Columns, as_trained, columns_of, freeze_columns
 from ftlab.data.conversion import MARKED_BAD, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
 from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
 from ftlab.data.load import Loaded, load_rows, said_in, settled
@@ -38,7 +37,7 @@ from ftlab.data.partition import (
     wrong_cells,
 )
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
-from ftlab.data.prompt_template import escaped
+from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_of, escaped, freeze_columns
 from ftlab.data.rendering import reference
 from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
 from ftlab.errors import FtlabError, InputError

@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING, REWARD_STAGES
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import Columns, read_columns, small_columns
+from ftlab.data.prompt_template import Columns, read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
@@ -146,7 +146,7 @@ class Material:
     @property
     def documents(self) -> bool:
         """Whether the rows are plain text, without prompts and answers."""
-        from ftlab.data.documents import is_document
+        from ftlab.data.conversion import is_document
 
         return is_document(self.rows[0]["messages"])
 
@@ -297,7 +297,7 @@ def _clusters(
     Rows that belong together say less than as many rows of their own: intervals and tests count them together. None
     where no two rows do.
     """
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.prompt_template import cell_as_text
     from ftlab.data.rendering import prompt_messages
 

@@ -204,7 +204,7 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
     is no question. Raises FtlabError."""
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.formats import UnusableRow, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference

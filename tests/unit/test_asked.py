@@ -10,11 +10,10 @@ from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 
 from ftlab.config import build_config
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.checks import check
-from ftlab.data.rendering import encode, encode_prompt
+from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.rendering import encode, encode_prompt, ensure_chat_template
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.data.template import ensure_chat_template
 from ftlab.export.serving import take_apart
 from ftlab.models.load import load_tokenizer, run_tokenizer
 from ftlab.models.starter import starter_path

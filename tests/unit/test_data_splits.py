@@ -10,7 +10,7 @@ import pytest
 from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
 

@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from ftlab.data import safe_templates
-from ftlab.data.rendering import encode
-from ftlab.data.template import render_text
+from ftlab.data.rendering import encode, render_text
 from ftlab.errors import InputError
 from ftlab.export.serving import take_apart
 from ftlab.models.load import load_tokenizer
@@ -108,7 +107,7 @@ def test_the_process_that_renders_has_no_keys_and_ends_with_its_parent(tmp_path:
     script = f"""
 import os, sys
 from ftlab.data import safe_templates
-from ftlab.data.template import render_text
+from ftlab.data.rendering import render_text
 from ftlab.models.load import load_tokenizer
 tokenizer = load_tokenizer("starter")
 tokenizer.chat_template = {CHATML!r}
@@ -134,7 +133,7 @@ sys.stdin.read()
 
 
 def test_templates_that_ship_with_ftlab_need_no_process(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ftlab.data.template import FALLBACK_TEMPLATE
+    from ftlab.data.rendering import FALLBACK_TEMPLATE
 
     def none(*_: Any) -> None:
         raise AssertionError("a process was started")

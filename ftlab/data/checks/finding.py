@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ftlab.data.conversion import Message, UnusableRow, convert, turns_of_row
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import Message, UnusableRow, convert, is_document, turns_of_row
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
-from ftlab.data.words import CHUNK, Progress, Stopped, Watch
+from ftlab.data.normal import CHUNK, Progress, Stopped, Watch
 
 __all__ = [
     "CHUNK",

@@ -12,9 +12,8 @@ from typing import Any
 
 from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
 from ftlab.data.conversion import MARKED_BAD, Message
-from ftlab.data.rendering import encode
-from ftlab.data.template import ensure_chat_template, facts_of, render_text
-from ftlab.data.words import split_words
+from ftlab.data.normal import split_words
+from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render_text
 from ftlab.errors import InputError, shorten
 
 _USUAL = 0.3  # of the rows with tags mean that HTML is what the data is about

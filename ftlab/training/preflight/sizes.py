@@ -118,7 +118,7 @@ def row_lengths(dataset: Any, *, both: bool = False) -> list[int]:
 
 
 def about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
-    from ftlab.data.template import FALLBACK_TEMPLATE, facts_of
+    from ftlab.data.rendering import FALLBACK_TEMPLATE, facts_of
 
     facts = facts_of(tokenizer)
     template = tokenizer.chat_template
