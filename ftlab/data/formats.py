@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ftlab.core.parsing import json_or
 from ftlab.data.conversion import (
     LABELS,
     NO_ANSWER,
@@ -28,7 +29,7 @@ from ftlab.data.conversion import (
     turns_of_row,
 )
 from ftlab.data.prompt_template import check_template
-from ftlab.errors import InputError, nearest, shorten
+from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 __all__ = [
     "FORMAT",
@@ -264,12 +265,11 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
     for role, column in mapping.items():
         known = _ROLE_ALIASES.get(_plain(role))
         if known is None:
-            close = nearest(role, _ROLE_ALIASES)
             raise InputError(
                 "There is no such column role",
                 given=f"{role}: {column}",
                 allowed=", ".join(dict.fromkeys(_ROLE_ALIASES.values())),
-                try_=f"did you mean {close}?" if close else None,
+                try_=did_you_mean(role, _ROLE_ALIASES),
             )
         if column not in columns:
             close = nearest(column, columns) or next((c for c in columns if _plain(c) == _plain(column)), None)
@@ -323,10 +323,7 @@ def _conversation_column(
 def _turn_keys(value: Any) -> tuple[str, str] | None:
     """The keys of role and text if `value` is a list of messages (also as JSON text), else None."""
     if isinstance(value, str) and value.lstrip()[:2] == "[{":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = json_or(value, None)
     turn = value[0] if isinstance(value, (list, tuple)) and value else None
     if not isinstance(turn, dict):
         return None

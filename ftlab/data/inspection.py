@@ -95,7 +95,7 @@ class Inspection:
     def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
         if "(broken)" in row and self.columns:
             return dict.fromkeys(self.columns, "") | {self.columns[0]: row["(broken)"]}
-        return {column: _cell_text(row.get(column)) for column in self.columns}
+        return {column: shorten(cell_as_text(row.get(column)), CELL) for column in self.columns}
 
     def messages(self, i: int, split: str | None = None) -> list[Message]:
         """The canonical messages of source row `i` (from 0) of the training split.
@@ -144,10 +144,10 @@ class Inspection:
         return f"<h4>{escape(self.name)}</h4><ul>{lines}</ul><table><tr>{head}</tr>{body}</table>"
 
 
-def _lengths(found: Inspection) -> str:
-    if found.format == "text":
-        return f"{found.mean_answer_characters:.0f} characters of text"
-    return f"{found.mean_prompt_characters:.0f} characters of prompt and {found.mean_answer_characters:.0f} of answer"
+def _lengths(source: Inspection) -> str:
+    if source.format == "text":
+        return f"{source.mean_answer_characters:.0f} characters of text"
+    return f"{source.mean_prompt_characters:.0f} characters of prompt and {source.mean_answer_characters:.0f} of answer"
 
 
 def inspect(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
@@ -323,13 +323,6 @@ def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str,
     return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
 
-def _cell_text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return shorten(text, CELL)
-
-
 MOST_FOUND = 1000  # hits of a search in a large source without a version
 _SAMPLED = 200
 
@@ -391,8 +384,7 @@ def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
     if data.source.startswith(PREFIX):
         version = resolve(data.source, workspace)
         return _of_version(str(version.folder), version.rows_file.stat().st_mtime_ns)
-    kind, place = find_source(data.source.strip(), workspace)
-    return _not_yet_a_version(data.model_dump_json(), () if kind == "hub" else _changes(Path(place)), workspace.root)
+    return _not_yet_a_version(data.model_dump_json(), tuple(files_of(data.source, workspace)), workspace.root)
 
 
 @lru_cache(maxsize=4)
@@ -402,12 +394,6 @@ def _not_yet_a_version(settings: str, _files: tuple[tuple[str, int, int], ...], 
     if inspected.rows <= WHOLE and inspected.problem:
         load_rows(data, workspace)  # raises the reason if not all rows can be read
     return _of_source(inspected.source_splits, inspected.source_rows, inspected.columns)
-
-
-def _changes(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """(name, modification time, bytes) of the files behind a source, so that a changed file is read again."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 def _of_source(sizes: Mapping[str, int], rows_of: Callable[[str], Any], columns: list[str]) -> EveryRow:

@@ -14,7 +14,7 @@ from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SPLITS
-from ftlab.errors import InputError, nearest, shorten
+from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
@@ -29,12 +29,11 @@ def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
     wanted = [column for column in (data.group_by, data.stratify_by) if column]
     for setting, column in (("group_by", data.group_by), ("stratify_by", data.stratify_by)):
         if column and column not in columns:
-            close = nearest(column, columns)
             raise InputError(
                 f"The data has no column {column!r} to split by (data.{setting})",
                 given=column,
                 allowed=", ".join(columns),
-                try_=f"did you mean {close}?" if close else None,
+                try_=did_you_mean(column, columns),
             )
     return wanted
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import load_config
 from ftlab.core.files import read_json, read_jsonl, write_jsonl
+from ftlab.core.parsing import json_or
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.limits import check_row
 from ftlab.errors import InputError, nearest
@@ -211,10 +212,7 @@ class AsTrained:
             return text
         if len(self.columns) == 1:
             return fill(self.template, {self.columns[0]: text})[0]
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError):
-            return text
+        values = json_or(text, None)
         if not isinstance(values, dict) or not set(self.columns) <= values.keys():
             return text
         return fill(self.template, values)[0]

@@ -53,9 +53,8 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = with_thinking_chosen(tokenizer.chat_template, thinking=thinking)
         chosen = _SETTLED.match(tokenizer.chat_template)
-        if not (
-            chosen and "= true" in chosen.group()
-        ):  # otherwise the answer starts with thoughts, and no heading is missing
+        # With thinking on, the answer starts with thoughts, and no heading is missing.
+        if not (chosen and "= true" in chosen.group()):
             note = note or _ask_with_heading(tokenizer)
     return note
 
@@ -114,7 +113,7 @@ _ANSWER = "fourteen"
 
 def _sample(tokenizer: Any, answer: str | None = None, *, ask: bool = False) -> str:
     turns = [{"role": "user", "content": "seven"}]
-    return render_text(
+    return render(
         turns if answer is None else [*turns, {"role": "assistant", "content": answer}],
         tokenizer,
         add_generation_prompt=ask,
@@ -126,7 +125,7 @@ def begins(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
-def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
+def render(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
     """`messages` in the chat template. Raises InputError if the template rejects them."""
     from jinja2 import TemplateError
 
@@ -137,25 +136,25 @@ def render_text(messages: Sequence[Message], tokenizer: Any, *, add_generation_p
     limit_templates()
     try:
         return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **thinking_of(tokenizer)
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **_thinking_of(tokenizer)
         )
     except TemplateError as error:
-        raise refused(error) from None
+        raise _rejection(error) from None
 
 
-def thinking_of(tokenizer: Any) -> dict[str, bool]:
+def _thinking_of(tokenizer: Any) -> dict[str, bool]:
     """The argument for a template without a default for thinking: templates of reasoning models think unless told
     otherwise, and most data holds no thoughts."""
     chosen = isinstance(tokenizer.chat_template, str) and _SETTLED.match(tokenizer.chat_template)
     return {} if chosen else {"enable_thinking": False}
 
 
-def shown(text: str) -> str:
-    """An excerpt of a rendered text for messages, without placeholders."""
+def _quoted(text: str) -> str:
+    """An excerpt of a rendered text, as messages quote it: without placeholders."""
     return repr(_PLACEHOLDER.sub("…", text))
 
 
-def refused(error: Exception) -> InputError:
+def _rejection(error: Exception) -> InputError:
     text = shorten(error, 160)
     hint = "remove the system prompt, or use a base that supports one" if "system" in text.lower() else None
     return InputError(
@@ -199,7 +198,7 @@ def _shows_system(tokenizer: Any) -> bool:
     """Whether a system prompt reaches the model; some templates drop it silently."""
     turns = [{"role": "system", "content": "twenty-one"}, {"role": "user", "content": "seven"}]
     try:
-        return "twenty-one" in render_text(turns, tokenizer, add_generation_prompt=True)
+        return "twenty-one" in render(turns, tokenizer, add_generation_prompt=True)
     except InputError:
         return True  # rejected when it is used
 
@@ -221,7 +220,7 @@ def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], l
     return guarded, literals
 
 
-def guard_text(text: str, tokenizer: Any) -> tuple[str, list[str]]:
+def _guard_text(text: str, tokenizer: Any) -> tuple[str, list[str]]:
     """Like `guard`, for plain text without a template."""
     control_tokens = facts_of(tokenizer).control_tokens
     literals: list[str] = []
@@ -237,10 +236,10 @@ def _guarded(text: str, control_tokens: re.Pattern[str], literals: list[str]) ->
 
 
 def _count(messages: Sequence[Message], tokenizer: Any, control_tokens: re.Pattern[str]) -> int:
-    return len(control_tokens.findall(render_text(messages, tokenizer)))
+    return len(control_tokens.findall(render(messages, tokenizer)))
 
 
-def tokenise(
+def _tokenize(
     text: str, literals: Sequence[str], tokenizer: Any, starts: Sequence[int] = ()
 ) -> tuple[list[int], list[int], bool]:
     """Token ids of a rendered text, the end of each in `text` (characters), and whether it was cut.
@@ -357,19 +356,14 @@ def reference(messages: Sequence[Message]) -> str:
     return messages[-1]["content"] if messages and messages[-1]["role"] == "assistant" else ""
 
 
-def render(messages: Sequence[Message], tokenizer: Any) -> str:
-    """`messages` in the chat template. Raises InputError if the template rejects them."""
-    return render_text(messages, tokenizer)
-
-
 def encode_prompt(messages: Sequence[Message], tokenizer: Any) -> list[int]:
     """Token ids of everything before the last answer, including the generation prompt; plain text is encoded whole,
     without its end token."""
     if is_document(messages):
         return _encode_document(messages[0]["content"], tokenizer).input_ids[:-1]
     guarded, literals = guard(prompt_messages(messages), tokenizer)
-    text = render_text(guarded, tokenizer, add_generation_prompt=True)
-    return tokenise(text, literals, tokenizer, _starts(guarded, text, tokenizer))[0]
+    text = render(guarded, tokenizer, add_generation_prompt=True)
+    return _tokenize(text, literals, tokenizer, _starts(guarded, text, tokenizer))[0]
 
 
 def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
@@ -459,8 +453,8 @@ def _encode_document(text: str, tokenizer: Any) -> Encoded:
             given=tokenizer.name_or_path,
             try_="use a base whose tokenizer has an end-of-text token",
         )
-    guarded, literals = guard_text(text, tokenizer)
-    ids = tokenise(guarded, literals, tokenizer)[0]
+    guarded, literals = _guard_text(text, tokenizer)
+    ids = _tokenize(guarded, literals, tokenizer)[0]
     begin = [tokenizer.bos_token_id] if begins(tokenizer) else []
     notes = [f"{', '.join(dict.fromkeys(literals))} in the text is read as text, not as a control token."]
     return Encoded(
@@ -482,10 +476,10 @@ def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int],
             return_dict=True,
             return_assistant_tokens_mask=True,
             tokenizer_kwargs={"return_offsets_mapping": True},
-            **thinking_of(tokenizer),
+            **_thinking_of(tokenizer),
         )
     except TemplateError as error:
-        raise refused(error) from None
+        raise _rejection(error) from None
     ids, trained = list(output["input_ids"]), [bool(on) for on in output["assistant_masks"]]
     if not any(trained):
         return None
@@ -509,21 +503,22 @@ def _by_rendering(
     messages: Sequence[Message], literals: Sequence[str], tokenizer: Any, notes: list[str]
 ) -> tuple[list[int], list[bool]]:
     """The tokens and mask by rendering: an answer is what a rendering adds to the one with the generation prompt."""
-    full = render_text(messages, tokenizer)
+    full = render(messages, tokenizer)
     answers = [position for position, message in enumerate(messages) if message["role"] == "assistant"]
     spans, skipped = [], 0
     for position in answers:
-        before = render_text(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
-        through = render_text(messages[: position + 1], tokenizer)
+        before = render(messages[:position], tokenizer, add_generation_prompt=True) if position else ""
+        through = render(messages[: position + 1], tokenizer)
         # Some templates end every rendering with a token (end of text) that is absent in the middle.
-        end = _shared_length(full, through)
+        end = _shared(full, through)
         if full.startswith(before) and messages[position]["content"].strip() in through[len(before) : end]:
             spans.append((len(before), end))
         elif position == answers[-1]:
             raise InputError(
                 "The chat template of this base renders an answer differently from its generation prompt, so the "
                 "tokens of the answer cannot be located",
-                given=f"prompt ends {shown(before[-40:])}, rendered {shown(through[max(0, len(before) - 40) :][:60])}",
+                given=f"prompt ends {_quoted(before[-40:])}, "
+                f"rendered {_quoted(through[max(0, len(before) - 40) :][:60])}",
                 try_="use a base with another chat template",
             )
         else:
@@ -531,7 +526,7 @@ def _by_rendering(
     if skipped:
         # Templates of reasoning models omit from earlier answers what they write before the last one.
         notes.append("Only the last answer is trained on: the chat template renders earlier answers differently.")
-    ids, ends, cut = tokenise(full, literals, tokenizer, [start for start, _ in spans])
+    ids, ends, cut = _tokenize(full, literals, tokenizer, [start for start, _ in spans])
     if cut:
         notes.append("Prompt and answer are tokenized separately; otherwise a token would span both.")
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
@@ -540,24 +535,19 @@ def _by_rendering(
 def _starts(messages: Sequence[Message], text: str, tokenizer: Any) -> list[int]:
     """Where earlier answers begin in the rendered `text`."""
     befores = (
-        render_text(messages[:place], tokenizer, add_generation_prompt=True)
+        render(messages[:place], tokenizer, add_generation_prompt=True)
         for place, message in enumerate(messages)
         if place and message["role"] == "assistant"
     )
     return [len(before) for before in befores if text.startswith(before)]
 
 
-def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """The length of the common prefix, in items."""
-    differing = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return next(differing, min(len(one), len(other)))
-
-
-def _shared_length(one: str, other: str) -> int:
-    """The length of the common prefix, in characters."""
-    if one.startswith(other):
-        return len(other)
-    return _shared(one, other)
+def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """The length of the common prefix, in items or characters."""
+    if left[: len(right)] == right:
+        return len(right)
+    differing = (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    return next(differing, min(len(left), len(right)))
 
 
 def _train_stop_tokens(ids: list[int], trained: list[bool], tokenizer: Any, notes: list[str]) -> None:

@@ -18,8 +18,6 @@ from ftlab.errors import InputError, nearest
 
 _PIECE_ROWS = 5000
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-# ftlab's own columns; a data column is stored as `data:<name>`.
-_OWN = ("ftlab_id", "ftlab_split", "ftlab_excluded", "ftlab_mark", "ftlab_notes")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class VersionRow:
 
 
 def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
-    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet.
+    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet; a data column is called `data:<name>`, and
+    ftlab's own begin with `ftlab_`.
 
     A column of text only is stored as text, any other as JSON text, so that values survive the round trip (a missing
     cell stays missing, null stays null).
@@ -97,7 +96,7 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        kinds = _kinds(file.schema_arrow)
         for batch in file.iter_batches(batch_size=_PIECE_ROWS):
             yield from _decoded(batch.to_pydict(), kinds)
 
@@ -107,7 +106,7 @@ def rows_in_group(path: Path, group: int) -> list[VersionRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        kinds = _kinds(file.schema_arrow)
         return list(_decoded(file.read_row_group(group).to_pydict(), kinds))
 
 
@@ -123,6 +122,11 @@ def _used(table: Any, split: str) -> Any:
     import pyarrow.compute as pc
 
     return pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
+
+
+def _kinds(schema: Any) -> dict[str, bytes | None]:
+    """How the cells of each data column are stored: b"text" or b"json"."""
+    return {column.name: (column.metadata or {}).get(b"kind") for column in schema if column.name.startswith("data:")}
 
 
 def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
@@ -151,7 +155,7 @@ class StoredRows(LazyRows):
         # Our own file, never rewritten, so it can be memory-mapped.
         table = pq.read_table(path, memory_map=True)
         self._table = table.filter(_used(table, split)).combine_chunks()
-        self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
+        self._kinds = _kinds(table.schema)
 
     def __len__(self) -> int:
         return self._table.num_rows

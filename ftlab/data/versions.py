@@ -48,7 +48,6 @@ __all__ = [
     "history",
     "ids_of",
     "latest_choice",
-    "new_ids",
     "person",
     "pinned",
     "resolve",
@@ -133,7 +132,7 @@ def derive(
     """A new version with these `rows`, made from `parent` by `action` (in words).
 
     `rows` is a list, or a function that returns the rows on each call (to keep them out of memory). `columns` are the
-    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones get a free id (`new_ids`).
+    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones need a free id.
     Raises InputError if two rows have the same id or no row is left.
     """
     workspace = workspace or _workspace_of(parent)
@@ -149,15 +148,6 @@ def derive(
     return _write(
         workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details
     )
-
-
-def new_ids(version: Version | str, count: int, workspace: Workspace | None = None) -> range:
-    """`count` row ids that no version of this data set uses."""
-    version = find(version, workspace)
-    workspace = workspace or _workspace_of(version)
-    known = [old for old in history(workspace, version.name) if old.deleted is None]
-    highest = max((max(row_ids(old.rows_file)) for old in known), default=-1)
-    return range(highest + 1, highest + 1 + count)
 
 
 def used_by(version: Version, workspace: Workspace) -> list[str]:

@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from ftlab.config import DataConfig
 from ftlab.data.checks import check
 from ftlab.data.load import Loaded
-from ftlab.data.remedies import action_for, apply_all
+from ftlab.data.remedies import action_for
 from ftlab.errors import FtlabError
+from tests.mended import apply_all
 
 text = some.one_of(
     some.text(max_size=60),

@@ -88,7 +88,9 @@ def test_a_hub_that_does_not_answer_is_told(hub: FakeHub, source: str, tmp_path:
 
 def test_the_card_tells_splits_source_and_steps_without_markup_of_others(source: str, workspace: Workspace) -> None:
     first = versions.create(source, workspace, who="Ada")
-    second = curation.exclude(first, [1, 2], who="Ada", why="<script>[spam](http://x)")
+    second = curation.apply(
+        first, dict.fromkeys((1, 2), curation.Change(excluded="spam")), who="Ada", why="<script>[spam](http://x)"
+    )
     shown = push(DataConfig(source=second.source), "me/data", workspace, dry_run=True, licence="cc-by-4.0")
     head = yaml.safe_load(shown.card.split("---")[1])
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/train.parquet"}]

@@ -13,9 +13,10 @@ from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import KINDS, check
 from ftlab.data.checks.finding import Finding
-from ftlab.data.remedies import Action, action_for, apply, apply_all, is_mended, mend
+from ftlab.data.remedies import Action, action_for, is_mended, mend
 from ftlab.data.versions import create, rows_of
 from ftlab.errors import InputError
+from tests.mended import apply, apply_all
 
 PAIR = {"prompt": "prompt", "completion": "completion"}
 

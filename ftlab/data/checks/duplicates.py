@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.data.checks.finding import Examples, Finding, by_split
 from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, near_pairs, read_texts, share_trigrams
-from ftlab.data.normal import Words, count_words
+from ftlab.data.normal import Watch, Words, count_words
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from ftlab.data.normal import Words
 
 _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
 

@@ -11,26 +11,7 @@ from typing import Any, NamedTuple
 from ftlab.data.conversion import Message, UnusableRow, convert, is_document, turns_of_row
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
-from ftlab.data.normal import CHUNK, Progress, Stopped, Watch
-
-__all__ = [
-    "CHUNK",
-    "DONE_TO_ROWS",
-    "KINDS",
-    "REMEDIES",
-    "SEVERITIES",
-    "Examples",
-    "Finding",
-    "Kind",
-    "Progress",
-    "Stopped",
-    "Watch",
-    "by_split",
-    "gather",
-    "in_order",
-    "role_problem",
-]
-
+from ftlab.data.normal import CHUNK, Watch
 
 # All but the last two change rows: `raise` changes a training setting, max_length.
 REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")

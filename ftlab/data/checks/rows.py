@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
@@ -10,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.core.parsing import json_or
+from ftlab.data.checks.finding import Examples, Finding, by_split
 from ftlab.data.conversion import MARKED_BAD, Message
-from ftlab.data.normal import split_words
-from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render_text
+from ftlab.data.normal import Watch, split_words
+from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render
 from ftlab.errors import InputError, shorten
 
 _USUAL = 0.3  # of the rows with tags mean that HTML is what the data is about
@@ -139,13 +139,7 @@ def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
 
 def parse_json(text: str) -> Any:
     """The object or list in `text`; None for anything else."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, (dict, list)) else None
+    return json_or(text, None) if text.lstrip()[:1] in ("{", "[") else None
 
 
 def _shape(value: Any) -> tuple[tuple[str, str], ...]:
@@ -524,7 +518,7 @@ def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int
         piece, texts = [], []
         for position in unsure[begin : begin + _ROWS_AT_ONCE]:
             try:
-                texts.append(render_text(examples.turns[position], tokenizer))
+                texts.append(render(examples.turns[position], tokenizer))
                 piece.append(position)
             except InputError as error:
                 measured.refused[position] = error.what
@@ -568,4 +562,4 @@ def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
         return 64
     turns = examples.turns[measured.positions[0]]
     bare = [{"role": turn["role"], "content": "a"} for turn in turns]
-    return len(tokenizer(render_text(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8
+    return len(tokenizer(render(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8
