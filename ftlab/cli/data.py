@@ -18,6 +18,7 @@ from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Finding, Report
+    from ftlab.data.checks.finding import CoverageJson, TokensJson
 
 _NO_BASE = "none"
 _NO_RUN = "no run here names a base; --base sets another"
@@ -200,12 +201,12 @@ def _lines(report: Report, base_reason: str) -> Iterator[str]:
         yield from _coverage_lines(report.coverage)
 
 
-def _token_lines(tokens: dict[str, Any], base_reason: str) -> Iterator[str]:
+def _token_lines(tokens: TokensJson, base_reason: str) -> Iterator[str]:
     sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
     yield f"Tokens of {tokens['base']} ({base_reason}; longest example: {tokens['max_length']}{sampled})"
-    for name in ("prompt", "completion", "whole"):
-        if name in tokens:
-            part = tokens[name]
+    parts = {"prompt": tokens.get("prompt"), "completion": tokens.get("completion"), "whole": tokens.get("whole")}
+    for name, part in parts.items():
+        if part:
             yield (
                 f"  {name:<11} {_bars(part['histogram']['counts'])}  mean {part['mean']:.0f}, 95% up to "
                 f"{part['p95']}, longest {part['max']}"
@@ -283,7 +284,7 @@ def _raised(finding: Finding) -> str:
     )
 
 
-def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
+def _coverage_lines(coverage: CoverageJson) -> Iterator[str]:
     words = coverage["vocabulary"]
     yield f"Is it representative? {coverage['asked_prompts']:,} held-out or given prompts against the training prompts"
     yield f"  {words['covered']:.1%} of their words occur in training" + (

@@ -192,7 +192,7 @@ def versions_delete(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     deleted = delete(args.version, workspace, force=args.force, who=args.who, why=args.why)
-    return print_result(args, deleted.as_dict(), f"Deleted the rows of {deleted.id}; its record stays.")
+    return print_result(args, dict(deleted.as_dict()), f"Deleted the rows of {deleted.id}; its record stays.")
 
 
 def read_data(args: argparse.Namespace, **settings: Any) -> DataConfig:

@@ -22,6 +22,7 @@ from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
+from ftlab.data.tabular import Row
 from ftlab.data.versions import Version, find, history
 from ftlab.errors import InputError, shorten
 
@@ -175,9 +176,7 @@ def _write(
         temporary.unlink(missing_ok=True)
 
 
-def _chats(
-    rows: Sequence[dict[str, Any]], detected: Detected, system: str | None, done: Exported
-) -> Iterator[dict[str, Any]]:
+def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Exported) -> Iterator[dict[str, Any]]:
     if detected.format == "text":
         raise InputError(
             "Plain text has no messages to export",

@@ -25,24 +25,10 @@ from ftlab.data.conversion import (
     is_dialogue,
     is_judgement,
     likely_texts,
-    to_messages,
     turns_of_row,
 )
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
-
-__all__ = [
-    "FORMAT",
-    "FORMATS",
-    "PREFERENCES",
-    "Detected",
-    "UnusableRow",
-    "detect",
-    "detect_prompts",
-    "example_of",
-    "to_messages",
-]
-
 
 # format: its usual columns
 FORMATS = {

@@ -21,6 +21,7 @@ from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.splits import detect_format, prepare
+from ftlab.data.tabular import Row
 from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_in_group
 from ftlab.errors import InputError, shorten
 
@@ -85,7 +86,7 @@ class Inspection:
         hits.rows = [self._shown(row) for row in hits.rows]
         return hits
 
-    def row(self, i: int, split: str | None = None) -> dict[str, Any]:
+    def row(self, i: int, split: str | None = None) -> Row:
         """The full cells of source row `i` (from 0). Raises InputError if there is no such row."""
         rows = self._rows(split)
         if not 0 <= i < len(rows):
@@ -337,7 +338,7 @@ class EveryRow:
     version: Version | None  # None: the source has no version yet
     _fetch: Callable[[int], VersionRow] = field(repr=False)
     _search: Callable[[str], Any] = field(repr=False)
-    _found: dict[str, Any] = field(default_factory=dict, repr=False)
+    _masks: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -357,11 +358,11 @@ class EveryRow:
     def holding(self, text: str) -> Any:
         """A bool array of the rows with a cell that contains `text`, ignoring case."""
         wanted = text.strip().casefold()
-        if wanted not in self._found:
-            while len(self._found) >= 8:
-                self._found.pop(next(iter(self._found)))
-            self._found[wanted] = self._search(wanted)
-        return self._found[wanted]
+        if wanted not in self._masks:
+            while len(self._masks) >= 8:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[wanted] = self._search(wanted)
+        return self._masks[wanted]
 
     def megabytes(self) -> float:
         """The approximate size of all cells, from a sample of the rows."""

@@ -14,6 +14,7 @@ from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SPLITS
+from ftlab.data.tabular import Row
 from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def group(
     fingerprints: Sequence[str],
     prompts: Sequence[str],
     answers: Sequence[str],
-    cells: Sequence[dict[str, Any]],
+    cells: Sequence[Row],
     data: DataConfig,
 ) -> tuple[list[list[int]], list[str]]:
     """Groups of positions that must not be separated, and notes: equal prompts, equal values of `data.group_by`, and
@@ -61,7 +62,7 @@ def group(
 
     before = sets.groups()
     most = max(_LARGEST * len(prompts), _FEWEST, 2 * max(map(len, before), default=0))
-    pairs = [(pair.one, pair.other) for pair in near_pairs(prompts, answers) if pair.how != "same"]
+    pairs = [(pair.first, pair.second) for pair in near_pairs(prompts, answers) if pair.how != "same"]
     apart = sum(not sets.join(one, other, most) for one, other in pairs)
     after = sets.groups()
     joined = len(before) - len(after)
@@ -74,7 +75,7 @@ def group(
     return after, notes
 
 
-def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> list[str]:
+def labels_of(cells: Sequence[Row], data: DataConfig, count: int) -> list[str]:
     """The label of every position to stratify by; all the same without `data.stratify_by`."""
     if not data.stratify_by:
         return [""] * count
@@ -163,7 +164,7 @@ def asked(example: Example) -> list[Message]:
 def hold_out(
     splits: dict[str, list[Example]],
     data: DataConfig,
-    cells: Sequence[dict[str, Any]] = (),
+    cells: Sequence[Row] = (),
     notes: list[str] | None = None,
 ) -> dict[str, list[Example]]:
     """All three splits; those missing from the source are taken from train, in whole groups: equal and near-duplicate

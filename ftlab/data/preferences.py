@@ -12,11 +12,12 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, judgement, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
+from ftlab.data.partition import Example
 from ftlab.errors import InputError
 
 EMPTY_SIDE = "an empty side"
 NO_JUDGEMENT = "no judgement (true or false)"
-Reader = Callable[[Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]]
+Reader = Callable[[Mapping[str, Any]], tuple[list[Example], list[str]]]
 
 
 def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> Reader:
@@ -28,14 +29,14 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
     """
     if stage in PAIR_STAGES:
 
-        def pair(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+        def pair(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
             prompt, chosen, rejected, remarks = pair_of_row(row, detected, system_prompt)
             return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}], remarks
 
         return pair
     if stage == "kto":
 
-        def judged(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+        def judged(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
             if detected.format in PREFERENCES:
                 prompt, chosen, rejected, remarks = pair_of_row(row, detected, system_prompt)
                 sides = ((chosen, True), (rejected, False))
@@ -50,7 +51,7 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
 
     take = example_of if stage in REWARD_STAGES else convert
 
-    def messages_of(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    def messages_of(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
         messages, remarks = take(row, detected, system_prompt)
         return [{"messages": messages}], remarks
 

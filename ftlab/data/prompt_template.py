@@ -19,6 +19,7 @@ from ftlab.core.files import read_json, read_jsonl, write_jsonl
 from ftlab.core.parsing import json_or
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.limits import check_row
+from ftlab.data.tabular import Row
 from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ def cell_as_text(value: Any) -> str:
 _MOST_COLUMNS = 20
 _LONGEST_TEXT = 100
 
-Columns = dict[tuple[str, int], dict[str, Any]]
+Columns = dict[tuple[str, int], Row]
 
 
-def small_columns(row: Mapping[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
+def small_columns(row: Mapping[str, Any], without: Iterable[str] = ()) -> Row:
     """The cells of `row` that hold one short value, except in the columns `without`."""
     cells = {}
     for name, value in row.items():

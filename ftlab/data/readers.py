@@ -31,7 +31,7 @@ from ftlab.data.limits import (
     readable,
     too_large,
 )
-from ftlab.data.tabular import JsonLines, decode, read_arrow, read_delimited, read_parquet, read_text
+from ftlab.data.tabular import JsonLines, Row, decode, read_arrow, read_delimited, read_parquet, read_text
 from ftlab.errors import InputError, shorten
 
 SPLITS = ("train", "validation", "test")
@@ -145,7 +145,7 @@ def _check_cost(text: bytes, where: str, limit: int) -> None:
         raise too_large(where, f"about {values:,} values", limit, unpacked=True)
 
 
-def _parse_line(line: bytes, name: str, number: int) -> tuple[dict[str, Any], bool]:
+def _parse_line(line: bytes, name: str, number: int) -> tuple[Row, bool]:
     """The row in a line, and whether lone surrogates were replaced in it."""
     where, rule = f"{name}, line {number}", "one JSON object per line, in UTF-8"
     check_row(where, len(line))
@@ -458,7 +458,7 @@ SUFFIXES = (*PLAIN_SUFFIXES, ".zip")
 class Table:
     """The content of one file: rows by split (most files hold only train), columns, and notes."""
 
-    splits: dict[str, Sequence[dict[str, Any]]]
+    splits: dict[str, Sequence[Row]]
     columns: list[str]
     sha256: str
     notes: list[str] = field(default_factory=list)

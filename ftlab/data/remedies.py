@@ -20,10 +20,11 @@ from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, conv
 from ftlab.data.load import load_rows
 from ftlab.data.rendering import encode, ensure_chat_template
 from ftlab.data.splits import detect_format
+from ftlab.data.tabular import Row
+from ftlab.data.version_store import DetailsJson
 from ftlab.data.versions import Version, VersionRow, derive, rows_of
 from ftlab.errors import FtlabError, InputError, shorten
 
-Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
@@ -127,7 +128,7 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
         cells, split = plan.changed.get(place, row.cells), plan.moved.get(place, row.split)
         return row.with_(cells=cells, split=split, excluded=plan.gone.get(place))
 
-    details: dict[str, Any] = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
+    details: DetailsJson = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
     if plan.lost:
         details["lost"] = [{"split": split, "row": row, "text": text} for (split, row), text in plan.lost.items()]
     return derive(
@@ -543,7 +544,7 @@ def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None 
     # This is for long rows; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
-    def tokens(row: dict[str, Any]) -> int:
+    def tokens(row: Row) -> int:
         try:
             messages, _ = convert(row, detected, data.system_prompt)
         except UnusableRow:

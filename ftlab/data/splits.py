@@ -14,11 +14,20 @@ from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.core.files import write_json, write_jsonl
-from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import MARKED_BAD, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.conversion import (
+    MARKED_BAD,
+    PLAIN_TEXTS,
+    Message,
+    MissingColumn,
+    UnusableRow,
+    WrongCell,
+    convert,
+    instruction,
+)
 from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
-from ftlab.data.load import Loaded, load_rows, said_in, settled
+from ftlab.data.load import Loaded, SourceFile, load_rows, said_in, settled
 from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
@@ -39,10 +48,13 @@ from ftlab.data.partition import (
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
 from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_of, escaped, freeze_columns
 from ftlab.data.rendering import reference
+from ftlab.data.tabular import Row
+from ftlab.data.version_store import DetailsJson
 from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
+Turns = list[Message]
 _LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
 
 
@@ -52,7 +64,7 @@ class Prepared:
     origin."""
 
     splits: dict[str, list[Example]]
-    manifest: dict[str, Any]
+    manifest: ManifestJson
     columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, besides their text
     asked: AsTrained = field(default_factory=AsTrained)
     replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # for the base to answer before training
@@ -117,7 +129,7 @@ def prepare(
     files = list(loaded.files)
     held_out = [asked(example) for split in ("validation", "test") for example in splits[split]]
     replayed, prompts = _mix_in_replay(data, splits["train"], held_out, files, workspace)
-    manifest = {
+    manifest: ManifestJson = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
         "columns": detected.columns,
@@ -127,7 +139,8 @@ def prepare(
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
         "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
-        **replayed,
+        "replay": replayed["replay"],
+        "replay_text": replayed["replay_text"],
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
     }
@@ -258,7 +271,7 @@ def _trained_nearly(
         sides=[0] * len(rows) + [1] * len(asked_for),
         across=True,
     )
-    return frozenset(pair.other - len(rows) for pair in pairs if pair.how != "answer")
+    return frozenset(pair.second - len(rows) for pair in pairs if pair.how != "answer")
 
 
 def _converted(
@@ -326,9 +339,7 @@ def _examples(
     return examples
 
 
-def _cells_beside(
-    rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]
-) -> list[dict[str, Any]]:
+def _cells_beside(rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]) -> list[Row]:
     """These `columns` of the source row of every example."""
     wanted = [example["row"] for example in examples]
     cells = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
@@ -349,13 +360,13 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 
 def _mix_in_replay(
-    data: DataConfig, train: list[Example], held_out: list[Any], files: list[Any], workspace: Workspace | None
-) -> tuple[dict[str, dict[str, Any] | None], list[dict[str, Any]]]:
+    data: DataConfig, train: list[Example], held_out: list[Turns], files: list[SourceFile], workspace: Workspace | None
+) -> tuple[dict[str, ReplayJson | None], list[dict[str, Any]]]:
     """Add replay rows to `train` in place, except duplicates and near duplicates of the `held_out` prompts (turns);
     returns the manifest entry of each kind, and the prompts for the base to answer."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
-    records: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
+    records: dict[str, ReplayJson | None] = {"replay": None, "replay_text": None}
     prompts: list[dict[str, Any]] = []
     sources = (data.replay_source or data.replay_prompts, data.replay_text)
     for name, source in zip(records, sources, strict=True):
@@ -393,7 +404,7 @@ def _mix_in_replay(
         files += loaded.files
         # With the KL loss, answers may repeat: nothing is learned from them that the base does not say.
         times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
-        records[name] = {
+        record: ReplayJson = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
@@ -402,8 +413,10 @@ def _mix_in_replay(
             "available": len(free),
             "held_out_prompts_skipped": len(every) - len(free),
             "dropped": dict(dropped),
-            **({"answers": "the base's own", "loss": data.replay_loss, "times": times} if itself else {}),
         }
+        if itself:
+            record |= {"answers": "the base's own", "loss": data.replay_loss, "times": times}
+        records[name] = record
     if len(train) > own:
         generator.shuffle(train)
     return records, prompts
@@ -430,17 +443,17 @@ def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> lis
         texts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
         sides = [0] * len(train) + [1] * len(held)
         pairs = near_pairs(texts, answers, sides=sides, across=True) if held else ()
-        if near := len({pair.other for pair in pairs if pair.how != "answer"}):
+        if near := len({pair.second for pair in pairs if pair.how != "answer"}):
             rows = f"{near} of the {len(examples)} {split} rows {'has' if near == 1 else 'have'}"
             notes.append(f"{rows} a near duplicate in train: their scores may show memory, not skill.")
     return notes
 
 
-def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:
+def _unlike(rows: list[Example], held_out: list[Turns]) -> list[Example]:
     """The `rows` whose prompt is not a near duplicate of one in `held_out`."""
     sides = [0] * len(rows) + [1] * len(held_out)
     texts = [prompt_text(turns) for turns in (*(row["messages"] for row in rows), *held_out)]
-    near = {pair.one for pair in near_pairs(texts, sides=sides, across=True)}
+    near = {pair.first for pair in near_pairs(texts, sides=sides, across=True)}
     return [row for place, row in enumerate(rows) if place not in near]
 
 
@@ -485,8 +498,8 @@ def _split(
     detected = detect_format(loaded, source)
     columns = check_columns(source, loaded.columns)
     unusable: dict[int, str] = {}
-    examples: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
+    examples: list[Example] = []
+    cells: list[Row] = []
     for row in rows_of(parent):
         if row.excluded is not None or row.split != loaded.main:
             continue
@@ -511,6 +524,9 @@ def _split(
 
     settings = {name: getattr(data, name) for name in ("seed", "group_by", "near_duplicates", "stratify_by")}
     settings |= {f"{name}_fraction": getattr(data, f"{name}_fraction") for name in wanted}
+    details: DetailsJson = {"settings": settings}
+    if named := said_in(data):
+        details |= named.as_dict()
     version = derive(
         parent,
         lambda: (divided(row) for row in rows_of(parent)),
@@ -518,7 +534,7 @@ def _split(
         who=who,
         why=why,
         workspace=workspace,
-        details={"settings": settings} | (named.as_dict() if (named := said_in(data)) else {}),
+        details=details,
         columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]

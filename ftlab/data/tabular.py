@@ -15,21 +15,23 @@ from ftlab.core.parsing import parse_json
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_expanded, check_row, check_rows, no_name_twice
 from ftlab.errors import InputError, shorten
 
+Row = dict[str, Any]  # the cells of a row, by column
 
-class LazyRows(Sequence[dict[str, Any]]):
+
+class LazyRows(Sequence[Row]):
     """Rows that are decoded on access; a slice is a list of them. Subclasses define `__len__` and `row`."""
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         """The row at `index`, from 0 up to below the length."""
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> Row: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: slice) -> list[Row]: ...
 
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self.row(place) for place in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -47,7 +49,7 @@ class JsonLines(LazyRows):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         start = self._starts[index]
         end = self._ends[index] if self._ends is not None else self._data.find(b"\n", start)
         return parse_json(self._data[start : end if end >= 0 else None].decode("utf-8"))
@@ -62,10 +64,10 @@ class ArrowRows(LazyRows):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         return self.table.slice(index, 1).to_pylist()[0]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         for batch in self.table.to_batches(max_chunksize=1000):
             yield from batch.to_pylist()
 

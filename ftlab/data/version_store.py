@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from ftlab.core.files import read_cached, read_json
 from ftlab.core.parsing import parse_json, whole
+from ftlab.core.run_directory import SourceJson
 from ftlab.core.workspace import Workspace
-from ftlab.data.tabular import LazyRows
+from ftlab.data.tabular import LazyRows, Row
 from ftlab.errors import InputError, nearest
 
 _PIECE_ROWS = 5000
@@ -25,7 +26,7 @@ class VersionRow:
     """One row of a version. Its `id` is the same in all versions of one source."""
 
     id: int
-    cells: dict[str, Any]
+    cells: Row
     split: str = "train"
     excluded: str | None = None  # the reason it is excluded from training; None: not excluded
     mark: str | None = None  # "good" or "bad", set by a person
@@ -160,10 +161,10 @@ class StoredRows(LazyRows):
     def __len__(self) -> int:
         return self._table.num_rows
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         return next(_decoded(self._table.slice(index, 1).to_pydict(), self._kinds)).cells
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         for batch in self._table.to_batches(max_chunksize=1000):
             for row in _decoded(batch.to_pydict(), self._kinds):
                 yield row.cells
@@ -194,6 +195,63 @@ def _pieces(rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
 PREFIX = "version:"
 
 
+class LostJson(TypedDict):
+    """Text that a remedy cut from a row."""
+
+    split: str
+    row: int
+    text: str
+
+
+class DetailsJson(TypedDict, total=False):
+    """How a version was made; which keys it has depends on the action."""
+
+    # The columns and template named for it; versions from before they were stored have none.
+    columns: dict[str, str]
+    prompt_template: str | None
+    # Taken from a source:
+    split: str | None
+    subset: str | None
+    source: str
+    notes: list[str]
+    # Edited by a person: the ids of the rows (the first 1,000), and what was done to each.
+    row_ids: list[int]
+    by_row: dict[str, str]
+    # Fixed findings:
+    remedies: list[str]
+    lost: list[LostJson]
+    # Split: seed, group_by, near_duplicates, stratify_by and the fractions.
+    settings: dict[str, Any]
+
+
+class DeletedJson(TypedDict):
+    """Who deleted the rows of a version, when and why."""
+
+    who: str
+    when: str
+    why: str
+
+
+class VersionJson(TypedDict):
+    """The content of `version.json`; see `Version`."""
+
+    id: str
+    name: str
+    number: int
+    content: str
+    parent: str | None
+    action: str
+    who: str
+    why: str
+    when: str
+    rows: dict[str, int]
+    excluded: int
+    columns: list[str]
+    origin: list[SourceJson]
+    details: NotRequired[DetailsJson]
+    deleted: NotRequired[DeletedJson | None]
+
+
 @dataclass(frozen=True)
 class Version:
     """One version, as in `version.json`. `rows` counts the rows that are not excluded, by split."""
@@ -210,9 +268,9 @@ class Version:
     rows: dict[str, int]
     excluded: int
     columns: list[str]
-    origin: list[dict[str, Any]]  # the files or Hub data sets of the first version, with sha256
-    details: dict[str, Any] = field(default_factory=dict)
-    deleted: dict[str, str] | None = None
+    origin: list[SourceJson]  # the files or Hub data sets of the first version
+    details: DetailsJson = field(default_factory=DetailsJson)
+    deleted: DeletedJson | None = None
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -228,10 +286,10 @@ class Version:
     def rows_file(self) -> Path:
         return self.folder / "rows.parquet"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> VersionJson:
         values = asdict(self)
         del values["folder"]
-        return values
+        return cast(VersionJson, values)
 
 
 def rows_of(version: Version | str, workspace: Workspace | None = None) -> Iterator[VersionRow]:

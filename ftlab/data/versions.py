@@ -24,6 +24,8 @@ from ftlab.data.load import load_rows, recall, settled
 from ftlab.data.readers import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
+    DetailsJson,
+    SourceJson,
     Version,
     VersionRow,
     find,
@@ -89,8 +91,12 @@ def create(
 
     origin = [file.as_dict() for file in loaded.files]
     shas = [entry["sha256"] or entry.get("revision") for entry in origin]
-    details: dict[str, Any] = {"split": data.split, "subset": data.subset}
-    details |= {"columns": read.columns, "prompt_template": read.prompt_template}
+    details: DetailsJson = {
+        "split": data.split,
+        "subset": data.subset,
+        "columns": read.columns,
+        "prompt_template": read.prompt_template,
+    }
     for old in history(workspace, name):
         if old.parent is None and old.deleted is None and all(shas):
             same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
@@ -126,7 +132,7 @@ def derive(
     who: str | None = None,
     why: str = "",
     workspace: Workspace | None = None,
-    details: dict[str, Any] | None = None,
+    details: DetailsJson | None = None,
     columns: list[str] | None = None,
 ) -> Version:
     """A new version with these `rows`, made from `parent` by `action` (in words).
@@ -144,9 +150,18 @@ def derive(
             names.update(dict.fromkeys(row.cells))
         columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
-    details = (named.as_dict() if named else {}) | (details or {})
+    kept: DetailsJson = {**named.as_dict()} if named else {}
     return _write(
-        workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details
+        workspace,
+        parent.name,
+        give,
+        columns,
+        parent,
+        action,
+        who,
+        why,
+        origin=parent.origin,
+        details={**kept, **(details or {})},
     )
 
 
@@ -201,8 +216,8 @@ def _write(
     who: str | None,
     why: str,
     *,
-    origin: list[dict[str, Any]],
-    details: dict[str, Any],
+    origin: list[SourceJson],
+    details: DetailsJson,
 ) -> Version:
     folder = workspace.versions_folder / name
     folder.mkdir(parents=True, exist_ok=True)

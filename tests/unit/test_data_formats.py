@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data.formats import detect, to_messages
+from ftlab.data.conversion import to_messages
+from ftlab.data.formats import detect
 from ftlab.data.load import load_rows
 from ftlab.data.splits import detect_format, prepare
 from ftlab.errors import InputError

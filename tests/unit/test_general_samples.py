@@ -46,7 +46,7 @@ PROMPTS = {
 def near(one, other=None):
     sides = other and [0] * len(one) + [1] * len(other)
     texts = one + (other or [])
-    return [(texts[pair.one], texts[pair.other]) for pair in near_pairs(texts, sides=sides, across=bool(other))]
+    return [(texts[pair.first], texts[pair.second]) for pair in near_pairs(texts, sides=sides, across=bool(other))]
 
 
 def test_the_prompts_are_of_the_kinds_that_the_cards_say():

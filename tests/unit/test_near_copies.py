@@ -143,7 +143,7 @@ def test_across_two_sides_each_text_that_is_like_one_of_the_other_is_named() -> 
     held_out = [*VARIANTS, "Where is order 4712?", "Close my account"]
     sides = [0] * len(train) + [1] * len(held_out)
     pairs = list(near_pairs([*train, *held_out], sides=sides, across=True))
-    assert {pair.other for pair in pairs} == set(range(3, 3 + len(VARIANTS))) and {pair.one for pair in pairs} == {0}
+    assert {pair.second for pair in pairs} == set(range(3, 3 + len(VARIANTS))) and {pair.first for pair in pairs} == {0}
 
 
 def test_templates_are_not_compared_each_with_each() -> None:
@@ -226,20 +226,20 @@ def test_a_question_about_what_stands_before_it_is_none_by_itself():
     # The same sentence around several questions is a wrapper.
     wrapped = [f"I am on the phone app. Where is my {thing}?" for thing in things]
     pairs = list(near_pairs([*(f"Where is my {thing}?" for thing in things), *wrapped]))
-    assert {(pair.one, pair.other) for pair in pairs} == {(n, n + 10) for n in range(10)}
+    assert {(pair.first, pair.second) for pair in pairs} == {(n, n + 10) for n in range(10)}
 
 
 def test_every_copy_of_a_question_is_paired_with_the_longer_text_of_the_other_side():
     held_out = [QUESTION] * 12
     pairs = near_pairs([f"Hi, this is Ann. {QUESTION}", *held_out], sides=[0] + [1] * 12, across=True)
-    assert {(pair.one, pair.other) for pair in pairs} == {(0, n) for n in range(1, 13)}
+    assert {(pair.first, pair.second) for pair in pairs} == {(0, n) for n in range(1, 13)}
 
 
 def test_an_instruction_that_most_rows_hold_joins_nothing():
     things = "card phone lamp chair boat coat drum flute kite rope".split()
     rows = [f"Name the material. Is the {thing} soft?\nAnswer with one word." for thing in things]
     assert not list(near_pairs([*rows, "Answer with one word.", "Name the material.\nAnswer with one word."]))
-    assert [(pair.one, pair.other) for pair in near_pairs([*rows, f"{rows[3]} I am Ann."])] == [(3, 10)]
+    assert [(pair.first, pair.second) for pair in near_pairs([*rows, f"{rows[3]} I am Ann."])] == [(3, 10)]
 
 
 def test_letters_that_look_alike_are_one_within_a_word_and_a_script_stays_what_it_is():
@@ -254,4 +254,4 @@ def test_words_that_several_texts_hold_are_no_typing_errors_of_each_other():
     both = [f"Where do I {verb} a {thing}?" for verb in verbs for thing in ("planet", "plant")]
     assert how("Where is the planet now?", "Where is the plant now?") == "near"
     pairs = near_pairs([*both, "Where is the planet now?", "Where is the plant now?"])
-    assert (10, 11) not in {(pair.one, pair.other) for pair in pairs}
+    assert (10, 11) not in {(pair.first, pair.second) for pair in pairs}

@@ -10,7 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftlab.core.parsing import json_or
-from ftlab.data.checks.finding import Examples, Finding, by_split
+from ftlab.data.checks.finding import (
+    CoverageJson,
+    DistributionJson,
+    Examples,
+    Finding,
+    PackingJson,
+    RaisedJson,
+    TokensJson,
+    TopicJson,
+    VocabularyJson,
+    WordsJson,
+    by_split,
+)
 from ftlab.data.conversion import MARKED_BAD, Message
 from ftlab.data.normal import Watch, split_words
 from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render
@@ -82,11 +94,9 @@ def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     """Empty answers, and rows that cannot be used for another reason."""
     refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
-        if reason == MARKED_BAD:
-            continue  # no mistake: preference training learns from it
-        refused.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append(
-            (row, reason)
-        )
+        if reason != MARKED_BAD:  # no mistake: preference training learns from it
+            kind = "empty_answer" if reason == "empty answer" else "unusable"
+            refused.setdefault((kind, split), []).append((row, reason))
     return [
         Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})
         for (kind, split), rows in refused.items()
@@ -179,8 +189,8 @@ _TERMS = 4
 _PROMPTS_AT_ONCE = 100
 
 
-def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> dict[str, Any]:
-    """How well the `train` prompts cover the `asked` ones (plain JSON).
+def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> CoverageJson:
+    """How well the `train` prompts cover the `asked` ones.
 
     `vocabulary`: share of the words of `asked` that training uses, and the commonest that it does not. `length`: median
     and 95th percentile in words on both sides. `topics`: clusters of the asked prompts by TF-IDF, each with its
@@ -190,16 +200,20 @@ def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | N
     """
     watch = watch or Watch()
     train, asked = _thinned(train, _MOST_TRAIN), list(asked)
-    report = {"train_prompts": len(train), "asked_prompts": len(asked), "vocabulary": _vocabulary(train, asked)}
-    report["length"] = {"train": _lengths(train), "asked": _lengths(asked)}
-    if min(len(train), len(asked)) < 2:
-        return report | {"topics": [], "uncovered": []}
-    return report | _topics(train, asked, watch)
+    topics, uncovered = _topics(train, asked, watch) if min(len(train), len(asked)) >= 2 else ([], [])
+    return {
+        "train_prompts": len(train),
+        "asked_prompts": len(asked),
+        "vocabulary": _vocabulary(train, asked),
+        "length": {"train": _lengths(train), "asked": _lengths(asked)},
+        "topics": topics,
+        "uncovered": uncovered,
+    }
 
 
 def held_out_coverage(
     examples: Examples, watch: Watch, asked: Sequence[str] | None = None
-) -> tuple[dict[str, Any] | None, list[Finding]]:
+) -> tuple[CoverageJson | None, list[Finding]]:
     """`compare_prompts` of training and held-out prompts, or of training and the prompts `asked` in the real world;
     None where there are too few of either. `uncovered` become [split, row], or ["asked", index]."""
     prompts = examples.prompts
@@ -222,7 +236,7 @@ def held_out_coverage(
     return report, findings
 
 
-def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
+def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> VocabularyJson:
     known = {word for text in train for word in split_words(text)}
     words = Counter(word for text in asked for word in split_words(text))
     new = Counter({word: count for word, count in words.items() if word not in known and not word.isdigit()})
@@ -233,14 +247,15 @@ def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lengths(texts: Sequence[str]) -> dict[str, int]:
+def _lengths(texts: Sequence[str]) -> WordsJson:
     sizes = sorted(len(split_words(text)) for text in texts)
     if not sizes:
         return {"median_words": 0, "p95_words": 0}
     return {"median_words": sizes[len(sizes) // 2], "p95_words": sizes[int(0.95 * (len(sizes) - 1))]}
 
 
-def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[str, Any]:
+def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> tuple[list[TopicJson], list[int]]:
+    """The topics of the `asked` prompts, the uncovered ones first, and the indices of the uncovered prompts."""
     import numpy as np
     from sklearn.cluster import KMeans
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
@@ -268,7 +283,7 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
         groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
     names = vectorizer.get_feature_names_out()
     plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
-    topics: list[dict[str, Any]] = []
+    topics: list[TopicJson] = []
     for members, covered in groups:
         weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
         topics.append(
@@ -281,7 +296,7 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
             }
         )
     topics.sort(key=lambda topic: (topic["covered"], -topic["prompts"]))
-    return {"topics": topics, "uncovered": outside}
+    return topics, outside
 
 
 def _related(vectors: Any, places: Any) -> list[Any]:
@@ -341,7 +356,7 @@ class Measured:
 
 def token_lengths(
     examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
-) -> tuple[dict[str, Any], list[Finding], set[int]]:
+) -> tuple[TokensJson, list[Finding], set[int]]:
     """What there is to say about tokens (see `summary`), findings, and the positions of the rows that training leaves
     out. `context` is what the base reads, in tokens."""
     note = ensure_chat_template(tokenizer)
@@ -381,7 +396,8 @@ def token_lengths(
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
-    tokens |= {"context": context} | raised
+    tokens["context"] = context
+    tokens |= raised
     if context and tokens.get("suggested_max_length", 0) > context:
         longer = sum(size > context for size in measured.total) / len(measured.total)
         tokens["suggested_max_length"] = context
@@ -392,9 +408,7 @@ def token_lengths(
     return tokens, findings, {*too_long, *reasons}
 
 
-def _raised(
-    lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
-) -> dict[str, Any]:
+def _raised(lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int) -> RaisedJson:
     """`raise_to`: the multiple of 64 tokens that holds 99.5% of the rows (where that holds none of these: the longest
     that the base can read), and what it costs, in words. Nothing where the base reads none of these rows, or does not
     say how much it reads."""
@@ -417,16 +431,16 @@ def _raised(
     return {"raise_to": new, "raise_cost": cost, "context": context}
 
 
-def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> dict[str, Any]:
+def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> TokensJson:
     """Distributions of prompt, completion and whole rows (tokens; of documents only the last), share of trained
     tokens, and suggestions."""
     total = measured.total
-    tokens: dict[str, Any] = {"base": base, "max_length": max_length, "measured_rows": len(total)}
+    tokens: TokensJson = {"base": base, "max_length": max_length, "measured_rows": len(total)}
     if not total:
         return tokens
-    for name, sizes in (("prompt", measured.prompt), ("completion", measured.completion), ("whole", total)):
-        if name == "whole" or not of_documents:
-            tokens[name] = distribution(sizes)
+    if not of_documents:
+        tokens |= {"prompt": distribution(measured.prompt), "completion": distribution(measured.completion)}
+    tokens["whole"] = distribution(total)
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
@@ -438,7 +452,7 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     return tokens
 
 
-def distribution(sizes: Sequence[int]) -> dict[str, Any]:
+def distribution(sizes: Sequence[int]) -> DistributionJson:
     """Mean, percentiles and a histogram: `counts[i]` rows have from `edges[i]` up to below `edges[i + 1]` tokens."""
     import numpy as np
 
@@ -446,10 +460,12 @@ def distribution(sizes: Sequence[int]) -> dict[str, Any]:
     width = max(1, -(-(int(values.max()) + 1) // _BARS))
     edges = list(range(0, int(values.max()) + width + 1, width))
     counts, _ = np.histogram(values, edges)
-    percent = {f"p{p}": int(np.percentile(values, p, method="inverted_cdf")) for p in (50, 95, 99)}
+    p50, p95, p99 = np.percentile(values, (50, 95, 99), method="inverted_cdf").astype(int).tolist()
     return {
         "mean": round(float(values.mean()), 1),
-        **percent,
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
         "max": int(values.max()),
         "histogram": {"edges": edges, "counts": counts.tolist()},
     }
@@ -462,7 +478,7 @@ def suggested_length(total: Sequence[int]) -> int:
     return max(64, -(-needed // 64) * 64)
 
 
-def _packing(total: Sequence[int]) -> dict[str, Any]:
+def _packing(total: Sequence[int]) -> PackingJson:
     batches = [total[begin : begin + _BATCH] for begin in range(0, len(total), _BATCH)]
     padding = 1 - sum(total) / sum(max(batch) * len(batch) for batch in batches)
     worth = padding > _WORTH_PACKING

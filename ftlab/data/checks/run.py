@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import duplicates, personal, rows
-from ftlab.data.checks.finding import Examples, Finding, gather, in_order
+from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD
 from ftlab.data.final_number import final_number
@@ -224,10 +224,10 @@ class Report:
     columns: list[str]
     roles: dict[str, str]
     splits: dict[str, int]
-    tokens: dict[str, Any] | None = None
+    tokens: TokensJson | None = None
     findings: list[Finding] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
-    coverage: dict[str, Any] | None = None
+    coverage: CoverageJson | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
