@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from ftlab.config import DataConfig
 from ftlab.core.files import locked, read_cached, read_json, write_text
@@ -269,6 +269,26 @@ def _diff_by_content(first: Version, second: Version) -> Diff:
 LONGEST_NAME = 80
 
 
+class ChangeJson(TypedDict):
+    """A `Change` in the file of a draft."""
+
+    cells: dict[str, Any]
+    mark: str | None
+    excluded: str | None
+    notes: list[str]
+
+
+class DraftJson(TypedDict, total=False):
+    """The file of a draft; `changes` and `judged` are by row id."""
+
+    who: str
+    source: str
+    at: int | None
+    when: str
+    changes: dict[str, ChangeJson]
+    judged: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Draft:
     """One person's unsaved changes to one source (or version), by row id, and the person's current row."""
@@ -393,7 +413,7 @@ def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
 
 
 def _read(file: Path, who: str, source: str) -> Draft:
-    values: dict[str, Any] = read_json(file, None) or {}
+    values: DraftJson = read_json(file, None) or DraftJson()
     changes = {
         int(number): Change(stored["cells"], stored["mark"], stored["excluded"], tuple(stored["notes"]))
         for number, stored in values.get("changes", {}).items()

@@ -131,7 +131,7 @@ def export(
     paths = _paths(target, list(loaded.splits), kind)
     for path in paths.values():
         if path.exists() and not overwrite:
-            raise InputError(f"{path.name} exists already", given=path, try_="choose another name, or add --overwrite")
+            raise InputError(f"{path.name} already exists", given=path, try_="choose another name, or add --overwrite")
     done = Exported({})
     detected = detect_format(loaded, data) if kind == "openai" else None
     for split, path in paths.items():
@@ -258,7 +258,7 @@ def _kind_by_name(target: Path) -> Kind:
     kinds: dict[str, Kind] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
     if target.suffix.lower() not in kinds:
         raise InputError(
-            "The file name does not tell the format",
+            "The extension of the file is not a known format",
             given=target.name,
             allowed=f"a name ending in {', '.join(kinds)}, or --format {', '.join(SUFFIX_OF)}",
         )

@@ -99,7 +99,7 @@ def detect(
         detected = by_name
         if roles:
             detected.columns |= roles
-            detected.why += f", with {_said(roles)} as you set"
+            detected.why += f", with {_listed(roles)} as you set"
     if template:
         detected.template = template
         detected.why += "; your template builds the prompt"
@@ -186,11 +186,11 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
 
 
 def _from_mapping(
-    given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
+    mapping: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
 ) -> Detected:
     """`named` are the columns in the prompt template."""
-    roles = dict(given)
-    why = f"you set {_said(given)}" if given else f"your template uses {', '.join(named)}"
+    roles = dict(mapping)
+    why = f"you set {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -200,7 +200,7 @@ def _from_mapping(
         if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
             raise InputError(
                 "A column of whole conversations cannot be combined with these roles",
-                given=_said(given) + (" and a prompt template" if named else ""),
+                given=_listed(mapping) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
         return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
@@ -210,7 +210,7 @@ def _from_mapping(
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
         if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
-        return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
+        return Detected("preference", roles, why, 1.0 if "prompt" in mapping else 0.8)
     if (text := _labelled_text(roles, free, rows, by_name)) is not None:
         roles = {role: column for role, column in roles.items() if role != "prompt"} | {"text": text}
         return Detected("classification", roles, f"{why}; {roles['label']} holds a class for every {text}", 0.9)
@@ -221,7 +221,7 @@ def _from_mapping(
         if name is None:
             raise InputError(
                 f"No column is set as the {role}",
-                given=_said(given) or None,
+                given=_listed(mapping) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
                 try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
                 if (likely := likely_texts(free, rows))
@@ -229,7 +229,7 @@ def _from_mapping(
             )
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role}, by its name"
-    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
+    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= mapping.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
 
 
@@ -330,7 +330,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", str(name).lower())
 
 
-def _said(mapping: Mapping[str, str]) -> str:
+def _listed(mapping: Mapping[str, str]) -> str:
     return shorten(", ".join(f"{role}: {column}" for role, column in mapping.items()))
 
 

@@ -46,7 +46,7 @@ class Named:
         return set(asked) | set(self.columns.values()) <= set(columns)
 
 
-def said_in(data: DataConfig) -> Named | None:
+def named_in(data: DataConfig) -> Named | None:
     """The columns and template in `data` itself; None if it has neither."""
     return Named(dict(data.columns), data.prompt_template) if data.columns or data.prompt_template else None
 
@@ -54,7 +54,7 @@ def said_in(data: DataConfig) -> Named | None:
 def remember(data: DataConfig, workspace: Workspace) -> None:
     """Remember the columns and template in `data` for its source, if it has any. For a version they replace the ones it
     was made with."""
-    if (named := said_in(data)) and named != recall(data, workspace):
+    if (named := named_in(data)) and named != recall(data, workspace):
         _rewrite(data, workspace, named)
 
 
@@ -82,7 +82,7 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
 def settled(data: DataConfig, named: Named | None) -> DataConfig:
     """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all."""
-    if named is None or said_in(data) is not None:
+    if named is None or named_in(data) is not None:
         return data
     return data.model_copy(update=dict(named.as_dict()))
 
@@ -163,7 +163,7 @@ def _known_splits(name: str, datasets: dict[str, Any], notes: list[str]) -> dict
         raise InputError(
             f"None of the splits of {name} is called train",
             given=", ".join(datasets),
-            try_="name one of them as data.split",
+            try_="set data.split to one of them",
         )
     return {split: splits[split] for split in SPLITS if split in splits}
 

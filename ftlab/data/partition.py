@@ -63,7 +63,7 @@ def group(
     before = sets.groups()
     most = max(_LARGEST * len(prompts), _FEWEST, 2 * max(map(len, before), default=0))
     pairs = [(pair.first, pair.second) for pair in near_pairs(prompts, answers) if pair.how != "same"]
-    apart = sum(not sets.join(one, other, most) for one, other in pairs)
+    apart = sum(not sets.join(*pair, most) for pair in pairs)
     after = sets.groups()
     joined = len(before) - len(after)
     notes = [f"{joined} near-duplicate prompts were kept in the same split."] if joined else []
@@ -115,15 +115,15 @@ class _Sets:
             position = self._parent[position]
         return position
 
-    def join(self, one: int, other: int, most: float = float("inf")) -> bool:
+    def join(self, first: int, second: int, most: float = float("inf")) -> bool:
         """Join two positions and return whether they are in one group; no if it would exceed `most` members."""
-        first, second = sorted((self._root(one), self._root(other)))
-        if first == second:
+        parent, child = sorted((self._root(first), self._root(second)))
+        if parent == child:
             return True
-        if self._size[first] + self._size[second] > most:
+        if self._size[parent] + self._size[child] > most:
             return False
-        self._parent[second] = first
-        self._size[first] += self._size[second]
+        self._parent[child] = parent
+        self._size[parent] += self._size[child]
         return True
 
     def join_equal(self, values: Sequence[str | None]) -> None:

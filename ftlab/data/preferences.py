@@ -124,11 +124,11 @@ def chat_of(example: Mapping[str, Any], side: str | None = None) -> list[Message
     return [*example["prompt"], *example[side]]
 
 
-def _first_answer(one: list[Message], other: list[Message]) -> int:
-    """The number of turns of the prompt that two conversations share."""
-    most = min(len(one), len(other)) - 1  # each side keeps its last turn, which is an answer
-    shared = next((i for i in range(most) if one[i] != other[i]), most)
-    while shared and not (one[shared]["role"] == other[shared]["role"] == "assistant"):
+def _first_answer(chosen: list[Message], rejected: list[Message]) -> int:
+    """The number of turns in the prompt that two conversations share."""
+    most = min(len(chosen), len(rejected)) - 1  # each side keeps its last turn, which is an answer
+    shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
+    while shared and not (chosen[shared]["role"] == rejected[shared]["role"] == "assistant"):
         shared -= 1
     if shared == 0:
         raise UnusableRow("chosen and rejected answer different prompts")
@@ -256,7 +256,7 @@ def _about_swapped(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]
     seen: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     swapped = []
     for row in rows:
-        prompt, chosen, rejected = _key(row["prompt"]), _said(row["chosen"]), _said(row["rejected"])
+        prompt, chosen, rejected = _key(row["prompt"]), _text(row["chosen"]), _text(row["rejected"])
         if chosen != rejected and (prompt, rejected, chosen) in seen:
             swapped += [seen[prompt, rejected, chosen], row]
         seen[prompt, chosen, rejected] = row
@@ -280,7 +280,7 @@ def _about_length(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
     """How often the chosen answer is the longer one, in characters."""
     from scipy.stats import binomtest
 
-    differing = [(len(_said(row["chosen"])), len(_said(row["rejected"]))) for row in rows]
+    differing = [(len(_text(row["chosen"])), len(_text(row["rejected"]))) for row in rows]
     differing = [(a, b) for a, b in differing if a != b]
     if len(differing) < _LOOKED_AT_LENGTH:
         return []
@@ -338,18 +338,18 @@ def _about_labels(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[
         ]
     weights = balanced_weights(good, bad)
     figures = {"good": good, "bad": bad, "good_weight": weights[0], "bad_weight": weights[1]}
-    set_ = config.preference.good_weight is not None or config.preference.bad_weight is not None
+    weighted = config.preference.good_weight is not None or config.preference.bad_weight is not None
     used = (
         f"The weights that you set are used: {config.preference.good_weight or 1:g} for good and "
         f"{config.preference.bad_weight or 1:g} for bad."
-        if set_
+        if weighted
         else f"No action needed: the weights {weights[0]:g} for good and {weights[1]:g} for bad balance them."
     )
     uneven = max(good, bad) / len(rows) > _FEW_SIDES
     return [
         PreferenceFinding(
             "label_imbalance" if uneven else "labels",
-            "warn" if uneven and set_ else "info",
+            "warn" if uneven and weighted else "info",
             f"{good:,} answers are marked as good and {bad:,} as bad.",
             "Without weights the larger side would count more (Ethayarajh et al. 2024, arXiv 2402.01306).",
             used,
@@ -364,7 +364,7 @@ def _about_judged_twice(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFin
     seen: dict[tuple[str, str], Mapping[str, Any]] = {}
     twice = []
     for row in rows:
-        key = (_key(row["prompt"]), _said(row["completion"]))
+        key = (_key(row["prompt"]), _text(row["completion"]))
         if key in seen and seen[key]["label"] != row["label"]:
             twice += [seen[key], row]
         seen.setdefault(key, row)
@@ -458,10 +458,10 @@ def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]
 
 def equal_answers(row: Mapping[str, Any]) -> bool:
     """Whether both answers of a pair are the same text, in any Unicode form."""
-    return "chosen" in row and _said(row["chosen"]) == _said(row["rejected"])
+    return "chosen" in row and _text(row["chosen"]) == _text(row["rejected"])
 
 
-def _said(turns: Sequence[Message]) -> str:
+def _text(turns: Sequence[Message]) -> str:
     return unicodedata.normalize("NFC", "\n".join(turn["content"].strip() for turn in turns))
 
 

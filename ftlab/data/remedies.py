@@ -166,7 +166,7 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
             left_out = len(plan.gone) - gone
             if left_out:
-                out = f"Left out {_rows(left_out, action)}: their answer is what would be masked."
+                out = f"Left out {_rows(left_out, action)}: the answer itself would be masked."
                 plan.sentences.append(f"{out} {_sentence(action, count)}" if count else out)
                 continue
         if action.remedy == "shorten":

@@ -27,7 +27,7 @@ from ftlab.data.conversion import (
     instruction,
 )
 from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
-from ftlab.data.load import Loaded, SourceFile, load_rows, said_in, settled
+from ftlab.data.load import Loaded, SourceFile, load_rows, named_in, settled
 from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
@@ -287,7 +287,7 @@ def _converted(
             f"{loaded.name} has no training split",
             given=", ".join(loaded.splits),
             allowed="a split called train",
-            try_="name the split to train on as data.split",
+            try_="set data.split to the split to train on",
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS, detected)
@@ -466,7 +466,7 @@ def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
         f"{loaded.name} holds no plain text to mix in (data.replay_text)",
         given=f"columns {', '.join(loaded.columns)}",
         allowed=f"a column {', '.join(PLAIN_TEXTS)}, or a file of plain text (.txt)",
-        try_="name conversations as data.replay instead",
+        try_="for conversations, set data.replay instead",
     )
 
 
@@ -525,7 +525,7 @@ def _split(
     settings = {name: getattr(data, name) for name in ("seed", "group_by", "near_duplicates", "stratify_by")}
     settings |= {f"{name}_fraction": getattr(data, f"{name}_fraction") for name in wanted}
     details: DetailsJson = {"settings": settings}
-    if named := said_in(data):
+    if named := named_in(data):
         details |= named.as_dict()
     version = derive(
         parent,

@@ -111,7 +111,7 @@ def iterate_delimited(
     columns = next(rows, None) or []
     first = next(rows, None)
     if first is None:
-        raise InputError(f"{name} has a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
+        raise InputError(f"{name} has a header but no rows", given=", ".join(columns), allowed="at least 10 rows")
     return columns, chain([first], rows)
 
 
@@ -349,7 +349,7 @@ def read_arrow(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict
     import pyarrow as pa
 
     if raw.startswith(b"FEA1"):
-        raise InputError(f"{name} is Feather of version 1", allowed="Feather 2 or Arrow", try_="write it again")
+        raise InputError(f"{name} is Feather version 1", allowed="Feather 2 or Arrow", try_="write it again")
     check_expanded(name, max(len(raw), _unpacked_size(raw)), size)
     try:
         source = pa.BufferReader(raw)

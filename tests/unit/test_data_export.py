@@ -62,7 +62,7 @@ def test_several_splits_become_several_files(tmp_path: Path) -> None:
     assert [Path(path).name for path in done.files] == ["out.train.csv", "out.validation.csv", "out.test.csv"]
     done = export(DataConfig(source="support_triage"), tmp_path / "folder", "openai")
     assert load_rows(DataConfig(source=str(tmp_path / "folder"))).rows == sum(done.files.values()) == 800
-    with pytest.raises(InputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(InputError, match=r"already exists.*--overwrite"):
         export(DataConfig(source="support_triage"), tmp_path / "out.csv")
     export(DataConfig(source="support_triage"), tmp_path / "out.csv", overwrite=True)
     with pytest.raises(InputError, match="--format jsonl"):

@@ -197,7 +197,7 @@ BROKEN = [
     ("a.csv", table(ROWS) + "a,b,c\n", ["line 22", "3 cells, but the header has 2 columns", "a,b,c"]),
     ("a.csv", table(ROWS) + "a\n", ["line 22", "1 cells"]),
     ("a.csv", table(ROWS) + '"a,b\nc,d\n', ["line 22", "never closed"]),
-    ("a.csv", "prompt,completion\n", ["a header and no rows"]),
+    ("a.csv", "prompt,completion\n", ["a header but no rows"]),
     ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["duplicate column names", "prompt"]),
     ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
     ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),

@@ -154,7 +154,7 @@ def test_conversations_are_no_replay_text_and_preferences_take_none(tmp_path: Pa
     source = write(tmp_path / "a.jsonl", rows(50))
     with pytest.raises(InputError, match=r"holds no plain text.*data\.replay_text") as caught:
         prepare(DataConfig(source=source, replay_text="general_replay"))
-    assert "name conversations as data.replay" in caught.value.message()
+    assert "for conversations, set data.replay" in caught.value.message()
     with pytest.raises(InputError, match="cannot be mixed into the stage dpo") as caught:
         prepare(DataConfig(source="brand_voice_preferences", replay_text="general_documents"), stage="dpo")
     assert "data.replay_text: general_documents" in caught.value.message()

@@ -210,7 +210,7 @@ def test_masking_leaves_a_row_out_whose_answer_would_become_a_placeholder() -> N
         "We can: [phone].",
     ]
     assert said == [
-        "Left out 1 row of train: their answer is what would be masked. Masked 3 rows of train (phone numbers).",
+        "Left out 1 row of train: the answer itself would be masked. Masked 3 rows of train (phone numbers).",
     ]
 
 

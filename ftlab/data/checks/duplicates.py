@@ -151,8 +151,8 @@ def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Findi
     return by_split("near_overlap", leaks, examples, matches=leaks, detail=detail)
 
 
-def _nearly(words: Words, one: int, other: int) -> bool:
-    return min(len(words.of(one)), len(words.of(other))) >= FEWEST_WORDS and share_trigrams(words, one, other)
+def _nearly(words: Words, first: int, second: int) -> bool:
+    return min(len(words.of(first)), len(words.of(second))) >= FEWEST_WORDS and share_trigrams(words, first, second)
 
 
 def _plain(text: str) -> str:

@@ -29,15 +29,12 @@ from ftlab import __version__
 from ftlab.config import STARTER, DataConfig, OptimisationConfig
 from ftlab.core import jobs as core_jobs
 from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json, write_text
-from ftlab.core.jobs import STOPPING, begin, ended_by, environment, settled
-from ftlab.core.jobs import start as start_process
-from ftlab.core.jobs import stop as stop_process
 from ftlab.core.processes import hold_own, let_go
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.run import check
 from ftlab.data.inspection import files_of
-from ftlab.data.load import find_source, recall, said_in
+from ftlab.data.load import find_source, named_in, recall
 from ftlab.errors import FtlabError, InputError, shorten
 
 _SHORTEST = 16  # tokens
@@ -189,7 +186,7 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
                 return job
         (job.folder / "report.json").unlink(missing_ok=True)
         write_json(job.folder / "request.json", request.as_dict() | {"workspace": str(workspace.root)})
-        begin(job.process, Status(created=time.time()))
+        core_jobs.begin(job.process, Status(created=time.time()))
         _start_process(job)
     _prune(workspace)
     return job
@@ -207,24 +204,24 @@ def status(job: Job) -> Status:
             try_="check again; if it ends again, memory may be short: close other programs first",
         ).as_dict()
 
-    return settled(job.process, lambda: read_status(job), explain)
+    return core_jobs.settled(job.process, lambda: read_status(job), explain)
 
 
 def stop(job: Job) -> str:
     """Ask the check to stop; on the second call, kill its process. Returns what happened, in words."""
     return {
         "idle": "No check is running.",
-        "asked": f"{STOPPING}. Findings so far are kept.",
+        "asked": f"{core_jobs.STOPPING}. Findings so far are kept.",
         "killed": "Stopped at once.",
-        "ended": "It has ended already.",
+        "ended": "It has already ended.",
         "unproven": "Not killed: no process here can be identified as this check.",
-    }[stop_process(job.process, status(job))]
+    }[core_jobs.stop(job.process, status(job))]
 
 
 def _start_process(job: Job) -> None:
     # The command line is for people who read the process list; the request itself is in the folder.
     words = ["ftlab", "data", "inspect", "--job", str(job.folder), "--", job.request.data.source]
-    start_process(job.process, [sys.executable, "-m", *words], _environment(job.request))
+    core_jobs.start(job.process, [sys.executable, "-m", *words], _environment(job.request))
 
 
 def _environment(request: Request) -> dict[str, str]:
@@ -233,13 +230,13 @@ def _environment(request: Request) -> dict[str, str]:
     offline = local_base and (source.startswith("version:") or find_source(source)[0] != "hub")
     # One core; the app keeps the rest.
     one_core = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    return environment({**one_core, "TOKENIZERS_PARALLELISM": "false"}, online=not offline)
+    return core_jobs.environment({**one_core, "TOKENIZERS_PARALLELISM": "false"}, online=not offline)
 
 
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
     """A key that is equal for equal rows read the same way: split and training settings do not change it."""
     read = data.model_dump(include={"source", "subset", "split", "columns", "prompt_template", "system_prompt"})
-    read |= dict(named.as_dict()) if (named := recall(data, workspace)) and said_in(data) is None else {}
+    read |= dict(named.as_dict()) if (named := recall(data, workspace)) and named_in(data) is None else {}
     return _digest([__version__, read, files_of(data.source, workspace)])[:16]
 
 
@@ -287,7 +284,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
         tell("loading the tokenizer", 0, 0)
         request = job.request
         workspace = Workspace(Path(read_json(folder / "request.json")["workspace"]))
-        with ended_by(job.stop_file.exists, _Stopped):
+        with core_jobs.ended_by(job.stop_file.exists, _Stopped):
             tokenizer, context = load_tokenizer(request.base), context_of(request.base)
         report = check(
             request.data,

@@ -17,9 +17,9 @@ def word_trigrams(text: str) -> Trigrams:
     return frozenset(tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2)))
 
 
-def jaccard(one: Trigrams, other: Trigrams) -> float:
+def jaccard(first: Trigrams, second: Trigrams) -> float:
     """Return the share of trigrams two texts have in common: 0 for nothing, 1 for the same text."""
-    return len(one & other) / len(one | other)
+    return len(first & second) / len(first | second)
 
 
 def is_near_copy(trigrams: Trigrams, others: Iterable[Trigrams], bound: float) -> bool:

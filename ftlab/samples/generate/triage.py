@@ -434,10 +434,10 @@ def _link(rng: random.Random, sentences: list[str]) -> list[str]:
     sentences = [sentence for sentence in sentences if sentence]
     if rng.random() < 0.5:
         return sentences
-    for i, (one, two) in enumerate(pairwise(sentences)):
-        plain = one.endswith(".") and "," not in one and " and " not in one and not one.startswith("Please")
-        if plain and background not in (one, two) and two.startswith(LINKABLE):
-            return [*sentences[:i], f"{one[:-1]}, and {_small(two)}", *sentences[i + 2 :]]
+    for i, (first, second) in enumerate(pairwise(sentences)):
+        plain = first.endswith(".") and "," not in first and " and " not in first and not first.startswith("Please")
+        if plain and background not in (first, second) and second.startswith(LINKABLE):
+            return [*sentences[:i], f"{first[:-1]}, and {_small(second)}", *sentences[i + 2 :]]
     return sentences
 
 
