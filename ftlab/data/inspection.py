@@ -62,12 +62,10 @@ class Inspection:
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
         """At most `size` source rows from `offset` on (of the training split), cells as text of up to 200
         characters."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         start, stop = max(0, offset), min(len(rows), max(0, offset) + max(0, size))
-        source_rows = (
-            rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
-        )
-        return [self._shown(row) for row in source_rows]
+        page = rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
+        return [self._as_text(row) for row in page]
 
     def search(
         self,
@@ -79,21 +77,21 @@ class Inspection:
         should_stop: Callable[[], bool] | None = None,
     ) -> Hits:
         """`size` rows of a split that contain `text`, after the first `offset` matches; cells as in `page`."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         if not isinstance(rows, Pages):
             rows = self._searched.setdefault(split or "", Pages(len(rows), self.columns, rows))
         hits = rows.search(text, offset, size, should_stop=should_stop)
-        hits.rows = [self._shown(row) for row in hits.rows]
+        hits.rows = [self._as_text(row) for row in hits.rows]
         return hits
 
     def row(self, i: int, split: str | None = None) -> Row:
         """The full cells of source row `i` (from 0). Raises InputError if there is no such row."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         if not 0 <= i < len(rows):
             raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
         return dict(rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i])
 
-    def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
+    def _as_text(self, row: Mapping[str, Any]) -> dict[str, str]:
         if "(broken)" in row and self.columns:
             return dict.fromkeys(self.columns, "") | {self.columns[0]: row["(broken)"]}
         return {column: shorten(cell_as_text(row.get(column)), CELL) for column in self.columns}
@@ -111,16 +109,13 @@ class Inspection:
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
 
-    def source_rows(self, split: str | None = None) -> Any:
-        """The rows of a split with full cells: a sequence, or `Pages` for a large source."""
-        return self._rows(split)
-
     def as_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "detected" and key[0] != "_"} | {
             "roles": dict(self.detected.columns) if self.detected else {}
         }
 
-    def _rows(self, split: str | None) -> Any:
+    def source_rows(self, split: str | None = None) -> Any:
+        """The rows of a split with full cells: a sequence, or `Pages` for a large source."""
         names = self._rows_by_split or {"train": []}
         split = split or ("train" if "train" in names else next(iter(names), ""))
         if split not in names:

@@ -39,7 +39,7 @@ def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
     return wanted
 
 
-def group(
+def _grouped(
     fingerprints: Sequence[str],
     prompts: Sequence[str],
     answers: Sequence[str],
@@ -75,14 +75,7 @@ def group(
     return after, notes
 
 
-def labels_of(cells: Sequence[Row], data: DataConfig, count: int) -> list[str]:
-    """The label of every position to stratify by; all the same without `data.stratify_by`."""
-    if not data.stratify_by:
-        return [""] * count
-    return [cell_as_text(row.get(data.stratify_by)) for row in cells]
-
-
-def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
+def _strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
     """Groups by their most common label."""
     groups_of: dict[str, list[list[int]]] = {}
     for members in groups:
@@ -91,7 +84,7 @@ def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list
     return dict(sorted(groups_of.items()))
 
 
-def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
+def _shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
     """`wanted` rows divided among labels by their `sizes` (largest remainder method)."""
     total = sum(sizes.values())
     exact = {label: wanted * size / total for label, size in sizes.items()}
@@ -183,7 +176,7 @@ def hold_out(
         from ftlab.data.rendering import reference
 
         prompts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
-        remaining, group_notes = group(prints, prompts, answers, cells, data)
+        remaining, group_notes = _grouped(prints, prompts, answers, cells, data)
         if notes is not None:
             notes += group_notes
         if len(remaining) <= len(wanted):
@@ -195,7 +188,8 @@ def hold_out(
                 allowed=f"at least {len(wanted) + 1}",
                 try_="add rows, provide your own splits, or set data.validation_fraction and data.test_fraction to 0",
             )
-    labels = labels_of(cells, data, len(train))
+    stratify = data.stratify_by
+    labels = [cell_as_text(row.get(stratify)) for row in cells] if stratify else [""] * len(train)
     random.Random(data.seed).shuffle(remaining)
     held: dict[str, list[Example]] = {}
     for split, target in wanted:
@@ -217,11 +211,11 @@ def prompt_text(messages: Sequence[Message]) -> str:
 
 def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
     """Groups with about `target` rows in total, labels in proportion, and the remaining groups."""
-    by_label = strata(groups, labels)
+    by_label = _strata(groups, labels)
     if len(by_label) < 2:
         return _take_groups(groups, target)
     taken: list[list[int]] = []
-    for label, share in shares({label: sum(map(len, some)) for label, some in by_label.items()}, target).items():
+    for label, share in _shares({label: sum(map(len, some)) for label, some in by_label.items()}, target).items():
         if share and len(by_label[label]) > 1:  # the only group of a label stays in train
             taken += _take_groups(by_label[label], share)[0]
     if not taken:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
-from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, judgement, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
-from ftlab.data.partition import Example
+from ftlab.data.partition import Example, no_text, only_text
 from ftlab.errors import InputError
 
 EMPTY_SIDE = "an empty side"
@@ -91,25 +91,32 @@ def pair_of_row(
 def check_format(stage: str, detected: Detected, name: str, columns: list[str]) -> None:
     """Raise InputError if `stage` cannot use data of this format."""
     pairs = detected.format in PREFERENCES and "rejected" in detected.columns
-    if stage not in PREFERENCE_STAGES or pairs or (stage == "kto" and detected.format == "kto"):
-        return
+    if stage in PREFERENCE_STAGES and not pairs and not (stage == "kto" and detected.format == "kto"):
+        raise _no_preferences(stage, detected, name, columns)
+    if detected.format == "text" and stage != PRETRAINING:
+        raise only_text(name, columns, detected, stage)
+    if detected.format != "text" and stage == PRETRAINING:
+        raise no_text(name, columns, detected)
+
+
+def _no_preferences(stage: str, detected: Detected, name: str, columns: list[str]) -> InputError:
     layout = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
     if detected.format == "kto":
-        raise InputError(
+        return InputError(
             f"The stage {stage} trains on pairs of answers, and {name} holds single answers marked good or bad",
             given=f"columns {', '.join(columns)}, read as {layout}",
             allowed=f"{FORMATS['preference']}; {FORMATS['openai_preference']}",
             try_="set stage: kto, which trains on single answers",
         )
     if detected.format in PREFERENCES:
-        raise InputError(
+        return InputError(
             f"{name} has no column of rejected answers, and the stage {stage} compares chosen with rejected ones",
             given=f"columns {', '.join(columns)}",
             allowed=FORMATS["preference"],
             try_="set the columns, such as data.columns={chosen: ..., rejected: ...}, or set stage: sft",
         )
     wanted = FORMATS["kto"] + "; " if stage == "kto" else ""
-    raise InputError(
+    return InputError(
         f"The stage {stage} trains on preferences, and {name} holds none: there is no rejected answer",
         given=f"columns {', '.join(columns)}, read as {layout}",
         allowed=f"{wanted}{FORMATS['preference']}; {FORMATS['openai_preference']}",

@@ -514,7 +514,6 @@ def read_text_files(paths: Sequence[Path]) -> Table:
     rows, whole = [], hashlib.sha256()
     for path in paths:
         raw = _bytes_of(path)
-        refuse_what_is_no_data(raw, path.name)
         whole.update(hashlib.sha256(raw).digest())
         rows.append({"text": decode(raw, path.name, notes), "file": path.name})
     notes.append(f"{len(rows):,} plain-text files, one document each.")
@@ -542,8 +541,7 @@ def _bytes_of(path: Path) -> bytes:
     except MemoryError:
         raise InputError(f"There is not enough memory to read {path.name}", given=path) from None
     check_size(path.name, len(raw))
-    if not raw.strip():
-        raise InputError(f"The file {path.name} is empty", given=f"{len(raw)} bytes", allowed="at least 10 rows")
+    refuse_what_is_no_data(raw, path.name)
     return raw
 
 

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
-from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
@@ -37,8 +37,6 @@ from ftlab.data.partition import (
     describe_overlaps,
     hold_out,
     mixed_columns,
-    no_text,
-    only_text,
     prompt_fingerprint,
     prompt_text,
     too_few_rows,
@@ -58,6 +56,14 @@ Turns = list[Message]
 _LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
 
 
+class ReplayPromptJson(TypedDict):
+    """A prompt that the base answers before training; `row` is its index in the source."""
+
+    row: int
+    kind: str | None
+    messages: Turns
+
+
 @dataclass
 class Prepared:
     """Examples by split ({"row", "source", "messages"}, or see `preferences.reader`) and the manifest with their
@@ -67,7 +73,7 @@ class Prepared:
     manifest: ManifestJson
     columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, besides their text
     asked: AsTrained = field(default_factory=AsTrained)
-    replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # for the base to answer before training
+    replay_prompts: list[ReplayPromptJson] = field(default_factory=list)  # for the base to answer before training
 
 
 def prepare(
@@ -79,23 +85,11 @@ def prepare(
     the kind of example; without one, data for sft and pretraining is accepted. Raises InputError for data that cannot
     be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
-    replay = data.replay if data.replay_source or data.replay_prompts else None
-    wanted = {"replay": replay, "replay_text": data.replay_text}
-    named = {f"data.{name}": source for name, source in wanted.items() if source}
-    if stage in (*PREFERENCE_STAGES, *REWARD_STAGES) and named:
-        why = "the model writes the answers itself" if stage in REWARD_STAGES else "they hold no rejected answers"
-        beta = f"{'reinforcement' if stage in REWARD_STAGES else 'preference'}.beta"
-        raise InputError(
-            f"Replay data cannot be mixed into the stage {stage}: {why}",
-            given=", ".join(f"{path}: {source}" for path, source in named.items()),
-            try_=f"set {' and '.join(f'{path}=none' for path in named)}"
-            + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
-        )
+    _check_replay(data, stage)
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
-        check_stage(stage, loaded, detected)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
@@ -106,29 +100,20 @@ def prepare(
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
-    if detected.format == "text":
-        notes.append("The data holds plain text: the loss covers every token and the end-of-text token.")
-    if stage == "kto" and detected.format in PREFERENCES:
-        notes.append("Every pair was split: the chosen answer counts as good, the rejected one as bad.")
-    elif stage in REWARD_STAGES:
-        notes.append("The model answers the prompts itself; answers in the data serve only as references.")
-    elif stage not in PREFERENCE_STAGES and detected.format == "kto":
-        notes.append("The data holds judged answers: those marked good are trained on, those marked bad are not used.")
-    elif stage not in PREFERENCE_STAGES and detected.format in PREFERENCES:
-        notes.append("The data holds preferences: the chosen answers are trained on, the rejected ones are not used.")
+    notes += _trained_parts(detected.format, stage)
+    turns = {split: [asked(example) for example in examples] for split, examples in splits.items()}
     fingerprints = {
-        split: [prompt_fingerprint(asked(example), data.system_prompt) for example in examples]
-        for split, examples in splits.items()
+        split: [prompt_fingerprint(messages, data.system_prompt) for messages in every]
+        for split, every in turns.items()
     }
     notes += describe_overlaps(fingerprints)
     if data.near_duplicates != "apart":
         brought = [split for split in ("validation", "test") if split in loaded.splits and split != loaded.main]
         notes += _near_overlaps({split: splits[split] for split in ("train", *brought)}, data)
     template = _template_of(detected, loaded.splits[loaded.main])
-    how = as_trained(template, [asked(example) for example in splits["train"]])
+    how = as_trained(template, turns["train"])
     files = list(loaded.files)
-    held_out = [asked(example) for split in ("validation", "test") for example in splits[split]]
-    replayed, prompts = _mix_in_replay(data, splits["train"], held_out, files, workspace)
+    replayed, prompts = _mix_in_replay(data, splits["train"], turns["validation"] + turns["test"], files, workspace)
     manifest: ManifestJson = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
@@ -152,6 +137,38 @@ def prepare(
     return Prepared(splits, manifest, columns, how, prompts)
 
 
+def _check_replay(data: DataConfig, stage: str | None) -> None:
+    """Raise InputError if `data` mixes replay data into a stage that cannot train on it."""
+    replay = data.replay if data.replay_source or data.replay_prompts else None
+    sources = {"data.replay": replay, "data.replay_text": data.replay_text}
+    mixed_in = {path: source for path, source in sources.items() if source}
+    if stage not in (*PREFERENCE_STAGES, *REWARD_STAGES) or not mixed_in:
+        return
+    why = "the model writes the answers itself" if stage in REWARD_STAGES else "it has no rejected answers"
+    beta = f"{'reinforcement' if stage in REWARD_STAGES else 'preference'}.beta"
+    raise InputError(
+        f"Replay data cannot be mixed into the stage {stage}: {why}",
+        given=", ".join(f"{path}: {source}" for path, source in mixed_in.items()),
+        try_=f"set {' and '.join(f'{path}=none' for path in mixed_in)}"
+        + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
+    )
+
+
+def _trained_parts(format_: str, stage: str | None) -> list[str]:
+    """Notes on which parts of the data are trained on, if not all are."""
+    if format_ == "text":
+        return ["The data holds plain text: the loss covers every token and the end-of-text token."]
+    if stage == "kto" and format_ in PREFERENCES:
+        return ["Every pair was split: the chosen answer counts as good, the rejected one as bad."]
+    if stage in REWARD_STAGES:
+        return ["The model answers the prompts itself; answers in the data serve only as references."]
+    if stage not in PREFERENCE_STAGES and format_ == "kto":
+        return ["The data holds judged answers: those marked good are trained on, those marked bad are not used."]
+    if stage not in PREFERENCE_STAGES and format_ in PREFERENCES:
+        return ["The data holds preferences: the chosen answers are trained on, the rejected ones are not used."]
+    return []
+
+
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
     """The prompt template of these rows; an instruction that they all share also counts as one."""
     columns = detected.columns
@@ -164,15 +181,6 @@ def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str |
     if not isinstance(instruction_of_all, str) or not instruction_of_all.strip():
         return None
     return f"{escaped(instruction_of_all)}\n\n{{{columns['input']}}}"
-
-
-def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
-    """Raise InputError if this data does not suit the `stage` of a run."""
-    if (detected.format == "text") == (stage == PRETRAINING):
-        return
-    if detected.format == "text":
-        raise only_text(loaded.name, loaded.columns, detected, stage)
-    raise no_text(loaded.name, loaded.columns, detected)
 
 
 def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
@@ -361,13 +369,13 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 def _mix_in_replay(
     data: DataConfig, train: list[Example], held_out: list[Turns], files: list[SourceFile], workspace: Workspace | None
-) -> tuple[dict[str, ReplayJson | None], list[dict[str, Any]]]:
+) -> tuple[dict[str, ReplayJson | None], list[ReplayPromptJson]]:
     """Add replay rows to `train` in place, except duplicates and near duplicates of the `held_out` prompts (turns);
     returns the manifest entry of each kind, and the prompts for the base to answer."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
     records: dict[str, ReplayJson | None] = {"replay": None, "replay_text": None}
-    prompts: list[dict[str, Any]] = []
+    prompts: list[ReplayPromptJson] = []
     sources = (data.replay_source or data.replay_prompts, data.replay_text)
     for name, source in zip(records, sources, strict=True):
         if not source:
