@@ -61,8 +61,8 @@ def test_a_change_makes_a_new_version_and_leaves_the_old_one(first: versions.Ver
     marked = curation.apply(fewer, {5: Change(mark="good")}, who="Cy")
     noted = curation.apply(marked, {6: Change(notes=("ask legal",))}, who="Cy")
     chain = versions.history(workspace, "tickets")
-    assert [one.parent for one in chain] == [None, first.id, edited.id, fewer.id, marked.id]
-    assert [one.number for one in chain] == [1, 2, 3, 4, 5] and len({one.id for one in chain}) == 5
+    assert [version.parent for version in chain] == [None, first.id, edited.id, fewer.id, marked.id]
+    assert [version.number for version in chain] == [1, 2, 3, 4, 5] and len({version.id for version in chain}) == 5
     assert list(versions.rows_of(first))[3].cells == ROWS[3]
     assert fewer.rows == {"train": 28} and fewer.excluded == 2
     rows = list(versions.rows_of(noted))
@@ -79,9 +79,9 @@ def test_a_diff_says_what_was_added_removed_and_changed(first: versions.Version,
     rows[4] = rows[4].with_(split="test")
     rows.append(VersionRow(30, {"prompt": "n", "completion": "m", "extra": "e"}))
     second = versions.derive(first, rows, "rewritten", who="Ada")
-    found = curation.diff(first, second)
-    assert (found.added, found.removed, found.changed, found.moved) == ([30], [2], [0], [5])
-    assert str(found).endswith("1 added, 1 removed, 1 changed, 1 moved")
+    difference = curation.diff(first, second)
+    assert (difference.added, difference.removed, difference.changed, difference.moved) == ([30], [2], [0], [5])
+    assert str(difference).endswith("1 added, 1 removed, 1 changed, 1 moved")
     assert curation.changed_cells(first, second, [0]) == {0: {"prompt": ("ask 0", "other")}}
     assert second.columns == ["prompt", "completion", "extra"] and second.rows == {"train": 29, "test": 1}
     other = versions.create("brand_voice", workspace)
@@ -117,8 +117,8 @@ def test_what_is_not_there_is_named(first: versions.Version, workspace: Workspac
         (lambda: curation.apply(first, dict.fromkeys(range(30), Change(excluded="x")), who="A"), "No row is left"),
         (lambda: versions.derive(first, [VersionRow(1, {}), VersionRow(1, {})], "x"), "same id"),
     ]
-    for act, said in cases:
-        with pytest.raises(InputError, match=said):
+    for act, message in cases:
+        with pytest.raises(InputError, match=message):
             act()
     assert versions.pinned("version:tickets", workspace) == first.source and versions.pinned("a.csv") == "a.csv"
     assert len(versions.history(workspace)) == 1 and not list(first.folder.parent.glob(".part-*"))
