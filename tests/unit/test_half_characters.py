@@ -134,7 +134,7 @@ def test_half_an_emoji_in_any_column_of_any_format_is_replaced_and_told(tmp_path
     file.write_bytes(FORMATS[name](rows))
     data = DataConfig(source=str(file), validation_fraction=0.2, test_fraction=0.2)
     loaded = load_rows(data, workspace)
-    for text in texts([dict(one) for one in loaded.splits["train"]]):
+    for text in texts([dict(row) for row in loaded.splits["train"]]):
         text.encode()
     for text in texts(open_pages(data.source, workspace.page_cache).page(0, 24)):
         text.encode()
@@ -143,12 +143,12 @@ def test_half_an_emoji_in_any_column_of_any_format_is_replaced_and_told(tmp_path
     freeze(prepared, run)
     assert sum(len(read_split(run, split)) for split in ("train", "validation", "test")) >= 20
     # In cells of JSON text they are found when a row is converted: where the column is used.
-    told = any("surrogates" in note or "not valid Unicode" in note for note in prepared.manifest["notes"])
-    assert told or (name in ("a.csv", "a.parquet") and kind not in ("chat", "sharegpt"))
+    noted = any("surrogates" in note or "not valid Unicode" in note for note in prepared.manifest["notes"])
+    assert noted or (name in ("a.csv", "a.parquet") and kind not in ("chat", "sharegpt"))
     check(data, workspace=workspace)
     version = versions.create(data.source, workspace)
     assert version.total == 24
-    for text in texts([one.cells for one in versions.rows_of(version)]):
+    for text in texts([row.cells for row in versions.rows_of(version)]):
         text.encode()
 
 

@@ -62,8 +62,8 @@ DIFFERENT = (
 STORY = "The parcel with the lamp came late, and the box was torn on two sides when the driver put it down."
 
 
-def how(one: str, other: str, answers: tuple[str, str] | None = None) -> str | None:
-    return next((pair.how for pair in near_pairs([one, other], answers)), None)
+def how(left: str, right: str, answers: tuple[str, str] | None = None) -> str | None:
+    return next((pair.how for pair in near_pairs([left, right], answers)), None)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -71,19 +71,19 @@ def test_a_variant_of_a_short_question_is_a_near_copy(variant: str) -> None:
     assert how(QUESTION, variant) in ("same", "near")
 
 
-@pytest.mark.parametrize(("one", "other"), DIFFERENT)
-def test_another_number_negation_or_word_is_another_question(one: str, other: str) -> None:
-    assert how(one, other) is None
+@pytest.mark.parametrize(("left", "right"), DIFFERENT)
+def test_another_number_negation_or_word_is_another_question(left: str, right: str) -> None:
+    assert how(left, right) is None
 
 
 def test_what_is_written_in_another_way_is_the_same() -> None:
-    for one, other in (
+    for left, right in (
         ("What is 1,000 + 5?", "what is 1000 + 5"),
         ("What's the café's \u201cWi-Fi\u201d code", "what is the cafe\u0301s wi fi code?"),
         ("I cannot login", "i can't log in!"),
         ("取消我的卡。", "取消我的卡"),
     ):
-        assert normal_form(one) == normal_form(other) and how(one, other) == "same"
+        assert normal_form(left) == normal_form(right) and how(left, right) == "same"
     assert normal_form("items 1 23") != normal_form("items 12 3")
     assert normal_form("schon") != normal_form("schön") and how("Wie komme ich zum Café?", "Wie komme ich zum Cafe?")
 
@@ -148,7 +148,7 @@ def test_across_two_sides_each_text_that_is_like_one_of_the_other_is_named() -> 
 
 def test_templates_are_not_compared_each_with_each() -> None:
     words = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("ano", "eru", "ilo", "oma") for c in "bdfgklmnprst"]
-    texts = [f"What is the capital of {one}{other}?" for one in words[:60] for other in words[-60:]]
+    texts = [f"What is the capital of {left}{right}?" for left in words[:60] for right in words[-60:]]
     began = time.process_time()
     list(near_pairs(texts))
     # Six million pairs at 20 microseconds would take two minutes.
