@@ -319,7 +319,7 @@ def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str,
     return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
 
-MOST_FOUND = 1000  # hits of a search in a large source without a version
+MOST_HITS = 1000  # hits of a search in a large source without a version
 _SAMPLED = 200
 
 
@@ -414,7 +414,7 @@ def _of_source(sizes: Mapping[str, int], rows_of: Callable[[str], Any], columns:
         for start, split in zip(starts, splits, strict=False):
             rows = rows_of(split)
             if isinstance(rows, Pages):
-                places = rows.search(wanted, 0, MOST_FOUND).indices
+                places = rows.search(wanted, 0, MOST_HITS).indices
             else:
                 places = [place for place, cells in enumerate(rows) if holds(cells, wanted)]
             mask[[int(start) + place for place in places]] = True

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ftlab.data.normal import (
     LIGHT,
     LOOSE,
-    Reader,
+    SentenceReader,
     Sentences,
     Vocabulary,
     Watch,
@@ -111,7 +111,7 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     """`texts` in the form that is compared. Raises Stopped."""
     import numpy as np
 
-    vocabulary, reader = Vocabulary(), Reader()
+    vocabulary, reader = Vocabulary(), SentenceReader()
     known: dict[str, int] = {}
     numbers: list[int] = []
     sizes = np.zeros(len(texts) + 1, np.int64)

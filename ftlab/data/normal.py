@@ -401,7 +401,7 @@ class Sentences:
         return tuple(sentence for sentence in sentences if not self.wrapper[sentence]) or tuple(sentences)
 
 
-class Reader:
+class SentenceReader:
     """Collects the sentences of texts, one text at a time."""
 
     def __init__(self) -> None:

@@ -147,7 +147,7 @@ def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = 
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def asked(example: Example) -> list[Message]:
+def turns_of(example: Example) -> list[Message]:
     """The turns of `example` including an answer; for a preference, its prompt and an empty answer."""
     if "prompt" in example:
         return [*example["prompt"], {"role": "assistant", "content": ""}]
@@ -171,8 +171,8 @@ def hold_out(
     ]
     remaining: list[list[int]] = []
     if wanted:
-        prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
-        turns = [asked(example) for example in train]
+        prints = [prompt_fingerprint(turns_of(example), data.system_prompt) for example in train]
+        turns = [turns_of(example) for example in train]
         from ftlab.data.rendering import reference
 
         prompts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]

@@ -28,9 +28,9 @@ from ftlab.errors import FtlabError, InputError, shorten
 Rows = Mapping[str, Sequence[Row]]
 Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
-# A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
+# A complete statement: no question, number, list, label (Q:, Answer:), table or code.
 _TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
-# Addresses somebody: asks or instructs.
+# A question or an instruction, or a sentence that addresses someone.
 _ASKS = re.compile(
     r"[?？¿]|\b(you|yours?|please|must|should|shall|ought|always|never|don't|do not|answers?|questions?|tasks?"
     r"|examples?|instructions?|following|given|options?|inputs?|outputs?|hypothesis|premise"
@@ -38,9 +38,9 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Fig)|\b[A-Z])\.$")
-_FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
-_MOST_SOURCES = 2  # sentences that an answer is drawn from
-_FEWEST_DRAWN = 2  # words that stand in these alone
+_FEWEST_LETTERS = 20  # fewest characters in the first or last sentence for it not to be a greeting
+_MOST_SOURCES = 2  # most sentences that an extractive answer comes from
+_FEWEST_DRAWN = 2  # fewest words of an answer that only its sources have
 _NEEDED = "no sentence of the prompt is known to be unnecessary"
 _STILL_LONG = "it is still too long without the unnecessary sentences"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80

@@ -32,7 +32,6 @@ from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
     Example,
-    asked,
     check_columns,
     describe_overlaps,
     hold_out,
@@ -41,6 +40,7 @@ from ftlab.data.partition import (
     prompt_text,
     too_few_rows,
     too_many_dropped,
+    turns_of,
     wrong_cells,
 )
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
@@ -101,7 +101,7 @@ def prepare(
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
     notes += _trained_parts(detected.format, stage)
-    turns = {split: [asked(example) for example in examples] for split, examples in splits.items()}
+    turns = {split: [turns_of(example) for example in examples] for split, examples in splits.items()}
     fingerprints = {
         split: [prompt_fingerprint(messages, data.system_prompt) for messages in every]
         for split, every in turns.items()
@@ -268,7 +268,7 @@ def _trained_nearly(
     except FtlabError:
         own = None
     try:
-        rows = [asked(example) for example in read_split(run, "train")]
+        rows = [turns_of(example) for example in read_split(run, "train")]
     except FtlabError:
         return frozenset()
     usual = (None, own, system_prompt)
@@ -441,11 +441,11 @@ def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> lis
     """A note for each split of the source with near duplicates of training prompts."""
     if sum(map(len, splits.values())) > NEAR_ROWS and data.near_duplicates == "auto":
         return []
-    train = [asked(example) for example in splits["train"]]
+    train = [turns_of(example) for example in splits["train"]]
     known = {prompt_fingerprint(turns, data.system_prompt) for turns in train}
     notes = []
     for split, examples in splits.items():
-        held = [asked(example) for example in examples] if split != "train" else []
+        held = [turns_of(example) for example in examples] if split != "train" else []
         held = [turns for turns in held if prompt_fingerprint(turns, data.system_prompt) not in known]
         turns = [*train, *held]
         texts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]

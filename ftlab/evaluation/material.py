@@ -256,7 +256,7 @@ def _learned(
     rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
     """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
-    from ftlab.data.partition import asked, prompt_fingerprint, prompt_text
+    from ftlab.data.partition import prompt_fingerprint, prompt_text, turns_of
     from ftlab.data.rendering import reference
     from ftlab.data.splits import trained_nearly
 
@@ -265,8 +265,8 @@ def _learned(
         if number == 0 and suite is None:
             continue  # said when its data were split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        rest = [row for row in rows if prompt_fingerprint(asked(row), config.data.system_prompt) not in learned]
-        texts = tuple((prompt_text(asked(row)), reference(row["messages"])) for row in rest)
+        rest = [row for row in rows if prompt_fingerprint(turns_of(row), config.data.system_prompt) not in learned]
+        texts = tuple((prompt_text(turns_of(row)), reference(row["messages"])) for row in rest)
         count, near = len(rows) - len(rest), len(trained_nearly(run, texts))
         if count or near:
             copies = f"near copies of {near}{' more' if count else f' of these {len(rows)} rows'}" if near else ""

@@ -1,9 +1,8 @@
 """Writes `support_triage`: customer messages to an invented shop, each with queue, priority and hours.
 
-A message is put together from a problem (which decides the queue, and with it the hours for one case), a cue for the
-urgency (which decides the priority), sometimes a sentence that says how many orders, items or people are concerned
-(which doubles the hours), and things that decide nothing: opening, product, background, sign-off, a typing slip. The
-card states the same rules.
+A message consists of a problem (which decides the queue, and with it the hours for one case), a cue for the urgency
+(which decides the priority), sometimes a sentence on how many orders, items or people are affected (which doubles the
+hours), and parts that decide nothing: opening, product, background, sign-off, a typo. The card states the same rules.
 """
 
 from __future__ import annotations
@@ -308,7 +307,7 @@ SIZES = {"train": 600, "validation": 100, "test": 100}
 SEED = "support_triage 1"
 WORDS = (15, 45)  # shortest and longest message, in words
 
-# Between splits the bound is stricter than within one: a held-out score is worth what its distance to training is.
+# The bound is stricter between splits than within one: a held-out score is only worth its distance from training.
 NEAR_COPY_WITHIN = 0.8
 NEAR_COPY_ACROSS = 0.6
 

@@ -1,7 +1,8 @@
-"""Writes `brand_voice` and `brand_voice_preferences`: replies of an invented shop, in its house style and out of it.
+"""Writes `brand_voice` and `brand_voice_preferences`: replies of an invented shop that follow its house style or break
+it.
 
-A prompt is a customer who gives a first name and asks one thing. A reply greets by that name, answers in two short
-sentences that depend on what was asked, offers help and is signed by the person who looks after such questions. The
+In a prompt, a customer gives a first name and asks one thing. The reply greets by that name, answers in two short
+sentences that depend on the question, offers help, and is signed by the person responsible for such questions. The
 rejected side of a preference answers the same question and breaks one to three rules of `house_style.py`.
 """
 
