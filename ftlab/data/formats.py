@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ftlab.core.parsing import json_or
 from ftlab.data.conversion import (
     LABELS,
     NO_ANSWER,
@@ -24,24 +25,10 @@ from ftlab.data.conversion import (
     is_dialogue,
     is_judgement,
     likely_texts,
-    to_messages,
     turns_of_row,
 )
 from ftlab.data.prompt_template import check_template
-from ftlab.errors import InputError, nearest, shorten
-
-__all__ = [
-    "FORMAT",
-    "FORMATS",
-    "PREFERENCES",
-    "Detected",
-    "UnusableRow",
-    "detect",
-    "detect_prompts",
-    "example_of",
-    "to_messages",
-]
-
+from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 # format: its usual columns
 FORMATS = {
@@ -112,7 +99,7 @@ def detect(
         detected = by_name
         if roles:
             detected.columns |= roles
-            detected.why += f", with {_said(roles)} as you set"
+            detected.why += f", with {_listed(roles)} as you set"
     if template:
         detected.template = template
         detected.why += "; your template builds the prompt"
@@ -199,11 +186,11 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
 
 
 def _from_mapping(
-    given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
+    mapping: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
 ) -> Detected:
     """`named` are the columns in the prompt template."""
-    roles = dict(given)
-    why = f"you set {_said(given)}" if given else f"your template uses {', '.join(named)}"
+    roles = dict(mapping)
+    why = f"you set {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -213,7 +200,7 @@ def _from_mapping(
         if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
             raise InputError(
                 "A column of whole conversations cannot be combined with these roles",
-                given=_said(given) + (" and a prompt template" if named else ""),
+                given=_listed(mapping) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
         return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
@@ -223,7 +210,7 @@ def _from_mapping(
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
         if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
-        return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
+        return Detected("preference", roles, why, 1.0 if "prompt" in mapping else 0.8)
     if (text := _labelled_text(roles, free, rows, by_name)) is not None:
         roles = {role: column for role, column in roles.items() if role != "prompt"} | {"text": text}
         return Detected("classification", roles, f"{why}; {roles['label']} holds a class for every {text}", 0.9)
@@ -234,7 +221,7 @@ def _from_mapping(
         if name is None:
             raise InputError(
                 f"No column is set as the {role}",
-                given=_said(given) or None,
+                given=_listed(mapping) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
                 try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
                 if (likely := likely_texts(free, rows))
@@ -242,7 +229,7 @@ def _from_mapping(
             )
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role}, by its name"
-    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
+    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= mapping.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
 
 
@@ -264,12 +251,11 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
     for role, column in mapping.items():
         known = _ROLE_ALIASES.get(_plain(role))
         if known is None:
-            close = nearest(role, _ROLE_ALIASES)
             raise InputError(
                 "There is no such column role",
                 given=f"{role}: {column}",
                 allowed=", ".join(dict.fromkeys(_ROLE_ALIASES.values())),
-                try_=f"did you mean {close}?" if close else None,
+                try_=did_you_mean(role, _ROLE_ALIASES),
             )
         if column not in columns:
             close = nearest(column, columns) or next((c for c in columns if _plain(c) == _plain(column)), None)
@@ -323,10 +309,7 @@ def _conversation_column(
 def _turn_keys(value: Any) -> tuple[str, str] | None:
     """The keys of role and text if `value` is a list of messages (also as JSON text), else None."""
     if isinstance(value, str) and value.lstrip()[:2] == "[{":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = json_or(value, None)
     turn = value[0] if isinstance(value, (list, tuple)) and value else None
     if not isinstance(turn, dict):
         return None
@@ -347,7 +330,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", str(name).lower())
 
 
-def _said(mapping: Mapping[str, str]) -> str:
+def _listed(mapping: Mapping[str, str]) -> str:
     return shorten(", ".join(f"{role}: {column}" for role, column in mapping.items()))
 
 

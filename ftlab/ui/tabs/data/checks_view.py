@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
-from ftlab.data.checks.job_files import Job, Request, Status
+from ftlab.data.checks.job import Job, Request, Status
 from ftlab.errors import FtlabError
 from ftlab.ui.kit.html import count, empty, error_box, join, notice, pick_button
 from ftlab.ui.tabs.data import findings as data_findings
