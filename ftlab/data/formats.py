@@ -27,6 +27,7 @@ from ftlab.data.conversion import (
     to_messages,
     turns_of_row,
 )
+from ftlab.data.guess import guess_columns, is_never_a_prompt
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, nearest, shorten
 
@@ -60,6 +61,8 @@ PREFERENCES = ("preference", "openai_preference")
 
 # In the order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
+# Over a column of customers' names or ticket numbers as well.
+_LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "input")
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
@@ -72,6 +75,9 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("input", "context"), "input"),
     **{name: name for name in ("system", "chosen", "rejected", "history", "text", "label")},
 }
+
+
+GUESSED = 0.6  # the confidence in what no name says
 
 
 @dataclass
@@ -88,6 +94,11 @@ class Detected:
     confidence: float
     unused: list[str] = field(default_factory=list)
     template: str | None = None
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
+        return self.confidence == GUESSED
 
 
 def detect(
@@ -106,10 +117,10 @@ def detect(
     named = check_template(template, columns) if template else []
     if (roles and not roles.keys() <= {"system", "input", "rejected", "history"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
-    elif (by_name := _from_names(columns, rows)) is None:
+    elif (found := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
     else:
-        detected = by_name
+        detected = found
         if roles:
             detected.columns |= roles
             detected.why += f", with {_said(roles)} as you set"
@@ -125,6 +136,22 @@ def detect(
     if detected.format == "kto":
         detected.why += "; the answers marked true are trained on"
     return detected
+
+
+def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
+    """By the names that tools use; where these say nothing, or lead to an ID or a date, by a guess."""
+    askable = [
+        column
+        for column in columns
+        if _plain(column) not in _LOOSE_PROMPTS or not is_never_a_prompt(column_values(rows, column))
+    ]
+    by_name = _from_names(askable, rows)
+    if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
+        guess = guess_columns(columns, rows)
+        if guess is not None:
+            kind = "classification" if "label" in guess.roles else "prompt_completion"
+            return Detected(kind, dict(guess.roles), f"guessed: {guess.why}", GUESSED)
+    return by_name or (_from_names(columns, rows) if askable != list(columns) else None)
 
 
 def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -203,7 +230,7 @@ def _from_mapping(
 ) -> Detected:
     """`named` are the columns in the prompt template."""
     roles = dict(given)
-    why = f"you set {_said(given)}" if given else f"your template uses {', '.join(named)}"
+    why = f"columns set: {_said(given)}" if given else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -367,7 +394,7 @@ def detect_prompts(
     """Like `detect`, but a column of prompts is enough if no column holds answers. Raises InputError like `detect`."""
     try:
         detected = detect(columns, rows, mapping, name, template)
-        if detected.format != "text" or "text" in mapping:
+        if not detected.is_guess and (detected.format != "text" or "text" in mapping):
             return detected
         refusal: InputError | None = None
     except InputError as error:
