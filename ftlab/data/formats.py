@@ -35,6 +35,7 @@ __all__ = [
     "FORMAT",
     "FORMATS",
     "PREFERENCES",
+    "ColumnsUnknown",
     "Detected",
     "UnusableRow",
     "detect",
@@ -78,6 +79,10 @@ _ROLE_ALIASES = {
 
 
 GUESSED = 0.6  # the confidence in what no name says
+
+
+class ColumnsUnknown(InputError):
+    """The data are readable, but which column plays which part is not known: a person can say it."""
 
 
 @dataclass
@@ -259,7 +264,7 @@ def _from_mapping(
             continue
         name = _first(names, by_name)
         if name is None:
-            raise InputError(
+            raise ColumnsUnknown(
                 f"No column is set as the {role}",
                 given=_said(given) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
@@ -327,7 +332,7 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         hint = f'to train on {texts[0]} as plain text (stage: pretraining), set --column text="{texts[0]}"'
     else:
         hint = "write each row as an object with a prompt and a completion"
-    return InputError(
+    return (InputError if talks or len(columns) < 2 else ColumnsUnknown)(
         f"No usable column in {name}",
         given=f"columns {', '.join(columns)}" if columns else "no columns",
         allowed="; ".join(FORMATS.values()),

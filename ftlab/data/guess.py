@@ -16,29 +16,33 @@ from ftlab.data.conversion import are_classes
 # Words of headers. A stem of five letters or more, or in a script without spaces, is found inside a word too
 # (Kundenfrage); a shorter one is a word of its own. What somebody said beats who said it (Kundenantwort is an answer).
 _ASKED = """ask asked asks ask-us inquiry enquiry question query prompt request instruction complaint issue problem
-incoming inbound received original source before input wrote writes frage anfrage anliegen beschwerde eingang schreibt
-schrieb demande requête requete plainte pregunta consulta solicitud queja domanda richiesta reclamo pergunta pedido
-solicitação vraag verzoek klacht pytanie zapytanie вопрос запрос обращение питання soru talep fråga spørgsmål kysymys
-otázka kérdés întrebare سؤال استفسار प्रश्न सवाल 问题 提问 咨询 输入 指令 原文 質問 問い合わせ 入力 질문 문의 요청 입력 câu-hỏi คำถาม""".split()
+incoming inbound received original source before input wrote writes frage anfrage anliegen beschwerde
+eingang schreibt schrieb demande requête requete plainte pregunta consulta solicitud queja domanda
+richiesta reclamo pergunta pedido solicitação vraag verzoek klacht pytanie zapytanie вопрос запрос
+обращение питання soru talep fråga spørgsmål kysymys otázka kérdés întrebare سؤال استفسار प्रश्न सवाल 问题
+提问 咨询 输入 指令 原文 質問 問い合わせ 入力 질문 문의 요청 입력 câu-hỏi คำถาม""".split()
 _ASKERS = """customer client guest user visitor patient student caller buyer tenant citizen reader human they kunde
-kundin gast gäste nutzer patientin mieter bürger cliente huésped ospite hóspede usuario utente utilisateur klant klient
-gość клиент пользователь клієнт müşteri misafir kund عميل العميل ग्राहक 客户 用户 顾客 お客様 顧客 고객 사용자""".split()
+kundin gast gäste nutzer patientin mieter bürger cliente huésped ospite hóspede usuario utente
+utilisateur klant klient gość клиент пользователь клієнт müşteri misafir kund عميل العميل ग्राहक 客户 用户
+顾客 お客様 顧客 고객 사용자""".split()
 _ANSWERED = """answer answered reply replied replies response responded completion output target solution resolution
-outgoing outbound sent after draft expected gold summary translation corrected rewritten antwort antworten antworteten
-antwortet geantwortet erwiderung rückmeldung lösung zusammenfassung übersetzung réponse reponse répondu résumé traduction
-respuesta contestación solución resumen traducción risposta soluzione riassunto traduzione resposta resumo tradução
-antwoord oplossing samenvatting vertaling odpowiedź rozwiązanie ответ решение перевод відповідь cevap yanıt svar vastaus
-odpověď válasz răspuns إجابة جواب رد उत्तर जवाब 回答 答案 回复 答复 输出 译文 返信 答え 出力 답변 응답 출력 답 trả-lời คำตอบ""".split()
+outgoing outbound sent after draft expected gold summary translation corrected rewritten antwort
+antworten antworteten antwortet geantwortet erwiderung rückmeldung lösung zusammenfassung übersetzung
+réponse reponse répondu résumé traduction respuesta contestación solución resumen traducción risposta
+soluzione riassunto traduzione resposta resumo tradução antwoord oplossing samenvatting vertaling
+odpowiedź rozwiązanie ответ решение перевод відповідь cevap yanıt svar vastaus odpověď válasz răspuns
+إجابة جواب رد उत्तर जवाब 回答 答案 回复 答复 输出 译文 返信 答え 出力 답변 응답 출력 답 trả-lời คำตอบ""".split()
 _ANSWERERS = """we our ours us said agent support staff team assistant bot clerk desk wir unser unsere uns nous notre
-nosotros nuestra nuestro noi nostra nós nossa wij ons my nasza мы наш biz vi meidän support-team 客服 我们 当店 당사""".split()
+nosotros nuestra nuestro noi nostra nós nossa wij ons my nasza мы наш biz vi meidän support-team 客服 我们
+当店 당사""".split()
 # Columns beside a pair: who, when, how good; remarks that nobody sent; a heading that is no message.
-_BESIDE = """id no nr num number nummer date datum fecha time zeit created updated name by von
-rating score stars bewertung note notes notiz notizen internal intern remark status state priority priorität tag tags
-language lang sprache url link email mail phone telefon subject betreff objet asunto oggetto assunto title titel titre
-category kategorie type typ channel kanal author autor agent agente owner assignee operator bearbeiter mitarbeiter
-employee length count version 日期 编号 标题 备注 날짜 번호 제목""".split()
-_CLASSES = """label class category categoría catégorie categoria kategorie klasse intent topic thema sentiment stimmung
-department abteilung queue tema sujet 分类 类别 标签 カテゴリ 분류""".split()
+_BESIDE = """id no nr num number nummer date datum fecha time zeit created updated name by von rating score stars
+bewertung note notes notiz notizen internal intern remark status state priority priorität tag tags
+language lang sprache url link email mail phone telefon subject betreff objet asunto oggetto assunto
+title titel titre category kategorie type typ channel kanal author autor agent agente owner assignee
+operator bearbeiter mitarbeiter employee length count version 日期 编号 标题 备注 날짜 번호 제목""".split()
+_CLASSES = """label class category categoría catégorie categoria kategorie klasse intent topic thema sentiment
+stimmung department abteilung queue tema sujet 分类 类别 标签 カテゴリ 분류""".split()
 _OWN = re.compile(
     r"[\u0600-\u06ff\u0900-\u0dff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 )  # scripts found inside
