@@ -27,6 +27,7 @@ from ftlab.data.conversion import (
     likely_texts,
     turns_of_row,
 )
+from ftlab.data.guess import guess_columns, is_never_a_prompt
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
@@ -47,6 +48,8 @@ PREFERENCES = ("preference", "openai_preference")
 
 # In the order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
+# Over a column of customers' names or ticket numbers as well.
+_LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "input")
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
@@ -59,6 +62,13 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("input", "context"), "input"),
     **{name: name for name in ("system", "chosen", "rejected", "history", "text", "label")},
 }
+
+
+GUESSED = 0.6  # the confidence in what no name says
+
+
+class ColumnsUnknown(InputError):
+    """The data are readable, but which column plays which part is not known: a person can say it."""
 
 
 @dataclass
@@ -75,6 +85,11 @@ class Detected:
     confidence: float
     unused: list[str] = field(default_factory=list)
     template: str | None = None
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
+        return self.confidence == GUESSED
 
 
 def detect(
@@ -93,10 +108,10 @@ def detect(
     named = check_template(template, columns) if template else []
     if (roles and not roles.keys() <= {"system", "input", "rejected", "history"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
-    elif (by_name := _from_names(columns, rows)) is None:
+    elif (found := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
     else:
-        detected = by_name
+        detected = found
         if roles:
             detected.columns |= roles
             detected.why += f", with {_listed(roles)} as you set"
@@ -112,6 +127,22 @@ def detect(
     if detected.format == "kto":
         detected.why += "; the answers marked true are trained on"
     return detected
+
+
+def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
+    """By the names that tools use; where these say nothing, or lead to an ID or a date, by a guess."""
+    askable = [
+        column
+        for column in columns
+        if _plain(column) not in _LOOSE_PROMPTS or not is_never_a_prompt(column_values(rows, column))
+    ]
+    by_name = _from_names(askable, rows)
+    if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
+        guess = guess_columns(columns, rows)
+        if guess is not None:
+            kind = "classification" if "label" in guess.roles else "prompt_completion"
+            return Detected(kind, dict(guess.roles), f"guessed: {guess.why}", GUESSED)
+    return by_name or (_from_names(columns, rows) if askable != list(columns) else None)
 
 
 def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -190,7 +221,7 @@ def _from_mapping(
 ) -> Detected:
     """`named` are the columns in the prompt template."""
     roles = dict(mapping)
-    why = f"you set {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
+    why = f"columns set: {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -219,7 +250,7 @@ def _from_mapping(
             continue
         name = _first(names, by_name)
         if name is None:
-            raise InputError(
+            raise ColumnsUnknown(
                 f"No column is set as the {role}",
                 given=_listed(mapping) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
@@ -286,7 +317,7 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         hint = f'to train on {texts[0]} as plain text (stage: pretraining), set --column text="{texts[0]}"'
     else:
         hint = "write each row as an object with a prompt and a completion"
-    return InputError(
+    return (InputError if talks or len(columns) < 2 else ColumnsUnknown)(
         f"No usable column in {name}",
         given=f"columns {', '.join(columns)}" if columns else "no columns",
         allowed="; ".join(FORMATS.values()),
@@ -350,7 +381,7 @@ def detect_prompts(
     """Like `detect`, but a column of prompts is enough if no column holds answers. Raises InputError like `detect`."""
     try:
         detected = detect(columns, rows, mapping, name, template)
-        if detected.format != "text" or "text" in mapping:
+        if not detected.is_guess and (detected.format != "text" or "text" in mapping):
             return detected
         refusal: InputError | None = None
     except InputError as error:

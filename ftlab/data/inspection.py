@@ -15,7 +15,7 @@ from typing import Any
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace, default_root
 from ftlab.data.conversion import Message, UnusableRow, to_messages
-from ftlab.data.formats import Detected, detect
+from ftlab.data.formats import ColumnsUnknown, Detected, detect
 from ftlab.data.load import Named, find_source, load_rows, recall, settled, split_files
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
@@ -58,6 +58,11 @@ class Inspection:
     _data: DataConfig = field(repr=False)
     _refused: InputError | None = field(default=None, repr=False)  # why no format was recognized
     _searched: dict[str, Pages] = field(default_factory=dict, repr=False)
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether all that is missing is which column is which."""
+        return isinstance(self._refused, ColumnsUnknown)
 
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
         """At most `size` source rows from `offset` on (of the training split), cells as text of up to 200

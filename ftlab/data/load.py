@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -85,6 +86,31 @@ def settled(data: DataConfig, named: Named | None) -> DataConfig:
     if named is None or named_in(data) is not None:
         return data
     return data.model_copy(update=dict(named.as_dict()))
+
+
+_LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
+
+
+def looked_at(loaded: Loaded) -> list[dict[str, Any]]:
+    """The rows by which the columns of `loaded` are told apart."""
+    rows = loaded.splits[loaded.main]
+    # Evenly spaced: the first rows of a file are often of one kind.
+    step = max(1, len(rows) // _LOOKED_AT)
+    return [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
+
+
+def as_read(data: DataConfig, loaded: Loaded) -> DataConfig:
+    """`data` with the columns that its rows are read by, where no tool's names say them: set, remembered, or guessed.
+    Whatever is made of the rows (a version, a run) keeps them."""
+    from ftlab.data.formats import detect
+
+    read = settled(data, loaded.named)
+    if named_in(read) is None:
+        with contextlib.suppress(InputError):
+            detected = detect(loaded.columns, looked_at(loaded), {}, loaded.name)
+            if detected.is_guess:
+                return read.model_copy(update={"columns": dict(detected.columns)})
+    return read
 
 
 def _kept(workspace: Workspace) -> dict[str, NamedJson]:

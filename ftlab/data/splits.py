@@ -27,7 +27,7 @@ from ftlab.data.conversion import (
     instruction,
 )
 from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
-from ftlab.data.load import Loaded, SourceFile, load_rows, named_in, settled
+from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
@@ -53,7 +53,6 @@ from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
 Turns = list[Message]
-_LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
 
 
 class ReplayPromptJson(TypedDict):
@@ -187,9 +186,7 @@ def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) ->
     """How to read the rows of `loaded` for `stage`: by the columns set in `data`, or remembered for the source."""
     data = settled(data, loaded.named)
     rows = loaded.splits[loaded.main]
-    # Evenly spaced: the first rows of a file are often of one kind.
-    step = max(1, len(rows) // _LOOKED_AT)
-    sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
+    sample = looked_at(loaded)
     look = detect_prompts if stage in REWARD_STAGES else detect
     detected = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
     if detected.format == "classification" and not data.prompt_template:

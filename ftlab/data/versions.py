@@ -20,7 +20,7 @@ from typing import Any
 from ftlab.config import STARTER, DataConfig, load_config
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
-from ftlab.data.load import load_rows, recall, settled
+from ftlab.data.load import as_read, load_rows, recall
 from ftlab.data.readers import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
@@ -79,7 +79,7 @@ def create(
     if data.source.startswith(PREFIX):
         return find(data.source, workspace)
     loaded = load_rows(data, workspace)
-    read = settled(data, loaded.named)
+    read = as_read(data, loaded)
     name = _slug(name or (Path(loaded.name).stem if loaded.kind == "file" else loaded.name))
 
     def rows() -> Iterator[VersionRow]:

@@ -88,7 +88,7 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError like `submit`."""
     from ftlab.config.stages import REWARD_STAGES
-    from ftlab.data.load import load_rows, remember, settled
+    from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
@@ -99,7 +99,8 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     loaded, data = load_rows(config.data, workspace), config.data
-    config.data = settled(data, loaded.named)  # the run records how its rows were read
+    # The run records how its rows were read. Prompts alone have no answers to guess.
+    config.data = settled(data, loaded.named) if config.stage in REWARD_STAGES else as_read(data, loaded)
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
     remember(data, workspace)
     if config.stage in REWARD_STAGES:

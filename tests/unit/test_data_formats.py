@@ -109,7 +109,11 @@ def test_the_mapping_of_a_person_wins_over_the_names() -> None:
     row = {"prompt": "not this", "completion": "nor this", "ticket": "q", "triage": "a", "tone": "Be brief."}
     detected = detect(list(row), [row], {"prompt": "ticket", "completion": "triage", "system": "tone"})
     assert to_messages(row, detected) == [SYSTEM, *turns("q", "a")]
-    assert detected.confidence == 1 and "you set" in detected.why and detected.unused == ["prompt", "completion"]
+    assert (
+        detected.confidence == 1
+        and "columns set: prompt: ticket" in detected.why
+        and detected.unused == ["prompt", "completion"]
+    )
     assert to_messages(row, detect(list(row), [row], {"completion": "triage"})) == turns("not this", "a")
     chat = {"log": from_value("q", "a"), "prompt": "x", "completion": "y"}
     assert to_messages(chat, detect(list(chat), [chat], {"messages": "log"})) == turns("q", "a")
