@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from ftlab.config import ModelConfig, load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
@@ -254,7 +254,7 @@ def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
     """The model of a base or a run. Raises InputError when it is gone, or is no longer what the test was made with."""
-    from ftlab.data.template import ensure_chat_template
+    from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
 
     if spec["kind"] == "run":

@@ -15,8 +15,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow
 from ftlab.data.formats import detect_prompts, example_of
 from ftlab.data.load import Loaded, load_rows, settled
-from ftlab.data.partition import asked as turns_of
-from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.partition import prompt_fingerprint, turns_of
 from ftlab.data.rendering import prompt_messages, reference
 from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError

@@ -19,6 +19,7 @@ from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from ftlab.data.checks import Finding, Report
+    from ftlab.data.checks.finding import CoverageJson, TokensJson
 
 _NO_BASE = "none"
 _NO_RUN = "no run here names a base; --base sets another"
@@ -65,7 +66,7 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    from ftlab.data.checks.worker import work
+    from ftlab.data.checks.job import work
 
     if args.job is not None:
         return work(args.job, _tokenizer, _context)
@@ -201,12 +202,12 @@ def _lines(report: Report, base_reason: str) -> Iterator[str]:
         yield from _coverage_lines(report.coverage)
 
 
-def _token_lines(tokens: dict[str, Any], base_reason: str) -> Iterator[str]:
+def _token_lines(tokens: TokensJson, base_reason: str) -> Iterator[str]:
     sampled = "" if tokens["measured_rows"] >= tokens["rows"] else f", measured on {tokens['measured_rows']:,} rows"
     yield f"Tokens of {tokens['base']} ({base_reason}; longest example: {tokens['max_length']}{sampled})"
-    for name in ("prompt", "completion", "whole"):
-        if name in tokens:
-            part = tokens[name]
+    parts = {"prompt": tokens.get("prompt"), "completion": tokens.get("completion"), "whole": tokens.get("whole")}
+    for name, part in parts.items():
+        if part:
             yield (
                 f"  {name:<11} {_bars(part['histogram']['counts'])}  mean {part['mean']:.0f}, 95% up to "
                 f"{part['p95']}, longest {part['max']}"
@@ -284,7 +285,7 @@ def _raised(finding: Finding) -> str:
     )
 
 
-def _coverage_lines(coverage: dict[str, Any]) -> Iterator[str]:
+def _coverage_lines(coverage: CoverageJson) -> Iterator[str]:
     words = coverage["vocabulary"]
     yield f"Is it representative? {coverage['asked_prompts']:,} held-out or given prompts against the training prompts"
     yield f"  {words['covered']:.1%} of their words occur in training" + (
@@ -513,7 +514,7 @@ def versions_delete(args: argparse.Namespace) -> int:
 
     workspace = Workspace.open(args.workspace)
     deleted = delete(args.version, workspace, force=args.force, who=args.who, why=args.why)
-    return print_result(args, deleted.as_dict(), f"Deleted the rows of {deleted.id}; its record stays.")
+    return print_result(args, dict(deleted.as_dict()), f"Deleted the rows of {deleted.id}; its record stays.")
 
 
 def read_data(args: argparse.Namespace, **settings: Any) -> DataConfig:

@@ -23,6 +23,7 @@ from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
+from ftlab.data.tabular import Row
 from ftlab.data.versions import Version, find, history
 from ftlab.errors import InputError, shorten
 
@@ -131,7 +132,7 @@ def export(
     paths = _paths(target, list(loaded.splits), kind)
     for path in paths.values():
         if path.exists() and not overwrite:
-            raise InputError(f"{path.name} exists already", given=path, try_="choose another name, or add --overwrite")
+            raise InputError(f"{path.name} already exists", given=path, try_="choose another name, or add --overwrite")
     done = Exported({})
     detected = detect_format(loaded, data) if kind == "openai" else None
     for split, path in paths.items():
@@ -176,9 +177,7 @@ def _write(
         temporary.unlink(missing_ok=True)
 
 
-def _chats(
-    rows: Sequence[dict[str, Any]], detected: Detected, system: str | None, done: Exported
-) -> Iterator[dict[str, Any]]:
+def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Exported) -> Iterator[dict[str, Any]]:
     if detected.format == "text":
         raise InputError(
             "Plain text has no messages to export",
@@ -260,7 +259,7 @@ def _kind_by_name(target: Path) -> Kind:
     kinds: dict[str, Kind] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
     if target.suffix.lower() not in kinds:
         raise InputError(
-            "The file name does not tell the format",
+            "The extension of the file is not a known format",
             given=target.name,
             allowed=f"a name ending in {', '.join(kinds)}, or --format {', '.join(SUFFIX_OF)}",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places

@@ -160,9 +160,8 @@ class Pieces:
 
 def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
     """`texts` in windows of at most `length` tokens."""
-    from ftlab.data.documents import document
-    from ftlab.data.rendering import encode, windows
-    from ftlab.data.template import begins
+    from ftlab.data.conversion import document
+    from ftlab.data.rendering import begins, encode, windows
 
     pieces = Pieces([], [], [])
     for number, text in enumerate(texts):
@@ -289,7 +288,7 @@ def load_general_text(
     become those of texts by `losses_of_documents`, and bits per byte by `sizes`. `replayed` are the kinds that were
     trained. A text that cannot be read must not cost the comparison on the task, so that is a note and not an error.
     """
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
 
     by_form: dict[str, GeneralText] = {}
     notes: list[str] = []
@@ -360,7 +359,7 @@ def _add(pieces: Pieces, more: Pieces) -> None:
 
 
 def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode, windows
 
     if all(is_document(messages) for messages in texts):

@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING, REWARD_STAGES
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import Columns, read_columns, small_columns
+from ftlab.data.prompt_template import Columns, read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
@@ -149,7 +149,7 @@ class Material:
     @property
     def documents(self) -> bool:
         """Whether the rows are plain text, without prompts and answers."""
-        from ftlab.data.documents import is_document
+        from ftlab.data.conversion import is_document
 
         return is_document(self.rows[0]["messages"])
 
@@ -261,7 +261,7 @@ def _learned(
     rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
     """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
-    from ftlab.data.partition import asked, prompt_fingerprint, prompt_text
+    from ftlab.data.partition import prompt_fingerprint, prompt_text, turns_of
     from ftlab.data.rendering import reference
     from ftlab.data.splits import trained_nearly
 
@@ -270,8 +270,8 @@ def _learned(
         if number == 0 and suite is None:
             continue  # said when its data were split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        rest = [row for row in rows if prompt_fingerprint(asked(row), config.data.system_prompt) not in learned]
-        texts = tuple((prompt_text(asked(row)), reference(row["messages"])) for row in rest)
+        rest = [row for row in rows if prompt_fingerprint(turns_of(row), config.data.system_prompt) not in learned]
+        texts = tuple((prompt_text(turns_of(row)), reference(row["messages"])) for row in rest)
         count, near = len(rows) - len(rest), len(trained_nearly(run, texts))
         if count or near:
             copies = f"near copies of {near}{' more' if count else f' of these {len(rows)} rows'}" if near else ""
@@ -302,7 +302,7 @@ def _clusters(
     Rows that belong together carry less information than independent ones: intervals and tests count them together.
     None if no two rows do.
     """
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.prompt_template import cell_as_text
     from ftlab.data.rendering import prompt_messages
 

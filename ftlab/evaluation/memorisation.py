@@ -141,7 +141,7 @@ def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
 
 def split(text: str) -> list[str]:
     """The words of `text`, lower-cased and without punctuation."""
-    from ftlab.data.words import split_words
+    from ftlab.data.normal import split_words
 
     return split_words(text)
 
@@ -164,7 +164,7 @@ def find_leaks(
     `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
     a near one. Raises Stopped.
     """
-    from ftlab.data import words as watch
+    from ftlab.data import normal as watch
     from ftlab.data.near import near_pairs
     from ftlab.data.partition import prompt_text
     from ftlab.data.rendering import reference
@@ -548,7 +548,7 @@ def _clusters(held_out: Sample) -> dict[str, list[str]]:
 
 def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
     """At most 60 of `rows` that fit into `length` tokens; of longer documents the beginning."""
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode
 
     order = random.Random(0).sample(range(len(rows)), len(rows))

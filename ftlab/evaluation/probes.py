@@ -146,11 +146,11 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
     """
     replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
-        mixed_in = [general for name in ("replay", "replay_text") if (general := run.manifest().get(name))]
-        for general in mixed_in:
-            if general.get("kinds") is None:
+        manifest = run.manifest()
+        for mixed_in in filter(None, (manifest.get("replay"), manifest.get("replay_text"))):
+            if (kinds := mixed_in.get("kinds")) is None:
                 return None
-            replayed |= set(general["kinds"])
+            replayed |= set(kinds)
         if config.model.start:
             try:
                 parent = Workspace.of(run).run(config.model.start)
@@ -271,9 +271,8 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
-    is not a question. Raises FtlabError."""
-    from ftlab.data.documents import is_document
-    from ftlab.data.formats import UnusableRow, to_messages
+    is no question. Raises FtlabError."""
+    from ftlab.data.conversion import UnusableRow, is_document, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
     from ftlab.data.splits import detect_format

@@ -17,7 +17,7 @@ from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.export.serving import loading_code, serving_section
 from ftlab.export.shape import Shape

@@ -15,7 +15,7 @@ from ftlab import __version__
 from ftlab.config import RunConfig
 from ftlab.core.files import read_json, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.export.shape import BASE_FOLDER, Shape
 from ftlab.models.strength import AS_TRAINED, needs_base, write_scaled_adapter
 from ftlab.report.facts import source_name
@@ -60,7 +60,7 @@ def _put_to_strength(run: RunDirectory, config: RunConfig, shape: Shape, folder:
 
 def copy_tokenizer(result: Path, folder: Path) -> None:
     """Tokenizer and chat template as trained; a template with a thinking mode disables it by default."""
-    from ftlab.data.template import with_thinking_chosen
+    from ftlab.data.rendering import with_thinking_chosen
 
     for file in sorted(result.iterdir()):
         weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth") or file.name.endswith(".index.json")

@@ -220,7 +220,7 @@ def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question
 
 def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
     """Beginnings of documents for the model to continue."""
-    from ftlab.data.documents import document
+    from ftlab.data.conversion import document
     from ftlab.data.rendering import encode_prompt
 
     documents = []

@@ -113,7 +113,8 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == PRETRAINING else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    own = (run.manifest().get("replay") or {}).get("rows")
+    replay = run.manifest().get("replay")
+    own = replay.get("rows") if replay else None
     mixed_in = [
         f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
         if name == config.data.replay_prompts

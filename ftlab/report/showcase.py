@@ -18,7 +18,7 @@ from ftlab.config import STARTER, load_config
 from ftlab.core.files import read_json, write_json, write_text
 from ftlab.core.hub import told
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.load import is_hub_id

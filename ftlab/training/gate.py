@@ -224,13 +224,13 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
     return config, start
 
 
-def prepare_data(config: RunConfig, workspace: Workspace, *, remembers: bool = False) -> Prepared:
+def prepare_data(config: RunConfig, workspace: Workspace, *, records: bool = False) -> Prepared:
     """The data of `config`, split and checked as the run needs them. Completes the sections data and evaluation: the
     version of the data, how their rows were read, and the amounts that depend on them.
 
-    With `remembers`, later commands use the same columns for these data. Raises InputError as `checked` does.
+    With `records` the configuration and later commands say how the rows were read. Raises InputError as `checked` does.
     """
-    from ftlab.data.load import load_rows, remember, settled
+    from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import prepare
     from ftlab.data.versions import pinned
@@ -238,9 +238,11 @@ def prepare_data(config: RunConfig, workspace: Workspace, *, remembers: bool = F
 
     config.data.source = pinned(config.data.source, workspace)
     loaded, data = load_rows(config.data, workspace), config.data
-    config.data = settled(data, loaded.named)
+    # Prompts alone have no answers to guess.
+    guessed = records and config.stage not in REWARD_STAGES
+    config.data = as_read(data, loaded) if guessed else settled(data, loaded.named)
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    if remembers:
+    if records:
         remember(data, workspace)
     if config.stage in REWARD_STAGES:
         check_references(config, prepared.splits["train"])
@@ -259,8 +261,8 @@ def settle_measuring(config: RunConfig, prepared: Prepared) -> None:
         return
     prompts, passages = MOST_PROMPTS, MOST_PASSAGES
     if config.stage not in REWARD_STAGES:  # whose steps consist mostly of writing answers
-        replay = prepared.manifest.get("replay") or {}
-        prompts, passages = affordable(config, prepared.splits, replay["rows"] if prepared.replay_prompts else 0)
+        replay = prepared.manifest.get("replay") if prepared.replay_prompts else None
+        prompts, passages = affordable(config, prepared.splits, replay["rows"] if replay else 0)
     if settings.probes == "auto":
         settings.probes = f"self:{prompts}" if prompts < MOST_PROMPTS else "self"
     if settings.general_text == "auto":

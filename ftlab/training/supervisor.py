@@ -92,7 +92,7 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     from ftlab.training import gate
 
     config, start = gate.checked(config, workspace)
-    prepared = gate.prepare_data(config, workspace, remembers=True)
+    prepared = gate.prepare_data(config, workspace, records=True)
     kind = config.method.name if config.stage == SFT else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.config.stages import PREFERENCE_STAGES
+from ftlab.core.run_directory import ManifestJson
 from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
@@ -126,7 +127,7 @@ class Outcome:
 
     measured: MeasuredJson
     status: RunStatus
-    manifest: dict[str, Any]
+    manifest: ManifestJson
     out_of_memory: bool
 
 

@@ -203,8 +203,8 @@ def _estimated(
     guess = estimate(config, pick_dtype(config.model, device), longest)
     free, _ = available_memory(device)
     rows = len(prepared.splits["train"])
-    if prepared.replay_prompts:
-        rows += prepared.manifest["replay"]["rows"]
+    if prepared.replay_prompts and (replay := prepared.manifest.get("replay")):
+        rows += replay["rows"]
     held_out = len(prepared.splits.get("validation", []))
     processes = config.launcher.processes
     steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
