@@ -4,8 +4,7 @@ The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `pre
 
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
-what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_banner`, `pref_more` (folded: all
-settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
+what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
 `pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
 """
 
@@ -94,7 +93,6 @@ class Lesson:
 class PreferencesTab:
     form: forms.Form
     rewards: rewards_form.RewardsForm
-    banner: gr.HTML
     votes: gr.HTML
     take: gr.Button
     offered: gr.State  # the blind test whose votes are offered
@@ -142,10 +140,9 @@ def build(workspace: Workspace) -> PreferencesTab:
                 "model.start",
                 choices=[("the base itself", "")],
                 label="Start from",
-                info="Best: a run that has learned the task. The result is compared with it.",
+                info="Best: a run that has learned the task.",
             )
             form.draw("model.base", choices=BASES, info=BASE_HELP)
-            banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
             rewards = rewards_form.build(form)
             takes = train_preflight.build_line("pref_")
             with gr.Row():
@@ -163,7 +160,7 @@ def build(workspace: Workspace) -> PreferencesTab:
         form.draw_groups(_groups(), _special, _PAGES)
     after = before_after.build()
     return PreferencesTab(
-        form, rewards, banner, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
+        form, rewards, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
         to_evaluate, to_chat, gr.State(None), after, check,
     )  # fmt: skip
 
@@ -208,7 +205,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
             said = gr.update(placeholder=_usual(usual, path))
             updates[fields[path]] = updates.get(fields[path], gr.update()) | said
         updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
-        return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
+        return updates
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
         if shown is None:
@@ -258,7 +255,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
-    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
+    changed = [*optional.values(), *usual, tab.rewards.box]
     on(
         any_of(*(component.change for component in chosen)),
         suit,
