@@ -4,7 +4,8 @@ The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `pre
 
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
-what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
+what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with
+`pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
 `pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
 """
 
