@@ -1,4 +1,4 @@
-"""The strip above the tabs: what is at work now, on every tab.
+"""The strip above the tabs: what is at work now, on every tab. It is there only while something is.
 
 elem_ids: `job_strip` (text and progress bar), `job_stop` (button), `job_message` (what stopping did).
 """
@@ -17,7 +17,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files
 from ftlab.ui.kit.events import message_box, on
-from ftlab.ui.kit.html import badge, count, duration, join, notice, short, stop_note
+from ftlab.ui.kit.html import count, duration, join, notice, short, stop_note
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view.preference_curves import decided
 
@@ -84,7 +84,7 @@ def stop_button(job: Job | None) -> dict[str, Any]:
     if job is None:
         return gr.update(visible=False)
     stopping = job.status.state == "stopping"
-    return gr.update(visible=True, value="Kill it now" if stopping else "Stop")
+    return gr.update(visible=True, value="Kill it now" if stopping else f"Stop {job.kind}")
 
 
 def show_now(job: Job | None, workspace: Workspace) -> Markup:
@@ -94,14 +94,11 @@ def show_now(job: Job | None, workspace: Workspace) -> Markup:
 def show(
     job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
 ) -> Markup:
-    """One line about the job with its progress bar, or a hint when there is none; `answers` are those of blind tests
-    that are being made."""
+    """One line about the job with its progress bar, nothing when there is none; `answers` are those of blind tests that
+    are being made."""
     beside = join(_answers(*one) for one in answers)
     if job is None and not answers:
-        return Markup(
-            '<div class="ft-strip ft-idle" role="status"><span class="ft-dot"></span><span>No job is running.</span>'
-            '<span class="ft-help">Choose data, then press Start training on the Train tab.</span></div>'
-        )
+        return Markup("")
     line = _line(job, metrics) if job else Markup("")
     return Markup('<div class="ft-strip ft-active" role="status" aria-live="off">{}{}</div>').format(line, beside)
 
@@ -127,20 +124,23 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     text = join(
         Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
     )
-    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}').format(
-        badge({"queued": "queued", "stopping": "stopping"}.get(status.state, job.kind), "info"),
-        job.run.id,
-        _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state,
+    what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
+    doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
+    return Markup(
+        '<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help ft-runid">{}</span></div>{}'
+    ).format(
+        what,
+        Markup("<span>{}</span>").format(doing) if doing != job.kind else "",
         text,
+        job.run.id,
         _bar(share),
     )
 
 
 def _answers(test_id: str, status: answering.Status) -> Markup:
     return Markup(
-        '<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>'
-        '<span class="ft-help">see the Blind test tab</span></div>'
-    ).format(badge("stopping" if status.state == "stopping" else "answers", "info"), test_id, status.phase)
+        '<div class="ft-strip-line"><strong>{}</strong><span>{}</span><span class="ft-help ft-runid">{}</span></div>'
+    ).format("Blind test, stopping" if status.state == "stopping" else "Blind test", status.phase, test_id)
 
 
 def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,11 @@ def strength(run: RunDirectory) -> float:
         return AS_TRAINED
 
 
+def given_name(file: Path) -> str:
+    """The name that a person gave a run, from its file; empty where there is none."""
+    return str((_cached(file, read_json) or {}).get("name") or "")
+
+
 def comparison(run: RunDirectory | Question) -> ComparisonJson | None:
     return _cached(run.comparison_file, read_comparison)
 
@@ -231,7 +237,7 @@ def stop(job_key: str, workspace: Workspace) -> str:
 def fingerprint(workspace: Workspace) -> str:
     """A text that changes whenever a run appears, goes, changes its state, gets its scores or is used
     at another strength."""
-    parts = [str(workspace.root)]
+    parts = [str(workspace.root), time.strftime("%Y%m%d")]  # names say "today"
     for run in workspace.runs():
         evaluation = evaluation_status(run)
         files = (
@@ -243,6 +249,7 @@ def fingerprint(workspace: Workspace) -> str:
             run.judged_file,
             run.strength_file,
             run.strengths_file,
+            run.path / "name.json",
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

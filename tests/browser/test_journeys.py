@@ -15,6 +15,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
 from ftlab.training.status import RunStatus, write_status
 from tests.browser.conftest import PHONE
+from tests.comparisons import evaluated_run
 from tests.conftest import write_easy_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]
@@ -102,9 +103,9 @@ def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, vis
     expect(answered.first).to_contain_text(re.compile(r"Now, step \d+"), timeout=LONG)
     expect(one.page.locator("#train_to_evaluate")).to_be_visible(timeout=LONG)
     one.page.locator("#train_to_evaluate").click()
-    result = one.page.locator("#evaluate_result")
-    expect(result).to_contain_text("Exact match", timeout=LONG)
-    expect(result).to_contain_text("Perplexity")
+    expect(one.page.locator("#evaluate_result")).to_contain_text("Exact match", timeout=LONG)
+    one.page.locator("#evaluate_details button").first.click()
+    expect(one.page.locator("#evaluate_full")).to_contain_text("Perplexity")
     run = Workspace.open(app.workspace).runs()[0]
     comparison = run.comparison()
     assert comparison["adapted"]["exact_match"] > comparison["base"]["exact_match"]
@@ -122,7 +123,10 @@ def test_a_person_reads_the_comparison_and_searches_the_answers(finished, quicks
     one.tab("evaluate")
     page = one.page
     expect(page.locator("#evaluate_result")).to_contain_text("Exact match")
-    expect(page.locator("#evaluate_result svg").first).to_be_visible()
+    expect(page.locator("#evaluate_result .ft-example").first).to_be_visible()
+    page.locator("#evaluate_details button").first.click()
+    expect(page.locator("#evaluate_full svg").first).to_be_visible()
+    page.locator("#evaluate_answers_box button").first.click()
     name = quickstart.run.predictions()[0]["prompt"].split(",")[0][:40]
     page.locator("#evaluate_search input, #evaluate_search textarea").first.fill(name)
     expect(page.locator("#evaluate_answers")).to_contain_text(name)
@@ -136,27 +140,44 @@ def test_a_person_evaluates_again_and_sees_it_progress(finished, quickstart, vis
     one = visit(finished.url)
     one.tab("evaluate")
     expect(one.page.locator("#evaluate_result")).to_contain_text("Exact match")
+    one.page.locator("#evaluate_more button").first.click()
     one.page.locator("#evaluate_rows input, #evaluate_rows textarea").first.fill("25")
     one.page.locator("#evaluate_start").click()
     expect(one.page.locator("#job_strip")).to_contain_text(re.compile("evaluat|loading|answers|queue|wait", re.I))
-    expect(one.page.locator("#evaluate_result")).to_contain_text("25 rows", timeout=LONG)
+    expect(one.page.locator("#evaluate_result")).to_contain_text("On 25 test rows", timeout=LONG)
     assert quickstart.run.comparison()["created"] == before, "the run's own comparison stays"
     assert quickstart.run.question("25-rows").comparison()["adapted"]["rows"] == 25
     assert not one.errors
 
 
-def test_both_models_answer_one_message(finished, quickstart, visit):
+def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_learn_from(finished, quickstart, visit):
     one = visit(finished.url)
     one.tab("chat")
     page = one.page
-    text = page.locator("#chat_text textarea, #chat_text input").first
-    text.fill(quickstart.run.predictions()[0]["prompt"])
-    page.locator("#chat_send").click()
-    log = page.locator("#chat_log")
+    text, log = page.locator("#chat_text textarea, #chat_text input").first, page.locator("#chat_log")
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
+    log.locator("[data-act^=ask]").first.click()
     expect(log).to_contain_text('"queue"', timeout=LONG)
     expect(log).to_contain_text("Base")
     expect(log).to_contain_text("Adapted")
     expect(page.locator("#chat_send")).to_be_enabled(timeout=LONG)
+    log.get_by_role("button", name="Adapted is better").click()
+    expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
+    log.get_by_role("button", name="Base: bad answer").click()
+    expect(page.locator("#chat_votes")).to_contain_text("1 pairs")
+    expect(page.locator("#chat_votes")).to_contain_text("1 thumbs")
+    uploads = Workspace.open(finished.workspace).uploads
+    pair = json.loads((uploads / "chat-pairs.jsonl").read_text())
+    assert pair["prompt"][-1]["content"] == quickstart.run.predictions()[0]["prompt"]
+    assert '"queue"' in pair["chosen"] and pair["run"] == quickstart.run.id
+    # Taken back, so that nothing is left for the tests that come after.
+    log.get_by_role("button", name="Adapted is better").click()
+    log.get_by_role("button", name="Base: bad answer").click()
+    expect(page.locator("#chat_votes")).not_to_contain_text("thumbs")
+    assert not list(uploads.glob("chat-*"))
+    log.get_by_role("button", name="Take the last message back").click()
+    expect(text).to_have_value(quickstart.run.predictions()[0]["prompt"])
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
     text.fill("<img src=x onerror=alert(1)> hello")
     page.locator("#chat_send").click()
     expect(log).to_contain_text("<img src=x onerror=alert(1)> hello", timeout=LONG)
@@ -168,17 +189,47 @@ def test_a_person_downloads_the_verified_adapter_and_is_asked_before_deleting(fi
     one = visit(finished.url)
     one.tab("runs")
     page = one.page
-    expect(page.locator("#runs_table")).to_contain_text(quickstart.run.id)
-    expect(page.locator("#runs_detail")).to_contain_text("learning_rate")
-    page.locator("#runs_export_box > button").click()
+    expect(page.locator("#runs_table")).to_contain_text("Support triage, LoRA on the starter")
+    expect(page.locator("#runs_detail")).to_contain_text(quickstart.run.id)
+    page.locator("#runs_more button").first.click()
+    expect(page.locator("#runs_whole")).to_contain_text("learning_rate")
+    page.locator("#runs_export_box button").first.click()
     with page.expect_download(timeout=LONG) as download:
         page.locator("#runs_download").click()
     assert download.value.suggested_filename.endswith("-adapter.zip")
     expect(page.locator("#runs_export_state")).to_contain_text("20 of 20 held-out prompts")
+    page.locator("#runs_menu button").first.click()
     page.locator("#runs_delete").click()
     expect(page.locator("#runs_confirm")).to_be_visible()
     page.locator("#runs_delete_no").click()
     assert quickstart.run.config_file.exists()
+    assert not one.errors
+
+
+def test_a_run_gets_a_name_in_place_and_two_runs_are_compared_by_ticking(app, visit):
+    workspace = Workspace.open(app.workspace)
+    old, new = evaluated_run(workspace, "aged"), evaluated_run(workspace, "fresh")
+    one = visit(app.url)
+    one.tab("runs")
+    page = one.page
+    rows = page.locator("#runs_table li")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("exact match 10% → 80%")
+    rows.nth(1).locator("button").click()
+    expect(page.locator("#runs_detail")).to_contain_text(old.id)
+    name = page.locator("#runs_name input, #runs_name textarea").first
+    name.fill("Hotel desk")
+    name.press("Enter")
+    expect(rows.nth(1)).to_contain_text("Hotel desk")
+    for row in (rows.first, rows.nth(1)):
+        row.locator("input").check()
+    expect(page.locator("#runs_detail [data-compare]")).to_contain_text("Hotel desk")
+    rows.first.locator("input").uncheck()
+    expect(page.locator("#runs_detail")).to_contain_text(old.id)
+    # The name is the same wherever runs are listed, and the folder keeps its own.
+    page.locator("#runs_to_evaluate").click()
+    expect(page.locator("#evaluate_run input").first).to_have_value("Hotel desk")
+    assert old.path.is_dir() and new.path.is_dir()
     assert not one.errors
 
 

@@ -308,7 +308,7 @@ def test_a_run_started_elsewhere_appears_by_itself(served):
     # Nothing changed since: nothing is sent again.
     assert "__type__" in str(served.tick()["runs_table"])
     supervisor.delete(run, served.workspace)
-    assert "There are no runs yet" in served.tick()["runs_table"]
+    assert "No runs yet" in served.tick()["runs_table"]
 
 
 def test_a_slow_tick_undoes_no_choice_and_the_next_one_draws_it(served):

@@ -25,6 +25,7 @@ from ftlab.ui.run_view.stages import STAGES, is_read
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.preferences import rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
+from ftlab.ui.tabs.runs import lineage
 from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
 from tests.unit.test_arena_preferences import ANN, BOB, made, vote
@@ -232,17 +233,17 @@ def test_the_lineage_leads_from_the_base_over_examples_to_preferences(workspace)
     rewards = [{"kind": "model", "model": reward.id}]
     rl = a_result(workspace, "rl", stage="rloo", model={"start": dpo.id}, reinforcement={"rewards": rewards})
     every = workspace.runs()
-    drawn = runs.lineage_tree(every, dpo.id)
+    drawn = lineage.lineage_tree(every, dpo.id)
     assert other.id not in drawn
-    places = [drawn.index(name) for name in ("starter", sft.id, f"Open {dpo.id}", f"Open {rl.id}")]
+    places = [drawn.index(name) for name in ("starter", sft.id, f'data-pick="{dpo.id}"', f'data-pick="{rl.id}"')]
     assert places == sorted(places)
     assert "rewarded by" in drawn and "rewards" in drawn
-    assert runs.lineage_tree(every, other.id) == ""
-    assert runs.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
+    assert lineage.lineage_tree(every, other.id) == ""
+    assert lineage.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
 
 
 def test_a_lineage_that_runs_in_a_circle_ends():
-    assert runs.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
+    assert lineage.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
 
 
 def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(workspace):

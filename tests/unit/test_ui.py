@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import time
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import job_strip, run_files
+from ftlab.ui import job_strip, run_files, run_names
 from ftlab.ui.kit import charts, events, forms, html
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import tab as chat
@@ -220,7 +221,7 @@ def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace
     for words in ("step 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", run.id):
         assert words in text
     assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
-    assert "No job is running" in job_strip.show(None, [])
+    assert job_strip.show(None, []) == ""
 
 
 def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_their_process_lives(workspace):
@@ -231,7 +232,7 @@ def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_t
         folder.mkdir(parents=True)
         (folder / "status.json").write_text(json.dumps(values))
     text = job_strip.show_now(None, workspace)
-    assert "answers of Base" in text and "alive" in text and "No job" not in text
+    assert "answers of Base" in text and "alive" in text
     assert "gone" not in text and "over" not in text
     failed = answering.status(workspace, "gone")
     assert failed.state == "failed" and "existing answers are kept" in failed.error["try"]
@@ -241,7 +242,7 @@ def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
     run = a_run(workspace, state="running")
     running = run_files.Job(run, "training", RunStatus(state="running"), 0)
     stopping = run_files.Job(run, "training", RunStatus(state="stopping"), 0)
-    assert job_strip.stop_button(running)["value"] == "Stop"
+    assert job_strip.stop_button(running)["value"] == "Stop training"
     assert "Kill" in job_strip.stop_button(stopping)["value"]
     # It is said by what follows the job, so that it is gone once the job has stopped.
     assert "with what is trained saved; press again to kill it" in job_strip.show(stopping, [])
@@ -291,6 +292,52 @@ def test_comparing_two_runs_shows_every_measure_of_either_as_it_is_written_elsew
     write_json(second.comparison_file, {"measures": [measure("perplexity", "Perplexity", "loss", 12.34, 1.046)]})
     shown = runs.compared(first, second)
     assert "0% → 95.5%" in shown and "12.3 → 1.05" in shown
+
+
+def test_a_run_has_a_name_made_of_data_method_base_and_day_which_a_person_can_change(workspace, monkeypatch):
+    run = a_run(workspace, model={"base": "smollm2"})
+    noon = time.mktime((2026, 11, 29, 12, 0, 0, 0, 0, -1))
+    monkeypatch.setattr(time, "localtime", lambda seconds=noon, real=time.localtime: real(seconds))
+    write_status(run.status_file, RunStatus(state="completed", created=noon - 50_000, started=noon - 3600))
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, today 11:00"
+    write_status(run.status_file, RunStatus(state="completed", created=noon - 50_000, started=noon - 86_400))
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    before = sorted(path.name for path in run.path.iterdir())
+    assert run_names.rename(run, "  Hotel   desk ") == run_names.name_of(run) == "Hotel desk"
+    assert run.path.name == run.id and sorted(path.name for path in run.path.iterdir() if path.name in before) == before
+    assert run_names.choices([run]) == [("Hotel desk", run.id)]
+    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    with pytest.raises(InputError, match="too long"):
+        run_names.rename(run, "x" * 81)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("support_triage", "Support triage"),
+        ("/tmp/up/guest_desk-0c46770a.csv", "Guest desk"),
+        ("version:items-3-0c4677", "Items version 3"),
+        ("someone/red-teaming", "Red teaming"),
+    ],
+)
+def test_data_are_called_as_their_owner_calls_them(source, name):
+    assert run_names.data_name(RunConfig(data=DataConfig(source=source))) == name
+
+
+def test_runs_of_the_same_name_are_told_apart_in_a_list(workspace):
+    first, second = a_run(workspace, "one"), a_run(workspace, "two")
+    named = {run: name for name, run in run_names.choices([first, second])}
+    assert "(one-" in named[first.id] and "(two-" in named[second.id]
+
+
+def test_a_name_that_a_person_gave_is_text_and_never_markup(workspace):
+    run, other = a_run(workspace), a_run(workspace, "child")
+    write_text(other.config_file, build_config({"model": {"start": run.id}}).resolved().to_yaml())
+    for one in (run, other):
+        run_names.rename(one, "<script>alert(1)</script>")
+    every = [run, other]
+    for shown in (runs.runs_table(every, run.id), runs.lineage_tree(every, run.id), runs.compared(run, other)):
+        assert "<script" not in shown and "&lt;script&gt;alert(1)" in shown
 
 
 def test_each_side_of_a_chat_remembers_its_own_answers():

@@ -7,7 +7,7 @@ tab, which has some of the same settings, `pref_<section>_<field>`.
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -86,7 +86,7 @@ class Form:
         return component
 
     def draw_groups(
-        self, groups: dict[str, Sequence[str]], special: Callable[[str], dict[str, Any]], pages: dict[str, str]
+        self, groups: Mapping[str, Sequence[str]], special: Callable[[str], dict[str, Any]], pages: dict[str, str]
     ) -> None:
         """Each group of settings under its title, in a grid as wide as the page; `pages` of Help by the title."""
         for title, paths in groups.items():

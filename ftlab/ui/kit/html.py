@@ -61,7 +61,7 @@ def heading(text: str, help: str = "", *, page: str = "") -> Markup:
     """A heading, a sentence under it, and a link to `page` of Help (`name` or `name#anchor`)."""
     words = join(filter(None, [help, help_link(page) if page else ""]), " ")
     hint = Markup('<span class="ft-help">{}</span>').format(words) if words else ""
-    return Markup('<h3 class="ft-h">{}</h3>{}').format(text, hint)
+    return Markup('<h2 class="ft-h">{}</h2>{}').format(text, hint)
 
 
 def help_link(page: str, text: str = "Learn more") -> Markup:
@@ -76,7 +76,7 @@ def badge(text: str, kind: str = "info") -> Markup:
 def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
     """Numbers with their names: (title, value, word of help). The help is visible, not only on hover."""
     items = (
-        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}</dd><span class="ft-help">{}</span></div>').format(
+        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}<span class="ft-help">{}</span></dd></div>').format(
             title, NOTHING if value is None else value, help
         )
         for title, value, help in pairs

@@ -43,8 +43,8 @@ _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
-def state_badge(state: str) -> Markup:
-    return badge(state, _KINDS.get(state, "info"))
+def state_badge(state: str, text: str = "") -> Markup:
+    return badge(text or state, _KINDS.get(state, "info"))
 
 
 def headline(run: RunDirectory, status: RunStatus) -> Markup:
@@ -302,8 +302,7 @@ def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What to do next, as a list; empty for nothing."""
-    config = run_files.config(run)
-    steps = _next_steps(comparison, config) if config else []
+    steps = next_steps(run, comparison)
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
     return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
 
@@ -358,7 +357,9 @@ def toy_banner(base: str | None) -> Markup:
     ).format(starter_size())
 
 
-def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
-    from ftlab.evaluation.verdict import next_steps
+def next_steps(run: RunDirectory, comparison: ComparisonJson) -> list[str]:
+    """What to do next, in sentences; none where the settings of the run cannot be read."""
+    from ftlab.evaluation import verdict
 
-    return next_steps(comparison, config)
+    config = run_files.config(run)
+    return verdict.next_steps(comparison, config) if config else []
