@@ -28,9 +28,11 @@ from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
@@ -48,6 +50,7 @@ from ftlab.ui.run_view.stages import (
     loss_choices,
     stage_choices,
 )
+from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import source_choices
@@ -220,7 +223,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         return {tab.data: said, tab.sample: offers, tab.start: gr.update(interactive=suits)}
 
     def offer(shown: str | None) -> dict[Any, Any]:
-        """What raters have voted on, newest first, unless that is on show already."""
+        """Votes to learn from, unless these are the data on show already."""
         test = None if _learns_from_votes(shown) else voted(workspace)
         if test is None:
             return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
@@ -231,8 +234,11 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
 
         if not test_id:
-            raise InputError("There are no votes to learn from", try_="make a blind test")
-        found = blind_test.lesson(open_store(workspace), test_id, workspace)
+            raise InputError("There are no votes to learn from", try_="make a blind test, or vote in Chat")
+        if test_id in (chat_votes.PAIRS, chat_votes.THUMBS):
+            found = chat_lesson(test_id, workspace)
+        else:
+            found = blind_test.lesson(open_store(workspace), test_id, workspace)
         return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
@@ -384,7 +390,7 @@ def nothing_yet() -> Markup:
 
 @dataclass(frozen=True)
 class Voted:
-    """A blind test whose votes can be learned from."""
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
 
     id: str
     title: str
@@ -392,7 +398,15 @@ class Voted:
 
 
 def voted(workspace: Workspace) -> Voted | None:
-    """The newest blind test with votes that can be learned from and may be seen; None where there is none."""
+    """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
+    pairs or thumbs of the chat. None where there are none."""
+    pairs, thumbs = chat_votes.counts(workspace)
+    found = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
+    most = max((one for one in found if one is not None), key=lambda one: one.votes)
+    return most if most.votes else None
+
+
+def _voted_test(workspace: Workspace) -> Voted | None:
     if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
         return None
     store = open_store(workspace)
@@ -406,13 +420,29 @@ def voted(workspace: Workspace) -> Voted | None:
     return None
 
 
+def chat_lesson(name: str, workspace: Workspace) -> Lesson:
+    """What the votes of the chat in the file `name` teach; training goes on from the run that answered last."""
+    file = workspace.uploads / name
+    rows = read_jsonl(file)
+    startable = {value for _, value in start_choices(workspace)}
+    start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
+    kind = "pairs" if name == chat_votes.PAIRS else "thumbs"
+    said = f"{len(rows):,} {kind} from Chat."
+    if len(rows) < FEWEST_ROWS:
+        said += f" A run needs at least {FEWEST_ROWS} rows to learn from: vote on more answers."
+    return Lesson(str(file), "dpo" if kind == "pairs" else "kto", start, None, said)
+
+
 def no_votes() -> Markup:
     return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
 
 
 def _learns_from_votes(shown: str | None) -> bool:
-    """Whether the data on show are the votes of a blind test."""
-    return shown is not None and preferred.is_export(Path(DataConfig.model_validate_json(shown).source))
+    """Whether the data on show are votes already."""
+    if shown is None:
+        return False
+    source = Path(DataConfig.model_validate_json(shown).source)
+    return source.name in (chat_votes.PAIRS, chat_votes.THUMBS) or preferred.is_export(source)
 
 
 def _resolved(
