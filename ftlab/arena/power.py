@@ -83,7 +83,7 @@ def _majority(rate: float, ties: float, agreement: float, cast: int) -> tuple[fl
 def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
     """How many votes a pair gets on a prompt, and for which share of the prompts.
 
-    Where fewer are planned than the prompts could take, they spread as `assignment.choose` spreads them: no prompt is
+    Where fewer are planned than the prompts could take, they spread as `handing_out.choose` spreads them: no prompt is
     shown to a third rater before all were shown to two. Of a round that is not full, chance decides.
     """
     shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0
@@ -168,6 +168,17 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned
         reached = power(prompts, replace(chances, rate=rates[middle]), planned)
         low, high = (low, middle) if reached >= wanted else (middle, high)
     return rates[high] if high < len(rates) else None
+
+
+@functools.lru_cache(maxsize=256)
+def plan_in_short(planned_votes: int, prompts: int | None, chances: Chances) -> str:
+    """The least preference that `planned_votes` on `prompts` prompts find in 80% of tests, in one sentence."""
+    begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
+    prompts = planned_votes // chances.pairs if prompts is None else prompts
+    rate = smallest_rate(prompts, chances, planned=planned_votes)
+    if rate is None:
+        return f"{begin} are too few to show any difference."
+    return f"{begin} usually find a preference of {percent(rate)} to {percent(1 - rate)} or stronger."
 
 
 @functools.lru_cache(maxsize=256)

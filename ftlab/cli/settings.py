@@ -20,7 +20,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.config.presets import PRESET, PRESETS, with_preset
 from ftlab.config.sections import is_advanced_field, kind_of, range_of, unit_of
 from ftlab.core.workspace import Workspace
-from ftlab.data.load import forget, remember, said_in
+from ftlab.data.load import forget, named_in, remember
 from ftlab.errors import InputError
 
 _DETECT = "auto"
@@ -180,7 +180,7 @@ def keeping(command: Callable[[argparse.Namespace], int], read: Callable[..., An
         if _DETECT in args.column:
             forget(data, Workspace.open(args.workspace))
         code = command(args)
-        if code == 0 and said_in(data):
+        if code == 0 and named_in(data):
             remember(data, Workspace.open(args.workspace))
         return code
 

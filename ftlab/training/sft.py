@@ -11,7 +11,7 @@ from ftlab.config import RunConfig
 from ftlab.config.methods import virtual_tokens
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
 from ftlab.training.arguments import trainer_arguments

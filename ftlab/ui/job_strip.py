@@ -13,6 +13,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
+from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files
@@ -70,10 +71,10 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
     """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
 
     def stop(job: str | None) -> dict[Any, Any]:
-        said = run_files.stop(job, workspace) if job else "Nothing is running."
+        stopped = run_files.stop(job, workspace) if job else StopResult("idle", "Nothing is running.")
         now = run_files.current_job(workspace)
         shown = stop_button(now)
-        return {message: stop_note(said), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
+        return {message: stop_note(stopped), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)

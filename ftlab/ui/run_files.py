@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeVar
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
+from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
@@ -161,17 +163,17 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dic
     return _beside[stamps]
 
 
-def preferences(run: RunDirectory) -> dict[str, Any] | None:
+def preferences(run: RunDirectory) -> PreferencesJson | None:
     """How often the chosen answer wins on the held-out pairs."""
     return _cached(run.preferences_file, read_json)
 
 
-def rewards(run: RunDirectory) -> dict[str, Any] | None:
+def rewards(run: RunDirectory) -> RewardsJson | None:
     """What the rewards say of answers to held-out prompts, before and after."""
     return _cached(run.rewards_file, read_json)
 
 
-def before_after(run: RunDirectory) -> dict[str, Any] | None:
+def before_after(run: RunDirectory) -> BeforeAfterJson | None:
     """Length and repetition of the answers of base, start and run, and win rates."""
     return _cached(run.before_after_file, read_json)
 
@@ -180,7 +182,7 @@ def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.before_after_answers_file, _read_rows) or []
 
 
-def judgements(run: RunDirectory) -> list[dict[str, Any]]:
+def judgements(run: RunDirectory) -> list[JudgementJson]:
     """What other models say of the answers, the newest first."""
     return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
 
@@ -227,8 +229,8 @@ def current_job(workspace: Workspace) -> Job | None:
     return Job(job.run, job.kind, job.status, len(active) - 1)
 
 
-def stop(job_key: str, workspace: Workspace) -> str:
-    """Ask the job `job_key` to stop, or kill it when it was asked before. Returns what happened, in words."""
+def stop(job_key: str, workspace: Workspace) -> StopResult:
+    """Ask the job `job_key` to stop, or kill it when it was asked before."""
     kind, _, run_id = job_key.partition(":")
     run = workspace.run(run_id)
     return supervisor.stop_evaluation(run) if kind == "evaluation" else supervisor.stop(run)

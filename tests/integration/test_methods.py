@@ -21,7 +21,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.losses import score_losses
 from ftlab.export.export import export_run
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of

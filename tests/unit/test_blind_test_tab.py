@@ -22,7 +22,7 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
     test_id, (ana, _) = opened(store, prompts=4)
     trials.vote(store, ana, trials.next_trial(store, ana).id, "left")
     before = blind_test_picture.picture(test_id, workspace)
-    assert before["verdict"] == "" and before["can"]["early"] and not before["can"]["verdict"]
+    assert before["verdict"] == "" and before["can"]["early"] and not before["can"]["report"]
     assert "1 of 4 planned votes" in before["progress"] and "hidden" in before["progress"]
     with pytest.raises(InputError, match="hidden"):
         blind_test.lesson(store, test_id, workspace)

@@ -18,9 +18,10 @@ from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
+from ftlab.report import charts
 from ftlab.training.status import RunStatus, write_status
 from ftlab.ui import job_strip, run_files, run_names
-from ftlab.ui.kit import charts, events, forms, html
+from ftlab.ui.kit import events, forms, html
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import tab as chat
 from ftlab.ui.tabs.data import rows as data_rows

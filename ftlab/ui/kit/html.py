@@ -41,10 +41,9 @@ def error_box(error: FtlabError) -> Markup:
     return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
 
 
-def stop_note(text: str) -> Markup:
-    """What a press of Stop said; empty while the job stops, for its own place on the page shows that as long as it is
-    true."""
-    return Markup("") if text.startswith(jobs.STOPPING) else notice(text)
+def stop_note(stopped: jobs.StopResult) -> Markup:
+    """What a press of Stop did; empty while the job stops, as its own place on the page shows that while it is true."""
+    return Markup("") if stopped.outcome == "asked" else notice(stopped.message)
 
 
 def notice(text: str, *, kind: str = "info") -> Markup:
@@ -152,10 +151,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short(value: float | None) -> str:
-    """Four significant digits: 0.004, 1.234, 53.1."""
-    if value is None:
-        return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return NOTHING if value is None else figures.short(value)
 
 
 def duration(seconds: float | None) -> str:

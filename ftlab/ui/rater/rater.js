@@ -36,6 +36,7 @@ const fill = saved => {
 };
 const trial = () => stage.querySelector('[data-trial]')?.dataset.trial || '';
 
+let waiting = 0;
 const show = (reply, focus) => {
   stage.innerHTML = reply.screen;
   stage.classList.toggle('rt-as-written', store.get('ftlab-as-written') === '1');
@@ -43,7 +44,11 @@ const show = (reply, focus) => {
   since = now();
   // The button that was pressed and the next one lie at the same place: a second tap must not vote.
   setTimeout(() => stage.querySelectorAll('button[disabled]').forEach(one => { one.disabled = false; }), 400);
-  live.textContent = reply.say || '';
+  if (live.textContent !== (reply.say || '')) live.textContent = reply.say || '';
+  // Voting has not begun: the page looks again by itself.
+  clearTimeout(waiting);
+  const again = stage.querySelector('[data-again]');
+  if (again) waiting = setTimeout(() => ask({do: 'open'}, false), 1000 * again.dataset.again);
   if (focus) {
     window.scrollTo(0, 0);
     stage.querySelector('[data-focus]')?.focus({preventScroll: true});

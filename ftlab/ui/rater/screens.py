@@ -28,6 +28,7 @@ _CHOICES = {
     "both_bad": ("Both bad", "4"),
     "skip": ("Skip", "s"),
 }
+LIVE = "You ask questions, see two answers to each, and say which is better. You can stop and come back."
 _ROLES = {"user": "Question", "system": "Instruction", "assistant": "Earlier answer"}
 
 
@@ -40,11 +41,12 @@ def comparison(
     rubric: Sequence[str],
     *,
     instructions: str = "",
+    intro: str = "",
     last: str | None = None,
     note: str = "",
 ) -> Markup:
-    """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `last`: the
-    trial whose vote can be taken back."""
+    """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `intro`: what
+    this is, above the first; `last`: the trial whose vote can be taken back."""
     return Markup(
         '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
         '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
@@ -52,7 +54,7 @@ def comparison(
         trial_id,
         place[0],
         _head(place, last),
-        note,
+        Markup('<p class="rt-intro">{}</p>').format(intro) if intro else note,
         _instructions(instructions, place[0] == 1),
         _question(messages),
         _answers(answers),
@@ -80,10 +82,28 @@ def guess(
     ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
 
 
+def intro(comparisons: int, seconds: float | None, *, at_most: bool = False) -> str:
+    """What this is and how long it takes, in one line. `seconds` for one comparison; `at_most`: others share them."""
+    if comparisons == 1:
+        pairs = "1 question"
+    else:
+        pairs = f"up to {comparisons:,} questions" if at_most else f"{comparisons:,} questions"
+    took = f"About {_minutes(comparisons * seconds)}. " if seconds else ""
+    return f"You see {pairs}, each with two answers, and say which is better. {took}You can stop and come back."
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes > 20:
+        minutes = 5 * round(minutes / 5)
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+
+
 def finished(*, last: str | None = None, note: str = "") -> Markup:
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>There are no more comparisons for '
-        "you. Your votes are saved, and you can close this page.</p>{}</section>"
+        "you. Your votes are saved, and you can close this page.</p><p>What happens next: when everybody has voted, "
+        "the person who invited you learns which answers were preferred. Ask them for the result.</p>{}</section>"
     ).format(note, _undo(last))
 
 
@@ -98,25 +118,36 @@ def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup
     ).format(note, _text(instructions), LONGEST_QUESTION, _undo(last))
 
 
-def ask_name(note: str = "") -> Markup:
-    """Before the first comparison of an open link: who votes."""
+def ask_name(intro: str, instructions: str, note: str = "") -> Markup:
+    """Before the first comparison of an open link: what this is, what to look for, and who votes."""
     return Markup(
-        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}'
-        "<p>You will see questions, each with two answers, and say which answer is better.</p>"
+        '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}<p>{}</p>{}'
         '<label class="rt-field" for="rt-name">Your name, or any name you like</label>'
         '<input id="rt-name" name="name" maxlength="{}" required autocomplete="nickname">'
-        '<p class="rt-help">This browser remembers where you are, so you can stop and come back.</p>'
         '<button type="submit" class="rt-button rt-first">Begin</button></form>'
-    ).format(note, LONGEST_NAME)
+    ).format(note, intro, _criterion(instructions), LONGEST_NAME)
 
 
 def cannot_open(error: FtlabError) -> Markup:
-    """A page that says why there is nothing to vote on."""
-    tail = Markup("<p>{}</p>").format(_try(error)) if error.try_ else ""
+    """A page that says why there is nothing to vote on now."""
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}'
         '<button type="button" class="rt-button" data-do="open">Look again</button></section>'
-    ).format(sentence(error.what), tail)
+    ).format(sentence(error.what), _tried(error))
+
+
+def no_way_in(error: FtlabError, *, waits: bool = False) -> Markup:
+    """A page for who has no link that lets them vote: whom to ask, and nothing to press. `waits`: the link is good, and
+    the page asks again by itself until the test begins."""
+    again = Markup(' data-again="5"') if waits else ""
+    tail = Markup("<p>This page shows the first question as soon as voting begins.</p>") if waits else _tried(error)
+    return Markup('<section class="rt-message" data-closed{}><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(
+        again, sentence(error.what), tail
+    )
+
+
+def _tried(error: FtlabError) -> Markup:
+    return Markup("<p>{}</p>").format(_try(error)) if error.try_ else Markup("")
 
 
 def problem(error: FtlabError) -> Markup:
@@ -154,6 +185,14 @@ def _instructions(text: str, is_open: bool) -> Markup | str:
         return ""
     return Markup('<details class="rt-details"{}><summary>What to look for</summary>{}</details>').format(
         Markup(" open") if is_open else "", _text(text)
+    )
+
+
+def _criterion(text: str) -> Markup | str:
+    return (
+        Markup('<div class="rt-criterion"><h2>What to look for</h2>{}</div>').format(_text(text))
+        if text.strip()
+        else ""
     )
 
 

@@ -6,6 +6,7 @@ Whom it reaches is chosen on the Blind test tab and kept in the workspace: after
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import threading
@@ -22,11 +23,12 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.doors.server import address
 
+# Where the people who vote are, and what that takes.
 REACH = {
-    "machine": "this machine",
-    "network": "this network",
-    "public": "everybody, by a public link",
-    "elsewhere": "a server of your own",
+    "network": ("In this network", "Phones and computers on the same Wi-Fi or office network."),
+    "public": ("Anywhere", "A public share link, while ftlab runs here."),
+    "machine": ("Only at this computer", "Nobody else can open it."),
+    "elsewhere": ("On a server or Space of yours", "It serves the raters' page at its own address."),
 }
 _HOSTS = {"machine": "127.0.0.1", "network": "0.0.0.0", "public": "127.0.0.1"}
 _PORTS = range(7960, 8000)
@@ -49,6 +51,11 @@ def kept(workspace: Workspace) -> dict[str, Any]:
     here = address()
     url = f"{here}/vote" if here and usual() == "elsewhere" else ""
     return {"reach": usual(), "port": None, "url": url} | (read_cached(workspace.raters_page_file) or {})
+
+
+def must_ask(workspace: Workspace) -> bool:
+    """Whether nobody has said yet where the people are, and nothing here decides it."""
+    return usual() == "machine" and read_cached(workspace.raters_page_file) is None
 
 
 def usual() -> str:
@@ -98,7 +105,9 @@ def serve_again(workspace: Workspace, served: threading.Event) -> threading.Thre
 
         # What is wrong is said on the tab, where somebody can do something about it.
         with contextlib.suppress(FtlabError):
-            if any(test.state == "open" for test in list_tests(open_store(workspace))):
+            # A test whose answers are being made opens by itself.
+            awaited = ("open",) if must_ask(workspace) else ("open", "generating")
+            if any(test.state in awaited for test in list_tests(open_store(workspace))):
                 serve(workspace)
 
     thread = threading.Thread(target=work, daemon=True, name="raters' page")
@@ -138,10 +147,17 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
         raise FtlabError(
             "No public link could be made",
             why="Gradio's servers, which forward it, cannot be reached from here.",
-            try_="this network instead, or a server of your own",
+            try_="people in this network instead, or a server of your own",
         )
     if reach == "network":
-        address = f"http://{_address_in_network()}:{used}"
+        mine = _address_in_network()
+        if ipaddress.ip_address(mine).is_loopback:
+            app.close(verbose=False)
+            raise FtlabError(
+                "This computer is in no network that others could reach it by",
+                try_="connect it to one, or let people vote anywhere or only at this computer",
+            )
+        address = f"http://{mine}:{used}"
     return Page(address.rstrip("/"), reach, app), used
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import links, trials
-from ftlab.arena.blind_tests import list_contestants
+from ftlab.arena.blind_tests import list_contestants, list_prompts, seconds_each
 from ftlab.arena.links import Rater
 from ftlab.arena.store import NOTHING_CHANGED, Store
 from ftlab.arena.trials import Trial
@@ -61,19 +61,42 @@ class _Talk:
 
 def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
     key, do = _text(said, "key"), _text(said, "do")
-    if not key:
-        raise InputError("This page opens with a link", try_="open the whole link that you were sent")
-    if links.is_open_link(store, key):
-        return _join(store, key, said, ask_models, address) if do == "join" else _reply(screens.ask_name(), "")
-    talk = _Talk(store, links.read_token(store, key), ask_models)
+    try:
+        if not key:
+            raise InputError("This page opens with a link", try_=_ASK)
+        opened = links.is_open_link(store, key)
+        test = links.invitation(store, key) if opened else None
+        rater = None if opened else links.read_token(store, key)
+    except InputError as error:
+        return _reply(screens.no_way_in(error, waits=isinstance(error, links.NotBegun)), error.what)
+    if test is not None:
+        return _join(store, key, said, ask_models, address) if do == "join" else _welcome(store, test)
+    assert rater is not None
+    talk = _Talk(store, rater, ask_models)
     try:
         if do not in _ACTS:
             raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
         return _ACTS[do](talk, said)
     except FtlabError as error:
         # Refused; what may be done is shown again, unless the rater may do nothing any more.
-        links.read_token(store, key)
+        try:
+            links.read_token(store, key)
+        except InputError as ended:
+            return _reply(screens.no_way_in(ended), ended.what)
         return _now(talk, sentence(error.what), note=screens.problem(error))
+
+
+_ASK = "ask the person who invited you for the link or the QR code, and open it here"
+
+
+def _welcome(store: Store, test: Any, error: InputError | None = None) -> dict[str, str]:
+    """What somebody with an open link sees first."""
+    note = screens.problem(error) if error else ""
+    among, asked = len(list_contestants(store, test.id)), len(list_prompts(store, test.id))
+    most = min(asked * among * (among - 1) // 2, test.planned_votes)  # one person sees a pair of answers once
+    line = screens.intro(most, seconds_each(store, test.id), at_most=True) if most else screens.LIVE
+    screen = screens.ask_name(line, test.settings["instructions"], note)
+    return _reply(screen, error.what if error else "")
 
 
 def _join(
@@ -82,7 +105,7 @@ def _join(
     try:
         link = links.join(store, key, _text(said, "name"), address)
     except InputError as error:
-        return _reply(screens.ask_name(note=screens.problem(error)), error.what)
+        return _welcome(store, links.invitation(store, key), error)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
     return _now(talk, "") | {"key": link.token}
 
@@ -157,7 +180,7 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
     trial = trials.next_trial(talk.store, rater.id)
     last = trials.last_voted(talk.store, rater.id)
     if trial is not None:
-        return _reply(_screen(trial, rater, last, note), f"{say} Comparison {trial.number} of {trial.total}.")
+        return _reply(_screen(talk, trial, last, note), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
         return _reply(
             screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
@@ -167,7 +190,8 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
     return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
 
 
-def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str) -> Markup:
+def _screen(talk: _Talk, trial: Trial, last: str | None, note: Markup | str) -> Markup:
+    rater, begins = talk.rater, trial.number == 1 and last is None and not talk.rater.live
     return screens.comparison(
         trial.id,
         (trial.number, trial.total),
@@ -176,6 +200,7 @@ def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str) ->
         trial.options,
         trial.rubric,
         instructions=rater.instructions,
+        intro=screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins and not note else "",
         last=last,
         note=note,
     )

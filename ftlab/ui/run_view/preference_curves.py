@@ -8,10 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.run_results import PreferencesJson
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, metric_points, plot, run_curves
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, metric_points, plot, run_curves
 from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, short
 
 # Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.
@@ -137,12 +138,12 @@ def _between(interval: list[float] | None) -> str:
     return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
     return verdict(found) + figures(found)
 
 
-def verdict(found: dict[str, Any]) -> Markup:
+def verdict(found: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run in a sentence."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
     kind, verdict = "warn", "That may be chance."
@@ -165,7 +166,7 @@ def verdict(found: dict[str, Any]) -> Markup:
     return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
 
 
-def figures(found: dict[str, Any]) -> Markup:
+def figures(found: PreferencesJson) -> Markup:
     """The figures behind `verdict`, and how they were taken."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
     shown = [

@@ -8,10 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.run_results import RewardsJson
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, distribution, metric_points, run_curves
 from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent, short, table
 from ftlab.ui.run_view.preference_curves import closing_facts, reading
 
@@ -162,12 +163,12 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     return facts([*shown, *closing_facts(status)])
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts, before and after."""
     return verdict(found) + figures(found)
 
 
-def verdict(found: dict[str, Any]) -> Markup:
+def verdict(found: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts in a sentence."""
     start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
     kind, verdict = "warn", "That may be chance."
@@ -184,7 +185,7 @@ def verdict(found: dict[str, Any]) -> Markup:
     return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
 
 
-def figures(found: dict[str, Any]) -> Markup:
+def figures(found: RewardsJson) -> Markup:
     """The table behind `verdict`."""
     start, adapted = found["start"], found["adapted"]
     shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
@@ -194,7 +195,8 @@ def figures(found: dict[str, Any]) -> Markup:
         "cut_share": "Cut answers",
         "repetition": "Repeated word triples",
     }
-    rows = [[titles[key], shape(start[key]), shape(adapted[key])] for key, shape in shapes.items()]
+    sides: list[Any] = [start, adapted]
+    rows = [[titles[key], *(shape(side[key]) for side in sides)] for key, shape in shapes.items()]
     if len(adapted["rewards"]) > 1:
         rows[1:1] = [
             [f"Reward {name}", short(start["rewards"][name]), short(value)]

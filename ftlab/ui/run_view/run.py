@@ -15,11 +15,11 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, shorten
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.report.charts import loss_curve, metric_points, speed_curves
 from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import run_files
-from ftlab.ui.kit.charts import loss_curve, metric_points, speed_curves
 from ftlab.ui.kit.html import (
     NOTHING,
     badge,

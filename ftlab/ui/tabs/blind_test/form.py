@@ -1,17 +1,17 @@
-"""The form of a new blind test: who answers, what is asked, how votes are asked for.
+"""The form of a new blind test: three fields and a button, and the settings that have defaults under Advanced.
 
-elem_ids: `blind_title`, `blind_who_1`, `blind_title_1`, `blind_base_1`, `blind_system_1`, `blind_examples_1`,
-`blind_url_1`, `blind_model_1` and so on for every contestant, `blind_more` (another contestant), `blind_from`,
-`blind_held_out`, `blind_file`, `blind_upload`, `blind_pasted`, `blind_topic`, `blind_number`, `blind_found`,
-`blind_raters`, `blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_power`, `blind_rubric`,
-`blind_options`, `blind_instructions`, `blind_max_new_tokens`, `blind_make`, `blind_make_message`.
+elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_model_1` and so on for every contestant,
+`blind_number`, `blind_instructions`), `blind_power`, `blind_make`, `blind_advanced` (`blind_title_1`, `blind_base_1`,
+`blind_examples_1`, `blind_more` (another contestant), `blind_from`, `blind_held_out`, `blind_file`, `blind_upload`,
+`blind_pasted`, `blind_topic`, `blind_found`, `blind_max_new_tokens`, `blind_title`, `blind_raters`,
+`blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_plan`, `blind_rubric`, `blind_options`).
 
 What is filled in is kept in the workspace at each change, so that a reload or a restart loses nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +19,17 @@ import gradio as gr
 
 from ftlab.config import STARTER
 from ftlab.core.files import read_cached, write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui import run_files
-from ftlab.ui.kit.events import message_box
-from ftlab.ui.kit.html import heading
+from ftlab.ui.kit.html import heading, when
 from ftlab.ui.tabs.data.sources import FILE_TYPES, source_choices
 from ftlab.ui.tabs.train.tab import BASES
 
 MOST_CONTESTANTS = 6
+USUAL_PROMPTS = "40"  # what a person judges in a sitting
+CRITERION = "Which answer would you rather get?"
 FROM = [
     ("Held-out rows of a run or of data", "held_out"),
     ("A file", "file"),
@@ -47,17 +49,18 @@ _OF_CONTESTANT = ("who", "title", "base", "system", "examples", "url", "model")
 
 @dataclass
 class Form:
-    """The components by name, in the order in which they are drawn."""
+    """The components by name. `box` holds the fields, `actions` what follows them and the advanced settings."""
 
     fields: dict[str, Any] = field(default_factory=dict)
-    groups: list[gr.Group] = field(default_factory=list)  # one for each contestant
+    groups: list[gr.Group] = field(default_factory=list)  # one for each contestant from the third on
     box: Any = None
+    actions: Any = None
     more: Any = None
     upload: Any = None
     found: Any = None
     power: Any = None
+    plan: Any = None
     make: Any = None
-    message: Any = None
 
     @property
     def inputs(self) -> list[Any]:
@@ -65,170 +68,140 @@ class Form:
 
     @property
     def shown(self) -> list[Any]:
-        """What `fill` and `suit` update."""
-        return [*self.inputs, *self.groups, self.more, self.upload]
+        """What `fill`, `suit` and a look at the prompts update."""
+        return [*self.inputs, *self.groups, self.more, self.upload, self.found, self.power, self.plan, self.make]
 
-    def read(self, values: tuple[Any, ...]) -> dict[str, Any]:
+    def read(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.fields, values, strict=True))
 
-
-def build(workspace: Workspace) -> Form:
-    form = Form()
-
-    def draw(name: str, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:
-        form.fields[name] = made = kind(*args, elem_id=f"blind_{name}", min_width=200, **settings)
+    def draw(self, name: str, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+        settings = {"min_width": 160} | settings
+        self.fields[name] = made = kind(*args, elem_id=f"blind_{name}", **settings)
         return made
 
-    with (
-        gr.Column(elem_id="blind_form", visible=False) as form.box,
-        gr.Row(equal_height=False, elem_classes="ft-blind-form"),
-    ):
-        with gr.Column(min_width=300):
-            gr.HTML(
-                heading(
-                    "1. Who answers",
-                    "Raters never see these names, nor anything made from them.",
-                    page="blind_tests#contestants-and-prompts",
-                )
-            )
-            for number in range(1, MOST_CONTESTANTS + 1):
-                with gr.Group(visible=number <= 2, elem_classes="ft-blind-one") as group:
-                    _contestant(draw, number)
-                form.groups.append(group)
-            form.more = gr.Button("Add a contestant", size="sm", elem_id="blind_more")
-            gr.HTML(heading("2. What they are asked"))
-            draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
-            draw(
-                "held_out",
-                gr.Dropdown,
-                [],
-                label="Held-out rows of",
-                info="The test split, which nothing was trained on. Without one: all rows.",
+
+def build_fields(form: Form) -> None:
+    """The three fields of a new test: who answers, how many prompts, what to judge."""
+    with gr.Column(elem_id="blind_form", visible=False) as form.box:
+        with gr.Row(equal_height=False, elem_classes="ft-blind-who"):
+            for n in (1, 2):
+                with gr.Column(min_width=240), gr.Group():
+                    form.draw(f"who_{n}", gr.Dropdown, [], label=f"Contestant {n}", allow_custom_value=True)
+                    _needed(form, n)
+        with gr.Row(equal_height=False, elem_classes="ft-blind-asked"):
+            form.draw("number", gr.Textbox, label="How many prompts", placeholder="all", max_lines=1, min_width=120)
+            form.draw(
+                "instructions", gr.Textbox, label="What should people judge?", lines=1, max_lines=6, scale=3,
+                min_width=240,
+            )  # fmt: skip
+
+
+def build_actions(form: Form) -> None:
+    """What the votes can show, the button, and everything that has a default."""
+    with gr.Column(elem_id="blind_actions", visible=False) as form.actions:
+        form.power = gr.HTML(elem_id="blind_power")
+        form.make = gr.Button("Create and get the link", variant="primary", elem_id="blind_make", elem_classes="ft-act")
+        with (
+            gr.Accordion("Advanced", open=False, elem_id="blind_advanced"),
+            gr.Row(equal_height=False, elem_classes="ft-blind-form"),
+        ):
+            with gr.Column(min_width=300):
+                _contestants(form)
+            with gr.Column(min_width=300):
+                _prompts(form)
+            with gr.Column(min_width=300):
+                _votes(form)
+
+
+def _contestants(form: Form) -> None:
+    gr.HTML(heading("Contestants", "Raters never see their names.", page="blind_tests#contestants-and-prompts"))
+    for n in (1, 2):
+        with gr.Group(elem_classes="ft-blind-one"):
+            _named(form, n)
+    for n in range(3, MOST_CONTESTANTS + 1):
+        with gr.Group(visible=False, elem_classes="ft-blind-one") as group:
+            form.draw(
+                f"who_{n}", gr.Dropdown, [], label=f"Contestant {n}", info="A run at another strength: run:ID@0.75.",
                 allow_custom_value=True,
-            )
-            draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
-            form.upload = gr.File(
-                label="Upload a file: a column of prompts, or a text file with one prompt on each line",
-                file_types=FILE_TYPES,
-                height=120,
-                elem_id="blind_upload",
-                visible=False,
-            )
-            draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
-            with gr.Row():
-                draw("number", gr.Textbox, label="How many", info="Empty: all of them.", max_lines=1)
-                draw(
-                    "topic",
-                    gr.Dropdown,
-                    [("no topics", "")],
-                    value="",
-                    label="Topic",
-                    info="A column. The verdict is given per topic, and a sample takes as many of each.",
-                    allow_custom_value=True,
-                )
-            form.found = gr.HTML(elem_id="blind_found")
-        with gr.Column(min_width=300):
-            gr.HTML(heading("3. How votes are asked for"))
-            draw(
-                "title",
-                gr.Textbox,
-                label="Title of the test",
-                info="For you and the report.",
-                placeholder="Replies of October against the base",
-                max_lines=1,
-            )
-            with gr.Row():
-                draw("raters", gr.Textbox, "2", label="Raters", info="A link for each.", max_lines=1)
-                draw(
-                    "votes_per_prompt",
-                    gr.Textbox,
-                    "2",
-                    label="Votes per prompt",
-                    info="How many raters see a prompt.",
-                    max_lines=1,
-                )
-            draw(
-                "overlap",
-                gr.Slider,
-                0,
-                100,
-                value=100,
-                step=5,
-                label="Overlap (%)",
-                info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
-                "overlap, the verdict can say whether they agree.",
-            )
-            draw(
-                "planned",
-                gr.Textbox,
-                label="Planned votes",
-                info="The tally stays hidden until they are in. Empty: as many as the test allows.",
-                max_lines=1,
-            )
-            form.power = gr.HTML(elem_id="blind_power")
-            draw(
-                "rubric",
-                gr.CheckboxGroup,
-                ["overall", "correctness", "completeness", "style", "safety"],
-                value=["overall"],
-                label="Rubric",
-                info="The verdict is about Overall. The others are asked as well.",
-            )
-            draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
-            draw(
-                "instructions",
-                gr.Textbox,
-                label="What raters are told",
-                placeholder="Which answer would you send to the customer?",
-                lines=2,
-                max_lines=6,
-            )
-            draw(
-                "max_new_tokens",
-                gr.Textbox,
-                "256",
-                label="Longest answer (tokens)",
-                info="Same settings for all: greedy decoding, one answer per prompt.",
-                max_lines=1,
-            )
-            form.make = gr.Button("Make the test", variant="primary", elem_id="blind_make")
-            form.message = message_box("blind_make_message")
-    return form
+            )  # fmt: skip
+            _needed(form, n)
+            _named(form, n)
+        form.groups.append(group)
+    form.more = gr.Button("Add a contestant", size="sm", elem_id="blind_more")
 
 
-def _contestant(draw: Callable[..., Any], number: int) -> None:
-    info = "A run at another strength: run:ID@0.75." if number > 1 else None
-    draw(f"who_{number}", gr.Dropdown, [], label=f"Contestant {number}", info=info, allow_custom_value=True)
-    draw(f"title_{number}", gr.Textbox, label="Called", placeholder="for you and the report", max_lines=1)
+def _prompts(form: Form) -> None:
+    draw = form.draw
+    gr.HTML(heading("Prompts"))
+    draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
     draw(
-        f"base_{number}",
-        gr.Dropdown,
-        [("The base of the run in this test", ""), *BASES],
-        value="",
-        label="Base model",
-        allow_custom_value=True,
+        "held_out", gr.Dropdown, [], label="Held-out rows of", allow_custom_value=True,
+        info="The test split, which nothing was trained on. Without one: all rows.",
+    )  # fmt: skip
+    draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
+    form.upload = gr.File(
+        label="Upload a file: a column of prompts, or a text file with one prompt on each line",
+        file_types=FILE_TYPES,
+        height=120,
+        elem_id="blind_upload",
         visible=False,
     )
+    draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
     draw(
-        f"url_{number}",
-        gr.Textbox,
-        label="Address",
+        "topic", gr.Dropdown, [("no topics", "")], value="", label="Topic", allow_custom_value=True,
+        info="A column. The verdict is given per topic, and a sample takes as many of each.",
+    )  # fmt: skip
+    form.found = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
+    draw(
+        "max_new_tokens", gr.Textbox, "256", label="Longest answer (tokens)", max_lines=1,
+        info="Same settings for all: greedy decoding, one answer per prompt.",
+    )  # fmt: skip
+
+
+def _votes(form: Form) -> None:
+    draw = form.draw
+    gr.HTML(heading("Votes"))
+    draw("title", gr.Textbox, label="Title of the test", placeholder="adapted against base", max_lines=1)
+    with gr.Row():
+        draw("raters", gr.Textbox, "2", label="Raters", info="How many you expect.", max_lines=1)
+        draw("votes_per_prompt", gr.Textbox, "2", label="Votes per prompt", info="By different raters.", max_lines=1)
+    draw(
+        "overlap", gr.Slider, 0, 100, value=100, step=5, label="Overlap (%)",
+        info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
+        "overlap, the verdict can say whether they agree.",
+    )  # fmt: skip
+    draw(
+        "planned", gr.Textbox, label="Planned votes", max_lines=1,
+        info="The tally stays hidden until they are in. Empty: as many as the test allows.",
+    )  # fmt: skip
+    form.plan = gr.HTML(elem_id="blind_plan", elem_classes="ft-content")
+    draw(
+        "rubric", gr.CheckboxGroup, ["overall", "correctness", "completeness", "style", "safety"], value=["overall"],
+        label="Rubric", info="The verdict is about Overall. The others are asked as well.",
+    )  # fmt: skip
+    draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
+
+
+def _needed(form: Form, n: int) -> None:
+    """What a contestant of some kinds cannot do without."""
+    form.draw(
+        f"url_{n}", gr.Textbox, label="Address", placeholder="http://127.0.0.1:8000/v1", max_lines=1, visible=False,
         info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
-        placeholder="http://127.0.0.1:8000/v1",
-        max_lines=1,
-        visible=False,
-    )
-    draw(f"model_{number}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
-    draw(f"system_{number}", gr.Textbox, label="System prompt", lines=2, max_lines=8, visible=False)
-    draw(
-        f"examples_{number}",
-        gr.Textbox,
-        label="Examples",
-        info="One per line: prompt => answer.",
-        lines=2,
-        max_lines=8,
-        visible=False,
-    )
+    )  # fmt: skip
+    form.draw(f"model_{n}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
+    form.draw(f"system_{n}", gr.Textbox, label="System prompt", lines=1, max_lines=8, visible=False)
+
+
+def _named(form: Form, n: int) -> None:
+    form.draw(f"title_{n}", gr.Textbox, label=f"Name of contestant {n}", placeholder="named by what it is", max_lines=1)
+    form.draw(
+        f"base_{n}", gr.Dropdown, [("The base of the run in this test", ""), *BASES], value="",
+        label=f"Base of contestant {n}", allow_custom_value=True, visible=False,
+    )  # fmt: skip
+    form.draw(
+        f"examples_{n}", gr.Textbox, label=f"Examples for contestant {n}", info="One per line: prompt => answer.",
+        lines=2, max_lines=8, visible=False,
+    )  # fmt: skip
 
 
 def load(workspace: Workspace) -> dict[str, Any]:
@@ -249,18 +222,17 @@ def usual(workspace: Workspace) -> dict[str, Any]:
     base = "" if newest else STARTER  # the base of whichever run is chosen
     values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
-    values |= {"who_1": "base", "title_1": "base"}
-    values |= {"who_2": f"run:{newest.id}", "title_2": "adapted"} if newest else {"who_2": "prompted"}
+    values |= {"who_1": "base", "who_2": f"run:{newest.id}" if newest else "prompted"}
     values |= {"from": "held_out", "held_out": f"run:{newest.id}" if newest else "brand_voice"}
-    values |= {"file": "", "pasted": "", "number": "", "topic": "", "title": "", "raters": "2"}
+    values |= {"file": "", "pasted": "", "number": USUAL_PROMPTS, "topic": "", "title": "", "raters": "2"}
     values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
-    values |= {"options": [one for _, one in OPTIONS], "instructions": "", "max_new_tokens": "256"}
+    values |= {"options": [one for _, one in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
     return values
 
 
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
     """Updates that show `values` in the form, with the choices that there are now."""
-    runs = [(f"Run {run.id}", f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
+    runs = [(_called(run), f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
     who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
@@ -285,18 +257,25 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
     for run in run_files.runs_that_answer(workspace):
         used, measured = run_files.strength(run), strengths_of(run)
         others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
-        found.append((", ".join(filter(None, [f"Run {run.id}", strength_name(used)])), f"run:{run.id}"))
+        found.append((", ".join(filter(None, [_called(run), strength_name(used)])), f"run:{run.id}"))
         for at in sorted(others):
-            found.append((f"Run {run.id}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
+            found.append((f"{_called(run)}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
     return found
+
+
+def _called(run: RunDirectory) -> str:
+    """A run as a person knows it: its name and when it was made."""
+    config = run_files.config(run)
+    return f"{(config and config.name) or 'Run'}, {when(run_files.status(run).created)}"
 
 
 def suit(form: Form, values: dict[str, Any], topics: list[str]) -> dict[Any, Any]:
     """Updates that show what the choices ask for, and nothing else."""
     updates: dict[Any, Any] = {}
     last = max([2, *(n for n in range(3, MOST_CONTESTANTS + 1) if values.get(f"who_{n}"))])
-    for n, group in enumerate(form.groups, 1):
+    for n, group in enumerate(form.groups, 3):
         updates[group] = gr.update(visible=n <= last)
+    for n in range(1, MOST_CONTESTANTS + 1):
         wanted = _OF_KIND.get(values.get(f"who_{n}") or "", ())
         for name in ("base", "system", "examples", "url", "model"):
             updates[form.fields[f"{name}_{n}"]] = gr.update(visible=name in wanted)

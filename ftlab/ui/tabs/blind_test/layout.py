@@ -1,10 +1,12 @@
 """The page of a blind test: its parts, and what they show of the chosen test.
 
-elem_ids: `blind_chosen` (which test), `blind_form`, `blind_test` (the chosen one), `blind_about`, `blind_answers`,
-`blind_generate`, `blind_stop`, `blind_flags`, `blind_open`, `blind_links_box` (`blind_reach`, `blind_address`,
-`blind_serve`, `blind_names`, `blind_add_links`, `blind_open_link`, `blind_links`), `blind_progress`, `blind_early`,
-`blind_close`, `blind_delete`, `blind_confirm` (`blind_warning`, `blind_yes`, `blind_no`), `blind_verdict`,
-`blind_report`, `blind_export`, `blind_learn`, `blind_message`.
+elem_ids: `blind_chosen` (which test), `blind_form` and `blind_actions` (a new one), `blind_where` (the question where
+the people are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_where_back`), `blind_message`,
+`blind_test` (the chosen one: `blind_about`, `blind_answers`, `blind_flags`, `blind_generate`, `blind_stop`,
+`blind_open`, `blind_share`, `blind_progress`, `blind_verdict`, `blind_learn`, `blind_report`, `blind_export`),
+`blind_details` (`blind_facts`, `blind_links_box` with `blind_reach`, `blind_address`, `blind_serve`, `blind_names`,
+`blind_add_links`, `blind_open_link`, `blind_links`; `blind_early`, `blind_close`, `blind_delete`), `blind_confirm`
+(`blind_warning`, `blind_yes`, `blind_no`).
 """
 
 from __future__ import annotations
@@ -18,19 +20,33 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.ui.kit.events import message_box
 from ftlab.ui.kit.fresh import digests
-from ftlab.ui.kit.html import error_box, heading
+from ftlab.ui.kit.html import PICK_JS, error_box, heading
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
-from ftlab.ui.tabs.blind_test.picture import NEW, headline, picture
-from ftlab.ui.tabs.blind_test.views import LINKS_JS
+from ftlab.ui.tabs.blind_test.picture import NEW, picture
+from ftlab.ui.tabs.blind_test.views import LINKS_JS, places
 
-_TEXTS = ("about", "answers", "flags", "links", "progress", "verdict")
+_TEXTS = ("about", "answers", "flags", "share", "progress", "verdict", "facts", "links")
+
+
+@dataclass(frozen=True)
+class Where:
+    """The question where the people are who vote, which is asked once."""
+
+    box: gr.Column
+    places: gr.HTML
+    own: gr.Column  # for the address of a server of one's own
+    address: gr.Textbox
+    use: gr.Button
+    back: gr.Button
 
 
 @dataclass(frozen=True)
 class BlindTestTab:
     chosen: gr.Dropdown
     form: forms.Form
+    where: Where
+    message: gr.HTML
     box: gr.Column
     texts: dict[str, gr.HTML]
     buttons: dict[str, gr.Button]
@@ -46,27 +62,31 @@ class BlindTestTab:
     yes: gr.Button
     no: gr.Button
     asked: gr.State  # what is to be confirmed
-    results: gr.Row
-    report: gr.Button
     report_file: gr.DownloadButton
-    export: gr.Button
     export_file: gr.DownloadButton
-    learn: gr.Button
-    message: gr.HTML
     memory: gr.State  # what the page shows already
+
+    @property
+    def learn(self) -> gr.Button:
+        return self.buttons["learn"]
 
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        return [*self.texts.values(), *self.buttons.values(), self.links_box, self.results, self.box, self.form.box]
+        boxes = [self.links_box, self.box, self.form.box, self.form.actions]
+        return [*self.texts.values(), *self.buttons.values(), *boxes]
 
 
 def build(workspace: Workspace) -> BlindTestTab:
-    gr.HTML(headline())
+    gr.HTML(heading("Blind test", "People judge two answers without knowing whose they are.", page="blind_tests"))
     chosen = gr.Dropdown(
-        [("A new test", NEW)], value=None, label="Blind test", allow_custom_value=True, elem_id="blind_chosen"
+        [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
-    form = forms.build(workspace)
+    form = forms.Form()
+    forms.build_fields(form)
+    where = _where()
+    message = message_box("blind_message")
+    forms.build_actions(form)
     texts, buttons = {}, {}
 
     def text(name: str, **settings: Any) -> None:
@@ -79,85 +99,95 @@ def build(workspace: Workspace) -> BlindTestTab:
         text("about")
         text("answers")
         text("flags")
-        message = message_box("blind_message")
         with gr.Row(elem_classes="ft-buttons"):
-            button("generate", "Generate the answers", variant="primary")
-            button("stop", "Stop", variant="stop")
-            button("open", "Open the test for votes", variant="primary")
+            button("generate", "Make the answers", variant="primary")
+            button("stop", "Stop the answers", variant="stop")
+            button("open", "Open the test", variant="primary")
+        text("share", js_on_load=LINKS_JS)
         text("progress")
         text("verdict")
-        with gr.Row(visible=False, elem_classes="ft-buttons") as results:
-            report = gr.Button("Download the report", elem_id="blind_report")
+        with gr.Row(elem_classes="ft-buttons"):
+            button("learn", "Learn from these votes", variant="primary")
+            button("report", "Download the report")
+            button("export", "Download the votes as data")
             report_file = gr.DownloadButton("Save report.html", elem_id="blind_report_file", elem_classes="ft-gone")
-            export = gr.Button("Download the votes as data", elem_id="blind_export")
             export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
-            learn = gr.Button("Learn from these votes", variant="primary", elem_id="blind_learn")
-        with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
-            gr.HTML(heading("Links for raters", "Anyone with a link can vote. No account needed.", page="raters"))
-            with gr.Row(equal_height=False):
-                with gr.Column(min_width=280):
-                    reach = gr.Radio(
-                        [(title.capitalize(), name) for name, title in raters_page.REACH.items()],
-                        value=raters_page.usual(),
-                        label="Who can reach the raters' page",
-                        info="It has its own address, and raters cannot reach this app from it.",
-                        elem_id="blind_reach",
-                    )
-                    address = gr.Textbox(
-                        label="Address of your server",
-                        info="Where you run: python -m ftlab arena serve",
-                        placeholder="https://votes.example.org",
-                        max_lines=1,
-                        visible=False,
-                        elem_id="blind_address",
-                    )
-                    serve = gr.Button("Serve it", size="sm", elem_id="blind_serve", elem_classes="ft-act")
-                with gr.Column(min_width=280):
-                    names = gr.Textbox(
-                        label="More raters",
-                        info="One name per line.",
-                        lines=2,
-                        max_lines=8,
-                        elem_id="blind_names",
-                    )
-                    with gr.Row(elem_classes="ft-buttons"):
-                        add_links = gr.Button("Make links", size="sm", elem_id="blind_add_links")
-                        open_link = gr.Button("Make an open link", size="sm", elem_id="blind_open_link")
-            text("links", js_on_load=LINKS_JS)
         with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
             warn = gr.HTML(elem_id="blind_warning")
             with gr.Row(elem_classes="ft-buttons"):
                 yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
                 no = gr.Button("No, leave it", elem_id="blind_no")
-        with gr.Row(elem_classes="ft-buttons"):
-            button("early", "Open the tally early", size="sm")
-            button("close", "Close the test", size="sm")
-            button("delete", "Delete the test", size="sm")
+        with gr.Accordion("Details: settings, raters, links", open=False, elem_id="blind_details"):
+            text("facts")
+            with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
+                gr.HTML(heading("Links for raters", "Anyone with a link can vote. No account needed.", page="raters"))
+                with gr.Row(equal_height=False):
+                    with gr.Column(min_width=280):
+                        reach = gr.Radio(
+                            [(title, name) for name, (title, _) in raters_page.REACH.items()],
+                            value=raters_page.usual(),
+                            label="Where the people are who vote",
+                            info="They reach only the raters' page, never this app.",
+                            elem_id="blind_reach",
+                        )
+                        address = _address("blind_address", visible=False)
+                        serve = gr.Button("Use this", size="sm", elem_id="blind_serve", elem_classes="ft-act")
+                    with gr.Column(min_width=280):
+                        names = gr.Textbox(
+                            label="Links of their own", info="One name per line.", lines=2, max_lines=8,
+                            elem_id="blind_names",
+                        )  # fmt: skip
+                        with gr.Row(elem_classes="ft-buttons"):
+                            add_links = gr.Button("Make links", size="sm", elem_id="blind_add_links")
+                            open_link = gr.Button("Make an open link", size="sm", elem_id="blind_open_link")
+                text("links", js_on_load=LINKS_JS)
+            with gr.Row(elem_classes="ft-buttons"):
+                button("early", "Open the tally early", size="sm")
+                button("close", "Close the test", size="sm")
+                button("delete", "Delete the test", size="sm")
     return BlindTestTab(
-        chosen, form, box, texts, buttons, links_box, reach, address, serve, names, add_links, open_link, confirm, warn,
-        yes, no, gr.State(None), results, report, report_file, export, export_file, learn, message, gr.State({}),
+        chosen, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
+        open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}),
+    )  # fmt: skip
+
+
+def _where() -> Where:
+    with gr.Column(visible=False, elem_id="blind_where") as box:
+        listed = gr.HTML(places(raters_page.REACH), elem_id="blind_places", js_on_load=PICK_JS)
+        with gr.Column(visible=False) as own:
+            address = _address("blind_where_address")
+            use = gr.Button("Use this address", variant="primary", elem_id="blind_where_use", elem_classes="ft-act")
+        back = gr.Button("Back", size="sm", elem_id="blind_where_back", elem_classes="ft-act")
+    return Where(box, listed, own, address, use, back)
+
+
+def _address(elem_id: str, **settings: Any) -> gr.Textbox:
+    return gr.Textbox(
+        label="Address of the raters' page", info="Where you run: python -m ftlab arena serve", max_lines=1,
+        placeholder="https://votes.example.org", elem_id=elem_id, **settings,
     )  # fmt: skip
 
 
 def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the chosen test, or the form of a new one."""
-    if not chosen or chosen == NEW:
-        return {tab.form.box: gr.update(visible=True), tab.box: gr.update(visible=False)}
+    new = not chosen or chosen == NEW
+    boxes = {one: gr.update(visible=new) for one in (tab.form.box, tab.form.actions)}
+    boxes[tab.box] = gr.update(visible=not new)
+    if not chosen or new:
+        return boxes
     try:
         now = picture(chosen, workspace)
     except FtlabError as error:
-        return {tab.form.box: gr.update(visible=False), tab.texts["about"]: error_box(error)}
+        return {**boxes, tab.texts["about"]: error_box(error)}
     can = now["can"]
     titles = {
-        "generate": "Go on with the answers" if now["begun"] else "Generate the answers",
-        "stop": "Kill it now" if now["stopping"] else "Stop",
-        "open": "I have looked: open the test" if now["flagged"] else "Open the test for votes",
+        "generate": "Go on with the answers" if now["begun"] else "Make the answers",
+        "stop": "Kill it now" if now["stopping"] else "Stop the answers",
+        "open": now["open"],
     }
     return {
-        tab.form.box: gr.update(visible=False),
-        tab.box: gr.update(visible=True),
+        **boxes,
         tab.links_box: gr.update(visible=can["links"]),
-        tab.results: gr.update(visible=can["verdict"]),
         **{tab.texts[name]: now[name] for name in _TEXTS},
         **{
             one: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from markupsafe import Markup
 
 from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links, tally
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.ui.kit.html import heading, notice
+from ftlab.ui.kit.html import notice, when
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import verdict as blind_test_verdict
 from ftlab.ui.tabs.blind_test import views
@@ -28,7 +30,8 @@ _EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """All tests, the newest first, behind the way to a new one."""
     found = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
-    return [("A new test", NEW), *((f"{one.title} ({views.STATES[one.state][0].lower()})", one.id) for one in found)]
+    named = [(f"{one.title}, {when(one.created)} ({views.STATES[one.state][0].lower()})", one.id) for one in found]
+    return [("A new test", NEW), *named]
 
 
 def chosen_or_newest(chosen: str | None, known: Sequence[tuple[str, str]]) -> str:
@@ -45,49 +48,63 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     if test.state == "open" and known["revealed"] is None and _watched(_key(store), test_id, known["votes"]):
         known = blind_tests.progress(store, test_id)
     among, asked = blind_tests.list_contestants(store, test_id), len(blind_tests.list_prompts(store, test_id))
-    live, job = test.settings["live"], answering.status(workspace, test_id)
+    live, job, page = test.settings["live"], answering.status(workspace, test_id), raters_page.now(workspace)
     working = job is not None and job.is_active
     waits = test.state in ("draft", "generating") and not live
-    opens = test.state == "ready" or (test.state == "draft" and live)
-    found = _flags(_key(store), test_id, known["answers"]) if test.state == "ready" else ()
-    shown = {
-        "about": views.about(test, among, asked, known),
+    opens = (test.state == "ready" and not working) or (test.state == "draft" and live)
+    unserved = test.state == "open" and page is None
+    found = _flags(_key(store), test_id, known["answers"]) if test.state in ("ready", "open") and not live else ()
+    looked = test.state == "ready" and blind_tests.must_be_looked_at(found)
+    secret = known["revealed"] is None
+    can = {
+        "generate": waits and not working,
+        "stop": working,
+        "open": opens or unserved,
+        "links": test.state != "closed",
+        "early": test.state == "open" and secret,
+        "close": test.state == "open",
+        "delete": test.state != "open" and not working,
+        "learn": False,
+        "report": not secret,
+        "export": not secret,
+    }
+    shown: dict[str, Any] = {
+        "about": views.about(test, among),
         "answers": views.answers(test.state, known, job, live)
         if waits or (live and test.state != "closed")
         else Markup(""),
-        "flags": views.flags(found) if test.state == "ready" else Markup(""),
-        "links": _links(store, test, known, workspace) if test.state != "closed" else Markup(""),
-        "progress": views.progress(test, known) if test.state in ("open", "closed") else Markup(""),
+        "flags": views.flags(found) if looked else Markup(""),
+        "share": _share(store, test, page) if test.state != "closed" and secret else Markup(""),
+        "progress": views.progress(known) if test.state == "open" and secret else Markup(""),
         "verdict": Markup(""),
-        "can": {
-            "generate": waits and not working,
-            "stop": working,
-            "open": opens,
-            "links": test.state != "closed",
-            "early": test.state == "open" and known["revealed"] is None,
-            "close": test.state == "open",
-            "delete": test.state != "open" and not working,
-            "verdict": known["revealed"] is not None,
-        },
+        "facts": views.settings(test, among, asked, known)
+        + views.people(known)
+        + (Markup("") if looked else views.flags(found)),
+        "links": _links(store, test, known, page) if test.state != "closed" else Markup(""),
+        "can": can,
         "begun": bool(known["answers"]),
-        "flagged": bool(found),
+        "open": "Let raters in" if unserved else "I have looked: open the test" if looked else "Open the test",
         "stopping": working and job is not None and job.state == "stopping",
     }
-    if known["revealed"] is not None:
+    if not secret:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
-        shown["verdict"] = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
+        decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
+        shown["verdict"] = views.revealed(known) + decided.drawn
+        can["learn"] = decided.clear
     return shown
 
 
-def _links(store: Store, test: Any, known: dict[str, Any], workspace: Workspace) -> Markup:
-    page = raters_page.now(workspace)
+def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
+    if page is None or not test.open_link_key:
+        return Markup("")
+    return views.share(page.url, links.open_link(store, test.id), page.reach)
+
+
+def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page | None) -> Markup:
     if page is None:
-        return notice("The raters' page is not served yet: it begins when you open the test, or press Serve it.")
+        return notice("The raters' page is not served yet.")
     token = links.open_link(store, test.id) if test.open_link_key else None
-    local = ""
-    if page.reach == "machine":
-        local = notice("These links work on this machine only. Choose this network above to let phones in.")
-    return local + views.links(page.url, links.links(store, test.id), known, token)
+    return views.links(page.url, links.links(store, test.id), known, token, phones=page.reach != "machine")
 
 
 # The store is made anew from what it was opened with: it holds connections, and a cache must not.
@@ -106,13 +123,22 @@ def _watched(root: str, test_id: str, votes: int) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _flags(root: str, test_id: str, answers: int) -> tuple[dict[str, Any], ...]:
+def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
     return tuple(blind_tests.flags(_store(root), test_id))
 
 
+@dataclass(frozen=True)
+class Decided:
+    """The verdict as it is drawn, and whether it is clear: one contestant is better."""
+
+    drawn: Markup
+    clear: bool
+
+
 @lru_cache(maxsize=16)
-def _verdict(root: str, test_id: str, known: str, fresh: int) -> Markup:
-    return blind_test_verdict.verdict(tally.evaluate(_store(root), test_id))
+def _verdict(root: str, test_id: str, known: str, fresh: int) -> Decided:
+    found = tally.evaluate(_store(root), test_id)
+    return Decided(blind_test_verdict.verdict(found), found["verdict"] in ("better", "worse"))
 
 
 def warning(what: str, test_id: str, workspace: Workspace) -> Markup:
@@ -122,11 +148,3 @@ def warning(what: str, test_id: str, workspace: Workspace) -> Markup:
     if what not in makers:
         raise InputError("This is not possible here", given=what)
     return makers[what](known)
-
-
-def headline() -> Markup:
-    return heading(
-        "Blind test",
-        "People compare answers without knowing whose they are; the verdict says how sure it is, and the votes can "
-        "train the next model.",
-    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from markupsafe import Markup
 from ftlab.arena import prompt_sources
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacity
 from ftlab.arena.evidence import FEWEST_RATERS
-from ftlab.arena.power import plan_in_words
+from ftlab.arena.power import Chances, plan_in_short, plan_in_words
 from ftlab.config import DataConfig
+from ftlab.core.words import sentence
 from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import files_of
 from ftlab.data.load import recall
 from ftlab.errors import FtlabError, InputError
-from ftlab.ui.kit.html import count, error_box, join, notice
+from ftlab.ui.kit.html import count, join, notice
 from ftlab.ui.tabs.blind_test.form import MOST_CONTESTANTS
 
 SEED = 0
@@ -54,16 +56,49 @@ def settings(values: dict[str, Any]) -> TestSettings:
 
 def contestants(values: dict[str, Any], workspace: Workspace) -> list[ContestantSpec]:
     """Raises InputError for what cannot answer."""
-    found = [_contestant(values, n, workspace) for n in range(1, MOST_CONTESTANTS + 1) if values.get(f"who_{n}")]
-    if len(found) < 2:
-        raise InputError("A blind test compares at least two contestants", given=len(found), allowed="2 or more")
-    return found
+    lacking(values)
+    found = [_contestant(values, n, workspace) for n in _who(values)]
+    counts = Counter(one.title for one in found)
+    # Who named them alike meant so; those that nobody named are told apart by their number.
+    unnamed = {n for n in _who(values) if not (values[f"title_{n}"] or "").strip()}
+    return [
+        replace(one, title=f"{one.title} {n}") if counts[one.title] > 1 and n in unnamed else one
+        for n, one in zip(_who(values), found, strict=True)
+    ]
+
+
+def lacking(values: dict[str, Any]) -> None:
+    """Raises InputError when there are fewer than two contestants, or one lacks what it cannot do without."""
+    who = _who(values)
+    if len(who) < 2:
+        raise InputError("A blind test compares at least two contestants", given=len(who), allowed="2 or more")
+    for n in who:
+        if (
+            values[f"who_{n}"] == "prompted"
+            and not ((values[f"system_{n}"] or "") + (values[f"examples_{n}"] or "")).strip()
+        ):
+            raise InputError(
+                f"Contestant {n} needs a system prompt", try_="write one above, or choose another contestant"
+            )
+        if values[f"who_{n}"] == "endpoint" and not (values[f"url_{n}"] and values[f"model_{n}"]):
+            raise InputError(f"Contestant {n} needs an address and the name of its model")
+
+
+def title(values: dict[str, Any], among: Sequence[ContestantSpec]) -> str:
+    """What the test is called: as its owner says, else by who is in it."""
+    return (values["title"] or "").strip() or " against ".join(one.title for one in reversed(among))
+
+
+def _who(values: dict[str, Any]) -> list[int]:
+    return [n for n in range(1, MOST_CONTESTANTS + 1) if values.get(f"who_{n}")]
 
 
 def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> ContestantSpec:
     from ftlab.arena import asking
 
     who, title = values[f"who_{n}"], (values[f"title_{n}"] or "").strip() or None
+    if title is None and (who in ("base", "prompted") or _runs(values) == [n]):
+        title = who if who in ("base", "prompted") else "adapted"
     system = (values[f"system_{n}"] or "").strip() or None
     if who.startswith("run:"):
         return asking.run_contestant(workspace, who.removeprefix("run:"), title=title)
@@ -79,10 +114,6 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
     if who != "prompted":
         raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice of the list")
     examples = _examples(values[f"examples_{n}"] or "", n)
-    if not system and not examples:
-        raise InputError(
-            f"Contestant {n} has no prompt of its own yet", try_="write a system prompt or examples, or take the base"
-        )
     return asking.base_contestant(base, title=title, system_prompt=system, examples=examples, revision=revision)
 
 
@@ -149,17 +180,33 @@ def planned(values: dict[str, Any], prompts: int, among: int) -> int:
     return capacity(among, prompts, settings(values)) or 1
 
 
-def look(values: dict[str, Any], workspace: Workspace) -> tuple[Markup, Markup]:
-    """What the prompts are, and what the planned votes can show, in words; an error where something is missing."""
-    among = max(2, sum(bool(values.get(f"who_{n}")) for n in range(1, MOST_CONTESTANTS + 1)))
+@dataclass(frozen=True)
+class Look:
+    """What is filled in, in words: the prompts, what the votes can show in a sentence and at length, and whether the
+    test can be made."""
+
+    found: Markup
+    power: Markup
+    plan: Markup
+    complete: bool
+
+
+def look(values: dict[str, Any], workspace: Workspace) -> Look:
+    """An error where something is missing; a test cannot be made then."""
+    found = Markup("")
     try:
-        found = asked(values, workspace)
+        lacking(values)
+        prompts = asked(values, workspace)
+        found = _prompts(prompts, values)
+        return Look(found, *_power(values, len(prompts.prompts), len(_who(values))), complete=True)
     except FtlabError as error:
-        return error_box(error), Markup("")
-    try:
-        return _prompts(found, values), _power(values, len(found.prompts), among)
-    except FtlabError as error:
-        return _prompts(found, values), error_box(error)
+        return Look(found, why_not(error), Markup(""), complete=False)
+
+
+def why_not(error: FtlabError) -> Markup:
+    """The line that says why the button is off."""
+    more = sentence(error.try_[:1].upper() + error.try_[1:]) if error.try_ else error.why or ""
+    return Markup('<p class="ft-why" role="status">{} {}</p>').format(sentence(error.what), more)
 
 
 def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
@@ -177,21 +224,26 @@ def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
     return Markup('<div class="ft-box ft-info">{}<ul>{}</ul></div>').format(said, some)
 
 
-def _power(values: dict[str, Any], prompts: int, among: int) -> Markup:
+def _power(values: dict[str, Any], prompts: int, among: int) -> tuple[Markup, Markup]:
+    """In a sentence, and at length."""
     votes, how = planned(values, prompts, among), settings(values)
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
-        return notice(f"More votes are planned than the test can give: {count(possible)} at most.", kind="warn")
-    raters = whole("Raters", values["raters"])
-    said = plan_in_words(votes, None if how.live else prompts, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
+        raise InputError(
+            "More votes are planned than the test can give", given=votes, allowed=f"{count(possible)} at most"
+        )
+    raters, on = whole("Raters", values["raters"]), None if how.live else prompts
+    chances = Chances(0.6, USUAL_TIES, how.votes_per_prompt, overlap=how.overlap, contestants=among)
+    short = Markup('<p class="ft-help">{}</p>').format(plan_in_short(votes, on, chances))
+    said = plan_in_words(votes, on, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
     if raters:
         said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if 0 < raters < FEWEST_RATERS:
         said += f" The verdict will speak of these raters: to say something of raters in general takes {FEWEST_RATERS}."
     if how.votes_per_prompt > raters:
         said += f" A prompt is to get {how.votes_per_prompt} votes, but there are only {raters} raters."
-        return notice(said, kind="warn")
-    return notice(said)
+        return short, notice(said, kind="warn")
+    return short, notice(said)
 
 
 def whole(what: str, text: Any) -> int:

@@ -1,14 +1,14 @@
 """Blind test: make a test, let answers be made, send links, wait without peeking, read the verdict, learn from it.
 
-The parts of the page, with their elem_ids, are in `blind_test_layout.py`; the form of a new test in
-`blind_test_form.py`, what it means in `blind_test_plan.py`; the picture in
-`blind_test_picture.py`.
+The parts of the page, with their elem_ids, are in layout.py; the form of a new test in form.py, what it means in
+plan.py; what is shown of a test in picture.py.
 """
 
 from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.data.splits import FEWEST_ROWS
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, run_files
 from ftlab.ui.kit.events import any_of, offer_file, on, press
 from ftlab.ui.kit.fresh import digests, only_new
-from ftlab.ui.kit.html import notice, stop_note
+from ftlab.ui.kit.html import error_box, notice, stop_note
 from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
@@ -49,21 +49,34 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     opened = page.panels[NAME].select
     wire_form(tab, workspace)
 
+    where, form = tab.where, tab.form
+    hidden = {one: gr.update(visible=False) for one in (tab.confirm, where.box, where.own)}
+
     def store_and_test(chosen: str | None) -> tuple[Store, str]:
         if not chosen or chosen == NEW:
             raise InputError("No blind test is chosen", try_="choose one above, or make a new one")
         return open_store(workspace), chosen
 
-    def load(chosen: str | None) -> dict[Any, Any]:
+    def listed(chosen: str | None) -> dict[Any, Any]:
         known = choices(workspace)
-        chosen = chosen_or_newest(chosen or kept_choices(workspace).test, known)
-        served = raters_page.kept(workspace)
         return {
-            tab.chosen: gr.update(choices=known, value=chosen),
+            tab.chosen: gr.update(
+                choices=known,
+                value=chosen_or_newest(chosen, known),
+                visible=len(known) > 1,
+            )
+        }
+
+    def load(chosen: str | None) -> dict[Any, Any]:
+        shown = listed(chosen or kept_choices(workspace).test)
+        served, values = raters_page.kept(workspace), forms.load(workspace)
+        return {
+            **shown,
+            **_lacks(form, values),
             tab.reach: served["reach"],
             tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
-            **forms.fill(tab.form, forms.load(workspace), [], workspace),
-            **show_all(tab, chosen, workspace),
+            **forms.fill(form, values, [], workspace),
+            **show_all(tab, shown[tab.chosen]["value"], workspace),
         }
 
     def look(chosen: str | None) -> dict[Any, Any]:
@@ -71,7 +84,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return suited(tab.form, forms.load(workspace), workspace) if chosen == NEW else {}
 
     def choose(chosen: str | None) -> dict[Any, Any]:
-        return {**show_all(tab, chosen, workspace), tab.confirm: gr.update(visible=False)}
+        return {**show_all(tab, chosen, workspace), **hidden}
 
     def follow(chosen: str | None) -> dict[Any, Any]:
         return {clock: gr.Timer(active=bool(chosen) and chosen != NEW)}
@@ -86,22 +99,66 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def after(chosen: str | None, said: str) -> dict[Any, Any]:
         return {tab.message: notice(said, kind="good"), **show_all(tab, chosen, workspace)}
 
-    def generate(chosen: str | None) -> dict[Any, Any]:
-        _, test_id = store_and_test(chosen)
-        answering.start(workspace, test_id)
-        background.release_chat("auto")
-        return {tab.message: "", **show_all(tab, chosen, workspace)}  # which says how far they are
+    def begin(chosen: str | None, *given: Any) -> Iterator[dict[Any, Any]]:
+        """What the one button does; the first time it asks where the people are."""
+        if not raters_page.must_ask(workspace):
+            yield from go(chosen, given)
+            return
+        if chosen == NEW:
+            planned(form.read(given), workspace)  # what is wrong with the form is said first
+        yield {where.box: gr.update(visible=True), form.actions: gr.update(visible=False)}
+
+    def place(chosen: str | None, event: gr.EventData, *given: Any) -> Iterator[dict[Any, Any]]:
+        reach = str(event._data["value"])
+        if reach == "elsewhere":
+            yield {where.own: gr.update(visible=True)}
+        else:
+            yield from go(chosen, given, reach, "")
+
+    def use(chosen: str | None, url: str, *given: Any) -> Iterator[dict[Any, Any]]:
+        yield from go(chosen, given, "elsewhere", url)
+
+    def back(chosen: str | None) -> dict[Any, Any]:
+        return {**hidden, form.actions: gr.update(visible=chosen == NEW)}
+
+    def go(
+        chosen: str | None, given: Sequence[Any], reach: str | None = None, url: str | None = None
+    ) -> Iterator[dict[Any, Any]]:
+        """Make the test where it is new, serve the raters' page, and let the answers be made or open the test."""
+        yield {tab.message: notice("One moment …")}
+        make = planned(form.read(given), workspace) if chosen == NEW else None
+        try:
+            raters_page.serve(workspace, reach, url)
+        except FtlabError as error:  # as remembered or as chosen, it cannot be: another place may do
+            yield {
+                tab.message: error_box(error),
+                where.box: gr.update(visible=True),
+                form.actions: gr.update(visible=False),
+            }
+            return
+        store, test_id = (open_store(workspace), make()) if make else store_and_test(chosen)
+        test = blind_tests.get_test(store, test_id)
+        if test.state != "open" and not links.links(store, test_id):
+            links.open_link(store, test_id)
+        if test.state == "ready" or (test.state == "draft" and test.settings["live"]):
+            blind_tests.open_test(store, test_id)
+        elif test.state != "open":
+            answering.start(workspace, test_id, then_open=True)
+            background.release_chat("auto")
+        served = raters_page.kept(workspace)
+        yield {
+            tab.message: "",
+            **hidden,
+            tab.reach: served["reach"],
+            tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
+            **(_filled(tab, workspace) if make else {}),
+            **listed(test_id),
+            **show_all(tab, test_id, workspace),
+        }
 
     def stop(chosen: str | None) -> dict[Any, Any]:
         _, test_id = store_and_test(chosen)
         return {tab.message: stop_note(answering.stop(workspace, test_id)), **show_all(tab, chosen, workspace)}
-
-    def open_(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
-        store, test_id = store_and_test(chosen)
-        raters_page.serve(workspace, reach, url)
-        blind_tests.open_test(store, test_id)
-        known = choices(workspace)
-        return {**after(chosen, "The test is open: send the links below."), tab.chosen: gr.update(choices=known)}
 
     def reached(reach: str) -> dict[Any, Any]:
         return {tab.address: gr.update(visible=reach == "elsewhere")}
@@ -154,10 +211,8 @@ def wire(tab: BlindTestTab, page: Page) -> None:
             raise InputError("There is nothing to confirm")
         does[what](store, test_id)
         said = {"early": "The tally is open.", "close": "The test is closed.", "delete": "The test is deleted."}[what]
-        known = choices(workspace)
-        now = chosen_or_newest(chosen, known)
-        shut = {tab.confirm: gr.update(visible=False), tab.asked: None}
-        return {**after(now, said), **shut, tab.chosen: gr.update(choices=known, value=now)}
+        left = listed(chosen)
+        return {**after(left[tab.chosen]["value"], said), **hidden, tab.asked: None, **left}
 
     def report(chosen: str | None) -> dict[Any, Any]:
         from ftlab.report.arena import write_arena_report
@@ -174,37 +229,39 @@ def wire(tab: BlindTestTab, page: Page) -> None:
 
     every = [*tab.shown, tab.memory]
     page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
-    at_opening = [tab.chosen, tab.reach, tab.address, *tab.form.shown, *every]
-    told = [*tab.form.shown, tab.form.found, tab.form.power]
+    at_opening = [tab.chosen, tab.reach, tab.address, *form.shown, *every]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
-    form: dict[str, Any] = {"outputs": told, "box": tab.form.message, "lane": LANE}
+    filled: dict[str, Any] = {"outputs": form.shown, "box": tab.message, "clears": False, "lane": LANE}
     loaded = on(opened, load, [tab.chosen], at_opening, **shows)
-    on(loaded.then, look, [tab.chosen], **form)
+    on(loaded.then, look, [tab.chosen], **filled)
     # At once, not after the look: a reload comes back to what was chosen.
     on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
-    chose = on(tab.chosen.input, choose, [tab.chosen], [*every, tab.confirm], trigger_mode="always_last", **shows)
-    on(chose.then, look, [tab.chosen], **form)
+    chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
+    on(chose.then, look, [tab.chosen], **filled)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
     on(clock.tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
-    pressed = {"generate": generate, "stop": stop}
-    for name, handler in pressed.items():
-        on(tab.buttons[name].click, handler, [tab.chosen], every, **shows)
-    asked = [tab.chosen, tab.reach, tab.address]
-    on(tab.buttons["open"].click, open_, asked, [*every, tab.chosen], progress="minimal", **shows)
+    going = [*at_opening, *hidden]
+    now: dict[str, Any] = {"progress": "minimal", "show_progress_on": tab.message, **shows}
+    for button in (form.make, tab.buttons["generate"], tab.buttons["open"]):
+        on(button.click, begin, [tab.chosen, *form.inputs], going, **now)
+    on(where.places.pick, place, [tab.chosen, *form.inputs], going, **now)
+    on(where.use.click, use, [tab.chosen, where.address, *form.inputs], going, **now)
+    on(where.back.click, back, [tab.chosen], [*hidden, form.actions], **shows)
+    on(tab.buttons["stop"].click, stop, [tab.chosen], every, **shows)
     on(tab.reach.input, reached, [tab.reach], [tab.address], queue=False)
-    on(tab.serve.click, serve, asked, every, progress="minimal", show_progress_on=tab.message, **shows)
+    on(tab.serve.click, serve, [tab.chosen, tab.reach, tab.address], every, **now)
     on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], **shows)
     on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
     on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
     for what in ("early", "close", "delete"):
         on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
-    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, tab.confirm, tab.asked], **shows)
+    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
-    done = on(tab.report.click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
+    done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
-    done = on(tab.export.click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")
+    done = on(tab.buttons["export"].click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_export_file", "#blind_message"))
 
 
@@ -274,53 +331,55 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         forms.keep(values, workspace)
         return {**_filled(tab, workspace), form.upload: None}
 
-    def make(*given: Any) -> dict[Any, Any]:
-        values = form.read(given)
-        among, how = plan.contestants(values, workspace), plan.settings(values)
-        asked = plan.asked(values, workspace).prompts
-        raters = plan.whole("Raters", values["raters"])
-        store = open_store(workspace)
-        votes = plan.planned(values, len(asked), len(among))
-        test_id = blind_tests.create_test(store, values["title"] or "", among, asked, how, votes)
-        links.create_raters(store, test_id, [""] * raters)
-        forms.forget(workspace)
-        return {
-            tab.chosen: gr.update(choices=choices(workspace), value=test_id),
-            tab.message: notice("The test is made. Next: its answers.", kind="good"),
-            **_filled(tab, workspace),
-            **show_all(tab, test_id, workspace),
-        }
-
-    told = [*form.shown, form.found, form.power]
     # A text box tells of a paste by `change` only.
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
     any_change = any_of(*inputs)
-    on(any_change, keep, form.inputs, box=form.message, clears=False, queue=False, trigger_mode="always_last")
+    on(any_change, keep, form.inputs, box=tab.message, clears=False, queue=False, trigger_mode="always_last")
     known = gr.State({})  # what the form was sent
-    shows: dict[str, Any] = {"box": form.message, "lane": LANE}
-    on(any_change, changed, [known, *form.inputs], [*told, known], trigger_mode="always_last", **shows)
-    on(form.more.click, more, form.inputs, told, **shows)
-    on(form.upload.upload, upload, [form.upload, *form.inputs], told, **shows)
-    on(
-        form.make.click,
-        make,
-        form.inputs,
-        [tab.chosen, tab.message, *told, *tab.shown, tab.memory],
-        progress="minimal",
-        show_progress_on=form.message,
-        **shows,
-    )
+    shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
+    on(any_change, changed, [known, *form.inputs], [*form.shown, known], trigger_mode="always_last", **shows)
+    on(form.more.click, more, form.inputs, form.shown, **shows)
+    on(form.upload.upload, upload, [form.upload, *form.inputs], form.shown, **shows)
+
+
+def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
+    """What makes the test that is filled in, and returns its id. Raises InputError when it cannot be made."""
+    among, how = plan.contestants(values, workspace), plan.settings(values)
+    asked = plan.asked(values, workspace).prompts
+    votes = plan.planned(values, len(asked), len(among))
+
+    def make() -> str:
+        store = open_store(workspace)
+        test_id = blind_tests.create_test(store, plan.title(values, among), among, asked, how, votes)
+        links.open_link(store, test_id)
+        forms.forget(workspace)
+        return test_id
+
+    return make
 
 
 def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
-    found, power = plan.look(values, workspace)
     shown = forms.suit(form, values, plan.topics(values, workspace))
-    return shown | {form.found: found, form.power: power}
+    return shown | _seen(form, values, workspace)
 
 
 def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show in the form what is filled in, as it is kept on disk."""
     values = forms.load(workspace)
-    found, power = plan.look(values, workspace)
     shown = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
-    return shown | {tab.form.found: found, tab.form.power: power}
+    return shown | _seen(tab.form, values, workspace)
+
+
+def _seen(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
+    look = plan.look(values, workspace)
+    told = {form.found: look.found, form.power: look.power, form.plan: look.plan}
+    return told | {form.make: gr.update(interactive=look.complete)}
+
+
+def _lacks(form: forms.Form, values: dict[str, Any]) -> dict[Any, Any]:
+    """What can be said before the prompts are read."""
+    try:
+        plan.lacking(values)
+    except InputError as error:
+        return {form.power: plan.why_not(error), form.make: gr.update(interactive=False)}
+    return {form.power: "", form.make: gr.update(interactive=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from markupsafe import Markup
 from ftlab.arena.results import GroupJson, Neither, TallyJson
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import check_lines, group_rows, method_lines
-from ftlab.report.pictures import pictures
+from ftlab.report.charts import blind_test_charts
 from ftlab.ui.kit.html import count, details, facts, heading, join, notice, percent, table
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
@@ -33,7 +34,7 @@ def verdict(found: TallyJson) -> Markup:
     notes = join(Markup("<li>{}</li>").format(note) for note in found["notes"])
     drawn = join(
         Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
-        for name, svg in pictures(found).items()
+        for name, svg in blind_test_charts(found).items()
     )
     tested = found["contestants"][-1]["title"]
     by = [
@@ -48,20 +49,25 @@ def verdict(found: TallyJson) -> Markup:
     )
     checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
     method = join(Markup("<li>{}</li>").format(line) for line in method_lines(found))
-    return Markup(
-        '<section class="ft-card" data-verdict="{}">{}{}{}<div class="ft-figures">{}</div>{}{}'
-        '<dl class="ft-checks">{}</dl>{}{}</section>'
-    ).format(
+    more = join(
+        [
+            facts(_figures(found)),
+            Markup('<div class="ft-figures">{}</div>').format(drawn),
+            _pairs(found),
+            groups,
+            heading("What was looked into"),
+            Markup('<dl class="ft-checks">{}</dl>').format(checks),
+            heading("How it was decided"),
+            Markup('<ul class="ft-notes">{}</ul>').format(method),
+        ]
+    )
+    # What was found stands out; its figures follow. A name with a bracket in it only ends the bold part earlier.
+    said, *rest = re.split(r"(?<=[.:]) | (?=\()", found["text"], maxsplit=1)
+    return Markup('<section class="ft-card" data-verdict="{}">{}{}{}</section>').format(
         found["verdict"],
-        notice(Markup("<strong>{}</strong>").format(found["text"]), kind=kind),
+        notice(Markup("<strong>{}</strong> {}").format(said, "".join(rest)), kind=kind),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
-        facts(_figures(found)),
-        drawn,
-        _pairs(found),
-        heading("What was looked into"),
-        checks,
-        details("Win rates by topic, rater and criterion", groups) if groups else "",
-        details("How it was decided", Markup('<ul class="ft-notes">{}</ul>').format(method)),
+        details("Details: figures, charts, checks", more),
     )
 
 

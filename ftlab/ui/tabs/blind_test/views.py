@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena.answers import Status
+from ftlab.arena.blind_tests import CUT, must_be_looked_at
 from ftlab.arena.links import RaterLink, qr_code
+from ftlab.arena.results import FlagJson
 from ftlab.report.arena import contestant_in_words
-from ftlab.ui.kit.html import badge, count, details, empty, error_box, facts, heading, join, notice, table, when
+from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, join, notice, table, when
 
 STATES = {
     "draft": ("Made", "info"),
@@ -19,6 +22,12 @@ STATES = {
     "ready": ("Ready to open", "warn"),
     "open": ("Open for votes", "good"),
     "closed": ("Closed", "info"),
+}
+_REACHED = {
+    "network": "Works on this network, while ftlab runs here. No account needed.",
+    "public": "Works anywhere, while ftlab runs here. No account needed.",
+    "machine": "Works on this computer only. To let phones in, choose another place under Details.",
+    "elsewhere": "Works while that server runs. No account needed.",
 }
 _STEPS = ("Made", "Answers", "Check", "Votes", "Verdict")
 VOID = "void "  # before the id of a rater: what is picked to take the votes out of the count
@@ -46,20 +55,38 @@ element.addEventListener('click', event => {
 """
 
 
-def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
-    """What is compared, how, and which step it is at."""
+def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
+    """The question where the people are, with a button for each answer."""
+    buttons = join(
+        Markup(
+            '<button type="button" class="ft-place" data-pick="{}"><strong>{}</strong> <span>{}</span></button>'
+        ).format(name, title, help)
+        for name, (title, help) in reach.items()
+    )
+    return heading("Where are the people who vote?", "Asked once.") + Markup(
+        '<div class="ft-places" role="group" aria-label="Where are the people who vote?">{}</div>'
+    ).format(buttons)
+
+
+def about(test: Any, contestants: Sequence[Any]) -> Markup:
+    """What is compared, and how far it is."""
     title, kind = STATES[test.state]
+    who = " against ".join(one.title for one in reversed(contestants))
+    beside = Markup(' <span class="ft-help">{}</span>').format(who) if who != test.title else ""
+    return Markup('<div data-test="{}"><h4 class="ft-test">{} {}</h4>{}</div>').format(
+        test.id, test.title, badge(title, kind), beside
+    )
+
+
+def settings(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
+    """Who is compared, on what and how, and which step it is at."""
     reached = {"draft": 1, "generating": 1, "ready": 2, "open": 3, "closed": 4}[test.state]
     if shown["revealed"]:
         reached = 4
+    classes = {True: Markup(' class="ft-step-done"'), False: ""}
     steps = join(
         Markup("<li{}>{}</li>").format(
-            Markup(' class="ft-step-done"')
-            if i < reached
-            else Markup(' class="ft-step-now" aria-current="step"')
-            if i == reached
-            else "",
-            step,
+            Markup(' class="ft-step-now" aria-current="step"') if i == reached else classes[i < reached], step
         )
         for i, step in enumerate(_STEPS)
     )
@@ -83,10 +110,10 @@ def about(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[st
             ("Made", when(test.created), "local time"),
         ]
     )
-    return Markup(
-        '<section class="ft-card" data-test="{}"><div>{} <strong>{}</strong></div>'
-        '<ol class="ft-steps">{}</ol><ul class="ft-notes">{}</ul>{}</section>'
-    ).format(test.id, badge(title, kind), test.title, steps, who, numbers)
+    criterion = Markup('<p class="ft-help">Raters judge: {}</p>').format(settings["instructions"])
+    return Markup('<ol class="ft-steps">{}</ol><ul class="ft-notes">{}</ul>{}{}').format(
+        steps, who, criterion if settings["instructions"] else "", numbers
+    )
 
 
 def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool) -> Markup:
@@ -98,7 +125,7 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
     if live:
         parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
     elif job is not None and job.is_active:
-        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. You can close this page."
+        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. Voting begins when all are there."
         if job.state == "stopping":
             said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
         parts.append(_card(said, made, wanted))
@@ -107,36 +134,63 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
         if made:
             said += " Press Go on: those that are there are kept."
         else:
-            said += " Press Generate: each contestant answers every prompt once, with the same settings."
+            said += " Each contestant answers every prompt once, with the same settings."
         parts.append(_card(said, made, wanted))
     return join(parts)
 
 
-def flags(found: Sequence[Mapping[str, Any]]) -> Markup:
-    """What could give a side away, for its owner to look at before raters do."""
+def flags(found: Sequence[FlagJson]) -> Markup:
+    """What could give a side away, for its owner to look at."""
     if not found:
         return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")
     rows = [[one["prompt"] or "", one["contestant"] or "", one["what"], one["excerpt"]] for one in found[:_MOST_FLAGS]]
     more = f" The first {_MOST_FLAGS} are shown." if len(found) > _MOST_FLAGS else ""
-    said = f"{count(len(found))} remarks on the answers: a rater might know a side by them. Look before you open.{more}"
+    kinds = Counter("cut at the longest length" if one["what"] == CUT else "to look at" for one in found)
+    said = "The answers: " + ", ".join(f"{count(number)} {kind}" for kind, number in kinds.items()) + f".{more}"
+    if must_be_looked_at(found):
+        said += " A rater might know a side by them. Look before you open the test."
     return notice(said, kind="warn") + table(
         ["Prompt", "Contestant", "What", "Words"], rows, label="Remarks on the answers", numbers=(0,), css="ft-rows"
     )
 
 
-def links(base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open_token: str | None) -> Markup:
+def share(base: str, token: str, reach: str) -> Markup:
+    """The link that everybody can use, and its QR code where a phone can open it."""
+    url = address(base, token)
+    local = reach == "machine"
+    code = Markup("") if local else Markup('<div class="ft-qr">{}</div>').format(_qr(url))
+    return Markup(
+        '<section class="ft-card ft-share">{}<div><h4>{}</h4>{}<p class="ft-help">{}</p></div></section>'
+    ).format(
+        code,
+        "Open this link to vote" if local else "Scan to vote, or send the link",
+        _line(url, "the link"),
+        _REACHED[reach],
+    )
+
+
+def links(
+    base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open_token: str | None, *, phones: bool = True
+) -> Markup:
     """The link of each rater with its QR code, and the open link; each can be ended."""
     by_id = {one["id"]: one for one in known["raters"]}
     cards = []
     if open_token:
         cards.append(
-            _link("Open link", "everybody who says a name", address(base, open_token), "open", "End the open link")
+            _link(
+                "Open link",
+                "everybody who says a name",
+                address(base, open_token),
+                "open",
+                "End the open link",
+                phones=phones,
+            )
         )
     names = {one["number"]: one["pseudonym"] for one in known["raters"]}
     for person in people:
         one = by_id.get(person.rater_id)
         shown = (person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
-        cards.append(_link(*shown, more=_void(one)))
+        cards.append(_link(*shown, more=_void(one), phones=phones))
     ended = [one for one in known["raters"] if one["revoked"]]
     gone = join(
         Markup('<p class="ft-help">Ended: {}. {}</p>{}').format(
@@ -145,7 +199,7 @@ def links(base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open
         for one in ended
     )
     if not cards:
-        return empty("There are no links yet.", "Make one for each rater, or an open link.") + gone
+        return notice("There are no links yet. Make one for each rater, or an open link.") + gone
     return Markup('<div class="ft-links">{}</div>{}').format(join(cards), gone)
 
 
@@ -177,25 +231,35 @@ def address(base: str, token: str) -> str:
     return rater_address(base, token)
 
 
-def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
-    """How many votes are in and from whom; nothing of it says who leads."""
+def progress(shown: Mapping[str, Any]) -> Markup:
+    """How many votes are in; nothing of it says who leads."""
     votes, planned = shown["votes"], shown["planned"]
+    raters = sum(bool(one["votes"]) for one in shown["raters"])
     said = f"{count(votes)} of {count(planned)} planned votes are in"
+    said += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
+    return _card(f"{said} The tally is hidden until all are in.", min(votes, planned), planned)
+
+
+def revealed(shown: Mapping[str, Any]) -> Markup:
+    """Why the tally can be seen."""
+    why = {
+        "planned": "The planned number of votes is in.",
+        "evidence": "The evidence has decided for these raters: voting may end.",
+        "early": "You opened the tally early. The report says so, too.",
+        "closed": "The test is closed.",
+    }[shown["revealed"]]
+    return Markup('<p class="ft-help">{}</p>').format(why)
+
+
+def people(shown: Mapping[str, Any]) -> Markup:
+    """Votes by rater, and what else was counted."""
     beside = []
     if shown["automatic"]:
-        beside.append(f"{count(shown['automatic'])} of them ties of identical answers, which nobody was asked about")
+        beside.append(f"{count(shown['automatic'])} ties of identical answers, which nobody was asked about")
     if shown["skipped"]:
         beside.append(f"{count(shown['skipped'])} skipped on top")
     if shown["voided"]:
         beside.append(f"{count(shown['voided'])} voided, which do not count")
-    said += f" ({'; '.join(beside)})." if beside else "."
-    hidden = {
-        None: "The tally is hidden until then, or until the evidence is clear earlier. Nobody can look by accident.",
-        "planned": "The planned number is reached: the verdict is below.",
-        "evidence": "The evidence has decided for these raters: the verdict is below, and voting may end.",
-        "early": "You opened the tally early. The verdict below says so, and so does the report.",
-        "closed": "The test is closed: the verdict is below.",
-    }[shown["revealed"]]
     rows = [
         [
             one["pseudonym"],
@@ -212,12 +276,9 @@ def progress(test: Any, shown: Mapping[str, Any]) -> Markup:
         ]
         for one in shown["raters"]
     ]
-    people = table(
-        ["Rater", "Votes", "Skipped", "Last vote", ""], rows, label="Votes by rater", numbers=(1, 2), css="ft-runs"
-    )
-    return _card(said, min(votes, planned), planned, Markup('<p class="ft-help">{}</p>').format(hidden)) + (
-        people if rows else Markup("")
-    )
+    said = Markup('<p class="ft-help">Votes: {}.</p>').format("; ".join(beside)) if beside else Markup("")
+    columns = ["Rater", "Votes", "Skipped", "Last vote", ""]
+    return said + (table(columns, rows, label="Votes by rater", numbers=(1, 2), css="ft-runs") if rows else Markup(""))
 
 
 def _card(said: str, done: int, total: int, below: str = "") -> Markup:
@@ -229,20 +290,22 @@ def _card(said: str, done: int, total: int, below: str = "") -> Markup:
     ).format(said, share, below)
 
 
-def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "") -> Markup:
+def _line(url: str, whose: str) -> Markup:
     return Markup(
-        '<section class="ft-link-card"><header><strong>{}</strong> <span class="ft-help">{}</span></header>'
-        '<div class="ft-link-line"><a class="ft-link" href="{}" target="_blank" rel="noreferrer">{}</a>'
-        '<button type="button" class="ft-pick" data-copy="{}" aria-label="Copy the link of {}">Copy</button></div>'
+        '<div class="ft-link-line"><a class="ft-link" href="{0}" target="_blank" rel="noreferrer">{0}</a>'
+        '<button type="button" class="ft-pick" data-copy="{0}" aria-label="Copy {1}">Copy</button></div>'
+    ).format(url, whose)
+
+
+def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "", *, phones: bool) -> Markup:
+    return Markup(
+        '<section class="ft-link-card"><header><strong>{}</strong> <span class="ft-help">{}</span></header>{}'
         '<div class="ft-link-more">{}{}{}</div></section>'
     ).format(
         name,
         beside,
-        url,
-        url,
-        url,
-        name,
-        details("QR code", Markup('<div class="ft-qr">{}</div>').format(_qr(url))),
+        _line(url, f"the link of {name}"),
+        details("QR code", Markup('<div class="ft-qr">{}</div>').format(_qr(url))) if phones else "",
         details(
             end,
             Markup(

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.ui import run_files, run_names

@@ -13,7 +13,8 @@ from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.figures import nats
 from ftlab.evaluation.forgetting import is_unmeasured
-from ftlab.report.findings import gain_loss_lines, gain_loss_svg, kept_answer, kept_rows
+from ftlab.report.charts import gain_loss_chart, gain_loss_lines
+from ftlab.report.findings import kept_answer, kept_rows
 from ftlab.report.measures import (
     comparison_table,
     gained_text,
@@ -133,7 +134,7 @@ def gains(comparison: ComparisonJson) -> Markup:
     pictures = join(
         Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
             f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
-            Markup(gain_loss_svg(comparison, side["name"])),
+            gain_loss_chart(comparison, side["name"]),
         )
         for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
         if gain_loss_lines(comparison, side["name"])
@@ -221,8 +222,8 @@ def _answer(text: str) -> Markup:
 
 def memorisation(comparison: ComparisonJson) -> Markup:
     """Which rows were memorized, if any; empty where it was not measured."""
-    found = comparison.get("memorisation") or {}
-    if not found.get("text"):
+    found = comparison.get("memorisation")
+    if not found or not found.get("text"):
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
     pairs = (found.get("leaks") or {}).get("pairs") or []

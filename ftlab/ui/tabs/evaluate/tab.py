@@ -415,7 +415,7 @@ def offered_remedies(run: RunDirectory) -> Markup:
 
 def remedies_of(run: RunDirectory) -> list[Any]:
     """The remedies against what the comparison of `run` shows."""
-    from ftlab.evaluation.forgetting import remedies
+    from ftlab.evaluation.remedies import remedies
 
     comparison, config = run_files.comparison(run), run_files.config(run)
     return remedies(comparison, config) if comparison and config else []

@@ -14,6 +14,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
@@ -174,7 +175,7 @@ def _result(run: RunDirectory) -> Markup:
     return state + result(found) if found else state
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: BeforeAfterJson) -> Markup:
     """The figures of each contestant, and what reward models say."""
     _, *rows = figure_rows(found)
     judged = join(

@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from ftlab.arena import preferences as preferred
 from ftlab.arena import tally
-from ftlab.arena.overview import list_tests
+from ftlab.arena.blind_tests import list_tests
 from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES

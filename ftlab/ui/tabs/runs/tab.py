@@ -22,10 +22,10 @@ from ftlab.config import RunConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+from ftlab.report.charts import compared_losses
 from ftlab.report.measures import by_same_kinds, verdict_text
 from ftlab.ui import background, run_files, run_names
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.charts import compared_losses
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import (
     NOTHING,
