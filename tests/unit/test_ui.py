@@ -96,11 +96,15 @@ def test_the_untouched_form_is_the_main_job(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build(workspace).form]
+        card = train.build(workspace)
+        both = [data.build(workspace).form, card.form]
     shown = [form.collect([component.value for component in form.inputs]) for form in both]
     expected = quickstart_config()
     expected.name = RunConfig().name
     assert build_config(forms.merge(shown)) == expected
+    # What the card says it does is what this run will do.
+    usual = build_config(forms.merge(shown)).resolved().optimisation
+    assert f"{usual.epochs:g} epochs, learning rate {usual.learning_rate:g}, rank 16" in card.settings.value
 
 
 def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere(workspace):

@@ -184,7 +184,7 @@ def answers_now(samples: list[dict[str, Any]]) -> Markup:
         for row in rows
     )
     return Markup(
-        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-tried">{}</div></div>'
+        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-nows">{}</div></div>'
     ).format(shown)
 
 
