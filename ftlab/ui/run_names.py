@@ -27,15 +27,16 @@ _BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
 
 
 def rename(run: RunDirectory, name: str | None) -> str:
-    """Call `run` `name`; empty gives the made name back. Returns the name. Raises InputError when it is too long."""
+    """Call `run` `name`; empty gives the made name back. Returns the name, without a date in a made one, which would
+    be wrong the next day. Raises InputError when it is too long."""
     text = " ".join((name or "").split())
     if len(text) > LONGEST:
         raise InputError("This name is too long", given=f"{len(text)} characters", allowed=f"at most {LONGEST}")
-    if text and text != made_name(run):
+    if text and text not in (made_name(run), made_name(run, dated=False)):
         write_json(run_files.name_file(run), {"name": text})
     else:
         run_files.name_file(run).unlink(missing_ok=True)
-    return name_of(run)
+    return name_of(run, dated=False)
 
 
 def name_of(run: RunDirectory, *, dated: bool = True) -> str:
