@@ -127,9 +127,14 @@ def strength(run: RunDirectory) -> float:
         return AS_TRAINED
 
 
-def given_name(file: Path) -> str:
-    """The name that a person gave a run, from its file; empty where there is none."""
-    return str((_cached(file, read_json) or {}).get("name") or "")
+def name_file(run: RunDirectory) -> Path:
+    """The name that a person gave the run; absent when it has the made one (`run_names`)."""
+    return run.path / "name.json"
+
+
+def given_name(run: RunDirectory) -> str:
+    """The name that a person gave `run`; empty where there is none."""
+    return str((_cached(name_file(run), read_json) or {}).get("name") or "")
 
 
 def comparison(run: RunDirectory | Question) -> ComparisonJson | None:
@@ -251,7 +256,7 @@ def fingerprint(workspace: Workspace) -> str:
             run.judged_file,
             run.strength_file,
             run.strengths_file,
-            run.path / "name.json",
+            name_file(run),
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

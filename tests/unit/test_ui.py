@@ -311,7 +311,10 @@ def test_a_run_has_a_name_made_of_data_method_base_and_day_which_a_person_can_ch
     assert run_names.rename(run, "  Hotel   desk ") == run_names.name_of(run) == "Hotel desk"
     assert run.path.name == run.id and sorted(path.name for path in run.path.iterdir() if path.name in before) == before
     assert run_names.choices([run]) == [("Hotel desk", run.id)]
-    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2"
+    # The box in which it is typed holds no day: left as it is, it would be a wrong one tomorrow.
+    assert run_names.rename(run, "Support triage, LoRA on SmolLM2") and run_files.given_name(run) == ""
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, yesterday 12:00"
     with pytest.raises(InputError, match="too long"):
         run_names.rename(run, "x" * 81)
 
