@@ -118,7 +118,7 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
     assert "has not begun" in early and "data-again" in early and "<button" not in early
     blind_tests.start_generating(place, test_id)
     for prompt_id, contestant_id in blind_tests.missing_answers(place, test_id):
-        # "Question 7" and two answers of 58 words: 118 words at 238 a minute are half a minute, and 8 seconds to choose.
+        # "Question 7" and two answers of 58 words: 118 words at 238 a minute are 30 seconds, and 8 seconds to choose.
         blind_tests.save_answer(place, prompt_id, contestant_id, f"{contestant_id} " * 58)
     blind_tests.mark_ready(place, test_id)
     blind_tests.open_test(place, test_id)
@@ -126,10 +126,13 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
     assert "up to 30 questions, each with two answers" in welcome and "About 19 minutes" in welcome
     assert "Which is kinder?" in welcome and "data-again" not in welcome
     joined = answer(place, {"do": "join", "key": key, "name": "Ada"})
-    assert "About 19 minutes" in joined["screen"]
-    said = {"do": "vote", "key": joined["key"], "choice": "left"}
-    trial = re.search(r'data-trial="([\w-]+)"', joined["screen"])[1]
-    assert "minutes" not in answer(place, said | {"trial": trial})["screen"]
+    assert "Comparison 1 of" in joined["screen"] and "minute" not in joined["screen"]
+    own = links.create_raters(place, test_id, ["Bo"])[0].token
+    first = answer(place, {"do": "open", "key": own})["screen"]
+    # Ada and Bo share the 30 votes.
+    assert "Comparison 1 of 15" in first and "About 9 minutes" in first and "Which is kinder?" in first
+    trial = re.search(r'data-trial="([\w-]+)"', first)[1]
+    assert "minute" not in answer(place, {"do": "vote", "key": own, "choice": "left", "trial": trial})["screen"]
 
 
 @pytest.mark.parametrize(
