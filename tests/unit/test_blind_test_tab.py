@@ -9,12 +9,15 @@ import pytest
 
 pytest.importorskip("gradio")
 
-from ftlab.arena import blind_tests, prompt_sources, trials
+from ftlab.arena import blind_tests, links, prompt_sources, trials
+from ftlab.arena.answers import open_unless_flagged
 from ftlab.arena.store import open_store
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui.rater import serving
+from ftlab.ui.tabs.blind_test import form, plan
 from ftlab.ui.tabs.blind_test import picture as blind_test_picture
 from ftlab.ui.tabs.blind_test import tab as blind_test
-from tests.arena import opened
+from tests.arena import answered, opened
 
 
 def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_says_so(workspace):
@@ -31,6 +34,59 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
     blind_tests.open_early(store, test_id)
     after = blind_test_picture.picture(test_id, workspace)
     assert "opened early" in after["verdict"].lower() and not after["can"]["early"]
+
+
+def test_votes_can_teach_once_one_is_clearly_better_and_not_before(workspace):
+    store = open_store(workspace)
+    for prefers, clear in ((lambda left: left.endswith("1"), True), (lambda left: int(left.split()[0]) % 2, False)):
+        test_id, (ana, _) = opened(store, prompts=12)
+        while trial := trials.next_trial(store, ana):
+            trials.vote(store, ana, trial.id, "left" if prefers(trial.left) else "right")
+        found = blind_test_picture.picture(test_id, workspace)
+        assert found["can"]["report"] and found["can"]["learn"] is clear
+        assert found["verdict"].count("<strong>") == 1
+
+
+def test_answers_that_name_a_model_wait_for_their_owner_and_all_others_open_the_test(workspace):
+    store = open_store(workspace)
+    for says, opens in (("Paris", True), ("I am Qwen", False), ("", False)):
+        test_id = answered(store, lambda prompt, position, says=says: f"{prompt} {position}" if position else says)
+        assert open_unless_flagged(workspace, test_id) is opens
+        found = blind_test_picture.picture(test_id, workspace)
+        assert bool(found["flags"]) is not opens and found["open"].startswith("I have looked") is not opens
+    cut = answered(store)
+    prompt, contestant = blind_tests.list_prompts(store, cut)[0], blind_tests.list_contestants(store, cut)[0]
+    blind_tests.save_answer(store, prompt.id, contestant.id, "and so on and so", cut=True)
+    assert open_unless_flagged(workspace, cut)
+    assert "1 cut at the longest length" in blind_test_picture.picture(cut, workspace)["facts"]
+
+
+def test_where_people_vote_is_asked_once_and_a_link_for_phones_never_leads_to_this_machine(workspace, monkeypatch):
+    assert serving.must_ask(workspace)
+    monkeypatch.setattr(serving, "_address_in_network", lambda: "127.0.0.1")
+    with pytest.raises(FtlabError, match="in no network"):
+        serving.serve(workspace, "network")
+    assert serving.must_ask(workspace)
+    page = serving.serve(workspace, "machine")
+    try:
+        assert not serving.must_ask(workspace) and "127.0.0.1" in page.url
+        store = open_store(workspace)
+        test_id, _ = opened(store)
+        links.open_link(store, test_id)
+        shown = blind_test_picture.picture(test_id, workspace)["share"]
+        assert "this computer only" in shown and "<svg" not in shown
+    finally:
+        page.app.close()
+
+
+def test_a_contestant_that_nobody_named_is_never_called_what_it_is_not(workspace):
+    values = form.usual(workspace) | {"system_2": "Be brief.", "from": "pasted", "pasted": "One?"}
+    assert [one.title for one in plan.contestants(values, workspace)] == ["base", "prompted"]
+    twice = values | {"who_1": "prompted", "system_1": "Be long."}
+    assert [one.title for one in plan.contestants(twice, workspace)] == ["prompted 1", "prompted 2"]
+    assert plan.look(values, workspace).complete
+    missing = plan.look(values | {"system_2": " "}, workspace)
+    assert not missing.complete and "Contestant 2 needs a system prompt" in missing.power
 
 
 def test_prompts_come_from_the_held_out_split_and_a_sample_takes_equally_many_of_each_topic(workspace, tmp_path):

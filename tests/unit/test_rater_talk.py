@@ -95,6 +95,46 @@ def test_instructions_questions_and_empty_answers_are_text_and_never_markup(tmp_
     assert "</pre><b>" not in screen and screen.count("&lt;/pre&gt;&lt;b&gt;x") == 2
 
 
+def test_without_a_link_that_lets_vote_the_page_says_whom_to_ask_and_has_nothing_to_press(tmp_path):
+    blind = open_blind_test(Workspace.open(tmp_path), prompts=2, raters=1)
+    key = links.open_link(blind.store, blind.test_id)
+    links.revoke_open_link(blind.store, blind.test_id)
+    guest = links.create_raters(blind.store, blind.test_id, ["guest"])[0]
+    links.revoke(blind.store, guest.rater_id)
+    for bad, words in (("", "ask the person"), ("forged", "ask"), (key, "ask"), (guest.token, "ask whoever sent it")):
+        for do in ("open", "join", "vote"):
+            screen = answer(blind.store, {"do": do, "key": bad, "name": "Ada"})["screen"]
+            assert words in screen.lower() and "<button" not in screen and "data-again" not in screen
+    blind_tests.close_test(blind.store, blind.test_id)
+    over = answer(blind.store, {"do": "open", "key": blind.keys[0]})["screen"]
+    assert "This test is over" in over and "<button" not in over
+
+
+def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_how_long_it_takes(tmp_path):
+    place = open_store(Workspace.open(tmp_path))
+    test_id = draft(place, prompts=30, instructions="Which is kinder?")
+    key = links.open_link(place, test_id)
+    early = answer(place, {"do": "open", "key": key})["screen"]
+    assert "has not begun" in early and "data-again" in early and "<button" not in early
+    blind_tests.start_generating(place, test_id)
+    for prompt_id, contestant_id in blind_tests.missing_answers(place, test_id):
+        # "Question 7" and two answers of 58 words: 118 words at 238 a minute are 30 seconds, and 8 seconds to choose.
+        blind_tests.save_answer(place, prompt_id, contestant_id, f"{contestant_id} " * 58)
+    blind_tests.mark_ready(place, test_id)
+    blind_tests.open_test(place, test_id)
+    welcome = answer(place, {"do": "open", "key": key})["screen"]
+    assert "up to 30 questions, each with two answers" in welcome and "About 19 minutes" in welcome
+    assert "Which is kinder?" in welcome and "data-again" not in welcome
+    joined = answer(place, {"do": "join", "key": key, "name": "Ada"})
+    assert "Comparison 1 of" in joined["screen"] and "minute" not in joined["screen"]
+    own = links.create_raters(place, test_id, ["Bo"])[0].token
+    first = answer(place, {"do": "open", "key": own})["screen"]
+    # Ada and Bo share the 30 votes.
+    assert "Comparison 1 of 15" in first and "About 9 minutes" in first and "Which is kinder?" in first
+    trial = re.search(r'data-trial="([\w-]+)"', first)[1]
+    assert "minute" not in answer(place, {"do": "vote", "key": own, "choice": "left", "trial": trial})["screen"]
+
+
 @pytest.mark.parametrize(
     ("text", "html"),
     [

@@ -107,7 +107,7 @@ def _join(
     except InputError as error:
         return _welcome(store, links.invitation(store, key), error)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
-    return _now(talk, "") | {"key": link.token}
+    return _now(talk, "", greets=False) | {"key": link.token}  # they have just read what this is
 
 
 def _open(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
@@ -174,13 +174,15 @@ def _undo(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
 _ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _undo}
 
 
-def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
+def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True) -> dict[str, str]:
     """The comparison that waits for this rater, the question they may ask, or the end."""
     rater = talk.rater
     trial = trials.next_trial(talk.store, rater.id)
     last = trials.last_voted(talk.store, rater.id)
     if trial is not None:
-        return _reply(_screen(talk, trial, last, note), f"{say} Comparison {trial.number} of {trial.total}.")
+        begins = greets and trial.number == 1 and last is None and not note and not rater.live
+        intro = screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins else ""
+        return _reply(_screen(trial, rater, last, note, intro), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
         return _reply(
             screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
@@ -190,8 +192,7 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
     return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
 
 
-def _screen(talk: _Talk, trial: Trial, last: str | None, note: Markup | str) -> Markup:
-    rater, begins = talk.rater, trial.number == 1 and last is None and not talk.rater.live
+def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str, intro: str) -> Markup:
     return screens.comparison(
         trial.id,
         (trial.number, trial.total),
@@ -200,7 +201,7 @@ def _screen(talk: _Talk, trial: Trial, last: str | None, note: Markup | str) -> 
         trial.options,
         trial.rubric,
         instructions=rater.instructions,
-        intro=screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins and not note else "",
+        intro=intro,
         last=last,
         note=note,
     )

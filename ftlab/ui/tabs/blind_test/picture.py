@@ -52,10 +52,10 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     working = job is not None and job.is_active
     waits = test.state in ("draft", "generating") and not live
     opens = (test.state == "ready" and not working) or (test.state == "draft" and live)
-    unserved = test.state == "open" and page is None
     found = _flags(_key(store), test_id, known["answers"]) if test.state in ("ready", "open") and not live else ()
     looked = test.state == "ready" and blind_tests.must_be_looked_at(found)
     secret = known["revealed"] is None
+    unserved = test.state == "open" and page is None and secret
     can = {
         "generate": waits and not working,
         "stop": working,
@@ -89,14 +89,16 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     if not secret:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
         decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
-        shown["verdict"] = views.revealed(known) + decided.drawn
+        shown["verdict"] = decided.drawn + views.revealed(known)
         can["learn"] = decided.clear
     return shown
 
 
 def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
-    if page is None or not test.open_link_key:
+    if page is None:
         return Markup("")
+    if not test.open_link_key:
+        return notice("Each rater has a link of their own, under Details.")
     return views.share(page.url, links.open_link(store, test.id), page.reach)
 
 

@@ -160,7 +160,7 @@ def share(base: str, token: str, reach: str) -> Markup:
     local = reach == "machine"
     code = Markup("") if local else Markup('<div class="ft-qr">{}</div>').format(_qr(url))
     return Markup(
-        '<section class="ft-card ft-share">{}<div><h4>{}</h4>{}<p class="ft-help">{}</p></div></section>'
+        '<section class="ft-card ft-invite">{}<div><h4>{}</h4>{}<p class="ft-help">{}</p></div></section>'
     ).format(
         code,
         "Open this link to vote" if local else "Scan to vote, or send the link",
