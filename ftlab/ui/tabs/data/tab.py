@@ -114,7 +114,8 @@ def build(workspace: Workspace) -> DataTab:
     # Not an Accordion: Gradio 6.31 does not draw tabs inside a closed one.
     with gr.Column(elem_id="data_details_box"):
         panels: dict[str, Any] = {}
-        beside = {"checks": (parts["checks_line"],)}
+        # The line is followed while the panel of the checks, which Gradio draws when it is opened, is not there yet.
+        beside = {"checks": (parts["checks_line"], gr.Timer(data_checks.POLL_SECONDS, active=False))}
         with gr.Tabs(elem_id="data_panels", overflow_behavior="wrap"):
             with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
                 parts["rows"] = data_rows.build(form)
@@ -130,7 +131,7 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
     parts["upload"] = gr.File(
         label="Upload: CSV, JSONL, JSON, Parquet, text, zip", file_types=FILE_TYPES, height=130, elem_id="data_upload"
     )
-    form.draw("data.source", label="Or choose", choices=source_choices(workspace), info="A sample, a path, a Hub id.")
+    form.draw("data.source", choices=source_choices(workspace), info="A sample, a version, a path or a Hub id.")
     with gr.Accordion("More: paste rows, splits, how it is read", open=False, elem_id="data_more"):
         with gr.Accordion("Paste rows", open=False, elem_id="data_paste"):
             parts["pasted"] = gr.Textbox(
@@ -164,9 +165,9 @@ def _build_chosen() -> dict[str, Any]:
                 )
             }
     with gr.Row(elem_id="data_way"):
-        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=180, scale=0)
-        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=140, scale=0)
-        parts["checks_line"] = gr.HTML(elem_id="data_checks_line", elem_classes="ft-maybe", js_on_load=PICK_JS)
+        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=210, scale=0)
+        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=150, scale=0)
+        parts["checks_line"] = gr.HTML(elem_id="data_checks_line", js_on_load=PICK_JS)
     parts["mixed"] = gr.HTML(elem_id="data_mixed")
     parts["bubbles"] = gr.HTML(elem_id="data_bubbles")
     return parts
