@@ -61,7 +61,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     expect(page.locator("#data_checks_lengths")).to_contain_text("max_length 512")
     expect(page.locator("#data_checks_coverage")).to_contain_text("sailboat")
     before = counted(page)
-    expect(page.locator("#data_checks_line")).to_have_text(f"{before[0] + before[1]} things to look at")
+    expect(page.locator("#data_checks_line")).to_contain_text(f"{before[0] + before[1]} things to look at")
 
     found.locator("[data-kind=exact_duplicate]").get_by_role("button", name="Read row 92 of train").click()
     row = page.locator("#data_checks_row")

@@ -83,7 +83,6 @@ DRAWN = (
     "data_summary",
     "data_bubbles",
     "data_mixed",
-    "data_checks_line",
     "data_table",
     "data_rendered",
     "data_checks_findings",

@@ -166,7 +166,7 @@ def _build_chosen() -> dict[str, Any]:
             }
     with gr.Row(elem_id="data_way"):
         parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=210, scale=0)
-        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=150, scale=0)
+        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=175, scale=0)
         parts["checks_line"] = gr.HTML(elem_id="data_checks_line", js_on_load=PICK_JS)
     parts["mixed"] = gr.HTML(elem_id="data_mixed")
     parts["bubbles"] = gr.HTML(elem_id="data_bubbles")
@@ -186,12 +186,14 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
                 # A version is the part of its source that was chosen when it was made.
                 config = config.model_copy(update={"split": None, "subset": None})
                 changed = {tab.form.components[path]: "" for path in _PARTS}
+            if _source_of(before) != _source_of(config.model_dump_json()):
+                changed[tab.checks_line] = ""  # what it says is about other data
             if config.columns and _is_left_over(config, before):
                 config = config.model_copy(update={"columns": {}})
                 changed[columns] = ""
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
-            gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts), "")
+            gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line), "")
             return gone | _way(None) | leave_welcome() | {tab.shown: None, tab.message: error_box(error)}
         if not found.problem:
             remember(config, workspace)
@@ -281,13 +283,14 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
-    drawn = [tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.pick, *tab.picked.values(), tab.change, tab.use]
+    drawn = [tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line]
+    way = [tab.pick, *tab.picked.values(), tab.change, tab.use]
     looks = [
         on(
             trigger,
             look,
             [tab.shown, base, *tab.form.inputs],
-            [tab.shown, *drawn, *first_view, columns, *part],
+            [tab.shown, *drawn, *way, *first_view, columns, *part],
             box=tab.message,
             progress="minimal",
             show_progress_on=tab.summary,
@@ -316,12 +319,16 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
     tab.checks_line.pick(None, js=_OPEN_CHECKS, api_visibility="private")
 
 
+def _source_of(shown: str | None) -> tuple[str, str | None] | None:
+    config = DataConfig.model_validate_json(shown) if shown else None
+    return (config.source, config.subset) if config else None
+
+
 def _is_left_over(config: DataConfig, before: str | None) -> bool:
     """Whether the columns in `config` were said of the data that were on show before it."""
-    if before is None:
+    if before is None or _source_of(before) == (config.source, config.subset):
         return False
-    last = DataConfig.model_validate_json(before)
-    return (last.source, last.subset) != (config.source, config.subset) and last.columns == config.columns
+    return DataConfig.model_validate_json(before).columns == config.columns
 
 
 def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
