@@ -218,6 +218,7 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
         unsure = found is not None and found.needs_columns
         choices = summary.column_choices(found) if found is not None else []
         known = (config.columns if config else {}) or (found.detected.columns if found and found.detected else {})
+        known = {"prompt": known.get("text"), "completion": known.get("label")} | dict(known)
         pickers = {
             one: gr.update(
                 choices=choices, value=known.get(role) if known.get(role) in dict(choices).values() else None
