@@ -110,6 +110,13 @@ def watch(page: Any) -> tuple[set[str], list[str]]:
     return hosts, errors
 
 
+def open_panel(page: Any, name: str) -> None:
+    """Open rows, checks, curate or versions of the Data tab, which are folded at first."""
+    if not page.locator("#data_panels").is_visible():
+        page.locator("#data_details").click()
+    page.locator(f"#data_panel_{name}-button").click()
+
+
 class Visit:
     """A page with what a person would not see: the hosts it asked and the errors it raised."""
 
@@ -122,6 +129,10 @@ class Visit:
 
     def tab(self, name: str) -> None:
         self.page.locator(f"#tab_{name}-button").click()
+
+    def panel(self, name: str) -> None:
+        """Open rows, checks, curate or versions of the Data tab."""
+        open_panel(self.page, name)
 
 
 @pytest.fixture

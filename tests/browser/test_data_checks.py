@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import job
 from tests.benchmarks.data_checks import rows
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, open_panel
 
 pytestmark = pytest.mark.browser
 
@@ -36,7 +36,7 @@ def choose(one, source: str) -> None:
     box.fill(source)
     box.press("Enter")
     expect(one.page.locator("#data_summary")).to_contain_text(Path(source).name)
-    one.page.locator("#data_panel_checks-button").click()
+    open_panel(one.page, "checks")
 
 
 def counted(page) -> list[int]:
@@ -53,10 +53,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     one = visit(shop.url)
     choose(one, "messy_tickets")
     page = one.page
-    expect(page.locator("#data_checks_progress")).to_contain_text("not been checked yet")
-    page.locator("#data_checks_start").click()
-    found = page.locator("#data_checks_findings")
-    expect(page.locator("#data_checks_stop")).to_be_visible()
+    found = page.locator("#data_checks_findings")  # nobody pressed anything
     expect(found.locator("[data-kind=exact_duplicate]")).to_contain_text("4 rows of train")
     # As the manifest of the sample says.
     for kind, count in {"overlap": 3, "near_overlap": 3, "secret": 3, "iban": 2, "roles": 5, "html": 4}.items():
@@ -64,6 +61,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     expect(page.locator("#data_checks_lengths")).to_contain_text("max_length 512")
     expect(page.locator("#data_checks_coverage")).to_contain_text("sailboat")
     before = counted(page)
+    expect(page.locator("#data_checks_line")).to_contain_text(f"{before[0] + before[1]} things to look at")
 
     found.locator("[data-kind=exact_duplicate]").get_by_role("button", name="Read row 92 of train").click()
     row = page.locator("#data_checks_row")
@@ -101,7 +99,6 @@ def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_lo
     page.locator("#train_more").get_by_role("button").first.click()
     page.locator("#set_optimisation_max_length").locator("input, textarea").first.fill("64")
     choose(one, str(file))
-    page.locator("#data_checks_start").click()
     long = page.locator("#data_checks_findings [data-kind=too_long]")
     said = page.locator("#data_checks_message")
     long.get_by_role("button", name="Cut sentences from").click()
@@ -121,19 +118,20 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
     one = visit(shop.url)
     choose(one, str(file))
     page = one.page
-    page.locator("#data_checks_start").click()
+    assert not job.jobs(Workspace.open(shop.workspace)), "what takes long waits for a press"
+    page.locator("#data_checks_line").get_by_role("button", name="Check this data").click()
     expect(page.locator("#data_checks_progress")).to_contain_text(re.compile("loading the tokenizer", re.I))
     started = job.jobs(Workspace.open(shop.workspace))[0]
     pid = job.status(started).pid
 
     page.reload()
-    page.locator("#data_panel_checks-button").click()
+    open_panel(page, "checks")
     expect(page.locator("#data_checks_progress")).to_contain_text(re.compile(r"of 160,000"))
     assert job.status(started).pid == pid
 
     # Somebody else, who looks at other data, is told and can go there.
     other = visit(shop.url).page
-    other.locator("#data_panel_checks-button").click()
+    open_panel(other, "checks")
     other.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()
     expect(other.locator("#data_summary")).to_contain_text("long.jsonl")
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from ftlab.core.workspace import Workspace
 from ftlab.data.versions import history, rows_of
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, open_panel
 
 pytestmark = pytest.mark.browser
 
@@ -46,7 +46,7 @@ def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
     page = one.page
     page.locator("#data_upload input[type=file]").set_input_files(str(tickets))
     expect(page.locator("#data_summary")).to_contain_text("tickets")
-    page.locator("#data_panel_curate-button").click()
+    open_panel(page, "curate")
     fill(page, "data_curate_who", "Ada Lovelace")
     row_shown(page, 0)
     page.locator("#data_curate_good").click()
@@ -68,7 +68,7 @@ def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
     expect(status).to_contain_text("4 changes not saved yet: edited 1 row, marked 1 good, marked 1 bad, excluded 1")
 
     page.reload()
-    page.locator("#data_panel_curate-button").click()
+    open_panel(page, "curate")
     expect(page.locator("#data_curate_who :is(input, textarea)").first).to_have_value("Ada Lovelace")
     expect(status).to_contain_text("4 changes not saved yet")
     expect(row_shown(page, 3)).to_contain_text("depot 33")
@@ -83,7 +83,7 @@ def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
     rows = list(rows_of(made[1]))
     assert (rows[0].mark, rows[1].mark, rows[2].excluded) == ("good", "bad", "not ours")
 
-    page.locator("#data_panel_versions-button").click()
+    open_panel(page, "versions")
     line = page.locator("#data_versions_history tr", has_text="Version 2")
     expect(line).to_contain_text("Ada Lovelace")
     expect(line).to_contain_text("first look")
@@ -105,6 +105,6 @@ def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
 
     page.set_viewport_size(PHONE)
     for panel in ("curate", "versions"):
-        page.locator(f"#data_panel_{panel}-button").click()
+        open_panel(page, panel)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert not one.errors

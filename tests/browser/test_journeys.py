@@ -47,7 +47,7 @@ def open_advanced(page) -> None:
 def start_long_run(visit, file: Path) -> None:
     """A run of many epochs on a file of one's own."""
     upload(visit, file)
-    expect(visit.page.locator("#data_summary")).to_contain_text("400")
+    expect(visit.page.locator("#data_sentence")).to_contain_text("320 to learn from")
     visit.tab("train")
     open_advanced(visit.page)
     visit.page.locator("#set_optimisation_epochs input").first.fill("200")
@@ -93,7 +93,7 @@ def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, 
 def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, visit, quickstart, tmp_path):
     one = visit(app.url)
     upload(one, write_easy_rows(tmp_path / "mine.jsonl"))
-    expect(one.page.locator("#data_summary")).to_contain_text("150")
+    expect(one.page.locator("#data_sentence")).to_contain_text("120 to learn from")
     one.tab("train")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)

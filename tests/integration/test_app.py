@@ -281,13 +281,15 @@ def test_a_learning_rate_out_of_range_is_one_clear_message_and_starts_nothing(se
 def test_a_missing_file_is_one_clear_message_on_the_data_tab(served):
     answer = served.fire_all("data_look", "click", set_data_source="/nowhere/rows.jsonl")
     assert "/nowhere/rows.jsonl" in answer["data_message"] and 'role="alert"' in answer["data_message"]
-    assert answer["data_table"] == ""
+    assert answer["data_table"] == "" and answer["data_use"]["interactive"] is False
 
 
 def test_a_sample_shows_its_rows_columns_format_and_splits(served):
     answer = served.fire_all("data_look", "click", set_data_source="support_triage")
-    for words in ("support_triage", "prompt", "completion", "600 rows", "100 rows"):
+    for words in ("support_triage", "prompt", "completion", "600 to learn from, 100 to check, 100 to test"):
         assert words in answer["data_summary"]
+    assert "600 rows" in answer["data_facts"] and answer["data_bubbles"].count("<li") == 3
+    assert answer["data_use"]["interactive"] is True
     assert answer["data_table"].count("data-pick=") == 10
     turned = served.fire("data_next", "click", data_page=1)
     assert turned["data_page"] == 2 and 'data-pick="10"' in turned["data_table"]

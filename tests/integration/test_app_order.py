@@ -81,6 +81,8 @@ def test_a_slow_reply_never_comes_after_that_of_a_later_press(same_handler, lane
 
 DRAWN = (
     "data_summary",
+    "data_bubbles",
+    "data_mixed",
     "data_table",
     "data_rendered",
     "data_checks_findings",

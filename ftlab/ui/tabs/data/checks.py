@@ -61,8 +61,8 @@ _PRESSED = """
 _FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findings [aria-current]')?.focus(), 150)"
 
 
-def build(line: gr.HTML) -> Panel:
-    """`line` is where a check is told in short; a press on it opens this panel."""
+def build(line: gr.HTML, timer: gr.Timer) -> Panel:
+    """`line` is where a check is told in short, a press on it opens this panel; `timer` follows a check at work."""
     with gr.Row(elem_classes="ft-check-row"):
         start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
@@ -92,7 +92,6 @@ def build(line: gr.HTML) -> Panel:
     lengths = gr.HTML(elem_id="data_checks_lengths", elem_classes="ft-maybe")
     use_length = gr.Button("Use it", size="sm", visible=False, elem_id="data_checks_use_length", scale=0, min_width=240)
     coverage = gr.HTML(elem_id="data_checks_coverage", elem_classes="ft-maybe")
-    timer = gr.Timer(POLL_SECONDS, active=False)
     return Panel(
         line=line,
         start=start,

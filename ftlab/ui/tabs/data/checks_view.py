@@ -161,9 +161,10 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
     elif status is not None:
         text, kind = ("Check stopped", "warn") if status.error is None else ("Check failed", "bad")
     value = "open" if status is not None else "start"
-    return Markup('<button type="button" class="ft-badge ft-badge-button ft-{}" data-pick="{}">{}</button>').format(
-        kind, value, text
-    )
+    head = Markup('<span class="ft-help">Checks</span> ') if status is not None else Markup("")
+    return head + Markup(
+        '<button type="button" class="ft-badge ft-badge-button ft-{}" data-pick="{}">{}</button>'
+    ).format(kind, value, text)
 
 
 def open_row(

@@ -51,11 +51,12 @@ def totals(report: Mapping[str, Any]) -> Markup:
     ]
     rows, checked = report["rows"], report["checked"]
     looked_at = f"{_many(rows, 'row')}" if checked >= rows else f"{count(checked)} of {_many(rows, 'row')}"
+    looked_at += ", those held out included"  # the Data tab counts them apart
     took = duration(max(1, sum(report["seconds"].values())))
     if not found:
         partly = report["stopped"] or checked < rows or not report.get("usable", 1)
         text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
-        return notice(f"{text} {looked_at} checked in {took}.", kind="warn" if partly else "good") + _notes(report)
+        return notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good") + _notes(report)
     line = Markup('<p class="ft-totals"><strong>{}, {} and {}</strong> in {}, checked in {}.</p>').format(
         *numbers, looked_at, took
     )

@@ -108,7 +108,8 @@ def build(workspace: Workspace) -> DataTab:
     # Not an Accordion: Gradio 6.31 does not draw tabs inside a closed one.
     with gr.Column(elem_id="data_details_box"):
         panels: dict[str, Any] = {}
-        beside = {"checks": (parts["checks_line"],)}
+        # The line is followed while the panel of the checks, which Gradio draws when it is opened, is not there yet.
+        beside = {"checks": (parts["checks_line"], gr.Timer(data_checks.POLL_SECONDS, active=False))}
         with gr.Tabs(elem_id="data_panels", overflow_behavior="wrap"):
             with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
                 parts["rows"] = data_rows.build(form)
@@ -124,7 +125,7 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
     parts["upload"] = gr.File(
         label="Upload: CSV, JSONL, JSON, Parquet, text, zip", file_types=FILE_TYPES, height=130, elem_id="data_upload"
     )
-    form.draw("data.source", label="Or choose", choices=source_choices(workspace), info="A sample, a path, a Hub id.")
+    form.draw("data.source", choices=source_choices(workspace), info="A sample, a version, a path or a Hub id.")
     with gr.Accordion("More: paste rows, splits, how it is read", open=False, elem_id="data_more"):
         with gr.Accordion("Paste rows", open=False, elem_id="data_paste"):
             parts["pasted"] = gr.Textbox(
@@ -158,9 +159,9 @@ def _build_chosen() -> dict[str, Any]:
                 )
             }
     with gr.Row(elem_id="data_way"):
-        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=180, scale=0)
-        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=140, scale=0)
-        parts["checks_line"] = gr.HTML(elem_id="data_checks_line", elem_classes="ft-maybe", js_on_load=PICK_JS)
+        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=210, scale=0)
+        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=175, scale=0)
+        parts["checks_line"] = gr.HTML(elem_id="data_checks_line", js_on_load=PICK_JS)
     parts["mixed"] = gr.HTML(elem_id="data_mixed")
     parts["bubbles"] = gr.HTML(elem_id="data_bubbles")
     return parts
@@ -181,12 +182,14 @@ def wire(tab: DataTab, page: Page) -> None:
                 # A version is the part of its source that was chosen when it was made.
                 config = config.model_copy(update={"split": None, "subset": None})
                 changed = {tab.form.components[path]: "" for path in _PARTS}
+            if _source_of(before) != _source_of(config.model_dump_json()):
+                changed[tab.checks_line] = ""  # what it says is about other data
             if config.columns and _is_left_over(config, before):
                 config = config.model_copy(update={"columns": {}})
                 changed[columns] = ""
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
-            gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts), "")
+            gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line), "")
             return gone | _way(None) | leave_welcome() | {tab.shown: None, tab.message: error_box(error)}
         if not found.problem:
             remember(config, workspace)
@@ -211,6 +214,7 @@ def wire(tab: DataTab, page: Page) -> None:
         unsure = found is not None and found.needs_columns
         choices = summary.column_choices(found) if found is not None else []
         known = (config.columns if config else {}) or (found.detected.columns if found and found.detected else {})
+        known = {"prompt": known.get("text"), "completion": known.get("label")} | dict(known)
         pickers = {
             one: gr.update(
                 choices=choices, value=known.get(role) if known.get(role) in dict(choices).values() else None
@@ -277,13 +281,14 @@ def wire(tab: DataTab, page: Page) -> None:
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
-    drawn = [tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.pick, *tab.picked.values(), tab.change, tab.use]
+    drawn = [tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line]
+    way = [tab.pick, *tab.picked.values(), tab.change, tab.use]
     looks = [
         on(
             trigger,
             look,
             [tab.shown, base, *tab.form.inputs],
-            [tab.shown, *drawn, *first_view, columns, *part],
+            [tab.shown, *drawn, *way, *first_view, columns, *part],
             box=tab.message,
             progress="minimal",
             show_progress_on=tab.summary,
@@ -312,12 +317,16 @@ def wire(tab: DataTab, page: Page) -> None:
     tab.checks_line.pick(None, js=_OPEN_CHECKS, api_visibility="private")
 
 
+def _source_of(shown: str | None) -> tuple[str, str | None] | None:
+    config = DataConfig.model_validate_json(shown) if shown else None
+    return (config.source, config.subset) if config else None
+
+
 def _is_left_over(config: DataConfig, before: str | None) -> bool:
     """Whether the columns in `config` were said of the data that were on show before it."""
-    if before is None:
+    if before is None or _source_of(before) == (config.source, config.subset):
         return False
-    last = DataConfig.model_validate_json(before)
-    return (last.source, last.subset) != (config.source, config.subset) and last.columns == config.columns
+    return DataConfig.model_validate_json(before).columns == config.columns
 
 
 def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
