@@ -4,14 +4,19 @@ api.md                 the names of `ftlab.__all__`, with signatures and docstri
 settings.md            every setting of a run, with default, range and help, from `RunConfig`
 comparison.schema.json the JSON schema of comparison.json, from the types in ftlab/core/comparison.py
 
-`--check` writes nothing and ends with 1 where a page is not what it would write.
+It also copies the address of the repository (`Repository` in pyproject.toml: the one place to set it) to the badges and
+install cells of the notebooks and to the other project URLs.
+
+`--check` writes nothing and ends with 1 where a file is not what it would write.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,14 +153,33 @@ def _prose(text: str) -> str:
 
 
 PAGES = {"api.md": api_page, "settings.md": settings_page, "comparison.schema.json": comparison_schema}
+# What stands before and after "owner/name" in the files that name the repository.
+_ADDRESS = re.compile(
+    r"(/github/|repository = \\?\"https://github\.com/|(?:Documentation|Changelog) = \"https://github\.com/)"
+    r"[\w.-]+/[\w.-]+(?=[/\"\\])"
+)
+
+
+def repository() -> str:
+    """The owner and name of the repository on GitHub."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["urls"]["Repository"]).removeprefix("https://github.com/")
+
+
+def files() -> dict[Path, str]:
+    """The text of every file that is written."""
+    written = {FOLDER / name: page() for name, page in PAGES.items()}
+    for path in (ROOT / "pyproject.toml", ROOT / "ftlab/report/notebook.py", *sorted(ROOT.glob("notebooks/*.ipynb"))):
+        written[path] = _ADDRESS.sub(rf"\g<1>{repository()}", path.read_text(encoding="utf-8"))
+    return written
 
 
 def outdated() -> list[str]:
-    """The names of the pages that are not what would be written now."""
+    """The files that are not what would be written now."""
     return [
-        name
-        for name, page in PAGES.items()
-        if not (FOLDER / name).exists() or (FOLDER / name).read_text(encoding="utf-8") != page()
+        str(path.relative_to(ROOT))
+        for path, text in files().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
 
 
@@ -163,5 +187,5 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     if "--check" in sys.argv:
         sys.exit(f"Run `python .ci/reference.py`: {', '.join(late)}" if (late := outdated()) else 0)
-    for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

@@ -55,6 +55,12 @@ def shorten(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The hint for a name that is probably a misspelling of a known one; None when nothing is close."""
+    close = nearest(name, known)
+    return f"did you mean {close}?" if close else None
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when nothing is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

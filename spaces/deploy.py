@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from staging import FLAVOURS, stage
 
-from ftlab.core.hub import check_name, told
+from ftlab.core import hub_sync
+from ftlab.core.hub import check_name
+from ftlab.core.hub_sync import make, writing
 from ftlab.errors import FtlabError
 
 
@@ -58,25 +60,10 @@ def upload(space: str, folder: Path, *, public: bool) -> str:
     """Make the Space where it is missing, and replace what is in it by the files of `folder`, in one commit.
 
     Returns its address. Raises InputError or FtlabError when the Hub does not take it."""
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    with told("Space", space, doing=f"write to {space}"):
-        made = api.create_repo(space, repo_type="space", space_sdk="gradio", private=not public, exist_ok=True)
-        about = api.repo_info(space, repo_type="space")
-        if not public and about.private is False:
-            raise FtlabError(
-                f"The Space {space} is there already, and everybody can open it",
-                try_="--public when that is meant, or make it private in its settings",
-            )
-        api.upload_folder(
-            repo_id=space,
-            repo_type="space",
-            folder_path=folder,
-            commit_message="ftlab",
-            delete_patterns=["ftlab/*", "run/*"],
-        )
-    return str(made)
+    with writing("space", space) as api:
+        address = make(api, space, "space", private=not public)
+        hub_sync.upload(api, space, "space", folder, "ftlab", replaced=["ftlab/*", "run/*"])
+    return address
 
 
 def tell_settings(flavour: str, space: str) -> None:

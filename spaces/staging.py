@@ -116,7 +116,7 @@ FLAVOURS = {
         _SERVING,
         ("psycopg[binary]",),
         # Models answer before, or behind an address.
-        ("ftlab.models", "ftlab.evaluation.generate", "ftlab.data.rendering", "ftlab.data.template"),
+        ("ftlab.models", "ftlab.evaluation.generate", "ftlab.data.rendering"),
         (
             (_STORE[0], _STORE[1], _STORE[2].format(what="tests and votes")),
             _TOKEN,

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ftlab.arena.asking import Writer, encoded
-from ftlab.data.asked import AsTrained
+from ftlab.data.prompt_template import AsTrained
 from ftlab.data.rendering import encode, encode_prompt
 from ftlab.evaluation.duet import Duet
 from ftlab.export.serving import _ask, take_apart

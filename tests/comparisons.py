@@ -43,6 +43,25 @@ def a_measure(
     } | more
 
 
+MEMORISATION = {
+    "rows": {"train": 60, "held_out": 20},
+    "split": "test",
+    "rule": "continued greedily",
+    "examples": [],
+    "leaks": {"same": 0, "near": 0, "answer": 0, "held_out": 20, "pairs": [], "text": "None has a copy."},
+    "losses": {"base": {"train": 2.1, "held_out": 2.0}, "adapted": {"train": 0.9, "held_out": 1.0}},
+    "gap": 0.1,
+    "gap_interval": [-0.1, 0.3],
+    "carried_over": 0.83,
+    "carried_over_interval": [0.6, 1.0],
+    "continuation": None,
+    "continuation_p": None,
+    "memorised": False,
+    "overfitted": False,
+    "text": "No sign that it memorized rows.",
+}
+
+
 def three_sides(**values: Any) -> dict[str, Any]:
     """Base, prompted base and adapted model on 20 rows: the task is learned, a fifth of the general answers is lost."""
     classes = [
@@ -83,7 +102,7 @@ def three_sides(**values: Any) -> dict[str, Any]:
         "measures": measures,
         "forgetting": {"text": "The adapted model lost 9 of 45 general questions.", "forgot": True},
         "gain_loss": {"gained": [], "lost": [], "looks": [], "text": "Gained exact match; lost general accuracy."},
-        "memorisation": {"text": "No sign that it memorized rows."},
+        "memorisation": MEMORISATION,
         "verdicts": {
             "prompted": verdict | {"text": "The prompted base is better.", "forgot": False},
             "adapted": verdict,

@@ -1,7 +1,7 @@
 """The notebook API. It calls the same code as the app and the command line.
 
 run.py: the handle on a run; verbs.py: one function per pipeline step; series.py: helpers for a series of notebooks;
-blind.py: a blind test; reproduce.py: repeating a run exactly; shown.py: how results appear in Jupyter.
+blind.py: a blind test; shown.py: how results appear in Jupyter. The names for users are in `ftlab.__all__`.
 """
 
 from __future__ import annotations
@@ -26,34 +26,3 @@ from ftlab.api.verbs import (
 )
 
 suit_jupyter()
-
-__all__ = [
-    "BlindTest",
-    "BlindVerdict",
-    "Compared",
-    "Comparison",
-    "Run",
-    "as_read",
-    "blind_test",
-    "blind_verdict",
-    "chat",
-    "check",
-    "compare",
-    "compare_metrics",
-    "evaluate",
-    "find_rate",
-    "fix",
-    "get_base",
-    "inspect",
-    "launch",
-    "preflight",
-    "raise_failure",
-    "rater_links",
-    "resume_interrupted",
-    "same_data",
-    "same_versions",
-    "show",
-    "train",
-    "trained",
-    "workspace_folder",
-]

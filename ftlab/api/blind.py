@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ftlab.api.run import Run
 from ftlab.api.series import Folder, blind_verdict
@@ -13,6 +13,10 @@ from ftlab.api.shown import BlindVerdict
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
+
+if TYPE_CHECKING:
+    from ftlab.arena.preferences import OriginJson, PairJson
+    from ftlab.arena.results import FlagJson, ProgressJson
 
 # How good an answer is: (answer, prompt, reference or None).
 Score = Callable[[str, str, str | None], float]
@@ -26,8 +30,8 @@ class Votes:
 
     source: str
     stage: str
-    pairs: list[dict[str, Any]]
-    origins: list[dict[str, Any]]
+    pairs: list[PairJson]
+    origins: list[OriginJson]
     text: str
 
     def __repr__(self) -> str:
@@ -51,14 +55,14 @@ class BlindTest:
         return plan_in_words(self.progress["planned"], prompts, per_prompt)
 
     @property
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> ProgressJson:
         """How many `answers` and `votes` there are, how many votes are `planned`, and whether the tally may be seen
         (`revealed`)."""
         from ftlab.arena.blind_tests import progress
 
         return progress(self._store, self.id)
 
-    def generate(self) -> list[dict[str, Any]]:
+    def generate(self) -> list[FlagJson]:
         """Let all contestants answer all prompts that they have not answered; returns what could tell raters whose
         answer is whose (`prompt`, `contestant`, `what`). Raises FtlabError when a model cannot be loaded."""
         from ftlab.arena import answers
@@ -92,7 +96,7 @@ class BlindTest:
             if score not in named:
                 raise InputError("There is no such score", given=score, allowed=", ".join(named))
             score = named[score]
-        people = [one.rater_id for one in links.links(self._store, self.id)]
+        people = [link.rater_id for link in links.links(self._store, self.id)]
         return loop.vote_as(self._store, self.id, people, score, temper=temper, seed=seed)
 
     def close(self) -> BlindTest:
@@ -117,9 +121,9 @@ class BlindTest:
         learned from."""
         from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
 
-        folder, found = export(self._store, self.id)
-        file, stage = (DPO_FILE, "dpo") if found.pairs else (KTO_FILE, "kto")
-        return Votes(str(folder / file), stage, found.pairs, found.pair_origins, found.text())
+        folder, rows = export(self._store, self.id)
+        file, stage = (DPO_FILE, "dpo") if rows.pairs else (KTO_FILE, "kto")
+        return Votes(str(folder / file), stage, rows.pairs, rows.pair_origins, rows.text())
 
     def __repr__(self) -> str:
         now = self.progress
@@ -144,19 +148,19 @@ def blind_test(
     """
     from ftlab.arena import answers, asking, blind_tests, prompt_sources
 
-    run = next((one for one in contestants.values() if isinstance(one, Run)), None)
+    run = next((contestant for contestant in contestants.values() if isinstance(contestant, Run)), None)
     of_run = Path(run.directory).parents[1] if run else None
     opened = Workspace.open(workspace or of_run)
     among = [
-        asking.run_contestant(opened, one.id, title=title)
-        if isinstance(one, Run)
-        else asking.base_contestant(one, title=title)
-        for title, one in contestants.items()
+        asking.run_contestant(opened, contestant.id, title=title)
+        if isinstance(contestant, Run)
+        else asking.base_contestant(contestant, title=title)
+        for title, contestant in contestants.items()
     ]
     if source is None and run is None:
         raise InputError("Nothing says which prompts to ask", try_="name a source, or a run among the contestants")
     every = prompt_sources.held_out(source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}", opened)
-    fresh, left_out = prompt_sources.fresh(every, [one.spec for one in among], opened)
+    fresh, left_out = prompt_sources.fresh(every, [contestant.spec for contestant in among], opened)
     most = round(prompts * len(fresh)) if isinstance(prompts, float) else prompts
     chosen = prompt_sources.sample(fresh, most)
     generation = answers.check_generation({"max_new_tokens": max_new_tokens})

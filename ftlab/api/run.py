@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ftlab.training.status import RunStatus
 
 _REFRESH_SECONDS = 1.0
+Figures = TypeVar("Figures")
 
 
 class Run:
@@ -93,7 +95,7 @@ class Run:
         """Ask the run to save and stop; a second call kills it. Returns a sentence on what happens."""
         from ftlab.training import supervisor
 
-        return supervisor.stop(self._run)
+        return supervisor.stop(self._run).message
 
     def resume(self) -> Run:
         """Continue from the last checkpoint after a stop or a failure. Raises InputError when the run is complete."""
@@ -157,7 +159,7 @@ class Run:
         """Configurations that may reduce the forgetting or memorization of this run, most promising first, for
         `train(config)`."""
         from ftlab.config import with_settings
-        from ftlab.evaluation.forgetting import remedies
+        from ftlab.evaluation.remedies import remedies
 
         comparison, config = self._run.comparison(), load_config(self._run.config_file)
         fitting = remedies(comparison, config) if comparison else []
@@ -248,11 +250,11 @@ class Run:
 
         return write_notebook(self._run, self._workspace, Path(path) if path else None)
 
-    def preferences(self) -> dict[str, Any]:
+    def preferences(self) -> PreferencesJson:
         """The win rate of the chosen answer on held-out pairs. Raises FtlabError if it was not measured."""
         return self._measured("preferences", self._run.preferences())
 
-    def rewards(self) -> dict[str, Any]:
+    def rewards(self) -> RewardsJson:
         """The mean reward of answers to held-out prompts, before and after. Raises FtlabError like `preferences`."""
         return self._measured("rewards", self._run.rewards())
 
@@ -262,7 +264,7 @@ class Run:
             self._measured("answers before and after", self._run.before_after()), self._run.before_after_answers()
         )
 
-    def _measured(self, what: str, figures: dict[str, Any] | None) -> dict[str, Any]:
+    def _measured(self, what: str, figures: Figures | None) -> Figures:
         if figures is None:
             stage = self.config.stage
             raise FtlabError(f"The run {self.id} (stage {stage}) has no {what}", try_="run.evaluate()")

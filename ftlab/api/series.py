@@ -83,8 +83,8 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     from ftlab.config.methods import summary
     from ftlab.core.files import read_jsonl
     from ftlab.evaluation.figures import percent, value_text
+    from ftlab.report.charts import panels
     from ftlab.report.measures import by_same_kinds, verdict_text
-    from ftlab.report.pictures import panels
 
     compared = [run if isinstance(run, Run) else Run.find(run, workspace) for run in runs]
     if not compared:

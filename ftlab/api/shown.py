@@ -11,12 +11,13 @@ from ftlab.arena.results import TallyJson
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.report.pictures import Panel
+    from ftlab.report.charts import Panel
 
 
 class Comparison(dict[str, Any]):
@@ -72,6 +73,10 @@ class Comparison(dict[str, Any]):
 class Strengths(dict[str, Any]):
     """The scores of several strengths of a run, and the proposed one; shown in Jupyter as a table and a chart."""
 
+    def __init__(self, values: StrengthsJson):
+        super().__init__(values)
+        self.json = values
+
     @property
     def proposed(self) -> float:
         return self["proposed"]
@@ -83,18 +88,18 @@ class Strengths(dict[str, Any]):
 
         from ftlab.evaluation.strengths import table_of
 
-        head, rows = table_of(self)
+        head, rows = table_of(self.json)
         return pandas.DataFrame(rows, columns=head).set_index("strength")
 
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import strengths_html
 
-        return strengths_html(self)
+        return strengths_html(self.json)
 
     def __repr__(self) -> str:
         from ftlab.evaluation.strengths import lines
 
-        return "\n".join(lines(self))
+        return "\n".join(lines(self.json))
 
 
 class BlindVerdict(dict[str, Any]):
@@ -120,14 +125,14 @@ class BlindVerdict(dict[str, Any]):
 class BeforeAfter(dict[str, Any]):
     """The answers of base, start and run to the same held-out prompts: figures, with the answers as `rows`."""
 
-    def __init__(self, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]):
+    def __init__(self, values: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]):
         super().__init__(values)
-        self.rows = rows
+        self.json, self.rows = values, rows
 
     def _repr_html_(self) -> str:
         from ftlab.ui.notebook import before_after_html
 
-        return before_after_html(self, self.rows)
+        return before_after_html(self.json, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +145,11 @@ class Compared:
     _cells: Sequence[Sequence[str]] = dataclasses.field(repr=False)
 
     def _repr_html_(self) -> str:
-        from ftlab.report.pictures import runs_svg
+        from ftlab.report.charts import runs_chart
         from ftlab.ui.notebook import compared_html
 
         head, *rows = self._cells
-        return compared_html(runs_svg(self.panels), head, rows, self.sentences)
+        return compared_html(runs_chart(self.panels), head, rows, self.sentences)
 
     def __repr__(self) -> str:
         return repr(self.table)

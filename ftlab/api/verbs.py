@@ -181,19 +181,25 @@ def find_rate(
 def train(
     config: RunConfig | str | os.PathLike[str] | None = None,
     *,
+    preset: str | None = None,
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Run:
     """Start a run and return immediately; `Run.wait` blocks until it has finished.
 
     `config` is a RunConfig or the path of a YAML file; without it `settings` are the sections of a run, e.g.
-    `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. Raises InputError before anything is started when a
-    setting or the data cannot be used.
+    `data={"source": "file.jsonl"}, optimisation={"epochs": 3}`. `preset` (quick, balanced, thorough) sets epochs,
+    learning rate, rank and evaluation where they are at their defaults. Raises InputError before anything is started
+    when a setting or the data cannot be used.
     """
+    from ftlab.config.presets import with_preset
     from ftlab.evaluation.duet import release_for
+    from ftlab.models.load import shape_of
     from ftlab.training import supervisor
 
     config = _configured(config, settings)
+    if preset is not None:
+        config = with_preset(config, preset, shape_of(config.model))
     opened = Workspace.open(workspace)
     run = supervisor.submit(config, opened)
     release_for(config.launcher.device)  # a chat before this run may hold the memory that it needs

@@ -1,1 +1,1 @@
-"""The blind test: contestants answer, raters vote without knowing whose answer is whose, a verdict sums it up."""
+"""Blind tests: contestants answer, raters vote without knowing whose answers they are, and a verdict sums it up."""

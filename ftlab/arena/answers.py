@@ -1,4 +1,4 @@
-"""Answers of the contestants of a blind test, made by a job beside the app and kept."""
+"""The answers of the contestants of a blind test, generated in a separate process and stored."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def generate(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> bool:
-    """Make all answers of a test that are missing, and bring it to ready; False when `should_stop` ended it before.
+    """Generate all missing answers of a test, then make it ready; False when `should_stop` ended it first.
 
-    What is there stays, and calling again goes on. `progress` gets a phase in words, answers there and answers in all.
+    Existing answers are kept; a second call continues. `progress` gets the phase, the finished and all answers.
     The caller holds the device (`workspace.device_lock`). Raises InputError for a live test or one that is open,
     FtlabError when a model cannot be loaded or an endpoint does not answer.
     """
@@ -122,21 +122,24 @@ def generate(
 def _answer(
     work: _Work, members: Sequence[Row[Any]], open_prompts: Mapping[str, Sequence[str]], device: str
 ) -> dict[str, Any]:
-    """The answers of contestants that share their weights; returns the settings as each of them takes them."""
+    """Generate the answers of contestants that share their weights; returns the settings used for each."""
     if members[0].spec["kind"] == "endpoint":
         return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
     work.tell(f"loading the model of {members[0].title}")
     writer = load_writer(work.store.workspace, members[0].spec, device)
-    for one in members:
-        _ask_model(work, writer, one, open_prompts[one.id])
+    for contestant in members:
+        _ask_model(work, writer, contestant, open_prompts[contestant.id])
     del writer
     free_memory()
-    return {one.title: {key: work.settings[key] for key in ("temperature", "max_new_tokens")} for one in members}
+    return {
+        contestant.title: {key: work.settings[key] for key in ("temperature", "max_new_tokens")}
+        for contestant in members
+    }
 
 
 class _Work:
-    """What all contestants are asked, and how far it is."""
+    """The prompts for all contestants, and the progress."""
 
     def __init__(
         self,
@@ -172,9 +175,11 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
-    encodings = {one: encoded(writer, contestant.spec, work.prompts[one].messages, room) for one in prompt_ids}
+    encodings = {
+        prompt_id: encoded(writer, contestant.spec, work.prompts[prompt_id].messages, room) for prompt_id in prompt_ids
+    }
     # The longest first, as within a batch: memory runs out at once or not at all.
-    waiting = sorted(prompt_ids, key=lambda one: -len(encodings[one][0]))
+    waiting = sorted(prompt_ids, key=lambda prompt_id: -len(encodings[prompt_id][0]))
     work.tell(f"answers of {contestant.title}")
     while waiting:
         work.check()
@@ -183,7 +188,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         made = generate_answers(
             writer.model,
             writer.tokenizer,
-            [encodings[one][0] for one in batch],
+            [encodings[prompt_id][0] for prompt_id in batch],
             max_new_tokens=room,
             stop_ids=stop_token_ids(writer.tokenizer, writer.model.generation_config),
             batch_rows=rows,
@@ -192,13 +197,15 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         )
         rows = made.halved_to or rows
         seconds = round((time.monotonic() - began) / len(batch), 4)
-        for one, answer in zip(batch, made.answers, strict=True):
-            flags = [encodings[one][1]] if encodings[one][1] else []
-            work.save(one, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags)
+        for prompt_id, answer in zip(batch, made.answers, strict=True):
+            flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
+            work.save(
+                prompt_id, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags
+            )
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings as the endpoint takes them."""
+    """Returns the settings that the endpoint accepts."""
     from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint, Refused
 
     ended = threading.Event()
@@ -217,7 +224,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
     refused: list[str] = []
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="endpoint") as pool:
         try:
-            waiting = {pool.submit(ask, one) for one in prompt_ids}
+            waiting = {pool.submit(ask, prompt_id) for prompt_id in prompt_ids}
             while waiting:
                 work.check()
                 finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -252,7 +259,7 @@ _TURN_SECONDS = 0.5
 
 @dataclass
 class Status(jobs.Status):
-    """How far the answers are."""
+    """The progress of the answers."""
 
     phase: str = "loading the libraries"
 
@@ -264,7 +271,7 @@ def _job(workspace: Workspace, test_id: str) -> Job:
 
 
 def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> None:
-    """Begin to make the answers that are missing, unless that is at work. `then_open`: and open the test when they are
+    """Start generating the missing answers, unless that is already running. `then_open`: open the test when they are
     there, unless its owner must look at them first (`must_be_looked_at`)."""
     from ftlab.arena.store import DATABASE_VARIABLE
 
@@ -281,7 +288,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
-    """The status, set right where the process is gone; None when it was never started."""
+    """The status, corrected if the process is gone; None if it was never started."""
     job = _job(workspace, test_id)
 
     def explain(current: Status, code: int | None) -> dict[str, Any]:
@@ -297,26 +304,28 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
 
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
-    """The blind tests whose answers are being made, by id."""
+    """The blind tests whose answers are being generated, by id."""
     tests = [file.parent.name for file in sorted(workspace.arena_folder.glob("*/status.json"))]
     states = [(test_id, status(workspace, test_id)) for test_id in tests]
     return [(test_id, current) for test_id, current in states if current is not None and current.is_active]
 
 
-def stop(workspace: Workspace, test_id: str) -> str:
-    """Ask for an end; asked a second time, kill the process. Returns what happened, in words."""
+def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
+    """Ask the process to stop; the second time, kill it."""
     current = status(workspace, test_id)
-    return {
-        "idle": "No answers are being made.",
-        "asked": f"{jobs.STOPPING}: the answers that are there are kept.",
+    outcome = "idle" if current is None else jobs.stop(_job(workspace, test_id), current)
+    messages: dict[jobs.StopOutcome, str] = {
+        "idle": "No answers are being generated.",
+        "asked": "Stopping. Finished answers are kept.",
         "killed": "Stopped at once.",
-        "ended": "It has ended already.",
-        "unproven": "Not stopped at once: no process here proves to be the one that makes these answers.",
-    }["idle" if current is None else jobs.stop(_job(workspace, test_id), current)]
+        "ended": "It has already ended.",
+        "unproven": "Not killed: no process here can be identified as the one that generates these answers.",
+    }
+    return jobs.StopResult(outcome, messages[outcome])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process itself: makes the answers and leaves the outcome in status.json."""
+    """The process itself: generates the answers and writes the outcome to status.json."""
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
@@ -371,7 +380,7 @@ def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
 
 
 def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], keep: Any) -> bool:
-    """Whether all answers were made."""
+    """Whether all answers were generated."""
     from ftlab.arena.store import open_store
     from ftlab.models.bases.get import telling
 

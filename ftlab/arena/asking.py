@@ -1,4 +1,4 @@
-"""What a blind test is made of, checked before it is made, and how its contestants are asked."""
+"""The parts of a blind test (contestants, prompts, settings), their validation, and how contestants are prompted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from ftlab.config import ModelConfig, load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
@@ -22,8 +22,8 @@ STATES = ("draft", "generating", "ready", "open", "closed")
 
 @dataclass(frozen=True)
 class ContestantSpec:
-    """Who answers. `spec`: {"kind": "base"|"run"|"endpoint", "base", "run", "adapter_sha256", "strength" (of a run that
-    is not used as trained), "system_prompt", "examples", "url", "model"}, as far as they apply."""
+    """A contestant. Keys of `spec`, as far as they apply: kind (base, run, endpoint), base, run, adapter_sha256,
+    strength (of a run that is not used as trained), system_prompt, examples, url, model."""
 
     title: str
     spec: dict[str, Any]
@@ -31,7 +31,7 @@ class ContestantSpec:
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What is asked: messages of role and content, the last one a person's. `reference`: a known good answer."""
+    """A prompt: messages of role and content, ending with the user's. `reference`: a known good answer."""
 
     messages: list[dict[str, str]]
     topic: str | None = None
@@ -40,9 +40,9 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class TestSettings:
-    """How answers are made and votes are asked for; the same for all contestants.
+    """How answers are generated and votes are collected; the same for all contestants.
 
-    `votes_per_prompt` raters see a prompt, for the share `overlap` of the prompts; the others are seen by one.
+    `votes_per_prompt` raters vote on each of the share `overlap` of the prompts; one rater votes on each of the others.
     """
 
     __test__: ClassVar[bool] = False  # not a test of pytest
@@ -63,7 +63,7 @@ def check(
     settings: TestSettings,
     planned_votes: int,
 ) -> None:
-    """Raises InputError for what cannot be tested, naming what is allowed."""
+    """Raise InputError for an invalid test, naming what is allowed."""
     if not title.strip():
         raise InputError("The test has no title", try_="give it one; raters do not see it")
     if len(contestants) < 2:
@@ -71,9 +71,11 @@ def check(
     titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
         raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
-    for one in contestants:
-        if one.spec.get("kind") not in KINDS:
-            raise InputError(f"{one.title} is of no known kind", given=one.spec.get("kind"), allowed=", ".join(KINDS))
+    for contestant in contestants:
+        if contestant.spec.get("kind") not in KINDS:
+            raise InputError(
+                f"{contestant.title} is of no known kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
+            )
     if settings.live:
         if prompts:
             raise InputError("In a live test the raters write the prompts", given=f"{len(prompts)} prompts")
@@ -84,7 +86,7 @@ def check(
             raise InputError(f"Prompt {number} asks nothing: its last message is not a person's")
     prints = [prompt_fingerprint(prompt.messages) for prompt in prompts]
     if len(set(prints)) < len(prints):
-        double = next(number for number, one in enumerate(prints, 1) if one in prints[: number - 1])
+        double = next(number for number, fingerprint in enumerate(prints, 1) if fingerprint in prints[: number - 1])
         raise InputError(f"Prompt {double} is in the test twice", try_="leave one of them out")
     unknown = [option for option in settings.options if option not in CHOICES]
     if unknown or not {"left", "right"} <= set(settings.options):
@@ -115,7 +117,7 @@ def check(
 
 
 def capacity(contestants: int, prompts: int, settings: TestSettings) -> int | None:
-    """The most votes that a test can give; None for a live test, which has no end."""
+    """The maximum number of votes of a test; None for a live test, which has no limit."""
     if settings.live:
         return None
     pairs = contestants * (contestants - 1) // 2
@@ -128,7 +130,7 @@ Example = Sequence[Message]
 
 @dataclass(frozen=True)
 class Writer:
-    """The model behind one or several contestants, ready to answer. `context` is in tokens."""
+    """A loaded model that answers for one or more contestants. `context` is in tokens."""
 
     model: Any
     tokenizer: Any
@@ -143,7 +145,7 @@ def base_contestant(
     examples: Sequence[Example] = (),
     revision: str | None = None,
 ) -> ContestantSpec:
-    """A base, with or without a prompt of its own. Raises InputError if it cannot be loaded."""
+    """A base, optionally with its own system prompt. Raises InputError if it cannot be loaded."""
     from ftlab.models.load import check_base
 
     check_base(ModelConfig(base=base, revision=revision))
@@ -224,7 +226,7 @@ def endpoint_contestant(
     system_prompt: str | None = None,
     examples: Sequence[Example] = (),
 ) -> ContestantSpec:
-    """A model behind an OpenAI-compatible address. Raises InputError for what is no address, or without a model."""
+    """A model behind an OpenAI-compatible address. Raises InputError for an invalid address or a missing model."""
     from ftlab.core.endpoint import CONTESTANT, endpoint_url
 
     if not model.strip():
@@ -234,7 +236,7 @@ def endpoint_contestant(
 
 
 def result_sha256(run: RunDirectory) -> str:
-    """One hash over what a run has trained: of its only weights file, else over the hashes of all of them."""
+    """A hash of the trained weights of a run: of its only weights file, else over the hashes of all of them."""
     import hashlib
 
     from ftlab.models.identity import weights_sha256
@@ -246,13 +248,13 @@ def result_sha256(run: RunDirectory) -> str:
 
 
 def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Equal for contestants that differ by their prompt alone: their weights are loaded once."""
+    """A key that is equal for contestants that differ only in their prompt, so that their weights are loaded once."""
     return tuple(spec.get(key) for key in ("kind", "base", "revision", "run", "strength", "url", "model"))
 
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
     """The model of a base or a run. Raises InputError when it is gone, or is no longer what the test was made with."""
-    from ftlab.data.template import ensure_chat_template
+    from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
 
     if spec["kind"] == "run":
@@ -291,11 +293,11 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
         return {key: value} if value else {}
 
     filled = []
-    for one in contestants:
+    for contestant in contestants:
         # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
-        has_own = one.spec["kind"] == "run" or {"system_prompt", "examples"} & one.spec.keys()
+        has_own = contestant.spec["kind"] == "run" or {"system_prompt", "examples"} & contestant.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
-        filled.append(ContestantSpec(one.title, more | one.spec))
+        filled.append(ContestantSpec(contestant.title, more | contestant.spec))
     return filled
 
 

@@ -1,4 +1,4 @@
-"""Votes as the statistics need them: which contestant was preferred, on which prompt, by which rater."""
+"""Votes in the form that the statistics use: the preferred contestant by prompt and rater."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SIDES = ("left", "right")
-UNDECIDED = ("both_good", "both_bad", "tie", "skip")
 
 Outcome = Literal["first", "second", "split", "none"]
 
@@ -52,7 +51,7 @@ class Ballot:
 
 @dataclass(frozen=True)
 class Duel:
-    """What the raters of one prompt said of one pair of contestants.
+    """The votes of all raters on one prompt and one pair of contestants.
 
     `first` and `second` are the votes that chose them. `complete_at` is the number of ballots of the whole test after
     which the prompt had all the votes it was to get, and `settled` its outcome then; None while it lacks some.
@@ -70,25 +69,25 @@ class Duel:
 
 
 def majority(first: int, second: int) -> Outcome:
-    """Whom the majority of the votes that chose a side preferred; split when it is even, none without any."""
+    """The contestant that most votes with a side prefer; split when even, none without such votes."""
     if not first + second:
         return "none"
     return "split" if first == second else "first" if first > second else "second"
 
 
 def in_order(ballots: Iterable[Ballot]) -> list[Ballot]:
-    """The ballots as they came in."""
+    """The ballots in the order in which they were cast."""
     return sorted(ballots, key=lambda ballot: (ballot.created, ballot.number, ballot.trial))
 
 
 def pair_of(ballot: Ballot, order: Mapping[str, int]) -> tuple[str, str]:
-    """The two contestants of a vote in the order of the test, whichever stood left."""
-    first, second = sorted((ballot.left, ballot.right), key=lambda one: order[one])
+    """The two contestants of a vote in the order of the test, whichever was on the left."""
+    first, second = sorted((ballot.left, ballot.right), key=lambda contestant: order[contestant])
     return first, second
 
 
 def counts(ballot: Ballot) -> bool:
-    """Whether it is one of the planned votes: all but skips, ties by identical answers among them."""
+    """Whether it counts toward the planned votes: all but skips, including automatic ties of identical answers."""
     return ballot.choice != "skip"
 
 

@@ -1,13 +1,14 @@
-"""A blind test from draft to closed: who answers what, and what its owner may still change when.
+"""A blind test from draft to closed: who answers what, what its owner may still change when, and what the owner sees.
 
 draft -> generating -> ready -> open -> closed. A live test, whose raters write the prompts, opens straight from draft.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
@@ -23,26 +24,12 @@ from ftlab.arena.asking import (
     same_question,
 )
 from ftlab.arena.handing_out import make_plan
-from ftlab.arena.overview import (
-    answers_missing,
-    find_test,
-    flags,
-    get_test,
-    history,
-    list_contestants,
-    list_prompts,
-    list_tests,
-    missing_answers,
-    must_be_looked_at,
-    progress,
-    reveal,
-    revealed,
-    settings_of,
-    votes_given,
-)
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import (
+    PUBLIC,
     Store,
     answers,
+    audit,
     blind_tests,
     contestants,
     new_id,
@@ -50,11 +37,13 @@ from ftlab.arena.store import (
     note,
     now,
     prompts,
+    raters,
     storable,
     trials,
+    votes,
 )
 from ftlab.data.partition import prompt_fingerprint
-from ftlab.errors import InputError
+from ftlab.errors import InputError, shorten
 
 __all__ = [
     "CHOICES",
@@ -103,10 +92,10 @@ def create_test(
     *,
     secret: str | None = None,
 ) -> str:
-    """A new test in state draft; returns its id. All contestants are asked alike (see `same_question`).
+    """Create a test in state draft; returns its id. All contestants get the same prompts (see `same_question`).
 
-    `secret`: what sides and orders are drawn from, where simulated raters are to see the same test again; never one
-    that a person who votes could know. Raises InputError for what cannot be tested.
+    `secret`: the seed of sides and orders, to repeat a test with simulated raters; raters must not know it. Raises
+    InputError for an invalid test.
     """
     check(title, contestants, prompts, settings, planned_votes)
     contestants = same_question(contestants)
@@ -166,25 +155,30 @@ def start_generating(store: Store, test_id: str) -> None:
     _move(store, test_id, ("draft", "generating"), "generating")
 
 
+class AnswerDetails(TypedDict, total=False):
+    """How an answer was made: its length, whether the limit cut it, the time it took, and what to look at."""
+
+    tokens: int | None
+    cut: bool
+    seconds: float | None
+    flags: Sequence[str]
+
+
 def save_answer(
     store: Store,
     prompt_id: str,
     contestant_id: str,
     text: str,
-    *,
-    tokens: int | None = None,
-    cut: bool = False,
-    seconds: float | None = None,
-    flags: Sequence[str] = (),
+    **details: Unpack[AnswerDetails],
 ) -> None:
-    """Keep the answer of a contestant, in place of an earlier one. Raises InputError once the test is open."""
+    """Store the answer of a contestant, replacing an earlier one. Raises InputError once the test is open."""
     with store.writing() as connection:
         test_id = connection.execute(select(prompts.c.test_id).where(prompts.c.id == prompt_id)).scalar_one()
         _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "its answers change")
         connection.execute(
             delete(answers).where(answers.c.prompt_id == prompt_id, answers.c.contestant_id == contestant_id)
         )
-        add_answer(connection, prompt_id, contestant_id, text, tokens, cut, seconds, flags)
+        add_answer(connection, prompt_id, contestant_id, text, **details)
 
 
 def add_answer(
@@ -192,23 +186,14 @@ def add_answer(
     prompt_id: str,
     contestant_id: str,
     text: str,
-    tokens: int | None = None,
-    cut: bool = False,
-    seconds: float | None = None,
-    flags: Sequence[str] = (),
+    **details: Unpack[AnswerDetails],
 ) -> str:
     """Write an answer, as part of a transaction; returns its id."""
     answer_id = new_id()
+    values = {"tokens": None, "cut": False, "seconds": None, **details, "flags": [*details.get("flags", ())]}
     connection.execute(
         answers.insert().values(
-            id=answer_id,
-            prompt_id=prompt_id,
-            contestant_id=contestant_id,
-            text=storable(text),
-            tokens=tokens,
-            cut=cut,
-            seconds=seconds,
-            flags=list(flags),
+            id=answer_id, prompt_id=prompt_id, contestant_id=contestant_id, text=storable(text), **values
         )
     )
     return answer_id
@@ -225,7 +210,7 @@ def mark_ready(store: Store, test_id: str) -> None:
 
 
 def open_test(store: Store, test_id: str) -> None:
-    """Let the raters in: from ready (or draft, when live) to open."""
+    """Open the test for raters: from ready (or draft, if live) to open."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.state in ("draft", "generating") and not test.settings["live"]:
@@ -243,8 +228,8 @@ def open_test(store: Store, test_id: str) -> None:
 
 
 def close_test(store: Store, test_id: str) -> None:
-    """Take no more votes. Who closes without having seen the tally stops at a number that chance did not choose, so
-    this is no early opening; the verdict says how many votes were planned."""
+    """End the voting. Closing without having seen the tally does not depend on the votes, so it is no early opening.
+    The verdict says how many votes were planned."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "it is closed")
@@ -254,7 +239,7 @@ def close_test(store: Store, test_id: str) -> None:
 
 
 def open_early(store: Store, test_id: str) -> None:
-    """Show the tally before the planned number. It is written down, and every report says so."""
+    """Reveal the tally before the planned number of votes. This is recorded, and every report says so."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "its tally is opened early")
@@ -283,9 +268,9 @@ def change_test(
     instructions: str | None = None,
     planned_votes: int | None = None,
 ) -> None:
-    """Change what may still be changed: the title always, the rest until raters have begun.
+    """Change the settings of a test: the title at any time, the rest until the first rater starts.
 
-    Whoever could move the goal once votes are there could stop where it suits.
+    A planned number that could change after the first vote would allow stopping at a convenient moment.
     """
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
@@ -320,7 +305,7 @@ def _has_trials(connection: Connection, test_id: str) -> bool:
 
 
 def delete_test(store: Store, test_id: str) -> None:
-    """Remove a test with all that belongs to it, votes too. Raises InputError while it is open."""
+    """Delete a test with all its data, including votes. Raises InputError while it is open."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("draft", "generating", "ready", "closed"), "it is deleted")
@@ -336,3 +321,252 @@ def _move(store: Store, test_id: str, allowed: tuple[str, ...], state: str) -> N
 def _must_be(test: Row[Any], allowed: tuple[str, ...], what: str) -> None:
     if test.state not in allowed:
         raise InputError(f"The test must be {' or '.join(allowed)} when {what}", given=f"{test.title} is {test.state}")
+
+
+# Families and makers that answers name when asked who they are. Whole words only, as "phi" is in "philosophy".
+FAMILIES = tuple(
+    "Alibaba Anthropic Bard BLOOM ChatGPT Claude Cohere Command-R DeepSeek DeepMind Falcon Gemini Gemma GPT-2 GPT-3 "
+    "GPT-4 GPT-5 gpt-oss Granite Grok Hugging~Face Kimi LLaMA Llama Microsoft~Copilot MiniCPM Mistral Mixtral "
+    "Moonshot~AI OLMo OpenAI Phi-3 Phi-4 Qwen Qwen2 Qwen3 SmolLM SmolLM2 SmolLM3 StableLM TinyLlama Vicuna xAI Yi-34B "
+    "Zephyr".replace("~", "\0").split()
+)
+PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
+AROUND = 40
+CUT = "The answer was cut at the most tokens allowed"
+# Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
+_WORDS_A_MINUTE = 238
+_SECONDS_TO_CHOOSE = 8
+
+
+def names_of(title: str, spec: dict[str, Any]) -> set[str]:
+    """The names that could identify a contestant: title, base and the parts of its id, run, model, address."""
+    names = {title}
+    for key in ("base", "run", "model", "url"):
+        value = str(spec.get(key) or "")
+        names |= {value, value.rsplit("/", 1)[-1]}
+    return {name for name in names if len(name) >= 3 and name.casefold() not in _EVERYDAY}
+
+
+def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, the words around it) for each of `names` and of known model families that occurs in `text`."""
+    hits = {}
+    known = {name.replace("\0", " ") for name in (*names, *FAMILIES, *PHRASES)}
+    for name in sorted(known):
+        hit = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE)
+        if hit and name.casefold() not in hits:
+            around = text[max(0, hit.start() - AROUND) : hit.end() + AROUND]
+            hits[name.casefold()] = (name, shorten(around, 2 * AROUND + len(name)))
+    return list(hits.values())
+
+
+# Titles that owners give and answers say without meaning a model.
+_EVERYDAY = {"base", "run", "new", "old", "model", "adapted", "tuned", "starter", "last", "before", "after", "adapter"}
+
+
+def get_test(store: Store, test_id: str) -> Row[Any]:
+    """The row of `blind_tests`. Raises InputError when there is none."""
+    with store.reading() as connection:
+        return find_test(connection, test_id)
+
+
+def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
+    """The row of `blind_tests`, within a transaction. `lock`: nobody else assigns or closes until it ends; `share`:
+    nobody closes. SQLite, where one writes at a time, needs neither."""
+    query = select(*PUBLIC).where(blind_tests.c.id == test_id)
+    if lock or share:
+        query = query.with_for_update(read=share, key_share=not share)
+    test = connection.execute(query).first()
+    if test is None:
+        raise InputError("There is no such blind test", given=test_id, try_="take one from the list of tests")
+    return test
+
+
+def list_tests(store: Store) -> list[Row[Any]]:
+    """All tests, the newest first."""
+    with store.reading() as connection:
+        return list(connection.execute(select(*PUBLIC).order_by(blind_tests.c.created.desc())))
+
+
+def list_contestants(store: Store, test_id: str) -> list[Row[Any]]:
+    with store.reading() as connection:
+        query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
+        return list(connection.execute(query))
+
+
+def list_prompts(store: Store, test_id: str) -> list[Row[Any]]:
+    with store.reading() as connection:
+        return list(connection.execute(select(prompts).where(prompts.c.test_id == test_id).order_by(prompts.c.number)))
+
+
+def settings_of(test: Row[Any]) -> TestSettings:
+    """The settings of a row of `blind_tests`."""
+    stored = {name: value for name, value in test.settings.items() if name != "seed"}  # of an older ftlab
+    return TestSettings(**stored | {"options": tuple(stored["options"]), "rubric": tuple(stored["rubric"])})
+
+
+def missing_answers(store: Store, test_id: str) -> list[tuple[str, str]]:
+    """(prompt id, contestant id) of each missing answer, by contestant and number of the prompt."""
+    with store.reading() as connection:
+        return answers_missing(connection, test_id)
+
+
+def answers_missing(connection: Connection, test_id: str) -> list[tuple[str, str]]:
+    query = (
+        select(prompts.c.id, contestants.c.id)
+        .join(contestants, contestants.c.test_id == prompts.c.test_id)
+        .outerjoin(answers, (answers.c.prompt_id == prompts.c.id) & (answers.c.contestant_id == contestants.c.id))
+        .where(prompts.c.test_id == test_id, answers.c.id.is_(None))
+        .order_by(contestants.c.position, prompts.c.number)
+    )
+    return [(prompt_id, contestant_id) for prompt_id, contestant_id in connection.execute(query)]
+
+
+def revealed(store: Store, test_id: str) -> str | None:
+    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden."""
+    with store.reading() as connection:
+        return reveal(connection, find_test(connection, test_id))
+
+
+def reveal(connection: Connection, test: Row[Any]) -> str | None:
+    """As `revealed`, within a transaction."""
+    if test.opened_early_at is not None:
+        return "early"
+    if test.evidence_at is not None:
+        return "evidence"
+    if votes_given(connection, test.id) >= test.planned_votes:
+        return "planned"
+    return "closed" if test.state == "closed" else None
+
+
+def votes_given(connection: Connection, test_id: str) -> int:
+    """The number of votes toward the planned number: no skips and no voided votes, but automatic ties."""
+    query = (
+        select(func.count())
+        .select_from(votes.join(trials, votes.c.trial_id == trials.c.id).join(raters, raters.c.id == trials.c.rater_id))
+        .where(trials.c.test_id == test_id, votes.c.choice != "skip", raters.c.voided_at.is_(None))
+    )
+    return connection.execute(query).scalar_one()
+
+
+def history(store: Store, test_id: str) -> list[Row[Any]]:
+    """What happened to a test (opened early, closed, revoked, undone votes), the oldest first."""
+    with store.reading() as connection:
+        return list(connection.execute(select(audit).where(audit.c.test_id == test_id).order_by(audit.c.at)))
+
+
+def progress(store: Store, test_id: str) -> ProgressJson:
+    """How far a test is. Raises InputError when there is no such test."""
+    with store.reading() as connection:
+        test = find_test(connection, test_id)
+        people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
+        counted = connection.execute(
+            select(raters.c.id, votes.c.automatic, votes.c.choice, func.count(), func.max(votes.c.created))
+            .join(votes, votes.c.rater_id == raters.c.id)
+            .where(raters.c.test_id == test_id)
+            .group_by(raters.c.id, votes.c.automatic, votes.c.choice)
+        ).all()
+        made = connection.execute(
+            select(func.count()).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
+        ).scalar_one()
+        missing = len(answers_missing(connection, test_id))
+        why = reveal(connection, test)
+
+    last: dict[str, float] = {}
+    for rater_id, by_itself, _, _, at in counted:
+        if not by_itself:
+            last[rater_id] = max(at, last.get(rater_id, 0.0))
+
+    gone = {rater.id for rater in people if rater.voided_at is not None}
+
+    def votes_of(rater_id: str | None = None, *, automatic: bool | None = None, skip: bool = False) -> int:
+        return sum(
+            times
+            for voter, by_itself, choice, times, _ in counted
+            if (rater_id == voter or (rater_id is None and voter not in gone))
+            and automatic in (None, bool(by_itself))
+            and (choice == "skip") == skip
+        )
+
+    return {
+        "state": test.state,
+        "votes": votes_of(),
+        "planned": test.planned_votes,
+        "skipped": votes_of(skip=True),
+        "automatic": votes_of(automatic=True),
+        "voided": sum(votes_of(rater_id) for rater_id in gone),
+        "answers": made,
+        "answers_wanted": made + missing,
+        "revealed": why,
+        "raters": [
+            {
+                "id": rater.id,
+                "number": rater.number,
+                "pseudonym": rater.pseudonym,
+                "open_link": rater.open_link,
+                "revoked": rater.revoked_at is not None,
+                "voided": rater.voided_at is not None,
+                "joined": rater.created,
+                "beside": [
+                    other.number
+                    for other in people
+                    if rater.came_from and other.came_from == rater.came_from and other != rater
+                ],
+                "votes": votes_of(rater.id, automatic=False),
+                "skipped": votes_of(rater.id, skip=True),
+                "last": last.get(rater.id),
+            }
+            for rater in people
+        ],
+    }
+
+
+def flags(store: Store, test_id: str) -> list[FlagJson]:
+    """What its owner should check before a test starts, by prompt: answers that might reveal a side."""
+    with store.reading() as connection:
+        among = connection.execute(select(contestants).where(contestants.c.test_id == test_id)).all()
+        query = (
+            select(prompts.c.number, contestants.c.title, answers.c.text, answers.c.cut, answers.c.flags)
+            .select_from(answers.join(prompts).join(contestants, contestants.c.id == answers.c.contestant_id))
+            .where(prompts.c.test_id == test_id)
+            .order_by(prompts.c.number, contestants.c.position)
+        )
+        rows = connection.execute(query).all()
+        instructions = find_test(connection, test_id).settings["instructions"]
+    names = sorted({name for contestant in among for name in names_of(contestant.title, contestant.spec)})
+    flagged: list[FlagJson] = [
+        {"prompt": None, "contestant": None, "what": f"The instructions name {name!r}", "excerpt": excerpt}
+        for name, excerpt in names_in(instructions, names)
+    ]
+    for number, title, text, cut, noted in rows:
+        remarks = [(f"The answer names {name!r}", excerpt) for name, excerpt in names_in(text, names)]
+        if not text.strip():
+            remarks.append(("The answer is empty", ""))
+        if cut:
+            remarks.append((CUT, shorten(text[-80:])))
+        remarks += [(what, "") for what in noted]
+        flagged += [
+            {"prompt": number, "contestant": title, "what": what, "excerpt": excerpt} for what, excerpt in remarks
+        ]
+    return flagged
+
+
+def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:
+    """Whether some of `flags` may give a side away or void the test: then its owner opens it, and nothing else does.
+
+    A long answer that was cut is none of these: it is what raters are asked to judge.
+    """
+    return any(one["what"] != CUT for one in flagged)
+
+
+def seconds_each(store: Store, test_id: str) -> float | None:
+    """About how long one comparison takes, in seconds: reading the question and two answers of mean length, and a
+    choice. None before there are answers."""
+    with store.reading() as connection:
+        asked = connection.execute(select(prompts.c.messages).where(prompts.c.test_id == test_id)).scalars().all()
+        query = select(answers.c.text).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)
+        written = connection.execute(query).scalars().all()
+    if not written:
+        return None
+    question = sum(len(str(turn["content"]).split()) for messages in asked for turn in messages) / len(asked)
+    answer = sum(len(text.split()) for text in written) / len(written)
+    return _SECONDS_TO_CHOOSE + 60 * (question + 2 * answer) / _WORDS_A_MINUTE

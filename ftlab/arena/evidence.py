@@ -1,4 +1,4 @@
-"""What the votes of a blind test prove: sequential evidence by prompts, and checks of raters and sides."""
+"""The statistics of a blind test: sequential evidence by prompts, and checks of raters and sides."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEWEST_RATERS = 6
 
 @dataclass(frozen=True)
 class Decision:
-    """What the votes on two contestants allow to say. `winner` is "first", "second" or None; `by` is what decided.
+    """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
     (all of them, as long as it is not reached, and then it decides nothing). The lists of the evidence run over the
@@ -128,7 +128,7 @@ class AtLarge:
 def at_large(
     ballots: Sequence[Ballot], first: str, second: str, *, planned: int | None, comparisons: int = 1
 ) -> AtLarge | None:
-    """Whom raters in general prefer, who and the prompts being samples; None before the planned number of votes is in.
+    """The contestant that raters in general prefer, raters and prompts being samples; None before the planned votes.
 
     A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which holds however far apart their
     tastes are, and an interval over raters and prompts that leaves out 50%. Arguments as those of `decide`.
@@ -160,7 +160,7 @@ def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | Non
 
 
 def duel_majorities(met: Sequence[Duel]) -> tuple[tuple[int, int], int]:
-    """On how many prompts the majority preferred the first and the second, and how many are split."""
+    """The numbers of prompts on which most votes prefer the first and the second, and the number of splits."""
     outcomes = [duel.outcome for duel in met]
     return (outcomes.count("first"), outcomes.count("second")), outcomes.count("split")
 
@@ -306,7 +306,7 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
     def same(tables: Any) -> Any:
         count = [(tables == value).sum(axis=-1, dtype=np.int64) for value in (0, 1, 2)]
-        return sum((one * (one - 1)).sum(axis=-1) for one in count)
+        return sum((times * (times - 1)).sum(axis=-1) for times in count)
 
     of_pair = np.zeros(len(units), dtype=np.int64)
     for number, rows in enumerate(pairs.values()):
@@ -325,8 +325,8 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
 def _alike(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> tuple[int, int]:
     """How often two raters of the same answers agree, and how many such pairs there are."""
-    pairs = [pair for one in units.values() for pair in itertools.combinations(one.values(), 2)]
-    return sum(one == other for one, other in pairs), len(pairs)
+    pairs = [pair for choices in units.values() for pair in itertools.combinations(choices.values(), 2)]
+    return sum(choice == other for choice, other in pairs), len(pairs)
 
 
 def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[float] | None]:
@@ -370,10 +370,10 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> Raters
         if ballot.winner is not None and tested in (ballot.left, ballot.right):
             decided[ballot.rater] += 1
             won[ballot.rater] += ballot.winner == tested
-    rates = sorted((won[one] / votes, one) for one, votes in decided.items() if votes >= _NAMED)
+    rates = sorted((won[rater] / votes, rater) for rater, votes in decided.items() if votes >= _NAMED)
     if len(rates) < 2:
         return {"p": None, "low": None, "high": None, "text": ""}
-    p = same_share([won[one] for one in decided], list(decided.values()))
+    p = same_share([won[rater] for rater in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
     ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
     text = f"Raters differ: {ends} ({p_text(p)})."
@@ -404,8 +404,8 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     went = [ballot.winner == ballot.longer for ballot in chosen]
     longer, count = sum(went), len(chosen)
     strata: dict[str, StratumJson] = {}
-    for name, one in (("longer", second), ("shorter", first)):
-        some = [ballot for ballot in chosen if ballot.longer == one]
+    for name, contestant in (("longer", second), ("shorter", first)):
+        some = [ballot for ballot in chosen if ballot.longer == contestant]
         won = [ballot.winner == second for ballot in some]
         strata[name] = {
             "votes": len(some),

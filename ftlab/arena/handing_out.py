@@ -1,4 +1,4 @@
-"""Which trial a rater sees next, and on which side each answer stands."""
+"""The next trial of a rater, and the side of each answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Key = str | int
 
 
 class Unit(NamedTuple):
-    """What is voted on: a prompt, and the positions of the two contestants, the lower first."""
+    """One comparison: a prompt, and the positions of the two contestants, the lower first."""
 
     prompt_id: str
     pair: tuple[int, int]
@@ -55,7 +55,7 @@ def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: floa
 def still_open(
     units: Sequence[Unit], wanted: Mapping[str, int], shown: Mapping[Unit, Shown], seen: Collection[Unit]
 ) -> list[Unit]:
-    """What a rater who has `seen` some may still be handed."""
+    """The units that a rater who has `seen` some can still get."""
     return [unit for unit in units if unit not in seen and shown.get(unit, Shown()).times < wanted[unit.prompt_id]]
 
 
@@ -109,7 +109,7 @@ def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
 
 
 def _sides(shown: Shown) -> tuple[bool, ...]:
-    """The ways round that mirror what others saw."""
+    """The orders that mirror what other raters saw."""
     straight = shown.times - shown.swapped
     if straight == shown.swapped:
         return (False, True)
@@ -165,7 +165,7 @@ _HAND_OUT = trials.insert()
 
 @dataclass(frozen=True)
 class Trial:
-    """What a rater may see, and nothing else. `number` of about `total` for this rater."""
+    """Everything that a rater may see of a trial. `number` of about `total` for this rater."""
 
     id: str
     number: int
@@ -229,7 +229,7 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
 
 
 def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
-    """Where an open test stands for a rater."""
+    """The state of an open test for a rater."""
     kept = connection.execute(_PLAN, {"test": test.id}).one()
     plan = kept.plan
     pairs = list(itertools.combinations(range(plan["contestants"]), 2))
@@ -249,11 +249,11 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
 
 
 def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | None:
-    """Make the next trial of a rater. Identical answers on the way become ties by themselves."""
+    """Create the next trial of a rater. Identical answers become ties automatically."""
     at = standing(connection, test, rater.id)
     while at.votes < test.planned_votes:
-        among = still_open(at.units, at.wanted, at.shown, {one.unit for one in at.own})
-        asked = [(one.unit, one.swapped) for one in at.own if one.place]
+        among = still_open(at.units, at.wanted, at.shown, {own.unit for own in at.own})
+        asked = [(own.unit, own.swapped) for own in at.own if own.place]
         chosen = choose(at.units, among, at.shown, asked, at.key, rater.number)
         if chosen is None:
             return None
@@ -276,7 +276,7 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
 def hand_out(
     connection: Connection, test: Row[Any], rater: Row[Any], unit: Unit, swapped: bool, place: int
 ) -> Row[Any]:
-    """Write a trial down; returns its row."""
+    """Store a trial; returns its row."""
     among = contestant_ids(connection, test.id)
     left, right = reversed(unit.pair) if swapped else unit.pair
     by_contestant = dict(connection.execute(_ANSWERED, {"prompt": unit.prompt_id}).all())
@@ -298,7 +298,7 @@ def hand_out(
 
 
 def record_tie(connection: Connection, trial: Row[Any]) -> None:
-    """The vote on identical answers, which nobody is asked about."""
+    """Record the automatic vote on identical answers."""
     connection.execute(
         votes.insert().values(
             id=new_id(),
@@ -336,15 +336,15 @@ def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing 
 
 
 def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
-    """About how many trials a rater will have had in the end, when all do the same share."""
+    """The expected number of trials of a rater if all raters do an equal share."""
     among = connection.execute(_RATERS, {"test": test.id}).scalar_one()
-    last = max((one.place for one in at.own), default=0)
+    last = max((own.place for own in at.own), default=0)
     if test.settings["live"]:
         return max(last, math.ceil(test.planned_votes / among))
     asked = [unit for unit in at.units if unit not in at.identical]
     wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
     share = math.ceil(min(wanted, test.planned_votes) / among)
-    more = len(still_open(asked, at.wanted, at.shown, {one.unit for one in at.own}))
+    more = len(still_open(asked, at.wanted, at.shown, {own.unit for own in at.own}))
     return min(max(share, last), last + more)
 
 

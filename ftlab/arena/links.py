@@ -1,4 +1,4 @@
-"""Who may vote: one signed link for each rater, or an open link with a name; no account is needed.
+"""Access for raters: one signed link for each, or an open link with a name. No account needed.
 
 The secret that signs them is FTLAB_SECRET, else a file in the workspace that only its owner may read.
 """
@@ -19,8 +19,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from ftlab.arena.blind_tests import find_test
-from ftlab.arena.overview import reveal, votes_given
+from ftlab.arena.blind_tests import find_test, reveal, votes_given
 from ftlab.arena.store import PUBLIC, Store, blind_tests, new_id, note, now, raters, storable
 from ftlab.core.files import locked, write_text
 from ftlab.data.normal import LATIN_LOOKS
@@ -53,7 +52,7 @@ class NotBegun(InputError):
 
 @dataclass(frozen=True)
 class RaterLink:
-    """`token` is what a link ends with; who has it votes as this rater."""
+    """`token` is the end of the link; whoever has it votes as this rater."""
 
     rater_id: str
     pseudonym: str
@@ -62,7 +61,7 @@ class RaterLink:
 
 @dataclass(frozen=True)
 class Rater:
-    """Who a token speaks for, with what their page needs to know; nothing names a contestant."""
+    """The rater of a token, with the data that their page needs; nothing names a contestant."""
 
     id: str
     test_id: str
@@ -83,7 +82,7 @@ def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[Rate
 
 
 def open_link(store: Store, test_id: str) -> str:
-    """The token of the open link, which anyone with a name can use; the same until it is revoked."""
+    """The token of the open link, which anyone can use after giving a name; unchanged until it is revoked."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
@@ -141,7 +140,7 @@ def links(store: Store, test_id: str) -> list[RaterLink]:
 
 
 def revoke(store: Store, rater_id: str) -> None:
-    """End the link of a rater. Votes that were given stay: taking them away would be choosing among votes."""
+    """End the link of a rater. Their votes stay: removing them would mean choosing among votes."""
     with store.writing() as connection:
         row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
         if row is None:
@@ -152,7 +151,7 @@ def revoke(store: Store, rater_id: str) -> None:
 
 
 def void(store: Store, rater_id: str) -> None:
-    """Take the votes of a rater out of the count and end their link; every verdict says so. It cannot be undone.
+    """Exclude the votes of a rater and end their link; every verdict says so. This cannot be undone.
 
     A tally that could be seen stays open, and every verdict says that it was: else one could choose among votes.
     """
@@ -173,7 +172,7 @@ def void(store: Store, rater_id: str) -> None:
 
 
 def revoke_open_link(store: Store, test_id: str) -> None:
-    """End the open link. Who joined by it before goes on with the link of their own."""
+    """End the open link. Raters who joined through it keep their own links."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.open_link_key is not None:
@@ -182,7 +181,7 @@ def revoke_open_link(store: Store, test_id: str) -> None:
 
 
 def read_token(store: Store, token: str) -> Rater:
-    """Who `token` speaks for. Raises InputError: unknown or forged, revoked, test not open."""
+    """The rater of `token`. Raises InputError: unknown or forged, revoked, test not open."""
     payload = _read(store, token)
     with store.reading() as connection:
         test, rater = find_rater(connection, payload.get("r", ""))
@@ -234,7 +233,7 @@ def _add_rater(
     came_from: str | None = None,
 ) -> RaterLink:
     names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
-    known = {looks_like(one) for one in names}
+    known = {looks_like(name_) for name_ in names}
     if len(known) >= MOST_RATERS:
         raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
     highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
@@ -282,7 +281,11 @@ def _hashed(store: Store, test_id: str, address: str) -> str:
 
 def _cleaned(name: str) -> str:
     """`name` for display: on one line, without invisible characters (control, zero width, bidi)."""
-    seen = (" " if one.isspace() else one for one in storable(name) if one.isspace() or _is_seen(one))
+    seen = (
+        " " if character.isspace() else character
+        for character in storable(name)
+        if character.isspace() or _is_seen(character)
+    )
     return " ".join("".join(seen).split())[:LONGEST_NAME].strip()
 
 
@@ -294,7 +297,7 @@ _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800\u034f"
 # A name is for the eye, so besides letters that are drawn alike, those count that only resemble one in most fonts:
 # Cyrillic, Greek, Latin and Armenian letters, then digits and signs.
 _READS_AS = str.maketrans(
-    {one: latin for one, latin in LATIN_LOOKS.items() if one.islower()}
+    {letter: latin for letter, latin in LATIN_LOOKS.items() if letter.islower()}
     | dict(zip("кмтвньτκηεχβıɡոօս01i|", "kmtbhbtknexbignouolll", strict=True))
 )
 
@@ -303,7 +306,7 @@ _READS_AS = str.maketrans(
 def looks_like(name: str) -> str:
     """What two names have in common that read alike: no case, blanks, accents or punctuation, one script (NFKC)."""
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name).casefold())
-    read = "".join(one for one in plain if one.isalnum()).translate(_READS_AS)
+    read = "".join(character for character in plain if character.isalnum()).translate(_READS_AS)
     # Once more: what reads as an i reads as an l.
     return read.translate(_READS_AS).replace("rn", "m").replace("vv", "w") or plain
 
@@ -313,7 +316,7 @@ def _link(store: Store, rater_id: str, pseudonym: str) -> RaterLink:
 
 
 def _read(store: Store, token: str) -> dict[str, str]:
-    """What a signed token says. Raises InputError when it was not signed here."""
+    """The content of a signed token. Raises InputError when it was not signed here."""
     try:
         if len(token) > LONGEST_TOKEN:
             raise _unknown()
@@ -344,16 +347,16 @@ def _signer(store: Store) -> URLSafeSerializer:
 
 
 @functools.lru_cache(maxsize=64)
-def _secret(file: Path, given: str | None) -> str:
-    if given:
-        if len(given) < 16:
+def _secret(file: Path, secret: str | None) -> str:
+    if secret:
+        if len(secret) < 16:
             raise InputError(
                 f"{SECRET_VARIABLE} is too short to sign links",
-                given=f"{len(given)} characters",
+                given=f"{len(secret)} characters",
                 allowed="16 or more",
                 try_='use the output of: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
-        return given
+        return secret
     # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.
     with locked(file.with_name(f"{file.name}.lock")):
         if not file.exists():

@@ -43,7 +43,7 @@ def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
 
 
 def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
-    """Let the two contestants whose turn it is answer `prompt`; returns what `trials.record_live` does.
+    """Let the next two contestants answer `prompt`; returns what `trials.record_live` returns.
 
     Raises InputError for an empty or too long prompt and when the rater may not vote, FtlabError, without a name of a
     model in it, when one of them cannot answer: then nothing was recorded.

@@ -1,4 +1,4 @@
-"""The loop from votes to the next run, and simulated raters with a stated taste."""
+"""The loop from votes to the next run, with simulated raters of a stated taste."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from typing import Any
 
 from ftlab.arena import answers, blind_tests, links, preferences, prompt_sources, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, base_contestant, run_contestant
-from ftlab.arena.ballots import Ballot, in_order
-from ftlab.arena.evidence import at_large, decide
 from ftlab.arena.store import Store, open_store
 from ftlab.arena.tally import evaluate, watch
 from ftlab.core.files import locked
@@ -21,71 +19,6 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.errors import InputError
-
-TITLES = {"first": "First", "second": "Second"}
-
-
-@dataclass(frozen=True)
-class Population:
-    """How simulated raters vote on `prompts` prompts.
-
-    `rate`: how often the second contestant wins a vote that chooses a side, over all prompts. `ties`: the share of
-    votes that choose none. `agreement`: how alike the votes on one prompt are (intraclass correlation, 0 to 1).
-    `left`: the share of votes that go to the left answer whatever it says. `taste`: how far raters differ in whom they
-    prefer, the standard deviation of a normal distribution of log-odds (with 1, a third prefer one of the two in
-    more than 73% of votes); negative: each leans one way or the other, by as much.
-    """
-
-    rate: float
-    prompts: int
-    votes_per_prompt: int = 1
-    ties: float = 0.0
-    agreement: float = 0.0
-    left: float = 0.0
-    taste: float = 0.0
-
-
-def simulate(population: Population, rng: random.Random) -> list[Ballot]:
-    """The ballots of one test, in the order in which they were given: each rater goes through the prompts in an order
-    of their own, and the raters vote side by side. Sides are balanced and mirrored."""
-    rates = [_rate_of_prompt(population, rng) for _ in range(population.prompts)]
-    ballots = []
-    for rater in range(population.votes_per_prompt):
-        leans = _lean(population.taste, rng)
-        for place, prompt in enumerate(rng.sample(range(population.prompts), population.prompts)):
-            left, right = ("first", "second") if (prompt + rater) % 2 else ("second", "first")
-            ballots.append(
-                Ballot(
-                    prompt=str(prompt),
-                    rater=f"Rater {rater + 1}",
-                    left=left,
-                    right=right,
-                    choice=_choice(population, _leaning(rates[prompt], leans), left, rng),
-                    created=place + rng.random(),
-                    number=prompt,
-                )
-            )
-    return in_order(ballots)
-
-
-def error_rates(population: Population, tests: int, *, planned: int | None, seed: int = 0) -> dict[str, float]:
-    """The share of `tests` simulated tests that end in each verdict: better, worse, undecided; by evidence alone; and
-    that say better or worse without "for these raters".
-
-    Every test is judged as somebody would who looks after every vote and stops at the first verdict: the decision
-    holds what the evidence said on the way, and the sign test at the planned number.
-    """
-    rng = random.Random(seed)
-    times = {"better": 0, "worse": 0, "undecided": 0, "by_evidence": 0, "general_better": 0, "general_worse": 0}
-    for _ in range(tests):
-        ballots = simulate(population, rng)
-        decision = decide(ballots, *TITLES, planned=planned, wanted=population.votes_per_prompt)
-        times[{"second": "better", "first": "worse", None: "undecided"}[decision.winner]] += 1
-        times["by_evidence"] += decision.by == "evidence"
-        large = at_large(ballots, *TITLES, planned=planned)
-        if large and decision.winner and large.winner == decision.winner:
-            times["general_better" if large.winner == "second" else "general_worse"] += 1
-    return {name: number / tests for name, number in times.items()}
 
 
 def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
@@ -109,49 +42,6 @@ def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: floa
     return choose
 
 
-def vote_all(store: Any, rater_id: str, choose: Callable[..., str], seed: int = 0) -> int:
-    """Let a simulated rater vote on every trial it is handed, as a person would; returns the number of votes."""
-    rng, count = random.Random(seed), 0
-    while (trial := trials.next_trial(store, rater_id)) is not None:
-        choice = choose(trial.left, trial.right, rng)
-        trials.vote(store, rater_id, trial.id, choice if choice in trial.options else "skip", comment="", seconds=1.0)
-        count += 1
-    return count
-
-
-def _rate_of_prompt(population: Population, rng: random.Random) -> float:
-    """How often the second wins on one prompt: from a beta distribution whose mean is the rate."""
-    if population.agreement <= 0 or population.rate in (0.0, 1.0):
-        return population.rate
-    if population.agreement >= 1:
-        return float(rng.random() < population.rate)
-    scale = (1 - population.agreement) / population.agreement
-    return rng.betavariate(population.rate * scale, (1 - population.rate) * scale)
-
-
-def _lean(taste: float, rng: random.Random) -> float:
-    """The log-odds by which one rater prefers the second more than raters do on the whole."""
-    if not taste:
-        return 0.0
-    return rng.gauss(0, taste) if taste > 0 else rng.choice((-1, 1)) * taste
-
-
-def _leaning(rate: float, log_odds: float) -> float:
-    """A win rate, moved by so many log-odds."""
-    if not log_odds or rate in (0.0, 1.0):
-        return rate
-    return 1 / (1 + math.exp(-log_odds) * (1 - rate) / rate)
-
-
-def _choice(population: Population, rate: float, left: str, rng: random.Random) -> str:
-    if rng.random() < population.ties:
-        return rng.choice(["both_good", "both_bad"])
-    if rng.random() < population.left:
-        return "left"
-    winner = "second" if rng.random() < rate else "first"
-    return "left" if winner == left else "right"
-
-
 # Trains what a dictionary of settings describes, to its end; raises when it fails.
 Train = Callable[[dict[str, Any]], RunDirectory]
 # How good an answer is: (answer, prompt, reference or None).
@@ -171,7 +61,7 @@ class LoopSettings:
     `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
     test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
     system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learned
-    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `simulation.taste`.
+    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `taste`.
     """
 
     source: str = VOICE
@@ -274,11 +164,11 @@ def nearness(answer: str, prompt: str, reference: str | None) -> float:
 
 
 def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, *, temper: float, seed: int) -> int:
-    """Let raters vote, side by side, on all that they are handed, each preferring the answer of the higher score.
+    """Let simulated raters vote in turn on all their trials, each preferring the answer with the higher score.
 
-    Returns the number of votes; the evidence is looked at after each round, as it is where people vote.
+    Returns the number of votes. The evidence is checked afterwards, as with people.
     """
-    known = {one.fingerprint: one.reference for one in blind_tests.list_prompts(store, test_id)}
+    known = {prompt.fingerprint: prompt.reference for prompt in blind_tests.list_prompts(store, test_id)}
     waiting = {rater_id: random.Random(f"{seed} {number}") for number, rater_id in enumerate(rater_ids)}
     count = 0
     while waiting:
@@ -308,7 +198,7 @@ def hold_test(
     settings: LoopSettings,
     score: Score,
 ) -> tuple[str, int]:
-    """A whole blind test, from its prompts to its closing; returns its id and how many prompts were not fresh."""
+    """Run a whole blind test, from its prompts to its end; returns its id and the number of stale prompts."""
     fresh, left_out = prompt_sources.fresh(asked, [contestant.spec for contestant in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
@@ -337,10 +227,10 @@ def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) ->
     )
 
 
-def _merged(given: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run with those of `over` in their place, section by section."""
-    found = dict(given)
+    merged = dict(settings)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = {**found[key], **value} if both else value
-    return found
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged

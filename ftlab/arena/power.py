@@ -83,7 +83,7 @@ def _majority(rate: float, ties: float, agreement: float, cast: int) -> tuple[fl
 def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
     """How many votes a pair gets on a prompt, and for which share of the prompts.
 
-    Where fewer are planned than the prompts could take, they spread as `assignment.choose` spreads them: no prompt is
+    Where fewer are planned than the prompts could take, they spread as `handing_out.choose` spreads them: no prompt is
     shown to a third rater before all were shown to two. Of a round that is not full, chance decides.
     """
     shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0

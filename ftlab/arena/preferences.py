@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from sqlalchemy import select
+from typing_extensions import TypedDict
 
 from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.blind_tests import find_test
@@ -21,34 +22,87 @@ from ftlab.errors import InputError
 RULE = "The first prompt, in the order of the test, that each contestant won, that was called alike, and that divided."
 
 
-def examples(store: Store, test_id: str, most: int = 4) -> list[dict[str, Any]]:
-    """Up to `most` prompts: kind, prompt (text of its last turn), answers (title and text), comments of raters."""
-    with store.reading() as connection:
-        query = select(contestants).where(contestants.c.test_id == test_id).order_by(contestants.c.position)
-        among = {one.id: one for one in connection.execute(query)}
-        asked = {one.id: one for one in connection.execute(select(prompts).where(prompts.c.test_id == test_id))}
-        texts = {
-            (one.prompt_id, one.contestant_id): one.text
-            for one in connection.execute(
-                select(answers).join(prompts, answers.c.prompt_id == prompts.c.id).where(prompts.c.test_id == test_id)
-            )
-        }
-    order = {name: one.position for name, one in among.items()}
-    grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
-    for ballot in count(store, test_id):
-        if judged(ballot):
-            grouped[(ballot.prompt, *pair_of(ballot, order))].append(ballot)
-    by_kind: dict[str, dict[str, Any]] = {}
-    for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):
-        kind = _kind(ballots, {name: one.title for name, one in among.items()})
+class AnswerJson(TypedDict):
+    title: str
+    text: str
+
+
+class ExampleJson(TypedDict):
+    """A prompt (the text of its last turn) with two answers, how the votes went, and comments of raters."""
+
+    kind: str
+    prompt: str
+    answers: list[AnswerJson]
+    comments: list[str]
+
+
+class VoteOriginJson(TypedDict):
+    trial: str
+    rater: str
+    choice: str
+    preferred: str | None
+    left: str
+    ratings: dict[str, Any]
+    comment: str
+    seconds: float | None
+    time: str
+
+
+class OriginJson(TypedDict):
+    """Where a row of votes comes from, as a line of provenance.jsonl: `chosen` and `rejected`, or `completion`, are the
+    contestants that wrote the answers."""
+
+    test: str
+    test_title: str
+    prompt: str
+    prompt_fingerprint: str
+    topic: str | None
+    generation: dict[str, Any]
+    conflict: bool
+    share_of_votes: float
+    votes: list[VoteOriginJson]
+    chosen: NotRequired[dict[str, Any]]
+    rejected: NotRequired[dict[str, Any]]
+    completion: NotRequired[dict[str, Any]]
+
+
+class PairJson(TypedDict):
+    prompt: list[dict[str, str]]
+    chosen: list[dict[str, str]]
+    rejected: list[dict[str, str]]
+
+
+class LabelledJson(TypedDict):
+    prompt: list[dict[str, str]]
+    completion: list[dict[str, str]]
+    label: bool
+
+
+def examples(store: Store, test_id: str, most: int = 4) -> list[ExampleJson]:
+    """Up to `most` prompts, one for each way in which the votes went."""
+    known = _read(store, test_id)
+    titles = {name: origin["title"] for name, origin in known.origins.items()}
+    by_kind: dict[str, ExampleJson] = {}
+    for prompt, pair, ballots in _by_pair(store, test_id, known):
+        kind = _kind(ballots, titles)
         if kind not in by_kind:
             by_kind[kind] = {
                 "kind": kind,
-                "prompt": asked[prompt].messages[-1]["content"],
-                "answers": [{"title": among[one].title, "text": texts[prompt, one]} for one in (first, second)],
+                "prompt": known.prompts[prompt].messages[-1]["content"],
+                "answers": [{"title": titles[name], "text": known.texts[prompt, name]} for name in pair],
                 "comments": [ballot.comment for ballot in ballots if ballot.comment][:3],
             }
     return list(by_kind.values())[:most]
+
+
+def _by_pair(store: Store, test_id: str, known: _Known) -> list[tuple[str, tuple[str, str], list[Ballot]]]:
+    """The votes that say something, by prompt and pair of contestants, in the order of the prompts."""
+    grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
+    for ballot in count(store, test_id):
+        if judged(ballot):
+            grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
+    in_order = sorted(grouped.items(), key=lambda item: item[1][0].number)
+    return [(prompt, (first, second), ballots) for (prompt, first, second), ballots in in_order]
 
 
 def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
@@ -78,10 +132,10 @@ class VotesAsData:
     preferred different answers, kept or not. `left_out`: prompts without a row, by reason.
     """
 
-    pairs: list[dict[str, Any]] = field(default_factory=list)
-    judged: list[dict[str, Any]] = field(default_factory=list)
-    pair_origins: list[dict[str, Any]] = field(default_factory=list)
-    judged_origins: list[dict[str, Any]] = field(default_factory=list)
+    pairs: list[PairJson] = field(default_factory=list)
+    judged: list[LabelledJson] = field(default_factory=list)
+    pair_origins: list[OriginJson] = field(default_factory=list)
+    judged_origins: list[OriginJson] = field(default_factory=list)
     conflicts: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -117,14 +171,9 @@ def collect(store: Store, test_id: str) -> VotesAsData:
             "The votes are still hidden, and this data would show who leads",
             try_="wait for the planned number of votes, or open the test early, which the report will say",
         )
-    known = _read(store, test_id)
-    grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
-    for ballot in count(store, test_id):
-        if judged(ballot):
-            grouped[(ballot.prompt, *pair_of(ballot, known.order))].append(ballot)
-    data = VotesAsData()
-    for (prompt, first, second), ballots in sorted(grouped.items(), key=lambda item: item[1][0].number):
-        _add(data, known, prompt, first, second, ballots)
+    known, data = _read(store, test_id), VotesAsData()
+    for prompt, pair, ballots in _by_pair(store, test_id, known):
+        _add(data, known, prompt, pair, ballots)
     return data
 
 
@@ -187,15 +236,20 @@ def _read(store: Store, test_id: str) -> _Known:
         ).all()
     return _Known(
         test,
-        {one.id: one.position for one in among},
-        {one.id: {"title": one.title} | {key: one.spec[key] for key in _ORIGIN if key in one.spec} for one in among},
-        {one.id: one for one in asked},
+        {contestant.id: contestant.position for contestant in among},
+        {
+            contestant.id: {"title": contestant.title}
+            | {key: contestant.spec[key] for key in _ORIGIN if key in contestant.spec}
+            for contestant in among
+        },
+        {prompt.id: prompt for prompt in asked},
         {(text.prompt_id, text.contestant_id): text.text for text in texts},
     )
 
 
-def _add(data: VotesAsData, known: _Known, prompt_id: str, first: str, second: str, ballots: Sequence[Ballot]) -> None:
+def _add(data: VotesAsData, known: _Known, prompt_id: str, pair: tuple[str, str], ballots: Sequence[Ballot]) -> None:
     """The rows of one prompt and pair of contestants."""
+    first, second = pair
     outcomes = Counter(ballot.winner or ballot.choice for ballot in ballots)
     conflict = bool(outcomes[first] and outcomes[second])
     data.conflicts += conflict
@@ -213,16 +267,16 @@ def _add(data: VotesAsData, known: _Known, prompt_id: str, first: str, second: s
     if choice in turns:
         rejected = second if choice == first else first
         data.pairs.append({"prompt": prompt, "chosen": turns[choice], "rejected": turns[rejected]})
-        data.pair_origins.append(origin | {"chosen": known.origins[choice], "rejected": known.origins[rejected]})
+        data.pair_origins.append({**origin, "chosen": known.origins[choice], "rejected": known.origins[rejected]})
         labels = {choice: True, rejected: False}
     else:
         labels = {first: choice == "both_good", second: choice == "both_good"}
     for name, label in labels.items():
         data.judged.append({"prompt": prompt, "completion": turns[name], "label": label})
-        data.judged_origins.append(origin | {"completion": known.origins[name]})
+        data.judged_origins.append({**origin, "completion": known.origins[name]})
 
 
-def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: bool, share: float) -> dict[str, Any]:
+def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: bool, share: float) -> OriginJson:
     """Where a row comes from: the test, the prompt, how answers were made, and every vote."""
     prompt = known.prompts[prompt_id]
     return {
@@ -238,11 +292,12 @@ def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: 
     }
 
 
-def _vote(ballot: Ballot, origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _vote(ballot: Ballot, origins: Mapping[str, Mapping[str, Any]]) -> VoteOriginJson:
     moment = datetime.datetime.fromtimestamp(ballot.created, datetime.UTC)
     preferred = origins[ballot.winner]["title"] if ballot.winner else None
     ratings = {
-        name: origins[one]["title"] if (one := ballot.of(side)) else side for name, side in ballot.ratings.items()
+        name: origins[contestant]["title"] if (contestant := ballot.of(side)) else side
+        for name, side in ballot.ratings.items()
     }
     return {
         "trial": ballot.trial,

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.arena.asking import PromptSpec
-from ftlab.arena.freshness import fresh_only
-from ftlab.config import DataConfig
+from ftlab.arena.tally import fresh_only
+from ftlab.config import DataConfig, load_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow
 from ftlab.data.formats import detect_prompts, example_of
 from ftlab.data.load import Loaded, load_rows, settled
-from ftlab.data.partition import asked as turns_of
-from ftlab.data.partition import prompt_fingerprint
+from ftlab.data.partition import prompt_fingerprint, turns_of
 from ftlab.data.rendering import prompt_messages, reference
 from ftlab.data.splits import read_split
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 
 HELD_OUT = ("test", "validation")
 RUN_PREFIX = "run:"
@@ -87,35 +86,35 @@ def topic_columns(source: str, workspace: Workspace) -> list[str]:
 
 
 def sample(
-    found: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
+    prompts: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
 ) -> list[PromptSpec]:
     """`number` of the prompts at random (None: all), in their order; `by_topic` as many from each topic as there are.
 
     Raises InputError for less than one.
     """
-    if number is None or number >= len(found):
-        return list(found)
+    if number is None or number >= len(prompts):
+        return list(prompts)
     if number < 1:
-        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(found)}")
-    order = random.Random(seed).sample(range(len(found)), len(found))
+        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(prompts)}")
+    order = random.Random(seed).sample(range(len(prompts)), len(prompts))
     if by_topic:
         places: dict[str | None, int] = defaultdict(int)
         turn = {}
         for i in order:
-            turn[i] = places[found[i].topic]
-            places[found[i].topic] += 1
+            turn[i] = places[prompts[i].topic]
+            places[prompts[i].topic] += 1
         order.sort(key=lambda i: turn[i])  # the first of each topic, then the second of each: sort is stable
-    return [found[i] for i in sorted(order[:number])]
+    return [prompts[i] for i in sorted(order[:number])]
 
 
 def fresh(
-    found: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
+    prompts: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
     """The prompts that no contestant was trained on, not even nearly, and how many were left out. Raises InputError
     without any."""
-    references = [prompt.reference for prompt in found]
-    kept = fresh_only(workspace, specs, [prompt.messages for prompt in found], references)
-    return [found[i] for i in kept], len(found) - len(kept)
+    references = [prompt.reference for prompt in prompts]
+    kept = fresh_only(workspace, specs, [prompt.messages for prompt in prompts], references)
+    return [prompts[i] for i in kept], len(prompts) - len(kept)
 
 
 def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[PromptSpec]:
@@ -142,8 +141,6 @@ def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[Prompt
 
 
 def _data_of(run_id: str, workspace: Workspace) -> DataConfig | None:
-    from ftlab.config import load_config
-    from ftlab.errors import FtlabError
 
     try:
         return load_config(workspace.run(run_id).config_file).data

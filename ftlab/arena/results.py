@@ -1,4 +1,4 @@
-"""The result of a blind test as `tally.evaluate` gives it and the command line prints it: its types.
+"""The types of a blind test's progress, and of its result as `tally.evaluate` returns and the command line prints it.
 
 A share is of 0 to 1, an interval [low, high] of 95%, a p two-sided. What has a `text` says the same in a sentence.
 """
@@ -12,6 +12,47 @@ from typing_extensions import TypedDict
 Interval = list[float] | None
 Word = Literal["better", "worse", "no_difference", "not_enough"]
 Neither = Literal["both_good", "both_bad", "tie", "skip"]  # votes that choose no side
+
+
+class RaterJson(TypedDict):
+    """`beside`: the numbers of other raters who joined by the open link from the same address."""
+
+    id: str
+    number: int
+    pseudonym: str
+    open_link: bool
+    revoked: bool
+    voided: bool
+    joined: float
+    beside: list[int]
+    votes: int
+    skipped: int
+    last: float | None
+
+
+class ProgressJson(TypedDict):
+    """How far a test is, without a word on who leads. `votes` includes the `automatic` ones; `skipped` come on top.
+    `voided` votes are in none of the other numbers but those of their rater."""
+
+    state: str
+    votes: int
+    planned: int | None
+    skipped: int
+    automatic: int
+    voided: int
+    answers: int
+    answers_wanted: int
+    revealed: str | None
+    raters: list[RaterJson]
+
+
+class FlagJson(TypedDict):
+    """An answer by which raters might know a side; without prompt and contestant, the instructions of the test."""
+
+    prompt: int | None
+    contestant: str | None
+    what: str
+    excerpt: str
 
 
 class EvidencePointJson(TypedDict):

@@ -1,10 +1,10 @@
-"""Where blind tests and votes live: tables, and one transaction for each thing that happens.
+"""The database of blind tests and votes: its tables, and one transaction per event.
 
 store = open_store(workspace)          # FTLAB_DATABASE_URL, else SQLite in the workspace
 with store.writing() as connection:    # all of it, or nothing
     connection.execute(...)
 
-Times are UTC seconds; ids are random, so that none says anything about what it stands for.
+Times are UTC seconds. Ids are random, so that they reveal nothing.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ def _of(table: str, name: str, **options: Any) -> Column[str]:
     )
 
 
+def _of_test(name: str, *parts: Column[Any] | UniqueConstraint) -> Table:
+    """A table whose rows each belong to one blind test."""
+    return Table(name, metadata, _id(), _of("blind_tests", "test_id"), *parts)
+
+
 blind_tests = Table(
     "blind_tests",
     metadata,
@@ -94,22 +99,16 @@ blind_tests = Table(
 # What may be shown of a test.
 PUBLIC = [column for column in blind_tests.columns if column.name != "secret"]
 
-contestants = Table(
+contestants = _of_test(
     "contestants",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     Column("position", Integer, nullable=False),
     Column("title", Text, nullable=False),
     Column("spec", JSON, nullable=False),
     UniqueConstraint("test_id", "position"),
 )
 
-prompts = Table(
+prompts = _of_test(
     "prompts",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     Column("number", Integer, nullable=False),
     Column("messages", JSON, nullable=False),
     Column("topic", Text),
@@ -132,11 +131,8 @@ answers = Table(
     UniqueConstraint("prompt_id", "contestant_id"),
 )
 
-raters = Table(
+raters = _of_test(
     "raters",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     Column("number", Integer, nullable=False),
     Column("pseudonym", Text, nullable=False),
     Column("created", Float, nullable=False),
@@ -147,11 +143,8 @@ raters = Table(
     UniqueConstraint("test_id", "number"),
 )
 
-trials = Table(
+trials = _of_test(
     "trials",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     _of("raters", "rater_id"),
     _of("prompts", "prompt_id"),
     Column("pair", String(20), nullable=False),  # positions of the two contestants, the lower first: "0-1"
@@ -177,22 +170,16 @@ votes = Table(
     Column("automatic", Boolean, nullable=False),
 )
 
-guesses = Table(
+guesses = _of_test(
     "guesses",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     _of("raters", "rater_id"),
     _of("trials", "trial_id", unique=True, index=False),
     Column("side", String(20), nullable=False),
     Column("created", Float, nullable=False),
 )
 
-audit = Table(
+audit = _of_test(
     "audit",
-    metadata,
-    _id(),
-    _of("blind_tests", "test_id"),
     Column("at", Float, nullable=False),
     Column("what", Text, nullable=False),
     Column("detail", JSON, nullable=False),
@@ -402,7 +389,7 @@ def new_secret() -> str:
 
 
 def draw_key(secret: str | None, settings: Mapping[str, Any]) -> str | int:
-    """What `assignment.draw` takes, from `secret` and `settings` of a test. A test that was opened before there were
+    """The key for `handing_out.draw`, from `secret` and `settings` of a test. A test that was opened before there were
     secrets goes on with its public seed."""
     return secret or int(settings.get("seed", 0))
 
@@ -417,7 +404,7 @@ def storable(text: str) -> str:
 
 
 def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> None:
-    """Write down in the audit that something happened to a test."""
+    """Record an event of a test in the audit log."""
     connection.execute(audit.insert().values(id=new_id(), test_id=test_id, at=now(), what=what, detail=detail))
 
 

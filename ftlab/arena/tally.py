@@ -1,4 +1,9 @@
-"""The votes of a test in the database, read for the verdict, without those on prompts that trained a contestant."""
+"""The votes of a test in the database, read for the verdict, without those on prompts that trained a contestant.
+
+Such prompts, exact or near copies, would show memory, not skill. Copies are known by the fingerprints in the manifest
+of a run; near copies (`ftlab.data.near`: without the "?", with "Please", one more word, inside a longer text) by its
+frozen training rows, if they still exist.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,24 @@ import functools
 import logging
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
-from ftlab.arena.blind_tests import stop_by_evidence
-from ftlab.arena.freshness import stale_prompts
-from ftlab.arena.overview import find_test, history, list_tests, progress, revealed, votes_given
+from ftlab.arena.blind_tests import find_test, history, list_tests, progress, revealed, stop_by_evidence, votes_given
 from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.verdict import decided_early, judge
+from ftlab.config import load_config
+from ftlab.core.files import read_cached
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.data.partition import prompt_fingerprint, prompt_text
+from ftlab.errors import FtlabError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +109,18 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
 def _about_open_link(store: Store, test_id: str) -> list[str]:
     """Notes on the raters: voided votes, and many raters at one address."""
     notes, known = [], progress(store, test_id)["raters"]
-    voided = [one for one in known if one["voided"]]
+    voided = [rater for rater in known if rater["voided"]]
     if voided:
-        seen = sum(bool(one.detail.get("tally_seen")) for one in history(store, test_id) if one.what == "votes voided")
-        votes_, people = sum(one["votes"] for one in voided), len(voided)
+        seen = sum(
+            bool(event.detail.get("tally_seen")) for event in history(store, test_id) if event.what == "votes voided"
+        )
+        votes_, people = sum(rater["votes"] for rater in voided), len(voided)
         notes.append(
             f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {people:,} {'rater' if people == 1 else 'raters'} "
             "were voided by the owner of the test and do not count"
             + (f"; {seen:,} of these raters after the tally could be seen." if seen else ".")
         )
-    at_one = max((1 + len(one["beside"]) for one in known if one["votes"] and not one["voided"]), default=1)
+    at_one = max((1 + len(rater["beside"]) for rater in known if rater["votes"] and not rater["voided"]), default=1)
     if at_one > 2:
         notes.append(
             f"{at_one:,} of the raters who joined by the open link came from one network address: a room full of "
@@ -119,7 +132,7 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
 def shown(store: Store, test_id: str) -> str | None:
     """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
-    As `tests.revealed`, after looking whether the evidence has decided meanwhile.
+    As `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
     """
     why = revealed(store, test_id)
     return "evidence" if why is None and watch(store, test_id) else why
@@ -181,7 +194,9 @@ def _read(store: Store, test_id: str) -> _Known:
     with store.reading() as connection:
         test = find_test(connection, test_id)
         query = select(contestants.c.id, contestants.c.title).where(contestants.c.test_id == test_id)
-        titles = {one.id: one.title for one in connection.execute(query.order_by(contestants.c.position))}
+        titles = {
+            contestant.id: contestant.title for contestant in connection.execute(query.order_by(contestants.c.position))
+        }
         asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
@@ -190,3 +205,119 @@ def _read(store: Store, test_id: str) -> _Known:
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
     return _Known(test, fresh, titles, planned, wanted, unseen, len(stale), asked - len(stale))
+
+
+Messages = Sequence[Mapping[str, str]]
+
+
+def stale_prompts(store: Store, test_id: str) -> dict[str, list[str]]:
+    """The ids of the prompts of a test that a contestant was trained on, with the titles of these contestants."""
+    with store.reading() as connection:
+        query = select(contestants.c.title, contestants.c.spec).where(contestants.c.test_id == test_id)
+        among = connection.execute(query.order_by(contestants.c.position)).all()
+        if not any(_trained_by(store.workspace, contestant.spec) for contestant in among):
+            return {}
+        query = select(prompts.c.id, prompts.c.messages, prompts.c.reference).where(prompts.c.test_id == test_id)
+        every = connection.execute(query.order_by(prompts.c.number)).all()
+    messages, references = [prompt.messages for prompt in every], [prompt.reference for prompt in every]
+    stale: dict[str, list[str]] = {}
+    for who in among:
+        for place in sorted(_known(store.workspace, who.spec, messages, references)):
+            stale.setdefault(every[place].id, []).append(who.title)
+    return stale
+
+
+def fresh_only(
+    workspace: Workspace,
+    specs: Sequence[Mapping[str, Any]],
+    asked: Sequence[Messages],
+    references: Sequence[str | None] | None = None,
+) -> list[int]:
+    """The places in `asked` (prompts as messages, with the answers that are right, where they are known) of those that
+    no contestant was trained on, not even nearly.
+
+    Raises InputError when none is left.
+    """
+    stale: set[int] = set()
+    for spec in specs:
+        stale |= _known(workspace, spec, asked, references or [None] * len(asked))
+    fresh = [place for place in range(len(asked)) if place not in stale]
+    if asked and not fresh:
+        raise InputError(
+            "A contestant was trained on every one of these prompts or on a near copy, so they would show memory, "
+            "not skill",
+            given=f"{len(asked)} prompts",
+            allowed="prompts that none of the contestants was trained on",
+            try_="use the held-out split of the run, or write new prompts",
+        )
+    return fresh
+
+
+def _known(
+    workspace: Workspace, spec: Mapping[str, Any], asked: Sequence[Messages], references: Sequence[str | None]
+) -> set[int]:
+    """The places in `asked` of prompts that a contestant was trained on, exactly or nearly."""
+    runs = _trained_by(workspace, spec)
+    prints = _fingerprints(runs)
+    places = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
+    if not runs:
+        return places
+    from ftlab.data.splits import trained_nearly
+
+    rest = [place for place in range(len(asked)) if place not in places]
+    texts = tuple((prompt_text(_turns(asked[place])), references[place] or "") for place in rest)
+    for run in runs:
+        places.update(rest[place] for place in trained_nearly(run, texts, spec.get("system_prompt")))
+    return places
+
+
+def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:
+    return {
+        fingerprint for run in runs for fingerprint in run.manifest().get("prompt_fingerprints", {}).get("train", [])
+    }
+
+
+def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirectory]:
+    """The runs whose training went into a contestant: its own, those it started from, and the reward models that taught
+    it. Empty for a base, an endpoint, and a run that is gone."""
+    known = {run.id: run for run in workspace.runs()}
+    waiting = [spec.get("run"), *_runs_in([spec.get("base")], known)]
+    seen: dict[str, RunDirectory] = {}
+    while waiting:
+        run = known.get(str(waiting.pop()))
+        if run is None or run.id in seen:
+            continue
+        seen[run.id] = run
+        waiting += _teachers(run, known)
+    return list(seen.values())
+
+
+def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> set[str]:
+    """The fingerprints under which a prompt may have been trained on: as it is, and with the contestant's system prompt
+    in front, as data may hold it."""
+    turns = _turns(messages)
+    fingerprints = {prompt_fingerprint(turns)}
+    if spec.get("system_prompt"):
+        fingerprints.add(prompt_fingerprint([{"role": "system", "content": spec["system_prompt"]}, *turns]))
+    return fingerprints
+
+
+def _turns(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    return [dict(turn) for turn in messages]
+
+
+def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]:
+    """The runs whose training went into `run`."""
+    parents = [(read_cached(run.environment_file) or {}).get("parent_run")]
+    try:
+        config = load_config(run.config_file)
+    except FtlabError:
+        return [parent for parent in parents if parent]
+    named = [config.model.start, config.model.base, *(reward.model for reward in config.reinforcement.rewards)]
+    return [parent for parent in parents if parent] + _runs_in(named, known)
+
+
+def _runs_in(named: Sequence[str | None], known: Mapping[str, RunDirectory]) -> list[str]:
+    """The runs that are named, by id or by a path that leads into one."""
+    parts = {part for name in named if name for part in (name, *Path(name).parts)}
+    return [run_id for run_id in known if run_id in parts]

@@ -165,31 +165,31 @@ def record_live(
     store: Store,
     rater_id: str,
     messages: Sequence[dict[str, str]],
-    given: Mapping[str, Mapping[str, Any]],
+    replies: Mapping[str, Mapping[str, Any]],
 ) -> Trial | None:
     """A trial of the rater's own prompt, once both answers are complete; None when they are the same, which is a tie.
 
-    `given` holds by contestant id what `tests.add_answer` takes: text, tokens, cut, seconds, flags. Raises InputError
+    `replies` holds, by contestant id, what `blind_tests.add_answer` takes: text and details. Raises InputError
     when the rater may not vote, or still has a trial open.
     """
     with store.writing() as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
         among = handing_out.contestant_ids(connection, test.id)
-        if not test.settings["live"] or len(given) != 2 or not set(given) <= set(among):
+        if not test.settings["live"] or len(replies) != 2 or not set(replies) <= set(among):
             raise InputError("This is no trial of a live test")
         if handing_out.waiting(connection, rater_id) is not None:
             raise InputError("Please vote on the answers that are there first")
         last = connection.execute(select(func.max(prompts.c.number)).where(prompts.c.test_id == test.id)).scalar()
         prompt_id = add_prompt(connection, test.id, (last or 0) + 1, PromptSpec(list(messages)))
-        for contestant_id, answer in given.items():
+        for contestant_id, answer in replies.items():
             add_answer(connection, prompt_id, contestant_id, **answer)
-        first, second = sorted(among.index(contestant_id) for contestant_id in given)
+        first, second = sorted(among.index(contestant_id) for contestant_id in replies)
         unit = Unit(prompt_id, (first, second))
         at = handing_out.standing(connection, test, rater_id)
-        asked = [(one.unit, one.swapped) for one in at.own if one.place]
+        asked = [(own.unit, own.swapped) for own in at.own if own.place]
         chosen = choose([unit], [unit], {}, asked, at.key, rater.number)
         assert chosen is not None  # there is one, and nobody has seen it
-        same = len({composed(storable(answer["text"])) for answer in given.values()}) == 1
+        same = len({composed(storable(answer["text"])) for answer in replies.values()}) == 1
         row = handing_out.hand_out(connection, test, rater, *chosen, place=0 if same else len(asked) + 1)
         if same:
             handing_out.record_tie(connection, row)

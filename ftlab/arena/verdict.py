@@ -70,8 +70,10 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
         low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
     tally: Counter[tuple[str, str]] = Counter()
     for ballot in votes:
-        for one in (ballot.left, ballot.right):
-            tally[one, "ties" if ballot.winner is None else "wins" if ballot.winner == one else "losses"] += 1
+        for contestant in (ballot.left, ballot.right):
+            tally[
+                contestant, "ties" if ballot.winner is None else "wins" if ballot.winner == contestant else "losses"
+            ] += 1
     rows: list[StrengthJson] = [
         {
             "id": name,
@@ -122,9 +124,9 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
 
 def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], cast: int, planned: int | None) -> str:
     """The verdict on two contestants in one or two sentences. `cast` votes of `planned` are in."""
-    one, other = titles[result["second"]], titles[result["first"]]
+    tuned, other = titles[result["second"]], titles[result["first"]]
     if result["win_rate"] is None or result["interval"] is None:
-        return f"Not enough votes: none chose between {one} and {other} yet."
+        return f"Not enough votes: none chose between {tuned} and {other} yet."
     rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
     between = f"95% interval {_from_to(result['interval'])}"
     chosen = sum(decision.wins)
@@ -143,17 +145,17 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
         if evidence:
             test = f"evidence {odds(evidence['highest'])}"
         if limited and result["raters_then"] < result["raters"]:
-            return f"{one} is {word} than {other}{limited} ({test}). By now it has {rate}."
-        return f"{one} is {word} than {other}{limited}: it {rate} ({between}; {test})."
+            return f"{tuned} is {word} than {other}{limited} ({test}). By now it has {rate}."
+        return f"{tuned} is {word} than {other}{limited}: it {rate} ({between}; {test})."
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
-        return f"Not enough votes: {cast:,}{of} are in. So far {one} {rate} ({between}), which decides nothing yet."
+        return f"Not enough votes: {cast:,}{of} are in. So far {tuned} {rate} ({between}), which decides nothing yet."
     if chosen < result["fewest"]:
         return (
             f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
             f"and no test finds a difference in fewer than {result['fewest']}."
         )
-    return f"No difference found between {one} and {other}: {one} {rate} ({between}; {test})."
+    return f"No difference found between {tuned} and {other}: {tuned} {rate} ({between}; {test})."
 
 
 def whom(raters: int, of: int) -> str:
@@ -291,7 +293,7 @@ def judge(
     tables = pairs(titles)
     cast = sum(map(counts, votes))
     last = min(planned, cast) if planned and closed_unseen else planned
-    decided = [_pair(votes, one, other, titles, planned, last, wanted, len(tables)) for one, other in tables]
+    decided = [_pair(votes, first, second, titles, planned, last, wanted, len(tables)) for first, second in tables]
     overview = _overview(votes, titles, planned, opened_early)
     several = len(names) > 2
     outcome: OutcomeJson = _round_robin(decided, titles, overview["votes"]) if several else decided[0]
@@ -456,7 +458,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: V
         beaten[winner].add(pair["first"] if winner == pair["second"] else pair["second"])
     best = next((name for name, losers in beaten.items() if len(losers) == len(titles) - 1), None)
     listed = "; ".join(
-        f"{titles[winner]} over {listing([titles[one] for one in losers])}" for winner, losers in beaten.items()
+        f"{titles[winner]} over {listing([titles[loser] for loser in losers])}" for winner, losers in beaten.items()
     )
     together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
     of_best = [pair for pair, winner in clear if winner == best]
@@ -470,12 +472,12 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: V
         rest = [name for name in beaten if name != best]
         if rest:
             text += " Also clear: " + "; ".join(
-                f"{titles[name]} over {listing([titles[one] for one in beaten[name]])}" for name in rest
+                f"{titles[name]} over {listing([titles[loser] for loser in beaten[name]])}" for name in rest
             )
             text += "."
     elif clear:
         verdict, text = NO_DIFFERENCE, f"No contestant beats every other. Clear{limited} is: {listed} ({together})."
-    elif any(one["verdict"] == NO_DIFFERENCE for one in judged):
+    elif any(pair["verdict"] == NO_DIFFERENCE for pair in judged):
         verdict, text = NO_DIFFERENCE, f"No difference found between any two contestants ({together})."
     else:
         of = f" of {votes['planned']:,} planned" if votes["planned"] else ""

@@ -20,7 +20,6 @@ from ftlab.cli.arena_inputs import (
     split_words,
     with_titles,
 )
-from ftlab.cli.arena_serving import fetch, send, serve
 from ftlab.cli.output import Progress, print_json, print_result, say
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, named_columns
@@ -32,6 +31,7 @@ from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     from ftlab.arena.asking import PromptSpec
+    from ftlab.arena.results import RaterJson
 
 _POLL_SECONDS = 0.5
 
@@ -212,7 +212,7 @@ def generate(args: argparse.Namespace) -> int:
             progress(f"{status.state}: answers", counts["answers"], counts["answers_wanted"])
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            say(answering.stop(workspace, test.id))
+            say(answering.stop(workspace, test.id).message)
     progress.close(f"{counts['answers']} of {counts['answers_wanted']} answers generated")
     if status is not None and status.state == "failed" and status.error:
         raise FtlabError(status.error["what"], why=status.error.get("why"), try_=status.error.get("try"))
@@ -277,7 +277,7 @@ def list_raters(args: argparse.Namespace) -> int:
     return print_result(args, {"test": test.id, "raters": people}, *(_rater_text(rater, names) for rater in people))
 
 
-def _rater_text(rater: dict[str, Any], names: dict[int, str]) -> str:
+def _rater_text(rater: RaterJson, names: dict[int, str]) -> str:
     notes = ["joined by the open link"] if rater["open_link"] else []
     notes += ["votes voided"] if rater["voided"] else ["link revoked"] if rater["revoked"] else []
     beside = ", ".join(names[number] for number in rater["beside"][:5])
@@ -323,8 +323,9 @@ def list_tests(args: argparse.Namespace) -> int:
     _, store = open_tests(args)
     rows = []
     for test in blind_tests.list_tests(store):
-        counts = blind_tests.progress(store, test.id)
-        rows.append({"test": test.id, "title": test.title} | {key: counts[key] for key in counts if key != "raters"})
+        counts: dict[str, Any] = {**blind_tests.progress(store, test.id)}
+        del counts["raters"]
+        rows.append({"test": test.id, "title": test.title, **counts})
     if not rows and not args.json:
         say("No blind tests yet. Create one with: python -m ftlab arena create --contestant base --contestant run:last")
     lines = (
@@ -361,3 +362,93 @@ def _train(settings: dict[str, Any], workspace: Workspace) -> RunDirectory:
         look = f"python -m ftlab runs show {run.id}{workspace.flag}"
         raise FtlabError(f"The run {run.id} is {run.status.state}", try_=look)
     return workspace.run(run.id)
+
+
+_LOOK_SECONDS = 15.0
+
+
+def serve(args: argparse.Namespace) -> int:
+    from ftlab.arena import blind_tests
+
+    workspace, store = open_tests(args)
+    test = find_test(store, args.test)
+    opened = _open_for(store, test, args)
+    # Gradio takes seconds to import: mistakes in the options are reported first.
+    from ftlab.arena.live import ask_models
+    from ftlab.arena.tally import watch
+    from ftlab.ui.rater.page import launch_rater_app
+
+    _, url = launch_rater_app(
+        workspace.root,
+        host=args.host,
+        port=args.port,
+        share=args.share,
+        ask_models=ask_models,
+        allow_hosts=args.allow_host,
+    )
+    _print_links(store, test.id, url, opened, args)
+    say("Ctrl-C closes the page. Votes are kept, and the links work again at the same address.")
+    progress = Progress()
+    before = -1
+    try:
+        while True:
+            counts = blind_tests.progress(store, test.id)
+            if counts["votes"] != before:
+                before = counts["votes"]
+                # It does not reveal the direction, only that the votes are enough.
+                enough = "" if counts["revealed"] or not watch(store, test.id) else "  enough for a verdict"
+                progress.line(f"{counts['votes']} of {counts['planned']} votes{enough}", "votes")
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        progress.close("The page is closed.")
+    return 0
+
+
+def send(args: argparse.Namespace) -> int:
+    from ftlab.arena import backup
+
+    _, store = open_tests(args)
+    test = find_test(store, args.test)
+    opened = _open_for(store, test, args)
+    backup.send(store, test.id, args.to)
+    _print_links(store, test.id, args.url, opened, args)
+    say(f"Sent to {args.to}. Set two variables on the server: FTLAB_SPACE_STORE={args.to}, and FTLAB_SECRET to that of")
+    say(f"this workspace (your FTLAB_SECRET, or the content of {store.workspace.arena_secret}).")
+    say(f"To fetch the votes: python -m ftlab arena fetch --from {args.to}")
+    return 0
+
+
+def fetch(args: argparse.Namespace) -> int:
+    from ftlab.arena import backup, blind_tests
+
+    _, store = open_tests(args)
+    votes = {test_id: blind_tests.progress(store, test_id)["votes"] for test_id in backup.fetch(store, args.source)}
+    return print_result(args, {"votes": votes}, *(f"{test_id}  {count} votes" for test_id, count in votes.items()))
+
+
+def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
+    """Open the test and create links for --raters and --open-link; returns the token of the open link."""
+    from ftlab.arena import blind_tests, links
+
+    if test.state != "open":
+        print_flags(store, test.id, quiet=args.json)
+        blind_tests.open_test(store, test.id)
+    names = [""] * int(args.raters) if args.raters.isdecimal() else list(split_words(args.raters))
+    links.create_raters(store, test.id, names)
+    return links.open_link(store, test.id) if args.open_link else None
+
+
+def _print_links(store: Any, test_id: str, url: str, opened: str | None, args: argparse.Namespace) -> None:
+    from ftlab.arena import links
+    from ftlab.ui.rater.page import rater_address
+
+    addresses = {link.pseudonym: rater_address(url, link.token) for link in links.links(store, test_id)}
+    if opened:
+        addresses["everybody"] = rater_address(url, opened)
+    if not addresses:
+        say("No one can vote yet: add --raters Ana,Ben or --open-link")
+    if args.json:
+        print_json({"test": test_id, "url": url, "links": addresses})
+    else:
+        for name, address in addresses.items():
+            print(f"{name:<20} {address}", flush=True)

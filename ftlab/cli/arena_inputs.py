@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from ftlab.arena.asking import ContestantSpec, PromptSpec
+    from ftlab.arena.results import FlagJson
     from ftlab.arena.store import Store
 
 
@@ -174,7 +175,7 @@ def split_words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[dict[str, Any]]:
+def print_flags(store: Any, test_id: str, *, quiet: bool = False) -> list[FlagJson]:
     """Print what might reveal a side to raters; returns all of it."""
     from ftlab.arena import blind_tests
 

@@ -1,10 +1,14 @@
-"""`python -m ftlab evaluate`: runs against their base, on held-out rows or other data."""
+"""`python -m ftlab evaluate | strength | judge | report`: the results of runs, and how strongly to apply them."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ftlab.cli.output import (
@@ -15,14 +19,16 @@ from ftlab.cli.output import (
     print_preferences,
     print_table,
     print_tasks,
+    say,
 )
-from ftlab.cli.parser import Parser, add_run, define
+from ftlab.cli.parser import Parser, add_price, add_run, define
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
 from ftlab.core.comparison import ComparisonJson, scores_of
+from ftlab.core.files import disk_full
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import InputError
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 
@@ -120,7 +126,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 def show_comparison(run: RunDirectory, comparison: ComparisonJson) -> None:
     """Write the report of `run`; print the table, commands that may help, and the path of the report."""
-    from ftlab.evaluation.forgetting import commands
+    from ftlab.evaluation.remedies import commands
     from ftlab.report.report import write_report
 
     report = write_report(run)
@@ -190,3 +196,165 @@ def _evaluate_tasks(runs: Sequence[RunDirectory], args: argparse.Namespace) -> i
     if args.json:
         print_json(results[0] if len(results) == 1 else {"runs": results})
     return 0
+
+
+def add_strength_command(parser: Parser) -> None:
+    define(parser, strength, "strength last --set 0.75")
+    add_run(parser)
+    parser.add_argument("--rows", type=int, help="most validation rows, and test rows, to measure")
+    parser.add_argument(
+        "--set",
+        type=float,
+        metavar="S",
+        dest="chosen",
+        help="apply this share of the change in chat, exports and blind tests; 1 is as trained. Weights do not change",
+    )
+
+
+def strength(args: argparse.Namespace) -> int:
+    from ftlab.evaluation.strengths import choose, lines, measure_strengths
+    from ftlab.models.strength import chosen_strength
+    from ftlab.training.supervisor import evaluating_here
+
+    workspace = Workspace.open(args.workspace)
+    run = workspace.run(args.run)
+    if args.chosen is not None:
+        chosen = choose(run, args.chosen)
+        if args.json:
+            print_json({"run": run.id, "strength": chosen})
+        elif chosen == 1:
+            print(f"{run.id} is used as trained.")
+        else:
+            print(
+                f"{run.id} is used at strength {chosen:g} in chat, exports and blind tests. Its weights are unchanged."
+            )
+        return 0
+    progress = Progress()
+    with evaluating_here(run):
+        measured = measure_strengths(run, max_rows=args.rows, progress=progress)
+    progress.close("")
+    for note in measured["notes"]:
+        say(note)
+    chosen = chosen_strength(run)
+    if args.json:
+        print_json(measured | {"chosen": chosen})
+        return 0
+    for line in lines(measured):
+        print(line)
+    if chosen != 1:
+        print(f"\nchosen     {chosen:g}")
+    if measured["proposed"] not in (1, chosen):
+        command = f"python -m ftlab strength {run.id} --set {measured['proposed']:g}{workspace.flag}"
+        print(f"\nTo choose it: {command}")
+    return 0
+
+
+def add_judge(parser: Parser) -> None:
+    define(parser, judge, "judge last --url http://127.0.0.1:8000/v1 --model my-model --rows 50")
+    key = "The key is read from the environment variable FTLAB_JUDGE_KEY. ftlab stores it nowhere."
+    parser.epilog = f"{parser.epilog}\n\n{key}"
+    add_run(parser)
+    parser.add_argument("--url", required=True, help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1")
+    parser.add_argument("--model", required=True, help="name of the judge at that address")
+    parser.add_argument(
+        "--sides", default="base,adapted", metavar="A,B", help="answers to compare (default: %(default)s)"
+    )
+    parser.add_argument("--rows", type=int, help="most rows to judge")
+    parser.add_argument("--criteria", help="what makes an answer better, in your words")
+    parser.add_argument("--no-reference", action="store_true", help="do not show the reference answer to the judge")
+    parser.add_argument("--price-in", type=float, metavar="PER_MILLION", help="price of a million input tokens")
+    parser.add_argument("--price-out", type=float, metavar="PER_MILLION", help="price of a million output tokens")
+    parser.add_argument("--at-once", type=int, default=4, help="parallel requests (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=1024, help="longest reply in tokens (default: %(default)s)")
+    parser.add_argument("--yes", action="store_true", help="send without asking; otherwise the cost is shown first")
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Show the cost, ask, and judge. Ctrl+C stops; judgements so far are kept."""
+    from ftlab.evaluation.judge import is_current, judge_by_endpoint
+    from ftlab.evaluation.judge_plan import build_settings, plan
+    from ftlab.report.findings import judge_figures, judge_lines
+
+    run = Workspace.open(args.workspace).run(args.run)
+    settings = build_settings(
+        args.url,
+        args.model,
+        sides=[side.strip() for side in args.sides.split(",")],
+        rows=args.rows,
+        criteria=args.criteria,
+        reference=not args.no_reference,
+        price_in=args.price_in,
+        price_out=args.price_out,
+        at_once=args.at_once,
+        max_tokens=args.max_tokens,
+    )
+    planned = plan(run, settings)
+    for line in planned.lines():
+        say(line)
+    if planned.open and not args.yes:
+        if args.json:
+            print_json({"run": run.id, "plan": planned.as_dict()})
+            return 0
+        if not sys.stdin.isatty():
+            raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
+        if input("Send it? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 0
+    progress = Progress()
+    try:
+        judgement = judge_by_endpoint(run, settings, progress=progress)
+    finally:
+        progress.close("")
+    if args.json:
+        print_json({"run": run.id, **judgement})
+        return 0
+    print()
+    for name, number in judge_figures(judgement):
+        print(f"{name:<32} {number:>6}")
+    print()
+    for line in judge_lines(judgement, current=is_current(run, judgement)):
+        print(line)
+    return 0
+
+
+def add_report(parser: Parser) -> None:
+    define(parser, report, "report last --to report.html")
+    add_run(parser)
+    parser.add_argument("--markdown", action="store_true", help="write Markdown, for a model card")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="file to write (default: in the folder of the run)")
+    add_price(parser)
+
+
+def report(args: argparse.Namespace) -> int:
+    from ftlab.report.markdown import write_markdown
+    from ftlab.report.report import write_report
+
+    run = Workspace.open(args.workspace).run(args.run)
+    write = write_markdown if args.markdown else write_report
+    path = write(run, price_per_hour=args.price)
+    if args.to is not None:
+        path = _copied(path, args.to.expanduser())
+    if args.json:
+        comparison = run.comparison()
+        assert comparison is not None  # the report was written of it
+        print_json({"run": run.id, "report": str(path), "verdict": comparison["verdict"]["text"]})
+    else:
+        print(path)
+    return 0
+
+
+def _copied(path: Path, target: Path) -> Path:
+    """Copy `path` to `target`, or into `target` if that is a folder; returns the copy."""
+    target = target / path.name if target.is_dir() else target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            shutil.copyfile(path, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_full(error, target.absolute()) or FtlabError(
+            f"The report cannot be written: {error.strerror}", why=str(target)
+        ) from error
+    return target

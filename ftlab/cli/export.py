@@ -93,7 +93,7 @@ def push(args: argparse.Namespace) -> int:
     from ftlab.core.hub import check_name
     from ftlab.export.export import Kind, fresh_export
     from ftlab.export.push import push as upload
-    from ftlab.export.verify import said
+    from ftlab.export.verify import summary
 
     check_name(args.repository, "model")
     if args.data:
@@ -104,7 +104,7 @@ def push(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = {"dtype": args.dtype, "strength": args.strength, "licence": args.licence}
     exported = fresh_export(run, kind, **settings, tell=progress)
     progress.close("")
-    say(said(exported.verification))
+    say(summary(exported.verification))
     settings = {"data": args.data, "report": args.report, "private": not args.public}
     planned = upload(run, exported, args.repository, dry_run=True, **settings)
     for line in _upload_lines(planned):

@@ -28,16 +28,16 @@ COMMANDS = {
     },
     "Train": {
         "base": ("base:add_base", "Download, list or remove the bases kept on this machine"),
-        "preflight": ("preflight:add_preflight", "Measure a run before it starts: memory, time, cost, warnings"),
+        "preflight": ("train:add_preflight", "Measure a run before it starts: memory, time, cost, warnings"),
         "train": ("train:add_train", "Train a run from a YAML file or from settings on the command line"),
         "runs": ("runs:add_runs", "List, show, stop, resume, reorder or delete runs"),
-        "sweep": ("sweep:add_sweep", "Compare runs that differ in one or two settings"),
+        "sweep": ("train:add_sweep", "Compare runs that differ in one or two settings"),
     },
     "Evaluate": {
         "evaluate": ("evaluate:add_evaluate", "Compare runs with their base on held-out rows"),
-        "strength": ("strength:add_strength_command", "Measure and choose how much of the trained change to apply"),
-        "judge": ("judge:add_judge", "Let another model compare the answers, in both orders"),
-        "report": ("report:add_report", "Write the report of a run: one page of HTML, or Markdown"),
+        "strength": ("evaluate:add_strength_command", "Measure and choose how much of the trained change to apply"),
+        "judge": ("evaluate:add_judge", "Let another model compare the answers, in both orders"),
+        "report": ("evaluate:add_report", "Write the report of a run: one page of HTML, or Markdown"),
     },
     "Chat": {
         "chat": ("chat:add_chat", "Chat with the base and the trained model, one below the other"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
+from ftlab.core.run_results import BeforeAfterJson, PreferencesJson, RewardsJson, TasksJson
 from ftlab.core.words import duration
 from ftlab.errors import FtlabError
 
@@ -26,7 +27,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
 
 
@@ -37,7 +38,7 @@ def failure(error: FtlabError) -> dict[str, Any]:
     return {"error": message, "exit_code": error.exit_code}
 
 
-def print_result(args: argparse.Namespace, value: dict[str, Any], *lines: str) -> int:
+def print_result(args: argparse.Namespace, value: Mapping[str, object], *lines: str) -> int:
     """Print `value` with `--json`, else `lines`, whose control characters are replaced. Returns 0."""
     if args.json:
         print_json(value)
@@ -123,12 +124,12 @@ def rate_lines(trial: Any) -> Iterator[str]:
     yield f"taken      {trial.text}"
 
 
-def print_preferences(result: dict[str, Any]) -> None:
+def print_preferences(result: PreferencesJson) -> None:
     """Print how often the chosen answer wins."""
-    low, high = result["interval"]
+    interval = f" ({result['interval'][0]:.0%} to {result['interval'][1]:.0%})" if result["interval"] else ""
     print(
-        f"\nThe chosen answer wins in {result['accuracy']:.1%} of {result['rows']} held-out pairs "
-        f"({low:.0%} to {high:.0%}), margin {result['margin']:.3g}{_between(result.get('margin_interval'))}"
+        f"\nThe chosen answer wins in {result['accuracy']:.1%} of {result['rows']} held-out pairs{interval}, "
+        f"margin {result['margin']:.3g}{_between(result.get('margin_interval'))}"
     )
     print(f"measured by {result['measure']}")
     plain = result.get("by_log_probability")
@@ -140,7 +141,7 @@ def print_preferences(result: dict[str, Any]) -> None:
     _print_notes(result)
 
 
-def print_rewards(result: dict[str, Any]) -> None:
+def print_rewards(result: RewardsJson) -> None:
     """Print the mean reward on held-out prompts before and after training."""
     start, adapted, (low, high) = result["start"], result["adapted"], result["interval"]
     print(
@@ -154,7 +155,7 @@ def print_rewards(result: dict[str, Any]) -> None:
     _print_notes(result)
 
 
-def print_before_after(result: dict[str, Any]) -> None:
+def print_before_after(result: BeforeAfterJson) -> None:
     """Print length and repetition of the answers before and after training, and the scores of reward models."""
     from ftlab.report.findings import figure_rows, win_lines
 
@@ -166,7 +167,7 @@ def print_before_after(result: dict[str, Any]) -> None:
     _print_notes(result)
 
 
-def print_tasks(result: dict[str, Any]) -> None:
+def print_tasks(result: TasksJson) -> None:
     """Print the scores of base and adapted model in tasks of lm-evaluation-harness."""
     from ftlab.evaluation.forgetting import with_adjusted
     from ftlab.report.measures import looks_text, p_of

@@ -80,8 +80,9 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
     status = supervisor.status(run)
     if status.state == "damaged" and status.error:
         raise FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"])
-    config, comparison = load_config(run.config_file), run.comparison()
+    config, comparison, preferences = load_config(run.config_file), run.comparison(), run.preferences()
     scores = scores_of(comparison, "adapted") if comparison else {}
+    preferences = run.preferences()
     return {
         "run": run.id,
         "state": status.state,
@@ -90,7 +91,7 @@ def _listed(run: RunDirectory) -> dict[str, Any]:
         "stage": config.stage,
         "start": config.model.start,
         "method": config.method.name,
-        "preference_accuracy": (run.preferences() or {}).get("accuracy"),
+        "preference_accuracy": preferences.get("accuracy") if preferences else None,
         "exact_match": scores.get("exact_match"),
         "perplexity": scores.get("perplexity"),
     }
@@ -167,7 +168,7 @@ def stop(args: argparse.Namespace) -> int:
     from ftlab.training import supervisor
 
     run = Workspace.open(args.workspace).run(args.run)
-    message = supervisor.stop(run)
+    message = supervisor.stop(run).message
     return print_result(args, {"run": run.id, "state": supervisor.status(run).state, "message": message}, message)
 
 

@@ -17,9 +17,10 @@ from pydantic.fields import FieldInfo
 
 from ftlab.cli.parser import Parser
 from ftlab.config import RunConfig, load_config
+from ftlab.config.presets import PRESET, PRESETS, with_preset
 from ftlab.config.sections import is_advanced_field, kind_of, range_of, unit_of
 from ftlab.core.workspace import Workspace
-from ftlab.data.load import forget, remember, said_in
+from ftlab.data.load import forget, named_in, remember
 from ftlab.errors import InputError
 
 _DETECT = "auto"
@@ -35,6 +36,11 @@ def add_settings(parser: Parser) -> None:
         default=[],
         metavar="SECTION.FIELD=VALUE",
         help="change one setting (repeatable); the same as --SECTION.FIELD VALUE",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help=f"epochs, learning rate, rank and evaluation at once, where no setting says otherwise (default: {PRESET})",
     )
     add_columns(parser)
     advanced = [_add_section(parser, *section) for section in _sections()]
@@ -151,10 +157,14 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 
 def read_config(args: argparse.Namespace, workspace: Workspace) -> RunConfig:
-    """The run described by the YAML file, `--set` and `--column`. Raises InputError as `load_config` does."""
+    """The run described by the YAML file, `--set`, `--column` and `--preset`. Raises InputError as `load_config`
+    does."""
     from ftlab.evaluation.metrics.own import name_files_of
+    from ftlab.models.load import shape_of
 
     config = load_config(args.config, overrides(args))
+    if args.preset:
+        config = with_preset(config, args.preset, shape_of(config.model))
     name_files_of(config)
     if _DETECT in args.column:
         forget(config.data, workspace)
@@ -170,7 +180,7 @@ def keeping(command: Callable[[argparse.Namespace], int], read: Callable[..., An
         if _DETECT in args.column:
             forget(data, Workspace.open(args.workspace))
         code = command(args)
-        if code == 0 and said_in(data):
+        if code == 0 and named_in(data):
             remember(data, Workspace.open(args.workspace))
         return code
 

@@ -1,4 +1,5 @@
-"""`python -m ftlab quickstart` and `train`: start runs, follow them, and show the result."""
+"""`python -m ftlab quickstart | preflight | train | sweep`: measure a run before it starts, start and follow it, and
+show the result."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import argparse
 import sys
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import (
     Progress,
@@ -19,15 +20,19 @@ from ftlab.cli.output import (
     rate_lines,
     say,
 )
-from ftlab.cli.parser import Parser, define
+from ftlab.cli.parser import Parser, add_command, add_group, add_price, define
 from ftlab.cli.settings import add_settings, read_config
-from ftlab.cli.sweep import print_seeds
 from ftlab.config import STARTER, STARTER_REPLAY, RunConfig, build_config, load_config, with_settings
 from ftlab.config.stages import EXPERIMENTAL
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.steps import Steps
+from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
+
+if TYPE_CHECKING:
+    from ftlab.evaluation.seeds import SeedsVerdict
 
 _POLL_SECONDS = 0.5
 _QUICKSTART_ROWS = 600
@@ -256,7 +261,7 @@ def _follow(run: RunDirectory) -> str:
             time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
             progress.close("")
-            say(supervisor.stop(run))
+            say(supervisor.stop(run).message)
 
 
 def _raise_if_failed(run: RunDirectory) -> None:
@@ -284,3 +289,126 @@ def _next_steps(run: RunDirectory, comparison: ComparisonJson, workspace: Worksp
         f"  open the app                python -m ftlab app{where}\n"
         f"  train on your own data      {own_data}" + (f"\n{real}" if config.is_starter else "")
     )
+
+
+def add_preflight(parser: Parser) -> None:
+    define(parser, preflight, "preflight run.yaml --model.base smollm2 --price 0.40")
+    add_settings(parser)
+    add_price(parser)
+
+
+def preflight(args: argparse.Namespace) -> int:
+    """Returns 0 if the run fits or the measurement cannot tell, 1 if it does not fit."""
+    from ftlab.training.preflight.measure import preflight as measure
+    from ftlab.training.preflight.text import as_lines
+
+    workspace = Workspace.open(args.workspace)
+    config = read_config(args, workspace)
+    progress = Progress()
+    try:
+        # Ctrl-C ends the measurement and its process.
+        with Steps(measure(config, workspace, price_per_hour=args.price)) as steps:
+            for phase in steps:
+                progress.line(phase, phase)
+    finally:
+        progress.close("")
+    estimate = steps.found
+    if args.json:
+        print_json(estimate.as_dict())
+    else:
+        for line in as_lines(estimate):
+            print(line)
+    if estimate.fits is False:
+        say("The run does not fit.")
+        return 1
+    return 0
+
+
+def add_sweep(parser: Parser) -> None:
+    group = add_group(parser)
+    command = add_command(
+        group,
+        "start",
+        start,
+        "Queue a run for every combination of the values",
+        "sweep start run.yaml --vary optimisation.learning_rate=1e-4,3e-4 --vary method.rank=8,16",
+    )
+    add_settings(command)
+    command.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE,VALUE",
+        help="values to try, such as optimisation.learning_rate=1e-4,3e-4; once or twice",
+    )
+    command = add_command(group, "show", show, "Compare the runs of a sweep, best first", "sweep show last")
+    command.add_argument("sweep", nargs="?", default="last", help="id of the sweep (default: the last one)")
+
+
+def start(args: argparse.Namespace) -> int:
+    from ftlab.training import sweep
+
+    workspace = Workspace.open(args.workspace)
+    config = read_config(args, workspace)
+    vary: dict[str, list[Any]] = {}
+    for text in args.vary:
+        path, sign, values = text.partition("=")
+        if not sign:
+            raise InputError("--vary takes a setting and its values", given=text, allowed="method.rank=8,16,32")
+        vary[path.strip()] = sweep.read_values(path.strip(), values)
+    started = sweep.submit_sweep(config, vary, workspace)
+    look = f"python -m ftlab sweep show {started.id}{workspace.flag}"
+    say(f"Queued {len(started.runs)} runs. Compare them with: {look}")
+    if args.json:
+        print_json({"sweep": started.id, "runs": started.runs})
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    from ftlab.training import sweep
+
+    workspace = Workspace.open(args.workspace)
+    chosen = sweep.find_sweep(args.sweep, workspace)
+    rows = sweep.compare(chosen, workspace)
+    try:
+        verdict = sweep.verdict(chosen, workspace)
+    except FtlabError as error:
+        verdict = None
+        say(str(error))
+    if args.json:
+        more = {"verdict": asdict(verdict)} if verdict else {}
+        print_json({"sweep": chosen.id, "settings": chosen.settings, "runs": rows, **more})
+        return 0
+    print(f"{chosen.id}: {len(rows)} runs, by exact match, then validation loss; small differences may be chance")
+    for row in rows:
+        print(_row_text(row))
+    if verdict:
+        print_seeds(verdict)
+    return 0
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
+    loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
+    match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"
+    shares = (
+        ("general", row["general_accuracy"]),
+        ("replayed kinds", row["general_accuracy_replayed"]),
+        ("as the base", row["base_agreement"]),
+    )
+    retained = ", ".join(f"{what} {share:.0%}" for what, share in shares if share is not None)
+    time = "" if row["seconds"] is None else duration(row["seconds"])
+    return f"{values:<36} {row['state']:<10} {loss:<24} {match:<18} {retained:<33} {time:<12} {row['run']}".rstrip()
+
+
+def print_seeds(verdict: SeedsVerdict) -> None:
+    """A verdict on seeds: a line for each measure, then the sentence."""
+    from ftlab.evaluation.seeds import difference_text, measure_text
+
+    print()
+    for measure in verdict.measures:
+        change = difference_text(measure)
+        print(f"{measure_text(measure)}{f'; change {change}' if change else ''}")
+    print(f"\n{verdict.text}")
+    for note in verdict.notes:
+        print(f"note: {note}")

@@ -60,8 +60,8 @@ class MeasureJson(MeasureInfoJson):
 
 
 class VerdictJson(TypedDict):
-    """`better` is None where the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
-    a loss in knowing. `forgetting` is None where nothing general was asked; `lost` says what was, as a verb."""
+    """`better` is None if the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
+    a loss in knowing. `forgetting` is None if nothing general was asked; `lost` says what was, as a verb."""
 
     text: str
     better: bool | None
@@ -85,7 +85,7 @@ class KindJson(TypedDict):
 
 
 class DriftJson(TypedDict):
-    """How far next-token probabilities moved from the base's: `kl` in nats a token, `agreement` 0 to 1."""
+    """How far next-token probabilities moved from the base's: `kl` in nats per token, `agreement` 0 to 1."""
 
     kl: float
     kl_interval: list[float] | None
@@ -210,6 +210,71 @@ class ScoresJson(TypedDict, total=False):
     general_rows_replayed: int
 
 
+class LeakedPairJson(TypedDict):
+    kind: str
+    train_row: int | None
+    held_out_row: int | None
+    train: str
+    held_out: str
+
+
+class LeaksJson(TypedDict):
+    """Held-out rows with a copy in training: see `ftlab.evaluation.memorisation.find_leaks`."""
+
+    same: int
+    near: int
+    answer: NotRequired[int]
+    held_out: int
+    pairs: NotRequired[list[LeakedPairJson]]
+    text: str
+
+
+class ContinuationJson(TypedDict):
+    """Of rows that were continued from the middle of their answers: shares of 0 to 1."""
+
+    rows: int
+    exact: float
+    exact_interval: list[float] | None
+    overlap: float
+    longest: float
+
+
+class ContinuedRowJson(TypedDict):
+    """A training row that was continued word for word."""
+
+    row: int
+    given: str
+    rest: str
+    said: str
+
+
+class MemoryFiguresJson(TypedDict):
+    """How the model treats training rows beside unseen ones (`train`, `held_out`). `losses` of each side in nats per
+    token; `gap` is unseen minus training; `carried_over`, of the improvement over the base on training rows, the share
+    that unseen rows have too; `continuation` is None if all answers are short."""
+
+    losses: dict[str, dict[str, float]]
+    gap: float
+    gap_interval: list[float] | None
+    carried_over: float | None
+    carried_over_interval: list[float] | None
+    continuation: dict[str, ContinuationJson] | None
+    continuation_p: float | None
+    memorised: bool
+    overfitted: bool
+    text: str
+
+
+class MemorisationJson(MemoryFiguresJson):
+    """Those figures, with the rows that were looked at."""
+
+    rows: dict[str, int]
+    split: str
+    rule: str
+    examples: NotRequired[list[ContinuedRowJson]]  # an export leaves out what quotes the data
+    leaks: LeaksJson
+
+
 class SideJson(TypedDict):
     name: str
     title: str
@@ -227,6 +292,44 @@ class ChangedJson(TypedDict):
     by: str
     better: int
     worse: int
+
+
+class PromptedJson(TypedDict):
+    """What stands before each question to the prompted base."""
+
+    system: str | None
+    examples: list[list[dict[str, str]]]
+
+
+class SettingsJson(TypedDict, total=False):
+    """How the sides were asked and measured. `split`, `rows` and (as far as measures name their test) `tests` follow
+    from the rest of the comparison. Of several stored runs side by side there is only `answers`, in words."""
+
+    answers: str
+    decoding: str
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    longest_answer: str
+    batch_size: int
+    rows: int
+    split: str
+    probes: str | None
+    replayed_kinds: list[str] | None
+    probe_max_new_tokens: int
+    context: int | None
+    window: int
+    bits_per_byte_rule: str
+    exact_match_rule: str
+    general_accuracy_rule: str
+    neutral_prompts: int
+    drift_rule: str
+    tests: dict[str, str]
+    prompted: PromptedJson
+    device: str
+    dtype: str
+    quantised: bool
+    versions: dict[str, str]
 
 
 class ComparisonJson(TypedDict):
@@ -253,13 +356,13 @@ class ComparisonJson(TypedDict):
     verdicts: NotRequired[dict[str, VerdictJson]]
     verdict: NotRequired[VerdictJson]
     changed: NotRequired[ChangedJson | None]
-    memorisation: NotRequired[dict[str, Any] | None]
-    settings: dict[str, Any]
+    memorisation: NotRequired[MemorisationJson | None]
+    settings: SettingsJson
     notes: list[str]
 
 
 def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
-    """The scores of `side`; none where it has none."""
+    """The scores of `side`; none if it has none."""
     every: Mapping[str, Any] = comparison
     scores: ScoresJson | None = every.get(side)
     return scores or {}
@@ -267,8 +370,8 @@ def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
 
 def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:
     """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
-    found = comparison.get("verdicts", {}).get(side)
-    return found or (comparison.get("verdict") if side == "adapted" else None)
+    verdict = comparison.get("verdicts", {}).get(side)
+    return verdict or (comparison.get("verdict") if side == "adapted" else None)
 
 
 def decided_by(comparison: ComparisonJson) -> str | None:
@@ -292,13 +395,13 @@ def first_figures(parts: Sequence[PartJson]) -> FiguresJson:
 
 
 def parts_of(comparison: ComparisonJson) -> list[PartJson]:
-    """Everything that was asked about forgetting; nothing where it was not, or an older ftlab kept no parts."""
+    """Everything that was asked about forgetting; nothing if it was not, or an older ftlab kept no parts."""
     forgetting = comparison.get("forgetting")
     return forgetting.get("parts") or [] if forgetting else []
 
 
 def read_comparison(file: Path) -> ComparisonJson | None:
-    """The comparison in `file`, whole; None where there is none. Raises DamagedFile."""
+    """The comparison in `file`, whole; None if there is none. Raises DamagedFile."""
     stored = read_json(file)
     try:
         return None if stored is None else whole_form(stored)
@@ -316,8 +419,25 @@ def stored_form(comparison: ComparisonJson) -> dict[str, Any]:
         if value == known:
             del stored[name]
         elif isinstance(value, Mapping):
-            stored[name] = {key: one for key, one in value.items() if key not in known or known[key] != one}
+            stored[name] = _without(value, known)
     return stored
+
+
+def _without(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those that are `known`; of mappings within it the rest."""
+    rest = {key: value for key, value in values.items() if key not in known or known[key] != value}
+    return {
+        key: _without(value, known[key]) if isinstance(value, Mapping) and key in known else value
+        for key, value in rest.items()
+    }
+
+
+def _with(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` and what is `known` beside them: see `_without`."""
+    return {**known} | {
+        key: _with(value, known[key]) if isinstance(value, Mapping) and isinstance(known.get(key), Mapping) else value
+        for key, value in values.items()
+    }
 
 
 def whole_form(stored: Mapping[str, Any], scores: Mapping[str, ScoresJson] | None = None) -> ComparisonJson:
@@ -327,7 +447,7 @@ def whole_form(stored: Mapping[str, Any], scores: Mapping[str, ScoresJson] | Non
     for name, known in _following(whole).items():
         value = whole.get(name, {})
         if isinstance(value, Mapping):
-            whole[name] = _beside(stored, {**known, **value})
+            whole[name] = _beside(stored, _with(value, known))
     comparison: ComparisonJson = whole
     return comparison
 
@@ -338,6 +458,7 @@ def _beside(stored: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]
 
 
 _SCORES = ("perplexity", "bits_per_byte", "bleu", "exact_match", "general_accuracy", "general_accuracy_replayed")
+_NAMED_TESTS = ("perplexity", "exact_match", "bleu", "general_accuracy")
 _INTERVALS = {
     "general_accuracy": "general_interval",
     "general_accuracy_replayed": "general_interval_replayed",
@@ -350,16 +471,18 @@ def _following(comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     measures = comparison.get("measures")
     verdicts = comparison.get("verdicts") or {}
     forgetting = comparison.get("forgetting")
-    found: dict[str, dict[str, Any]] = {}
+    following: dict[str, dict[str, Any]] = {}
     if measures and comparison.get("verdicts"):
         sides = [side["name"] for side in comparison.get("sides") or []]
-        found |= {side: _scores(measures, side, first=side == sides[0]) for side in sides}
-        found["tests"] = _tests(measures)
+        following |= {side: _scores(measures, side, first=side == sides[0]) for side in sides}
+        following["tests"] = _tests(measures)
+        if sides and "settings" in comparison:
+            following["settings"] = _settings(comparison, sides[0])
     if "adapted" in verdicts:
-        found["verdict"] = verdicts["adapted"]
+        following["verdict"] = verdicts["adapted"]
     if forgetting and "answer" in forgetting and forgetting.get("parts"):
-        found["forgetting"] = {**first_figures(forgetting["parts"])}
-    return found
+        following["forgetting"] = {**first_figures(forgetting["parts"])}
+    return following
 
 
 def _scores(measures: list[MeasureJson], side: str, *, first: bool) -> dict[str, Any]:
@@ -378,7 +501,27 @@ def _scores(measures: list[MeasureJson], side: str, *, first: bool) -> dict[str,
     return scores
 
 
+def _settings(comparison: Mapping[str, Any], first: str) -> dict[str, Any]:
+    """The settings that other parts of a comparison hold too."""
+    of_first = comparison.get(first) or {}
+    split = {"split": comparison["split"]} if "split" in comparison else {}
+    rows = {"rows": of_first["rows"]} if "rows" in of_first else {}
+    return split | rows | {"tests": _test_names(comparison["measures"])}
+
+
+def _test_names(measures: list[MeasureJson]) -> dict[str, str]:
+    names = {}
+    for measure in measures:
+        difference = (measure.get("differences") or {}).get("adapted")
+        test = difference.get("test") if difference else None
+        if measure["name"] in _NAMED_TESTS and test:
+            names[measure["name"]] = test
+    return names
+
+
 def _tests(measures: list[MeasureJson]) -> dict[str, float]:
-    differences = {one["name"]: one.get("differences") or {} for one in measures if one["name"] in _SCORES}
+    differences = {
+        measure["name"]: measure.get("differences") or {} for measure in measures if measure["name"] in _SCORES
+    }
     ps = {name: of["adapted"].get("p") for name, of in differences.items() if "adapted" in of}
     return {name: p for name, p in ps.items() if p is not None}

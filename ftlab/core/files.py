@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _STILL = {
     "verification.json": "delete the file: only the check after training is lost",
     "arena.sqlite": "restore it from a backup, or move it away: the app then starts with an empty one",
 } | dict.fromkeys(
-    ("comparison.json", "predictions.jsonl", "probes.jsonl", "base.json", "adapted.json", "preferences.json",
+    ("comparison.json", "predictions.jsonl", "probes.jsonl", "preferences.json",
      "before_after.json", "before_after.jsonl", "rewards.json", "reward_answers.jsonl"), _AGAIN
 )  # fmt: skip
 _MENDED = "restore it from a backup, or delete it"
@@ -179,11 +179,11 @@ def _parsed(path: Path, raw: bytes) -> Any:
         raise DamagedFile(path, how) from None
 
 
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, jsonl_text(rows))
 
 
-def jsonl_text(rows: list[dict[str, Any]]) -> str:
+def jsonl_text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
 
 

@@ -1,5 +1,4 @@
-"""The Hugging Face Hub: check quickly what is there, create repositories (private unless requested otherwise), and turn
-every error of the Hub into one clear message."""
+"""The Hugging Face Hub: check quickly what is there, and turn every error of the Hub into one clear message."""
 
 from __future__ import annotations
 
@@ -7,18 +6,13 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from ftlab.errors import FtlabError, InputError, shorten
 
 # The Hub's own clients retry six times, for 23 to 47 seconds, before they report that there is no network (measured).
 PATIENCE_SECONDS = 8.0
-# The advice for uploads without a network.
-OFFLINE_TRY = "check the network; a dry run (--dry-run) shows what would be uploaded"
-
-_KINDS = {"model": "model", "dataset": "data set"}
 
 
 class Unreachable(InputError):
@@ -75,42 +69,6 @@ def told(what: str, name: str, *, doing: str | None = None, offline_try: str | N
         raise
 
 
-@contextlib.contextmanager
-def writing(
-    kind: Literal["model", "dataset"],
-    name: str,
-    doing: str = "",
-    *,
-    token: str | None = None,
-    offline_try: str | None = None,
-) -> Iterator[Any]:
-    """An HfApi for writing to `name`; errors of the Hub become one clear message. `doing` as in `explain`."""
-    from huggingface_hub import HfApi
-
-    with told(_KINDS[kind], name, doing=doing or f"write to {name}", offline_try=offline_try):
-        yield HfApi(token=token)
-
-
-def make(api: Any, name: str, kind: Literal["model", "dataset"], *, private: bool = True) -> str:
-    """The address of the repository `name`, created if missing. Raises InputError when a private one is requested and
-    the existing one is public."""
-    if private:
-        refuse_public(api, name, kind)
-    return str(api.create_repo(name, repo_type=kind, private=private, exist_ok=True))
-
-
-def fetch(api: Any, name: str, patterns: Sequence[str], folder: Path | None = None) -> tuple[Path, str]:
-    """The matching files of the data set `name` (in `folder`, else in the cache), all from one commit, and that commit.
-
-    Raises huggingface_hub's RepositoryNotFoundError when there is no such data set.
-    """
-    from huggingface_hub import snapshot_download
-
-    commit = str(api.dataset_info(name).sha)
-    path = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=[*patterns], local_dir=folder)
-    return Path(path), commit
-
-
 def check_name(name: str, what: str) -> None:
     """Raise InputError unless `name` can be the id of a repository on the Hub, with its owner."""
     from huggingface_hub.errors import HFValidationError
@@ -127,20 +85,6 @@ def check_name(name: str, what: str) -> None:
             given=name,
             allowed="owner/name, of letters, digits, -, _ and ., at most 96 characters in total",
         )
-
-
-def refuse_public(api: Any, name: str, kind: Literal["model", "dataset"], *, try_: str | None = None) -> None:
-    """Raise InputError when `name` exists on the Hub and is public; `api` is an HfApi."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    what = _KINDS[kind]
-    with contextlib.suppress(RepositoryNotFoundError):
-        if api.repo_info(name, repo_type=kind).private is False:
-            raise InputError(
-                f"The {what} {name} already exists on the Hub and is public",
-                given=f"a private {what} was requested",
-                try_=try_ or "choose another name, or publish openly with --public",
-            )
 
 
 def explain(

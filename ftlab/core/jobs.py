@@ -153,10 +153,18 @@ def settled(
     return current
 
 
-STOPPING = "Stopping"  # begins what a person is told after "asked"
+StopOutcome = Literal["idle", "asked", "killed", "ended", "unproven"]
 
 
-def stop(job: Job, current: Status) -> Literal["idle", "asked", "killed", "ended", "unproven"]:
+@dataclass(frozen=True)
+class StopResult:
+    """What a request to stop did (see `stop`), and the message about it."""
+
+    outcome: StopOutcome
+    message: str
+
+
+def stop(job: Job, current: Status) -> StopOutcome:
     """Ask the process of `job` to end; the second time, kill it with all its children. `current` is its settled status.
     `unproven`: nothing was killed, since no process here could be verified as the one meant."""
     if not current.is_active:

@@ -55,6 +55,14 @@ def parse_json(text: str, *, parse_constant: Callable[[str], Any] | None = None)
     return parse_told(text, parse_constant=parse_constant)[0]
 
 
+def json_or(text: str, default: Any) -> Any:
+    """The value in `text` if it is JSON, else `default`."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return default
+
+
 def parse_told(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> tuple[Any, bool]:
     """As `parse_json`, and whether lone surrogates were replaced."""
     value = _parsed(text, parse_constant)

@@ -5,13 +5,64 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import read_cached, read_json, read_jsonl, tail
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson, TasksJson
 
 EXPORT_RECORD = Path("ftlab") / "export.json"  # in an export: its description and verification
 WORK_LOCK = ".work.lock"  # beside a status.json: held by the process that writes it, as long as it lives
+
+
+class SourceJson(TypedDict):
+    """A file, Hub data set or version that rows came from, as manifests and versions keep it."""
+
+    name: str
+    kind: str  # sample, file, hub or version
+    path: str | None
+    sha256: str | None
+    rows: int
+    revision: NotRequired[str]  # the commit of a Hub data set
+    version: NotRequired[str]  # the id of a version
+
+
+class ReplayJson(TypedDict):
+    """What was mixed into the training rows against forgetting: `rows` of the `available` ones, `wanted` of which were
+    asked for (`fraction` of the rows of the task)."""
+
+    source: str
+    kinds: list[str] | None
+    fraction: float
+    wanted: int
+    rows: int
+    available: int
+    held_out_prompts_skipped: int
+    dropped: dict[str, int]
+    answers: NotRequired[str]
+    loss: NotRequired[str]
+    times: NotRequired[int]
+
+
+class ManifestJson(TypedDict, total=False):
+    """The content of `data/manifest.json`: where the frozen rows of a run came from, and what was done to them."""
+
+    sources: list[SourceJson]
+    format: str
+    columns: dict[str, str]  # by role
+    why: str
+    rows_in: int
+    dropped: dict[str, int]  # rows by the reason
+    splits: dict[str, int]
+    seed: int
+    split_by: dict[str, str | None]
+    replay: ReplayJson | None
+    replay_text: ReplayJson | None
+    prompt_fingerprints: dict[str, list[str]]
+    notes: list[str]
+    findings: list[dict[str, Any]]  # PreferenceFinding, of preference data
+    tokens: dict[str, dict[str, int]]  # by split, counted when training began
+    judged: dict[str, float]  # good and bad answers and their weights, of the stage kto
 
 
 class _Answers:
@@ -33,6 +84,11 @@ class _Answers:
     def probes_file(self) -> Path:
         """The answers to the general questions."""
         return self.evaluation / "probes.jsonl"
+
+    @property
+    def older_scores(self) -> list[Path]:
+        """Where versions up to 0.1 wrote the scores of each side a second time."""
+        return [self.evaluation / f"{side}.json" for side in ("base", "adapted")]
 
     @property
     def preferences_file(self) -> Path:
@@ -60,10 +116,10 @@ class _Answers:
     def predictions(self) -> list[dict[str, Any]]:
         return read_jsonl(self.predictions_file, whole=True)
 
-    def preferences(self) -> dict[str, Any] | None:
+    def preferences(self) -> PreferencesJson | None:
         return read_json(self.preferences_file)
 
-    def before_after(self) -> dict[str, Any] | None:
+    def before_after(self) -> BeforeAfterJson | None:
         return read_json(self.before_after_file)
 
     def before_after_answers(self) -> list[dict[str, Any]]:
@@ -137,12 +193,18 @@ class RunDirectory(_Answers):
         return self.path / "queue.json"
 
     @property
+    def expected_file(self) -> Path:
+        """What was measured before the run started: time and memory (Preflight.as_dict)."""
+        return self.path / "expected.json"
+
+    @property
     def metrics_file(self) -> Path:
         return self.path / "metrics.jsonl"
 
     @property
     def samples_file(self) -> Path:
-        """Answers sampled while learning from rewards, a few per logged step."""
+        """Answers during training: sampled while learning from rewards, a few per logged step; else the answers to
+        some validation rows at each validation."""
         return self.path / "samples.jsonl"
 
     @property
@@ -178,7 +240,7 @@ class RunDirectory(_Answers):
 
     @property
     def asked_file(self) -> Path:
-        """How the prompts of the training rows are built (data.asked), without any row of the data."""
+        """How the prompts of the training rows are built (`data.prompt_template`), without any row of the data."""
         return self.path / "asked.json"
 
     @property
@@ -261,10 +323,6 @@ class RunDirectory(_Answers):
     @property
     def evaluation_log_file(self) -> Path:
         return self.evaluation / "evaluate.log"
-
-    def scores_file(self, side: str) -> Path:
-        """`side` is base or adapted."""
-        return self.evaluation / f"{side}.json"
 
     def result_file(self, key: str) -> Path:
         """The answers of a model, by the hash of the model and of the prompts."""
@@ -359,27 +417,28 @@ class RunDirectory(_Answers):
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.metrics_file)
 
-    def rewards(self) -> dict[str, Any] | None:
+    def rewards(self) -> RewardsJson | None:
         return read_json(self.rewards_file)
 
     def reward_answers(self) -> list[dict[str, Any]]:
         return read_jsonl(self.reward_answers_file, whole=True)
 
-    def harness(self) -> dict[str, Any] | None:
+    def harness(self) -> TasksJson | None:
         return read_json(self.harness_file)
 
     def samples(self) -> list[dict[str, Any]]:
         return read_jsonl(self.samples_file)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> ManifestJson:
         return read_json(self.manifest_file, {})
 
     def verification(self) -> dict[str, Any] | None:
         return read_json(self.verification_file)
 
-    def judgements(self) -> list[dict[str, Any]]:
+    def judgements(self) -> list[JudgementJson]:
         """Judgments of the answers by other models, newest first."""
-        return read_json(self.judged_file, {"judgements": []})["judgements"]
+        stored: list[JudgementJson] = read_json(self.judged_file, {"judgements": []})["judgements"]
+        return stored
 
     def log_tail(self, characters: int = 4000) -> str:
         """The end of the training log, at most `characters` bytes of it."""

@@ -89,6 +89,11 @@ class Workspace:
         return self.root / "drafts"
 
     @property
+    def page_file(self) -> Path:
+        """What was chosen in the app, so that it survives a reload and a restart."""
+        return self.root / "page.json"
+
+    @property
     def metrics_folder(self) -> Path:
         """Metric files that the app may run; not writable through the app."""
         return self.root / "metrics"

@@ -1,18 +1,35 @@
-"""Rows of any known layout as conversations: labels, roles, documents and templates included."""
+"""Rows of any known layout as conversations (labels, roles and templates included), and plain text as documents.
+
+A document takes the place of a conversation: a list with one message, whose role is `document`. The loss covers every
+token of it.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ftlab.data.documents import Message, document, is_document
+from ftlab.core.parsing import json_or
 from ftlab.data.prompt_template import escaped, fill
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
+
+Message = dict[str, str]
+
+DOCUMENT = "document"
+
+
+def document(text: str) -> list[Message]:
+    """`text` as the messages of an example."""
+    return [{"role": DOCUMENT, "content": text}]
+
+
+def is_document(messages: Sequence[Mapping[str, Any]]) -> bool:
+    return len(messages) == 1 and messages[0]["role"] == DOCUMENT
+
 
 TEXTS = ("text", "sentence", "review", "tweet", "message", "utterance", "content", "document", "ticket", "body")
 LABELS = ("labeltext", "labelname", "label", "class", "category", "intent", "sentiment", "topic")
@@ -236,7 +253,7 @@ def _history(row: Mapping[str, Any], column: str | None) -> list[Message]:
     """Earlier turns in Alpaca's format: a list of [prompt, answer]."""
     value = row.get(column) if column else None
     if isinstance(value, str) and value.strip():
-        value = _loaded(value)
+        value = json_or(value, [value])
     turns: list[Message] = []
     for pair in value or []:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
@@ -268,27 +285,17 @@ def _has_weight_0(value: Any) -> bool:
     )
 
 
-def _loaded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return [text]
-
-
 _TURNS_AS_TEXT = re.compile(r'\s*\[\s*\{\s*"(role|from|speaker|content|value|text)"\s*:')
 
 
 def _parsed(text: str) -> Any:
     """The turns in a cell of JSON text (a conversational prompt in a CSV), else `text` unchanged."""
-    try:
-        turns = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+    turns = json_or(text, ())
     for turn in turns:
         role = next((turn[key] for key in ROLE_KEYS if key in turn), None) if isinstance(turn, dict) else None
         if not isinstance(role, str) or role.strip().lower() not in _ROLE or not any(key in turn for key in TEXT_KEYS):
             return text  # JSON as the subject of a prompt
-    return turns
+    return turns or text
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:
@@ -321,10 +328,9 @@ def _turns(value: Any, column: str) -> list[Message]:
     if value is None:
         return []
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise WrongCell(column, value, "a list of messages") from None
+        if (turns := json_or(value, None)) is None:
+            raise WrongCell(column, value, "a list of messages")
+        value = turns
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value):

@@ -6,18 +6,18 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 from ftlab.config import DataConfig
 from ftlab.core.files import locked, read_cached, read_json, write_text
-from ftlab.core.parsing import parse_json, whole
+from ftlab.core.parsing import json_or, parse_json, whole
 from ftlab.core.workspace import Workspace
 from ftlab.data.versions import PREFIX, Version, VersionRow, derive, find, history, resolve, row_ids, rows_of, taken
-from ftlab.errors import InputError, nearest
+from ftlab.errors import InputError, did_you_mean
 
 _KINDS = {dict: "an object {…}", list: "a list […]", bool: "true or false", float: "a number", int: "a number"}
 
@@ -65,13 +65,7 @@ def was_json(before: Any, after: Any) -> bool:
 
 
 def _holds_json(value: Any) -> bool:
-    if not isinstance(value, str) or value.strip()[:1] not in ("{", "["):
-        return False
-    try:
-        json.loads(value)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return isinstance(value, str) and value.strip()[:1] in ("{", "[") and json_or(value, None) is not None
 
 
 def _no_number(name: str) -> NoReturn:
@@ -79,50 +73,6 @@ def _no_number(name: str) -> NoReturn:
 
 
 MARKS = ("good", "bad")
-
-
-def edit(version: Version, row: int, cells: Mapping[str, Any], *, who: str, why: str = "") -> Version:
-    """A version with changed `cells` (column: new value) in row `row` (its id). Raises InputError for an unknown row or
-    column."""
-    _check_columns(version, cells)
-    return _changed(
-        version, [row], lambda old: old.with_(cells=old.cells | dict(cells)), f"edited {', '.join(cells)}", who, why
-    )
-
-
-def exclude(version: Version, rows: Collection[int], *, who: str, why: str = "") -> Version:
-    """Exclude `rows` from training; they stay in the version and can be restored."""
-    return _changed(version, rows, lambda old: old.with_(excluded=why or "by hand"), "excluded", who, why)
-
-
-def bring_back(version: Version, rows: Collection[int], *, who: str, why: str = "") -> Version:
-    return _changed(version, rows, lambda old: old.with_(excluded=None), "brought back", who, why)
-
-
-def annotate(version: Version, row: int, note: str, *, who: str) -> Version:
-    """Add a note to a row. Training data does not change."""
-    if not note.strip():
-        raise InputError("The note is empty", given=note, allowed="some text")
-    return _changed(
-        version, [row], lambda old: old.with_(notes=(*old.notes, f"{who}: {note.strip()}")), "annotated", who, note
-    )
-
-
-def mark(version: Version, rows: Collection[int], as_: str | None, *, who: str, why: str = "") -> Version:
-    """Mark rows as good or bad by an expert's judgment; None removes the mark."""
-    if as_ is not None and as_ not in MARKS:
-        raise InputError("There is no such mark", given=as_, allowed=", ".join(MARKS))
-    return _changed(version, rows, lambda old: old.with_(mark=as_), f"marked {as_ or 'as nothing'}", who, why)
-
-
-def assign_split(version: Version, rows: Mapping[int, str], *, who: str, why: str = "", action: str = "") -> Version:
-    """Move rows (id: train, validation or test) to other splits."""
-    wrong = next((split for split in rows.values() if split not in ("train", "validation", "test")), None)
-    if wrong is not None:
-        raise InputError("There is no such split", given=wrong, allowed="train, validation, test")
-    return _changed(
-        version, rows.keys(), lambda old: old.with_(split=rows[old.id]), action or "moved to another split", who, why
-    )
 
 
 @dataclass(frozen=True)
@@ -189,7 +139,7 @@ def apply(
     `judged` holds the `fingerprint` of the cells that the person saw: if a row has changed since, nothing is saved.
     Raises InputError for that, for an unknown row, column or mark, and if the rows of `version` were deleted.
     """
-    version = resolve(version, workspace) if isinstance(version, str) else version
+    version = resolve(version, workspace)
     for change in changes.values():
         _check_columns(version, change.cells)
         if change.mark not in (None, "none", *MARKS):
@@ -207,56 +157,35 @@ def apply(
         return changes[row.id].to(row, who)
 
     numbers = sorted(changes)
-    by_row = {str(row): ", ".join(changes[row].parts()).replace(" {}", "") for row in numbers[:1000]}
-    return _changed(version, changes, changed, in_words(changes.values()), who, why, {"by_row": by_row})
-
-
-def _check_columns(version: Version, columns: Collection[str]) -> None:
-    for column in columns:
-        if column not in version.columns:
-            close = nearest(column, version.columns)
-            raise InputError(
-                f"The data has no column {column!r}",
-                allowed=", ".join(version.columns),
-                try_=f"did you mean {close}?" if close else None,
-            )
-
-
-def _changed(
-    version: Version,
-    rows: Collection[int],
-    change: Callable[[VersionRow], VersionRow],
-    action: str,
-    who: str,
-    why: str,
-    details: dict[str, Any] | None = None,
-) -> Version:
-    wanted = set(rows)
-    version = resolve(version)
-    if not wanted:
+    if not numbers:
         raise InputError("No row is given", allowed="the ids of rows")
-    missing = wanted.difference(row_ids(version.rows_file))
+    missing = changes.keys() - set(row_ids(version.rows_file))
     if missing:
         raise InputError(
             f"The version {version.id} has no such row",
             given=", ".join(map(str, sorted(missing)[:5])),
             allowed="ids of its rows",
         )
-
-    def give() -> Iterator[VersionRow]:
-        return (change(row) if row.id in wanted else row for row in rows_of(version))
-
-    numbers = sorted(wanted)
-    which = f"row {numbers[0]}" if len(numbers) == 1 else f"{len(numbers)} rows"
+    by_row = {str(row): ", ".join(changes[row].parts()).replace(" {}", "") for row in numbers[:1000]}
     return derive(
         version,
-        give,
-        action if details else (f"{action} {which}" if len(action) < 60 else action),
+        lambda: (changed(row) if row.id in changes else row for row in rows_of(version)),
+        in_words(changes.values()),
         who=who,
         why=why,
-        details={"row_ids": numbers[:1000]} | (details or {}),
+        details={"row_ids": numbers[:1000], "by_row": by_row},
         columns=version.columns,
     )
+
+
+def _check_columns(version: Version, columns: Collection[str]) -> None:
+    for column in columns:
+        if column not in version.columns:
+            raise InputError(
+                f"The data has no column {column!r}",
+                allowed=", ".join(version.columns),
+                try_=did_you_mean(column, version.columns),
+            )
 
 
 @dataclass(frozen=True)
@@ -338,6 +267,26 @@ def _diff_by_content(first: Version, second: Version) -> Diff:
 
 
 LONGEST_NAME = 80
+
+
+class ChangeJson(TypedDict):
+    """A `Change` in the file of a draft."""
+
+    cells: dict[str, Any]
+    mark: str | None
+    excluded: str | None
+    notes: list[str]
+
+
+class DraftJson(TypedDict, total=False):
+    """The file of a draft; `changes` and `judged` are by row id."""
+
+    who: str
+    source: str
+    at: int | None
+    when: str
+    changes: dict[str, ChangeJson]
+    judged: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -464,7 +413,7 @@ def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
 
 
 def _read(file: Path, who: str, source: str) -> Draft:
-    values: dict[str, Any] = read_json(file, None) or {}
+    values: DraftJson = read_json(file, None) or DraftJson()
     changes = {
         int(number): Change(stored["cells"], stored["mark"], stored["excluded"], tuple(stored["notes"]))
         for number, stored in values.get("changes", {}).items()

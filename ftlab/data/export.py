@@ -15,13 +15,15 @@ import yaml
 
 from ftlab.config import DataConfig
 from ftlab.core.files import disk_full, sizes_in
-from ftlab.core.hub import OFFLINE_TRY, check_name, make, writing
+from ftlab.core.hub import check_name
+from ftlab.core.hub_sync import OFFLINE_TRY, make, upload, writing
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow, to_messages
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
+from ftlab.data.tabular import Row
 from ftlab.data.versions import Version, find, history
 from ftlab.errors import InputError, shorten
 
@@ -130,7 +132,7 @@ def export(
     paths = _paths(target, list(loaded.splits), kind)
     for path in paths.values():
         if path.exists() and not overwrite:
-            raise InputError(f"{path.name} exists already", given=path, try_="choose another name, or add --overwrite")
+            raise InputError(f"{path.name} already exists", given=path, try_="choose another name, or add --overwrite")
     done = Exported({})
     detected = detect_format(loaded, data) if kind == "openai" else None
     for split, path in paths.items():
@@ -175,9 +177,7 @@ def _write(
         temporary.unlink(missing_ok=True)
 
 
-def _chats(
-    rows: Sequence[dict[str, Any]], detected: Detected, system: str | None, done: Exported
-) -> Iterator[dict[str, Any]]:
+def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Exported) -> Iterator[dict[str, Any]]:
     if detected.format == "text":
         raise InputError(
             "Plain text has no messages to export",
@@ -259,7 +259,7 @@ def _kind_by_name(target: Path) -> Kind:
     kinds: dict[str, Kind] = {".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv"}
     if target.suffix.lower() not in kinds:
         raise InputError(
-            "The file name does not tell the format",
+            "The extension of the file is not a known format",
             given=target.name,
             allowed=f"a name ending in {', '.join(kinds)}, or --format {', '.join(SUFFIX_OF)}",
         )
@@ -324,12 +324,7 @@ def push(
 def _upload(folder: Path, repository: str, private: bool, token: str | None) -> str:
     with writing("dataset", repository, token=token, offline_try=OFFLINE_TRY) as api:
         address = make(api, repository, "dataset", private=private)
-        api.upload_folder(
-            repo_id=repository,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Data set saved with ftlab",
-        )
+        upload(api, repository, "dataset", folder, "Data set saved with ftlab")
         return address
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ftlab.core.parsing import json_or
 from ftlab.data.conversion import (
     LABELS,
     NO_ANSWER,
@@ -24,24 +25,11 @@ from ftlab.data.conversion import (
     is_dialogue,
     is_judgement,
     likely_texts,
-    to_messages,
     turns_of_row,
 )
+from ftlab.data.guess import guess_columns, is_never_a_prompt
 from ftlab.data.prompt_template import check_template
-from ftlab.errors import InputError, nearest, shorten
-
-__all__ = [
-    "FORMAT",
-    "FORMATS",
-    "PREFERENCES",
-    "Detected",
-    "UnusableRow",
-    "detect",
-    "detect_prompts",
-    "example_of",
-    "to_messages",
-]
-
+from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 # format: its usual columns
 FORMATS = {
@@ -60,6 +48,8 @@ PREFERENCES = ("preference", "openai_preference")
 
 # In the order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
+# Over a column of customers' names or ticket numbers as well.
+_LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "input")
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
@@ -72,6 +62,13 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("input", "context"), "input"),
     **{name: name for name in ("system", "chosen", "rejected", "history", "text", "label")},
 }
+
+
+GUESSED = 0.6  # the confidence in what no name says
+
+
+class ColumnsUnknown(InputError):
+    """The data are readable, but which column plays which part is not known: a person can say it."""
 
 
 @dataclass
@@ -88,6 +85,11 @@ class Detected:
     confidence: float
     unused: list[str] = field(default_factory=list)
     template: str | None = None
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
+        return self.confidence == GUESSED
 
 
 def detect(
@@ -106,13 +108,13 @@ def detect(
     named = check_template(template, columns) if template else []
     if (roles and not roles.keys() <= {"system", "input", "rejected", "history"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
-    elif (by_name := _from_names(columns, rows)) is None:
+    elif (found := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
     else:
-        detected = by_name
+        detected = found
         if roles:
             detected.columns |= roles
-            detected.why += f", with {_said(roles)} as you set"
+            detected.why += f", with {_listed(roles)} as you set"
     if template:
         detected.template = template
         detected.why += "; your template builds the prompt"
@@ -125,6 +127,22 @@ def detect(
     if detected.format == "kto":
         detected.why += "; the answers marked true are trained on"
     return detected
+
+
+def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
+    """By the names that tools use; where these say nothing, or lead to an ID or a date, by a guess."""
+    askable = [
+        column
+        for column in columns
+        if _plain(column) not in _LOOSE_PROMPTS or not is_never_a_prompt(column_values(rows, column))
+    ]
+    by_name = _from_names(askable, rows)
+    if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
+        guess = guess_columns(columns, rows)
+        if guess is not None:
+            kind = "classification" if "label" in guess.roles else "prompt_completion"
+            return Detected(kind, dict(guess.roles), f"guessed: {guess.why}", GUESSED)
+    return by_name or (_from_names(columns, rows) if askable != list(columns) else None)
 
 
 def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -199,11 +217,11 @@ def _named_pair(prompt: str, answer: str, roles: dict[str, str], by_name: dict[s
 
 
 def _from_mapping(
-    given: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
+    mapping: dict[str, str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]], named: Sequence[str] = ()
 ) -> Detected:
     """`named` are the columns in the prompt template."""
-    roles = dict(given)
-    why = f"you set {_said(given)}" if given else f"your template uses {', '.join(named)}"
+    roles = dict(mapping)
+    why = f"columns set: {_listed(mapping)}" if mapping else f"your template uses {', '.join(named)}"
     if "text" in roles and "label" in roles:
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
@@ -213,7 +231,7 @@ def _from_mapping(
         if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
             raise InputError(
                 "A column of whole conversations cannot be combined with these roles",
-                given=_said(given) + (" and a prompt template" if named else ""),
+                given=_listed(mapping) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
         return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
@@ -223,7 +241,7 @@ def _from_mapping(
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
         if "prompt" not in roles and prompt and not named:
             roles["prompt"] = by_name[prompt]
-        return Detected("preference", roles, why, 1.0 if "prompt" in given else 0.8)
+        return Detected("preference", roles, why, 1.0 if "prompt" in mapping else 0.8)
     if (text := _labelled_text(roles, free, rows, by_name)) is not None:
         roles = {role: column for role, column in roles.items() if role != "prompt"} | {"text": text}
         return Detected("classification", roles, f"{why}; {roles['label']} holds a class for every {text}", 0.9)
@@ -232,9 +250,9 @@ def _from_mapping(
             continue
         name = _first(names, by_name)
         if name is None:
-            raise InputError(
+            raise ColumnsUnknown(
                 f"No column is set as the {role}",
-                given=_said(given) or None,
+                given=_listed(mapping) or None,
                 allowed=f"columns of this data: {', '.join(free)}" if free else None,
                 try_=f'add it: --column {role}="{likely[0]}", or {role}: {likely[0]} in data.columns'
                 if (likely := likely_texts(free, rows))
@@ -242,7 +260,7 @@ def _from_mapping(
             )
         roles[role] = by_name[name]
         why += f"; {roles[role]} is the {role}, by its name"
-    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= given.keys()
+    known = {"prompt", "completion"} - ({"prompt"} if named else set()) <= mapping.keys()
     return Detected("kto" if "label" in roles else "prompt_completion", roles, why, 1.0 if known else 0.8)
 
 
@@ -264,12 +282,11 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
     for role, column in mapping.items():
         known = _ROLE_ALIASES.get(_plain(role))
         if known is None:
-            close = nearest(role, _ROLE_ALIASES)
             raise InputError(
                 "There is no such column role",
                 given=f"{role}: {column}",
                 allowed=", ".join(dict.fromkeys(_ROLE_ALIASES.values())),
-                try_=f"did you mean {close}?" if close else None,
+                try_=did_you_mean(role, _ROLE_ALIASES),
             )
         if column not in columns:
             close = nearest(column, columns) or next((c for c in columns if _plain(c) == _plain(column)), None)
@@ -300,7 +317,7 @@ def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]],
         hint = f'to train on {texts[0]} as plain text (stage: pretraining), set --column text="{texts[0]}"'
     else:
         hint = "write each row as an object with a prompt and a completion"
-    return InputError(
+    return (InputError if talks or len(columns) < 2 else ColumnsUnknown)(
         f"No usable column in {name}",
         given=f"columns {', '.join(columns)}" if columns else "no columns",
         allowed="; ".join(FORMATS.values()),
@@ -323,10 +340,7 @@ def _conversation_column(
 def _turn_keys(value: Any) -> tuple[str, str] | None:
     """The keys of role and text if `value` is a list of messages (also as JSON text), else None."""
     if isinstance(value, str) and value.lstrip()[:2] == "[{":
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+        value = json_or(value, None)
     turn = value[0] if isinstance(value, (list, tuple)) and value else None
     if not isinstance(turn, dict):
         return None
@@ -347,7 +361,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", str(name).lower())
 
 
-def _said(mapping: Mapping[str, str]) -> str:
+def _listed(mapping: Mapping[str, str]) -> str:
     return shorten(", ".join(f"{role}: {column}" for role, column in mapping.items()))
 
 
@@ -367,7 +381,7 @@ def detect_prompts(
     """Like `detect`, but a column of prompts is enough if no column holds answers. Raises InputError like `detect`."""
     try:
         detected = detect(columns, rows, mapping, name, template)
-        if detected.format != "text" or "text" in mapping:
+        if not detected.is_guess and (detected.format != "text" or "text" in mapping):
             return detected
         refusal: InputError | None = None
     except InputError as error:

@@ -15,12 +15,13 @@ from typing import Any
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace, default_root
 from ftlab.data.conversion import Message, UnusableRow, to_messages
-from ftlab.data.formats import Detected, detect
+from ftlab.data.formats import ColumnsUnknown, Detected, detect
 from ftlab.data.load import Named, find_source, load_rows, recall, settled, split_files
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.splits import detect_format, prepare
+from ftlab.data.tabular import Row
 from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_in_group
 from ftlab.errors import InputError, shorten
 
@@ -58,15 +59,18 @@ class Inspection:
     _refused: InputError | None = field(default=None, repr=False)  # why no format was recognized
     _searched: dict[str, Pages] = field(default_factory=dict, repr=False)
 
+    @property
+    def needs_columns(self) -> bool:
+        """Whether all that is missing is which column is which."""
+        return isinstance(self._refused, ColumnsUnknown)
+
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
         """At most `size` source rows from `offset` on (of the training split), cells as text of up to 200
         characters."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         start, stop = max(0, offset), min(len(rows), max(0, offset) + max(0, size))
-        source_rows = (
-            rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
-        )
-        return [self._shown(row) for row in source_rows]
+        page = rows.page(start, stop - start) if isinstance(rows, Pages) else [rows[i] for i in range(start, stop)]
+        return [self._as_text(row) for row in page]
 
     def search(
         self,
@@ -78,24 +82,24 @@ class Inspection:
         should_stop: Callable[[], bool] | None = None,
     ) -> Hits:
         """`size` rows of a split that contain `text`, after the first `offset` matches; cells as in `page`."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         if not isinstance(rows, Pages):
             rows = self._searched.setdefault(split or "", Pages(len(rows), self.columns, rows))
         hits = rows.search(text, offset, size, should_stop=should_stop)
-        hits.rows = [self._shown(row) for row in hits.rows]
+        hits.rows = [self._as_text(row) for row in hits.rows]
         return hits
 
-    def row(self, i: int, split: str | None = None) -> dict[str, Any]:
+    def row(self, i: int, split: str | None = None) -> Row:
         """The full cells of source row `i` (from 0). Raises InputError if there is no such row."""
-        rows = self._rows(split)
+        rows = self.source_rows(split)
         if not 0 <= i < len(rows):
             raise InputError("There is no such row", given=i, allowed=f"0 to {len(rows) - 1}")
         return dict(rows.page(i, 1)[0] if isinstance(rows, Pages) else rows[i])
 
-    def _shown(self, row: Mapping[str, Any]) -> dict[str, str]:
+    def _as_text(self, row: Mapping[str, Any]) -> dict[str, str]:
         if "(broken)" in row and self.columns:
             return dict.fromkeys(self.columns, "") | {self.columns[0]: row["(broken)"]}
-        return {column: _cell_text(row.get(column)) for column in self.columns}
+        return {column: shorten(cell_as_text(row.get(column)), CELL) for column in self.columns}
 
     def messages(self, i: int, split: str | None = None) -> list[Message]:
         """The canonical messages of source row `i` (from 0) of the training split.
@@ -110,16 +114,13 @@ class Inspection:
         except UnusableRow as problem:
             raise InputError(f"This row cannot be used: {problem.reason}") from None
 
-    def source_rows(self, split: str | None = None) -> Any:
-        """The rows of a split with full cells: a sequence, or `Pages` for a large source."""
-        return self._rows(split)
-
     def as_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "detected" and key[0] != "_"} | {
             "roles": dict(self.detected.columns) if self.detected else {}
         }
 
-    def _rows(self, split: str | None) -> Any:
+    def source_rows(self, split: str | None = None) -> Any:
+        """The rows of a split with full cells: a sequence, or `Pages` for a large source."""
         names = self._rows_by_split or {"train": []}
         split = split or ("train" if "train" in names else next(iter(names), ""))
         if split not in names:
@@ -144,10 +145,10 @@ class Inspection:
         return f"<h4>{escape(self.name)}</h4><ul>{lines}</ul><table><tr>{head}</tr>{body}</table>"
 
 
-def _lengths(found: Inspection) -> str:
-    if found.format == "text":
-        return f"{found.mean_answer_characters:.0f} characters of text"
-    return f"{found.mean_prompt_characters:.0f} characters of prompt and {found.mean_answer_characters:.0f} of answer"
+def _lengths(source: Inspection) -> str:
+    if source.format == "text":
+        return f"{source.mean_answer_characters:.0f} characters of text"
+    return f"{source.mean_prompt_characters:.0f} characters of prompt and {source.mean_answer_characters:.0f} of answer"
 
 
 def inspect(source: str | DataConfig, workspace: Workspace | None = None, **settings: Any) -> Inspection:
@@ -323,14 +324,7 @@ def files_of(source: str, workspace: Workspace | None = None) -> list[tuple[str,
     return [(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats]
 
 
-def _cell_text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return shorten(text, CELL)
-
-
-MOST_FOUND = 1000  # hits of a search in a large source without a version
+MOST_HITS = 1000  # hits of a search in a large source without a version
 _SAMPLED = 200
 
 
@@ -344,7 +338,7 @@ class EveryRow:
     version: Version | None  # None: the source has no version yet
     _fetch: Callable[[int], VersionRow] = field(repr=False)
     _search: Callable[[str], Any] = field(repr=False)
-    _found: dict[str, Any] = field(default_factory=dict, repr=False)
+    _masks: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -364,11 +358,11 @@ class EveryRow:
     def holding(self, text: str) -> Any:
         """A bool array of the rows with a cell that contains `text`, ignoring case."""
         wanted = text.strip().casefold()
-        if wanted not in self._found:
-            while len(self._found) >= 8:
-                self._found.pop(next(iter(self._found)))
-            self._found[wanted] = self._search(wanted)
-        return self._found[wanted]
+        if wanted not in self._masks:
+            while len(self._masks) >= 8:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[wanted] = self._search(wanted)
+        return self._masks[wanted]
 
     def megabytes(self) -> float:
         """The approximate size of all cells, from a sample of the rows."""
@@ -391,8 +385,7 @@ def every_row(data: DataConfig, workspace: Workspace) -> EveryRow:
     if data.source.startswith(PREFIX):
         version = resolve(data.source, workspace)
         return _of_version(str(version.folder), version.rows_file.stat().st_mtime_ns)
-    kind, place = find_source(data.source.strip(), workspace)
-    return _not_yet_a_version(data.model_dump_json(), () if kind == "hub" else _changes(Path(place)), workspace.root)
+    return _not_yet_a_version(data.model_dump_json(), tuple(files_of(data.source, workspace)), workspace.root)
 
 
 @lru_cache(maxsize=4)
@@ -402,12 +395,6 @@ def _not_yet_a_version(settings: str, _files: tuple[tuple[str, int, int], ...], 
     if inspected.rows <= WHOLE and inspected.problem:
         load_rows(data, workspace)  # raises the reason if not all rows can be read
     return _of_source(inspected.source_splits, inspected.source_rows, inspected.columns)
-
-
-def _changes(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """(name, modification time, bytes) of the files behind a source, so that a changed file is read again."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 def _of_source(sizes: Mapping[str, int], rows_of: Callable[[str], Any], columns: list[str]) -> EveryRow:
@@ -432,7 +419,7 @@ def _of_source(sizes: Mapping[str, int], rows_of: Callable[[str], Any], columns:
         for start, split in zip(starts, splits, strict=False):
             rows = rows_of(split)
             if isinstance(rows, Pages):
-                places = rows.search(wanted, 0, MOST_FOUND).indices
+                places = rows.search(wanted, 0, MOST_HITS).indices
             else:
                 places = [place for place, cells in enumerate(rows) if holds(cells, wanted)]
             mask[[int(start) + place for place in places]] = True

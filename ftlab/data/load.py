@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from ftlab.config import DataConfig
 from ftlab.core.files import check_reach, locked, read_json, write_json
 from ftlab.core.hub import is_offline, newest_commit, unreachable
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
-from ftlab.data.readers import SUFFIXES, read_table, read_text_files
-from ftlab.data.split_names import SPLITS, split_name
-from ftlab.data.version_store import PREFIX, StoredRows, pinned, resolve
+from ftlab.data.readers import SPLITS, SUFFIXES, read_table, read_text_files, split_name
+from ftlab.data.tabular import Row
+from ftlab.data.version_store import PREFIX, SourceJson, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten
+
+
+class NamedJson(TypedDict):
+    """`Named` as workspaces and versions keep it."""
+
+    columns: dict[str, str]
+    prompt_template: str | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Named:
     columns: dict[str, str]
     prompt_template: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> NamedJson:
         return {"columns": self.columns, "prompt_template": self.prompt_template}
 
     def fits(self, columns: Sequence[str]) -> bool:
@@ -39,7 +47,7 @@ class Named:
         return set(asked) | set(self.columns.values()) <= set(columns)
 
 
-def said_in(data: DataConfig) -> Named | None:
+def named_in(data: DataConfig) -> Named | None:
     """The columns and template in `data` itself; None if it has neither."""
     return Named(dict(data.columns), data.prompt_template) if data.columns or data.prompt_template else None
 
@@ -47,7 +55,7 @@ def said_in(data: DataConfig) -> Named | None:
 def remember(data: DataConfig, workspace: Workspace) -> None:
     """Remember the columns and template in `data` for its source, if it has any. For a version they replace the ones it
     was made with."""
-    if (named := said_in(data)) and named != recall(data, workspace):
+    if (named := named_in(data)) and named != recall(data, workspace):
         _rewrite(data, workspace, named)
 
 
@@ -75,12 +83,37 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
 def settled(data: DataConfig, named: Named | None) -> DataConfig:
     """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all."""
-    if named is None or said_in(data) is not None:
+    if named is None or named_in(data) is not None:
         return data
-    return data.model_copy(update=named.as_dict())
+    return data.model_copy(update=dict(named.as_dict()))
 
 
-def _kept(workspace: Workspace) -> dict[str, Any]:
+_LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
+
+
+def looked_at(loaded: Loaded) -> list[dict[str, Any]]:
+    """The rows by which the columns of `loaded` are told apart."""
+    rows = loaded.splits[loaded.main]
+    # Evenly spaced: the first rows of a file are often of one kind.
+    step = max(1, len(rows) // _LOOKED_AT)
+    return [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
+
+
+def as_read(data: DataConfig, loaded: Loaded) -> DataConfig:
+    """`data` with the columns that its rows are read by, where no tool's names say them: set, remembered, or guessed.
+    Whatever is made of the rows (a version, a run) keeps them."""
+    from ftlab.data.formats import detect
+
+    read = settled(data, loaded.named)
+    if named_in(read) is None:
+        with contextlib.suppress(InputError):
+            detected = detect(loaded.columns, looked_at(loaded), {}, loaded.name)
+            if detected.is_guess:
+                return read.model_copy(update={"columns": dict(detected.columns)})
+    return read
+
+
+def _kept(workspace: Workspace) -> dict[str, NamedJson]:
     return read_json(workspace.named_columns_file, {})
 
 
@@ -142,21 +175,21 @@ def load_hub(name: str, subset: str | None, split: str | None) -> tuple[dict[str
     return _known_splits(name, loaded, notes), revision, notes
 
 
-def _known_splits(name: str, found: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+def _known_splits(name: str, datasets: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     splits: dict[str, Any] = {}
-    for key, dataset in found.items():
+    for key, dataset in datasets.items():
         split = split_name(key)
         if split and split not in splits:
             splits[split] = _without_media(dataset, notes)
-        elif len(found) == 1:
+        elif len(datasets) == 1:
             splits["train"] = _without_media(dataset, notes)
         else:
             notes.append(f"The split {key} of {name} is not used.")
     if not splits:
         raise InputError(
             f"None of the splits of {name} is called train",
-            given=", ".join(found),
-            try_="name one of them as data.split",
+            given=", ".join(datasets),
+            try_="set data.split to one of them",
         )
     return {split: splits[split] for split in SPLITS if split in splits}
 
@@ -216,10 +249,19 @@ class SourceFile:
     revision: str | None = None
     version: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        entry = {"name": self.name, "kind": self.kind, "path": self.path, "sha256": self.sha256, "rows": self.rows}
-        entry |= {"revision": self.revision} if self.revision else {}
-        return entry | ({"version": self.version} if self.version else {})
+    def as_dict(self) -> SourceJson:
+        entry: SourceJson = {
+            "name": self.name,
+            "kind": self.kind,
+            "path": self.path,
+            "sha256": self.sha256,
+            "rows": self.rows,
+        }
+        if self.revision:
+            entry["revision"] = self.revision
+        if self.version:
+            entry["version"] = self.version
+        return entry
 
 
 @dataclass
@@ -228,7 +270,7 @@ class Loaded:
 
     name: str
     kind: Literal["sample", "file", "hub", "version"]
-    splits: dict[str, Sequence[dict[str, Any]]]
+    splits: dict[str, Sequence[Row]]
     columns: list[str]
     files: list[SourceFile]
     notes: list[str] = field(default_factory=list)
@@ -354,7 +396,7 @@ def _missing_file(source: str, path: Path, close_sample: str | None) -> InputErr
 
 def _load_version(source: str, workspace: Workspace | None) -> Loaded:
     version = resolve(source, workspace)
-    splits: dict[str, Sequence[dict[str, Any]]] = {
+    splits: dict[str, Sequence[Row]] = {
         split: StoredRows(version.rows_file, split) for split in SPLITS if version.rows.get(split)
     }
     file = SourceFile(version.name, "version", None, version.content, version.total, version=version.id)

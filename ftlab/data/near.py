@@ -1,25 +1,25 @@
-"""Which texts are the same question, nearly: one answer for the split, the checks, the leak check and blind tests.
+"""Near copies: which texts ask the same question. The split, the checks, the leak check and blind tests use it.
 
-Texts are compared by their words: Unicode forms (NFKC), case, zero-width characters and punctuation do not count. Two
-texts are near copies when, without courtesy ("Please", "could you tell me", "Thanks!"),
+Texts are compared by their words. Unicode form (NFKC), case, zero-width characters and punctuation do not count, nor
+does courtesy ("Please", "could you tell me", "Thanks!"). Two texts are near copies if
 
-- they hold the same numbers, signs of arithmetic, number words, negations and question words, in the same order, and
-- one is the other with a word or two more, or with a typing error. Another word in place of one is another question
-  ("cancel my card", "activate my card"; "is", "was"), and so is one of the topics of the data put in between ("my
-  virtual card"). Of texts from 16 words on, 80% of the word trigrams in common will do where no word stands in place of
-  another; from 41 words on that may be, if it is not the only difference.
+- they hold the same numbers, arithmetic signs, number words, negations and question words, in the same order, and
+- one has at most a word or two more than the other, or a typo. A different word makes a different question ("cancel my
+  card", "activate my card"; "is", "was"), and so does an inserted topic word of the data ("my virtual card"). From 16
+  words on, sharing 80% of the word trigrams is enough, as long as no word is replaced by another; from 41 words on,
+  words may be replaced too, unless a single one is the only difference.
 
-One that stands as a whole in the other is a near copy where the rest is no question of its own (see
+A text that occurs whole inside another is a near copy of it, unless the rest asks something of its own (see
 `ftlab.data.normal`).
 
-Answers are evidence beside the prompt. Two different labels, numbers or JSON objects speak against near copies. A long
-answer that a few rows share speaks for them: then prompts that share 60% of their character shingles will do (80% where
-the answers are only nearly the same), whatever their numbers. Labels that are the same say nothing.
+Answers count as evidence. Two different labels, numbers or JSON objects rule out near copies. A long answer shared by a
+few rows supports them: then prompts need to share only 60% of their character shingles (80% if the answers are merely
+near copies), whatever their numbers. Equal labels are no evidence.
 
-Candidates come from equal hashes of word sequences without one or two words (the deletion neighborhood of SymSpell,
-Garbe 2012, for words) and, of texts from 8 words on, from MinHash (Broder 1997) with banding (Leskovec, Rajaraman,
-Ullman, Mining of Massive Datasets, chapter 3): with 21 bands of 6 hashes a pair at Jaccard 0.8 is found with
-probability 0.998. No step compares all texts with all.
+Candidates come from equal hashes of word sequences with a few words left out (the deletion neighborhood of SymSpell,
+Garbe 2012, on words) and, from 8 words on, from MinHash (Broder 1997) with banding (Leskovec, Rajaraman, Ullman, Mining
+of Massive Datasets, chapter 3): 21 bands of 6 hashes find a pair at Jaccard 0.8 with probability 0.998. No step
+compares every text with every other.
 """
 
 from __future__ import annotations
@@ -28,15 +28,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from itertools import combinations
+from itertools import combinations, product
 from operator import ne
 from typing import TYPE_CHECKING, NamedTuple
 
 from ftlab.data.normal import (
     LIGHT,
     LOOSE,
-    Reader,
+    SentenceReader,
     Sentences,
+    Vocabulary,
+    Watch,
+    Words,
     inside,
     is_decisive,
     is_inside,
@@ -47,48 +50,48 @@ from ftlab.data.normal import (
     without_courtesy,
     words_of,
 )
-from ftlab.data.words import Vocabulary, Watch, Words
 
 if TYPE_CHECKING:
     import numpy as np
 
-NEAR = 0.8  # Jaccard of the word trigrams from which on two long texts are near copies
-FEWEST_WORDS = 8  # words from which on trigrams tell anything
-LONG = 16  # words from which on trigrams alone decide: another word is one of many
-ALIKE = 0.6  # of the character shingles of the shorter prompt, where a long answer is the same
-_LONG_ANSWER = 40  # characters from which on an answer says something of its own
-_FEW = 5  # rows that may share an answer; what more rows share is a label or a stock phrase
-_LABEL_WORDS, _LABEL_LETTERS = 5, 60  # the second for scripts without spaces
+NEAR = 0.8  # Jaccard of the word trigrams that makes two long texts near copies
+FEWEST_WORDS = 8  # in a text for trigrams to mean anything
+LONG = 16  # words in a text for trigrams alone to decide
+ALIKE = 0.6  # share of the character shingles of the shorter prompt, if a long answer is the same
+_LONG_ANSWER = 40  # characters in an answer for it to be specific to its prompt
+_FEW = 5  # rows that may share an answer; an answer of more rows is a label or a stock phrase
+_LABEL_WORDS, _LABEL_LETTERS = 5, 60  # at most in a label; letters are for scripts without spaces
 _SHINGLE = 4  # characters
-_MOST_WORDS = 40  # of the texts whose deletions are looked up
-_MOST_PAIRED = 16  # words up to which any two words may be left out; of longer texts neighbors only
-_USUAL_TEXTS, _USUAL_SHARE = 3, 0.2  # texts that hold a word which is no typing error of one that more hold
-_TOPIC_TEXTS, _TOPIC_SHARE = 10, 0.005  # of the texts a word of the topics stands in
-_FRAME_WORDS = 8  # words that many rows begin or end with are a template, no part of the question
+_MOST_WORDS = 40  # in a text whose deletions are looked up
+_MOST_PAIRED = 16  # words in a text that may lack any two words; longer ones lack only adjacent words
+_USUAL_TEXTS, _USUAL_SHARE = 3, 0.2  # texts, and share of those with the other word, that make a word no typo
+_TOPIC_TEXTS, _TOPIC_SHARE = 10, 0.005  # texts, and share of all texts, that make a word a topic
+_FRAME_WORDS = 8  # at the start or end of many rows make a template, which is not part of the question
 _BANDS, _HASHES = 21, 6
 _PIECE = 5_000
-_COMPARED = 8  # texts of a bucket that one text is compared with
-_MOST_TRIES = 20  # comparisons in vain after which a text is taken for no copy
+_COMPARED = 8  # texts of a bucket that each of its texts is compared with
+_MOST_TRIES = 20  # failed comparisons after which a text is taken to have no copy
 _SEED = 42
 _BASE = 0x9E3779B97F4A7C15  # odd, so that no power of it is 0 modulo 2^64
 
 
 class Pair(NamedTuple):
-    """Two positions; `how` is same (the same `normal_form`), near, or answer: the prompts may differ, and a long answer
-    is the same word for word."""
+    """Two positions. `how` is "same" (equal `normal_form`), "near", or "answer" (a long answer is the same word for
+    word, and the prompts may differ)."""
 
-    one: int
-    other: int
+    first: int
+    second: int
     how: str
 
 
 @dataclass
 class Texts:
-    """Texts as `words`, without courtesy, and without templates (what many begin or end with). `forms` are numbers that
-    are equal for the same normal form, `asked` for the same but for courtesy (-1 of an empty text). `names` are the
-    words by their numbers, `decisive` those that tell questions apart wherever they stand, `light` those that a
-    question can lack, `topic` those of many texts, `often` how many texts hold
-    each; `sentences` are those of the texts."""
+    """The `words` of texts, without courtesy and templates (what many texts begin or end with).
+
+    `forms` holds numbers that are equal for equal normal forms, `asked` for equal normal forms without courtesy (-1 for
+    an empty text). By the number of a word: `names` is its text, `decisive` whether it distinguishes questions in any
+    position, `light` whether a question can do without it, `topic` whether many texts have it, and `often` how many do.
+    """
 
     words: Words
     forms: np.ndarray
@@ -105,10 +108,10 @@ class Texts:
 
 
 def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
-    """The words of `texts`, as they are compared. Raises Stopped."""
+    """`texts` in the form that is compared. Raises Stopped."""
     import numpy as np
 
-    vocabulary, reader = Vocabulary(), Reader()
+    vocabulary, reader = Vocabulary(), SentenceReader()
     known: dict[str, int] = {}
     numbers: list[int] = []
     sizes = np.zeros(len(texts) + 1, np.int64)
@@ -136,13 +139,13 @@ def read_texts(texts: Sequence[str], watch: Watch | None = None) -> Texts:
     once = np.unique(owners * max(1, len(names)) + framed.numbers) % max(1, len(names))
     often = np.bincount(once, minlength=len(names))
     topic = often >= max(_TOPIC_TEXTS, _TOPIC_SHARE * len(framed))
-    # Adverbs are seldom what a text is about: "really", "currently".
+    # Adverbs ("really", "currently") are seldom the topic.
     topics = [of_many and not name.endswith("ly") for of_many, name in zip(topic.tolist(), names, strict=True)]
     return Texts(framed, forms, asked, names, decisive, light, topics, often.tolist(), reader.sentences())
 
 
 def _once(words: list[str]) -> list[str]:
-    """What the words say, once: the same question two or three times is one."""
+    """`words` without repetition: a question asked two or three times in a row counts once."""
     for times in (2, 3):
         size = len(words) // times
         if size >= 3 and size * times == len(words) and words == words[:size] * times:
@@ -158,30 +161,33 @@ def near_pairs(
     across: bool = False,
     watch: Watch | None = None,
 ) -> Iterator[Pair]:
-    """Pairs of texts that are the same or nearly (see the module): enough to connect all that are alike, not all pairs.
+    """Pairs of copies and near copies (see the module): enough to connect all texts that are alike, not every pair.
 
-    `answers` stand beside the `prompts`. With `sides` pairs lie within one side, and with `across` between side 0,
-    which comes first in a pair, and the others; then every text that is like one of the other side is in some pair.
-    In large groups of texts from one mold each is compared with some of the others. Raises Stopped.
+    `answers` are those of the `prompts`. With `sides`, both texts of a pair are on one side. With `across`, the first
+    is on side 0 and the second on another side, and every text with a copy across is in some pair. In large groups of
+    texts from one template, each text is compared with some of the others. Raises Stopped.
     """
     watch = watch or Watch()
     texts = prompts if isinstance(prompts, Texts) else read_texts(prompts, watch)
     evidence = None if answers is None else _read_answers(answers, watch)
     seen: set[tuple[int, int]] = set()
 
-    def new(pairs: Iterator[tuple[int, int]], how: str, agree: Callable[[int, int], bool] | None) -> Iterator[Pair]:
+    def new(pairs: Iterator[tuple[int, int]], how: str, holds: Callable[[int, int], bool] | None) -> Iterator[Pair]:
         tried: Counter[int] = Counter()
         for pair in pairs:
             if pair in seen or max(tried[pair[0]], tried[pair[1]]) >= _MOST_TRIES:
                 continue
-            if agree is None or agree(*pair):
+            if holds is None or holds(*pair):
                 seen.add(pair)
                 yield Pair(*pair, how)
             else:
                 tried.update(pair)
 
-    def near(one: int, other: int) -> bool:
-        return is_near(texts, one, other) and not (evidence and evidence.contradict(one, other))
+    def agree(first: int, second: int) -> bool:
+        return not (evidence and evidence.contradict(first, second))
+
+    def near(first: int, second: int) -> bool:
+        return is_near(texts, first, second) and agree(first, second)
 
     meet = _Meeting(sides, across)
     yield from new((pair for bucket in _equal(texts.forms) for pair in meet.within(bucket)), "same", None)
@@ -190,19 +196,19 @@ def near_pairs(
     yield from new(_one_other(texts, meet), "near", near)
     yield from new(_by_trigrams(texts.words, meet, watch), "near", near)
     inner = (pair for few, others in inside(texts.sentences) for pair in meet.between(few, others))
-    yield from new(inner, "near", lambda one, other: not (evidence and evidence.contradict(one, other)))
+    yield from new(inner, "near", agree)
     if evidence:
         yield from new(_alike_beside(texts, evidence, meet, watch), "near", None)
         yield from new((pair for bucket in evidence.copies for pair in meet.within(bucket, 1)), "answer", None)
 
 
-def is_near(texts: Texts, one: int, other: int) -> bool:
-    """Whether two of `texts` are near copies by their words alone."""
-    if texts.asked[one] == texts.asked[other]:
+def is_near(texts: Texts, first: int, second: int) -> bool:
+    """Whether the texts at two positions are near copies by their words alone."""
+    if texts.asked[first] == texts.asked[second]:
         return True
-    if (within := is_inside(texts.sentences, one, other)) is not None:
+    if (within := is_inside(texts.sentences, first, second)) is not None:
         return within
-    short, long = sorted((texts.of(one), texts.of(other)), key=len)
+    short, long = sorted((texts.of(first), texts.of(second)), key=len)
     decisive = texts.decisive
     if [word for word in short if decisive[word]] != [word for word in long if decisive[word]]:
         return False
@@ -213,36 +219,36 @@ def is_near(texts: Texts, one: int, other: int) -> bool:
         return True
     if len(short) < LONG:
         return False
-    if difference == float("inf"):  # a word for another
-        first, second = Counter(short), Counter(long)
-        if len(short) <= _MOST_WORDS or (first - second).total() == (second - first).total() == 1:
+    if difference == float("inf"):  # a word is replaced
+        missing, extra = Counter(short) - Counter(long), Counter(long) - Counter(short)
+        if len(short) <= _MOST_WORDS or missing.total() == extra.total() == 1:
             return False
     return _jaccard(short, long) >= NEAR
 
 
 def _allowed(words: int) -> float:
-    """How many words two texts may differ in, the shorter of which has `words`; a light word is half a word."""
+    """The words by which near copies may differ, if the shorter one has `words`; a light word counts half."""
     return 0.5 if words < 3 else 1 if words < FEWEST_WORDS else 1.5 if words < LONG else 3
 
 
 def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
-    """Words that one has more, a typing error or a light word being half of one, a word at either end three quarters;
-    infinite where another word stands in place of one, and where a word of the topics is put into a few words."""
+    """The words by which two texts differ: a typo or a light word counts half, a word at either end three quarters.
+    Infinite if a word is replaced by another, or if a topic word is inserted into a short text."""
     names = texts.names
-    if len(short) == len(long) and sum(map(ne, short, long)) == 1:  # as most pairs, and the matcher is slow
+    if len(short) == len(long) and sum(map(ne, short, long)) == 1:  # most pairs; the matcher is slow
         place = next(place for place, word in enumerate(short) if word != long[place])
         changes: Sequence[tuple[str, int, int, int, int]] = [("replace", place, place + 1, place, place + 1)]
     else:
         missing, more = Counter(short) - Counter(long), Counter(long) - Counter(short)
         for word in missing:
             if texts.light[word]:
-                # "his" here and "her" there, or "is" and "was": no word more, but another.
-                others = [one for one in more if texts.light[one]]
-                if others and not any(_stands_for(texts, word, one) for one in others):
+                # "his" against "her", or "is" against "was": not an extra word but a different one.
+                others = [extra for extra in more if texts.light[extra]]
+                if others and not any(_stands_for(texts, word, extra) for extra in others):
                     return float("inf")
                 continue
             name = names[word]
-            if not any(_stands_for(texts, word, one) or name in names[one] or names[one] in name for one in more):
+            if not any(_stands_for(texts, word, new) or name in names[new] or names[new] in name for new in more):
                 return float("inf")
         changes = SequenceMatcher(None, short, long, autojunk=False).get_opcodes()
     total = 0.0
@@ -251,8 +257,8 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
         if kind == "equal" or "".join(names[w] for w in left) == "".join(names[w] for w in right):
             continue
         if kind == "replace" and len(left) == len(right):
-            for one, other in zip(left, right, strict=True):
-                if not _stands_for(texts, one, other):
+            for word, replacement in zip(left, right, strict=True):
+                if not _stands_for(texts, word, replacement):
                     return float("inf")
                 total += 0.5
         elif kind == "replace" and not all(texts.light[word] for word in left + right):
@@ -266,25 +272,25 @@ def _difference(texts: Texts, short: list[int], long: list[int]) -> float:
     return total
 
 
-def _stands_for(texts: Texts, one: int, other: int) -> bool:
-    """Whether one word is the other with a typing error, in another form, or both mean as little. Where
-    several texts hold the rarer one, and not much fewer than hold the other, none of them is a typing error."""
-    first, second = sorted((texts.names[one], texts.names[other]), key=len)
-    if texts.light[one] and texts.light[other]:
-        return LOOSE.get(first, -1) == LOOSE.get(second, -2)
-    rare, often = sorted((texts.often[one], texts.often[other]))
-    return is_typo(first, second, slips=rare < max(_USUAL_TEXTS, _USUAL_SHARE * often))
+def _stands_for(texts: Texts, word: int, other: int) -> bool:
+    """Whether two words are interchangeable: one is a typo or another form of the other, or both are light words of one
+    set. Neither is a typo if several texts have the rarer one, and not many fewer than have the other."""
+    short, long = sorted((texts.names[word], texts.names[other]), key=len)
+    if texts.light[word] and texts.light[other]:
+        return LOOSE.get(short, -1) == LOOSE.get(long, -2)
+    rare, often = sorted((texts.often[word], texts.often[other]))
+    return is_typo(short, long, slips=rare < max(_USUAL_TEXTS, _USUAL_SHARE * often))
 
 
 @dataclass
 class _Meeting:
-    """Who is compared with whom: all (`sides` is None), those of one side, or side 0 with the others (`across`)."""
+    """Which texts are compared: all (`sides` is None), those on one side, or side 0 with the others (`across`)."""
 
     sides: Sequence[int] | None
     across: bool
 
     def within(self, bucket: list[int], most: int = _COMPARED) -> Iterator[tuple[int, int]]:
-        """Pairs of a bucket, in rising order: each text with at most `most` others (up to twice that across)."""
+        """Pairs of a bucket, in ascending order: each text with at most `most` others (up to twice that across)."""
         if self.across:
             yield from self.between(bucket, bucket, most)
             return
@@ -294,7 +300,7 @@ class _Meeting:
                     yield earlier, later
 
     def between(self, left: list[int], right: list[int], most: int = _COMPARED) -> Iterator[tuple[int, int]]:
-        """Pairs of one of `left` and one of `right`, so that each is in some."""
+        """Pairs of a text in `left` and one in `right`; every text is in at least one pair."""
         ours, theirs = self._parted(left), self._parted(right)
         if self.across:
             for texts, others in (
@@ -306,9 +312,9 @@ class _Meeting:
                     return
             return
         for side, texts in ours.items():
-            for one, other in _crossed(texts, theirs.get(side, []), most):
-                if one != other:
-                    yield min(one, other), max(one, other)
+            for first, second in _crossed(texts, theirs.get(side, []), most):
+                if first != second:
+                    yield min(first, second), max(first, second)
 
     def _parted(self, texts: list[int]) -> dict[int, list[int]]:
         if self.sides is None:
@@ -320,17 +326,13 @@ class _Meeting:
 
 
 def _crossed(left: list[int], right: list[int], most: int) -> Iterator[tuple[int, int]]:
-    for one in left:
-        for other in right[:most]:
-            yield one, other
-    for other in right[most:]:
-        for one in left[:most]:
-            yield one, other
+    yield from product(left, right[:most])
+    yield from ((ours, theirs) for theirs in right[most:] for ours in left[:most])
 
 
 def _equal(keys: np.ndarray, places: np.ndarray | None = None) -> Iterator[list[int]]:
-    """The `places` (their indices, unless given) of two or more equal keys, each list in rising order; keys below 0
-    equal none."""
+    """The `places` (by default indices) of every group of equal keys, each in ascending order. Negative keys equal
+    nothing."""
     import numpy as np
 
     if places is None:
@@ -344,7 +346,7 @@ def _equal(keys: np.ndarray, places: np.ndarray | None = None) -> Iterator[list[
 
 
 def _by_length(words: Words) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(texts, their words, hashes of these) for each number of words up to 40: arrays of that many columns."""
+    """(texts, their words, hashes of the words) for each text length up to 40 words; a column per word."""
     import numpy as np
 
     sizes = words.sizes
@@ -355,7 +357,7 @@ def _by_length(words: Words) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _sequence(hashes: np.ndarray) -> np.ndarray:
-    """One number for the words of each row, in their order."""
+    """One hash per row for its sequence of words."""
     import numpy as np
 
     powers = np.cumprod(np.full(hashes.shape[1], _BASE, np.uint64))
@@ -363,7 +365,7 @@ def _sequence(hashes: np.ndarray) -> np.ndarray:
 
 
 def _one_more(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
-    """Texts one of which has up to three words more, as far as `_allowed`: anywhere, or beside each other."""
+    """Pairs in which one text has more words, within `_allowed`: up to two anywhere, or more that are adjacent."""
     import numpy as np
 
     parts = list(_by_length(texts.words))
@@ -395,7 +397,7 @@ def _one_more(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
 
 
 def _left_out(size: int) -> Iterator[tuple[int, ...]]:
-    """The places of the words that a text of `size` words may have more than another."""
+    """The places of words that a text of `size` words may have in addition to another."""
     most = next((count for count in (6, 5, 4, 3, 2, 1) if count / 2 <= _allowed(size - count) and count < size), 0)
     for count in range(1, min(most, 4) + 1):
         if count == 2 and size <= _MOST_PAIRED:
@@ -405,7 +407,7 @@ def _left_out(size: int) -> Iterator[tuple[int, ...]]:
 
 
 def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
-    """Texts with another word in one place that may stand for the first."""
+    """Pairs that differ in one word, if the two words are interchangeable."""
     import numpy as np
 
     decisive = np.array(texts.decisive, bool)
@@ -426,10 +428,10 @@ def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
             continue
         word_of = dict(zip(text[bucket].tolist(), word[bucket].tolist(), strict=True))
         alike: dict[str, list[int]] = {}
-        for one, number in word_of.items():
+        for position, number in word_of.items():
             name = texts.names[number]
             for key_of in (*typings(name), *([f"set {LOOSE[name]}"] if name in LOOSE else [])):
-                alike.setdefault(key_of, []).append(one)
+                alike.setdefault(key_of, []).append(position)
         for members in alike.values():
             if len(members) > 1:
                 pairs = meet.within(sorted(members))
@@ -437,7 +439,7 @@ def _one_other(texts: Texts, meet: _Meeting) -> Iterator[tuple[int, int]]:
 
 
 def _by_trigrams(words: Words, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
-    """Texts from 8 words on that seem to share their trigrams."""
+    """Pairs of texts of 8 words or more that probably share their trigrams, by MinHash."""
     import numpy as np
 
     long = np.flatnonzero(words.sizes >= FEWEST_WORDS)
@@ -454,12 +456,13 @@ def _by_trigrams(words: Words, meet: _Meeting, watch: Watch) -> Iterator[tuple[i
         for column in range(band * _HASHES, (band + 1) * _HASHES):
             keys = _mix(keys * np.uint64(31) + signatures[:, column].astype(np.uint64))
         for bucket in _equal(keys, long):
-            for one, other in meet.within(bucket):
-                if (one, other) in seen:
+            for pair in meet.within(bucket):
+                if pair in seen:
                     continue
-                if np.count_nonzero(signatures[place_of[one]] == signatures[place_of[other]]) >= enough:
-                    seen.add((one, other))
-                    yield one, other
+                first, second = signatures[place_of[pair[0]]], signatures[place_of[pair[1]]]
+                if np.count_nonzero(first == second) >= enough:
+                    seen.add(pair)
+                    yield pair
     watch.at(_BANDS, _BANDS)
 
 
@@ -469,7 +472,7 @@ def _signatures(words: Words, watch: Watch) -> np.ndarray:
 
     total, count = len(words), _BANDS * _HASHES
     signatures = np.zeros((total, count), np.uint32)
-    for begin in range(0, total, _PIECE):  # a piece at a time: hashes take many times the room of the text
+    for begin in range(0, total, _PIECE):  # in pieces: the hashes take many times the memory of the text
         watch.at(begin, total)
         end = min(begin + _PIECE, total)
         hashes, offsets = _trigrams(words.part(begin, end))
@@ -479,7 +482,7 @@ def _signatures(words: Words, watch: Watch) -> np.ndarray:
 
 
 def _trigrams(words: Words) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes, offsets) of all runs of three words of each text, which has three or more."""
+    """(hashes, offsets) of all word trigrams of texts with three or more words."""
     import numpy as np
 
     sizes = words.sizes
@@ -492,7 +495,7 @@ def _trigrams(words: Words) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _only(words: Words, texts: np.ndarray) -> Words:
-    """These `texts` alone, in rising order."""
+    """Only these `texts`, in ascending order."""
     import numpy as np
 
     keep = np.zeros(len(words), bool)
@@ -501,19 +504,19 @@ def _only(words: Words, texts: np.ndarray) -> Words:
     return Words(words.numbers[np.repeat(keep, words.sizes)], offsets, words.vocabulary)
 
 
-def share_trigrams(words: Words, one: int, other: int) -> bool:
-    """Whether two texts have 80% of their word trigrams in common (Jaccard)."""
-    return _jaccard(words.of(one).tolist(), words.of(other).tolist()) >= NEAR
+def share_trigrams(words: Words, first: int, second: int) -> bool:
+    """Whether two texts share 80% of their word trigrams (Jaccard)."""
+    return _jaccard(words.of(first).tolist(), words.of(second).tolist()) >= NEAR
 
 
-def _jaccard(one: list[int], other: list[int]) -> float:
-    first, second = (set(zip(words, words[1:], words[2:], strict=False)) for words in (one, other))
+def _jaccard(*texts: list[int]) -> float:
+    first, second = (set(zip(words, words[1:], words[2:], strict=False)) for words in texts)
     return len(first & second) / max(1, len(first | second))
 
 
 def _without_frames(words: Words) -> Words:
-    """The words of each text without those that many begin or end with, where something is left: a prompt template, or
-    the list of labels. Many are a tenth of the texts and twenty, or half of few texts."""
+    """The words without templates: what many texts begin or end with, such as a prompt template or the list of labels.
+    A text that is nothing but a template is kept. Many means a tenth of the texts and at least 20, or half of a few."""
     import numpy as np
 
     many = max(0.1 * len(words), min(20, 0.5 * len(words)), 6)
@@ -527,8 +530,8 @@ def _without_frames(words: Words) -> Words:
 
 
 def _shared(words: Words, many: float, step: int) -> np.ndarray:
-    """How many words at the beginning (`step` 1) or the end (-1) of each text are a template: 8 or more in a row after
-    which none of `many` texts that began alike goes another way."""
+    """The number of template words at the start (`step` 1) or the end (-1) of each text: a shared sequence, up to the
+    last run of 8 words over which none of at least `many` texts diverges."""
     import numpy as np
 
     sizes, begin = words.sizes, words.offsets[:-1] if step > 0 else words.offsets[1:] - 1
@@ -552,22 +555,22 @@ def _shared(words: Words, many: float, step: int) -> np.ndarray:
 
 @dataclass
 class _Answers:
-    """What was answered: `labels` are answers of which only one can be right, `copies` the positions of long answers
-    that are the same, where answers mostly are not."""
+    """The answers as evidence. `labels` says which answers are labels, of which only one can be right; `copies` holds
+    the positions of equal long answers, if most long answers are unique."""
 
     texts: Texts
     labels: list[bool]
-    shared: np.ndarray  # long answers that a few rows share (or one has) by their normal form, else -1
+    shared: np.ndarray  # the normal form (a number) of a long answer of one or a few rows, else -1
     copies: list[list[int]]
-    usual: np.ndarray  # whether several rows have the answer
+    usual: np.ndarray  # whether three or more rows have the answer
 
-    def contradict(self, one: int, other: int) -> bool:
-        if not (self.labels[one] and self.labels[other]) or self.texts.forms[one] == self.texts.forms[other]:
+    def contradict(self, first: int, second: int) -> bool:
+        if not (self.labels[first] and self.labels[second]) or self.texts.forms[first] == self.texts.forms[second]:
             return False
-        if self.usual[one] and self.usual[other]:
+        if self.usual[first] and self.usual[second]:
             return True
-        first, second = set(self.texts.of(one)), set(self.texts.of(other))
-        return not (first <= second or second <= first)  # "Paris", "It is Paris"
+        left, right = set(self.texts.of(first)), set(self.texts.of(second))
+        return not (left <= right or right <= left)  # "Paris", "It is Paris"
 
 
 def is_label(answer: str) -> bool:
@@ -580,7 +583,7 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
     import numpy as np
 
     texts = read_texts(answers, watch)
-    labels = [bool(answer.strip()) and is_label(answer) for answer in answers]  # of no answer nothing is known
+    labels = [bool(answer.strip()) and is_label(answer) for answer in answers]  # an empty answer says nothing
     long = np.array([len(answer) >= _LONG_ANSWER for answer in answers], bool) & ~np.array(labels, bool)
     long &= texts.forms >= 0
     counts = np.bincount(texts.forms[long], minlength=int(texts.forms.max(initial=0)) + 1)
@@ -592,20 +595,20 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
 
 
 def _alike_beside(texts: Texts, evidence: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
-    """Texts that are somewhat alike, whose long answers are the same or nearly, and not those of many."""
+    """Pairs of prompts that are somewhat alike, whose long answers are copies or near copies and not common."""
     for bucket in _equal(evidence.shared):
         yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair, ALIKE))
-    for one, other in _by_trigrams(evidence.texts.words, meet, watch):
-        if min(evidence.shared[one], evidence.shared[other]) < 0:
+    for pair in _by_trigrams(evidence.texts.words, meet, watch):
+        if min(evidence.shared[place] for place in pair) < 0:
             continue
-        if is_near(evidence.texts, one, other) and _share_shingles(texts, one, other, NEAR):
-            yield one, other
+        if is_near(evidence.texts, *pair) and _share_shingles(texts, *pair, NEAR):
+            yield pair
 
 
-def _share_shingles(texts: Texts, one: int, other: int, share: float) -> bool:
-    """Whether this share of the character shingles of one text is in the other."""
-    first, second = (_shingles(" ".join(texts.names[word] for word in texts.of(text))) for text in (one, other))
-    return len(first & second) >= share * max(1, min(len(first), len(second)))
+def _share_shingles(texts: Texts, first: int, second: int, share: float) -> bool:
+    """Whether two texts have this `share` of the character shingles of the shorter one in common."""
+    left, right = (_shingles(" ".join(texts.names[word] for word in texts.of(text))) for text in (first, second))
+    return len(left & right) >= share * max(1, min(len(left), len(right)))
 
 
 def _shingles(text: str) -> set[str]:

@@ -1,24 +1,121 @@
-"""Normal forms of texts for comparison, and questions contained in longer texts."""
+"""Texts in the forms that are compared: words in flat arrays, normal forms, and questions contained in longer texts.
+
+Long comparisons report their progress to a `Watch`, which can also stop them.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import regex
 
 if TYPE_CHECKING:
     import numpy as np
 
+Progress = Callable[[str, int, int], None]
+CHUNK = 2000  # rows between two checks of the stop button
+
+
+class Stopped(Exception):
+    """The user pressed stop; findings so far are kept."""
+
+
+@dataclass
+class Watch:
+    """Reports the progress of a check and obeys the stop button: `at` raises Stopped."""
+
+    progress: Progress | None = None
+    should_stop: Callable[[], bool] | None = None
+    phase: str = ""
+
+    def at(self, done: int, total: int) -> None:
+        if self.should_stop is not None and self.should_stop():
+            raise Stopped
+        if self.progress is not None:
+            self.progress(self.phase, done, total)
+
+    def over(self, items: Sequence[Any]) -> Any:
+        """(position, item) for all `items`, reporting every 2000 of them."""
+        total = len(items)
+        for position, item in enumerate(items):
+            if position % CHUNK == 0:
+                self.at(position, total)
+            yield position, item
+        self.at(total, total)
+
+
+# Scripts without spaces between words are split into characters.
+_IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+")
+
+
+class Vocabulary(dict):
+    """word -> id, growing with every new word."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
+@dataclass
+class Words:
+    """`numbers[offsets[i]:offsets[i + 1]]` are the words of text i, lower-cased and without punctuation."""
+
+    numbers: np.ndarray
+    offsets: np.ndarray
+    vocabulary: Vocabulary
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        import numpy as np
+
+        return np.diff(self.offsets)
+
+    def of(self, position: int) -> np.ndarray:
+        return self.numbers[self.offsets[position] : self.offsets[position + 1]]
+
+    def part(self, begin: int, end: int) -> Words:
+        """Texts `begin` to `end`."""
+        offsets = self.offsets[begin : end + 1]
+        return Words(self.numbers[offsets[0] : offsets[-1]], offsets - offsets[0], self.vocabulary)
+
+
+def split_words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def count_words(texts: Sequence[str], watch: Watch, vocabulary: Vocabulary | None = None) -> Words:
+    import numpy as np
+
+    vocabulary = Vocabulary() if vocabulary is None else vocabulary
+    number = vocabulary.__getitem__
+    pieces, sizes = [], np.zeros(len(texts) + 1, np.int64)
+    gathered: list[int] = []
+    for position, text in watch.over(texts):
+        before = len(gathered)
+        gathered.extend(map(number, _WORD.findall(text.lower())))
+        sizes[position + 1] = len(gathered) - before
+        if len(gathered) > 1_000_000:  # lists of Python ints take eight times the memory
+            pieces.append(np.array(gathered, np.int32))
+            gathered = []
+    pieces.append(np.array(gathered, np.int32))
+    return Words(np.concatenate(pieces), np.cumsum(sizes), vocabulary)
+
+
 _ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
 _RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alone makes 52 of 5²
 _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
-# Letters that look like Latin ones, from Unicode's confusables.txt (UTS #39): Cyrillic, then Greek.
+# Letters that look like Latin ones, from Unicode's confusables.txt (UTS #39): Cyrillic, then Greek. Names in blind
+# tests use the table, too (`arena.links`).
 _CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
 _FROM_CYRILLIC = str.maketrans(*_CYRILLIC)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
@@ -26,12 +123,10 @@ LATIN_LOOKS = dict(zip(_CYRILLIC[0] + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυι"
 _TO_LATIN = str.maketrans(LATIN_LOOKS)
 _OTHER_SCRIPT = regex.compile(r"[\p{Cyrillic}\p{Greek}]")
 _MIXED = regex.compile(r"(?=\p{L}*\p{Latin})(?=\p{L}*[\p{Cyrillic}\p{Greek}])\p{L}{2,}")
-# Acronyms that are another word in lower case; in single-case text only an article distinguishes them.
+# Acronyms that are a different word in lower case; in text of a single case, only an article distinguishes them.
 _ACRONYM = regex.compile(r"(?<![\p{L}\p{N}.])(?:(US|IT|WHO)(?![\p{L}\p{N}])|U\.S(?:\.A)?\.?(?![\p{L}\p{N}]))")
 _THE_US = regex.compile(r"\b(the|a|non)([ -])us\b")
 _APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼ‘`´](?=\p{L})")
-# Scripts without spaces between words are split into characters.
-_IDEOGRAPHS = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = regex.compile(
     rf"[{_IDEOGRAPHS}]"
     r"|\d+(?:[.,]\d+)+"
@@ -62,7 +157,7 @@ _NUMBER_WORDS = frozenset(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
     "twice".split()
 )
-# What is asked, about how many, and in which relation: a different one makes a different question of any length.
+# Words for what is asked, how many, and which relation: changing one changes the question, however long it is.
 _TELLING = frozenset(
     "who whom whose what when where which why how or only every each all both more less fewer most least first "
     "last".split()
@@ -73,7 +168,7 @@ _NEGATIONS = frozenset(
     "ikke inte ingen değil yok không नहीं न لا لم لن ليس 不 没 無 无 否 非 未".split()
 )
 # Contractions typed without an apostrophe that are not words themselves.
-_SAID_IN_FULL = {
+_CONTRACTIONS = {
     f"{verb}nt": f"{verb} not"
     for verb in "do does did is are was were has have had should would could must need".split()
 } | {
@@ -100,9 +195,9 @@ LIGHT = frozenset(
 
 
 def normal_form(text: str) -> str:
-    """The normal form of `text`: equal for texts that differ only in case, Unicode form, zero-width characters, spaces
-    and punctuation. Numbers are unified ("1,000" is 1000), contractions expanded ("can't" is can not). A text without
-    words is unchanged."""
+    """A form that is equal for texts that differ only in case, Unicode form, zero-width characters, spaces and
+    punctuation. Numbers are unified ("1,000" is 1000) and contractions expanded ("can't" is can not). In a text without
+    words, only spaces are normalized."""
     return joined(words_of(plain_text(text)), text)
 
 
@@ -129,7 +224,7 @@ def _in_one_script(text: str) -> str:
     if not (_OTHER_SCRIPT.search(text) and regex.search(r"\p{Latin}", text)):
         return text
     text = _MIXED.sub(lambda match: _word_in_one_script(match[0]), text)
-    # A word of its own ("а") is Latin where the text is, and holds no Cyrillic letter that looks like none.
+    # A whole word ("а") counts as Latin if the text is mostly Latin and all its Cyrillic letters have Latin lookalikes.
     cyrillic = regex.findall(r"\p{Cyrillic}", text)
     if cyrillic and set(cyrillic) <= set(_CYRILLIC[0]) and len(cyrillic) < len(regex.findall(r"\p{Latin}", text)):
         text = text.translate(_FROM_CYRILLIC)
@@ -151,13 +246,13 @@ def words_of(plain: str) -> list[str]:
     words = _TOKEN.findall(plain)
     if "," in plain:
         words = [word.replace(",", "") if _THOUSANDS.fullmatch(word) else word for word in words]
-    if not _SAID_IN_FULL.keys().isdisjoint(words):
-        words = [part for word in words for part in _SAID_IN_FULL.get(word, word).split()]
+    if not _CONTRACTIONS.keys().isdisjoint(words):
+        words = [part for word in words for part in _CONTRACTIONS.get(word, word).split()]
     return words
 
 
 def joined(words: Sequence[str], text: str) -> str:
-    """Without spaces ("log in" is "login"), except between digits."""
+    """The `words` of `text` without spaces ("log in" is "login"), except between digits."""
     form = " ".join(words)
     if not form:
         return " ".join(text.split())
@@ -165,12 +260,12 @@ def joined(words: Sequence[str], text: str) -> str:
 
 
 def without_courtesy(plain: str) -> str:
-    """A `plain_text` without an opening greeting, "please" or "could you tell me", and without closing thanks."""
+    """A `plain_text` without an opening (a greeting, "please", "could you tell me") and without closing thanks."""
     return _CLOSING.sub("", _OPENING.sub("", plain, 1))
 
 
-# Light words that may stand for one another, by the number of their set; no others do: "is" and "was", "his" and
-# "her", "now" and "then" make another question.
+# Sets of interchangeable light words: word -> number of its set. Others are not interchangeable: "is" and "was", "his"
+# and "her", "now" and "then" make different questions.
 LOOSE = {
     word: number
     for number, words in enumerate(
@@ -192,9 +287,10 @@ _BOTH_WORDS = frozenset(
 
 
 def is_typo(short: str, long: str, *, slips: bool = True) -> bool:
-    """Whether two words differ by accents, a final s, or (`slips`) one slip of the finger within five letters or more:
-    a letter too few, two in the wrong order, or (of eight) a vowel for another that is not the first letter. One letter
-    for another makes a new word ("charged", "changed"), as do the slips between common words (contract, contact)."""
+    """Whether two words differ only by accents, a final s, or (with `slips`) one slip of the finger in a word of five
+    or more letters: a missing letter, two swapped letters, or (in eight or more) a wrong vowel that is not the first
+    letter. Other replaced letters make a different word ("charged", "changed"), and so do slips between common words
+    ("contract", "contact")."""
     return _is_same_word(short, long) or (slips and _is_slip(short, long))
 
 
@@ -223,7 +319,7 @@ def _is_slip(short: str, long: str) -> bool:
 
 
 def _folded(word: str) -> str:
-    """Without accents."""
+    """`word` without accents."""
     if word.isascii():
         return word
     parts = unicodedata.normalize("NFKD", word)
@@ -232,7 +328,7 @@ def _folded(word: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def typings(word: str) -> tuple[str, ...]:
-    """Keys of which two words that `is_typo` joins share one."""
+    """Keys to find typos by: two words that `is_typo` accepts share at least one."""
     word = _folded(word)
     if len(word) < 3 or not word.isalpha():
         return (word,)
@@ -241,18 +337,18 @@ def typings(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=100_000)
 def is_decisive(word: str) -> bool:
-    """Whether a word tells questions apart wherever it stands: numbers, signs, negations, what is asked."""
+    """Whether a word distinguishes questions in any position: numbers, signs, negations, question words."""
     if word in _NEGATIONS or word in _NUMBER_WORDS or word in _TELLING or any(map(str.isdigit, word)):
         return True
     return not any(map(str.isalpha, word))
 
 
 _END = re.compile(r"[.!?…][\"'”’)\]*]*\s+|[。！？\n]+")
-_MOST_SENTENCES = 16  # of a text in which others are looked for
-_FEWEST_WORDS = 3  # of a text that is looked for
-_MOST_MORE = 40  # words of the rest; behind a longer passage a question is about the passage
-_WRAPPER_SHARE, _WRAPPER_TEXTS = 0.1, 6  # of the texts, and how many at least
-_FEW = 5  # different beginnings behind which a question is one of its own
+_MOST_SENTENCES = 16  # in a text that is searched for others
+_FEWEST_WORDS = 3  # in a text that is searched for
+_MOST_MORE = 40  # words in the rest; after a longer passage, a question is about the passage
+_WRAPPER_SHARE, _WRAPPER_TEXTS = 0.1, 6  # share of the texts with a wrapper, and the fewest texts
+_FEW = 5  # different contexts in which a question still stands for itself
 _ASKS = re.compile(
     r"[?？؟]|^(?:how|what|where|when|why|which|who|whose|can|could|should"
     r"|i\s+(?:also\s+)?(?:want|need|wish|would\s+like)\s+(?:to|you)|let\s+me\s+know|tell\s+me|help\s+me)\b"
@@ -282,10 +378,12 @@ _HOLLOW = LIGHT | _POINTING | _LITTLE
 
 @dataclass
 class Sentences:
-    """`numbers[offsets[i]:offsets[i + 1]]` are the sentences of text i; the rest is by the number of a sentence: its
-    `sizes` in words, those that say something (`content`), whether it is about something outside (`pointing`), whether
-    it `adds` something that makes another question (by its words, or because it is the whole of some text), and whether
-    it is a `wrapper`."""
+    """The sentences of texts: `numbers[offsets[i]:offsets[i + 1]]` are those of text i.
+
+    By the number of a sentence: `sizes` in words, `content` words, whether it refers to something outside itself
+    (`pointing`), whether it `adds` to a question so that it becomes another one (by its words, or because it is a whole
+    text elsewhere), and whether it is a `wrapper`, which many texts have.
+    """
 
     numbers: np.ndarray
     offsets: np.ndarray
@@ -299,15 +397,15 @@ class Sentences:
         return tuple(self.numbers[self.offsets[text] : self.offsets[text + 1]].tolist())
 
     def core(self, sentences: Sequence[int]) -> tuple[int, ...]:
-        """Without wrappers, where something is left."""
+        """The `sentences` that are no wrappers; all of them if there are no others."""
         return tuple(sentence for sentence in sentences if not self.wrapper[sentence]) or tuple(sentences)
 
 
-class Reader:
-    """Gathers the sentences of one text after the other."""
+class SentenceReader:
+    """Collects the sentences of texts, one text at a time."""
 
     def __init__(self) -> None:
-        self._known: dict[int, int] = {}  # by the hash of the form: whole texts would take twice the room
+        self._known: dict[int, int] = {}  # by the hash of the form: the forms themselves would take twice the memory
         self._numbers: list[int] = []
         self._sizes: list[int] = []
         self._texts: list[int] = []
@@ -317,7 +415,8 @@ class Reader:
         self._adds: list[bool] = []
 
     def read(self, plain: str, words: list[str]) -> list[str]:
-        """Take a `plain_text` without courtesy, and its `words`; returns those of sentences that are more than that."""
+        """Add a `plain_text` without courtesy, and its `words`. Returns the words that are not courtesy in any
+        sentence."""
         every: list[str] = []
         begin, before = 0, len(self._numbers)
         for end in (*(match.end() for match in _END.finditer(plain)), len(plain)):
@@ -347,7 +446,7 @@ class Reader:
         single = offsets[:-1][np.diff(offsets) == 1]
         for number in np.unique(numbers[single]).tolist():
             self._adds[number] |= self._sizes[number] >= _FEWEST_WORDS
-        different = np.array(list(self._different.values()), np.int64)  # copies of a text make no wrapper of it
+        different = np.array(list(self._different.values()), np.int64)  # copies of a text do not make it a wrapper
         sizes = np.diff(offsets)
         kept = np.repeat(np.isin(np.arange(len(sizes)), different), sizes)
         owners = np.repeat(np.arange(len(sizes)), sizes)
@@ -366,15 +465,15 @@ class Reader:
         self._adds.append(asks or (not form and any(map(is_decisive, words))))
 
 
-def is_inside(sentences: Sentences, one: int, other: int) -> bool | None:
-    """Whether one of two texts stands in the other as a whole, and the rest makes no other question of it; None where
-    none does."""
-    first, second = sorted((sentences.of(one), sentences.of(other)), key=len)
-    return _is_inside(sentences, first, second)
+def is_inside(sentences: Sentences, first: int, second: int) -> bool | None:
+    """Whether one of two texts occurs whole in the other and the rest does not change the question; None if neither
+    occurs in the other."""
+    short, long = sorted((sentences.of(first), sentences.of(second)), key=len)
+    return _is_inside(sentences, short, long)
 
 
 def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
-    """(texts, others): the texts, which are the same, stand in each of the others."""
+    """(texts, others): the texts, which are equal, occur whole in each of the others."""
     import numpy as np
 
     if len(sentences.offsets) < 3:
@@ -393,7 +492,7 @@ def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
     held = {run: _within(sentences, texts[run], others) for run, others in others_of.items()}
     rests = Counter(rest for ways in held.values() for rest in {rest for _, some in ways for rest in some.values()})
     for ways in held.values():
-        # A rest that stands around several questions is a wrapper, other ones are what a question is about.
+        # A rest around several questions is a wrapper; a rest that occurs once is what the question is about.
         if len({rest for _, some in ways for rest in some.values() if rests[rest] == 1}) <= _FEW:
             yield from ((same, sorted(some)) for same, some in ways)
 
@@ -401,8 +500,8 @@ def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
 def _within(
     sentences: Sentences, texts: Iterable[int], others: Iterable[int]
 ) -> list[tuple[list[int], dict[int, frozenset[int]]]]:
-    """(those of `texts` that are the same, the rest of each of the `others` that they stand in), for each way in which
-    the texts are written."""
+    """For each way in which `texts` are written: (the texts written so, the rest of each of the `others` that contains
+    them)."""
     ways: dict[tuple[int, ...], list[int]] = {}
     for text in texts:
         ways.setdefault(sentences.of(text), []).append(text)
@@ -425,7 +524,7 @@ def _is_inside(sentences: Sentences, short: tuple[int, ...], long: tuple[int, ..
     if not any(whole[at : at + len(core)] == core for at in range(len(whole) - len(core) + 1)):
         return None
     content = sum(sentences.content[sentence] for sentence in core)
-    # "How can I fix this?" is about what stands before it.
+    # "How can I fix this?" refers to what comes before it.
     least = 2 if any(sentences.pointing[sentence] for sentence in core) else 1
     if content < least or sum(sentences.sizes[sentence] for sentence in core) < _FEWEST_WORDS:
         return None

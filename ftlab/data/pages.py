@@ -12,11 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ftlab.config import DataConfig
 from ftlab.core.parsing import parse_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_rows, check_size
+from ftlab.data.load import find_source, load_rows, split_files
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.tabular import LazyRows
+from ftlab.data.readers import read_table, refuse_what_is_no_data
+from ftlab.data.tabular import LazyRows, Row, iterate_delimited
 from ftlab.errors import InputError, shorten
 
 _PIECE = 8 << 20  # bytes read at a time
@@ -24,7 +27,7 @@ _SEARCHED_ROWS = 20_000
 _WHITE = (9, 10, 11, 12, 13, 32)
 
 
-def index_lines(path: Path, target: Path) -> int:
+def _index_lines(path: Path, target: Path) -> int:
     """Write the offsets of all non-blank lines and of the end of the file to `target` (.npy, int64).
 
     Returns the number of rows. Memory: 8 bytes per row and one chunk of the file.
@@ -87,15 +90,15 @@ class IndexedLines(LazyRows):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         return self.read(index, index + 1)[0]
 
-    def read(self, start: int, stop: int) -> list[dict[str, Any]]:
+    def read(self, start: int, stop: int) -> list[Row]:
         """Rows `start` to `stop` in one read. Raises InputError if the file has changed since it was indexed."""
         if start >= stop:
             return []
         data, offsets = self._bytes(start, stop)
-        return [_parsed(data[one:other], start + number) for number, (one, other) in enumerate(pairwise(offsets))]
+        return [_parsed(data[begin:end], start + number) for number, (begin, end) in enumerate(pairwise(offsets))]
 
     def candidates(self, wanted: str, start: int) -> tuple[list[int], int]:
         """Rows of the next chunk after `start` whose line may contain `wanted` (case-folded), and the chunk's end."""
@@ -132,7 +135,7 @@ class IndexedLines(LazyRows):
             raise InputError(f"{self.path.name} can no longer be read: {error.strerror}", given=self.path) from None
 
 
-def _parsed(line: bytes, index: int) -> dict[str, Any]:
+def _parsed(line: bytes, index: int) -> Row:
     if len(line) > LONGEST_ROW:
         return {"(broken)": f"row {index}: longer than {LONGEST_ROW >> 20} MB"}
     try:
@@ -154,7 +157,7 @@ class Hits:
     """
 
     indices: list[int]
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     more: bool
     total: int | None
 
@@ -165,20 +168,20 @@ class Pages:
 
     rows: int
     columns: list[str]
-    _source: Sequence[dict[str, Any]] = field(repr=False)
+    _source: Sequence[Row] = field(repr=False)
     # text: (matching rows, row to continue from)
-    _found: dict[str, tuple[list[int], int]] = field(default_factory=dict, repr=False)
+    _matches: dict[str, tuple[list[int], int]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return self.rows
 
-    def sample(self, count: int) -> list[dict[str, Any]]:
+    def sample(self, count: int) -> list[Row]:
         """About `count` readable rows, evenly spaced."""
         step = max(1, self.rows // count)
         rows = (self.page(index, 1)[0] for index in range(0, self.rows, step)[:count])
         return [row for row in rows if "(broken)" not in row]
 
-    def page(self, offset: int = 0, size: int = 20) -> list[dict[str, Any]]:
+    def page(self, offset: int = 0, size: int = 20) -> list[Row]:
         """At most `size` rows from `offset` on. A broken JSON line becomes the row {"(broken)": the reason}."""
         start = max(0, offset)
         stop = min(self.rows, start + max(0, size))
@@ -197,14 +200,14 @@ class Pages:
         wanted = text.casefold()
         if not wanted.strip():
             raise InputError("Nothing to search for", given=text, allowed="some text")
-        hits, place = self._found.pop(wanted, ([], 0))
+        hits, place = self._matches.pop(wanted, ([], 0))
         enough = offset + size + 1
         while place < self.rows and len(hits) < enough and not (should_stop and should_stop()):
             new, place = self._search_some(wanted, place, enough - len(hits))
             hits += new
-        self._found[wanted] = (hits, place)
-        while len(self._found) > 8:
-            self._found.pop(next(iter(self._found)))
+        self._matches[wanted] = (hits, place)
+        while len(self._matches) > 8:
+            self._matches.pop(next(iter(self._matches)))
         indices = hits[offset : offset + size]
         rows = [self.page(index, 1)[0] for index in indices]
         ended = place >= self.rows
@@ -235,15 +238,14 @@ def open_pages(
 
     Rows are not converted and need no known format. Raises InputError if the source cannot be read.
     """
-    from ftlab.data.load import find_source
-
     kind, place = find_source(str(source).strip(), workspace)
     path = Path(place)
     if kind in ("sample", "file") and path.is_dir():
-        path = _file_of(path, split)
-        split = None
+        path, split = _split_of(split_files(path), split), None
     if kind in ("hub", "version") or not path.is_file():
-        return pages_of_loaded(str(source), split, workspace)
+        loaded = load_rows(DataConfig(source=str(source)), workspace)
+        rows = _split_of(loaded.splits, split)
+        return Pages(len(rows), list(loaded.columns), rows)
     check_size(path.name, path.stat().st_size)
     folder = cache_dir / _key(path, split)
     if not (folder / "columns.json").exists():
@@ -253,27 +255,11 @@ def open_pages(
     return _open_cache(path, folder)
 
 
-def pages_of_loaded(source: str, split: str | None = None, workspace: Workspace | None = None) -> Pages:
-    """The pages of a source that its library memory-maps: a version, or a Hub data set."""
-    from ftlab.config import DataConfig
-    from ftlab.data.load import load_rows
-
-    loaded = load_rows(DataConfig(source=source), workspace)
-    rows = _split_of(loaded.splits, split)
-    return Pages(len(rows), list(loaded.columns), rows)
-
-
 def _split_of(splits: dict[str, Any], split: str | None) -> Any:
     name = split or ("train" if "train" in splits else next(iter(splits)))
     if name not in splits:
         raise InputError("There is no such split", given=name, allowed=", ".join(splits))
     return splits[name]
-
-
-def _file_of(folder: Path, split: str | None) -> Path:
-    from ftlab.data.load import split_files
-
-    return _split_of(split_files(folder), split)
 
 
 def _key(path: Path, split: str | None) -> str:
@@ -291,7 +277,7 @@ def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
         if not _is_json_lines(path):
             lines = temporary / "rows.jsonl"
             columns = _write_lines(path, lines, split)
-        check_rows(path.name, index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
+        check_rows(path.name, _index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
         rows = IndexedLines(lines, temporary / "starts.npy")
         names = columns if columns is not None else _columns_of(rows)
         del rows
@@ -333,9 +319,6 @@ def _is_json_lines(path: Path) -> bool:
 
 
 def _write_lines(path: Path, target: Path, split: str | None) -> list[str]:
-    from ftlab.data.readers import read_table, refuse_what_is_no_data
-    from ftlab.data.tabular import iterate_delimited
-
     if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
         with path.open("rb") as file:
             refuse_what_is_no_data(file.read(4096), path.name)

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import ROLES, Message, WrongCell
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import ROLES, Message, WrongCell, is_document
 from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.split_names import SPLITS
-from ftlab.errors import InputError, nearest, shorten
+from ftlab.data.readers import SPLITS
+from ftlab.data.tabular import Row
+from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from ftlab.data.formats import Detected
@@ -30,21 +30,20 @@ def check_columns(data: DataConfig, columns: Sequence[str]) -> list[str]:
     wanted = [column for column in (data.group_by, data.stratify_by) if column]
     for setting, column in (("group_by", data.group_by), ("stratify_by", data.stratify_by)):
         if column and column not in columns:
-            close = nearest(column, columns)
             raise InputError(
                 f"The data has no column {column!r} to split by (data.{setting})",
                 given=column,
                 allowed=", ".join(columns),
-                try_=f"did you mean {close}?" if close else None,
+                try_=did_you_mean(column, columns),
             )
     return wanted
 
 
-def group(
+def _grouped(
     fingerprints: Sequence[str],
     prompts: Sequence[str],
     answers: Sequence[str],
-    cells: Sequence[dict[str, Any]],
+    cells: Sequence[Row],
     data: DataConfig,
 ) -> tuple[list[list[int]], list[str]]:
     """Groups of positions that must not be separated, and notes: equal prompts, equal values of `data.group_by`, and
@@ -63,8 +62,8 @@ def group(
 
     before = sets.groups()
     most = max(_LARGEST * len(prompts), _FEWEST, 2 * max(map(len, before), default=0))
-    pairs = [(pair.one, pair.other) for pair in near_pairs(prompts, answers) if pair.how != "same"]
-    apart = sum(not sets.join(one, other, most) for one, other in pairs)
+    pairs = [(pair.first, pair.second) for pair in near_pairs(prompts, answers) if pair.how != "same"]
+    apart = sum(not sets.join(*pair, most) for pair in pairs)
     after = sets.groups()
     joined = len(before) - len(after)
     notes = [f"{joined} near-duplicate prompts were kept in the same split."] if joined else []
@@ -76,14 +75,7 @@ def group(
     return after, notes
 
 
-def labels_of(cells: Sequence[dict[str, Any]], data: DataConfig, count: int) -> list[str]:
-    """The label of every position to stratify by; all the same without `data.stratify_by`."""
-    if not data.stratify_by:
-        return [""] * count
-    return [cell_as_text(row.get(data.stratify_by)) for row in cells]
-
-
-def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
+def _strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list[list[int]]]:
     """Groups by their most common label."""
     groups_of: dict[str, list[list[int]]] = {}
     for members in groups:
@@ -92,7 +84,7 @@ def strata(groups: Iterable[list[int]], labels: Sequence[str]) -> dict[str, list
     return dict(sorted(groups_of.items()))
 
 
-def shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
+def _shares(sizes: dict[str, int], wanted: int) -> dict[str, int]:
     """`wanted` rows divided among labels by their `sizes` (largest remainder method)."""
     total = sum(sizes.values())
     exact = {label: wanted * size / total for label, size in sizes.items()}
@@ -116,15 +108,15 @@ class _Sets:
             position = self._parent[position]
         return position
 
-    def join(self, one: int, other: int, most: float = float("inf")) -> bool:
+    def join(self, first: int, second: int, most: float = float("inf")) -> bool:
         """Join two positions and return whether they are in one group; no if it would exceed `most` members."""
-        first, second = sorted((self._root(one), self._root(other)))
-        if first == second:
+        parent, child = sorted((self._root(first), self._root(second)))
+        if parent == child:
             return True
-        if self._size[first] + self._size[second] > most:
+        if self._size[parent] + self._size[child] > most:
             return False
-        self._parent[second] = first
-        self._size[first] += self._size[second]
+        self._parent[child] = parent
+        self._size[parent] += self._size[child]
         return True
 
     def join_equal(self, values: Sequence[str | None]) -> None:
@@ -155,7 +147,7 @@ def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = 
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def asked(example: Example) -> list[Message]:
+def turns_of(example: Example) -> list[Message]:
     """The turns of `example` including an answer; for a preference, its prompt and an empty answer."""
     if "prompt" in example:
         return [*example["prompt"], {"role": "assistant", "content": ""}]
@@ -165,7 +157,7 @@ def asked(example: Example) -> list[Message]:
 def hold_out(
     splits: dict[str, list[Example]],
     data: DataConfig,
-    cells: Sequence[dict[str, Any]] = (),
+    cells: Sequence[Row] = (),
     notes: list[str] | None = None,
 ) -> dict[str, list[Example]]:
     """All three splits; those missing from the source are taken from train, in whole groups: equal and near-duplicate
@@ -179,12 +171,12 @@ def hold_out(
     ]
     remaining: list[list[int]] = []
     if wanted:
-        prints = [prompt_fingerprint(asked(example), data.system_prompt) for example in train]
-        turns = [asked(example) for example in train]
+        prints = [prompt_fingerprint(turns_of(example), data.system_prompt) for example in train]
+        turns = [turns_of(example) for example in train]
         from ftlab.data.rendering import reference
 
         prompts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
-        remaining, group_notes = group(prints, prompts, answers, cells, data)
+        remaining, group_notes = _grouped(prints, prompts, answers, cells, data)
         if notes is not None:
             notes += group_notes
         if len(remaining) <= len(wanted):
@@ -196,7 +188,8 @@ def hold_out(
                 allowed=f"at least {len(wanted) + 1}",
                 try_="add rows, provide your own splits, or set data.validation_fraction and data.test_fraction to 0",
             )
-    labels = labels_of(cells, data, len(train))
+    stratify = data.stratify_by
+    labels = [cell_as_text(row.get(stratify)) for row in cells] if stratify else [""] * len(train)
     random.Random(data.seed).shuffle(remaining)
     held: dict[str, list[Example]] = {}
     for split, target in wanted:
@@ -211,18 +204,18 @@ def prompt_text(messages: Sequence[Message]) -> str:
     """The prompt as text, with earlier turns and without the system prompt; a document is returned whole."""
     if is_document(messages):
         return messages[0]["content"]
-    from ftlab.data.rendering import prompt_messages  # the page of a staged vote has none
+    from ftlab.data.rendering import prompt_messages
 
     return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] != "system")
 
 
 def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
     """Groups with about `target` rows in total, labels in proportion, and the remaining groups."""
-    by_label = strata(groups, labels)
+    by_label = _strata(groups, labels)
     if len(by_label) < 2:
         return _take_groups(groups, target)
     taken: list[list[int]] = []
-    for label, share in shares({label: sum(map(len, some)) for label, some in by_label.items()}, target).items():
+    for label, share in _shares({label: sum(map(len, some)) for label, some in by_label.items()}, target).items():
         if share and len(by_label[label]) > 1:  # the only group of a label stays in train
             taken += _take_groups(by_label[label], share)[0]
     if not taken:

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
-from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
 from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, judgement, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
+from ftlab.data.partition import Example, no_text, only_text
 from ftlab.errors import InputError
 
 EMPTY_SIDE = "an empty side"
 NO_JUDGEMENT = "no judgement (true or false)"
-Reader = Callable[[Mapping[str, Any]], tuple[list[dict[str, Any]], list[str]]]
+Reader = Callable[[Mapping[str, Any]], tuple[list[Example], list[str]]]
 
 
 def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> Reader:
@@ -28,14 +29,14 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
     """
     if stage in PAIR_STAGES:
 
-        def pair(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+        def pair(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
             prompt, chosen, rejected, remarks = pair_of_row(row, detected, system_prompt)
             return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}], remarks
 
         return pair
     if stage == "kto":
 
-        def judged(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+        def judged(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
             if detected.format in PREFERENCES:
                 prompt, chosen, rejected, remarks = pair_of_row(row, detected, system_prompt)
                 sides = ((chosen, True), (rejected, False))
@@ -50,7 +51,7 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
 
     take = example_of if stage in REWARD_STAGES else convert
 
-    def messages_of(row: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    def messages_of(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
         messages, remarks = take(row, detected, system_prompt)
         return [{"messages": messages}], remarks
 
@@ -90,25 +91,32 @@ def pair_of_row(
 def check_format(stage: str, detected: Detected, name: str, columns: list[str]) -> None:
     """Raise InputError if `stage` cannot use data of this format."""
     pairs = detected.format in PREFERENCES and "rejected" in detected.columns
-    if stage not in PREFERENCE_STAGES or pairs or (stage == "kto" and detected.format == "kto"):
-        return
+    if stage in PREFERENCE_STAGES and not pairs and not (stage == "kto" and detected.format == "kto"):
+        raise _no_preferences(stage, detected, name, columns)
+    if detected.format == "text" and stage != PRETRAINING:
+        raise only_text(name, columns, detected, stage)
+    if detected.format != "text" and stage == PRETRAINING:
+        raise no_text(name, columns, detected)
+
+
+def _no_preferences(stage: str, detected: Detected, name: str, columns: list[str]) -> InputError:
     layout = f"{detected.format.replace('_', ' ')} ({', '.join(detected.columns.values())})"
     if detected.format == "kto":
-        raise InputError(
+        return InputError(
             f"The stage {stage} trains on pairs of answers, and {name} holds single answers marked good or bad",
             given=f"columns {', '.join(columns)}, read as {layout}",
             allowed=f"{FORMATS['preference']}; {FORMATS['openai_preference']}",
             try_="set stage: kto, which trains on single answers",
         )
     if detected.format in PREFERENCES:
-        raise InputError(
+        return InputError(
             f"{name} has no column of rejected answers, and the stage {stage} compares chosen with rejected ones",
             given=f"columns {', '.join(columns)}",
             allowed=FORMATS["preference"],
             try_="set the columns, such as data.columns={chosen: ..., rejected: ...}, or set stage: sft",
         )
     wanted = FORMATS["kto"] + "; " if stage == "kto" else ""
-    raise InputError(
+    return InputError(
         f"The stage {stage} trains on preferences, and {name} holds none: there is no rejected answer",
         given=f"columns {', '.join(columns)}, read as {layout}",
         allowed=f"{wanted}{FORMATS['preference']}; {FORMATS['openai_preference']}",
@@ -123,11 +131,11 @@ def chat_of(example: Mapping[str, Any], side: str | None = None) -> list[Message
     return [*example["prompt"], *example[side]]
 
 
-def _first_answer(one: list[Message], other: list[Message]) -> int:
-    """The number of turns of the prompt that two conversations share."""
-    most = min(len(one), len(other)) - 1  # each side keeps its last turn, which is an answer
-    shared = next((i for i in range(most) if one[i] != other[i]), most)
-    while shared and not (one[shared]["role"] == other[shared]["role"] == "assistant"):
+def _first_answer(chosen: list[Message], rejected: list[Message]) -> int:
+    """The number of turns in the prompt that two conversations share."""
+    most = min(len(chosen), len(rejected)) - 1  # each side keeps its last turn, which is an answer
+    shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
+    while shared and not (chosen[shared]["role"] == rejected[shared]["role"] == "assistant"):
         shared -= 1
     if shared == 0:
         raise UnusableRow("chosen and rejected answer different prompts")
@@ -255,7 +263,7 @@ def _about_swapped(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]
     seen: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     swapped = []
     for row in rows:
-        prompt, chosen, rejected = _key(row["prompt"]), _said(row["chosen"]), _said(row["rejected"])
+        prompt, chosen, rejected = _key(row["prompt"]), _text(row["chosen"]), _text(row["rejected"])
         if chosen != rejected and (prompt, rejected, chosen) in seen:
             swapped += [seen[prompt, rejected, chosen], row]
         seen[prompt, chosen, rejected] = row
@@ -279,7 +287,7 @@ def _about_length(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
     """How often the chosen answer is the longer one, in characters."""
     from scipy.stats import binomtest
 
-    differing = [(len(_said(row["chosen"])), len(_said(row["rejected"]))) for row in rows]
+    differing = [(len(_text(row["chosen"])), len(_text(row["rejected"]))) for row in rows]
     differing = [(a, b) for a, b in differing if a != b]
     if len(differing) < _LOOKED_AT_LENGTH:
         return []
@@ -337,18 +345,18 @@ def _about_labels(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[
         ]
     weights = balanced_weights(good, bad)
     figures = {"good": good, "bad": bad, "good_weight": weights[0], "bad_weight": weights[1]}
-    set_ = config.preference.good_weight is not None or config.preference.bad_weight is not None
+    weighted = config.preference.good_weight is not None or config.preference.bad_weight is not None
     used = (
         f"The weights that you set are used: {config.preference.good_weight or 1:g} for good and "
         f"{config.preference.bad_weight or 1:g} for bad."
-        if set_
+        if weighted
         else f"No action needed: the weights {weights[0]:g} for good and {weights[1]:g} for bad balance them."
     )
     uneven = max(good, bad) / len(rows) > _FEW_SIDES
     return [
         PreferenceFinding(
             "label_imbalance" if uneven else "labels",
-            "warn" if uneven and set_ else "info",
+            "warn" if uneven and weighted else "info",
             f"{good:,} answers are marked as good and {bad:,} as bad.",
             "Without weights the larger side would count more (Ethayarajh et al. 2024, arXiv 2402.01306).",
             used,
@@ -363,7 +371,7 @@ def _about_judged_twice(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFin
     seen: dict[tuple[str, str], Mapping[str, Any]] = {}
     twice = []
     for row in rows:
-        key = (_key(row["prompt"]), _said(row["completion"]))
+        key = (_key(row["prompt"]), _text(row["completion"]))
         if key in seen and seen[key]["label"] != row["label"]:
             twice += [seen[key], row]
         seen.setdefault(key, row)
@@ -457,10 +465,10 @@ def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]
 
 def equal_answers(row: Mapping[str, Any]) -> bool:
     """Whether both answers of a pair are the same text, in any Unicode form."""
-    return "chosen" in row and _said(row["chosen"]) == _said(row["rejected"])
+    return "chosen" in row and _text(row["chosen"]) == _text(row["rejected"])
 
 
-def _said(turns: Sequence[Message]) -> str:
+def _text(turns: Sequence[Message]) -> str:
     return unicodedata.normalize("NFC", "\n".join(turn["content"].strip() for turn in turns))
 
 

@@ -9,30 +9,28 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftlab.config import DataConfig
+from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
 from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, convert
 from ftlab.data.load import load_rows
-from ftlab.data.rendering import encode
+from ftlab.data.rendering import encode, ensure_chat_template
 from ftlab.data.splits import detect_format
-from ftlab.data.template import ensure_chat_template
-from ftlab.data.versions import Version
+from ftlab.data.tabular import Row
+from ftlab.data.version_store import DetailsJson
+from ftlab.data.versions import Version, VersionRow, derive, rows_of
 from ftlab.errors import FtlabError, InputError, shorten
 
-if TYPE_CHECKING:
-    from ftlab.data.versions import VersionRow
-
-Row = dict[str, Any]
 Rows = Mapping[str, Sequence[Row]]
 Tokens = Callable[[Row], int]
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"')\]]*\s+|\n+")
-# A whole sentence that is neither question, number, list, label (Q:, Answer:), table nor code.
+# A complete statement: no question, number, list, label (Q:, Answer:), table or code.
 _TELLS = re.compile(r"(?![-*•(]|\w[).])[^?？\d|{}<>=;:]{25,}[.!…。！][\"')\]]*")
-# Addresses somebody: asks or instructs.
+# A question or an instruction, or a sentence that addresses someone.
 _ASKS = re.compile(
     r"[?？¿]|\b(you|yours?|please|must|should|shall|ought|always|never|don't|do not|answers?|questions?|tasks?"
     r"|examples?|instructions?|following|given|options?|inputs?|outputs?|hypothesis|premise"
@@ -40,9 +38,9 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Fig)|\b[A-Z])\.$")
-_FEWEST_LETTERS = 20  # in the first and the last sentence of a prompt, to be what is asked
-_MOST_SOURCES = 2  # sentences that an answer is drawn from
-_FEWEST_DRAWN = 2  # words that stand in these alone
+_FEWEST_LETTERS = 20  # fewest characters in the first or last sentence for it not to be a greeting
+_MOST_SOURCES = 2  # most sentences that an extractive answer comes from
+_FEWEST_DRAWN = 2  # fewest words of an answer that only its sources have
 _NEEDED = "no sentence of the prompt is known to be unnecessary"
 _STILL_LONG = "it is still too long without the unnecessary sentences"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
@@ -104,25 +102,6 @@ def action_for(
     )
 
 
-def apply(rows: Rows, action: Action) -> tuple[dict[str, list[Row]], str]:
-    """The rows after `action`, and a sentence about it. Raises InputError if it cannot be applied."""
-    after, sentences = apply_all(rows, [action])
-    return after, " ".join(sentences)
-
-
-def apply_all(rows: Rows, actions: Sequence[Action]) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows after all `actions`, whose indices refer to `rows`, and sentences about them: one per action, plus
-    examples of shortened rows."""
-    plan = plan_for(rows, actions)
-    after: dict[str, list[Row]] = {split: [] for split in rows}
-    for split, every in rows.items():
-        for index, row in enumerate(every):
-            place = (split, index)
-            if place not in plan.gone:
-                after.setdefault(plan.moved.get(place, split), []).append(plan.changed.get(place, row))
-    return after, plan.said
-
-
 class NothingChanged(FtlabError):
     """The remedies changed no row."""
 
@@ -133,15 +112,13 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
     Dropped rows stay in the version as excluded, so that they can be restored. Raises NothingChanged, without making a
     version, if no row changes.
     """
-    from ftlab.data.versions import derive, rows_of
-
     splits: dict[str, list[VersionRow]] = {}
     for row in rows_of(version):
         if row.excluded is None:
             splits.setdefault(row.split, []).append(row)
     plan = plan_for({split: [row.cells for row in rows] for split, rows in splits.items()}, actions)
     if not (plan.changed or plan.gone or plan.moved):
-        raise NothingChanged(f"No row was changed. {' '.join(plan.said)}")
+        raise NothingChanged(f"No row was changed. {' '.join(plan.sentences)}")
     places = {row.id: (split, index) for split, rows in splits.items() for index, row in enumerate(rows)}
 
     def changed(row: VersionRow) -> VersionRow:
@@ -151,26 +128,25 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
         cells, split = plan.changed.get(place, row.cells), plan.moved.get(place, row.split)
         return row.with_(cells=cells, split=split, excluded=plan.gone.get(place))
 
-    details: dict[str, Any] = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
+    details: DetailsJson = {"remedies": [f"{action.remedy}: {action.kind}" for action in actions]}
     if plan.lost:
         details["lost"] = [{"split": split, "row": row, "text": text} for (split, row), text in plan.lost.items()]
     return derive(
-        version, lambda: map(changed, rows_of(version)), " ".join(plan.said), who=who, why=why, details=details
+        version, lambda: map(changed, rows_of(version)), " ".join(plan.sentences), who=who, why=why, details=details
     )
 
 
 @dataclass
 class Plan:
-    """Changes by (split, row): the new row, the reason it is excluded, or its new split; `lost` is the text cut from
-    it,
-    `kept` the reason nothing was cut; `said` holds sentences about all of it."""
+    """Changes by (split, row): the new row, the reason it is excluded, or its new split. `lost` is the text that was
+    cut, `kept` the reason nothing was cut; `sentences` describe all of it."""
 
     changed: dict[tuple[str, int], Row] = field(default_factory=dict)
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
     moved: dict[tuple[str, int], str] = field(default_factory=dict)
     lost: dict[tuple[str, int], str] = field(default_factory=dict)
     kept: dict[tuple[str, int], str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
 
 def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
@@ -190,17 +166,17 @@ def plan_for(rows: Rows, actions: Sequence[Action]) -> Plan:
             count = _edit(rows, action, plan)
             left_out = len(plan.gone) - gone
             if left_out:
-                out = f"Left out {_rows(left_out, action)}: their answer is what would be masked."
-                plan.said.append(f"{out} {_sentence(action, count)}" if count else out)
+                out = f"Left out {_rows(left_out, action)}: the answer itself would be masked."
+                plan.sentences.append(f"{out} {_sentence(action, count)}" if count else out)
                 continue
         if action.remedy == "shorten":
-            plan.said += _told_shortened(action, count, plan)
+            plan.sentences += _about_shortened(action, count, plan)
         elif count:
-            plan.said.append(_sentence(action, count))
+            plan.sentences.append(_sentence(action, count))
         elif action.remedy == "relabel":
-            plan.said.append(f"{len(places)} rows of {action.split} need a decision ({_title(action)}).")
+            plan.sentences.append(f"{len(places)} rows of {action.split} need a decision ({_title(action)}).")
         else:
-            plan.said.append(f"Nothing left to {action.remedy} in {action.split} ({_title(action)}).")
+            plan.sentences.append(f"Nothing left to {action.remedy} in {action.split} ({_title(action)}).")
     return plan
 
 
@@ -480,12 +456,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _turns_in(cell: Any) -> list[dict[str, Any]] | None:
     if isinstance(cell, str):
-        if not cell.lstrip().startswith("[{"):
-            return None
-        try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            return None
+        cell = json_or(cell, None) if cell.lstrip().startswith("[{") else None
     good = isinstance(cell, list) and cell and all(isinstance(turn, dict) and _role(turn) for turn in cell)
     return cell if good else None
 
@@ -511,7 +482,7 @@ def _sentence(action: Action, count: int) -> str:
     return f"{_DONE[action.remedy]} {_rows(count, action)} ({_title(action)})."
 
 
-def _told_shortened(action: Action, count: int, plan: Plan) -> list[str]:
+def _about_shortened(action: Action, count: int, plan: Plan) -> list[str]:
     """Sentences on the rows shortened, the text lost, and the rows left unchanged."""
     sentences = [_sentence(action, count)] if count else []
     lost = [(row, plan.lost[action.split, row]) for row in action.rows if (action.split, row) in plan.lost]
@@ -573,7 +544,7 @@ def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None 
     # This is for long rows; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
-    def tokens(row: dict[str, Any]) -> int:
+    def tokens(row: Row) -> int:
         try:
             messages, _ = convert(row, detected, data.system_prompt)
         except UnusableRow:

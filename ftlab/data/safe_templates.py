@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, TypedDict
 
 SECONDS = 20.0  # of CPU time
 MEMORY = 512 << 20  # bytes on top of the child's initial memory
@@ -42,6 +42,17 @@ FALLBACK_TEMPLATE = (
     "{%- if not loop.last %}{{- '\\n\\n' }}{%- endif %}"
     "{%- endif %}{%- endfor %}"
 )
+
+
+class _AnswerJson(TypedDict, total=False):
+    """What the child answers: the `text` with the `spans` of its answers, or what `kind` of failure it was and
+    `why`."""
+
+    text: str
+    spans: list[tuple[int, int]]
+    kind: Literal["limit", "refused"]
+    why: str
+
 
 _lock = threading.Lock()
 _child: _Child | None = None
@@ -113,7 +124,7 @@ class _Elsewhere:
         yield answer["text"]
 
 
-def _ask(template: str, values: dict[str, Any], *, spans: bool) -> dict[str, Any]:
+def _ask(template: str, values: dict[str, Any], *, spans: bool) -> _AnswerJson:
     """Raises jinja2.TemplateError if the template rejects the values, InputError if it exceeds a limit."""
     from jinja2 import TemplateError
 
@@ -126,22 +137,22 @@ def _ask(template: str, values: dict[str, Any], *, spans: bool) -> dict[str, Any
     if "text" in answer:
         return answer
     if answer["kind"] == "limit":
-        _refused[template] = answer["said"]
-        raise _beyond(answer["said"])
-    raise TemplateError(answer["said"])
+        _refused[template] = answer["why"]
+        raise _beyond(answer["why"])
+    raise TemplateError(answer["why"])
 
 
-def _beyond(said: str) -> Exception:
+def _beyond(why: str) -> Exception:
     from ftlab.errors import InputError
 
     return InputError(
-        f"The chat template of the base is rejected: rendering a conversation {said}",
+        f"The chat template of the base is rejected: rendering a conversation {why}",
         allowed=f"{SECONDS:.0f} s, {MEMORY >> 20} MB and {CHARACTERS:,} characters",
         try_="use a base from a source you trust, or put another chat template into its folder",
     )
 
 
-def _exchange(request: bytes) -> dict[str, Any]:
+def _exchange(request: bytes) -> _AnswerJson:
     global _child
     if _child is None or _child.process.poll() is not None:
         _child = _started()
@@ -160,7 +171,7 @@ def _exchange(request: bytes) -> dict[str, Any]:
         child.since = None
     _child = None
     child.end("crashed its process")
-    return {"kind": "limit", "said": child.why}
+    return {"kind": "limit", "why": child.why}
 
 
 @dataclass
@@ -248,7 +259,7 @@ def _serve() -> None:
         outgoing.flush()
 
 
-def _rendered(utils: Any, compiled: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _rendered(utils: Any, compiled: Any, request: dict[str, Any]) -> _AnswerJson:
     template, values, spans = compiled(request["template"]), request["values"], []
     if request["spans"]:
         named = {name: values.pop(name) for name in ("messages", "tools", "documents", "add_generation_prompt")}
@@ -256,19 +267,19 @@ def _rendered(utils: Any, compiled: Any, request: dict[str, Any]) -> dict[str, A
     else:
         text = template.render(**values)
     if len(text) > request["most"]:
-        return {"kind": "limit", "said": f"gives {len(text):,} characters"}
+        return {"kind": "limit", "why": f"gives {len(text):,} characters"}
     return {"text": text, "spans": spans}
 
 
-def _explained(error: Exception) -> dict[str, Any]:
+def _explained(error: Exception) -> _AnswerJson:
     from jinja2 import TemplateError
 
     if isinstance(error, MemoryError):
-        return {"kind": "limit", "said": f"took more than {MEMORY >> 20} MB"}
+        return {"kind": "limit", "why": f"took more than {MEMORY >> 20} MB"}
     if isinstance(error, RecursionError):
-        return {"kind": "limit", "said": "recurses without end"}
+        return {"kind": "limit", "why": "recurses without end"}
     text = str(error)[:2000]
-    return {"kind": "refused", "said": text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"}
+    return {"kind": "refused", "why": text if isinstance(error, TemplateError) else f"{type(error).__name__}: {text}"}
 
 
 def _end_with(parent: int) -> None:

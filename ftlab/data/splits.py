@@ -8,43 +8,59 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
-from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.files import write_json, write_jsonl
-from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, Columns, as_trained, columns_of, freeze_columns
-from ftlab.data.conversion import MARKED_BAD, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.conversion import (
+    MARKED_BAD,
+    PLAIN_TEXTS,
+    Message,
+    MissingColumn,
+    UnusableRow,
+    WrongCell,
+    convert,
+    instruction,
+)
 from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
-from ftlab.data.load import Loaded, load_rows, said_in, settled
+from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
     Example,
-    asked,
     check_columns,
     describe_overlaps,
     hold_out,
     mixed_columns,
-    no_text,
-    only_text,
     prompt_fingerprint,
     prompt_text,
     too_few_rows,
     too_many_dropped,
+    turns_of,
     wrong_cells,
 )
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
-from ftlab.data.prompt_template import escaped
+from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_of, escaped, freeze_columns
 from ftlab.data.rendering import reference
+from ftlab.data.tabular import Row
+from ftlab.data.version_store import DetailsJson
 from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
-_LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
+Turns = list[Message]
+
+
+class ReplayPromptJson(TypedDict):
+    """A prompt that the base answers before training; `row` is its index in the source."""
+
+    row: int
+    kind: str | None
+    messages: Turns
 
 
 @dataclass
@@ -53,10 +69,10 @@ class Prepared:
     origin."""
 
     splits: dict[str, list[Example]]
-    manifest: dict[str, Any]
+    manifest: ManifestJson
     columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, besides their text
     asked: AsTrained = field(default_factory=AsTrained)
-    replay_prompts: list[dict[str, Any]] = field(default_factory=list)  # for the base to answer before training
+    replay_prompts: list[ReplayPromptJson] = field(default_factory=list)  # for the base to answer before training
 
 
 def prepare(
@@ -68,23 +84,11 @@ def prepare(
     the kind of example; without one, data for sft and pretraining is accepted. Raises InputError for data that cannot
     be read, has mixed columns, does not suit the stage, or leaves fewer than 10 rows to train on.
     """
-    replay = data.replay if data.replay_source or data.replay_prompts else None
-    wanted = {"replay": replay, "replay_text": data.replay_text}
-    named = {f"data.{name}": source for name, source in wanted.items() if source}
-    if stage in (*PREFERENCE_STAGES, *REWARD_STAGES) and named:
-        why = "the model writes the answers itself" if stage in REWARD_STAGES else "they hold no rejected answers"
-        beta = f"{'reinforcement' if stage in REWARD_STAGES else 'preference'}.beta"
-        raise InputError(
-            f"Replay data cannot be mixed into the stage {stage}: {why}",
-            given=", ".join(f"{path}: {source}" for path, source in named.items()),
-            try_=f"set {' and '.join(f'{path}=none' for path in named)}"
-            + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
-        )
+    _check_replay(data, stage)
     loaded = loaded or load_rows(data, workspace)
     detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
-        check_stage(stage, loaded, detected)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
@@ -95,30 +99,21 @@ def prepare(
     splits = hold_out(splits, data, cells, notes)
     if len(splits["train"]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {split: len(rows) for split, rows in splits.items()}, FEWEST_ROWS, detected)
-    if detected.format == "text":
-        notes.append("The data holds plain text: the loss covers every token and the end-of-text token.")
-    if stage == "kto" and detected.format in PREFERENCES:
-        notes.append("Every pair was split: the chosen answer counts as good, the rejected one as bad.")
-    elif stage in REWARD_STAGES:
-        notes.append("The model answers the prompts itself; answers in the data serve only as references.")
-    elif stage not in PREFERENCE_STAGES and detected.format == "kto":
-        notes.append("The data holds judged answers: those marked good are trained on, those marked bad are not used.")
-    elif stage not in PREFERENCE_STAGES and detected.format in PREFERENCES:
-        notes.append("The data holds preferences: the chosen answers are trained on, the rejected ones are not used.")
+    notes += _trained_parts(detected.format, stage)
+    turns = {split: [turns_of(example) for example in examples] for split, examples in splits.items()}
     fingerprints = {
-        split: [prompt_fingerprint(asked(example), data.system_prompt) for example in examples]
-        for split, examples in splits.items()
+        split: [prompt_fingerprint(messages, data.system_prompt) for messages in every]
+        for split, every in turns.items()
     }
     notes += describe_overlaps(fingerprints)
     if data.near_duplicates != "apart":
         brought = [split for split in ("validation", "test") if split in loaded.splits and split != loaded.main]
         notes += _near_overlaps({split: splits[split] for split in ("train", *brought)}, data)
     template = _template_of(detected, loaded.splits[loaded.main])
-    how = as_trained(template, [asked(example) for example in splits["train"]])
+    how = as_trained(template, turns["train"])
     files = list(loaded.files)
-    held_out = [asked(example) for split in ("validation", "test") for example in splits[split]]
-    replayed, prompts = _mix_in_replay(data, splits["train"], held_out, files, workspace)
-    manifest = {
+    replayed, prompts = _mix_in_replay(data, splits["train"], turns["validation"] + turns["test"], files, workspace)
+    manifest: ManifestJson = {
         "sources": [file.as_dict() for file in files],
         "format": detected.format,
         "columns": detected.columns,
@@ -128,7 +123,8 @@ def prepare(
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
         "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
-        **replayed,
+        "replay": replayed["replay"],
+        "replay_text": replayed["replay_text"],
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
         "notes": notes,
     }
@@ -138,6 +134,38 @@ def prepare(
         for split in ("validation", "test")
     }
     return Prepared(splits, manifest, columns, how, prompts)
+
+
+def _check_replay(data: DataConfig, stage: str | None) -> None:
+    """Raise InputError if `data` mixes replay data into a stage that cannot train on it."""
+    replay = data.replay if data.replay_source or data.replay_prompts else None
+    sources = {"data.replay": replay, "data.replay_text": data.replay_text}
+    mixed_in = {path: source for path, source in sources.items() if source}
+    if stage not in (*PREFERENCE_STAGES, *REWARD_STAGES) or not mixed_in:
+        return
+    why = "the model writes the answers itself" if stage in REWARD_STAGES else "it has no rejected answers"
+    beta = f"{'reinforcement' if stage in REWARD_STAGES else 'preference'}.beta"
+    raise InputError(
+        f"Replay data cannot be mixed into the stage {stage}: {why}",
+        given=", ".join(f"{path}: {source}" for path, source in mixed_in.items()),
+        try_=f"set {' and '.join(f'{path}=none' for path in mixed_in)}"
+        + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
+    )
+
+
+def _trained_parts(format_: str, stage: str | None) -> list[str]:
+    """Notes on which parts of the data are trained on, if not all are."""
+    if format_ == "text":
+        return ["The data holds plain text: the loss covers every token and the end-of-text token."]
+    if stage == "kto" and format_ in PREFERENCES:
+        return ["Every pair was split: the chosen answer counts as good, the rejected one as bad."]
+    if stage in REWARD_STAGES:
+        return ["The model answers the prompts itself; answers in the data serve only as references."]
+    if stage not in PREFERENCE_STAGES and format_ == "kto":
+        return ["The data holds judged answers: those marked good are trained on, those marked bad are not used."]
+    if stage not in PREFERENCE_STAGES and format_ in PREFERENCES:
+        return ["The data holds preferences: the chosen answers are trained on, the rejected ones are not used."]
+    return []
 
 
 def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -154,22 +182,11 @@ def _template_of(detected: Detected, rows: Sequence[Mapping[str, Any]]) -> str |
     return f"{escaped(instruction_of_all)}\n\n{{{columns['input']}}}"
 
 
-def check_stage(stage: str, loaded: Loaded, detected: Detected) -> None:
-    """Raise InputError if this data does not suit the `stage` of a run."""
-    if (detected.format == "text") == (stage == PRETRAINING):
-        return
-    if detected.format == "text":
-        raise only_text(loaded.name, loaded.columns, detected, stage)
-    raise no_text(loaded.name, loaded.columns, detected)
-
-
 def detect_format(loaded: Loaded, data: DataConfig, stage: str | None = None) -> Detected:
     """How to read the rows of `loaded` for `stage`: by the columns set in `data`, or remembered for the source."""
     data = settled(data, loaded.named)
     rows = loaded.splits[loaded.main]
-    # Evenly spaced: the first rows of a file are often of one kind.
-    step = max(1, len(rows) // _LOOKED_AT)
-    sample = [rows[index] for index in range(0, len(rows), step)[:_LOOKED_AT]]
+    sample = looked_at(loaded)
     look = detect_prompts if stage in REWARD_STAGES else detect
     detected = look(loaded.columns, sample, data.columns, loaded.name, data.prompt_template)
     if detected.format == "classification" and not data.prompt_template:
@@ -248,7 +265,7 @@ def _trained_nearly(
     except FtlabError:
         own = None
     try:
-        rows = [asked(example) for example in read_split(run, "train")]
+        rows = [turns_of(example) for example in read_split(run, "train")]
     except FtlabError:
         return frozenset()
     usual = (None, own, system_prompt)
@@ -259,7 +276,7 @@ def _trained_nearly(
         sides=[0] * len(rows) + [1] * len(asked_for),
         across=True,
     )
-    return frozenset(pair.other - len(rows) for pair in pairs if pair.how != "answer")
+    return frozenset(pair.second - len(rows) for pair in pairs if pair.how != "answer")
 
 
 def _converted(
@@ -275,7 +292,7 @@ def _converted(
             f"{loaded.name} has no training split",
             given=", ".join(loaded.splits),
             allowed="a split called train",
-            try_="name the split to train on as data.split",
+            try_="set data.split to the split to train on",
         )
     if len(loaded.splits[loaded.main]) < FEWEST_ROWS:
         raise too_few_rows(loaded.name, {"train": len(loaded.splits[loaded.main])}, FEWEST_ROWS, detected)
@@ -327,9 +344,7 @@ def _examples(
     return examples
 
 
-def _cells_beside(
-    rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]
-) -> list[dict[str, Any]]:
+def _cells_beside(rows: Sequence[Mapping[str, Any]], examples: list[Example], columns: Sequence[str]) -> list[Row]:
     """These `columns` of the source row of every example."""
     wanted = [example["row"] for example in examples]
     cells = {index: {column: row.get(column) for column in columns} for index, row in _picked(rows, wanted)}
@@ -350,14 +365,14 @@ def _chosen_rows(count: int, max_rows: int | None, seed: int) -> Sequence[int]:
 
 
 def _mix_in_replay(
-    data: DataConfig, train: list[Example], held_out: list[Any], files: list[Any], workspace: Workspace | None
-) -> tuple[dict[str, dict[str, Any] | None], list[dict[str, Any]]]:
+    data: DataConfig, train: list[Example], held_out: list[Turns], files: list[SourceFile], workspace: Workspace | None
+) -> tuple[dict[str, ReplayJson | None], list[ReplayPromptJson]]:
     """Add replay rows to `train` in place, except duplicates and near duplicates of the `held_out` prompts (turns);
     returns the manifest entry of each kind, and the prompts for the base to answer."""
     generator, own = random.Random(data.seed), len(train)
     prints = {prompt_fingerprint(turns, data.system_prompt) for turns in held_out}
-    records: dict[str, dict[str, Any] | None] = {"replay": None, "replay_text": None}
-    prompts: list[dict[str, Any]] = []
+    records: dict[str, ReplayJson | None] = {"replay": None, "replay_text": None}
+    prompts: list[ReplayPromptJson] = []
     sources = (data.replay_source or data.replay_prompts, data.replay_text)
     for name, source in zip(records, sources, strict=True):
         if not source:
@@ -394,7 +409,7 @@ def _mix_in_replay(
         files += loaded.files
         # With the KL loss, answers may repeat: nothing is learned from them that the base does not say.
         times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
-        records[name] = {
+        record: ReplayJson = {
             "source": loaded.name,
             "kinds": _kinds(rows, used),
             "fraction": fraction,
@@ -403,8 +418,10 @@ def _mix_in_replay(
             "available": len(free),
             "held_out_prompts_skipped": len(every) - len(free),
             "dropped": dict(dropped),
-            **({"answers": "the base's own", "loss": data.replay_loss, "times": times} if itself else {}),
         }
+        if itself:
+            record |= {"answers": "the base's own", "loss": data.replay_loss, "times": times}
+        records[name] = record
     if len(train) > own:
         generator.shuffle(train)
     return records, prompts
@@ -421,27 +438,27 @@ def _near_overlaps(splits: Mapping[str, list[Example]], data: DataConfig) -> lis
     """A note for each split of the source with near duplicates of training prompts."""
     if sum(map(len, splits.values())) > NEAR_ROWS and data.near_duplicates == "auto":
         return []
-    train = [asked(example) for example in splits["train"]]
+    train = [turns_of(example) for example in splits["train"]]
     known = {prompt_fingerprint(turns, data.system_prompt) for turns in train}
     notes = []
     for split, examples in splits.items():
-        held = [asked(example) for example in examples] if split != "train" else []
+        held = [turns_of(example) for example in examples] if split != "train" else []
         held = [turns for turns in held if prompt_fingerprint(turns, data.system_prompt) not in known]
         turns = [*train, *held]
         texts, answers = [prompt_text(messages) for messages in turns], [reference(messages) for messages in turns]
         sides = [0] * len(train) + [1] * len(held)
         pairs = near_pairs(texts, answers, sides=sides, across=True) if held else ()
-        if near := len({pair.other for pair in pairs if pair.how != "answer"}):
+        if near := len({pair.second for pair in pairs if pair.how != "answer"}):
             rows = f"{near} of the {len(examples)} {split} rows {'has' if near == 1 else 'have'}"
             notes.append(f"{rows} a near duplicate in train: their scores may show memory, not skill.")
     return notes
 
 
-def _unlike(rows: list[Example], held_out: list[Any]) -> list[Example]:
+def _unlike(rows: list[Example], held_out: list[Turns]) -> list[Example]:
     """The `rows` whose prompt is not a near duplicate of one in `held_out`."""
     sides = [0] * len(rows) + [1] * len(held_out)
     texts = [prompt_text(turns) for turns in (*(row["messages"] for row in rows), *held_out)]
-    near = {pair.one for pair in near_pairs(texts, sides=sides, across=True)}
+    near = {pair.first for pair in near_pairs(texts, sides=sides, across=True)}
     return [row for place, row in enumerate(rows) if place not in near]
 
 
@@ -454,7 +471,7 @@ def _as_text(loaded: Loaded, settings: DataConfig) -> Detected:
         f"{loaded.name} holds no plain text to mix in (data.replay_text)",
         given=f"columns {', '.join(loaded.columns)}",
         allowed=f"a column {', '.join(PLAIN_TEXTS)}, or a file of plain text (.txt)",
-        try_="name conversations as data.replay instead",
+        try_="for conversations, set data.replay instead",
     )
 
 
@@ -486,8 +503,8 @@ def _split(
     detected = detect_format(loaded, source)
     columns = check_columns(source, loaded.columns)
     unusable: dict[int, str] = {}
-    examples: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
+    examples: list[Example] = []
+    cells: list[Row] = []
     for row in rows_of(parent):
         if row.excluded is not None or row.split != loaded.main:
             continue
@@ -512,6 +529,9 @@ def _split(
 
     settings = {name: getattr(data, name) for name in ("seed", "group_by", "near_duplicates", "stratify_by")}
     settings |= {f"{name}_fraction": getattr(data, f"{name}_fraction") for name in wanted}
+    details: DetailsJson = {"settings": settings}
+    if named := named_in(data):
+        details |= named.as_dict()
     version = derive(
         parent,
         lambda: (divided(row) for row in rows_of(parent)),
@@ -519,7 +539,7 @@ def _split(
         who=who,
         why=why,
         workspace=workspace,
-        details={"settings": settings} | (named.as_dict() if (named := said_in(data)) else {}),
+        details=details,
         columns=parent.columns,
     )
     notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]

@@ -1,10 +1,11 @@
-"""Tables: CSV and TSV, Parquet and Arrow, read in chunks and within limits."""
+"""Tables and plain text: CSV and TSV, Parquet, Arrow and .txt, read in chunks and within limits."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import io
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -14,21 +15,23 @@ from ftlab.core.parsing import parse_json
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_expanded, check_row, check_rows, no_name_twice
 from ftlab.errors import InputError, shorten
 
+Row = dict[str, Any]  # the cells of a row, by column
 
-class LazyRows(Sequence[dict[str, Any]]):
+
+class LazyRows(Sequence[Row]):
     """Rows that are decoded on access; a slice is a list of them. Subclasses define `__len__` and `row`."""
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         """The row at `index`, from 0 up to below the length."""
         raise NotImplementedError
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> Row: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: slice) -> list[Row]: ...
 
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             return [self.row(place) for place in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -46,7 +49,7 @@ class JsonLines(LazyRows):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         start = self._starts[index]
         end = self._ends[index] if self._ends is not None else self._data.find(b"\n", start)
         return parse_json(self._data[start : end if end >= 0 else None].decode("utf-8"))
@@ -61,10 +64,10 @@ class ArrowRows(LazyRows):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         return self.table.slice(index, 1).to_pylist()[0]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         for batch in self.table.to_batches(max_chunksize=1000):
             yield from batch.to_pylist()
 
@@ -108,7 +111,7 @@ def iterate_delimited(
     columns = next(rows, None) or []
     first = next(rows, None)
     if first is None:
-        raise InputError(f"{name} has a header and no rows", given=", ".join(columns), allowed="at least 10 rows")
+        raise InputError(f"{name} has a header but no rows", given=", ".join(columns), allowed="at least 10 rows")
     return columns, chain([first], rows)
 
 
@@ -236,6 +239,47 @@ def _header(row: list[str], name: str) -> list[str]:
     return columns
 
 
+# How plain-text files separate documents; TinyStories and others write GPT-2's end-of-text token.
+_END_OF_TEXT = re.compile(r"^[ \t]*<\|endoftext\|>[ \t]*$", re.MULTILINE)
+_LINE_END = re.compile("\n")
+_BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
+
+
+def read_text(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """The documents of a plain-text file, as rows with the column `text`.
+
+    They are separated by lines with <|endoftext|>, else by blank lines; else every line is one. Raises InputError if
+    the file is not text or exceeds `limits.check_rows`, which takes the `size` of the original file.
+    """
+    text = decode(raw, name, notes).replace("\r\n", "\n").replace("\r", "\n")
+    if _END_OF_TEXT.search(text):
+        between, parted = _END_OF_TEXT, "lines with <|endoftext|>"
+    elif _BLANK_LINES.search(text.strip()):
+        between, parted = _BLANK_LINES, "blank lines"
+    else:
+        between, parted = _LINE_END, "line breaks"
+    documents: list[str] = []
+    for part in _parts(text, between):
+        if part.strip():
+            documents.append(part.strip("\n"))
+            if len(documents) % 10_000 == 0:
+                check_rows(name, len(documents), size)
+    notes.append(
+        f"{name} is plain text: {len(documents):,} documents, separated by {parted}. For longer documents, put a line "
+        "<|endoftext|> between them, or write JSON Lines with a column `text`."
+    )
+    return {"train": [{"text": part} for part in documents]}, ["text"]
+
+
+def _parts(text: str, between: re.Pattern[str]) -> Iterator[str]:
+    """`between.split(text)` as an iterator."""
+    position = 0
+    for match in between.finditer(text):
+        yield text[position : match.start()]
+        position = match.end()
+    yield text[position:]
+
+
 _BATCH_ROWS = 4096
 
 
@@ -305,7 +349,7 @@ def read_arrow(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict
     import pyarrow as pa
 
     if raw.startswith(b"FEA1"):
-        raise InputError(f"{name} is Feather of version 1", allowed="Feather 2 or Arrow", try_="write it again")
+        raise InputError(f"{name} is Feather version 1", allowed="Feather 2 or Arrow", try_="write it again")
     check_expanded(name, max(len(raw), _unpacked_size(raw)), size)
     try:
         source = pa.BufferReader(raw)

@@ -8,18 +8,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from ftlab.core.files import read_cached, read_json
 from ftlab.core.parsing import parse_json, whole
+from ftlab.core.run_directory import SourceJson
 from ftlab.core.workspace import Workspace
-from ftlab.data.tabular import LazyRows
+from ftlab.data.tabular import LazyRows, Row
 from ftlab.errors import InputError, nearest
 
 _PIECE_ROWS = 5000
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-# ftlab's own columns; a data column is stored as `data:<name>`.
-_OWN = ("ftlab_id", "ftlab_split", "ftlab_excluded", "ftlab_mark", "ftlab_notes")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class VersionRow:
     """One row of a version. Its `id` is the same in all versions of one source."""
 
     id: int
-    cells: dict[str, Any]
+    cells: Row
     split: str = "train"
     excluded: str | None = None  # the reason it is excluded from training; None: not excluded
     mark: str | None = None  # "good" or "bad", set by a person
@@ -42,7 +41,8 @@ class VersionRow:
 
 
 def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
-    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet.
+    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet; a data column is called `data:<name>`, and
+    ftlab's own begin with `ftlab_`.
 
     A column of text only is stored as text, any other as JSON text, so that values survive the round trip (a missing
     cell stays missing, null stays null).
@@ -97,7 +97,7 @@ def read_rows(path: Path) -> Iterator[VersionRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        kinds = _kinds(file.schema_arrow)
         for batch in file.iter_batches(batch_size=_PIECE_ROWS):
             yield from _decoded(batch.to_pydict(), kinds)
 
@@ -107,7 +107,7 @@ def rows_in_group(path: Path, group: int) -> list[VersionRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        kinds = {f.name: (f.metadata or {}).get(b"kind") for f in file.schema_arrow if f.name.startswith("data:")}
+        kinds = _kinds(file.schema_arrow)
         return list(_decoded(file.read_row_group(group).to_pydict(), kinds))
 
 
@@ -123,6 +123,11 @@ def _used(table: Any, split: str) -> Any:
     import pyarrow.compute as pc
 
     return pc.and_(pc.equal(table["ftlab_split"], split), pc.is_null(table["ftlab_excluded"]))
+
+
+def _kinds(schema: Any) -> dict[str, bytes | None]:
+    """How the cells of each data column are stored: b"text" or b"json"."""
+    return {column.name: (column.metadata or {}).get(b"kind") for column in schema if column.name.startswith("data:")}
 
 
 def _decoded(table: Mapping[str, list[Any]], kinds: Mapping[str, bytes | None]) -> Iterator[VersionRow]:
@@ -151,15 +156,15 @@ class StoredRows(LazyRows):
         # Our own file, never rewritten, so it can be memory-mapped.
         table = pq.read_table(path, memory_map=True)
         self._table = table.filter(_used(table, split)).combine_chunks()
-        self._kinds = {f.name: (f.metadata or {}).get(b"kind") for f in table.schema if f.name.startswith("data:")}
+        self._kinds = _kinds(table.schema)
 
     def __len__(self) -> int:
         return self._table.num_rows
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> Row:
         return next(_decoded(self._table.slice(index, 1).to_pydict(), self._kinds)).cells
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Row]:
         for batch in self._table.to_batches(max_chunksize=1000):
             for row in _decoded(batch.to_pydict(), self._kinds):
                 yield row.cells
@@ -190,6 +195,63 @@ def _pieces(rows: Iterable[VersionRow]) -> Iterator[list[VersionRow]]:
 PREFIX = "version:"
 
 
+class LostJson(TypedDict):
+    """Text that a remedy cut from a row."""
+
+    split: str
+    row: int
+    text: str
+
+
+class DetailsJson(TypedDict, total=False):
+    """How a version was made; which keys it has depends on the action."""
+
+    # The columns and template named for it; versions from before they were stored have none.
+    columns: dict[str, str]
+    prompt_template: str | None
+    # Taken from a source:
+    split: str | None
+    subset: str | None
+    source: str
+    notes: list[str]
+    # Edited by a person: the ids of the rows (the first 1,000), and what was done to each.
+    row_ids: list[int]
+    by_row: dict[str, str]
+    # Fixed findings:
+    remedies: list[str]
+    lost: list[LostJson]
+    # Split: seed, group_by, near_duplicates, stratify_by and the fractions.
+    settings: dict[str, Any]
+
+
+class DeletedJson(TypedDict):
+    """Who deleted the rows of a version, when and why."""
+
+    who: str
+    when: str
+    why: str
+
+
+class VersionJson(TypedDict):
+    """The content of `version.json`; see `Version`."""
+
+    id: str
+    name: str
+    number: int
+    content: str
+    parent: str | None
+    action: str
+    who: str
+    why: str
+    when: str
+    rows: dict[str, int]
+    excluded: int
+    columns: list[str]
+    origin: list[SourceJson]
+    details: NotRequired[DetailsJson]
+    deleted: NotRequired[DeletedJson | None]
+
+
 @dataclass(frozen=True)
 class Version:
     """One version, as in `version.json`. `rows` counts the rows that are not excluded, by split."""
@@ -206,9 +268,9 @@ class Version:
     rows: dict[str, int]
     excluded: int
     columns: list[str]
-    origin: list[dict[str, Any]]  # the files or Hub data sets of the first version, with sha256
-    details: dict[str, Any] = field(default_factory=dict)
-    deleted: dict[str, str] | None = None
+    origin: list[SourceJson]  # the files or Hub data sets of the first version
+    details: DetailsJson = field(default_factory=DetailsJson)
+    deleted: DeletedJson | None = None
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -224,10 +286,10 @@ class Version:
     def rows_file(self) -> Path:
         return self.folder / "rows.parquet"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> VersionJson:
         values = asdict(self)
         del values["folder"]
-        return values
+        return cast(VersionJson, values)
 
 
 def rows_of(version: Version | str, workspace: Workspace | None = None) -> Iterator[VersionRow]:

@@ -20,10 +20,12 @@ from typing import Any
 from ftlab.config import STARTER, DataConfig, load_config
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
-from ftlab.data.load import load_rows, recall, settled
-from ftlab.data.split_names import SPLITS
+from ftlab.data.load import as_read, load_rows, recall
+from ftlab.data.readers import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
+    DetailsJson,
+    SourceJson,
     Version,
     VersionRow,
     find,
@@ -48,7 +50,6 @@ __all__ = [
     "history",
     "ids_of",
     "latest_choice",
-    "new_ids",
     "person",
     "pinned",
     "resolve",
@@ -78,7 +79,7 @@ def create(
     if data.source.startswith(PREFIX):
         return find(data.source, workspace)
     loaded = load_rows(data, workspace)
-    read = settled(data, loaded.named)
+    read = as_read(data, loaded)
     name = _slug(name or (Path(loaded.name).stem if loaded.kind == "file" else loaded.name))
 
     def rows() -> Iterator[VersionRow]:
@@ -90,8 +91,12 @@ def create(
 
     origin = [file.as_dict() for file in loaded.files]
     shas = [entry["sha256"] or entry.get("revision") for entry in origin]
-    details: dict[str, Any] = {"split": data.split, "subset": data.subset}
-    details |= {"columns": read.columns, "prompt_template": read.prompt_template}
+    details: DetailsJson = {
+        "split": data.split,
+        "subset": data.subset,
+        "columns": read.columns,
+        "prompt_template": read.prompt_template,
+    }
     for old in history(workspace, name):
         if old.parent is None and old.deleted is None and all(shas):
             same = [entry["sha256"] or entry.get("revision") for entry in old.origin] == shas
@@ -127,13 +132,13 @@ def derive(
     who: str | None = None,
     why: str = "",
     workspace: Workspace | None = None,
-    details: dict[str, Any] | None = None,
+    details: DetailsJson | None = None,
     columns: list[str] | None = None,
 ) -> Version:
     """A new version with these `rows`, made from `parent` by `action` (in words).
 
     `rows` is a list, or a function that returns the rows on each call (to keep them out of memory). `columns` are the
-    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones get a free id (`new_ids`).
+    columns of the rows, if known. Rows keep the `id` they had in the parent; new ones need a free id.
     Raises InputError if two rows have the same id or no row is left.
     """
     workspace = workspace or _workspace_of(parent)
@@ -145,19 +150,19 @@ def derive(
             names.update(dict.fromkeys(row.cells))
         columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
-    details = (named.as_dict() if named else {}) | (details or {})
+    kept: DetailsJson = {**named.as_dict()} if named else {}
     return _write(
-        workspace, parent.name, give, columns, parent, action, who, why, origin=parent.origin, details=details
+        workspace,
+        parent.name,
+        give,
+        columns,
+        parent,
+        action,
+        who,
+        why,
+        origin=parent.origin,
+        details={**kept, **(details or {})},
     )
-
-
-def new_ids(version: Version | str, count: int, workspace: Workspace | None = None) -> range:
-    """`count` row ids that no version of this data set uses."""
-    version = find(version, workspace)
-    workspace = workspace or _workspace_of(version)
-    known = [old for old in history(workspace, version.name) if old.deleted is None]
-    highest = max((max(row_ids(old.rows_file)) for old in known), default=-1)
-    return range(highest + 1, highest + 1 + count)
 
 
 def used_by(version: Version, workspace: Workspace) -> list[str]:
@@ -211,8 +216,8 @@ def _write(
     who: str | None,
     why: str,
     *,
-    origin: list[dict[str, Any]],
-    details: dict[str, Any],
+    origin: list[SourceJson],
+    details: DetailsJson,
 ) -> Version:
     folder = workspace.versions_folder / name
     folder.mkdir(parents=True, exist_ok=True)

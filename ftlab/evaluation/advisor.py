@@ -56,12 +56,12 @@ FROM_SCRATCH = Source(
 CHANGES = {
     "style": "style and tone",
     "format": "a fixed format: JSON, labels, a template",
-    "facts": "facts that it does not know",
-    "skill": "a task that it does badly",
-    "language": "a language or jargon that it does not master",
+    "facts": "facts it does not know",
+    "skill": "a task it does poorly",
+    "language": "a language or jargon it has not mastered",
 }
 FRESHNESS = {
-    "never": "never, or hardly",
+    "never": "never or rarely",
     "yearly": "about once a year",
     "monthly": "about once a month",
     "weekly": "about once a week",
@@ -69,18 +69,18 @@ FRESHNESS = {
 }
 BUDGETS = {
     "none": "no GPU",
-    "small": "one GPU for some hours, or Colab",
+    "small": "one GPU for a few hours, or Colab",
     "large": "several GPUs for days",
 }
 LATENCIES = {
-    "relaxed": "some seconds are fine",
+    "relaxed": "a few seconds are fine",
     "tight": "quick or cheap: short prompts",
 }
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the form; `options` is empty where a number is asked for."""
+    """One question of the form; `options` is empty if a number is asked for."""
 
     name: str
     title: str
@@ -92,8 +92,10 @@ QUESTIONS = (
     Question("change", "What should change?", "Everything that applies.", CHANGES),
     Question("freshness", "How often does the knowledge change?", "Only matters where facts should change.", FRESHNESS),
     Question("examples", "Examples at hand", "Prompts with the right answer; 0 when there are none.", {}),
-    Question("text_mb", "Plain text at hand, in megabytes", "Handbooks, articles, mails of the field; 0 for none.", {}),
-    Question("budget", "Budget", "What there is to train with.", BUDGETS),
+    Question(
+        "text_mb", "Plain text at hand, in megabytes", "Handbooks, articles or emails of your field; 0 for none.", {}
+    ),
+    Question("budget", "Budget", "What you can train on.", BUDGETS),
     Question("latency", "How fast must answers come?", "Examples and passages in the prompt take time.", LATENCIES),
 )
 
@@ -125,7 +127,7 @@ def build_needs(
     """The answers, checked. Raises InputError naming the question."""
     wanted = tuple(dict.fromkeys(part.strip() for part in change if part.strip()))
     if not wanted:
-        raise InputError("Nothing is named that should change", allowed=", ".join(CHANGES))
+        raise InputError("Nothing to change is named", allowed=", ".join(CHANGES))
     for name in wanted:
         _one_of("What should change", name, CHANGES)
     _one_of("How often the knowledge changes", freshness, FRESHNESS)
@@ -191,7 +193,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Advice:
-    """`summary` is one or two sentences; `figures` is empty where nothing was measured; `steps` are what to do next."""
+    """`summary` is one or two sentences; `figures` is empty if nothing was measured; `steps` are what to do next."""
 
     summary: str
     recommendations: tuple[Recommendation, ...]
@@ -200,9 +202,9 @@ class Advice:
 
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        for one, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
-            one["title"] = recommendation.title
-            for reason, known in zip(one["reasons"], recommendation.reasons, strict=True):
+        for as_stored, recommendation in zip(values["recommendations"], self.recommendations, strict=True):
+            as_stored["title"] = recommendation.title
+            for reason, known in zip(as_stored["reasons"], recommendation.reasons, strict=True):
                 reason["source"] = str(known.source) if known.source else None
         return values
 
@@ -211,7 +213,7 @@ class Advice:
 class Evidence:
     """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
     prompted base), False (worse) or None (no clear difference). What was not measured is absent from
-    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None where nobody looked."""
+    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None if nobody looked."""
 
     run: str
     text: str
@@ -224,7 +226,7 @@ class Evidence:
 
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
-    """What to do first for `needs`; figures of a person's own run, where there are some, outweigh the rules."""
+    """What to do first for `needs`; figures of a person's own run, if there are any, outweigh the rules."""
     recommendations = (
         _prompting(needs, evidence),
         _retrieval(needs),
@@ -233,7 +235,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     )
     order = list(STANDS)
     ranked = tuple(
-        sorted(recommendations, key=lambda one: order.index(one.stand))
+        sorted(recommendations, key=lambda recommendation: order.index(recommendation.stand))
     )  # equal stands keep their order: cheap first
     return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
@@ -252,7 +254,7 @@ def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
         else:
             reasons.insert(0, Reason(f"On your data no difference from the tuned model is shown: {evidence.text}."))
     elif evidence:
-        reasons.append(Reason("Your run was not compared with it, so nobody knows whether tuning was needed."))
+        reasons.append(Reason("Your run was not compared with it, so it is unknown whether tuning was needed."))
     if needs.latency == "tight" and stand != "no":
         reasons.append(
             Reason("Examples in the prompt are read again for every answer; tuned weights are cheaper to run.", CHEAPER)
@@ -314,7 +316,7 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
             )
         elif needs.budget == "none":
             stand = "later"
-            reasons.append(Reason("It needs a GPU for some hours. A free one in Colab is enough for a small base."))
+            reasons.append(Reason("It needs a GPU for a few hours. A free one in Colab is enough for a small base."))
     if needs.wants("style", "format"):
         reasons.append(
             Reason("Style and format are learned from about a thousand good examples, or fewer.", FEW_EXAMPLES)
@@ -360,7 +362,7 @@ def _pretraining(needs: Needs) -> Recommendation:
         return Recommendation("pretraining", "no", (Reason(text), scratch))
     reasons = [
         Reason(
-            "More plain text, before any examples, brought gains in each of the four fields that were tried.",
+            "More plain text before any examples helped in all four fields that were tried.",
             DOMAIN,
         )
     ]
@@ -383,11 +385,11 @@ def _pretraining(needs: Needs) -> Recommendation:
 
 
 def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> str:
-    names = [one.title.lower() for one in ranked if one.stand == "now"]
-    waiting = [one.title.lower() for one in ranked if one.stand == "later"]
+    names = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "now"]
+    waiting = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "later"]
     measured = evidence is not None and "over_prompting" in evidence.known
     if not names:
-        text = "Nothing is ready to be done yet."
+        text = "Nothing is ready yet."
     elif len(names) == 1:
         text = f"{names[0].capitalize()}."
     elif names[0] == "prompting" and not measured:
@@ -407,7 +409,7 @@ def _figures(evidence: Evidence | None) -> tuple[str, ...]:
 
 
 def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> tuple[str, ...]:
-    stands = {one.method: one.stand for one in ranked}
+    stands = {recommendation.method: recommendation.stand for recommendation in ranked}
     steps = []
     if evidence is None:
         steps.append("Hold out some rows and measure the prompted base on them before you train anything.")

@@ -1,5 +1,5 @@
-"""Asks each side what a comparison needs (answers, losses, probes, general text), and collects what was asked
-before."""
+"""Asks the sides of a comparison (answers, losses, rewards, probes, general text). What a side has said before is taken
+from the cache."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.data.rendering import Encoded
-from ftlab.evaluation.batches import trim
-from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText, Pieces, by_owner, cut_documents, load_general_text
+from ftlab.evaluation.batches import Progress, Stopped, trim
 from ftlab.evaluation.generate import Answer
-from ftlab.evaluation.material import Material
-from ftlab.evaluation.perplexity import Losses, rolling_windows
-from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
-from ftlab.evaluation.results import (
+from ftlab.evaluation.keeping import (
     Kept,
-    Question,
     Reply,
+    Request,
     Rowwise,
     ToAnswer,
     ToExamine,
     ToFollow,
+    ToGrade,
     ToScore,
     ToWrite,
     completed,
@@ -33,7 +30,20 @@ from ftlab.evaluation.results import (
     open_part,
     recall,
 )
-from ftlab.evaluation.scores import Result
+from ftlab.evaluation.losses import (
+    CHAT,
+    DOCUMENTS,
+    GeneralText,
+    Losses,
+    Pieces,
+    by_owner,
+    cut_documents,
+    load_general_text,
+    rolling_windows,
+)
+from ftlab.evaluation.material import Material
+from ftlab.evaluation.probes import MOST_SHOWN, NEW_TOKENS, Written, follow, probe_limit, write_own
+from ftlab.evaluation.rows import Result
 from ftlab.evaluation.sides import Side, identity, tokenizer_of, visit
 
 PHASES = {
@@ -47,7 +57,11 @@ PHASES = {
     "choices": "scoring {name} on multiple choice",
     "own": "measuring {name} on neutral prompts",
     "own_task": "measuring {name} on prompts of the task",
-    "memorisation": "looking for memorised rows in {name}",
+    "memorisation": "looking for memorized rows in {name}",
+    "prompts": "answers of {name} to the held-out prompts",
+    "chosen": "scoring {name} on the chosen answers",
+    "rejected": "scoring {name} on the rejected answers",
+    "rewards": "the reward model reads the answers",
 }
 OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers
 _MOST_OF_TASK = 25  # held-out prompts, whose figure is shown and never judged
@@ -55,13 +69,13 @@ _SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2)
 
 
 def phase_of(question: str, side: str) -> str:
-    """What goes on while `side` is asked `question`, in words."""
+    """The progress message while `side` is asked `question`."""
     number = question.partition(_SAMPLE)[2]
     return PHASES[kind_of(question)].format(name=side) + (f", number {number}" if number else "")
 
 
 def kind_of(question: str) -> str:
-    """The name of the question whose answers are the first ones to the same prompts."""
+    """The name of the question that holds the first answers to the same prompts."""
     return question.partition(_SAMPLE)[0]
 
 
@@ -72,7 +86,7 @@ _OF_GENERAL = {DOCUMENTS: "general_text", CHAT: "general_chat"}  # the question 
 class Asked:
     """The questions to one side by name, the `general` texts by their form, and what was noticed on the way."""
 
-    questions: dict[str, Question]
+    questions: dict[str, Request]
     pieces: Pieces | None = None
     general: dict[str, GeneralText] = field(default_factory=dict)
     probe_tokens: int = 0
@@ -82,12 +96,12 @@ class Asked:
 
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
-    """Everything `side` is asked, by the settings of `config`. Raises InputError where its base cannot show a row."""
+    """Everything `side` is asked under the settings of `config`. Raises InputError if its base cannot render a row."""
     from ftlab.data.rendering import encode
 
     context = material.context
     length = min(material.max_length, context or material.max_length)
-    questions: dict[str, Question] = {}
+    questions: dict[str, Request] = {}
     pieces = None
     prompts: list[list[int]] = []
     rolled = unshown = 0
@@ -97,7 +111,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         questions["documents"] = _of_pieces(pieces)
     else:
         asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
-        unshown = sum(len(side.prompting.examples) - shown for _, shown in asked) if side.prompting else 0
+        unshown = sum(len(side.prompting.examples) - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
             # The examples hold answers too, which are given and not asked for.
@@ -113,7 +127,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             )
         if material.labels and config.evaluation.likelihood:
             every = [encode([*m[:-1], _answer(label)], tokenizer) for m, _ in asked for label in material.labels]
-            questions["labels"], _ = _to_score([_last_run(one) for one in every], context)
+            questions["labels"], _ = _to_score([_last_run(answered) for answered in every], context)
     probe_tokens = 0
     if material.choices:
         every = [
@@ -138,16 +152,16 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
 
 
-def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str, Question]:
-    """`questions` as they are put to `side`: what the base, the `first` side, writes itself, others follow; runs on
-    other bases and a base with a prompt are not asked that."""
+def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, Request]:
+    """`questions` for `side`: the base (the `first` side) writes its own answers, and runs on the same base follow
+    them; runs on other bases and a prompted base are not asked that."""
     if side is first:
         return questions
     same = (side.config.model.base, side.config.model.revision) == (
         first.config.model.base,
         first.config.model.revision,
     )
-    kept: dict[str, Question] = {}
+    kept: dict[str, Request] = {}
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
             kept[name] = question
@@ -157,7 +171,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Question]) -> dict[str,
 
 
 def memorisation_of(side: Side) -> ToExamine:
-    """The question which of its training rows `side` memorized."""
+    """The question of which training rows `side` has memorized."""
     files = [side.run.split_file(split) for split in ("train", "validation", "test")]
     hashes = []
     for file in files:
@@ -180,7 +194,7 @@ def ask(
     """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
-    from ftlab.evaluation.perplexity import score_losses
+    from ftlab.evaluation.losses import score_losses
 
     if isinstance(question, ToScore):
         losses = score_losses(
@@ -191,6 +205,8 @@ def ask(
             should_stop=should_stop,
         )
         return Reply(losses=by_owner(losses, question.owner, question.rows), halved_to=losses.halved_to)
+    if isinstance(question, ToGrade):
+        return Reply(rewards=_rewards(model, tokenizer, question, advance, should_stop))
     if isinstance(question, ToWrite | ToFollow):
         of = question.of if isinstance(question, ToFollow) else question
         more: dict[str, Any] = {
@@ -202,7 +218,7 @@ def ask(
             "should_stop": should_stop,
         }
         if isinstance(question, ToFollow):
-            followed, halved_to = follow(model, tokenizer, of.prompts, written, shown=question.shown, **more)
+            followed, halved_to = follow(model, tokenizer, of.prompts, written, examples=question.examples, **more)
             return Reply(followed=followed, halved_to=halved_to)
         new, halved_to = write_own(model, tokenizer, of.prompts, **more)
         return Reply(written=new, halved_to=halved_to)
@@ -222,13 +238,31 @@ def ask(
     return Reply(answers=made.answers, halved_to=made.halved_to)
 
 
+def _rewards(
+    model: Any,
+    tokenizer: Any,
+    question: ToGrade,
+    advance: Callable[[int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> list[float]:
+    from ftlab.models.reward import score
+
+    def note(count: int) -> None:
+        if advance:
+            advance(count)
+        if should_stop and should_stop():
+            raise Stopped
+
+    return score(model, tokenizer, question.conversations, advance=note)
+
+
 def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Result:
     """Everything one side answered; `replies` are by the name of the question."""
     per_label = None
     if "labels" in replies:
         nll, count = _scored(replies["labels"]).nll, len(material.labels)
         per_label = [nll[start : start + count] for start in range(0, len(nll), count)]
-    halved = [one.halved_to for one in replies.values() if one.halved_to]
+    halved = [reply.halved_to for reply in replies.values() if reply.halved_to]
     return Result(
         losses=_scored(replies.get("documents") or replies["losses"]),
         answers=_answers(replies, "answers"),
@@ -239,8 +273,31 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
         choices=_per_choice(replies, material),
         written={name: new for name in OWN if name in replies and (new := replies[name].written) is not None},
         followed={name: own for name in OWN if name in replies and (own := replies[name].followed) is not None},
-        more_answers=[one.answers or [] for name, one in replies.items() if _SAMPLE in name],
+        more_answers=[reply.answers or [] for name, reply in replies.items() if _SAMPLE in name],
+        memorisation=replies["memorisation"].memorisation if "memorisation" in replies else None,
     )
+
+
+def results_of(
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    material: Material,
+    *,
+    batch_rows: int,
+    tell: Progress,
+    should_stop: Callable[[], bool] | None,
+) -> dict[str, Result]:
+    """Everything that `sides` answered, by their names: see `collect`."""
+    replies = collect(
+        sides,
+        {name: each.questions for name, each in asked.items()},
+        batch_rows=batch_rows,
+        tell=tell,
+        should_stop=should_stop,
+    )
+    total = sum(question.steps for each in asked.values() for question in each.questions.values())
+    tell("working out the scores", total, total)
+    return {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
 
 
 def _scored(reply: Reply) -> Losses:
@@ -308,7 +365,7 @@ def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
 def _prompted(
     side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
 ) -> tuple[list[dict[str, str]], int]:
-    """The row as `side` is shown it, and how many examples stand before it."""
+    """The row with the examples that `side` gets, and their number."""
     from ftlab.data.rendering import encode, encode_prompt
 
     if side.prompting is None:
@@ -325,7 +382,7 @@ def _prompted(
 
 
 def _shortened(messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int) -> list[int]:
-    """The prompt as tokens; of one that leaves no room for its reference, the end (as lm-evaluation-harness does)."""
+    """The prompt as tokens; only its end if it leaves no room for the reference (as lm-evaluation-harness does)."""
     from ftlab.data.rendering import encode, encode_prompt
 
     prompt = encode_prompt(messages, tokenizer)
@@ -345,52 +402,53 @@ def _answer(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
-Progress = Callable[[str, int, int], None]
-
-
 @dataclass(frozen=True)
-class _Wanted:
-    """A question to a side, whose model has the identity `who`, and the key of what it says to it."""
+class _Query:
+    """A question to a side, the identity `who` of its model, and the key of the reply."""
 
     side: Side
     who: list[Any]
     name: str
-    question: Question
+    question: Request
     key: str
 
 
 def collect(
     sides: Sequence[Side],
-    asked: Mapping[str, Asked],
+    questions: Mapping[str, Mapping[str, Request]],
     *,
     batch_rows: int,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Reply]]:
-    """What each of `sides` says, by its name and the name of the question; `tell` counts rows. Raises Stopped, after
-    which what was said until then stays kept."""
-    wanted = [
-        _Wanted(side, who, name, question, key_of(who, question))
+    """What each of `sides` says to its `questions`, by the name of the side and of the question.
+
+    This is the one way to ask a model for anything that is compared. Replies are kept by the weights, what is asked and
+    the settings (`keeping.py`), so that nothing is asked twice in a workspace. `tell` counts rows. Raises Stopped;
+    what was said until then stays kept.
+    """
+    queries = [
+        _Query(side, who, name, question, key_of(who, question))
         for side in sides
         for who in [identity(side)]
-        for name, question in asked[side.name].questions.items()
+        for name, question in questions[side.name].items()
     ]
-    held = {query.key: recall(query.side.run, query.who, query.question) for query in wanted}
-    known = {key: kept.said for key, kept in held.items() if kept.said is not None}
+    held = {query.key: recall(query.side.run, query.who, query.question) for query in queries}
+    known = {key: kept.reply for key, kept in held.items() if kept.reply is not None}
     # Two sides may be asked the same (general questions need no prompt): the first one is.
-    missing = {one.key: one for one in reversed(wanted) if one.key not in known}
-    total = sum(one.question.steps for one in wanted)
-    done = total - sum(map(_open_steps, missing.values(), map(held.__getitem__, missing)))
+    missing = {query.key: query for query in reversed(queries) if query.key not in known}
+    total = sum(query.question.steps for query in queries)
+    done = total - sum(_open_steps(query, held[key]) for key, query in missing.items())
 
-    def remember(one: _Wanted) -> None:
-        about = {"created": time.time(), "side": one.side.described(), "question": one.name, "model": one.who}
-        keep(one.side.run, one.who, one.question, known[one.key], about)
+    def remember(query: _Query) -> None:
+        about = {"created": time.time(), "side": query.side.described(), "question": query.name, "model": query.who}
+        keep(query.side.run, query.who, query.question, known[query.key], about)
 
     def work(side: Side, model: Any) -> None:
         nonlocal done
         tokenizer = tokenizer_of(side)
-        for one in [query for query in wanted if query.side is side and missing.get(query.key) is query]:
-            phase = phase_of(one.name, side.spoken)
+        for query in [query for query in queries if query.side is side and missing.get(query.key) is query]:
+            phase = phase_of(query.name, side.spoken)
             tell(phase, done, total)
 
             def advance(rows: int, phase: str = phase) -> None:
@@ -398,12 +456,12 @@ def collect(
                 done += rows
                 tell(phase, done, total)
 
-            if isinstance(one.question, ToExamine):
-                known[one.key] = examined(side, model, tokenizer)
+            if isinstance(query.question, ToExamine):
+                known[query.key] = examined(side, model, tokenizer)
             else:
-                kept = held[one.key]
-                part = open_part(one.question, kept)
-                written = _written(one.question, part, known) if isinstance(one.question, ToFollow) else []
+                kept = held[query.key]
+                part = open_part(query.question, kept)
+                written = _written(query.question, part, known) if isinstance(query.question, ToFollow) else []
                 new = ask(
                     model,
                     tokenizer,
@@ -413,8 +471,8 @@ def collect(
                     advance=advance,
                     should_stop=should_stop,
                 )
-                known[one.key] = completed(one.question, kept, new)
-            remember(one)
+                known[query.key] = completed(query.question, kept, new)
+            remember(query)
             trim()  # the next question has batches of other shapes
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Reply:
@@ -429,27 +487,27 @@ def collect(
             progress=lambda phase, *_: tell(phase, done, total),
             should_stop=should_stop,
         )
-        return Reply(found=figures)
+        return Reply(memorisation=figures)
 
     def loading(what: str) -> None:
         tell(f"loading {what}", done, total)
 
-    visit([side for side in sides if any(one.side is side for one in missing.values())], work, loading)
-    found: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
-    for one in wanted:
-        if not held[one.key].here and one.key not in missing:
-            remember(one)  # found in another run, which may be deleted
-        found[one.side.name][one.name] = known[one.key]
-    return found
+    visit([side for side in sides if any(query.side is side for query in missing.values())], work, loading)
+    replies: dict[str, dict[str, Reply]] = {side.name: {} for side in sides}
+    for query in queries:
+        if not held[query.key].here and query.key not in missing:
+            remember(query)  # known from another run, which may be deleted
+        replies[query.side.name][query.name] = known[query.key]
+    return replies
 
 
 def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Reply]) -> list[Written]:
     """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
     assert isinstance(part, ToFollow)  # as the whole of it
     written = known[key_of(whole.base, whole.of)].written or []
-    by_prompt = {tuple(prompt): one for prompt, one in zip(whole.of.prompts, written, strict=True)}
+    by_prompt = dict(zip(map(tuple, whole.of.prompts), written, strict=True))
     return [by_prompt[tuple(prompt)] for prompt in part.of.prompts]
 
 
-def _open_steps(one: _Wanted, kept: Kept) -> int:
-    return 0 if isinstance(one.question, ToExamine) else open_part(one.question, kept).steps
+def _open_steps(query: _Query, kept: Kept) -> int:
+    return 0 if isinstance(query.question, ToExamine) else open_part(query.question, kept).steps

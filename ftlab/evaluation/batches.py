@@ -11,11 +11,21 @@ from typing import Any
 
 from ftlab.errors import FtlabError
 
+# Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit beside a model on a GPU. On a CPU the heap
+# keeps several blocks of such a size when it changes from batch to batch.
+_LOGITS_AT_ONCE, _ON_CPU = 2**27, 2**25
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+Progress = Callable[[str, int, int], None]  # what goes on in words, steps done, steps in all
+
+
+def silent(phase: str, done: int, total: int) -> None:
+    """Progress that is not reported."""
+
+
 class Stopped(Exception):
-    """Somebody asked for the work to end before it was done. Earlier results are untouched."""
+    """The work was asked to stop before it was done. Earlier results are untouched."""
 
 
 def by_length(lengths: list[int], *, rows: int, tokens: int | None = None) -> list[list[int]]:
@@ -42,7 +52,7 @@ def run_batches(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int | None:
-    """Call `work` with each batch and `advance` with the rows done; when memory runs out, go on with half the rows.
+    """Call `work` with each batch and `advance` with the rows done; when memory runs out, continue with half the rows.
 
     Each of `batches` is drawn when its turn has come. Returns the number of rows that fitted when batches had to be
     halved, else None. Raises Stopped, and FtlabError when not even one row fits.
@@ -103,6 +113,11 @@ def trim() -> None:
 
 
 def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[Any]]:
-    """`rows` filled up to the longest, at the end or at the beginning."""
+    """`rows` padded to the longest, at the end or at the beginning."""
     longest = max(map(len, rows))
     return [[fill] * (longest - len(row)) + row if left else row + [fill] * (longest - len(row)) for row in rows]
+
+
+def tokens_at_once(device: Any, vocabulary: int) -> int:
+    """The tokens whose logits are made at once on a torch `device`."""
+    return max(256, (_ON_CPU if device.type == "cpu" else _LOGITS_AT_ONCE) // vocabulary)

@@ -1,36 +1,308 @@
-"""Answers before and after preference training, side by side, with rewards and win rates by a reward model."""
+"""What learning from preferences or rewards changed: held-out pairs, answers before and after, win rates by a
+reward model."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.config import ModelConfig, RunConfig
 from ftlab.config.stages import STAGES
-from ftlab.core.files import DamagedFile, write_json, write_jsonl
+from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import (
+    AnswersJson,
+    BeforeAfterJson,
+    MarginJson,
+    PairAccuracyJson,
+    PreferencesJson,
+    RewardVerdictJson,
+    WinRateJson,
+)
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.generate import Answer, generate_answers
-from ftlab.evaluation.keeping import question_of_rows
-from ftlab.evaluation.material import AnswerLimit, answer_limit, groups_of, held_out_rows, nested, still_holds
+from ftlab.evaluation.asking import collect
+from ftlab.evaluation.batches import Progress, silent
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.keeping import Reply, Request, ToAnswer, ToGrade, ToScore, question_of_rows
+from ftlab.evaluation.losses import Losses
+from ftlab.evaluation.material import answer_limit, drawn, groups_of, held_out_rows
 from ftlab.evaluation.metrics.text import repetition
-from ftlab.evaluation.sides import base_identity, base_side, tokenizer_of
-from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference, share_interval, sign_p
-from ftlab.models.identity import is_made_of
+from ftlab.evaluation.sides import (
+    ADAPTED,
+    BASE,
+    START,
+    Side,
+    adapted_side,
+    base_side,
+    config_of,
+    identity,
+    start_side,
+    tokenizer_of,
+)
+from ftlab.evaluation.significance import LEVEL, Clusters, difference_p, mean_difference, share_interval, sign_p
+
+Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
+_WITH_REFERENCE = ("dpo", "kto")
+_FEW_STEPS = 30  # 20 at the usual rate showed nothing clear on 20 held-out pairs (SmolLM2, dpo_en_demo)
+_MOST_PAIRS = 20  # of one prompt, where single answers are paired
+_PLACES = {"chosen": 1, "rejected": 2}  # in a Pair
+
+
+def evaluate_preferences(
+    run: RunDirectory,
+    *,
+    max_rows: int | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> PreferencesJson:
+    """Score the held-out preferences of `run`, write preferences.json, and return it. With another number of pairs than
+    the run's own, the file is written to a folder beside it.
+
+    `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
+    of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
+    interval and `margin_p`. Pairs of one prompt, and of one value of data.group_by, count together. The reward is the
+    score of a reward model; for dpo and kto beta times the gain in log probability over the start (Rafailov et al.
+    2023, eq. 5); for orpo and cpo beta times the mean log probability per token (simpo, ipo, orpo) or their sum.
+    `by_log_probability` compares plain log probabilities per token, of what it started from and of the trained model.
+    Raises Stopped, InputError without held-out rows, and FtlabError if the run has no result.
+    """
+    began = time.monotonic()
+    config = config_of(run)
+    tell = progress or silent
+    tell("reading the held-out preferences", 0, 0)
+    split, rows, notes = held_out_rows(run, None, judged=True)
+    every, most = _pairs(rows), max_rows or config.evaluation.max_rows
+    groups = groups_of(run, split, rows, config.data.group_by)
+    belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
+    question = question_of_rows(config, max_rows, len(every))
+    if config.stage == "kto":
+        notes.append("Good and bad answers to the same prompt were paired.")
+    pairs, more = drawn(split, every, most, config.evaluation.max_rows, called="pairs")
+    trained = adapted_side(run, config, first=True)
+
+    def replies_of(sides: Sequence[Side], questions: Mapping[str, Request]) -> dict[str, dict[str, Reply]]:
+        return collect(
+            sides,
+            {side.name: questions for side in sides},
+            batch_rows=config.evaluation.batch_size,
+            tell=tell,
+            should_stop=should_stop,
+        )
+
+    if config.stage == "reward":
+        graded: dict[str, Request] = {
+            name: ToGrade([[*pair[0], *pair[place]] for pair in pairs]) for name, place in _PLACES.items()
+        }
+        replies = replies_of([trained], graded)[trained.name]
+        chosen, rejected = (replies[name].rewards or [] for name in _PLACES)
+        figures = _figures(chosen, rejected, "score of the reward model", _clusters_of(pairs, belongs))
+        about = list[str]()
+    else:
+        pairs, scored, about = _to_score(run, config, pairs, tokenizer_of(trained))
+        before = start_side(run, config) if run.start.exists() else base_side(run, config)
+        answers = replies_of([before, trained], scored)
+        start, result = ({name: _losses(answers[at][name]) for name in _PLACES} for at in (before.name, ADAPTED))
+        figures = _by_probability(config, start, result, _clusters_of(pairs, belongs))
+        about += _about_effect(run, config, figures)
+    preferences: PreferencesJson = {
+        "run": run.id,
+        "stage": config.stage,
+        "created": time.time(),
+        "split": split,
+        "question": question.described(),
+        "seconds": round(time.monotonic() - began, 2),
+        **figures,
+        "notes": [*notes, *more, *about],
+    }
+    write_json(question.place(run).preferences_file, preferences)
+    return preferences
+
+
+def _losses(reply: Reply) -> Losses:
+    assert reply.losses is not None  # the reply to a ToScore
+    return reply.losses
+
+
+def _to_score(
+    run: RunDirectory, config: RunConfig, pairs: Sequence[Pair], tokenizer: Any
+) -> tuple[list[Pair], dict[str, Request], list[str]]:
+    """The pairs that can be scored, both answers of them as questions, and notes on the others.
+
+    As in training: pairs that are too long are left out, or cut where training had to cut.
+    """
+    from ftlab.data.rendering import encode_completions
+    from ftlab.models.load import text_length
+
+    cutting = bool(run.manifest().get("tokens", {}).get("train", {}).get("cut"))
+    limit = min(config.optimisation.max_length, text_length(config) or config.optimisation.max_length)
+    used, encoded, cut = list[Pair](), list[list[Any]](), 0
+    for pair in pairs:
+        prompt, chosen, rejected = pair
+        both = encode_completions(prompt, [chosen, rejected], tokenizer)
+        too_long = any(len(answer.whole.input_ids) > limit for answer in both)
+        if too_long and not cutting:
+            continue
+        whole = [answer.whole.cut(limit) for answer in both]
+        if len(both[0].prompt_ids) < limit and (whole[0].input_ids != whole[1].input_ids or chosen == rejected):
+            used.append(pair)
+            encoded.append(whole)
+            cut += too_long
+    if not used:
+        raise InputError(
+            f"There is no held-out pair that differs within {limit} tokens",
+            given=f"{len(pairs)} pairs in {run.id}",
+            try_="raise optimisation.max_length, or choose a base with a longer context",
+        )
+    notes = []
+    if len(used) < len(pairs):
+        notes.append(
+            f"{len(pairs) - len(used)} of {len(pairs)} held-out pairs are longer than {limit} tokens, or do not "
+            "differ within them, and were left out."
+        )
+    if cut:
+        notes.append(f"{cut} of {len(pairs)} held-out pairs are longer than {limit} tokens and were cut there.")
+    places = range(len(used))
+    questions: dict[str, Request] = {
+        name: ToScore([whole[number] for whole in encoded], places, len(used)) for number, name in enumerate(_PLACES)
+    }
+    return used, questions, notes
+
+
+def _by_probability(
+    config: RunConfig, start: Mapping[str, Losses], trained: Mapping[str, Losses], clusters: Sequence[str]
+) -> MarginJson:
+    """The figures by the losses of the chosen and the rejected answers, before training and after it."""
+    chosen, rejected = (_rewards_of(config, trained[name], start[name]) for name in _PLACES)
+    both = {"before": start, "after": trained}
+
+    def by_token(losses: Mapping[str, Losses]) -> PairAccuracyJson:
+        of_chosen, of_rejected = ([-loss for loss in losses[name].per_token] for name in _PLACES)
+        return _accuracy(of_chosen, of_rejected, clusters)
+
+    return {
+        **_figures(chosen, rejected, _reward_name(config), clusters),
+        "by_log_probability": {"before": by_token(start), "after": by_token(trained)},
+        "logp_chosen": {when: _mean_log(losses["chosen"]) for when, losses in both.items()},
+        "logp_rejected": {when: _mean_log(losses["rejected"]) for when, losses in both.items()},
+    }
+
+
+def _mean_log(losses: Losses) -> float:
+    return -sum(losses.nll) / len(losses.nll)
+
+
+def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> list[str]:
+    """Advice if the margin over the start may be chance."""
+    if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
+        return []
+    if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
+        return [
+            f"The margin fell below that of the start by more than chance ({figures['margin']:+.3g}): check whether "
+            "chosen and rejected are swapped, and try a lower learning rate."
+        ]
+    steps = max((int(row["step"]) for row in run.metrics()), default=0)
+    settings = config.optimisation
+    assert settings.batch_size and settings.gradient_accumulation  # the configuration is resolved
+    rows = steps * settings.batch_size * settings.gradient_accumulation
+    advice = (
+        "Too few steps to expect an effect: use more rows, more epochs or a smaller batch."
+        if steps < _FEW_STEPS
+        else "Try a learning rate three times as high, or check whether the pairs contradict each other."
+    )
+    counted = f"{steps} step{'s' if steps != 1 else ''} on {rows} rows"
+    return [
+        f"No clear effect: the margin may be chance ({counted}, learning rate {settings.learning_rate:g}). {advice}"
+    ]
+
+
+def _rewards_of(config: RunConfig, trained: Losses, before: Losses) -> list[float]:
+    beta = config.preference.beta or 0.1
+    if config.stage in _WITH_REFERENCE:
+        return [beta * (old - new) for old, new in zip(before.nll, trained.nll, strict=True)]
+    return [-beta * nll for nll in (trained.per_token if _is_per_token(config) else trained.nll)]
+
+
+def _reward_name(config: RunConfig) -> str:
+    if config.stage in _WITH_REFERENCE:
+        return "beta times the gain in log probability over the start"
+    return f"beta times the {'mean log probability per token' if _is_per_token(config) else 'log probability'}"
+
+
+def _is_per_token(config: RunConfig) -> bool:
+    return config.stage == "orpo" or config.preference.loss in ("simpo", "alphapo", "ipo")
+
+
+def _clusters_of(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
+    """The cluster of each pair: its value of `groups`, else its prompt, since pairs of one prompt share answers."""
+    keys = [repr(prompt) for prompt, _, _ in pairs]
+    return [groups.get(key, key) for key in keys]
+
+
+def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str, prompts: Sequence[str]) -> MarginJson:
+    rows = len(chosen)
+    margin, interval = mean_difference(rejected, chosen, prompts)
+    return {
+        "rows": rows,
+        "measure": measure,
+        **_accuracy(chosen, rejected, prompts),
+        "margin": margin,
+        "margin_interval": interval,
+        "margin_p": difference_p(rejected, chosen, prompts),
+        "reward_chosen": sum(chosen) / rows,
+        "reward_rejected": sum(rejected) / rows,
+    }
+
+
+def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> PairAccuracyJson:
+    """A tie is neither a win nor a loss: the test leaves it out."""
+    right = [a > b for a, b in zip(chosen, rejected, strict=True)]
+    return {
+        "accuracy": sum(right) / len(right),
+        "interval": share_interval(right, prompts) or [],
+        "ties": sum(a == b for a, b in zip(chosen, rejected, strict=True)),
+        "p": sign_p(rejected, chosen, prompts),
+    }
+
+
+def _pairs(rows: list[dict[str, Any]]) -> list[Pair]:
+    """(prompt, chosen, rejected) of pairs, or of the judged answers to the same prompt.
+
+    Raises InputError when no prompt has both a good and a bad answer.
+    """
+    if "chosen" in rows[0]:
+        return [(row["prompt"], row["chosen"], row["rejected"]) for row in rows]
+    by_prompt: dict[str, dict[bool, list[Any]]] = defaultdict(lambda: {True: [], False: []})
+    for row in rows:
+        by_prompt[repr(row["prompt"])][row["label"]].append(row)
+    pairs = [
+        (good["prompt"], good["completion"], bad["completion"])
+        for answers in by_prompt.values()
+        for good, bad in _some([(good, bad) for good in answers[True] for bad in answers[False]])
+    ]
+    if not pairs:
+        raise InputError(
+            "No held-out prompt has both a good and a bad answer, so there is no pair to compare",
+            given=f"{len(rows)} held-out answers",
+            try_="judge two answers to the same prompt in some of the rows",
+        )
+    return pairs
+
+
+def _some(pairs: list[Any]) -> list[Any]:
+    step = -(-len(pairs) // _MOST_PAIRS) or 1
+    return pairs[::step]
+
 
 ANSWERING_STAGES = tuple(name for name, stage in STAGES.items() if stage.usual and stage.answers)
-CONTESTANTS = {"base": "the base", "start": "its start", "adapted": "this run"}
+CONTESTANTS = {BASE: "the base", START: "its start", ADAPTED: "this run"}
 
-Progress = Callable[[str, int, int], None]
 Prompt = list[Message]
 
 
@@ -40,66 +312,56 @@ def compare_answers(
     max_rows: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Let all contestants answer the held-out prompts of `run`, write before_after.json (of another number of prompts
-    than the run's own: in a folder beside it), and return it.
+) -> BeforeAfterJson:
+    """Let all contestants answer the held-out prompts of `run`, write before_after.json, and return it. With another
+    number of prompts than the run's own, the files are written to a folder beside it.
 
-    Contestants are `base`, `start` (only where the run was started from an earlier one) and `adapted`. Answers that
-    exist for the same weights, prompt and settings are taken over. Raises Stopped, InputError for a stage that writes
-    no answers to compare or without held-out prompts, FtlabError when the run has no result.
+    Contestants are `base`, `start` (only if the run was started from an earlier one) and `adapted`. Raises Stopped,
+    InputError for a stage that writes no answers or without held-out prompts, FtlabError if the run has no result.
     """
     began = time.monotonic()
-    config = load_config(run.config_file).resolved()
+    config = config_of(run)
     if config.stage not in ANSWERING_STAGES:
         raise InputError(
-            "This run has no before and after answers",
+            "This run has no answers from before and after training",
             given=f"{run.id}, stage {config.stage}",
             allowed=", ".join(ANSWERING_STAGES),
         )
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")
-    tell = progress or (lambda phase, done, total: None)
+        raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
+    tell = progress or silent
     tell("reading the held-out prompts", 0, 0)
     most = max_rows or config.evaluation.max_rows
     split, prompts, available, groups, notes = _prompts(run, config, most)
     question = question_of_rows(config, most, available)
     place = question.place(run)
-    weights = _identities(run, config)
+    sides = contestants(run, config)
     limit = answer_limit(run, config, tokenizer_of(base_side(run, config)))
-    known = {name: _known(run, config, name, weights[name], limit.tokens) for name in weights}
-    missing = {name: [prompt for prompt in prompts if _key_of_prompt(prompt) not in known[name]] for name in weights}
-    total, done = sum(map(len, missing.values())), 0
-
-    def ask(name: str, model: Any, tokenizer: Any) -> None:
-        nonlocal done
-        phase = f"answers of {CONTESTANTS[name]} to the held-out prompts"
-        tell(phase, done, total)
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            done += rows
-            tell(phase, done, total)
-
-        answers = _answer(config, model, tokenizer, missing[name], limit.tokens, advance, should_stop)
-        known[name] |= {_key_of_prompt(prompt): one for prompt, one in zip(missing[name], answers, strict=True)}
-
-    if total:
-        tell("loading the model", 0, total)
-    _visit(run, config, [name for name in weights if missing[name]], ask)
-    unread = [prompt for prompt in prompts if any(not one[_key_of_prompt(prompt)].tokens for one in known.values())]
-    if unread:
-        notes.append(f"{len(unread)} of {len(prompts)} prompts leave no room for an answer and were left out.")
-        prompts = [prompt for prompt in prompts if prompt not in unread]
-    if not prompts:
+    asked = _to_answer(prompts, sides[-1], limit.tokens)
+    replies = collect(
+        sides,
+        {side.name: {"prompts": asked} for side in sides},
+        batch_rows=config.evaluation.batch_size,
+        tell=tell,
+        should_stop=should_stop,
+    )
+    answers = {name: replies[name]["prompts"].answers or [] for name in replies}
+    fits = [at for at in range(len(prompts)) if all(of_side[at].tokens for of_side in answers.values())]
+    if not fits:
         raise InputError("Every held-out prompt fills the model's context", given=f"run {run.id}")
+    if len(fits) < len(prompts):
+        unread = len(prompts) - len(fits)
+        notes.append(f"{unread} of {len(prompts)} prompts leave no room for an answer and were left out.")
+    prompts = [prompts[at] for at in fits]
+    answers = {name: [of_side[at] for at in fits] for name, of_side in answers.items()}
     rows = [
         {"row": number, "prompt": prompt}
         | ({"group": group} if (group := groups.get(_key_of_prompt(prompt))) else {})
-        | {name: _saved(known[name][_key_of_prompt(prompt)]) for name in weights}
+        | {name: of_side[number].as_dict() for name, of_side in answers.items()}
         for number, prompt in enumerate(prompts)
     ]
     rows, win_rates = _with_scores(place, rows)
-    result = {
+    result: BeforeAfterJson = {
         "run": run.id,
         "stage": config.stage,
         "start": config.model.start,
@@ -109,10 +371,15 @@ def compare_answers(
         "seconds": round(time.monotonic() - began, 2),
         "rows": len(rows),
         "contestants": {
-            name: figures([known[name][_key_of_prompt(prompt)] for prompt in prompts]) | {"weights": weights[name]}
-            for name in weights
+            side.name: {**figures(answers[side.name]), "weights": _digest(identity(side))} for side in sides
         },
-        "settings": _settings(config, limit) | {"max_rows": most},
+        "settings": {
+            "decoding": "greedy",
+            "device": identity(sides[-1])[0],
+            "max_new_tokens": limit.tokens,
+            "longest_answer": str(limit),
+            "max_rows": most,
+        },
         "win_rates": win_rates,
         "notes": notes,
     }
@@ -121,22 +388,26 @@ def compare_answers(
     return result
 
 
-def figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
+def contestants(run: RunDirectory, config: RunConfig) -> list[Side]:
+    """The sides, in the order of CONTESTANTS. A fully tuned run to start from is a whole model; the base is what that
+    run began with, and is left out if the run is gone."""
+    first = _first_base(config.model)
+    base = base_side(run, config.model_copy(update={"model": first}))
+    start, adapted = start_side(run, config), adapted_side(run, config, first=True)
+    if start.weights == "start":
+        return [base, start, adapted]
+    if not config.model.start:
+        return [base, adapted]
+    return [base, start, adapted] if first != config.model else [start, adapted]
 
-    `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
-    1908.04319). `distinct_2`: different word pairs by all word pairs of all answers together (Li et al. 2016, arXiv
-    1510.03055); it falls where the answers become alike. Both are 0 to 1.
-    """
-    texts, count = [answer.text.split() for answer in answers], len(answers)
-    pairs = [pair for words in texts for pair in itertools.pairwise(words)]
-    return {
-        "words": sum(map(len, texts)) / count,
-        "tokens": sum(answer.tokens for answer in answers) / count,
-        "cut_share": sum(answer.cut for answer in answers) / count,
-        "repetition": sum(repetition(answer.text) for answer in answers) / count,
-        "distinct_2": len(set(pairs)) / len(pairs) if pairs else 0.0,
-    }
+
+def _first_base(model: ModelConfig) -> ModelConfig:
+    """The model at the beginning of a chain of fully tuned runs, as far as the runs still exist."""
+    while True:
+        parent = RunDirectory(Path(model.base).parent)
+        if not parent.config_file.is_file() or Path(model.base) != parent.model:
+            return model
+        model = config_of(parent).model
 
 
 def _prompts(
@@ -149,172 +420,42 @@ def _prompts(
     split, rows, notes = held_out_rows(run, None, judged=True)
     asked = [_plain(row.get("prompt") or prompt_messages(row["messages"])) for row in rows]
     groups = dict(zip(map(_key_of_prompt, asked), groups_of(run, split, rows, config.data.group_by), strict=True))
-    prompts = list({_key_of_prompt(prompt): prompt for prompt in asked}.values())
-    available = len(prompts)
-    if available > most:
-        notes.append(f"{most} of {len(prompts)} prompts of the {split} split were used, drawn with seed 0.")
-        prompts = nested(prompts, most, config.evaluation.max_rows)
-    return split, prompts, available, groups, notes
+    every = list({_key_of_prompt(prompt): prompt for prompt in asked}.values())
+    prompts, more = drawn(split, every, most, config.evaluation.max_rows, called="prompts")
+    return split, prompts, len(every), groups, notes + more
 
 
-def _visit(run: RunDirectory, config: RunConfig, wanted: Sequence[str], work: Callable[[str, Any, Any], None]) -> None:
-    """Call `work` with name, model and tokenizer of each contestant in `wanted`; one copy of the weights at a time.
-
-    An adapter, the adapter that it started from and the model under both share that copy.
-    """
-    from transformers import AutoTokenizer
-
-    from ftlab.models.load import adapter_disabled, load_base, load_run
-
-    if not wanted:
-        return
-    bases = {name: model for name, model in _bases(run, config).items() if name in wanted}
-    shared = [name for name, model in bases.items() if run.adapter.exists() and model == config.model]
-    if shared or set(wanted) - bases.keys():
-        model, tokenizer = load_run(run)
-        if "adapted" in wanted:
-            work("adapted", model, tokenizer)
-        for name in shared:
-            with adapter_disabled(model) as base:
-                work(name, base, tokenizer)
-        if "start" in wanted and run.start.exists():
-            model.load_adapter(str(run.start), adapter_name="start")
-            model.set_adapter("start", inference_mode=True)
-            work("start", model.eval(), tokenizer)
-        del model
-        free_memory()
-    folder = run.result
-    for name in [name for name in bases if name not in shared]:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-        work(name, load_base(bases[name], device=config.launcher.device), tokenizer)
-        free_memory()
-
-
-def _bases(run: RunDirectory, config: RunConfig) -> dict[str, ModelConfig]:
-    """The contestants that are whole models. A fully tuned run to start from is one; the base is what that began with,
-    and left out when that run is gone."""
-    first = _first_base(config.model)
-    if config.model.start and not run.start.exists():
-        return {"base": first, "start": config.model} if first != config.model else {"start": config.model}
-    return {"base": first}
-
-
-def _first_base(model: ModelConfig) -> ModelConfig:
-    """The model at the beginning of a chain of fully tuned runs, as far as the runs are still there."""
-    while True:
-        parent = RunDirectory(Path(model.base).parent)
-        if not parent.config_file.is_file() or Path(model.base) != parent.model:
-            return model
-        model = load_config(parent.config_file).resolved().model
-
-
-def _answer(
-    config: RunConfig,
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[Prompt],
-    most: int,
-    advance: Callable[[int], None],
-    should_stop: Callable[[], bool] | None,
-) -> list[Answer]:
-    from ftlab.data.rendering import encode_prompt, stop_token_ids
+def _to_answer(prompts: Sequence[Prompt], side: Side, most: int) -> ToAnswer:
+    from ftlab.data.rendering import encode_prompt
     from ftlab.models.load import text_length
 
-    return generate_answers(
-        model,
-        tokenizer,
-        [encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer) for prompt in prompts],
-        max_new_tokens=most,
-        stop_ids=stop_token_ids(tokenizer, model.generation_config),
-        batch_rows=config.evaluation.batch_size,
-        context=text_length(config),
-        advance=advance,
-        should_stop=should_stop,
-    ).answers
+    tokenizer = tokenizer_of(side)
+    ids = [encode_prompt([*prompt, {"role": "assistant", "content": ""}], tokenizer) for prompt in prompts]
+    return ToAnswer(ids, most, text_length(side.config))
 
 
-def _identities(run: RunDirectory, config: RunConfig) -> dict[str, str]:
-    """What decides the answers of each contestant: its weights and the number format. In the order of CONTESTANTS."""
-    from ftlab.models.identity import weights_sha256
-    from ftlab.models.load import pick_device, pick_dtype
+def figures(answers: Sequence[Answer]) -> AnswersJson:
+    """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
 
-    device = pick_device(config.launcher.device)
-    place = [device, str(pick_dtype(config.model, device)), config.method.name == "qlora"]
-    parts: dict[str, Any] = {name: base_identity(model) for name, model in _bases(run, config).items()}
-    below = base_identity(config.model)
-    if run.start.exists():
-        parts["start"] = [below, weights_sha256(run.start)]
-    folder = run.result
-    parts["adapted"] = [below, weights_sha256(folder)]
+    `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
+    1908.04319). `distinct_2`: different word pairs by all word pairs of all answers together (Li et al. 2016, arXiv
+    1510.03055); it falls if the answers become alike. Both are 0 to 1.
+    """
+    texts, count = [answer.text.split() for answer in answers], len(answers)
+    pairs = [pair for words in texts for pair in itertools.pairwise(words)]
     return {
-        name: hashlib.sha256(json.dumps([place, parts[name]]).encode()).hexdigest()
-        for name in CONTESTANTS
-        if name in parts
+        "words": sum(map(len, texts)) / count,
+        "tokens": sum(answer.tokens for answer in answers) / count,
+        "cut_share": sum(answer.cut for answer in answers) / count,
+        "repetition": sum(repetition(answer.text) for answer in answers) / count,
+        "distinct_2": len(set(pairs)) / len(pairs) if pairs else 0.0,
     }
-
-
-def _known(run: RunDirectory, config: RunConfig, name: str, weights: str, limit: int) -> dict[str, Answer]:
-    """The answers of `name` that were written before, by prompt, as long as weights and settings are the same."""
-    known: dict[str, Answer] = {}
-
-    def take(prompt: Sequence[Message], answer: Answer, settings: dict[str, Any]) -> None:
-        if still_holds(answer.tokens, answer.cut, settings["max_new_tokens"], limit):
-            known.setdefault(_key_of_prompt(prompt), answer)
-
-    # The comparison with the base asked the model under the adapter and this run.
-    folder = run.result
-    side = "adapted" if name == "adapted" else "base" if _bases(run, config).get(name) == config.model else None
-    places: list[RunDirectory | Question] = [run, *run.questions()]
-    for place in places:
-        with contextlib.suppress(DamagedFile):  # then it is asked again
-            _take_over(place, name, side, weights, folder, config, take)
-    return known
-
-
-def _take_over(
-    place: RunDirectory | Question,
-    name: str,
-    side: str | None,
-    weights: Any,
-    folder: Path,
-    config: RunConfig,
-    take: Callable[[Any, Answer, dict[str, Any]], None],
-) -> None:
-    """Give `take` what is stored in `place` of the answers of `name`."""
-    earlier = place.before_after() or {"settings": {}, "contestants": {}}
-    if _same(earlier["settings"], config) and earlier["contestants"].get(name, {}).get("weights") == weights:
-        for row in place.before_after_answers():
-            if name in row:
-                answer = Answer(row[name]["answer"], row[name]["tokens"], row[name]["cut"])
-                take(row["prompt"], answer, earlier["settings"])
-    comparison = place.comparison()
-    if side is None or comparison is None or (side != "base" and comparison.get("strength", 1) != 1):
-        return
-    if _same(comparison["settings"], config) and is_made_of(comparison, folder):
-        for row in place.predictions():
-            if f"{side}_tokens" in row:
-                answer = Answer(row[side], row[f"{side}_tokens"], row[f"{side}_cut"])
-                take(row["messages"], answer, comparison["settings"])
-
-
-def _same(settings: dict[str, Any], config: RunConfig) -> bool:
-    return all(settings.get(name) == value for name, value in _place(config).items())
-
-
-def _settings(config: RunConfig, limit: AnswerLimit) -> dict[str, Any]:
-    return _place(config) | {"max_new_tokens": limit.tokens, "longest_answer": str(limit)}
-
-
-def _place(config: RunConfig) -> dict[str, Any]:
-    from ftlab.models.load import pick_device
-
-    return {"decoding": "greedy", "device": pick_device(config.launcher.device)}
 
 
 def _with_scores(
     place: RunDirectory | Question, rows: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows with the scores that reward models gave them, and the win rates, when the answers have not changed."""
+) -> tuple[list[dict[str, Any]], dict[str, RewardVerdictJson]]:
+    """The rows with the scores that reward models gave them, and the win rates, if the answers have not changed."""
     earlier, before = place.before_after(), place.before_after_answers()
 
     def bare(row: dict[str, Any]) -> dict[str, Any]:
@@ -326,16 +467,16 @@ def _with_scores(
     return before, earlier["win_rates"]
 
 
-def _saved(answer: Answer) -> dict[str, Any]:
-    return {"answer": answer.text, "tokens": answer.tokens, "cut": answer.cut}
-
-
 def _plain(messages: Sequence[Message]) -> Prompt:
     return [{"role": turn["role"], "content": turn["content"]} for turn in messages]
 
 
 def _key_of_prompt(prompt: Sequence[Message]) -> str:
     return json.dumps(_plain(prompt), ensure_ascii=False)
+
+
+def _digest(who: Any) -> str:
+    return hashlib.sha256(json.dumps(who).encode()).hexdigest()
 
 
 PROXY = "A proxy: it is a reward model's opinion, not people's."
@@ -348,68 +489,61 @@ def judge_answers(
     question: str = "",
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> RewardVerdictJson:
     """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
 
     They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
-    to those of that question, beside the run's own. What was judged
-    before by the same weights is not judged again. Raises FtlabError without answers, InputError when `reward_run` is
-    no reward model, Stopped.
+    to those of that question, beside the run's own. Raises FtlabError without answers, InputError if `reward_run` is
+    not a reward model, Stopped.
     """
-    from ftlab.models.identity import weights_sha256
-    from ftlab.models.reward import load_reward_model, score
-
     place = run.question(question) if question else run
-    found, rows = place.before_after(), place.before_after_answers()
-    if not found or not rows:
+    stored, rows = place.before_after(), place.before_after_answers()
+    if not stored or not rows:
         raise FtlabError(
-            f"The run {run.id} has no answers before and after yet", try_=f"python -m ftlab evaluate {run.id}"
+            f"The run {run.id} has no answers from before and after training yet",
+            try_=f"python -m ftlab evaluate {run.id}",
         )
-    tell = progress or (lambda phase, done, total: None)
-    folder = reward_run.result
-    weights = hashlib.sha256(json.dumps(weights_sha256(folder)).encode()).hexdigest()
-    known = found["win_rates"].get(reward_run.id)
+    config = config_of(reward_run)
+    if config.stage != "reward":
+        raise InputError(f"The run {reward_run.id} is not a reward model", given=f"stage: {config.stage}")
+    side = adapted_side(reward_run, config, first=True)
+    weights = _digest(identity(side))
+    known = stored["win_rates"].get(reward_run.id)
     if known and known["weights"] == weights:
         return known
-    names = list(found["contestants"])
+    names = list(stored["contestants"])
     # Each conversation once: equal answers have equal scores, whatever stands beside them in a batch.
     chats = {_answer_key(row, name): [*row["prompt"], _as_turn(row, name)] for row in rows for name in names}
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        tell("the reward model reads the answers", done, len(chats))
-        if should_stop and should_stop():
-            raise Stopped
-
-    tell("loading the reward model", 0, len(chats))
-    model, tokenizer = load_reward_model(reward_run)
-    scores = dict(zip(chats, score(model, tokenizer, list(chats.values()), advance=advance), strict=True))
-    del model
-    free_memory()
+    replies = collect(
+        [side],
+        {side.name: {"rewards": ToGrade(list(chats.values()))}},
+        batch_rows=config.evaluation.batch_size,
+        tell=progress or silent,
+        should_stop=should_stop,
+    )
+    scores = dict(zip(chats, replies[side.name]["rewards"].rewards or [], strict=True))
     by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
-    # Files from before prompts said their group have none.
-    clusters = [row.get("group") or _prompt_key(row) for row in rows]
-    judged = {
+    # Files of earlier versions do not say the group of a prompt.
+    clusters = [row.get("group") or json.dumps(row["prompt"]) for row in rows]
+    verdict: RewardVerdictJson = {
         "reward_model": reward_run.id,
         "weights": weights,
         "created": time.time(),
         "rows": len(rows),
         "mean_scores": {name: sum(values) / len(values) for name, values in by_name.items()},
-        "against": {name: win_rate(by_name[name], by_name["adapted"], clusters) for name in names if name != "adapted"},
+        "against": {name: win_rate(by_name[name], by_name[ADAPTED], clusters) for name in names if name != ADAPTED},
         "proxy": PROXY,
-        "notes": _notes(load_config(run.config_file), reward_run),
+        "notes": _notes(config_of(run), reward_run, config),
     }
     for row in rows:
         for name in names:
             row[name].setdefault("scores", {})[reward_run.id] = scores[_answer_key(row, name)]
     write_jsonl(place.before_after_answers_file, rows)
-    write_json(place.before_after_file, found | {"win_rates": found["win_rates"] | {reward_run.id: judged}})
-    return judged
+    write_json(place.before_after_file, {**stored, "win_rates": stored["win_rates"] | {reward_run.id: verdict}})
+    return verdict
 
 
-def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> dict[str, Any]:
+def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> WinRateJson:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
     `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
@@ -435,11 +569,11 @@ def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters
     }
 
 
-def _notes(config: RunConfig, reward_run: RunDirectory) -> list[str]:
-    """Why this judge may be partial to this run."""
+def _notes(config: RunConfig, reward_run: RunDirectory, reward_config: RunConfig) -> list[str]:
+    """Why this judge may favor this run."""
     if any(reward.kind == "model" and reward.model == reward_run.id for reward in config.reinforcement.rewards):
-        return ["The run was trained against this very reward model, so its scores prove nothing."]
-    if load_config(reward_run.config_file).data.source == config.data.source:
+        return ["The run was trained on the scores of this very reward model, so they prove nothing."]
+    if reward_config.data.source == config.data.source:
         return ["The reward model learned from the same preferences as the run, so both may share their mistakes."]
     return []
 
@@ -448,93 +582,5 @@ def _as_turn(row: dict[str, Any], name: str) -> dict[str, str]:
     return {"role": "assistant", "content": row[name]["answer"]}
 
 
-def _prompt_key(row: dict[str, Any]) -> str:
-    return json.dumps(row["prompt"])
-
-
 def _answer_key(row: dict[str, Any], name: str) -> str:
     return json.dumps([row["prompt"], row[name]["answer"]])
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
-    sum, one for each answer. `tokens` counts those of each answer, `cut` says where the limit ended it."""
-
-    answers: list[str]
-    tokens: list[int]
-    cut: list[bool]
-    scores: dict[str, list[float]]
-    rewards: list[float]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
-        count = len(self.answers)
-        return {
-            "reward": sum(self.rewards) / count,
-            "rewards": {name: sum(values) / count for name, values in self.scores.items()},
-            "completion_length": sum(self.tokens) / count,
-            "cut_share": sum(self.cut) / count,
-            "repetition": sum(map(repetition, self.answers)) / count,
-        }
-
-
-def measure(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
-    *,
-    max_new_tokens: int,
-    batch_rows: int,
-    context: int | None,
-    should_stop: Callable[[], bool] | None = None,
-) -> Measured:
-    """The most likely answer of `model` to each of `prompts` (token ids), and what `judge` says of them all.
-
-    `judge` gives, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
-    Stopped when `should_stop` says so.
-    """
-    from ftlab.data.rendering import stop_token_ids
-
-    was_training = model.training
-    model.eval()
-    try:
-        answers = generate_answers(
-            model,
-            tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            stop_ids=stop_token_ids(tokenizer, model.generation_config),
-            batch_rows=batch_rows,
-            context=context,
-            should_stop=should_stop,
-        ).answers
-    finally:
-        model.train(was_training)
-    texts = [answer.text for answer in answers]
-    scores, rewards = judge(texts)
-    return Measured(texts, [answer.tokens for answer in answers], [answer.cut for answer in answers], scores, rewards)
-
-
-def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> dict[str, Any]:
-    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
-
-    `clusters`: what the prompt of each answer belongs to; see significance.py.
-    """
-    rewards = {}
-    for name in adapted.scores:
-        difference, interval = mean_difference(start.scores[name], adapted.scores[name], clusters)
-        p = difference_p(start.scores[name], adapted.scores[name], clusters)
-        rewards[name] = {"difference": difference, "interval": interval, "p": p}
-    difference, interval = mean_difference(start.rewards, adapted.rewards, clusters)
-    return {
-        "rows": len(adapted.answers),
-        "start": start.as_dict(),
-        "adapted": adapted.as_dict(),
-        "difference": difference,
-        "interval": interval,
-        "p": difference_p(start.rewards, adapted.rewards, clusters),
-        "rewards": rewards,
-        "test": MEAN_TEST,
-    }

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from ftlab.evaluation.significance import LEVEL, SEED
+from ftlab.evaluation.significance import LEVEL, SEED, cluster_numbers, wilson_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,18 +34,18 @@ def clustered_share(right: Sequence[bool], *clusters: Sequence[Hashable], level:
     from scipy.stats import norm, t
 
     value = np.asarray(right, dtype=float)
-    ways = [_positions(keys) for keys in clusters]
+    ways = [cluster_numbers(keys, len(right)) for keys in clusters]
     ways = [way for way in ways if len(way) and way.max()] or ways[:1]
     if not len(value) or all(way.max() + 1 == len(value) for way in ways):
-        return _wilson(float(value.mean()), len(value), level) if len(value) else None
+        return wilson_interval(float(value.sum()), len(value), level)
     mean, count = float(value.mean()), len(value)
     sizes = [int(way.max()) + 1 for way in ways]
-    variances = [float(jackknife_variance(*_summed(value, way))) for way in ways]
+    variances = [float(jackknife_variance(*_won_of(value, way))) for way in ways]
     variance = max(sum(variances) - (len(ways) - 1) * mean * (1 - mean) / max(count - 1, 1), *variances, 0.0)
     effective: float = min(mean * (1 - mean) / variance, count) if variance > 1e-12 else max(sizes)
     if min(sizes) > 1:
         effective *= float(norm.ppf(1 - level / 2) / t.ppf(1 - level / 2, min(sizes) - 1)) ** 2
-    return _wilson(mean, effective, level)
+    return wilson_interval(mean * effective, effective, level)
 
 
 def jackknife_variance(won: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -99,26 +99,10 @@ def majorities(right: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[int
     net: dict[Hashable, int] = {}
     for value, key in zip(right, clusters, strict=True):
         net[key] = net.get(key, 0) + (1 if value else -1)
-    return sum(one < 0 for one in net.values()), sum(one > 0 for one in net.values())
+    return sum(balance < 0 for balance in net.values()), sum(balance > 0 for balance in net.values())
 
 
-def _positions(keys: Sequence[Hashable]) -> np.ndarray:
-    import numpy as np
-
-    known: dict[Hashable, int] = {}
-    return np.asarray([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
-
-
-def _summed(value: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _won_of(value: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     return np.bincount(way, weights=value), np.bincount(way).astype(float)
-
-
-def _wilson(share: float, count: float, level: float) -> list[float]:
-    """Wilson's interval at a number that need not be whole."""
-    from scipy.stats import norm
-
-    z2 = float(norm.ppf(1 - level / 2)) ** 2
-    centre, half = share + z2 / (2 * count), (z2 * (share * (1 - share) / count + z2 / (4 * count**2))) ** 0.5
-    return [max(0.0, (centre - half) / (1 + z2 / count)), min(1.0, (centre + half) / (1 + z2 / count))]

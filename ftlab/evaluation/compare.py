@@ -1,7 +1,7 @@
 """One comparison from its settings to its verdict.
 
-`compare_sides` asks what was not asked yet, measures it, and keeps the result; `evaluate_run` does that for a run, and
-the comparison of its stage with it."""
+`evaluate_together` asks what was not asked yet, measures it, and keeps the result; `evaluate_whole` adds what belongs
+to the stage of the run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from ftlab.core.comparison import (
     ForgettingJson,
     GainLossJson,
     MeasureJson,
+    SettingsJson,
     VerdictJson,
     whole_form,
 )
 from ftlab.core.files import append_jsonl, read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import EvaluatedJson
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Asked, Progress, collect, memorisation_of, own_of, questions_to, result_of
-from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, judge_answers
-from ftlab.evaluation.documents import bits_per_byte
+from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
+from ftlab.evaluation.batches import Progress, Stopped, silent
+from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
 from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
+from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.material import Material, gather, has_references
 from ftlab.evaluation.measures import (
     Measured,
@@ -45,10 +47,8 @@ from ftlab.evaluation.measures import (
 )
 from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
-from ftlab.evaluation.preferences import evaluate_preferences
 from ftlab.evaluation.probes import HELD_RULE
-from ftlab.evaluation.rows import changed
-from ftlab.evaluation.scores import Result, compare_results, measure_samples, right_of, samples_note
+from ftlab.evaluation.rows import Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
     Side,
     adapted_side,
@@ -68,7 +68,7 @@ from ftlab.models.strength import AS_TRAINED, check_strength
 
 @dataclass(frozen=True)
 class Figures:
-    """The `measures`, what follows from them, and per measure and side the value of each of the rows."""
+    """The `measures`, what follows from them, and the value of each row by measure and side."""
 
     measures: list[MeasureJson]
     forgetting: ForgettingJson | None
@@ -84,7 +84,7 @@ def measured(
     results: Mapping[str, Result],
     config: RunConfig,
 ) -> Figures:
-    """The measures, what follows from them, and per measure and side the value of each row."""
+    """The `Figures` of `sides`."""
     measures, rows = _of_task(material, asked, results, config)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
@@ -119,7 +119,7 @@ def _verdicts(
     config: RunConfig,
     forgetting: Mapping[str, ForgettingJson | None],
 ) -> dict[str, VerdictJson]:
-    """Each later side against the base, and the adapted model against the base that was only prompted."""
+    """Each later side against the base, and the adapted model against the prompted base."""
     spoken = {side.name: side.spoken for side in sides}
     verdicts = {
         side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
@@ -157,7 +157,7 @@ def _of_task(
 
 
 def check_choice(material: Material, config: RunConfig) -> None:
-    """Raises InputError for measures that cannot be taken of these rows, while no model has been asked anything."""
+    """Raises InputError for measures that do not suit these rows, before any model is asked."""
     if not material.documents:
         chosen, options = _chosen(material, config)
         check_measures(chosen, material.references, options)
@@ -195,7 +195,7 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
     """What the measures need to know beside answers and references. Raises InputError for a schema without JSON.
 
-    Metric files that a stored configuration names and nobody has named anew are no part of it (`left_out`).
+    Metric files that only a stored configuration names are left out (see `left_out`).
     """
     return MeasureOptions(
         labels=tuple(labels) if labels else None,
@@ -213,7 +213,7 @@ def left_out(config: RunConfig) -> list[str]:
     named = ", ".join(files)
     return [
         f"Not measured: {named}. A metric file is code, and only the stored settings of the run name it. To run it, "
-        f"name it yourself: --metric {','.join(files)} with evaluate."
+        f"pass it yourself: --metric {','.join(files)} with evaluate."
     ]
 
 
@@ -255,37 +255,42 @@ def _schema(path: str | None) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise InputError(f"The JSON schema cannot be read: {error}", given=path) from None
     if not isinstance(schema, dict):
-        raise InputError("A JSON schema is an object", given=f"{path}, which holds {type(schema).__name__}")
+        raise InputError("A JSON schema must be an object", given=f"{path}, which holds {type(schema).__name__}")
     return schema
 
 
 _PACKAGES = ("torch", "transformers", "peft", "evaluate", "sacrebleu", "scipy")
 
 
-def _decoding(config: RunConfig) -> dict[str, Any]:
+def _decoding(config: RunConfig) -> SettingsJson:
     samples, temperature = config.evaluation.samples, config.evaluation.temperature
     if not temperature:
         return {"decoding": "greedy"}
     return {"decoding": f"sampled (temperature {temperature:g})", "samples": samples, "temperature": temperature}
 
 
-def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> dict[str, Any]:
+def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> SettingsJson:
+    """How the sides were asked and measured."""
     from importlib.metadata import version
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE
 
     tests = {"perplexity": f"summed losses: {MEAN_TEST}"}
     if asked.pieces:
-        rules = {
+        rules: SettingsJson = {
             "window": max(len(window.input_ids) for window in asked.pieces.windows),
-            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens counted in",
+            "bits_per_byte_rule": "summed loss in bits by the UTF-8 bytes of the text, end-of-text tokens included",
         }
     else:
         rules = {"exact_match_rule": EXACT_MATCH_RULE}
         tests |= {"exact_match": "exact McNemar", "bleu": "approximate randomisation, 9999 exchanges"}
         if config.evaluation.samples > 1:
             tests["exact_match"] = MEAN_TEST
-    prompted = [side.prompting for side in sides if side.prompting]
+    more: SettingsJson = {}
+    if material.neutral:
+        more |= {"neutral_prompts": len(material.neutral), "drift_rule": RULE}
+    if prompting := next((side.prompting for side in sides if side.prompting), None):
+        more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -300,9 +305,8 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         "context": material.context,
         **rules,
         "general_accuracy_rule": HELD_RULE if any(probe.held for probe in material.probes) else PROBE_RULE,
-        **({"neutral_prompts": len(material.neutral), "drift_rule": RULE} if material.neutral else {}),
         "tests": tests | {"general_accuracy": "exact McNemar"},
-        **({"prompted": {"system": prompted[0].system, "examples": prompted[0].examples}} if prompted else {}),
+        **more,
         "device": device,
         "dtype": dtype,
         "quantised": config.method.name == "qlora",
@@ -343,7 +347,7 @@ def evaluate_together(
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
     before = _seconds_before(runs[0])
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows, "max_new_tokens": max_new_tokens})
     tell("reading the held-out rows", 0, 0)
     at = check_strength(configs[0], AS_TRAINED if strength is None else strength)
@@ -364,10 +368,8 @@ def evaluate_together(
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
-    replies = collect(sides, asked, batch_rows=configs[0].evaluation.batch_size, tell=tell, should_stop=should_stop)
-    total = sum(question.steps for one in asked.values() for question in one.questions.values())
-    tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
+    batch_rows = configs[0].evaluation.batch_size
+    results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
     figures = measured(material, sides, asked, results, configs[0])
@@ -377,16 +379,7 @@ def evaluate_together(
     scores, predictions = compared.scores, compared.predictions
     tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
     measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
-    remembered = replies["adapted"].get("memorisation")
-    for number, prediction in enumerate(predictions):
-        prediction["scores"] = {
-            name: {side: values[number] for side, values in one.items()} for name, one in figures.rows.items()
-        }
-        prediction["columns"] = material.columns[number]
-        if material.clusters:
-            prediction["cluster"] = material.clusters[number]
-        if not material.documents and (right := right_of(figures.rows, number, configs[0].evaluation.samples)):
-            prediction |= {"samples": configs[0].evaluation.samples, "right": right}
+    _add_row_scores(predictions, figures.rows, material, configs[0].evaluation.samples)
     built: ComparisonJson = {
         "run": runs[0].id,
         "created": time.time(),
@@ -404,7 +397,7 @@ def evaluate_together(
         "gain_loss": figures.gain_loss,
         "verdicts": figures.verdicts,
         "changed": changed(predictions, measures, verdict["measure"]),
-        "memorisation": remembered.found if remembered else None,
+        "memorisation": results["adapted"].memorisation,
         "settings": settings_of(material, sides, first, configs[0]),
         "notes": [
             *material.notes,
@@ -421,6 +414,19 @@ def evaluate_together(
     return comparison
 
 
+def _add_row_scores(predictions: list[dict[str, Any]], rows: Rows, material: Material, samples: int) -> None:
+    """Put the scores of each row, its columns and its cluster beside the answers."""
+    for number, prediction in enumerate(predictions):
+        prediction["scores"] = {
+            name: {side: values[number] for side, values in of_measure.items()} for name, of_measure in rows.items()
+        }
+        prediction["columns"] = material.columns[number]
+        if material.clusters:
+            prediction["cluster"] = material.clusters[number]
+        if not material.documents and (right := right_of(rows, number, samples)):
+            prediction |= {"samples": samples, "right": right}
+
+
 def evaluate_before(
     run: RunDirectory,
     *,
@@ -432,13 +438,13 @@ def evaluate_before(
     Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
     """
     began = time.monotonic()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     config = config_of(run)
     tell("reading the held-out rows", 0, 0)
     _, sides, asked = asked_before_training(run, config)
     collect(
         sides,
-        asked,
+        {name: each.questions for name, each in asked.items()},
         batch_rows=config.evaluation.batch_size,
         tell=tell,
         should_stop=should_stop,
@@ -447,19 +453,19 @@ def evaluate_before(
 
 
 def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
-    """What the base of `run` (and the prompted one) is asked, and what of it: material, sides, questions by side."""
+    """What the base of `run` (and the prompted base) is asked before training: material, sides, questions by side."""
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
     return material, sides, questions_of(sides, material, config)
 
 
 def _seconds_file(run: RunDirectory) -> Path:
-    """What evaluating `run` took so far, a line for each time: what was asked earlier is taken over, not free."""
+    """The seconds that evaluating `run` took, one line each: answers taken over from earlier were not free."""
     return run.evaluation / "seconds.jsonl"
 
 
 def _seconds_before(run: RunDirectory) -> float | None:
-    """What evaluating `run` took until now; None where an earlier version asked and did not count."""
+    """What evaluating `run` took until now; None if an earlier version asked and did not count."""
     if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
         return None
     return round(sum(_amount(line) for line in read_jsonl(_seconds_file(run))), 2)
@@ -486,12 +492,12 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
     for run, config in zip(runs, configs, strict=True):
         if config.stage == "reward":
             raise InputError(
-                f"The run {run.id} is a reward model: it scores answers and writes none",
-                try_="choose the run that it was made to judge",
+                f"The run {run.id} is a reward model: it scores answers and does not write any",
+                try_="choose the run it was trained to judge",
             )
         if not run.has_result:
             raise FtlabError(
-                f"The run {run.id} has no trained model yet", try_="wait until it has ended, or train it again"
+                f"The run {run.id} has no trained model yet", try_="wait until it has finished, or train it again"
             )
         if (config.stage == PRETRAINING) != (configs[0].stage == PRETRAINING):
             raise InputError(
@@ -503,7 +509,7 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
         raise InputError(
             "The held-out prompts have no answers to compare with",
             given=f"run {runs[0].id}, which learned from rewards",
-            try_=f"python -m ftlab runs show {runs[0].id}, which tells the mean reward before and after",
+            try_=f"python -m ftlab runs show {runs[0].id}, which shows the mean reward before and after training",
         )
 
 
@@ -542,17 +548,17 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
         notes.append(f"Memory ran out during the evaluation; the batch was cut to {min(halved)} rows.")
-    rolled = max(one.rolled for one in asked.values())
+    rolled = max(each.rolled for each in asked.values())
     if rolled:
         notes.append(
             f"{rolled} of {len(material.rows)} held-out rows are longer than the model's context ({material.context} "
-            "tokens). Their loss was taken in rolling windows, and of their prompts the model read the end."
+            "tokens). Their loss was computed in rolling windows, and the model read only the end of their prompts."
         )
-    notes += dict.fromkeys(one.note for one in asked.values() if one.note)
-    unshown = max(one.unshown for one in asked.values())
+    notes += dict.fromkeys(each.note for each in asked.values() if each.note)
+    unshown = max(each.unshown for each in asked.values())
     if unshown:
         notes.append(
-            f"Not all examples of the prompted base fit into the context: {unshown} were left out over all rows."
+            f"Not all examples for the prompted base fit into the context: {unshown} were left out across all rows."
         )
     return notes
 
@@ -566,9 +572,9 @@ def evaluate_whole(
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> EvaluatedJson:
     """Evaluate `run` and write the results to its directory; returns those of its stage by name.
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
@@ -582,13 +588,14 @@ def evaluate_whole(
     if reward_model is not None:
         if load_config(reward_model.config_file).stage != "reward":
             raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
-        question = compare_answers(run, **more)["question"]["name"]
+        question = compare_answers(run, **more).get("question", {"name": ""})["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
-        return {"before_after": (run.question(question) if question else run).before_after() or {}}
+        judged = (run.question(question) if question else run).before_after()
+        return {"before_after": judged} if judged else {}
     if others or suite or settings or strength is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
-    results: dict[str, Any] = {}
+    results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:
         results["preferences"] = evaluate_preferences(run, **more)
     if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):

@@ -1,5 +1,4 @@
-"""How far a run has moved from its base: KL and agreement along the base's own answers, and what general text and
-probes add."""
+"""How far a run has moved from its base: KL and agreement along the base's own answers, general questions and text."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from ftlab.core.comparison import (
 )
 from ftlab.core.words import listed
 from ftlab.evaluation.asking import Asked
-from ftlab.evaluation.documents import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.figures import nats, percent
 from ftlab.evaluation.forgetting import General, forgetting_of
+from ftlab.evaluation.losses import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.material import Material
 from ftlab.evaluation.measures import measure_losses
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
@@ -40,7 +39,7 @@ from ftlab.evaluation.probes import (
     is_right,
     was_replayed,
 )
-from ftlab.evaluation.scores import Result
+from ftlab.evaluation.rows import Result
 
 # Fixed before anything was measured by them, from the table of issue 18 (SmolLM2 on banking intents): 0.43 nats and 75%
 # as trained, 0.018 and 94% where the base's answers were held.
@@ -55,8 +54,8 @@ RULE = (
 AGREEMENT = Measure(
     "base_agreement",
     "Same next token as the base",
-    "Reading the base's own answers to neutral prompts: how often its most likely next token is the base's. A change "
-    "may be for better or worse.",
+    "On the base's own answers to neutral prompts: how often the most likely next token is the base's. A change can be "
+    "for better or worse.",
     RULE,
     better=None,
     group="general",
@@ -79,20 +78,20 @@ _OF_TASK_HELP = (
 
 
 def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
-    """`kl` (nats a token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
+    """`kl` (nats per token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
     `agreement_interval` (Wilson's, at as many places as those of the prompts are worth), `prompts` and `tokens`; None
     without any place."""
     import numpy as np
 
     from ftlab.evaluation.significance import bootstrap, share_interval
 
-    rows = [one for one in followed if one.tokens]
+    rows = [row for row in followed if row.tokens]
     if not rows:
         return None
     table = np.array([[row.kl, row.tokens] for row in rows], dtype=np.float64)
     kl, tokens = table.sum(axis=0)
     ends = bootstrap({"": table}, lambda drawn: drawn[:, 0] / drawn[:, 1])[0][""]
-    places = [(float(place < one.same), number) for number, one in enumerate(rows) for place in range(one.tokens)]
+    places = [(float(place < row.same), number) for number, row in enumerate(rows) for place in range(row.tokens)]
     same = [value for value, _ in places]
     return {
         "kl": float(kl / tokens),
@@ -108,7 +107,7 @@ def answer_of_figures(figures: DriftJson) -> KeptAnswer:
     """kept, lost or unknown, by limits fixed beforehand: see `KEPT_KL`, `KEPT_AGREEMENT` and `LOST_KL`.
 
     Kept: the whole interval of KL lies below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL
-    lies above 0.15 nats and that of agreement below 90%. A handful of prompts tells nothing.
+    lies above 0.15 nats and that of agreement below 90%. A handful of prompts is not enough to judge by.
     """
     if figures["prompts"] < _FEWEST_PROMPTS or not figures["kl_interval"]:
         return "unknown"
@@ -126,7 +125,7 @@ def drift_parts(
 
     Each has the figures of `figures_of`, `measure`, `title`, `answer` and `text`; the first one also `of_kinds` (the
     figures of each kind, the largest KL first, and whether it was `replayed`) and `changed`, the prompts with the
-    largest KL a token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
+    largest KL per token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
     """
     if not followed:
         return []
@@ -193,16 +192,16 @@ def _measure(
     ending: str,
     title: str,
 ) -> MeasureJson:
-    """KL or AGREEMENT, as `info` says; `own` is what the base has with itself."""
+    """KL or AGREEMENT, as `info` says; `own` is the value of the base against itself."""
     values: dict[str, float | None] = {}
     intervals: dict[str, list[float] | None] = {}
-    for side, one in figures.items():
-        if one is None:
+    for side, known in figures.items():
+        if known is None:
             values[side], intervals[side] = None, None
         elif info is KL:
-            values[side], intervals[side] = one["kl"], one["kl_interval"]
+            values[side], intervals[side] = known["kl"], known["kl_interval"]
         else:
-            values[side], intervals[side] = one["agreement"], one["agreement_interval"]
+            values[side], intervals[side] = known["agreement"], known["agreement_interval"]
     values[next(iter(figures))] = own
     named = replace(info, name=f"{info.name}{ending}", title=title)
     return of_values(named, values, rows, intervals=intervals)
@@ -210,21 +209,21 @@ def _measure(
 
 def _by_kind(prompts: Sequence[Probe], followed: Sequence[Followed]) -> list[DriftOfKindJson]:
     kinds: dict[tuple[str, bool | None], list[Followed]] = {}
-    for prompt, one in zip(prompts, followed, strict=True):
-        if prompt.kind and one.tokens:
-            kinds.setdefault((prompt.kind, prompt.replayed), []).append(one)
+    for prompt, row in zip(prompts, followed, strict=True):
+        if prompt.kind and row.tokens:
+            kinds.setdefault((prompt.kind, prompt.replayed), []).append(row)
     figures_of_kinds: list[DriftOfKindJson] = [
         {"kind": kind, "replayed": replayed, **figures}
         for (kind, replayed), rows in kinds.items()
         if (figures := figures_of(rows)) is not None
     ]
-    return sorted(figures_of_kinds, key=lambda one: -one["kl"])
+    return sorted(figures_of_kinds, key=lambda of_kind: -of_kind["kl"])
 
 
 def _most_changed(
     prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed]
 ) -> list[ChangedAnswerJson]:
-    known = [i for i, one in enumerate(followed) if one.answer is not None and one.tokens and i < len(written)]
+    known = [i for i, row in enumerate(followed) if row.answer is not None and row.tokens and i < len(written)]
     order = sorted(known, key=lambda i: -followed[i].kl / followed[i].tokens)
     return [
         {
@@ -253,34 +252,34 @@ def _in_words(part: PartJson) -> str:
         return f"{text}. Within the limits for kept ({kept}): expect a few words to differ."
     lost = f"above {LOST_KL:g} nats and below {percent(KEPT_AGREEMENT)}"
     if part["answer"] == "lost":
-        return f"{text}. Beyond the limits for lost ({lost}): many answers say something else."
-    return f"{text}. Neither kept ({kept}) nor lost ({lost}) is shown."
+        return f"{text}. Beyond the limits for lost ({lost}): many answers differ in what they say."
+    return f"{text}. Neither kept ({kept}) nor lost ({lost}) can be shown."
 
 
 def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
-    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none where that was
+    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none if that was
     not measured."""
-    answers = [one for part in parts_of(comparison) for one in part.get("changed") or []]
-    return sorted(answers, key=lambda one: -one["kl"])[:most]
+    answers = [answer for part in parts_of(comparison) for answer in part.get("changed") or []]
+    return sorted(answers, key=lambda answer: -answer["kl"])[:most]
 
 
 def kinds_in_words(comparison: ComparisonJson) -> str:
-    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty where that was not measured."""
+    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty if that was not measured."""
     sentences = []
     for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
         for replayed, words in ((False, "kinds that were not replayed"), (True, "replayed kinds")):
             each = [kind for kind in kinds if bool(kind["replayed"]) is replayed]
-            words = words if len({bool(one["replayed"]) for one in kinds}) > 1 else "by kind"
-            listing = ", ".join(f"{one['kind']} {percent(one['agreement'], 0)} ({nats(one['kl'])})" for one in each)
+            words = words if len({bool(kind["replayed"]) for kind in kinds}) > 1 else "by kind"
+            listing = ", ".join(f"{kind['kind']} {percent(kind['agreement'], 0)} ({nats(kind['kl'])})" for kind in each)
             sentences += [f"Same next token (and KL), {words}: {listing}."] if each else []
     return " ".join(sentences)
 
 
 _UNKNOWN_TITLE = "General questions"
 _UNKNOWN_HELP = (
-    "Share of general questions answered right. A fall is forgetting. Whether their kinds were replayed is not known: "
-    "that takes a column kind in both the questions and the replay data."
+    "Share of general questions answered right. A fall means forgetting. It is unknown whether their kinds were "
+    "replayed: that takes a column kind in both the questions and the replay data."
 )
 _TITLE_OF_CHOICES = "Multiple choice"
 _CHOICE_RULE = (
@@ -290,7 +289,7 @@ _CHOICES = {
     name: Measure(
         f"choices_{name}",
         f"Multiple choice ({how})",
-        "Share of general questions with choices in which the right one is the likeliest. A fall is forgetting.",
+        "Share of multiple-choice questions whose right choice is the likeliest. A fall means forgetting.",
         _CHOICE_RULE,
         group="general",
     )
@@ -305,7 +304,7 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
     """A measure for general questions of kinds that were not replayed, one for those of kinds that were, the same for
     multiple choice and for the base's answers to neutral prompts, and one for each form of general text."""
     measures = _of_questions(
-        material.probes, {side: [one.text for one in result.probe_answers] for side, result in results.items()}
+        material.probes, {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
     )
     measures += _of_choices(material.choices, {side: result.choices for side, result in results.items()})
     if any(result.followed for result in results.values()):
@@ -316,8 +315,8 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
     for form, text in asked.general.items():
         losses = {side: result.general[form] for side, result in results.items() if form in result.general}
         [measure] = measure_losses(
-            {side: one.nll for side, one in losses.items()},
-            {side: one.tokens for side, one in losses.items()},
+            {side: of_side.nll for side, of_side in losses.items()},
+            {side: of_side.tokens for side, of_side in losses.items()},
             text.pieces.sizes,
             name=f"{form}_bits_per_byte",
             group="general",
@@ -330,7 +329,7 @@ def general_measures(material: Material, asked: Asked, results: Mapping[str, Res
 def regrouped(
     measures: Sequence[MeasureJson], rows: Sequence[Mapping[str, Any]], kinds: frozenset[str] | None
 ) -> list[MeasureJson]:
-    """`measures` of a comparison with its general questions parted by the replayed `kinds` of several runs.
+    """`measures` of a comparison with its general questions split by the replayed `kinds` of several runs.
 
     `rows` are those of its probes.jsonl. A kind that one of the runs replayed counts as replayed for all, so that all
     are measured by the same questions.
@@ -352,7 +351,7 @@ def regrouped(
         return list(measures)
     place = measures.index(old[0])
     new = _of_questions(probes, {side: [row[side] for row in rows] for side in old[0]["values"]})
-    return [*measures[:place], *new, *(one for one in measures[place:] if one not in old)]
+    return [*measures[:place], *new, *(measure for measure in measures[place:] if measure not in old)]
 
 
 def general_forgetting(
@@ -364,18 +363,18 @@ def general_forgetting(
     two = {"base": results["base"], side: results[side]}
     every = []
     for name, places in by_replay([probe.replayed for probe in probes]).items():
-        known = {at: [is_right(one.probe_answers[i].text, probes[i]) for i in places] for at, one in two.items()}
+        known = {at: [is_right(result.probe_answers[i].text, probes[i]) for i in places] for at, result in two.items()}
         how = "" if _unknown(probes, places) else " (replayed kinds)" if probes[places[0]].replayed else _APART
         kinds = [probes[i].kind for i in places]
         every.append(General(name, f"general questions{how}", known, kinds=kinds))
     for name, places in by_replay([choice.replayed for choice in choices]).items():
-        known = {at: [one.choices[i] for i in places] for at, one in two.items()}
+        known = {at: [result.choices[i] for i in places] for at, result in two.items()}
         how = "" if _unknown(choices, places) else " (replayed kinds)" if choices[places[0]].replayed else _APART
         kinds = [choices[i].kind for i in places]
         every.append(General(_CHOICES[name].name, f"multiple-choice questions{how}", known, kinds=kinds))
     for form, text in asked.general.items():
-        if all(form in one.general for one in two.values()):
-            losses = {at: one.general[form].nll for at, one in two.items()}
+        if all(form in result.general for result in two.values()):
+            losses = {at: result.general[form].nll for at, result in two.items()}
             every.append(General(f"{form}_bits_per_byte", _TEXTS[form], losses=losses, sizes=text.pieces.sizes))
     moved = drift_parts(material.neutral, two["base"].written.get("own", []), two[side].followed.get("own"))
     return forgetting_of(every, limit=limit, side=side, moved=moved)
@@ -412,9 +411,9 @@ def _unknown(probes: Sequence[Probe | Choice], places: Sequence[int]) -> bool:
 
 
 def _of_kinds(text: GeneralText) -> str:
-    """Which kinds of text were replayed and which were not, as far as that is known."""
+    """Which kinds of text were replayed and which were not, as far as known."""
     sentence = ""
     for replayed, words in ((False, "not replayed"), (True, "replayed, so trained")):
-        kinds = [kind for kind, one in text.kinds.items() if one is replayed]
+        kinds = [kind for kind, known in text.kinds.items() if known is replayed]
         sentence += f" Kinds that were {words}: {listed(kinds)}." if kinds else ""
     return sentence

@@ -11,7 +11,7 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
@@ -90,7 +90,7 @@ class Duet:
         asked = self.asked if as_trained else AsTrained()
         notes: list[str] = []
         if not asked.takes(message):
-            notes.append(f"Sent as it is: the prompts of training were made of {' and '.join(asked.columns)}.")
+            notes.append(f"Sent as it is: the prompts in training were made from {' and '.join(asked.columns)}.")
         at = self._wanted(strength)
         if at != AS_TRAINED:
             chosen = ", which was chosen for this run" if strength is None else ""

@@ -30,10 +30,15 @@ def tenths(value: float) -> str:
 
 
 def nats(value: float) -> str:
-    """A KL in nats a token, with three decimals: 0.430, 0.018; 0 for none."""
+    """A KL in nats per token, with three decimals: 0.430, 0.018; 0 for none."""
     if 0 < value < 0.0005:
         return "<0.001"
     return "0" if value <= 0 else f"{value:.3f}"
+
+
+def short(value: float) -> str:
+    """Four significant digits, for the axis of a chart: 0.004, 1.234, 53.1, 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def value_text(measure: Mapping[str, Any], value: float | None) -> str:
@@ -50,7 +55,7 @@ def value_text(measure: Mapping[str, Any], value: float | None) -> str:
 
 
 def change_text(measure: Mapping[str, Any], side: str, first: str) -> str:
-    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2; nothing where one has no value."""
+    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2; nothing if one has no value."""
     before, after = (measure["values"].get(name) for name in (first, side))
     if before is None or after is None:
         return ""

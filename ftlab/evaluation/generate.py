@@ -1,4 +1,4 @@
-"""Answers, in batches that rows join and leave: greedy or sampled, stopped where the reference would stop."""
+"""Generates answers, greedy or sampled, in batches that rows join and leave."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class _State:
         return self.input_ids[:, -1].tolist()
 
     def without(self, over: list[bool]) -> _State | None:
-        """The rows that are not `over`; None where it is not known how a model keeps its rows apart."""
+        """The rows that are not `over`; None if it is not known how a model keeps its rows apart."""
         import torch
 
         stay = torch.tensor(over, device=self.input_ids.device).logical_not()
@@ -177,14 +177,17 @@ class _State:
         missing = [width - mask.shape[1] for mask in masks]
 
         def filled(tensors: Any, *inner: int) -> Any:
-            wide = [pad(one, (*inner, short, 0)) if short else one for one, short in zip(tensors, missing, strict=True)]
+            wide = [
+                pad(tensor, (*inner, short, 0)) if short else tensor
+                for tensor, short in zip(tensors, missing, strict=True)
+            ]
             return torch.cat(wide)
 
-        for mine, theirs in zip(*(one.kwargs["past_key_values"].layers for one in both), strict=True):
+        for mine, theirs in zip(*(state.kwargs["past_key_values"].layers for state in both), strict=True):
             mine.replace(filled((mine.keys, theirs.keys), 0, 0), filled((mine.values, theirs.values), 0, 0))
-        places = filled([one.kwargs["position_ids"] for one in both])
+        places = filled([state.kwargs["position_ids"] for state in both])
         kwargs = self.kwargs | {"attention_mask": filled(masks), "position_ids": places}
-        return _State(filled([one.input_ids for one in both]), kwargs, [*self.made, *other.made]).cut()
+        return _State(filled([state.input_ids for state in both]), kwargs, [*self.made, *other.made]).cut()
 
     def cut(self) -> _State:
         """Without the places on the left at which no row has anything."""
@@ -222,7 +225,7 @@ def _next(
 
 
 def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """What other rows can begin with, taken before the cache is filled; None where that is not known."""
+    """What other rows can begin with, taken before the cache is filled; None if that is not known."""
     import torch
 
     own = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
@@ -264,7 +267,7 @@ def _is_plain(cache: Any, sliding: bool = False) -> TypeGuard[DynamicCache]:
 
 
 def _mask(state: _State) -> Any:
-    """generate leaves the mask out where nothing is padded."""
+    """generate omits the mask if nothing is padded."""
     import torch
 
     mask = state.kwargs.get("attention_mask")
@@ -272,7 +275,7 @@ def _mask(state: _State) -> Any:
 
 
 def _rows_of(model_kwargs: dict[str, Any], stay: Any) -> dict[str, Any] | None:
-    """`model_kwargs` for the rows that `stay`; None where it is not known how a model keeps its rows apart."""
+    """`model_kwargs` for the rows that `stay`; None if it is not known how a model keeps its rows apart."""
     import torch
 
     cache = model_kwargs.get("past_key_values")
@@ -301,10 +304,14 @@ class Answer:
     cut: bool
     ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As rows of answers are stored."""
+        return {"answer": self.text, "tokens": self.tokens, "cut": self.cut}
+
 
 @dataclass(frozen=True)
 class Answers:
-    """In the order of the prompts. `halved_to`: the rows at once that fitted, when memory ran out in between."""
+    """In the order of the prompts. `halved_to`: the rows at once that fitted, if memory ran out in between."""
 
     answers: list[Answer]
     halved_to: int | None = None
@@ -423,7 +430,7 @@ def generate_answers(
 
 
 def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
-    """For rows of so many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
+    """For rows of that many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
     power of two whose keys and values fit beside the model. The system kills a process there that takes too much; on a
     GPU memory that runs out is an error, after which half the rows are tried (`run_batches`)."""
     from ftlab.models.families import generating_model
@@ -435,7 +442,7 @@ def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
         return [most] * len(tokens)
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     of_token = 2 * layers * (getattr(text, "num_key_value_heads", None) or heads) * width * inner.dtype.itemsize
-    weights = sum(one.numel() * one.element_size() for one in inner.parameters())
+    weights = sum(weights.numel() * weights.element_size() for weights in inner.parameters())
     room = max(_CACHE_BYTES, weights // 4) // of_token
     return [most if count * most <= room else 2 ** int(math.log2(max(1, room // count))) for count in tokens]
 

@@ -14,9 +14,10 @@ from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import DifferenceJson, MeasureJson, stored_form
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import TasksJson, TasksSettingsJson
 from ftlab.core.words import install
 from ftlab.errors import FtlabError, InputError, nearest, shorten
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.keeping import suite_name
 from ftlab.evaluation.sides import Side, adapted_side, base_side, config_of, result_identity, tokenizer_of, visit
 from ftlab.evaluation.significance import row_difference, share_interval
@@ -85,7 +86,7 @@ def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
 
 
 def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float] | None]:
-    """(measure, filter): the scores of the questions in their order; None where one is no number (corpus measures)."""
+    """(measure, filter): the scores of the questions in their order; None if one is not a number (corpus measures)."""
     by_measure: dict[tuple[str, str], list[float] | None] = {}
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
         for name in sample["metrics"]:
@@ -122,9 +123,6 @@ def _by_error(value: float, error: Any) -> list[float] | None:
     return [value - 1.96 * error, value + 1.96 * error] if isinstance(error, int | float) else None
 
 
-Progress = Callable[[str, int, int], None]
-
-
 def evaluate_tasks(
     run: RunDirectory,
     tasks: Sequence[str],
@@ -133,7 +131,7 @@ def evaluate_tasks(
     examples: int | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> TasksJson:
     """Ask base and adapted model of `run` the `tasks`: names that the harness knows, task files, or folders of them.
 
     `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
@@ -148,7 +146,7 @@ def evaluate_tasks(
 
     began = time.monotonic()
     require()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("reading the tasks", 0, 0)
     names, manager = find_tasks(tasks)
     config = config_of(run)
@@ -156,7 +154,7 @@ def evaluate_tasks(
     tell("loading the libraries", 0, 0)
     tokenizer = tokenizer_of(sides[1])
     chat = bool(tokenizer.chat_template) and config.stage != PRETRAINING
-    settings = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
+    settings: dict[str, Any] = {"limit": limit, "num_fewshot": examples, "apply_chat_template": chat}
     results: dict[str, Any] = {}
 
     def work(side: Side, model: Any) -> None:
@@ -165,26 +163,34 @@ def evaluate_tasks(
         results[side.name] = _carried_out(lm, names, manager, settings)
 
     visit(sides, work, lambda what: tell(f"loading {what}", 0, 0))
-    result = {
+    result: TasksJson = {
         "run": run.id,
         "created": time.time(),
         "tasks": list(tasks),
         "weights": result_identity(run)[0],
         "seconds": round(time.monotonic() - began, 2),
         "measures": measures_of(results["base"], results["adapted"]),
-        "settings": settings | {"lm_eval": _version(), "versions": results["base"]["versions"]},
+        "settings": {
+            "limit": limit,
+            "num_fewshot": examples,
+            "apply_chat_template": chat,
+            "lm_eval": _version(),
+            "versions": results["base"]["versions"],
+        },
     }
-    earlier = run.harness() or {}
-    if earlier.get("weights") == result["weights"]:
-        again = [one for one in earlier["measures"] if one["name"] in {new["name"] for new in result["measures"]}]
+    earlier = run.harness()
+    if earlier and earlier.get("weights") == result["weights"]:
+        again = [
+            measure for measure in earlier["measures"] if measure["name"] in {new["name"] for new in result["measures"]}
+        ]
         if again and not _as_much(result["settings"], earlier["settings"]):
             name = "-".join(["tasks", *map(suite_name, tasks), *([f"{limit}-questions"] if limit else [])])[:80]
             write_json(run.question(name).harness_file, result)
             return result
-        kept = [one for one in earlier["measures"] if one not in again]
+        kept = [measure for measure in earlier["measures"] if measure not in again]
     else:
         kept = []
-    whole = result | {"measures": kept + result["measures"]}
+    whole: TasksJson = {**result, "measures": kept + result["measures"]}
     write_json(run.harness_file, whole)
     comparison = run.comparison()
     if comparison and "measures" in comparison:
@@ -193,9 +199,9 @@ def evaluate_tasks(
     return result
 
 
-def _as_much(now: dict[str, Any], before: dict[str, Any]) -> bool:
+def _as_much(now: TasksSettingsJson, before: TasksSettingsJson) -> bool:
     """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
-    limits = [one["limit"] or float("inf") for one in (now, before)]
+    limits = [settings["limit"] or float("inf") for settings in (now, before)]
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]
 
 
@@ -210,7 +216,7 @@ def require() -> None:
     from importlib.util import find_spec
 
     if find_spec("lm_eval") is None:
-        raise InputError("lm-evaluation-harness is not installed; it is an extra", try_=install("harness"))
+        raise InputError("lm-evaluation-harness is an optional extra and is not installed", try_=install("harness"))
 
 
 def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
@@ -224,10 +230,11 @@ def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
             raise InputError("There is no such file or folder of lm-evaluation-harness tasks", given=task)
     with _quiet():
         own = TaskManager(
-            include_path=[str(one if one.is_dir() else one.parent) for one in folders] or None, include_defaults=False
+            include_path=[str(place if place.is_dir() else place.parent) for place in folders] or None,
+            include_defaults=False,
         )
         manager = own if not named else TaskManager(include_path=own.include_path)
-    names = [name for one in folders for name in _names_in(one, own)]
+    names = [name for place in folders for name in _names_in(place, own)]
     for name in named:
         if name not in manager.task_index:
             close = nearest(name, manager.all_tasks)
@@ -249,7 +256,7 @@ def _names_in(place: Path, manager: Any) -> list[str]:
     names = [name for name in manager.all_subtasks if (file := manager.task_index[name].yaml_path) and lies_here(file)]
     if not names:
         raise InputError(
-            "There is no task of lm-evaluation-harness here",
+            "No lm-evaluation-harness task was found here",
             given=str(place),
             allowed="YAML files with a line `task: NAME`, as docs/new_task_guide.md of the harness describes them",
         )
@@ -259,7 +266,7 @@ def _names_in(place: Path, manager: Any) -> list[str]:
 def _wrapped(
     model: Any, tokenizer: Any, config: RunConfig, context: int | None, should_stop: Callable[[], bool] | None
 ) -> Any:
-    """`model` as the harness wants it; it ends when `should_stop` says so."""
+    """`model` wrapped for the harness; raises Stopped when `should_stop` says so."""
     from lm_eval.models.huggingface import HFLM
 
     class Stoppable(HFLM):
@@ -311,7 +318,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
         raise FtlabError(
             f"The task failed: {type(error).__name__}: {shorten(error, 300)}",
             why=", ".join(names),
-            try_="lm-evaluation-harness says more when it is run by itself: lm_eval --tasks ... --model hf",
+            try_="run lm-evaluation-harness by itself for details: lm_eval --tasks ... --model hf",
         ) from error
     return results
 

@@ -14,12 +14,13 @@ from typing import Any
 from ftlab.core.endpoint import Asker, Refused, Reply
 from ftlab.core.files import append_jsonl, locked, write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgedLineJson, JudgementJson
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.judge_plan import (
+    JudgeRequest,
     JudgeSettings,
-    Question,
     answered_rows,
     answers_digest,
     cost,
@@ -34,7 +35,7 @@ from ftlab.evaluation.significance import LEVEL, mcnemar, p_text, share_interval
 PROXY = "A proxy: it is another model's opinion, not people's."
 TIE = "tie"
 _RULE = (
-    "Each row is judged twice, with the answers in both orders. Where the two disagree, or the answers are equal, it "
+    "Each row is judged twice, with the answers in both orders. If the two disagree, or the answers are equal, it "
     "is a tie. The win rate is the share of wins among the decided rows."
 )
 _NARROW = 0.7  # below this share of rows judged alike in both orders, the judge is hardly one
@@ -43,20 +44,22 @@ _FEW = 20
 
 def summarise(
     rows: Sequence[dict[str, Any]],
-    asked: Sequence[Question],
-    lines: Mapping[str, dict[str, Any]],
+    asked: Sequence[JudgeRequest],
+    lines: Mapping[str, JudgedLineJson],
     settings: JudgeSettings,
     titles: Mapping[str, str],
-) -> dict[str, Any]:
+    answers: str = "",
+) -> JudgementJson:
     """One judgement: wins, ties and losses of the second side, their test, and how far the judge can be trusted.
 
-    `lines` are the answered requests by key. Rows with an order that is still open are counted as `open`, those with a
-    reply that names no choice as `unreadable`; neither is part of anything else.
+    `lines` are the answered requests by key, `answers` is the digest of the judged answers. Rows with an order that is
+    still open are counted as `open`, those with a reply that names no choice as `unreadable`; neither is part of
+    anything else.
     """
     from scipy.stats import binomtest
 
     before, after = settings.sides
-    by_row: dict[int, list[dict[str, Any] | None]] = {}
+    by_row: dict[int, list[JudgedLineJson | None]] = {}
     for question in asked:
         by_row.setdefault(question.row, []).append(lines.get(question.key))
     counts = dict.fromkeys((before, after, TIE), 0)
@@ -70,27 +73,31 @@ def summarise(
         if any(line is None for line in pair):
             open_ += 1
             continue
-        choices = [line["choice"] for line in pair if line]
-        if None in choices:
+        choices = [choice for line in pair if line and (choice := line["choice"]) is not None]
+        if len(choices) < len(pair):
             unreadable += 1
             continue
-        alike += choices[0] == choices[1]
-        counts[choices[0] if choices[0] == choices[1] else TIE] += 1
-        if choices[0] == choices[1] != TIE:
-            signs.append((1.0 if choices[0] == after else -1.0, row.get("cluster", f"row {row['row']}")))
-        if set(choices) == {before, after}:
+        first, second = choices
+        alike += first == second
+        counts[first if first == second else TIE] += 1
+        if first == second != TIE:
+            signs.append((1.0 if first == after else -1.0, row.get("cluster", f"row {row['row']}")))
+        if {first, second} == {before, after}:
             # The first of the pair showed `before` first: whoever was chosen there says which place was preferred.
-            places[choices[0] == after] += 1
-        if choices[0] == choices[1] != TIE and len(row[before]) != len(row[after]):
-            longer[len(row[choices[0]]) == max(len(row[before]), len(row[after]))] += 1
+            places[first == after] += 1
+        if first == second != TIE and len(row[before]) != len(row[after]):
+            longer[len(row[first]) == max(len(row[before]), len(row[after]))] += 1
     wins, losses = counts[after], counts[before]
     judged, decided = sum(counts.values()), wins + losses
     answered = [lines[question.key] for question in asked if question.key in lines]
-    tokens = {name: sum(line.get(f"{name}_tokens") or 0 for line in answered) for name in ("prompt", "completion")}
+    tokens = {
+        "prompt": sum(line.get("prompt_tokens") or 0 for line in answered),
+        "completion": sum(line.get("completion_tokens") or 0 for line in answered),
+    }
     won, clusters = [sign > 0 for sign, _ in signs], [cluster for _, cluster in signs]
     p = mcnemar([not value for value in won], won, clusters)
     compared = judged - (len(rows) - len(asked) // 2)
-    judgement = {
+    judgement: JudgementJson = {
         "id": settings.id,
         "created": time.time(),
         "judge": {"url": settings.endpoint.url, "model": settings.endpoint.model},
@@ -132,20 +139,25 @@ def summarise(
             "price_in": settings.price_in,
             "price_out": settings.price_out,
         },
+        "text": "",
+        "notes": [],
+        "answers": answers,
     }
-    return judgement | {"text": _verdict(judgement), "notes": _notes(judgement)}
+    judgement["text"], judgement["notes"] = _verdict(judgement), _notes(judgement)
+    return judgement
 
 
-def _verdict(judgement: dict[str, Any]) -> str:
+def _verdict(judgement: JudgementJson) -> str:
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     decided = judgement["wins"] + judgement["losses"]
     if not judgement["judged"]:
         return "Nothing is judged yet."
-    if not decided:
+    rate, interval = judgement["win_rate"], judgement["interval"]
+    if rate is None or interval is None:
         return f"The judge prefers neither: all {judgement['ties']} rows are ties."
-    low, high = (percent(end) for end in judgement["interval"])
+    low, high = map(percent, interval)
     evidence = (
-        f"{after} wins {percent(judgement['win_rate'])} of {decided} decided rows "
+        f"{after} wins {percent(rate)} of {decided} decided rows "
         f"(95% interval {low} to {high}, {p_text(judgement['p'])}), {judgement['ties']} ties"
     )
     if judgement["better"] is None:
@@ -153,11 +165,11 @@ def _verdict(judgement: dict[str, Any]) -> str:
     return f"The judge prefers {after if judgement['better'] else before}: {evidence}."
 
 
-def _notes(judgement: dict[str, Any]) -> list[str]:
-    """What speaks against the judgement, or limits it."""
+def _notes(judgement: JudgementJson) -> list[str]:
+    """Caveats of the judgment."""
     notes, place, longer = [], judgement["position"], judgement["longer"]
     if judgement["open"]:
-        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to go on.")
+        notes.append(f"{judgement['open']} of {judgement['rows']} rows are not judged yet. Start again to continue.")
     if judgement["unreadable"]:
         notes.append(
             f"{judgement['unreadable']} rows were left out: a reply named no choice, or the endpoint refused the "
@@ -166,12 +178,13 @@ def _notes(judgement: dict[str, Any]) -> list[str]:
     if place["share"] is not None and place["share"] < _NARROW:
         notes.append(
             f"Swapping the answers changed the judge's mind in {place['rows'] - place['alike']} of {place['rows']} "
-            "rows, which count as ties: take another judge."
+            "rows, which count as ties: use another judge."
         )
     if place["first"] + place["second"] and place["p"] < LEVEL:
         where = "first" if place["first"] > place["second"] else "second"
+        most, both = max(place["first"], place["second"]), place["first"] + place["second"]
         notes.append(
-            f"The judge favors the answer it reads {where}: {place[where]} of {place['first'] + place['second']} rows "
+            f"The judge favors the answer it reads {where}: {most} of {both} rows "
             f"in which the orders disagreed ({p_text(place['p'])}). Both orders were asked, so this evens out."
         )
     if longer["rows"] >= _FEW and not 0.25 <= longer["won"] / longer["rows"] <= 0.75:
@@ -194,9 +207,9 @@ def judge_by_endpoint(
     run: RunDirectory,
     settings: JudgeSettings,
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> JudgementJson:
     """Ask the judge about every row that it has not judged yet; returns the judgement, which is added to judged.json.
 
     Each answer is kept as it comes: after a stop or a failure the same call goes on from there. Raises FtlabError when
@@ -206,11 +219,11 @@ def judge_by_endpoint(
     asked = questions(rows, settings)
     with locked(run.judging_lock, wait=False) as mine:
         if not mine:
-            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that")
+            raise FtlabError(f"The answers of {run.id} are already being judged", try_="wait, or stop that judge")
         known = known_lines(run)
         lines = {question.key: known[question.key] for question in asked if question.key in known}
         left = [question for question in asked if question.key not in known]
-        tell = progress or (lambda phase, done, total: None)
+        tell = progress or silent
         tell(PHASE, len(lines), len(asked))
         _end_last_line(run.judged_answers_file)
         try:
@@ -219,29 +232,29 @@ def judge_by_endpoint(
                 lines[line["key"]] = line
                 tell(PHASE, len(lines), len(asked))
         finally:
-            judgement = summarise(rows, asked, lines, settings, sides_of(run))
-            judgement["answers"] = answers_digest(run, settings.sides)
+            digest = answers_digest(run, settings.sides)
+            judgement = summarise(rows, asked, lines, settings, sides_of(run), digest)
             if judgement["judged"]:
                 _keep(run, judgement)
     return judgement
 
 
-def is_current(run: RunDirectory, judgement: dict[str, Any]) -> bool:
+def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
     """Whether the answers that were judged are those that are stored now."""
     return judgement["answers"] == answers_digest(run, judgement["sides"])
 
 
 def _answers(
-    left: list[Question], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
-) -> Iterator[dict[str, Any]]:
+    left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
+) -> Iterator[JudgedLineJson]:
     """A line for each question, in the order in which the answers come. Raises what ended it before all were there.
 
     `fresh`: this judge has not made a choice yet, so that it is given up when its first replies hold none.
     """
     ended = threading.Event()
     asker = Asker(settings.endpoint, ended)
-    todo: queue.SimpleQueue[Question] = queue.SimpleQueue()
-    answered: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[JudgeRequest] = queue.SimpleQueue()
+    answered: queue.SimpleQueue[JudgedLineJson | Exception | None] = queue.SimpleQueue()
 
     def work() -> None:
         while not ended.is_set():
@@ -298,8 +311,8 @@ def _answers(
         raise failure
 
 
-def _ask(asker: Asker, question: Question) -> dict[str, Any] | None:
-    """The line of one request; None when there was an end before its answer."""
+def _ask(asker: Asker, question: JudgeRequest) -> JudgedLineJson | None:
+    """The line of one request; None if judging ended before its answer."""
     began, refused = time.monotonic(), False
     try:
         reply = asker.ask(question.messages)
@@ -326,19 +339,19 @@ def _ask(asker: Asker, question: Question) -> dict[str, Any] | None:
     }
 
 
-def _no_choice(line: dict[str, Any], settings: JudgeSettings) -> FtlabError:
+def _no_choice(line: JudgedLineJson, settings: JudgeSettings) -> FtlabError:
     if line["refused"]:
         return FtlabError(line["reply"])
     what = f"{settings.endpoint.model} does not say which answer is better"
     if line["cut"]:
-        longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer ones"
+        longer = f"its replies are cut at {settings.endpoint.max_tokens} tokens: allow longer replies"
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
     why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")
 
 
 def _end_last_line(file: Path) -> None:
-    """A process that was killed may have left half a line: what comes next is not appended to it."""
+    """A killed process may have left half a line: the next line must not be appended to it."""
     with contextlib.suppress(FileNotFoundError):
         content = file.read_bytes()
         if content and not content.endswith(b"\n"):
@@ -346,6 +359,6 @@ def _end_last_line(file: Path) -> None:
                 end.write(b"\n")
 
 
-def _keep(run: RunDirectory, judgement: dict[str, Any]) -> None:
-    others = [one for one in run.judgements() if one["id"] != judgement["id"]]
+def _keep(run: RunDirectory, judgement: JudgementJson) -> None:
+    others = [other for other in run.judgements() if other["id"] != judgement["id"]]
     write_json(run.judged_file, {"judgements": [judgement, *others]})

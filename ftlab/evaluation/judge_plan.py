@@ -1,11 +1,10 @@
-"""What a judge is asked, what that costs, and what must be agreed to before anything is sent."""
+"""What a judge is asked, what it costs, and what a person agrees to before anything is sent."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,10 @@ from typing import Any
 from ftlab.core.endpoint import Endpoint, endpoint_url
 from ftlab.core.files import DamagedFile, read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgedLineJson
 from ftlab.core.words import composed
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.material import some
 
 VERSION = 1  # goes up with every change of the wording: what was judged before is then judged again
 CRITERIA = (
@@ -72,7 +73,7 @@ def read_choice(reply: str) -> int | None:
 
 
 def read_reason(reply: str) -> str | None:
-    """Why the judge chose as it did, None where it did not say so in its object."""
+    """Why the judge chose as it did, None if it did not say so in its object."""
     reasons = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
     return reasons[-1] if reasons else None
 
@@ -132,7 +133,7 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True)
-class Question:
+class JudgeRequest:
     """One request: the answers of `order[0]` as A and of `order[1]` as B, of one row."""
 
     key: str
@@ -169,11 +170,11 @@ class Plan:
     def lines(self) -> list[str]:
         """What a person should know before anything is sent."""
         if not self.open:
-            why = "every answer is the same on both sides" if not self.requests else "all of it was judged before"
-            return [f"Nothing has to be sent: {why}."]
+            why = "every answer is the same on both sides" if not self.requests else "everything was judged before"
+            return [f"Nothing to send: {why}."]
         asked = f"{self.requests - self.known:,} requests to {self.model} at {self.host}"
         known = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
-        same = f" {self.same:,} rows have equal answers and are ties without a question." if self.same else ""
+        same = f" {self.same:,} rows have equal answers and count as ties without a request." if self.same else ""
         prompts = math.ceil(self.open / 2)
         lines = [
             f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
@@ -208,7 +209,7 @@ def build_settings(
     """The settings of a judgement, checked. Raises InputError naming what cannot be used."""
     endpoint = endpoint_url(url)
     if not (model or "").strip():
-        raise InputError("No model is named that should judge", try_="the name by which the endpoint knows it")
+        raise InputError("No judge model is named", try_="the name of the model at the endpoint")
     _check("Rows at most", rows, 1, 10_000_000)
     _check("Requests at once", at_once, 1, _MOST_AT_ONCE)
     _check("The longest reply", max_tokens, 16, 1_000_000)
@@ -216,7 +217,9 @@ def build_settings(
         if price is not None and not 0 <= price < math.inf:
             raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
     if len(set(sides)) != 2 or len(sides) != 2:
-        raise InputError("Two different sides are judged", given=", ".join(sides), allowed="for example base,adapted")
+        raise InputError(
+            "A judge compares two different sides", given=", ".join(sides), allowed="for example base,adapted"
+        )
     return JudgeSettings(
         Endpoint(endpoint, (model or "").strip(), max_tokens),
         (sides[0], sides[1]),
@@ -247,7 +250,7 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
 
 
 def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the run's own comparison, or of the newest that has a side which that has not."""
+    """The rows of the run's own comparison, or of the newest one with a side that it lacks."""
     own = run.predictions()
     missing = [side for side in sides if not any(isinstance(row.get(side), str) for row in own)]
     return run.with_side(missing[0]).predictions() if missing else own
@@ -268,16 +271,14 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
         )
     for side in settings.sides:
         if side not in known:
-            raise InputError(f"There are no answers of {side!r}", given=side, allowed=", ".join(known))
+            raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
     rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
-    if settings.rows is not None and settings.rows < len(rows):
-        rows = [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), settings.rows))]
-    return rows
+    return rows if settings.rows is None else some(rows, settings.rows)
 
 
 def answers_digest(run: RunDirectory, sides: Sequence[str]) -> str:
-    """A text that changes when an answer of one of the `sides` does."""
+    """A hash that changes when an answer of one of the `sides` does."""
     answers = [[row["row"], *(row.get(side) for side in sides)] for row in _answers(run, sides)]
     return hashlib.sha256(json.dumps(answers).encode()).hexdigest()[:16]
 
@@ -287,7 +288,7 @@ def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
     return first == second
 
 
-def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Question]:
+def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[JudgeRequest]:
     """Two requests for each row whose answers differ, one for each order."""
     every = []
     for row in rows:
@@ -301,13 +302,13 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[Q
             )
             asked = [settings.id, row["row"], order, messages]
             key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
-            every.append(Question(key, row["row"], order, messages))
+            every.append(JudgeRequest(key, row["row"], order, messages))
     return every
 
 
-def known_lines(run: RunDirectory) -> dict[str, dict[str, Any]]:
+def known_lines(run: RunDirectory) -> dict[str, JudgedLineJson]:
     """The requests that were answered with a choice, by their key."""
-    lines = read_jsonl(run.judged_answers_file)
+    lines: list[Any] = read_jsonl(run.judged_answers_file)
     return {line["key"]: line for line in lines if "key" in line and line.get("choice") is not None}
 
 
@@ -336,7 +337,7 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
 
 
 def cost(prompt_tokens: int, reply_tokens: int, settings: JudgeSettings) -> float | None:
-    """In the currency of the prices; None where one of them is not given."""
+    """In the currency of the prices; None if one of them is not given."""
     if settings.price_in is None or settings.price_out is None:
         return None
     return (prompt_tokens * settings.price_in + reply_tokens * settings.price_out) / _MILLION

@@ -1,29 +1,351 @@
-"""Where comparisons are stored: the run's own in evaluation/, every other question in a folder beside it."""
+"""What is kept of an evaluation: replies, so that nothing is generated twice, and comparisons by their question.
+
+evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
+[longest answer, text, tokens, cut], of a text [summed loss, tokens], of a conversation [reward]; of a base that wrote
+answers of its own their tokens and what it found likeliest (probes.py), and of another model how it predicts these. A
+file is written once and never changed. The comparison of a run lies in evaluation/, every other question in a folder
+beside it."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.config.evaluation import EvaluationConfig
-from ftlab.core.comparison import ComparisonJson, QuestionJson, scores_of, stored_form
-from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, write_together
+from ftlab.core.comparison import ComparisonJson, MemorisationJson, QuestionJson, stored_form
+from ftlab.core.files import DamagedFile, disk_full, json_text, jsonl_text, read_cached, write_json, write_together
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.errors import FtlabError
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.losses import Losses
+from ftlab.evaluation.material import still_holds
+from ftlab.evaluation.probes import TOP, Followed, Written
 from ftlab.models.strength import AS_TRAINED, strength_name
+
+if TYPE_CHECKING:
+    from ftlab.data.conversion import Message
+    from ftlab.data.rendering import Encoded
+
+_FORMAT = 1  # raised when the same question would be measured in another way
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """Pieces of text whose loss is taken; `owner[i]` is the row of piece i, of `rows` rows."""
+
+    encoded: Sequence[Encoded]
+    owner: Sequence[int]
+    rows: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.encoded)
+
+
+@dataclass(frozen=True)
+class ToAnswer:
+    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`.
+
+    Greedy at the temperature 0; else `sample` (from 1) says which of several answers to these prompts it is.
+    """
+
+    prompts: Sequence[list[int]]
+    max_new_tokens: int
+    context: int | None
+    temperature: float = 0.0
+    sample: int = 1
+
+    @property
+    def decoding(self) -> Any:
+        """What determines an answer besides the model and the prompt; JSON-able."""
+        return ["sampled", self.temperature, self.sample] if self.temperature else "greedy"
+
+    @property
+    def steps(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def rooms(self) -> list[int]:
+        """The longest answer to each prompt, in tokens."""
+        most = self.max_new_tokens
+        return [max(0, min(most, self.context - len(ids))) if self.context else most for ids in self.prompts]
+
+
+@dataclass(frozen=True)
+class ToGrade:
+    """Conversations whose last answer a reward model scores."""
+
+    conversations: Sequence[Sequence[Message]]
+
+    @property
+    def steps(self) -> int:
+        return len(self.conversations)
+
+
+@dataclass(frozen=True)
+class ToExamine:
+    """A model examined as a whole (memorization); `facts` is all that determines the result."""
+
+    facts: list[Any]
+
+    @property
+    def steps(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True)
+class ToWrite:
+    """Prompts as token ids that a base answers itself, greedily, with at most `max_new_tokens`; prompt and answer have
+    at most `context`. What it found likeliest at each place is kept too."""
+
+    prompts: Sequence[list[int]]
+    max_new_tokens: int
+    context: int | None
+
+    @property
+    def steps(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class ToFollow:
+    """How a model predicts what the base with the identity `base` wrote to the prompts `of` it, and its own answers to
+    the `examples` that changed most: see `follow`."""
+
+    of: ToWrite
+    base: list[Any]
+    examples: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.of.steps
+
+
+Rowwise = ToScore | ToAnswer | ToGrade | ToWrite | ToFollow
+Request = Rowwise | ToExamine
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's reply to one Request: `losses` of rows, `answers` to prompts, `rewards` of conversations, or its
+    `memorisation` of training rows; what a base has `written`, and how another model `followed` that."""
+
+    losses: Losses | None = None
+    answers: list[Answer] | None = None
+    rewards: list[float] | None = None
+    written: list[Written] | None = None
+    followed: list[Followed] | None = None
+    memorisation: MemorisationJson | None = None
+    halved_to: int | None = None
+
+
+def key_of(identity: list[Any], question: Request) -> str:
+    """The hash of the model with this `identity` and of the whole of `question`.
+
+    Batch size and order do not change a reply, so they are not part of it.
+    """
+    digest = hashlib.sha256(json.dumps([_FORMAT, identity], sort_keys=True).encode())
+    if isinstance(question, ToScore):
+        for piece, owner in zip(question.encoded, question.owner, strict=True):
+            digest.update(json.dumps([owner, piece.input_ids, [int(on) for on in piece.trained]]).encode())
+    elif isinstance(question, ToExamine):
+        digest.update(json.dumps(question.facts).encode())
+    elif isinstance(question, ToGrade | ToWrite | ToFollow):
+        digest.update(json.dumps(_row_keys(question)).encode())
+    else:
+        for prompt, room in zip(question.prompts, question.rooms, strict=True):
+            digest.update(json.dumps([question.decoding, room, list(prompt)]).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a question: `reply` if all of it is, `items` by row (None: not asked yet); `here` where all
+    that is kept lies in the run itself."""
+
+    reply: Reply | None
+    items: list[Any]
+    here: bool
+
+
+def recall(run: RunDirectory, identity: list[Any], question: Request) -> Kept:
+    """The kept replies of the model with this `identity` to `question`, from `run` or a run beside it."""
+    owners = [run, *_beside(run)]
+    items: list[Any] = []
+    here = True
+    if not isinstance(question, ToExamine):
+        items, here = _collected(owners, identity, question)
+        if items and all(item is not None for item in items):
+            return Kept(_said(question, items), items, here)
+    for owner in owners:  # what is found out as a whole, and what an older ftlab kept
+        if (stored := read_cached(owner.result_file(key_of(identity, question)))) is not None:
+            reply = _read(stored)
+            return Kept(reply, _items(question, reply), here=owner == run and isinstance(question, ToExamine))
+    return Kept(None, items, here)
+
+
+def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Rowwise) -> tuple[list[Any], bool]:
+    """The kept item of each row (None if never asked), and whether all of them are in the first of `owners`."""
+    names, rooms, here = _row_keys(question), _rooms(question), True
+    items: list[Any] = [None] * len(names)
+    for owner in owners:
+        for file in owner.result_files(_model_key(identity, question)):
+            known = (read_cached(file) or {}).get("items", {})  # a damaged one is asked again
+            for place, name in enumerate(names):
+                if items[place] is None and name in known and _holds(known[name], rooms[place]):
+                    items[place] = known[name]
+                    here = here and owner == owners[0]
+        if all(item is not None for item in items):
+            break
+    return items, here
+
+
+def open_part(question: Rowwise, kept: Kept) -> Rowwise:
+    """The rows of `question` that were never asked."""
+    rows = [row for row, item in enumerate(kept.items) if item is None]
+    if isinstance(question, ToAnswer | ToWrite):
+        return replace(question, prompts=[question.prompts[row] for row in rows])
+    if isinstance(question, ToGrade):
+        return ToGrade([question.conversations[row] for row in rows])
+    if isinstance(question, ToFollow):
+        return replace(question, of=replace(question.of, prompts=[question.of.prompts[row] for row in rows]))
+    number = {row: place for place, row in enumerate(rows)}
+    pieces = [
+        (piece, number[row]) for piece, row in zip(question.encoded, question.owner, strict=True) if row in number
+    ]
+    return ToScore([piece for piece, _ in pieces], [place for _, place in pieces], len(rows))
+
+
+def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
+    """The kept reply, completed with the `new` reply to `open_part`."""
+    part = iter(_items(open_part(question, kept), new))
+    items = [next(part) if item is None else item for item in kept.items]
+    return replace(_said(question, items), halved_to=new.halved_to)
+
+
+def keep(run: RunDirectory, identity: list[Any], question: Request, reply: Reply, about: dict[str, Any]) -> None:
+    """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
+    if isinstance(question, ToExamine):
+        _write(run, key_of(identity, question), about | {"found": reply.memorisation, "halved_to": reply.halved_to})
+        return
+    items = dict(zip(_row_keys(question), _items(question, reply), strict=True))
+    _write(run, f"{_model_key(identity, question)}-{key_of(identity, question)[:16]}", about | {"items": items})
+
+
+def _write(run: RunDirectory, key: str, values: dict[str, Any]) -> None:
+    try:
+        write_json(run.result_file(key), values)
+    except OSError as error:
+        raise disk_full(error, run.path) or FtlabError(
+            f"The results cannot be written: {error.strerror}", why=str(run.evaluation), try_="free some disk space"
+        ) from error
+
+
+def _read(values: dict[str, Any]) -> Reply:
+    losses = Losses(values["nll"], values["tokens"]) if "nll" in values else None
+    answers = [Answer(*answer) for answer in values["answers"]] if "answers" in values else None
+    return Reply(losses, answers, memorisation=values.get("found"))
+
+
+def _model_key(identity: list[Any], question: Rowwise) -> str:
+    # Distributions are megabytes: files that hold them are read by nobody who asks for something else.
+    apart = ["own answers"] if isinstance(question, ToWrite) else []
+    return hashlib.sha256(json.dumps([_FORMAT, identity, *apart], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _row_keys(question: Rowwise) -> list[str]:
+    """A hash for each row of all that the model reads: two rows with the same text share it."""
+    if isinstance(question, ToAnswer):
+        texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
+    elif isinstance(question, ToGrade):
+        texts = [json.dumps(["reward", list(messages)], sort_keys=True) for messages in question.conversations]
+    elif isinstance(question, ToWrite | ToFollow):
+        of, what = (question.of, ["follow", question.base]) if isinstance(question, ToFollow) else (question, ["own"])
+        rooms = [
+            min(of.max_new_tokens, of.context - len(ids)) if of.context else of.max_new_tokens for ids in of.prompts
+        ]
+        texts = [
+            json.dumps([*what, TOP, room, list(ids)], sort_keys=True)
+            for ids, room in zip(of.prompts, rooms, strict=True)
+        ]
+    else:
+        pieces: list[list[Any]] = [[] for _ in range(question.rows)]
+        for piece, row in zip(question.encoded, question.owner, strict=True):
+            pieces[row].append([piece.input_ids, [int(on) for on in piece.trained]])
+        texts = [json.dumps(["loss", *row]) for row in pieces]
+    return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in texts]
+
+
+def _rooms(question: Rowwise) -> list[int | None]:
+    if isinstance(question, ToAnswer):
+        return list(question.rooms)
+    return [None] * (question.rows if isinstance(question, ToScore) else question.steps)
+
+
+def _holds(item: list[Any], room: int | None) -> bool:
+    """Whether an answer generated under another limit holds under this one."""
+    return room is None or still_holds(item[2], item[3], item[0], room)
+
+
+def _items(question: Request, reply: Reply) -> list[Any]:
+    if isinstance(question, ToAnswer):
+        pairs = zip(question.rooms, reply.answers or [], strict=True)
+        return [[room, answer.text, answer.tokens, answer.cut] for room, answer in pairs]
+    if isinstance(question, ToWrite):
+        return [[list(answer.ids), answer.text, answer.cut, *_packed(answer)] for answer in reply.written or []]
+    if isinstance(question, ToFollow):
+        return [[answer.kl, answer.same, answer.tokens, answer.answer] for answer in reply.followed or []]
+    if isinstance(question, ToGrade):
+        return [[reward] for reward in reply.rewards or []]
+    if isinstance(question, ToScore) and reply.losses is not None:
+        return [list(row) for row in zip(reply.losses.nll, reply.losses.tokens, strict=True)]
+    return []
+
+
+def _said(question: Rowwise, items: Sequence[Any]) -> Reply:
+    if isinstance(question, ToAnswer):
+        return Reply(answers=[Answer(*item[1:]) for item in items])
+    if isinstance(question, ToGrade):
+        return Reply(rewards=[reward for [reward] in items])
+    if isinstance(question, ToWrite):
+        return Reply(written=[_unpacked(*item) for item in items])
+    if isinstance(question, ToFollow):
+        return Reply(followed=[Followed(*item) for item in items])
+    return Reply(losses=Losses([nll for nll, _ in items], [tokens for _, tokens in items]))
+
+
+def _beside(run: RunDirectory) -> list[RunDirectory]:
+    folder = run.path.parent
+    return [RunDirectory(path) for path in sorted(folder.iterdir()) if path.is_dir() and path != run.path]
+
+
+def _packed(answer: Written) -> list[str]:
+    """Tokens (four bytes each) and log-probabilities (float32) of all places, as text."""
+    return [base64.b64encode(array.tobytes()).decode("ascii") for array in (answer.top, answer.logs)]
+
+
+def _unpacked(ids: list[int], text: str, cut: bool, top: str, logs: str) -> Written:
+    import numpy as np
+
+    places = len(ids)
+    tokens = np.frombuffer(base64.b64decode(top), np.int32).reshape(places, -1 if places else 0)
+    values = np.frombuffer(base64.b64decode(logs), np.float32).reshape(places, -1 if places else 1)
+    return Written(tuple(ids), text, cut, tokens.copy(), values.copy())
+
 
 # They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
 _NO_PART = {"max_rows", "batch_size", "after_training", "before_training"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class NamedQuestion:
     """A question by its `name` (empty: the run's own) and in words, as comparison.json keeps it."""
 
     name: str
@@ -45,19 +367,19 @@ def question_of(
     suite: str | None = None,
     others: Sequence[str] = (),
     strength: float = AS_TRAINED,
-) -> Asked:
+) -> NamedQuestion:
     """The question that asks `rows` of `available` rows by the settings `used`, where `own` are those of the run.
 
     It is the run's own where it asks the same rows, sides and measures of the run as trained. `suite` is the data set
     that takes the place of the held-out rows, `others` are the ids of further runs. The name is the same for the same
     question.
     """
-    changed = _changed(own.evaluation, used.evaluation)
+    changed = _changed_settings(own.evaluation, used.evaluation)
     other_rows = rows != min(available, own.evaluation.max_rows)
     of = f" of {available:,}" if rows < available else ""
     text = [f"{rows:,}{of} {f'rows of {_file_name(suite)}' if suite else 'held-out rows'}"]
     if not (suite or others or changed or other_rows or strength_name(strength)):
-        return Asked("", text[0])
+        return NamedQuestion("", text[0])
     parts = [suite_name(suite)] if suite else []
     if at := strength_name(strength):
         parts.append(at.replace(" ", "-"))
@@ -75,10 +397,10 @@ def question_of(
     # What the words do not tell apart, a number does.
     rest = [suite if suite and re.search(r"[/.\\]", suite) else None, list(others), other_changes]
     name = "-".join(parts)[:80]
-    return Asked(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))
+    return NamedQuestion(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))
 
 
-def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> Asked:
+def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> NamedQuestion:
     """As `question_of`, where only the number of rows (or pairs, or prompts) can be chosen."""
     rows = min(max_rows or own.evaluation.max_rows, available)
     return question_of(own, own, rows=rows, available=available)
@@ -86,18 +408,18 @@ def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> As
 
 def write_comparison(
     run: RunDirectory,
-    asked: Asked,
+    asked: NamedQuestion,
     comparison: ComparisonJson,
     predictions: list[dict[str, Any]],
     probes: list[dict[str, Any]],
 ) -> None:
-    """The comparison comes last: whoever sees a new one finds everything it speaks of."""
+    """Write everything, the comparison last: whoever sees a new one finds the files it refers to."""
     target = asked.place(run)
     texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
-    if target is run:
-        texts |= {run.scores_file(side): json_text(scores_of(comparison, side)) for side in ("base", "adapted")}
     try:
         write_together(texts | {target.comparison_file: json_text(stored_form(comparison))})
+        for file in target.older_scores:
+            file.unlink(missing_ok=True)
     except OSError as error:
         with contextlib.suppress(OSError):
             target.evaluation.rmdir()  # of a new question, which is empty
@@ -122,18 +444,18 @@ def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
 
 
 def suite_name(suite: str) -> str:
-    """A name for a folder: of a path the file's name."""
+    """A folder name for a suite; for a path, the name of its file."""
     last = suite.rstrip("/").split("/")[-1].rpartition(".")
     return re.sub(r"[^a-z0-9_]+", "-", (last[0] or last[2]).lower()).strip("-")[:60] or "suite"
 
 
-def _changed(own: EvaluationConfig, used: EvaluationConfig) -> dict[str, Any]:
+def _changed_settings(own: EvaluationConfig, used: EvaluationConfig) -> dict[str, Any]:
     before, now = own.model_dump(mode="json"), used.model_dump(mode="json")
     return {name: value for name, value in now.items() if name not in _NO_PART and value != before[name]}
 
 
 def _shown(value: Any) -> str:
-    """Of a setting, and of files on this machine only the names."""
+    """A setting as text; of files on this machine only the names."""
     if value is None or isinstance(value, bool):
         return {True: "on", False: "off", None: "none"}[value]
     return _file_name(str(value))

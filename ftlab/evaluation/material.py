@@ -15,7 +15,7 @@ from ftlab.config.stages import PRETRAINING, REWARD_STAGES
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import Columns, read_columns, small_columns
+from ftlab.data.prompt_template import Columns, read_columns, small_columns
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
@@ -32,7 +32,7 @@ def held_out_rows(
     """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
     `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
 
-    Answers that are marked as bad are no reference for anything; with `judged` they are among the rows. Raises
+    Answers marked as bad are not references; with `judged` they are among the rows. Raises
     InputError when none of `splits` holds rows.
     """
     from ftlab.data.splits import read_split
@@ -60,18 +60,21 @@ def held_out_rows(
     return split, rows, notes + more
 
 
-def drawn(split: str, rows: list[Any], at_most: int, own: int | None = None) -> tuple[list[Any], list[str]]:
-    """`at_most` of the `rows` of a split as `nested` draws them, and a note where that is not all of them."""
+def drawn(
+    split: str, rows: list[Any], at_most: int, own: int | None = None, *, called: str = "rows"
+) -> tuple[list[Any], list[str]]:
+    """`at_most` of the `rows` of a split (or pairs, or prompts: `called`) as `nested` draws them, and a note where that
+    is not all of them."""
     if len(rows) <= at_most:
         return rows, []
-    note = f"{at_most} of {len(rows)} rows of the {split} split were used, drawn with seed 0."
+    note = f"{at_most} of {len(rows)} {called} of the {split} split were used, drawn with seed 0."
     return nested(rows, at_most, at_most if own is None else own), [note]
 
 
 def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
     """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
 
-    Rows of one value are no independent rows: intervals and tests count them together.
+    Rows with the same value are not independent: intervals and tests count them together.
     """
     from ftlab.data.prompt_template import cell_as_text
 
@@ -82,7 +85,7 @@ def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], gro
 
 
 def _cells(columns: Columns, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row of a split; none of one that says not where it comes from."""
+    """The columns of a row of a split; none if the row does not say where it comes from."""
     return columns.get((row["source"], row["row"]), {}) if "source" in row and "row" in row else {}
 
 
@@ -94,8 +97,8 @@ def some(rows: list[Any], at_most: int) -> list[Any]:
 
 
 def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
-    """As `some`, so that fewer rows than the `own` number of a run are among its own, and more hold them all: what was
-    asked serves both."""
+    """As `some`, so that fewer rows than the `own` number of a run are a subset of its own, and more rows a superset:
+    replies serve both."""
     places = some(list(range(len(rows))), own)
     if at_most > own:
         kept = set(places)
@@ -146,7 +149,7 @@ class Material:
     @property
     def documents(self) -> bool:
         """Whether the rows are plain text, without prompts and answers."""
-        from ftlab.data.documents import is_document
+        from ftlab.data.conversion import is_document
 
         return is_document(self.rows[0]["messages"])
 
@@ -201,8 +204,8 @@ def gather(
 
 
 def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], references: Sequence[str]) -> AnswerLimit:
-    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; of several
-    tokenizers that one counts which makes most tokens."""
+    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; with several
+    tokenizers, the one that yields the most tokens counts."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
     tokenizers: dict[tuple[str, str | None], Any] = {}
@@ -215,7 +218,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(
     suite: str, config: RunConfig, run: RunDirectory, most: int
 ) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """All rows of a data set that is no split of the run, of which `most` will be used.
+    """All rows of a data set that is not a split of the run, of which `most` will be used.
 
     Raises InputError when it cannot be read or holds no answers.
     """
@@ -238,12 +241,14 @@ def _suite_rows(
         except UnusableRow:
             refused += 1
             continue
-        rows += [{"row": number, "columns": small_columns(row, texts)} | one for one in examples]
+        rows += [{"row": number, "columns": small_columns(row, texts)} | example for example in examples]
     if not rows:
-        raise InputError("There is no row to evaluate on", given=suite)
+        raise InputError("There are no rows to evaluate on", given=suite)
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
         kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
-        raise InputError(f"The run {run.id} is evaluated on {kind}, and this data set is something else", given=suite)
+        raise InputError(
+            f"The run {run.id} is evaluated on {kind}, but this data set holds something else", given=suite
+        )
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
         notes.append(f"{refused} rows of {loaded.name} could not be used and were left out.")
@@ -256,7 +261,7 @@ def _learned(
     rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
     """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
-    from ftlab.data.partition import asked, prompt_fingerprint, prompt_text
+    from ftlab.data.partition import prompt_fingerprint, prompt_text, turns_of
     from ftlab.data.rendering import reference
     from ftlab.data.splits import trained_nearly
 
@@ -265,8 +270,8 @@ def _learned(
         if number == 0 and suite is None:
             continue  # said when its data were split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
-        rest = [row for row in rows if prompt_fingerprint(asked(row), config.data.system_prompt) not in learned]
-        texts = tuple((prompt_text(asked(row)), reference(row["messages"])) for row in rest)
+        rest = [row for row in rows if prompt_fingerprint(turns_of(row), config.data.system_prompt) not in learned]
+        texts = tuple((prompt_text(turns_of(row)), reference(row["messages"])) for row in rest)
         count, near = len(rows) - len(rest), len(trained_nearly(run, texts))
         if count or near:
             copies = f"near copies of {near}{' more' if count else f' of these {len(rows)} rows'}" if near else ""
@@ -294,10 +299,10 @@ def _clusters(
 ) -> tuple[list[int] | None, list[str]]:
     """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
 
-    Rows that belong together say less than as many rows of their own: intervals and tests count them together. None
-    where no two rows do.
+    Rows that belong together carry less information than independent ones: intervals and tests count them together.
+    None if no two rows do.
     """
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.prompt_template import cell_as_text
     from ftlab.data.rendering import prompt_messages
 
@@ -308,16 +313,14 @@ def _clusters(
         keys.append(f"group {group}" if group else f"row {number}" if alone else repr(prompt_messages(row["messages"])))
     notes = []
     if group_by and not any(key.startswith("group ") for key in keys):
-        notes.append(
-            f"The rows do not say their {group_by} (data.group_by), so intervals and tests take them as independent."
-        )
+        notes.append(f"The rows have no {group_by} (data.group_by), so intervals and tests treat them as independent.")
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     count = len(numbers)
     if count == len(rows):
         return None, notes
     if group_by and not notes:
         notes.append(
-            f"The {len(rows)} rows belong to {count} values of {group_by}: intervals and tests count rows of one value "
+            f"The {len(rows)} rows have {count} values of {group_by}: intervals and tests count rows of one value "
             "together."
         )
     return [numbers[key] for key in keys], notes
@@ -341,7 +344,7 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
 
 
 def _commonest(run: RunDirectory) -> str | None:
-    """The answer that most training rows of `run` have; of a showcase, which brings no training rows, None."""
+    """The answer that most training rows of `run` have; None for a showcase, which has no training rows."""
     from ftlab.data.splits import read_split
 
     counts = Counter(
@@ -368,7 +371,7 @@ _USUAL_SHARE = 0.99
 
 @dataclass(frozen=True)
 class AnswerLimit:
-    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None where a person set
+    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None if a person set
     the number or no row has a reference."""
 
     tokens: int
@@ -416,7 +419,7 @@ def limit_used(run: RunDirectory, config: RunConfig) -> int:
 
 
 def still_holds(tokens: int, cut: bool, limit: int, limit_now: int) -> bool:
-    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: where it ended by
+    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: if it ended by
     itself, and fits."""
     return limit == limit_now or (not cut and tokens <= limit_now)
 

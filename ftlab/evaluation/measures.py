@@ -68,7 +68,7 @@ def compile_pattern(pattern: str, what: str) -> Any:
         raise InputError(
             f"The regular expression of {what} takes too long to compile",
             given=pattern,
-            allowed="repetitions of some hundreds at most, such as {1,100}",
+            allowed="at most a few hundred repetitions, such as {1,100}",
             try_="the reward length for long answers",
         )
     try:
@@ -77,12 +77,12 @@ def compile_pattern(pattern: str, what: str) -> Any:
         raise InputError(
             f"The regular expression of {what} is not valid: {error}",
             given=pattern,
-            try_="a backslash before letters with a meaning of their own, such as ( or ?, where they mean themselves",
+            try_="a backslash before special characters, such as ( or ?, to match them literally",
         ) from None
 
 
 def is_found(pattern: Any, text: str) -> bool | None:
-    """Whether the compiled `pattern` is found anywhere in `text`; None when looking took too long."""
+    """Whether the compiled `pattern` matches anywhere in `text`; None if the search took too long."""
     try:
         return pattern.search(unicodedata.normalize("NFC", text), timeout=SEARCH_SECONDS) is not None
     except TimeoutError:
@@ -90,7 +90,7 @@ def is_found(pattern: Any, text: str) -> bool | None:
 
 
 def _can_be_compiled(pattern: str) -> bool:
-    """Whether a process of its own gets it read in time. One that is not valid is: it is refused at once."""
+    """Whether a separate process compiles it in time. An invalid one counts: it is refused at once."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _COMPILE, pattern],
@@ -172,7 +172,7 @@ def _by_labels(
 def measure_labels(
     infos: Sequence[Measure],
     true: Sequence[int],
-    given: Mapping[str, Sequence[int]],
+    answered: Mapping[str, Sequence[int]],
     labels: Sequence[str],
     *,
     clusters: Clusters = None,
@@ -182,16 +182,16 @@ def measure_labels(
 
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
 
-    rows = _right(given, true)
+    rows = _right(answered, true)
     measures: list[MeasureJson] = []
     values: Rows = {}
-    detail = class_detail(true, given, labels)
+    detail = class_detail(true, answered, labels)
     for info in infos:
         if info.name.endswith("accuracy"):
             measures.append(of_rows(info, rows, detail=detail, clusters=clusters))
             values[info.name] = rows
             continue
-        counts = {side: class_counts(true, numbers, len(labels)) for side, numbers in given.items()}
+        counts = {side: class_counts(true, numbers, len(labels)) for side, numbers in answered.items()}
         present = np.isin(np.arange(len(labels)), true)
 
         def combine(sums: Any, present: Any = present) -> Any:
@@ -205,7 +205,7 @@ def measure_labels(
 
 
 def _right(numbers: Mapping[str, Sequence[int]], true: Sequence[int]) -> dict[str, list[float | None]]:
-    """1 or 0 for each row: whether a side gave the label that is `true` of it."""
+    """1 or 0 for each row: whether a side gave the `true` label."""
     return {side: [float(a == b) for a, b in zip(of_side, true, strict=True)] for side, of_side in numbers.items()}
 
 
@@ -351,7 +351,7 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
 NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
 STYLE = ("answer_words", "length_ratio", "repetition")
-# So many of a hundred references must be of a kind: one bad row must not decide what is measured.
+# This many of a hundred references must be of a kind: one bad row must not decide what is measured.
 _MOST = 0.9
 _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
 
@@ -386,7 +386,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
     Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
-    apart. Empty references decide nothing.
+    apart. Empty references are ignored.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -414,7 +414,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
 def check_measures(names: Sequence[str], references: Sequence[str], options: MeasureOptions) -> None:
     """Raises InputError for whatever would stop `measure_answers`, before any model is loaded.
 
-    Unknown names, a pattern or schema that is missing or not valid, labels that miss an answer, unusable metric files.
+    Unknown names, a pattern or schema that is missing or not valid, labels that lack an answer, unusable metric files.
     """
     for name in names:
         describe(name)
@@ -486,7 +486,7 @@ def measure_losses(
     """
     import numpy as np
 
-    from ftlab.evaluation.perplexity import corpus_perplexity
+    from ftlab.evaluation.losses import corpus_perplexity
 
     for side in nll:
         corpus_perplexity(nll[side], tokens[side])

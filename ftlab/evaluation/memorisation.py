@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import REWARD_STAGES
+from ftlab.core.comparison import (
+    ContinuationJson,
+    ContinuedRowJson,
+    LeakedPairJson,
+    LeaksJson,
+    MemorisationJson,
+    MemoryFiguresJson,
+)
 from ftlab.core.run_directory import RunDirectory
-from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent
+from ftlab.evaluation.losses import Losses, score_losses
 from ftlab.evaluation.material import groups_of
-from ftlab.evaluation.perplexity import Losses, score_losses
 from ftlab.evaluation.significance import LEVEL, SEED, Clusters, draw_sums, p_text, percentiles, share_interval
 
 if TYPE_CHECKING:
@@ -27,8 +35,8 @@ N = 4  # words of an n-gram
 FEWEST_TOKENS = 8  # of the second half; a shorter one is guessed too easily
 MOST_TOKENS = 50  # of the second half that are asked for, as in Carlini et al.
 RULE = (
-    f"the model is given a row up to the middle of its answer and goes on greedily; at most {MOST_TOKENS} tokens are "
-    "compared, in words, without case and punctuation"
+    f"the model is given a row up to the middle of its answer and continues greedily; at most {MOST_TOKENS} tokens are "
+    "compared, as words, ignoring case and punctuation"
 )
 
 
@@ -38,7 +46,7 @@ class Half:
 
     row: int
     prompt: list[int]
-    given: str
+    opening: str
     rest: str
     words: list[str]
     tokens: int
@@ -50,7 +58,7 @@ class Continued:
     in common as a share of all of them."""
 
     row: int
-    given: str
+    opening: str
     rest: str
     text: str
     exact: bool
@@ -59,7 +67,7 @@ class Continued:
 
 
 def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
-    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None where it is short."""
+    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None if it is short."""
     last = max((at for at, on in enumerate(encoded.trained) if on), default=-1)
     first = last
     while first > 0 and encoded.trained[first - 1]:
@@ -114,7 +122,7 @@ def compare(half: Half, text: str) -> Continued:
     match = SequenceMatcher(None, wanted, continuation, autojunk=False).find_longest_match()
     return Continued(
         half.row,
-        half.given,
+        half.opening,
         half.rest,
         text,
         continuation == wanted,
@@ -133,7 +141,7 @@ def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
 
 def split(text: str) -> list[str]:
     """The words of `text`, lower-cased and without punctuation."""
-    from ftlab.data.words import split_words
+    from ftlab.data.normal import split_words
 
     return split_words(text)
 
@@ -148,7 +156,7 @@ def find_leaks(
     held_out: Sequence[Mapping[str, Any]],
     *,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> LeaksJson:
     """Held-out rows whose prompt stands in training, as it is or nearly (`ftlab.data.near`), or whose long answer does.
 
     Rows are examples with `row` and `messages`. Returns `same`, `near` and `answer` (held-out rows, each counted once,
@@ -156,7 +164,7 @@ def find_leaks(
     `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
     a near one. Raises Stopped.
     """
-    from ftlab.data import words as watch
+    from ftlab.data import normal as watch
     from ftlab.data.near import near_pairs
     from ftlab.data.partition import prompt_text
     from ftlab.data.rendering import reference
@@ -164,25 +172,27 @@ def find_leaks(
     looked_at = train[:MOST_TRAINING_ROWS]
     turns = [row["messages"] for row in (*looked_at, *held_out)]
     pairs = near_pairs(
-        [prompt_text(one) for one in turns],
-        [reference(one) for one in turns],
+        [prompt_text(messages) for messages in turns],
+        [reference(messages) for messages in turns],
         sides=[0] * len(looked_at) + [1] * len(held_out),
         across=True,
         watch=watch.Watch(should_stop=should_stop),
     )
-    found: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
+    gravest_of: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
     try:
         for trained, held, how in pairs:
             kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
             rank = _KINDS.index(kind)
-            if held not in found or rank < found[held][0]:
-                found[held] = rank, trained
+            if held not in gravest_of or rank < gravest_of[held][0]:
+                gravest_of[held] = rank, trained
     except watch.Stopped:
         raise Stopped from None
-    counts = {kind: sum(rank == place for rank, _ in found.values()) for place, kind in enumerate(_KINDS)}
-    gravest = sorted((rank, held, trained) for held, (rank, trained) in found.items())
+    counts = {kind: sum(rank == place for rank, _ in gravest_of.values()) for place, kind in enumerate(_KINDS)}
+    gravest = sorted((rank, held, trained) for held, (rank, trained) in gravest_of.items())
     return {
-        **counts,
+        "same": counts["same"],
+        "near": counts["near"],
+        "answer": counts["answer"],
         "held_out": len(held_out),
         "pairs": [
             _pair(_KINDS[rank], looked_at[trained], held_out[held - len(looked_at)])
@@ -196,7 +206,7 @@ def _system(messages: Sequence[Mapping[str, Any]]) -> str:
     return messages[0]["content"] if messages and messages[0]["role"] == "system" else ""
 
 
-def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, Any]:
+def _pair(kind: str, trained: Mapping[str, Any], held: Mapping[str, Any]) -> LeakedPairJson:
     from ftlab.errors import shorten
 
     return {
@@ -234,9 +244,9 @@ By = Mapping[str, Any]  # "train" and "held_out"
 def conclude(
     losses: Mapping[str, Mapping[str, Losses]],
     continued: Mapping[str, Sequence[Continued]],
-    leaks: Mapping[str, Any],
+    leaks: LeaksJson,
     clusters: Mapping[str, Clusters] | None = None,
-) -> dict[str, Any]:
+) -> MemoryFiguresJson:
     """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row.
 
     `clusters` by kind of row: what each row of `losses` belongs to, and under "continued held_out" each of `continued`.
@@ -251,7 +261,7 @@ def conclude(
     memorised = p is not None and p < LEVEL and more > MEMORY_SHARE
     lost = carried is not None and carried < FEWEST_CARRIED
     overfitted = gap_interval is not None and gap_interval[0] > 0 and (gap > LARGE_GAP or lost)
-    figures = {
+    figures: MemoryFiguresJson = {
         "losses": {side: {kind: _mean(of) for kind, of in kinds.items()} for side, kinds in losses.items()},
         "gap": gap,
         "gap_interval": gap_interval,
@@ -261,11 +271,13 @@ def conclude(
         "continuation_p": p,
         "memorised": memorised,
         "overfitted": overfitted,
+        "text": "",
     }
     sentences = [_fit_in_words(figures), _continuation_in_words(figures)]
     if leaks["same"] or leaks["near"] or leaks.get("answer"):
         sentences.append(leaks["text"])
-    return figures | {"text": " ".join(sentences)}
+    figures["text"] = " ".join(sentences)
+    return figures
 
 
 def _mean(losses: Losses) -> float:
@@ -280,7 +292,7 @@ def _gap(losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> tuple[fl
 
 
 def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> list[float] | None:
-    """As wide as the kind with fewer rows (or clusters of them) makes it; None where that is one row."""
+    """The interval, as wide as the kind with fewer rows (or clusters) requires; None if that is one row."""
     fewest = min(len(set(keys)) if (keys := tied.get(kind)) else len(of.nll) for kind, of in losses.items())
     return percentiles(values, fewest) if fewest > 1 and len(values) else None
 
@@ -290,7 +302,7 @@ def _carried_over(
 ) -> tuple[float | None, list[float] | None]:
     """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
 
-    None where the training rows did not improve: then nothing was learned that could carry over.
+    None if the training rows did not improve: then nothing was learned that could carry over.
     """
     import numpy as np
 
@@ -314,7 +326,7 @@ def _draw(losses: Losses, clusters: Clusters) -> Any:
     return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
-def _shares(rows: Sequence[Continued], clusters: Clusters) -> dict[str, Any]:
+def _shares(rows: Sequence[Continued], clusters: Clusters) -> ContinuationJson:
     exact = sum(row.exact for row in rows)
     return {
         "rows": len(rows),
@@ -352,10 +364,10 @@ def _once(values: Sequence[float], clusters: Clusters) -> list[float]:
     together: dict[Any, list[float]] = {}
     for value, key in zip(values, clusters, strict=True):
         together.setdefault(key, []).append(value)
-    return [math.fsum(one) / len(one) for one in together.values()]
+    return [math.fsum(group) / len(group) for group in together.values()]
 
 
-def _fit_in_words(figures: Mapping[str, Any]) -> str:
+def _fit_in_words(figures: MemoryFiguresJson) -> str:
     own = figures["losses"]["adapted"]
     evidence = f"loss {own['train']:.3g} on training rows, {own['held_out']:.3g} on unseen ones"
     carried = figures["carried_over"]
@@ -369,14 +381,14 @@ def _fit_in_words(figures: Mapping[str, Any]) -> str:
     return f"{_capital(evidence)}."
 
 
-def _continuation_in_words(figures: Mapping[str, Any]) -> str:
-    shares = figures["continuation"]
-    if shares is None:
+def _continuation_in_words(figures: MemoryFiguresJson) -> str:
+    shares, p = figures["continuation"], figures["continuation_p"]
+    if shares is None or p is None:
         return "The answers are too short to tell whether rows are repeated word for word."
     seen, unseen = shares["train"], shares["held_out"]
     evidence = (
-        f"from the middle of an answer it goes on word for word in {percent(round(seen['exact'], 3))} of training rows "
-        f"and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(figures['continuation_p'])} for the overlap)"
+        f"from the middle of an answer it continues word for word in {percent(round(seen['exact'], 3))} of training "
+        f"rows and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(p)} for the overlap)"
     )
     if figures["memorised"]:
         return f"It memorized training rows: {evidence}."
@@ -387,7 +399,6 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-Progress = Callable[[str, int, int], None]
 MOST_ROWS_OF_A_KIND = 60  # of each kind; enough to see 20 points of difference
 SHOWN = 5
 
@@ -411,18 +422,18 @@ def measure_memorisation(
     *,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any] | None:
+) -> MemorisationJson | None:
     """How the adapted `model` of `run` treats rows that it was trained on and rows that it was not.
 
-    None where `config.evaluation.memorisation` is off, where nothing of the data's answers was trained (rewards), and
-    where there are no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count.
+    None if `config.evaluation.memorisation` is off, if no answers of the data were trained on (rewards), and if
+    there are no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count.
     Where the model has an adapter, the losses of its base are taken too, by switching it off. Returns
     `rows` {train, held_out}, `split`,
     `losses` {side: {train, held_out}} in nats per token,
     `carried_over` (of the improvement over the base on training rows, the share that unseen rows have too; or None),
     `carried_over_interval` (95% bootstrap), `gap` (loss of unseen minus that of training rows) with `gap_interval`,
     `continuation` {train, held_out: {rows, exact, exact_interval, overlap, longest}} with `continuation_p` and `rule`,
-    or None where all answers are short, `examples` of rows continued word for word, `leaks` (see `find_leaks`),
+    or None if all answers are short, `examples` of rows continued word for word, `leaks` (see `find_leaks`),
     `memorised`, `overfitted` and `text`.
     Raises Stopped.
     """
@@ -431,7 +442,7 @@ def measure_memorisation(
     train, split, held_out = _rows(run)
     if not train or not held_out:
         return None
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     tell("looking for training rows among the held-out ones", 0, 0)
     leaks = find_leaks(train, held_out, should_stop=should_stop)
     from ftlab.models.load import text_length
@@ -441,7 +452,7 @@ def measure_memorisation(
     if samples is None:
         return None
     sides = 1 if config.method.name == "full" else 2
-    steps = _Steps(tell, sum(sides * len(one.encoded) + len(one.halves) for one in samples.values()))
+    steps = _Steps(tell, sum(sides * len(sample.encoded) + len(sample.halves) for sample in samples.values()))
 
     def losses(side: Any, name: str) -> dict[str, Losses]:
         phase = f"losses of {name} on training and held-out rows"
@@ -483,7 +494,7 @@ def measure_memorisation(
 
 
 def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str, Sample] | None:
-    """The rows of `run` that are looked at, train and held_out; None where there are none."""
+    """The rows of `run` that are looked at, train and held_out; None if there are none."""
     from ftlab.models.load import text_length
 
     train, split, held_out = _rows(run)
@@ -529,7 +540,7 @@ def _rows(run: RunDirectory) -> tuple[list[dict[str, Any]], str, list[dict[str, 
 
 
 def _clusters(held_out: Sample) -> dict[str, list[str]]:
-    """What held-out rows belong to, by data.group_by. Of training rows no columns are kept."""
+    """The clusters of held-out rows, by data.group_by. Columns of training rows are not kept."""
     if len(set(held_out.groups)) == len(held_out.groups):
         return {}
     return {"held_out": held_out.groups, "continued held_out": held_out.groups_of_halves}
@@ -537,20 +548,20 @@ def _clusters(held_out: Sample) -> dict[str, list[str]]:
 
 def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
     """At most 60 of `rows` that fit into `length` tokens; of longer documents the beginning."""
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode
 
     order = random.Random(0).sample(range(len(rows)), len(rows))
     encoded, halves, of_rows, of_halves = [], [], [], []
     for number in order:
-        one = encode(rows[number]["messages"], tokenizer)
-        if len(one.input_ids) > length:
+        whole = encode(rows[number]["messages"], tokenizer)
+        if len(whole.input_ids) > length:
             if not is_document(rows[number]["messages"]):
                 continue
-            one = one.cut(length)
-        encoded.append(one)
+            whole = whole.cut(length)
+        encoded.append(whole)
         of_rows.append(groups[number] or f"row {number}")
-        if half := halve(rows[number].get("row", number), one, tokenizer):
+        if half := halve(rows[number].get("row", number), whole, tokenizer):
             halves.append(half)
             of_halves.append(of_rows[-1])
         if len(encoded) == MOST_ROWS_OF_A_KIND:
@@ -570,7 +581,7 @@ def _base_of(model: Any, config: RunConfig) -> Any:
         yield base
 
 
-def _examples(continued: Sequence[Continued]) -> list[dict[str, Any]]:
+def _examples(continued: Sequence[Continued]) -> list[ContinuedRowJson]:
     """Training rows that were continued word for word, the longest first."""
-    exact = sorted((one for one in continued if one.exact), key=lambda one: -len(one.rest))
-    return [{"row": one.row, "given": one.given, "rest": one.rest, "said": one.text} for one in exact[:SHOWN]]
+    exact = sorted((row for row in continued if row.exact), key=lambda row: -len(row.rest))
+    return [{"row": row.row, "given": row.opening, "rest": row.rest, "said": row.text} for row in exact[:SHOWN]]

@@ -1,8 +1,11 @@
-"""Questions that a task does not ask: those that ship, a person's file, and the base's own answers to neutral
-prompts."""
+"""Questions that a task does not ask (those that ship, a person's file, the base's own answers to neutral
+prompts), and how many of them a run can afford: about a fifth of its cost.  The cost is counted in tokens that
+are read once (a training step reads each token and goes back through it, at twice the price), so that the same
+run is always asked the same, on whatever machine."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +17,79 @@ from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.evaluation.batches import by_length, pad, run_batches
+from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import tokens_at_once
 from ftlab.models.families import takes_logits_to_keep
 from ftlab.samples import list_samples, sample_path
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Of neutral_prompts. The fewest hold the thirty of kinds that self replay does not hold, judged by themselves:
+# with fifteen of them SmolLM2 held at 0.022 nats could not be told from one that is not.
+MOST_PROMPTS, FEWEST_PROMPTS = 100, 50
+MOST_PASSAGES, FEWEST_PASSAGES = 120, 35  # of general_reading, which does not decide beside the prompts
+UNSEEN_KINDS = ("refusal", "languages", "code")  # of neutral_prompts and not of replay_prompts
+# Of SmolLM2 on two cores a neutral prompt takes 0.84 s and a passage 0.93 s, both sides together, where a token that
+# is read takes 4 ms (docs/forgetting.md).
+_TOKENS_EACH = 225
+_PART = 4  # of the rest of the run that goes to it: a fifth of the whole
+_TRAINED = 3
+_CHARACTERS, _TOKENS_OF_TURN = 4, 8
+_OWN_ANSWER = 80  # tokens of a replayed prompt with the base's answer to it
+
+
+def affordable(
+    config: RunConfig, splits: Mapping[str, Sequence[Mapping[str, Any]]], own_answers: int = 0
+) -> tuple[int, int]:
+    """How many neutral prompts and passages of general text suit a run of the resolved `config` on the rows `splits`
+    and `own_answers` of the base."""
+    settings = config.optimisation
+    train = splits["train"]
+    rows = len(train) + own_answers
+    tokens = sum(map(_tokens, train)) + own_answers * _OWN_ANSWER
+    epochs = settings.epochs or 1
+    if settings.max_steps:
+        drawn = settings.max_steps * (settings.batch_size or 1) * (settings.gradient_accumulation or 1)
+        epochs = drawn * config.launcher.processes / max(1, rows)
+    held_out = splits.get("test") or splits.get("validation") or []
+    asked = sum(map(_tokens, held_out)) * min(1.0, config.evaluation.max_rows / max(1, len(held_out)))
+    rest = _TRAINED * tokens * epochs + 4 * asked  # both sides answer each row, and are scored on it
+    whole = int(rest / _PART / _TOKENS_EACH)
+    prompts = min(MOST_PROMPTS, max(FEWEST_PROMPTS, whole - FEWEST_PASSAGES))
+    return prompts, min(MOST_PASSAGES, max(FEWEST_PASSAGES, whole - prompts))
+
+
+def _tokens(row: Mapping[str, Any]) -> int:
+    """An estimate of the tokens of a frozen `row`: its messages, or a prompt with the answers to it."""
+    turns = [turn for value in row.values() if isinstance(value, list) for turn in value]
+    return sum(len(turn.get("content") or "") // _CHARACTERS + _TOKENS_OF_TURN for turn in turns)
+
+
+def drawn_prompts(kinds: Sequence[str], most: int | None) -> list[int]:
+    """The places of at most `most` neutral prompts of these `kinds`: three fifths, as far as there are so many, of
+    kinds that self replay does not hold; else evenly, and fewer are a part of more."""
+    unseen = [place for place, kind in enumerate(kinds) if kind in UNSEEN_KINDS]
+    others = [place for place, kind in enumerate(kinds) if kind not in UNSEEN_KINDS]
+    if most is None or most >= len(kinds):
+        return list(range(len(kinds)))
+    first = min(len(unseen), round(0.6 * most))
+    parts = ((unseen, first), (others, most - first))
+    return sorted(place for of, count in parts for place in evenly(of, [kinds[place] for place in of], count))
+
+
+def evenly(rows: Sequence[Any], kinds: Sequence[Any], most: int | None) -> list[Any]:
+    """At most `most` of `rows`, drawn evenly over their `kinds` with a fixed seed: fewer are a part of more."""
+    if most is None or most >= len(rows):
+        return list(rows)
+    by_kind: dict[Any, list[int]] = {}
+    for place, kind in enumerate(kinds):
+        by_kind.setdefault(kind, []).append(place)
+    for number, places in enumerate(by_kind.values()):
+        random.Random(number).shuffle(places)
+    turns = [place for turn in range(len(rows)) for places in by_kind.values() for place in places[turn : turn + 1]]
+    return [rows[place] for place in sorted(turns[:most])]
+
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
 NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
@@ -29,7 +97,7 @@ NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
 _PART_OF = dict.fromkeys(("geography", "science", "nature", "history", "culture", "everyday", "language"), "facts")
 SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
 HELD_RULE = (
-    "an answer is right that holds the reference, or one of its forms in the column also, as whole words, whatever the "
+    "an answer is right if it holds the reference, or one of its forms in the column also, as whole words, ignoring "
     "case"
 )
 
@@ -74,15 +142,15 @@ def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
 def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -> frozenset[str] | None:
     """The kinds of general examples and documents that at least one of `runs` was trained on, or what it started from.
 
-    Empty where nothing was replayed; None where something was whose kinds its data do not name.
+    Empty if nothing was replayed; None if something was whose kinds its data do not name.
     """
     replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
-        mixed_in = [one for name in ("replay", "replay_text") if (one := run.manifest().get(name))]
-        for one in mixed_in:
-            if one.get("kinds") is None:
+        manifest = run.manifest()
+        for mixed_in in filter(None, (manifest.get("replay"), manifest.get("replay_text"))):
+            if (kinds := mixed_in.get("kinds")) is None:
                 return None
-            replayed |= set(one["kinds"])
+            replayed |= set(kinds)
         if config.model.start:
             try:
                 parent = Workspace.of(run).run(config.model.start)
@@ -97,7 +165,7 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
     """Whether what is of this `kind`, or of one that it is a part of, is among the replayed `kinds` (see
-    `replayed_kinds`); None where nobody knows."""
+    `replayed_kinds`); None if nobody knows."""
     if kinds is not None and not kinds:
         return False
     if kinds is None or not isinstance(kind, str):
@@ -120,7 +188,7 @@ def load_general(
     config: RunConfig, replayed: frozenset[str] | None = frozenset()
 ) -> tuple[list[Probe], list[Choice], list[Probe], str | None]:
     """What `config.evaluation.probes` names (nothing for None and "none"): questions with a reference, questions with
-    choices, and the neutral prompts of SELF, which have no reference; and a note where something cannot be had.
+    choices, and the neutral prompts of SELF, which have no reference; and a note if something is unavailable.
 
     `replayed` are the kinds that were trained, as of `replayed_kinds`; the column `kind` tells that of a question. What
     cannot be read must not cost the comparison on the task, so that is a note and not an error.
@@ -140,8 +208,8 @@ def load_general(
             if len(neutral) < len(_prompts()):
                 notes.append(
                     f"How the base's own answers changed was measured on {len(neutral)} of {len(_prompts())} neutral "
-                    "prompts, drawn over all kinds: its intervals are wider than with all of them "
-                    "(evaluation.probes=self), and it took less time."
+                    "prompts, drawn over all kinds. That takes less time, and its intervals are wider than with all of "
+                    "them (evaluation.probes=self)."
                 )
             continue
         try:
@@ -163,10 +231,10 @@ def load_general(
                 asked, reference = messages
                 questions.append(Probe(before + number, asked, reference, *about, held=held, also=also))
         probes += [question for question in questions if isinstance(question, Probe)]
-        choices += [one for one in questions if isinstance(one, Choice)]
+        choices += [question for question in questions if isinstance(question, Choice)]
         if len(questions) < len(rows):
             notes.append(
-                f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are no questions and were left out."
+                f"{len(rows) - len(questions)} of {len(rows)} rows of {source} are not questions and were left out."
             )
     return probes, choices, neutral, " ".join(notes) or None
 
@@ -178,7 +246,7 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 
 
 def from_elsewhere(probes: str | None) -> bool:
-    """Whether one of `probes` may have to be fetched: no sample, no file."""
+    """Whether one of `probes` may have to be fetched: it is neither a sample nor a file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
     return any(sized(name)[0] not in here and not Path(name).exists() for name in names(probes))
 
@@ -204,8 +272,7 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
     """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
     is no question. Raises FtlabError."""
-    from ftlab.data.documents import is_document
-    from ftlab.data.formats import UnusableRow, to_messages
+    from ftlab.data.conversion import UnusableRow, is_document, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
     from ftlab.data.splits import detect_format
@@ -232,7 +299,6 @@ def _prompts() -> list[dict[str, Any]]:
 
 
 def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | None) -> list[Probe]:
-    from ftlab.evaluation.affordable import drawn_prompts
 
     rows = _prompts()
     system = [{"role": "system", "content": config.data.system_prompt}] if config.data.system_prompt else []
@@ -250,7 +316,7 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | Non
 
 
 def probe_limit(probes: list[Probe], tokenizer: Any, at_most: int | None) -> int:
-    """New tokens that suffice for a probe: an answer much longer than every reference is wrong anyhow.
+    """New tokens that suffice for a probe: an answer much longer than every reference is wrong anyway.
 
     `at_most` is what a person set for all answers, or None.
     """
@@ -294,7 +360,7 @@ def write_own(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, max_new_tokens: int, **more: Any
 ) -> tuple[list[Written], int | None]:
     """The greedy answers of the base `model` to `prompts` (token ids), of at most `max_new_tokens`, and the rows at
-    once that fitted where memory ran out. `more` is as for `generate_answers`. Raises Stopped."""
+    once that fitted if memory ran out. `more` is as for `generate_answers`. Raises Stopped."""
     import numpy as np
     import torch
 
@@ -311,7 +377,7 @@ def write_own(
     written = [
         Written(answer.ids, answer.text, answer.cut, *arrays) for answer, arrays in zip(made.answers, kept, strict=True)
     ]
-    return written, min((one for one in (made.halved_to, halved) if one), default=None)
+    return written, min((rows for rows in (made.halved_to, halved) if rows), default=None)
 
 
 def follow(
@@ -321,12 +387,12 @@ def follow(
     written: Sequence[Written],
     *,
     max_new_tokens: int,
-    shown: int = MOST_SHOWN,
+    examples: int = MOST_SHOWN,
     advance: Callable[[int], None] | None = None,
     **more: Any,
 ) -> tuple[list[Followed], int | None]:
-    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `shown` ones with most KL
-    a token; and as `write_own`. The same vocabulary is taken for granted. Raises Stopped."""
+    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `examples` with most KL
+    a token; and as `write_own`. Both must have the same vocabulary. Raises Stopped."""
     import torch
 
     followed = [Followed(0.0, 0, 0)] * len(prompts)
@@ -342,15 +408,15 @@ def follow(
         # Rounding may leave the KL of a model to itself a little below 0.
         followed[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
 
-    answers = [list(one.ids) for one in written]
+    answers = [list(answer.ids) for answer in written]
     should_stop = more.get("should_stop")
     halved = _predict(model, tokenizer.pad_token_id, prompts, answers, use, advance=advance, should_stop=should_stop)
     order = sorted(range(len(followed)), key=lambda row: -followed[row].kl / max(1, followed[row].tokens))
-    most = [row for row in order[:shown] if followed[row].tokens]
+    most = [row for row in order[:examples] if followed[row].tokens]
     made = generate_answers(model, tokenizer, [prompts[row] for row in most], max_new_tokens=max_new_tokens, **more)
     for row, answer in zip(most, made.answers, strict=True):
         followed[row] = Followed(followed[row].kl, followed[row].same, followed[row].tokens, answer.text)
-    return followed, min((one for one in (made.halved_to, halved) if one), default=None)
+    return followed, min((rows for rows in (made.halved_to, halved) if rows), default=None)
 
 
 def _rest(logs: Any, top: Any) -> Any:

@@ -63,7 +63,7 @@ def _added(held: torch.Tensor, new: torch.Tensor, store: torch.Tensor | None) ->
 
 
 def _place(held: torch.Tensor, store: torch.Tensor | None) -> int | None:
-    """The token of `store` at which `held` begins; None where it is no slice of it along the tokens."""
+    """The token of `store` at which `held` begins; None if it is no slice of it along the tokens."""
     if store is None or held.untyped_storage().data_ptr() != store.untyped_storage().data_ptr():
         return None
     if held.stride() != store.stride() or (held.shape[:2], held.shape[3]) != (store.shape[:2], store.shape[3]):

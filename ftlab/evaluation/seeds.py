@@ -15,7 +15,6 @@ change alike.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -31,8 +30,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, by_replay
-from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, row_scores
-from ftlab.evaluation.scores import OF_CORPUS
+from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, OF_CORPUS, row_scores, rows_in_common
 from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_interval, p_text, share_difference
 
 FEWEST = 2
@@ -69,7 +67,7 @@ class SeedMeasure:
 
 @dataclass(frozen=True)
 class SeedsVerdict:
-    """The verdict on `runs` with these `seeds`. `better`: True, False, or None where the data cannot tell; `decided`
+    """The verdict on `runs` with these `seeds`. `better`: True, False, or None if the data cannot tell; `decided`
     names the measures that decided. `own` counts the single verdicts: better, worse, cannot tell, forgot."""
 
     created: float  # unix seconds
@@ -97,20 +95,19 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
             try_="wait for the runs, or resume those that stopped: python -m ftlab runs resume RUN",
         )
     comparisons = [own_comparison for _, _, own_comparison in compared]
-    keyed = [{_key(row): row for row in run.predictions()} for _, run, _ in compared]
-    common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
+    keyed, common = rows_in_common([run.predictions() for _, run, _ in compared])
     if not common:
         raise FtlabError("These runs have no evaluated rows in common", try_="evaluate them with the same settings")
-    tables = _tables([[one[key] for key in common] for one in keyed]) | _probes([run for _, run, _ in compared])
+    tables = _tables([[of_run[key] for key in common] for of_run in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
     # Without that of some row, as in old results, rows count as independent.
     tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own([verdict_of(comparison) for comparison in comparisons])
     decided = _deciding(comparisons, {measure.name: measure for measure in measures if measure.interval})
-    directions = {_direction(one) for one in decided}
+    directions = {_direction(measure) for measure in decided}
     better = directions.pop() if len(directions) == 1 else None
-    if [one.name for one in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
+    if [measure.name for measure in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
         # A loss proves no answers: here the single verdicts, which look at BLEU too, have to agree.
         better = None
     verdicts = [verdict for comparison in comparisons if (verdict := verdict_of(comparison)) is not None]
@@ -129,7 +126,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
         rows=len(common),
         measures=measures,
         better=better,
-        decided=[one.name for one in decided],
+        decided=[measure.name for measure in decided],
         own=own,
         text=_text(better, decided, len(compared), own),
         notes=notes,
@@ -181,36 +178,35 @@ def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
     """The newest verdict on seeds that `run` is a part of."""
     files = Workspace.of(run).sweeps_folder.glob("verdict-*.json")
     verdicts = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
-    return max(verdicts, key=lambda one: one.created, default=None)
+    return max(verdicts, key=lambda verdict: verdict.created, default=None)
 
 
-def measure_text(one: SeedMeasure) -> str:
+def measure_text(measure: SeedMeasure) -> str:
     """One measure as a line: 88% on average of 3 runs (84% to 93%, standard deviation 4.6 points), base 12%."""
-    about = asdict(one)
-    low, high, mean, base = (value_text(about, value) for value in (one.low, one.high, one.mean, one.base))
-    spread = f"{low} to {high}, standard deviation {_amount(one, one.deviation)}"
-    return f"{in_sentence(one.title)} {mean} on average of {len(one.values)} runs ({spread}) against {base} of the base"
+    about = asdict(measure)
+    low, high, mean, base = (
+        value_text(about, value) for value in (measure.low, measure.high, measure.mean, measure.base)
+    )
+    spread = f"{low} to {high}, standard deviation {_amount(measure, measure.deviation)}"
+    runs = f"{len(measure.values)} runs ({spread})"
+    return f"{in_sentence(measure.title)} {mean} on average of {runs} against {base} of the base"
 
 
-def difference_text(one: SeedMeasure) -> str:
-    """The gain over the base and its interval; empty where single rows have no values."""
-    if one.difference is None or one.interval is None:
+def difference_text(measure: SeedMeasure) -> str:
+    """The gain over the base and its interval; empty if single rows have no values."""
+    if measure.difference is None or measure.interval is None:
         return ""
-    low, high = (signed(_amount(one, abs(value)), value) for value in one.interval)
-    return f"{signed(_amount(one, abs(one.difference)), one.difference)} ({low} to {high})"
+    low, high = (signed(_amount(measure, abs(value)), value) for value in measure.interval)
+    return f"{signed(_amount(measure, abs(measure.difference)), measure.difference)} ({low} to {high})"
 
 
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
-
-
-def _amount(one: SeedMeasure, value: float) -> str:
-    return f"{100 * value:.1f} points" if one.kind == "share" else f"{value:.3g}"
+def _amount(measure: SeedMeasure, value: float) -> str:
+    return f"{100 * value:.1f} points" if measure.kind == "share" else f"{value:.3g}"
 
 
 def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[list[float]]]]:
     """{measure: per run the values of base and of adapted, row by row}, of measures that all rows have."""
-    scores = [[row_scores(row, _SIDES) for row in one] for one in rows]
+    scores = [[row_scores(row, _SIDES) for row in of_run] for of_run in rows]
     tables = {}
     for name in (name for name in scores[0][0] if name not in OF_CORPUS):
         values = [[[row.get(name, {}).get(side) for row in run] for side in _SIDES] for run in scores]
@@ -222,16 +218,16 @@ def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[
 
 def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
     asked = [{row["row"]: row for row in read_jsonl(run.probes_file)} for run in runs]
-    common = [row for row in asked[0] if all(row in one for one in asked)]
+    common = [row for row in asked[0] if all(row in of_run for of_run in asked)]
     return {
-        name: [[[float(one[common[i]][f"{side}_correct"]) for i in places] for side in _SIDES] for one in asked]
+        name: [[[float(of_run[common[i]][f"{side}_correct"]) for i in places] for side in _SIDES] for of_run in asked]
         for name, places in by_replay([asked[0][row].get("replayed") for row in common]).items()
     }
 
 
 def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The measures that all comparisons have a value of on both sides, and the loss of rows."""
-    listed = [{one["name"]: one for one in comparison.get("measures", [])} for comparison in comparisons]
+    listed = [{measure["name"]: measure for measure in comparison.get("measures", [])} for comparison in comparisons]
     names = [name for name in listed[0] if all(_has_values(entry.get(name)) for entry in listed)]
     return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
 
@@ -254,7 +250,7 @@ def _measure(
             for measure in comparison["measures"]
             if measure["name"] == about["name"]
         ]
-        base, values = ([v for one in measures if (v := one["values"][side]) is not None] for side in _SIDES)
+        base, values = ([v for measure in measures if (v := measure["values"][side]) is not None] for side in _SIDES)
         return SeedMeasure(**info, better=about["better"], base=statistics.fmean(base), **_spread(values))
     base_rows = [statistics.fmean(values) for values in zip(*(run[0] for run in table), strict=True)]
     mean_rows = [statistics.fmean(values) for values in zip(*(run[1] for run in table), strict=True)]
@@ -288,33 +284,35 @@ def _deciding(comparisons: Sequence[ComparisonJson], known: Mapping[str, SeedMea
     name = named.most_common(1)[0][0]
     if name is not None and name in known and name not in _FITS:
         return [known[name]]
-    fit = next((known[one] for one in (LOSS, *_FITS) if one in known), None)
-    overlap = next((known[one] for one in _OVERLAP if one in known), None)
-    return [one for one in (fit, overlap) if one is not None]
+    fit = [known[loss] for loss in (LOSS, *_FITS) if loss in known]
+    overlap = [known[measure] for measure in _OVERLAP if measure in known]
+    return fit[:1] + overlap[:1]
 
 
-def _direction(one: SeedMeasure) -> bool | None:
+def _direction(measure: SeedMeasure) -> bool | None:
     """Whether the interval is wholly on the better side, on the worse side, or on neither."""
-    assert one.interval is not None
-    low, high = one.interval
-    if one.better is None or low <= 0 <= high:
+    assert measure.interval is not None
+    low, high = measure.interval
+    if measure.better is None or low <= 0 <= high:
         return None
-    return (low > 0) == (one.better == "higher")
+    return (low > 0) == (measure.better == "higher")
 
 
 def _text(better: bool | None, decided: Sequence[SeedMeasure], runs: int, own: Mapping[str, int]) -> str:
     if not decided:
-        return f"Cannot tell over {runs} seeds: no measure has a value for single rows."
+        return f"Cannot tell over {runs} seeds: no measure has values for single rows."
     lead = {
         True: "A run like these is better than the base: ",
         False: "A run like these is worse than the base: ",
         None: "Cannot tell whether a run like these is better than the base: ",
     }[better]
     sentences = []
-    for one in decided:
-        alone = f"for these {runs} models alone {p_text(one.p)} on {one.rows} rows" if one.p is not None else ""
-        change = f"a change of {difference_text(one)}, seeds and rows both counted as chance"
-        sentences.append(", ".join(filter(None, [measure_text(one), change, alone])))
+    for measure in decided:
+        alone = (
+            f"for these {runs} models alone {p_text(measure.p)} on {measure.rows} rows" if measure.p is not None else ""
+        )
+        change = f"a change of {difference_text(measure)}, with both seeds and rows taken as random"
+        sentences.append(", ".join(filter(None, [measure_text(measure), change, alone])))
     counts = ", ".join(f"{count} {word}" for word, count in own.items() if count and word != "forgot")
     text = f"{lead}{'; '.join(sentences)}. Each run by itself: {counts}."
     return text + (f" In {own['forgot']} of {runs} something was forgotten." if own["forgot"] else "")

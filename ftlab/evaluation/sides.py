@@ -1,12 +1,13 @@
-"""The sides of a comparison: base, prompted base, runs, strengths, and how each is loaded and asked."""
+"""The sides of a comparison: base, prompted base, start of a run, runs and strengths, and how each is loaded."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
@@ -65,7 +66,7 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
         answer = row["messages"][-1]["content"]
         ranked.append((seen.get(answer, 0), place, row))
         seen[answer] = seen.get(answer, 0) + 1
-    chosen = [row for *_, row in sorted(ranked, key=lambda one: one[:2])[: settings.examples]]
+    chosen = [row for *_, row in sorted(ranked, key=lambda entry: entry[:2])[: settings.examples]]
     turns = tuple(
         tuple({"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] != "system")
         for row in chosen
@@ -81,31 +82,39 @@ def nothing_to_prompt_with() -> InputError:
     )
 
 
-BASE, PROMPTED, ADAPTED = "base", "prompted", "adapted"
+BASE, PROMPTED, START, ADAPTED = "base", "prompted", "start", "adapted"
+_SPOKEN = {
+    BASE: "the base",
+    PROMPTED: "the prompted base",
+    START: "the model it started from",
+    ADAPTED: "the adapted model",
+}
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side: the base of `run`, with `prompting` or as it is, or (`adapted`) what the run made of it, at
-    `strength`."""
+    """One side of a comparison by its `weights`: the `base` that `config` names, with `prompting` or without; the
+    adapter that the run began with (`start`); or what the run trained (`result`), at `strength`."""
 
     name: str
     title: str
     what: str
     run: RunDirectory
     config: RunConfig
-    adapted: bool = False
+    weights: Literal["base", "start", "result"] = "base"
     prompting: Prompting | None = None
     strength: float = AS_TRAINED
 
     @property
+    def adapted(self) -> bool:
+        return self.weights == "result"
+
+    @property
     def spoken(self) -> str:
-        """As it is named in a sentence of the progress."""
+        """Its name in a sentence, as progress shows it."""
         if at := strength_name(self.strength):
             return f"the adapted model at {at}"
-        return {BASE: "the base", PROMPTED: "the prompted base", ADAPTED: "the adapted model"}.get(
-            self.name, f"the run {self.title}"
-        )
+        return _SPOKEN.get(self.name, f"the run {self.title}")
 
     def described(self) -> SideJson:
         return {"name": self.name, "title": self.title, "what": self.what}
@@ -125,7 +134,14 @@ def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength:
     at = f", {strength_name(strength)}" if strength_name(strength) else ""
     title = ("Adapted" if first else config.name or run.id) + at
     what = f"run {run.id}, {_method(config)}{at}"
-    return Side(ADAPTED if first else run.id, title, what, run, config, adapted=True, strength=strength)
+    return Side(ADAPTED if first else run.id, title, what, run, config, "result", strength=strength)
+
+
+def start_side(run: RunDirectory, config: RunConfig) -> Side:
+    """The model that `run` started from: the adapter kept in its folder, else the base of `config` (a fully tuned run
+    is the base of the run that continues it)."""
+    weights: Literal["base", "start"] = "start" if run.start.exists() else "base"
+    return Side(START, "Start", f"start of run {run.id}", run, config, weights)
 
 
 def _method(config: RunConfig) -> str:
@@ -135,36 +151,38 @@ def _method(config: RunConfig) -> str:
 
 
 def identity(side: Side) -> list[Any]:
-    """What decides the figures of `side`: its weights, their number format, the device, their strength. JSON-able."""
+    """What determines the answers of `side`: its weights, their number format, the device, the strength. JSON-able."""
     from ftlab.models.load import pick_device, pick_dtype
 
     config = side.config
     device = pick_device(config.launcher.device)
-    whole = side.adapted and not side.run.adapter.exists()
     place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
     quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
     # Nothing for a model as trained: what it said before there were strengths stays known.
     at = [] if not side.adapted or side.strength == AS_TRAINED else [["strength", side.strength]]
-    if whole:
+    if side.adapted and not side.run.adapter.exists():
         below = base_identity(config.model) if at else []  # it stands between the two
         return [*place, None, *result_identity(side.run), *below, *at]
-    trained = [*result_identity(side.run), *at] if side.adapted else []
-    return [*place, quantised, *base_identity(config.model), *trained]
+    folder = {"base": None, "start": side.run.start, "result": side.run.result}[side.weights]
+    return [*place, quantised, *base_identity(config.model), *(_trained_identity(folder) if folder else []), *at]
 
 
 def result_identity(run: RunDirectory) -> list[Any]:
-    """The hashes of what `run` has trained, its settings (LoRA's alpha changes answers) among them."""
+    """The hashes of the weights that `run` trained, and its adapter settings (LoRA's alpha changes answers)."""
+    return _trained_identity(run.result)
+
+
+def _trained_identity(folder: Path) -> list[Any]:
     from ftlab.models.identity import weights_sha256
 
-    folder = run.result
     settings = folder / "adapter_config.json"
     return [weights_sha256(folder), settings.read_text(encoding="utf-8") if settings.exists() else None]
 
 
 def base_identity(model: ModelConfig) -> list[Any]:
-    """Of a folder the sizes and times of its weights: a base can be too large to be read once more. Of a Hub id the
-    commit that lies in the cache. Of a base that ftlab keeps the sum of the file that it was made of."""
+    """For a folder, the sizes and times of its weights: a base can be too large to read again. For a Hub id, the commit
+    in the cache. For a base that ftlab keeps, the hash of the file it was made from."""
     from huggingface_hub import try_to_load_from_cache
 
     from ftlab.models.bases.get import sha256_of_source
@@ -181,7 +199,7 @@ def base_identity(model: ModelConfig) -> list[Any]:
 
 
 def tokenizer_of(side: Side) -> Any:
-    """The tokenizer that `side` is asked with: the one saved with the run, before there is one that of the base."""
+    """The tokenizer that `side` is asked with: the one saved with the run, or that of the base before there is one."""
     from ftlab.models.load import run_tokenizer
 
     return run_tokenizer(side.run, side.config)
@@ -192,47 +210,54 @@ def visit(
 ) -> None:
     """Call `work` with each of `sides` and its model, in evaluation mode; one copy of the weights at a time.
 
-    An adapter, the base under it and all its strengths share that copy. `loading` is told what is loaded.
+    An adapter, the base under it and all its strengths share that copy. The model of a reward run is its reward model.
+    `loading` is told what is loaded.
     """
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled, load_run, load_trained_base
+    from ftlab.models.load import adapter_disabled, attach_adapter, load_run, load_trained_base
+    from ftlab.models.reward import load_reward_model
 
-    for path in dict.fromkeys(side.run.path for side in sides):
-        here = [side for side in sides if side.run.path == path]
-        bare = [side for side in here if not side.adapted]
-        tuned = [side for side in here if side.adapted]
-        run = here[0].run
-        if bare and not (tuned and run.adapter.exists()):
-            loading("the base")
-            model = load_trained_base(here[0].config, device=here[0].config.launcher.device)
-            for side in bare:
-                work(side, model)
-            del model
-            free_memory()
-            bare = []
-        if tuned and run.adapter.exists():
-            loading("the model")
-            model, _ = load_run(run)
-            if bare:
-                with adapter_disabled(model) as base:
-                    for side in bare:
-                        work(side, base)
-            at = AS_TRAINED
-            for side in tuned:
-                if side.strength != at:
-                    at = side.strength
-                    set_strength(model, at)
-                work(side, model)
-            del model
-            free_memory()
-        for strength in [] if run.adapter.exists() else dict.fromkeys(side.strength for side in tuned):
-            loading("the model")
-            model, _ = load_run(run, strength=strength)
-            for side in tuned:
-                if side.strength == strength:
-                    work(side, model)
-            del model
-            free_memory()
+    def use(what: str, load: Callable[[], Any], loaded: Sequence[Side], *, switched: bool = False) -> None:
+        if not loaded:
+            return
+        loading(what)
+        model, strength = load(), AS_TRAINED
+        for side in loaded:
+            if switched and not side.adapted:
+                with adapter_disabled(model) as below:
+                    work(side, below)
+                continue
+            if switched and side.strength != strength:
+                strength = side.strength
+                set_strength(model, strength)
+            work(side, model)
+        del model
+        free_memory()
+
+    def base_of(config: RunConfig) -> Any:
+        return load_trained_base(config, device=config.launcher.device)
+
+    def start_of(run: RunDirectory, config: RunConfig) -> Any:
+        return attach_adapter(base_of(config), run.start)
+
+    def result_of(run: RunDirectory, config: RunConfig, strength: float) -> Any:
+        model, _ = load_reward_model(run) if config.stage == "reward" else load_run(run, strength=strength)
+        return model
+
+    groups: dict[str, list[Side]] = {}
+    for side in sides:
+        groups.setdefault(f"{side.run.path} {side.config.model.model_dump_json()}", []).append(side)
+    for group in groups.values():
+        run, config = group[0].run, group[0].config
+        bare, begun, tuned = ([side for side in group if side.weights == of] for of in ("base", "start", "result"))
+        if tuned and run.adapter.exists() and config.stage != "reward":
+            use("the model", partial(result_of, run, config, AS_TRAINED), [*bare, *tuned], switched=True)
+        else:
+            use("the base", partial(base_of, config), bare)
+            for strength in dict.fromkeys(side.strength for side in tuned):
+                same = [side for side in tuned if side.strength == strength]
+                use("the model", partial(result_of, run, config, strength), same)
+        use("the model it started from", partial(start_of, run, config), begun)
 
 
 def config_of(run: RunDirectory) -> RunConfig:

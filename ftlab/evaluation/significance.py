@@ -1,4 +1,4 @@
-"""Is a difference more than chance, and is a loss less than a margin? Intervals and paired tests, in one place.
+"""Is a difference more than chance? Intervals and paired tests, in one place.
 
 `clusters` everywhere: one key for each row. Rows with the same key (one customer, one document) are one draw: they are
 exchanged, drawn and counted together. None, or as many keys as rows, takes rows as independent.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ftlab.core.comparison import DifferenceJson, KeptAnswer
+from ftlab.core.comparison import DifferenceJson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,20 +25,18 @@ RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.05
 _EXCHANGES = 9999
-# Above so many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
+# Above this many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
 _MOST_STUDENTISED = 1000
-# Above so many rows the exact form of Tango's test costs seconds.
-_MOST_EXACT = 2000
 # Fewer rows than these may well hold none of a kind of row that is one in twenty: log(.05) / log(.95).
 _SHOW_RARE = 59
 # The share of a row's loss that an unseen row may gain or lose.
 _LOSS_SPAN = 0.75
-# Below so many rows or clusters a bootstrap knows too few values: intervals are by Student's t.
+# Below this many rows or clusters a bootstrap knows too few values: intervals are by Student's t.
 _FEWEST_DRAWN = 15
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """The p-values adjusted for being looked at together (Holm, 1979), in their order; None stays None.
+    """The p-values adjusted for multiple comparisons (Holm, 1979), in their order; None stays None.
 
     Calling those below 5% findings names something false in at most 5% of lists in which nothing changed, whatever the
     dependence between them.
@@ -53,18 +50,18 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def wilson_interval(right: float, rows: float) -> list[float] | None:
-    """The 95% Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1; None without rows.
+def wilson_interval(right: float, rows: float, level: float = LEVEL) -> list[float] | None:
+    """The 1 - `level` Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1; None without rows.
 
     Counts need not be whole: those of clustered rows are scaled to what they are worth.
     """
-    return _wilson(right, rows) if rows else None
+    return _wilson(right, rows, level) if rows else None
 
 
-def _wilson(right: float, rows: float) -> list[float]:
+def _wilson(right: float, rows: float, level: float = LEVEL) -> list[float]:
     from scipy.stats import norm
 
-    share, z = right / rows, float(norm.ppf(1 - LEVEL / 2))
+    share, z = right / rows, float(norm.ppf(1 - level / 2))
     middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     low = 0.0 if right <= 0 else max(0.0, middle - half)
@@ -88,7 +85,7 @@ def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = 
     from scipy.stats import binomtest
 
     change = [float(bool(new)) - float(bool(old)) for old, new in zip(base, adapted, strict=True)]
-    if _clustered(clusters):
+    if is_clustered(clusters):
         return exchange_p(change, clusters)
     gained, lost = change.count(1.0), change.count(-1.0)
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
@@ -125,7 +122,7 @@ def difference_p(
     import numpy as np
 
     old, new = np.asarray(base, dtype=np.float64), np.asarray(adapted, dtype=np.float64)
-    return mean_p(new - old, clusters, span=_range(old, new) if span is None else span)
+    return mean_p(new - old, clusters, span=value_range(old, new) if span is None else span)
 
 
 def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = None) -> float:
@@ -139,14 +136,14 @@ def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = No
     loses `span`: 62% of it with 10 rows, 81% with 20, nearly all with 50. `span` is the most that one row can change (1
     for shares); what loses more is not covered. Without it fewer than 59 rows tell nothing.
     """
-    sums = _summed(values, clusters)
+    sums = summed(values, clusters)
     each = None if span is None else span * len(values) / max(1, len(sums))
-    tests = (_exchanges(sums), _studentised(sums), _with_unseen(sums, each))
+    tests = (exchange_tails(sums), bootstrap_t(sums), with_unseen(sums, each))
     return min(1.0, max(_two_sided(test) for test in tests))
 
 
 def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
-    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are no ties."""
+    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are not ties."""
     above = [new > old for old, new in zip(base, adapted, strict=True)]
     return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
 
@@ -156,9 +153,9 @@ def exchange_p(values: Sequence[float], clusters: Clusters = None, *, span: floa
 
     With `span`, the most that one row can change, also by t with one more row that went the other way: see `mean_p`.
     """
-    sums = _summed(values, clusters)
-    p = _two_sided(_exchanges(sums))
-    return p if span is None else max(p, _two_sided(_with_unseen(sums, span * len(values) / max(1, len(sums)))))
+    sums = summed(values, clusters)
+    p = _two_sided(exchange_tails(sums))
+    return p if span is None else max(p, _two_sided(with_unseen(sums, span * len(values) / max(1, len(sums)))))
 
 
 def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: Clusters = None) -> list[float]:
@@ -239,7 +236,7 @@ def row_difference(
     `mean_p` and its `span` (None: the range of the values of both sides). With clusters their number is there as
     `clusters`.
     """
-    groups = len(set(clusters)) if clusters and _clustered(clusters) else None
+    groups = len(set(clusters)) if clusters and is_clustered(clusters) else None
     if binary:
         before, after = [bool(value) for value in base], [bool(value) for value in adapted]
         gained = sum(new and not old for old, new in zip(before, after, strict=True))
@@ -268,7 +265,7 @@ def row_difference(
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:
-    """`interval`, reaching to 0 where the test does not rule that out: in few rows it is the stricter of the two."""
+    """`interval`, extended to 0 if the test does not rule 0 out: with few rows the test is the stricter of the two."""
     return interval if p < LEVEL else [min(0.0, interval[0]), max(0.0, interval[1])]
 
 
@@ -288,7 +285,7 @@ def bootstrap(
     """
     import numpy as np
 
-    tables = {side: _summed(table, clusters) for side, table in counts.items()}
+    tables = {side: summed(table, clusters) for side, table in counts.items()}
     rows = len(next(iter(tables.values())))
     if rows < 2:
         return dict.fromkeys(counts), dict.fromkeys(list(counts)[1:])
@@ -319,7 +316,7 @@ def approximate_randomisation(
     """
     import numpy as np
 
-    base, adapted = _summed(base, clusters), _summed(adapted, clusters)
+    base, adapted = summed(base, clusters), summed(adapted, clusters)
     differs = (base != adapted).any(axis=1)
     # Rows in which both sides count the same are the same after an exchange.
     before, after = base.sum(axis=0), adapted.sum(axis=0)
@@ -347,7 +344,7 @@ def approximate_randomisation(
     change, without = (new - old for old, new in zip(*sides, strict=True))
     each = len(base) * change - (len(base) - 1) * without
     span = max(abs(float(whole[0])) for whole, _ in sides)
-    return max(p, _two_sided(_with_unseen(each, span))) if np.isfinite(each).all() else 1.0
+    return max(p, _two_sided(with_unseen(each, span))) if np.isfinite(each).all() else 1.0
 
 
 def resampled(
@@ -365,7 +362,7 @@ def resampled(
 
     rng = np.random.default_rng(SEED)
     first, *later = answers
-    place = _places(clusters, len(references))
+    place = cluster_numbers(clusters, len(references))
     members = [np.flatnonzero(place == number) for number in range(int(place.max()) + 1)]
     draws = [
         np.concatenate([members[number] for number in rng.integers(len(members), size=len(members))])
@@ -389,86 +386,6 @@ def resampled(
     return {side: percentiles(drawn, len(members)) for side, drawn in values.items()}, changes, p
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Whether a loss is smaller than a margin.
-
-    `answer`: kept (the loss is below `margin`, with at most 5% error where it is not), lost (there is a loss, with at
-    most 5% error where there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
-    `margin`; both p are one-sided. `enough`: with about so many rows one or the other would be found in four of five
-    cases, if the rest of the rows come out like these.
-    """
-
-    answer: KeptAnswer
-    loss: float
-    margin: float
-    p_kept: float
-    p_lost: float
-    rows: int
-    enough: int | None
-
-
-def kept(
-    base: Sequence[float],
-    adapted: Sequence[float],
-    *,
-    margin: float,
-    better: Literal["higher", "lower"] = "higher",
-    binary: bool = False,
-    relative: bool = False,
-    clusters: Clusters = None,
-) -> Kept:
-    """Whether `adapted` lost less than `margin` of what `base` has, over paired rows.
-
-    `binary`: rows are right or wrong, the margin is a share (0.05 is 5 points): see `kept_of_counts`. `relative`: the
-    margin is a share of the sum of `base`, which are losses (0.05: bits per byte rise by less than 5%). Else it is in
-    the unit of the rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how
-    far each row stays within the margin, the t test with one more row that is as far beyond the worst one as that is
-    beyond the median: what was not seen in few rows may be worse. A ratio also needs so many rows that they would hold
-    a rare bad one: one text in forty that takes three times the bits would be a rise of 5%. Lost: as `mean_p`, to one
-    side.
-    """
-    import numpy as np
-
-    old, new = np.asarray(base, dtype=np.float64), np.asarray(adapted, dtype=np.float64)
-    worse = old - new if better == "higher" else new - old
-    if binary:
-        if not _clustered(clusters):
-            return kept_of_counts(int((worse > 0).sum()), int((worse < 0).sum()), len(worse), margin)
-        return _kept_of_clusters(worse, margin, clusters)
-    loss = float(worse.sum() / old.sum()) if relative and old.sum() else float(worse.mean())
-    within = _summed(margin * old - worse if relative else margin - worse, clusters)
-    fallen = _summed(worse, clusters)
-    span = loss_span(old) if relative else _range(old, new)
-    unseen = _with_unseen(fallen, None if span is None else span * len(old) / len(fallen))
-    p_kept, p_lost = _surely_above(within), max(_exchanges(fallen)[1], _studentised(fallen)[1], unseen[1])
-    fewest = 10
-    if relative and 0 < margin < 1:
-        # What the rows show to be small is no loss, be they too few to rule out a larger one.
-        p_lost = 1.0 if p_kept <= LEVEL else p_lost
-        p_kept = max(p_kept, (1 - margin / 2) ** _fewest(clusters, len(old)))
-        fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin / 2))
-    spread = float(within.std(ddof=1)) if len(within) > 1 else 0.0
-    room = margin * (float(old.sum()) if relative else len(old)) / len(within)
-    enough = _enough(loss / margin * room, spread**2, room, fewest) if room > 0 else None
-    return _decided(loss, margin, p_kept, p_lost, len(old), enough and round(enough * len(old) / len(within)))
-
-
-def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
-    """As `kept` for right and wrong: `lost` rows only the base has right, `gained` only the adapted model, of `rows`.
-
-    Kept: exact unconditional test (the largest p over all shares of gained rows) that orders outcomes by Tango's score
-    (Statistics in Medicine 17, 1998, 891-908); 59 rows of which none is lost are the fewest that can show 5 points.
-    Lost: exact one-sided McNemar.
-    """
-    from scipy.stats import binom
-
-    p_kept = _tango_p(lost, gained, rows, margin)
-    p_lost = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
-    loss = (lost - gained) / rows if rows else 0.0
-    return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
-
-
 def p_text(p: float) -> str:
     """`p` as text: p < .001, p = .034, p = .27."""
     if p < 0.001:
@@ -477,95 +394,7 @@ def p_text(p: float) -> str:
     return f"p = {text.lstrip('0')}" if p < 1 else "p = 1"
 
 
-def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int, enough: int | None) -> Kept:
-    answer: KeptAnswer = "kept" if p_kept <= LEVEL else "lost" if p_lost <= LEVEL else "unknown"
-    return Kept(answer, loss, margin, p_kept, p_lost, rows, enough)
-
-
-def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> Kept:
-    """Clustered rows count for as many as there would be if all of a cluster did the same: never too many."""
-    rows = len(worse)
-    worth = max(1, math.floor(_fewest(clusters, rows)))
-    lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)
-    p_kept = _tango_p(math.ceil(lost), math.floor(gained), worth, margin)
-    exchanges = _exchanges(_summed(worse, clusters))
-    enough = _enough_of_shares(lost, gained, worth, margin)
-    return _decided(float(worse.mean()), margin, p_kept, exchanges[1], rows, enough and round(enough * rows / worth))
-
-
-def _enough_of_shares(lost: float, gained: float, rows: int, margin: float) -> int | None:
-    if not 0 < margin < 1 or not rows:
-        return None
-    loss = (lost - gained) / rows
-    fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin))
-    return _enough(loss, max(0.0, (lost + gained) / rows - loss**2), margin, fewest)
-
-
-def _enough(loss: float, variance: float, margin: float, fewest: int) -> int:
-    """Rows with which, in 80% of cases, a `loss` would be told from `margin` or from nothing, whichever comes first."""
-    loss = max(0.0, loss)
-    apart = max(margin - loss, loss)
-    return max(fewest, math.ceil((1.645 + 0.842) ** 2 * variance / apart**2))
-
-
-def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
-    """The one-sided p of: the share lost minus the share gained is `margin` or more."""
-    import numpy as np
-    from scipy.stats import binom, norm
-
-    if not rows or margin <= 0:
-        return 1.0
-    if margin >= 1:
-        return 0.0
-    if rows > _MOST_EXACT:
-        # Half a row more: without it 5.25% of losses as large as the margin were called kept with 2,001 rows.
-        return float(norm.cdf(_tango(np.array([lost + 0.5]), np.array([gained]), rows, margin)[0]))
-    seen = float(_tango(np.array([lost]), np.array([gained]), rows, margin)[0])
-    # For each number of gained rows, the most lost ones with which the score is at least as clear.
-    gains = np.arange(rows + 1)
-    low, high = np.full(rows + 1, -1), rows - gains
-    while (low < high).any():
-        middle = (low + high + 1) // 2
-        clear = (middle < 0) | (_tango(middle.clip(min=0), gains, rows, margin) <= seen + 1e-9)
-        low, high = np.where(clear, middle, low), np.where(clear, high, middle - 1)
-    useful = low >= 0
-    gains, low = gains[useful], low[useful]
-    # Shares of gained rows, closer together where they are small: there the p changes most.
-    shares = (1 - margin) / 2 * np.linspace(0, 1, 60)[:, None] ** 2
-    weight = binom.pmf(gains, rows, shares)
-    chances = weight * binom.cdf(low, rows - gains, ((shares + margin) / (1 - shares)).clip(max=1.0))
-    return float(min(1.0, chances.sum(axis=1).max()))
-
-
-def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np.ndarray:
-    """Tango's score of lost minus gained against `margin`: the lower, the less was lost."""
-    import numpy as np
-
-    lead = -lost - gained + (2 * rows - lost + gained) * margin
-    last = -gained * margin * (1 - margin)
-    share = (np.sqrt(np.maximum(lead**2 - 8 * rows * last, 0)) - lead) / (4 * rows)
-    spread = rows * (2 * share + margin * (1 - margin))
-    return (lost - gained - rows * margin) / np.sqrt(spread)
-
-
-def _surely_above(sums: np.ndarray) -> float:
-    """The one-sided p of a mean above 0, also where the lower tail is long: see `kept`."""
-    import numpy as np
-    from scipy.stats import t
-
-    rows = len(sums)
-    if rows < 2:
-        return 1.0
-    spread = float(sums.std(ddof=1))
-    if not spread > 1e-12 * float(abs(sums).max()):
-        # All alike: as many heads in a row.
-        return 0.5**rows if sums[0] > 0 else 1.0
-    more = np.append(sums, 2 * sums.min() - np.median(sums))
-    by_t = float(t.sf(more.mean() / (more.std(ddof=1) / math.sqrt(rows + 1)), rows))
-    return max(by_t, _studentised(sums)[1])
-
-
-def _with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
+def with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
     """The one-sided p of a mean below and above 0 by t, with one more row that went the other way: see `mean_p`."""
     import numpy as np
     from scipy.stats import t
@@ -593,8 +422,8 @@ def _with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
     return float(t.cdf(seen(unseen), rows)), float(t.sf(seen(-unseen), rows))
 
 
-def _range(base: np.ndarray, adapted: np.ndarray) -> float | None:
-    """From the lowest to the highest value of both sides, 1 for values in 0 to 1; None where one side is all alike and
+def value_range(base: np.ndarray, adapted: np.ndarray) -> float | None:
+    """From the lowest to the highest value of both sides, 1 for values in 0 to 1; None if one side is all alike and
     does not tell how far values reach."""
     import numpy as np
 
@@ -607,7 +436,7 @@ def _range(base: np.ndarray, adapted: np.ndarray) -> float | None:
     return None if alike else float(np.ptp(values))
 
 
-def _exchanges(sums: np.ndarray) -> tuple[float, float]:
+def exchange_tails(sums: np.ndarray) -> tuple[float, float]:
     """The one-sided p of a sum below and above 0 where each summand may as well have the other sign."""
     import numpy as np
 
@@ -624,7 +453,7 @@ def _exchanges(sums: np.ndarray) -> tuple[float, float]:
     return (low / count, high / count) if exact else ((low + 1) / (count + 1), (high + 1) / (count + 1))
 
 
-def _studentised(sums: np.ndarray) -> tuple[float, float]:
+def bootstrap_t(sums: np.ndarray) -> tuple[float, float]:
     """The one-sided p of a mean below and above 0 by the bootstrap-t; by t for fewer than 6 or very many rows."""
     import numpy as np
     from scipy.stats import t
@@ -678,14 +507,14 @@ def draw_sums(table: np.ndarray, clusters: Clusters = None) -> np.ndarray:
     """`table`, shape (rows, k), summed over each of 2000 bootstrap samples of its rows (or clusters): (2000, k)."""
     import numpy as np
 
-    table = _summed(table, clusters)
+    table = summed(table, clusters)
     draws = np.random.default_rng(SEED).integers(len(table), size=(RESAMPLES, len(table)))
     return table[draws].sum(axis=1)
 
 
 def percentiles(values: np.ndarray, rows: int) -> list[float] | None:
-    """The 95% interval of bootstrap `values` of so many rows or clusters (2 and more), widened for few ones; None where
-    one of them is no number."""
+    """The 95% interval of bootstrap `values` of that many rows or clusters (2 and more), widened for few ones; None if
+    one of them is not a number."""
     import numpy as np
     from scipy.stats import norm, t
 
@@ -720,16 +549,16 @@ def _without_each(
         total = table.sum(axis=0, keepdims=True)
         values[name] = combine(total), combine(total - table)
     first = next(iter(values.values()))
-    sides = {name: interval(*one, side=True) for name, one in values.items()}
+    sides = {name: interval(*whole_and_parts, side=True) for name, whole_and_parts in values.items()}
     rest = list(values.items())[1:]
     return sides, {name: interval(whole - first[0], without - first[1], side=False) for name, (whole, without) in rest}
 
 
-def _clustered(clusters: Clusters) -> bool:
+def is_clustered(clusters: Clusters) -> bool:
     return clusters is not None and len(set(clusters)) < len(clusters)
 
 
-def _places(clusters: Clusters, rows: int) -> np.ndarray:
+def cluster_numbers(clusters: Clusters, rows: int) -> np.ndarray:
     """The number of the cluster of each row, 0 and up, in the order in which they come."""
     import numpy as np
 
@@ -741,20 +570,20 @@ def _places(clusters: Clusters, rows: int) -> np.ndarray:
     return np.array([known[key] for key in clusters], dtype=np.int64)
 
 
-def _summed(rows: Any, clusters: Clusters) -> np.ndarray:
+def summed(rows: Any, clusters: Clusters) -> np.ndarray:
     """Rows, of shape (rows,) or (rows, k), added up by their clusters."""
     import numpy as np
 
     table = np.asarray(rows, dtype=np.float64)
-    if not _clustered(clusters):
+    if not is_clustered(clusters):
         return table
-    place = _places(clusters, len(table))
+    place = cluster_numbers(clusters, len(table))
     sums = np.zeros((int(place.max()) + 1, *table.shape[1:]))
     np.add.at(sums, place, table)
     return sums
 
 
-def _fewest(clusters: Clusters, rows: int) -> float:
+def fewest_rows(clusters: Clusters, rows: int) -> float:
     """How many independent rows clustered ones are worth when all of a cluster say the same (Kish, 1965)."""
     if clusters is None:
         return float(rows)
@@ -767,15 +596,15 @@ def _worth(deviations: Sequence[float], variance: float, clusters: Clusters) -> 
     """How many independent rows clustered ones are worth: rows by the design effect (Korn and Graubard, 1998).
 
     `deviations` of the rows from their mean, and the `variance` that independent rows have. Between the number that
-    `_fewest` gives and that of the rows; where no row deviates, `_fewest`.
+    `fewest_rows` gives and that of the rows; where no row deviates, `fewest_rows`.
     """
     from scipy.stats import t
 
     rows = len(deviations)
-    if not _clustered(clusters):
+    if not is_clustered(clusters):
         return float(rows)
-    fewest = _fewest(clusters, rows)
-    sums = _summed(deviations, clusters)
+    fewest = fewest_rows(clusters, rows)
+    sums = summed(deviations, clusters)
     count = len(sums)
     between = float((sums**2).sum()) * count / max(1, count - 1) / rows**2
     if variance <= 0 or between <= 0:

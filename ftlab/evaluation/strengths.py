@@ -1,7 +1,7 @@
-"""What several strengths of a trained model reach on the task and keep elsewhere, and which of them is proposed.
+"""What several strengths of a trained model reach on the task and keep elsewhere, and which one is proposed.
 
-The proposal is made on validation rows and then told on test rows, which chose nothing. Answers are kept as all answers
-are: nothing is asked twice.
+The proposal is made on validation rows and reported on test rows, which did not choose it. Answers are cached as for
+any comparison.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from ftlab.config import RunConfig, with_settings
-from ftlab.core.comparison import MeasureJson
+from ftlab.core.comparison import DifferenceJson, MeasureJson
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import MeasureNameJson, ScoredStrengthsJson, StrengthJson, StrengthsJson
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import Progress, collect, result_of
+from ftlab.evaluation.asking import results_of
+from ftlab.evaluation.batches import Progress, silent
 from ftlab.evaluation.compare import check_choice, check_runs, measured, questions_of, task_measures
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
@@ -36,18 +38,18 @@ def measure_strengths(
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
+) -> StrengthsJson:
     """Score the base of `run` and its result at each strength of `grid`, write evaluation/strengths.json and return it.
 
-    `measure` decides on the task; `kept` are the measures of what has nothing to do with it, whatever of that the
-    settings of `evaluation` ask for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
+    `measure` decides on the task; `kept` are the measures unrelated to the task that the settings of `evaluation` ask
+    for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
     `difference` to the model as trained (None of that itself) and `kept` by name. `proposed` follows `rule`, with `why`
     in words; `test` is the same of test rows for the base, the proposal and the model as trained (None without a test
     split). `settings` replace those of `evaluation`. Raises InputError for a run without validation rows or with a
     method that has no strength, FtlabError without a result, Stopped.
     """
     began = time.monotonic()
-    tell = progress or (lambda phase, done, total: None)
+    tell = progress or silent
     changes = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
     config = config_of(run)
     config = with_settings(config, {f"evaluation.{name}": value for name, value in changes.items()}).resolved()
@@ -63,7 +65,8 @@ def measure_strengths(
         test, _ = _scored(run, config, "test", sorted({proposed, AS_TRAINED}), measure["name"], tell, should_stop)
     else:
         notes.append("There is no test split: the strength is scored on the rows that chose it, which flatters it.")
-    if values[0.0] is not None and _not_worse(values[0.0], values[AS_TRAINED], measure):
+    base, best = values[0.0], values[AS_TRAINED]
+    if base is not None and best is not None and _not_worse(base, best, measure):
         notes.append("The base itself is within a point of the model as trained: there is no gain to trade off.")
     if scored["rows"] < _FEW_ROWS and measure["kind"] == "share":
         notes.append(f"With {scored['rows']} validation rows, one row is more than a point: see the intervals.")
@@ -72,7 +75,7 @@ def measure_strengths(
             "No general questions were asked, so what each strength keeps is unknown: set evaluation.probes or "
             "evaluation.general_text."
         )
-    result = {
+    result: StrengthsJson = {
         "run": run.id,
         "created": time.time(),
         "weights_sha256": result_identity(run)[0],
@@ -88,9 +91,9 @@ def measure_strengths(
     return result
 
 
-def strengths_of(run: RunDirectory) -> dict[str, Any] | None:
-    """What was measured of the strengths of the weights that `run` has now; None where nothing was."""
-    stored = read_cached(run.strengths_file)
+def strengths_of(run: RunDirectory) -> StrengthsJson | None:
+    """The strengths measured for the weights that `run` has now; None if there are none."""
+    stored: Any = read_cached(run.strengths_file)
     return stored if stored is not None and run.has_result and is_made_of(stored, run.result) else None
 
 
@@ -100,13 +103,13 @@ def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) ->
     fitting = [
         at
         for at, value in values.items()
-        if None not in (value, best) and _not_worse(value, best, measure)  # type: ignore[arg-type]
+        if value is not None and best is not None and _not_worse(value, best, measure)
     ]
     return min(fitting, default=AS_TRAINED)
 
 
 def _not_worse(value: float, best: float, measure: Mapping[str, Any]) -> bool:
-    """Whether `value` is at most one point worse than `best`, give or take what floating point adds."""
+    """Whether `value` is at most one point worse than `best`, within floating-point error."""
     if measure["kind"] == "share":
         point = _POINT
     else:
@@ -123,7 +126,7 @@ def _scored(
     decides: str | None,
     tell: Progress,
     should_stop: Callable[[], bool] | None,
-) -> tuple[dict[str, Any], MeasureJson]:
+) -> tuple[ScoredStrengthsJson, MeasureJson]:
     """Base and `strengths` on the rows of `split`, and the measure that decides: `decides`, else the verdict's."""
     from ftlab.evaluation.material import gather
 
@@ -132,27 +135,25 @@ def _scored(
     check_choice(material, config)
     sides = _sides(run, config, strengths)
     asked = questions_of(sides, material, config)
-    replies = collect(sides, asked, batch_rows=config.evaluation.batch_size, tell=tell, should_stop=should_stop)
-    total = sum(question.steps for one in asked.values() for question in one.questions.values())
-    tell("working out the scores", total, total)
-    results = {side.name: result_of(asked[side.name], replies[side.name], material) for side in sides}
+    batch_rows = config.evaluation.batch_size
+    results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     figures = measured(material, sides, asked, results, config)
     name = decides or figures.verdicts[ADAPTED]["measure"]
     trained = [side for side in sides if side.name == ADAPTED]
     against = task_measures(
         material, [*trained, *(side for side in sides if side not in trained)], asked, results, config
     )
-    measure = next((one for one in against if one["name"] == name), None)
+    measure = next((other for other in against if other["name"] == name), None)
     if measure is None:
         raise InputError("Nothing was measured that tells which strength is better", given=f"run {run.id}")
-    kept = [one for one in figures.measures if one["group"] == "general"]
-    rows = [
+    kept = [other for other in figures.measures if other["group"] == "general"]
+    rows: list[StrengthJson] = [
         {
             "strength": 0.0 if side.name == BASE else side.strength,
             "value": measure["values"].get(side.name),
             "interval": measure["intervals"].get(side.name),
             "difference": measure["differences"].get(side.name),
-            "kept": {one["name"]: one["values"].get(side.name) for one in kept},
+            "kept": {general["name"]: general["values"].get(side.name) for general in kept},
             "forgetting": verdict.get("forgetting") if (verdict := figures.verdicts.get(side.name)) else None,
         }
         for side in sides
@@ -161,7 +162,7 @@ def _scored(
         "split": split,
         "rows": len(material.rows),
         "measure": _about(measure),
-        "kept": [_about(one) for one in kept],
+        "kept": [_about(general) for general in kept],
         "strengths": sorted(rows, key=lambda row: row["strength"]),
         "notes": material.notes,
     }, measure
@@ -177,16 +178,18 @@ def _sides(run: RunDirectory, config: RunConfig, strengths: Sequence[float]) -> 
     return sides
 
 
-def _about(measure: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: measure[key] for key in ("name", "title", "help", "kind", "unit", "better")}
+def _about(measure: MeasureJson) -> MeasureNameJson:
+    about: Any = {key: value for key, value in measure.items() if key in MeasureNameJson.__annotations__}
+    named: MeasureNameJson = about
+    return named
 
 
-def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any]) -> str:
+def _why(proposed: float, scored: ScoredStrengthsJson, measure: Mapping[str, Any]) -> str:
     rows = {row["strength"]: row for row in scored["strengths"]}
     title, best = in_sentence(measure["title"]), value_text(measure, rows[AS_TRAINED]["value"])
     where = f"On {scored['rows']:,} validation rows"
     if proposed == AS_TRAINED:
-        return f"{where} every smaller strength is over a point worse than as trained ({title} {best})."
+        return f"{where} every smaller strength is more than a point worse than as trained ({title} {best})."
     there = value_text(measure, rows[proposed]["value"])
     return (
         f"{where} {title} is {there} at strength {proposed:g} and {best} as trained, a change of "
@@ -197,7 +200,7 @@ def _why(proposed: float, scored: Mapping[str, Any], measure: Mapping[str, Any])
 def choose(run: RunDirectory, strength: float) -> float:
     """Keep `strength` for `run` as `choose_strength` does, with the rule and the figures that speak for it."""
     stored = strengths_of(run)
-    rows = [one for one in (stored or {}).get("strengths", []) if one["strength"] == float(strength)]
+    rows = [row for row in (stored["strengths"] if stored else []) if row["strength"] == float(strength)]
     by_rule = stored is not None and stored["proposed"] == float(strength)
     figures = (
         {"split": stored["split"], "rows": stored["rows"], "measure": stored["measure"], **rows[0]}
@@ -207,10 +210,10 @@ def choose(run: RunDirectory, strength: float) -> float:
     return choose_strength(run, strength, by=f"by the rule: {RULE}" if by_rule else "by hand", figures=figures)
 
 
-def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table_of(scored: ScoredStrengthsJson) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
     measure, kept = scored["measure"], scored["kept"]
-    head = ["strength", measure["title"], "95% interval", "change from 1", *(one["title"] for one in kept)]
+    head = ["strength", measure["title"], "95% interval", "change from 1", *(general["title"] for general in kept)]
     rows = []
     for row in scored["strengths"]:
         ends = row["interval"]
@@ -226,7 +229,7 @@ def table_of(scored: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def lines(scored: Mapping[str, Any]) -> list[str]:
+def lines(scored: StrengthsJson) -> list[str]:
     """The result as lines for a terminal: the table, the proposal, and its score on test rows."""
     head, rows = table_of(scored)
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
@@ -238,16 +241,16 @@ def lines(scored: Mapping[str, Any]) -> list[str]:
     return text_lines + [f"test       {line}" for line in test_lines(scored)]
 
 
-def test_lines(scored: Mapping[str, Any]) -> list[str]:
+def test_lines(scored: StrengthsJson) -> list[str]:
     """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
     rows."""
     test = scored.get("test")
     if not test:
         return []
     measure = test["measure"]
-    values = ", ".join(f"{_called(one['strength'])}: {value_text(measure, one['value'])}" for one in test["strengths"])
+    values = ", ".join(f"{_called(row['strength'])}: {value_text(measure, row['value'])}" for row in test["strengths"])
     text_lines = [f"On {test['rows']:,} test rows, {in_sentence(measure['title'])} is: {values}."]
-    row = next((one for one in test["strengths"] if one["strength"] == scored["proposed"]), None)
+    row = next((row for row in test["strengths"] if row["strength"] == scored["proposed"]), None)
     if row and row["difference"]:
         text_lines.append(f"Strength {scored['proposed']:g} against as trained: {_change(measure, row['difference'])}.")
     return text_lines
@@ -257,7 +260,7 @@ def _called(strength: float) -> str:
     return {0.0: "0 (base)", AS_TRAINED: "1 (as trained)"}.get(strength, f"{strength:g}")
 
 
-def _change(measure: Mapping[str, Any], difference: Mapping[str, Any] | None) -> str:
+def _change(measure: Mapping[str, Any], difference: DifferenceJson | None) -> str:
     """A paired difference with its interval: −2 points (−6 to 2); empty for the model as trained."""
     if not difference or difference.get("value") is None:
         return "" if not difference else "–"

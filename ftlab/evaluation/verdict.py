@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, los
 from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
-from ftlab.evaluation.rows import LOSS_MEASURE, what_to_read
+from ftlab.evaluation.rows import LOSS_MEASURE, rows_in_common, what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.models.strength import why_not
 
@@ -53,7 +52,7 @@ def judge(
 
     Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
     why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
-    `forgetting` as forgetting.py found it; None where nothing general was asked, and for a base that was only
+    `forgetting` as forgetting.py found it; None if nothing general was asked, and for a base that was only
     prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are
     called in the sentence; other runs are called by their names. What decides follows a fixed order of the measures, so
     its p stands by itself; of the figures only one thing is looked at: a share that is small on every side (`_single`)
@@ -107,8 +106,8 @@ def warnings(
     cut = adapted["truncated_answers"]
     if cut > 0.1 * adapted["rows"]:
         notes.append(
-            f"{cut} of {adapted['rows']} answers of the adapted model were cut at the longest answer"
-            f"{f' ({longest_answer})' if longest_answer else ''}. Where good answers may be longer, set "
+            f"{cut} of {adapted['rows']} answers of the adapted model were cut off at the length limit"
+            f"{f' ({longest_answer})' if longest_answer else ''}. If good answers may be longer, raise "
             "evaluation.max_new_tokens; otherwise the model has not learned to stop: train longer."
         )
     if adapted["rows"] < _FEW_ROWS:
@@ -170,22 +169,22 @@ def next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
 def _decide(
     task: Sequence[MeasureJson], side: str, against: str, called: Mapping[str, str]
 ) -> tuple[VerdictJson, list[MeasureJson]]:
-    known = {one["name"]: one for one in task}
+    known = {measure["name"]: measure for measure in task}
     than = "" if against == "base" else f" than {called[against]}"
     subject = called[side][:1].upper() + called[side][1:]
     between = "" if against == "base" else f" between {called[side]} and {called[against]}"
-    one = _single(known, side, against)
+    single = _single(known, side, against)
     fit = next((known[name] for name in _LOSSES if name in known), None)
     overlap = next((known[name] for name in _OVERLAP if name in known), None)
-    if one is None and overlap is not None and fit is not None:
+    if single is None and overlap is not None and fit is not None:
         return _by_free_text(fit, overlap, side, against, subject, than, between), [fit, overlap]
-    one = one or overlap or next((other for other in task if other["name"] not in _LOSSES), None)
-    if one is not None:
-        evidence = _evidence(one, side, against, rows="rows")
-        better = improved(one, side)
+    single = single or overlap or next((other for other in task if other["name"] not in _LOSSES), None)
+    if single is not None:
+        evidence = _evidence(single, side, against, rows="rows")
+        better = improved(single, side)
         text = f"{subject} is {_word(better)}{than}: {evidence}"
-        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(one, side)}"
-        return _verdict(text, better, one, side), [one]
+        text = text if better is not None else f"No clear difference{between}: {evidence}{_may_be(single, side)}"
+        return _verdict(text, better, single, side), [single]
     if fit is not None:
         beside = [known["bits_per_byte"]] if fit["name"] != "bits_per_byte" and "bits_per_byte" in known else []
         more = "".join(f", {_figures(bits, side, against)}" for bits in beside)
@@ -194,7 +193,7 @@ def _decide(
         text = f"{subject} predicts unseen documents {_word(better)}{than}: {evidence}"
         text = text if better is not None else f"No clear difference{between} on unseen documents: {evidence}"
         return _verdict(text, better, fit, side), [fit, *beside]
-    return {"text": "Nothing was measured that tells which is better", "better": None, "p": None, "measure": None}, []
+    return {"text": "No measure tells which is better", "better": None, "p": None, "measure": None}, []
 
 
 def _single(known: Mapping[str, MeasureJson], side: str, against: str) -> MeasureJson | None:
@@ -223,7 +222,7 @@ def _by_free_text(
     word = _word(better)
     if nearer is None:
         # To find the reference likelier is not yet to answer well: a model that babbles can do it.
-        unproven = f"that its own answers are {word} is not shown: {overlapping}"
+        unproven = f"its own answers are not shown to be {word}: {overlapping}"
         return _verdict(f"{subject} fits this data {word}{than}: {losses}; {unproven}", None, overlap, side)
     if nearer != better:
         return _verdict(f"The measures disagree{between}: {losses}, {overlapping}", None, fit, side)
@@ -231,20 +230,24 @@ def _by_free_text(
 
 
 def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
-    """A gain that was paid for in another measure, the clearest case."""
+    """The measure that clearly got worse although the verdict is a gain."""
     # Of what the answers name the sentence speaks already.
-    apart = {*_LOSSES, *(COMPANIONS.get(one["name"]) for one in decided)}
-    others = [one for one in task if one not in decided and one["name"] not in apart and direction(one, side) is False]
+    apart = {*_LOSSES, *(COMPANIONS.get(measure["name"]) for measure in decided)}
+    others = [
+        measure
+        for measure in task
+        if measure not in decided and measure["name"] not in apart and direction(measure, side) is False
+    ]
     if not others:
         return ""
-    worst = min(others, key=lambda one: _p(one, side))
+    worst = min(others, key=lambda measure: _p(measure, side))
     return f", but {in_sentence(worst['title'])} is worse: {_pair(worst, side, against)} ({p_text(_p(worst, side))})"
 
 
 def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, better: bool | None) -> str:
     if not decided:
         return ""
-    titles = [one["title"] for one in decided]
+    titles = [measure["title"] for measure in decided]
     if len(decided) == 2:
         reason = "there are no answers to compare" if titles[1] == "Bits per byte" else "these answers are free text"
         sentences = [f"{titles[0]} and {in_sentence(titles[1])} decide together, because {reason}."]
@@ -252,7 +255,7 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
         name = decided[0]["name"]
         own = "it is a measure of your own" if name not in BUILT_IN else "no other measure applies"
         sentences = [f"{titles[0]} decides, because {_REASONS.get(name, own)}."]
-    others = [one for one in task if one not in decided and one["better"]]
+    others = [measure for measure in task if measure not in decided and measure["better"]]
     parts = []
     words: dict[bool | None, tuple[str, str]] = {
         True: ("agrees", "agree") if better is not None else ("is better", "are better"),
@@ -261,11 +264,11 @@ def _why(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str,
     }
     for verdict, (singular, plural) in words.items():
         wanted = verdict if better is not False or verdict is None else not verdict
-        titles = [in_sentence(one["title"]) for one in others if direction(one, side) is wanted]
+        titles = [in_sentence(measure["title"]) for measure in others if direction(measure, side) is wanted]
         if titles:
             parts.append(f"{listed(titles)} {singular if len(titles) == 1 else plural}")
     if parts:
-        sentences.append(f"Of the other measures, {', '.join(parts)}; they are shown and do not decide.")
+        sentences.append(f"Of the other measures, {', '.join(parts)}; they are shown but do not decide.")
     return " ".join(sentences)
 
 
@@ -277,7 +280,7 @@ def _evidence(measure: MeasureJson, side: str, against: str, rows: str | None = 
 
 
 def _may_be(measure: MeasureJson, side: str) -> str:
-    """How large the difference may be for all these rows tell: with ten nearly anything, with a thousand little."""
+    """The range in which the difference may lie: wide with ten rows, narrow with a thousand."""
     ends = measure["differences"][side].get("interval")
     if not ends or measure["kind"] == "loss":
         return ""
@@ -291,14 +294,14 @@ def _amount(value: float) -> str:
 
 
 def _missing(measure: MeasureJson, side: str) -> str:
-    """How many answers count as if they were as far off as can be, where some do."""
+    """How many answers without a number count as the largest error, if any do."""
     detail = measure["detail"]
     missing = detail.get("missing") if isinstance(detail, Mapping) else None
     if not detail or not missing or not any(missing.values()):
         return ""
     first = missing[next(iter(missing))]
     each = f"{detail['cap']:,.4g}"
-    return f"; answers without a number {missing[side]} against {first}, each counts as {each} off"
+    return f"; answers without a number: {missing[side]} against {first}, each counted as {each} off"
 
 
 def _figures(measure: MeasureJson, side: str, against: str) -> str:
@@ -333,23 +336,22 @@ _PLAIN = ("exact_match", "bleu")
 def side_by_side(
     runs: Sequence[tuple[ComparisonJson, Sequence[Row]]],
 ) -> tuple[ComparisonJson, list[Row]] | None:
-    """The adapted sides of several runs as one comparison and its rows; the first run is what the others differ from.
+    """The adapted sides of several runs as one comparison and its rows; the others are compared with the first run.
 
     Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
     The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
     """
-    keyed = [{_key(row): row for row in rows} for _, rows in runs]
-    common = [key for key in keyed[0] if all(key in one for one in keyed[1:])]
+    keyed, common = rows_in_common([rows for _, rows in runs])
     if not common:
         return None
     sides = [_side(comparison) for comparison, _ in runs]
     names = [side["name"] for side in sides]
-    rows = [_row([one[key] for one in keyed], names) for key in common]
+    rows = [_row([of_run[key] for of_run in keyed], names) for key in common]
     measures, values = _measures(rows, names)
     called = {side["name"]: f"the run {side['title']}" for side in sides}
     for place, row in enumerate(rows):
         row["scores"] = {name: {side: of_measure[side][place] for side in names} for name, of_measure in values.items()}
-    asked = [len(one) for one in keyed]
+    asked = [len(of_run) for of_run in keyed]
     notes = [f"These are the {len(rows)} rows that all runs answered."] if max(asked) > len(rows) else []
     notes += _asked_differently([comparison.get("settings") or {} for comparison, _ in runs])
     first = runs[0][0]
@@ -372,7 +374,7 @@ def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     decodings = dict.fromkeys(str(setting.get("decoding", "greedy")) for setting in settings)
     if len(decodings) > 1:
         notes.append(f"Their decoding settings differ: {', '.join(decodings)}.")
-    if any((one.get("samples") or 1) > 1 for one in settings):
+    if any((setting.get("samples") or 1) > 1 for setting in settings):
         notes.append("If a row has several answers, only the first counts here.")
     return notes
 
@@ -382,10 +384,6 @@ def _side(comparison: ComparisonJson) -> SideJson:
     # The time at the beginning of an id tells nobody what the run is.
     title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
     return {"name": comparison["run"], "title": title, "what": known["adapted"]["what"] if "adapted" in known else ""}
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False)
 
 
 def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
@@ -401,7 +399,7 @@ def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
 
 
 def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson], Rows]:
-    known = set.intersection(*(one for row in rows for one in row.pop("measured")))
+    known = set.intersection(*(names_of_run for row in rows for names_of_run in row.pop("measured")))
     measures: list[MeasureJson] = []
     values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
@@ -411,6 +409,6 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson],
         options = MeasureOptions(clusters=clusters)
         measures, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
-    if all(any(value is not None for value in one) for one in losses.values()):
+    if all(any(value is not None for value in of_side) for of_side in losses.values()):
         measures.append(of_rows(Measure.of(LOSS_MEASURE), losses, clusters=clusters))
     return measures, values

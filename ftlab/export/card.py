@@ -6,6 +6,7 @@ Texts of data, models and people are escaped; rows of the data are not quoted.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from ftlab.core.comparison import ComparisonJson
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.export.serving import loading_code, serving_section
 from ftlab.export.shape import Shape
-from ftlab.export.verify import evaluation_at, lines
+from ftlab.export.verify import VerificationJson, evaluation_at, lines
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import is_made_of
@@ -42,7 +43,7 @@ def write_card(
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
     *,
     repository: str | None = None,
@@ -51,7 +52,7 @@ def write_card(
     """Write README.md: metadata and prose. `repository` and `data` are the Hub ids of the model and its data."""
     known = licence or _licence_of_base(config)
     head = metadata(run, config, shape, known, data=data)
-    text = prose(run, config, shape, folder, finding, known, repository=repository)
+    text = _prose(run, config, shape, folder, finding, known, repository)
     write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
 
 
@@ -81,15 +82,14 @@ def metadata(
     )
 
 
-def prose(
+def _prose(
     run: RunDirectory,
     config: RunConfig,
     shape: Shape,
     folder: Path,
-    finding: dict[str, Any],
+    finding: VerificationJson,
     licence: str | None,
-    *,
-    repository: str | None = None,
+    repository: str | None,
 ) -> str:
     """The card below its metadata."""
     report = contents(run) if run.comparison() is not None else None
@@ -171,7 +171,8 @@ def _preferred(run: RunDirectory, level: str = "##") -> list[str]:
     preferences = run.preferences()
     if not preferences or "accuracy" not in preferences:
         return []
-    interval = preferences.get("interval") or preferences.get("accuracy_interval")
+    stored: Mapping[str, Any] = preferences
+    interval = stored.get("interval") or stored.get("accuracy_interval")
     text = f"On held-out preferences, the chosen answer wins in {preferences['accuracy']:.1%} of the pairs"
     if interval:
         text += f" (95% interval {interval[0]:.1%} to {interval[1]:.1%})"

@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import METHODS, titles
@@ -15,11 +15,14 @@ from ftlab.core.files import disk_full, read_json, sizes_in
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.export import files as export_files
 from ftlab.export.shape import BASE_FOLDER, Kind, Shape
 from ftlab.models.identity import check_result
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength
+
+if TYPE_CHECKING:
+    from ftlab.export.verify import VerificationJson
 
 FORMATS = ("float32", "float16", "bfloat16")
 _BYTES_A_WEIGHT = 4.3  # float32, and room for one more matrix
@@ -108,7 +111,7 @@ class Exported:
     folder: Path
     dtype: str
     files: dict[str, int]
-    verification: dict[str, Any]
+    verification: VerificationJson
     notes: list[str]
 
     @property
@@ -329,7 +332,7 @@ def _check_target(target: Path) -> None:
 
 
 def _finished(
-    run: RunDirectory, shape: Shape, part: Path, target: Path, finding: dict[str, Any], notes: list[str]
+    run: RunDirectory, shape: Shape, part: Path, target: Path, finding: VerificationJson, notes: list[str]
 ) -> Exported:
     shutil.rmtree(target, ignore_errors=True)
     os.replace(part, target)

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,10 +15,13 @@ from ftlab import __version__
 from ftlab.config import RunConfig
 from ftlab.core.files import read_json, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.export.shape import BASE_FOLDER, Shape
 from ftlab.models.strength import AS_TRAINED, needs_base, write_scaled_adapter
 from ftlab.report.facts import source_name
+
+if TYPE_CHECKING:
+    from ftlab.export.verify import VerificationJson
 
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # Files that belong to the weights, not to the tokenizer.
@@ -57,7 +60,7 @@ def _put_to_strength(run: RunDirectory, config: RunConfig, shape: Shape, folder:
 
 def copy_tokenizer(result: Path, folder: Path) -> None:
     """Tokenizer and chat template as trained; a template with a thinking mode disables it by default."""
-    from ftlab.data.template import with_thinking_chosen
+    from ftlab.data.rendering import with_thinking_chosen
 
     for file in sorted(result.iterdir()):
         weights = file.suffix in (".safetensors", ".bin", ".pt", ".pth") or file.name.endswith(".index.json")
@@ -122,7 +125,7 @@ def quantisation_settings(config: RunConfig, compute_dtype: str) -> dict[str, An
 
 
 def write_records(
-    run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, finding: dict[str, Any], licence: str | None
+    run: RunDirectory, config: RunConfig, shape: Shape, folder: Path, finding: VerificationJson, licence: str | None
 ) -> list[str]:
     """Write README.md, Modelfile and ftlab/, without any row of the data and any local path; returns notes for the
     user."""
@@ -156,7 +159,7 @@ def _without_rows(run: RunDirectory) -> dict[str, Any] | None:
     comparison = run.comparison()
     if comparison is None:
         return None
-    memory = dict(comparison.get("memorisation") or {})
+    memory: dict[str, Any] = {**(comparison.get("memorisation") or {})}
     memory.pop("examples", None)
     memory["leaks"] = {key: value for key, value in (memory.get("leaks") or {}).items() if key != "pairs"}
     return comparison | {"memorisation": memory}

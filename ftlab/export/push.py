@@ -16,12 +16,13 @@ from typing import Any
 
 from ftlab.config import load_config
 from ftlab.core.files import read_json, sizes_in
-from ftlab.core.hub import OFFLINE_TRY, check_name, make, writing
+from ftlab.core.hub import check_name
+from ftlab.core.hub_sync import OFFLINE_TRY, make, upload, writing
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data import export as publish
 from ftlab.errors import InputError
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.export.card import write_card
 from ftlab.export.export import Exported, read_shape
 
@@ -69,11 +70,11 @@ def push(
     with staged(run, export, repository, data=data, report=report) as folder:
         notes = [_ABOUT_REPORT] if report else []
         planned = _push_data(run, data, workspace, private, token, dry_run=True) if data else None
-        upload = Upload(
+        plan = Upload(
             repository, private, sizes_in(folder), (folder / "README.md").read_text(encoding="utf-8"), planned, notes
         )
         if dry_run:
-            return upload
+            return plan
         # The repository first, as it may be rejected: then no data is uploaded either.
         address = _make(repository, private, token)
         sent = None
@@ -82,7 +83,7 @@ def push(
             sent = _push_data(run, data, workspace, private, token, dry_run=False)
         tell("uploading the model", 0, 0)
         more = _upload(folder, repository, private, token)
-    return Upload(repository, private, upload.files, upload.card, sent, notes + more, address)
+    return Upload(repository, private, plan.files, plan.card, sent, notes + more, address)
 
 
 _ABOUT_REPORT = "The report quotes some held-out rows and their answers."
@@ -151,12 +152,7 @@ def _upload(folder: Path, repository: str, private: bool, token: str | None) -> 
         notes = (
             [] if ours or set(there) <= {".gitattributes"} else ["Files that were already in the repository were kept."]
         )
-        api.upload_folder(
-            repo_id=repository,
-            folder_path=folder,
-            commit_message="Model exported with ftlab",
-            delete_patterns=_REPLACED if ours else None,
-        )
+        upload(api, repository, "model", folder, "Model exported with ftlab", replaced=_REPLACED if ours else None)
         if not private and api.model_info(repository).private:
             notes.append(f"{repository} was private and remains so; change that in its settings on the Hub.")
         return notes

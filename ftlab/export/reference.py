@@ -1,4 +1,4 @@
-"""What the run's own model says, loaded by ftlab: what an export is compared with, and by how much it may differ."""
+"""The reference that an export is compared with: the logits of the run's own model, loaded by ftlab."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ftlab.models.strength import AS_TRAINED, set_strength
 
 @dataclass(frozen=True)
 class Reference:
-    """The logits of the run's own model at the same places, by prompt, in float32 on the CPU.
+    """The logits of the run's own model at the same positions, by prompt, in float32 on the CPU.
 
-    `base` are those of the model without what was trained (of a reward model its mean score). `merged` and `rounded`:
-    those of the run's own model when it is merged here, and rounded as the export is; None where that rounds nothing.
+    `base`: those of the model before training (for a reward model, its mean score). `merged` and `rounded`: those of
+    the run's own model after merging it here, and after rounding it like the export; None where nothing is rounded.
     """
 
     logits: list[Any]
@@ -29,7 +29,7 @@ class Reference:
 
     @property
     def largest_change(self) -> float:
-        """Of what training changed, as a part of the largest logit."""
+        """The largest change made by training, as a part of the largest logit."""
         pairs = list(zip(self.logits, self.base, strict=True))
         changed = max(float((mine[..., : base.shape[-1]] - base).abs().max()) for mine, base in pairs)
         return changed / max(float(mine.abs().max()) for mine, _ in pairs)
@@ -37,12 +37,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Carried:
-    """How much of the change that training made is in an export, over all places and tokens.
+    """How much of the change made by training an export carries, over all positions and tokens.
 
-    With d the change of the logits from the base to the run's own model and e that from the base to the export:
+    Let d be the change of the logits from the base to the run's own model, and e that from the base to the export.
     `slope` is <e, d> / <d, d> (1: all of it; 0: none; 0.8: an adapter at 0.8 of its strength) and `error` its standard
     error over prompts (a ratio estimator's, Cochran 1977, 6.4). `apart` is |e - d| / |d|. `effect` is the root mean
-    square of d, in logits. Logits are centered at each place, since a constant changes no probability.
+    square of d, in logits. Logits are centered at each position, since a constant changes no probability.
     """
 
     slope: float
@@ -52,10 +52,12 @@ class Carried:
 
 
 def carried(export: Sequence[Any], reference: Reference, *, scores: bool = False) -> Carried:
-    """What `export` (logits by prompt) carries of the change that the run's training made; NaN where it made none."""
+    """How much of the change made by training `export` (logits by prompt) carries; NaN if training changed nothing."""
     squares, products, rest, count = [], [], 0.0, 0
     for theirs, mine, base in zip(export, reference.logits, reference.base, strict=True):
-        theirs, mine, base = (one if scores else _centered(one, base.shape[-1]) for one in (theirs, mine, base))
+        theirs, mine, base = (
+            logits if scores else _centered(logits, base.shape[-1]) for logits in (theirs, mine, base)
+        )
         change = mine - base
         squares.append(float((change.double() ** 2).sum()))
         products.append(float(((theirs - base).double() * change).sum()))
@@ -73,7 +75,7 @@ def carried(export: Sequence[Any], reference: Reference, *, scores: bool = False
 def ask_reference(
     run: RunDirectory, shape: Shape, model: Any, asked: Sequence[tuple[list[int], list[int]]]
 ) -> Reference:
-    """What `model` (as of `load_reference`) and its base say; `model` is of no use afterwards."""
+    """The logits of `model` (from `load_reference`) and of its base. `model` is modified and cannot be used again."""
     from ftlab.evaluation.batches import free_memory
     from ftlab.models.load import adapter_disabled
 
@@ -97,7 +99,7 @@ def ask_reference(
 def _rounded(
     model: Any, shape: Shape, asked: Sequence[tuple[list[int], list[int]]]
 ) -> tuple[list[Any] | None, list[Any]]:
-    """The logits of `model` merged (None of one without an adapter), and then rounded as the export is."""
+    """The logits of `model` after merging (None without an adapter), and after rounding like the export."""
     import torch
     from peft import PeftModel
 
@@ -105,20 +107,20 @@ def _rounded(
     if isinstance(model, PeftModel):
         model.merge_adapter()
         merged = logits_along(model, asked, scores=False)
-    # Not model.to: the buffers of position embeddings stay as they are when a model is loaded.
+    # Not model.to: loading a model leaves the buffers of position embeddings as they are.
     for parameter in model.parameters():
         parameter.data = parameter.data.to(getattr(torch, shape.dtype)).to(getattr(torch, shape.load_dtype))
     return merged, logits_along(model, asked, scores=False)
 
 
 def apart(some: Sequence[Any], others: Sequence[Any], reference: Reference, *, scores: bool = False) -> float:
-    """How far two sets of logits are apart (root mean square), as a part of what training changed."""
+    """The distance of two sets of logits (root mean square), as a part of the change made by training."""
     width = reference.base[0].shape[-1]
     pairs = zip(some, others, strict=True)
     own = zip(reference.logits, reference.base, strict=True)
 
-    def squares(one: Any, other: Any) -> float:
-        difference = one - other if scores else _centered(one, width) - _centered(other, width)
+    def squares(first: Any, other: Any) -> float:
+        difference = first - other if scores else _centered(first, width) - _centered(other, width)
         return float((difference.double() ** 2).sum())
 
     return math.sqrt(math.fsum(squares(*pair) for pair in pairs) / math.fsum(squares(*pair) for pair in own))
@@ -129,9 +131,9 @@ def _centered(logits: Any, width: int) -> Any:
 
 
 def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
-    """The model of `run` and its tokenizer as it was evaluated; where a whole model is exported, in the number format
-    in which that is loaded, so that rounding blurs as little as can be. Of a quantised one that is merged it is the
-    adapter on the whole base, which is what the merge stands for."""
+    """The model and the tokenizer of `run`, as evaluated. If a whole model is exported, it is loaded in the number
+    format of the export, so that rounding blurs the comparison as little as possible. If a quantized one is merged, it
+    is the adapter on the unquantized base, which the merge represents."""
     from transformers import AutoTokenizer
 
     from ftlab.models.load import attach_adapter, load_base, load_run
@@ -153,14 +155,14 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
 
 
 def _below(run: RunDirectory, shape: Shape) -> Any:
-    """The base of a fully tuned model, in the number format in which that is loaded."""
+    """The base of a fully tuned model, in the number format in which the export is loaded."""
     from ftlab.models.load import load_base
 
     return load_base(_in_format(load_config(run.config_file).resolved(), shape.load_dtype).model, device=shape.device)
 
 
 def logits_along(model: Any, asked: Sequence[tuple[list[int], list[int]]], *, scores: bool) -> list[Any]:
-    """The logits after each prompt and along what follows it: (prompt, continuation) as tokens."""
+    """The logits after each prompt and along its continuation: (prompt, continuation) as tokens."""
     import torch
 
     with torch.inference_mode():
@@ -168,14 +170,14 @@ def logits_along(model: Any, asked: Sequence[tuple[list[int], list[int]]], *, sc
 
 
 def gap_between(run: RunDirectory, shape: Shape, cases: Sequence[tuple[Any, list[int]]]) -> list[float]:
-    """How much likelier one of the two tokens was, in logits of the run's own model, where two answers part.
+    """The difference of the two tokens at which two answers diverge, in logits of the run's own model.
 
-    Each case is a question (with what was expected, as tokens) and the tokens that the export made.
+    Each case is a prompt (with the expected tokens) and the tokens that the export generated.
     """
     model, _ = load_reference(run, shape)
     gaps = []
     for asked, made in cases:
-        # A text does not tell its tokens for certain, so the place is where the export leaves the run's own model.
+        # A text may have several tokenizations, so look for where the export departs from the run's own model.
         along = logits_along(model, [(asked.ids, made)], scores=False)[0]
         left = next((at for at, token in enumerate(made) if int(along[at].argmax()) != token), None)
         if left is not None:
@@ -184,7 +186,7 @@ def gap_between(run: RunDirectory, shape: Shape, cases: Sequence[tuple[Any, list
         expected = [*asked.expected_ids]
         place = next((i for i, (a, b) in enumerate(zip(made, expected, strict=False)) if a != b), None)
         if place is None:
-            # One goes on where the other has ended: nothing that rounding explains.
+            # One continues where the other has ended: rounding does not explain that.
             gaps.append(float("inf"))
             continue
         logits_there = logits_along(model, [(asked.ids + made[:place], [])], scores=False)[0][-1]

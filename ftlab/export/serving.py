@@ -12,8 +12,7 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import AsTrained, asked_of
-from ftlab.data.prompt_template import renamed
+from ftlab.data.prompt_template import AsTrained, asked_of, renamed
 from ftlab.data.safe_templates import limit_templates
 from ftlab.evaluation.material import limit_used
 from ftlab.export.shape import BASE_FOLDER, Shape
@@ -270,7 +269,7 @@ def _bos(tokenizer: Any) -> str:
 
 def _without_begin(turns: Turns, tokenizer: Any) -> Turns:
     """The template without the BOS token if the tokenizer adds it: Ollama then adds it too."""
-    from ftlab.data.template import begins
+    from ftlab.data.rendering import begins
 
     return replace(turns, begin="") if begins(tokenizer) else turns
 

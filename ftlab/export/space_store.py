@@ -6,28 +6,25 @@ start(workspace, name)         push additions, changes and deletions every minut
 waiting(workspace)             what has not been pushed yet
 
 A run is stored without its checkpoints, apart from the last one of a run that can be resumed. Each run (or version) is
-one atomic commit, which includes the list of its files; whatever does not match that list is not restored. We make our
-own commits, as CommitScheduler only adds files and may send half a run, and upload_folder does not delete what was
-deleted here. Votes go to the same data set separately (see arena.backup).
+one atomic commit, which includes the list of its files; whatever does not match that list is not restored. Votes go to
+the same data set separately (see arena.backup).
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ftlab.core import hub_sync
 from ftlab.core.files import read_cached, write_json
-from ftlab.core.hub import check_name, fetch, make, refuse_public, writing
+from ftlab.core.hub import check_name
+from ftlab.core.hub_sync import commit, make, refuse_public, writing
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, shorten
+from ftlab.errors import FtlabError
 from ftlab.training import supervisor
 from ftlab.training.checkpoints import last_checkpoint
 
@@ -43,8 +40,6 @@ tags: [ftlab]
 
 Runs, data versions and votes. Written by ftlab, which restores them when its Space restarts. Keep it private.
 """
-
-log = logging.getLogger(__name__)
 
 Files = dict[str, tuple[int, int]]  # by path within the item: bytes, and modification time in nanoseconds
 
@@ -69,41 +64,22 @@ class Restored:
 
 def start(workspace: Workspace, repository: str, every_seconds: float = EVERY_SECONDS) -> Callable[[], None]:
     """Push periodically, in a thread. Returns a function that pushes a last time and stops it."""
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.wait(every_seconds):
-            push(workspace, repository)
-
-    thread = threading.Thread(target=work, daemon=True, name="space store")
-    thread.start()
-
-    def end() -> None:
-        ended.set()
-        thread.join()
-        push(workspace, repository)
-
-    return end
+    return hub_sync.every(every_seconds, lambda: push(workspace, repository))
 
 
 def push(workspace: Workspace, repository: str) -> bool:
     """Update the data set; returns whether everything succeeded. Failures are in `status`, and are retried."""
-    error = None
     try:
-        _push(workspace, repository)
-    except FtlabError as told_:
-        error = str(told_)
-    except OSError as gone:  # a file that was deleted meanwhile
-        error = shorten(gone, 200)
-    if error:
-        log.error("Not everything could be stored in %s: %s", repository, error)
-    write_json(_status_file(workspace), {"repository": repository, "at": time.time(), "error": error})
-    return error is None
+        with hub_sync.recorded(_status_file(workspace), repository, "Some runs or versions"):
+            _push(workspace, repository)
+    except (FtlabError, OSError):  # OSError: a file that was deleted meanwhile
+        return False
+    return True
 
 
-def status(workspace: Workspace) -> dict[str, Any] | None:
-    """The last push: {"repository", "at", "error"}; None if there was none."""
-    return read_cached(_status_file(workspace))
+def status(workspace: Workspace) -> hub_sync.Push | None:
+    """The last push; None if there was none."""
+    return hub_sync.last_push(_status_file(workspace))
 
 
 def waiting(workspace: Workspace) -> list[str]:
@@ -120,27 +96,23 @@ def things(workspace: Workspace) -> Iterator[Thing]:
         yield Thing(f"data/{file.parent.parent.name}/{file.parent.name}", file.parent, _files(file.parent))
     for name in ("sweeps", "drafts"):
         folder = workspace.root / name
-        if found := _files(folder):
-            yield Thing(name, folder, found)
+        if files := _files(folder):
+            yield Thing(name, folder, files)
 
 
 def restore(workspace: Workspace, repository: str) -> Restored:
     """Restore the items of the data set that `workspace` lacks. Raises InputError when the data set is public or cannot
     be reached."""
-    from huggingface_hub.errors import RepositoryNotFoundError
-
     check_name(repository, "data set")
     fetched = workspace.root / ".restoring"
     shutil.rmtree(fetched, ignore_errors=True)
     with writing("dataset", repository, f"keep runs in {repository}") as api:
         refuse_public(api, repository, "dataset", try_="set FTLAB_SPACE_STORE to another name, or make it private")
-        try:
-            fetch(api, repository, [f"{room}/*" for room in _ROOMS], fetched)
-        except RepositoryNotFoundError:
+        if hub_sync.fetch_if_there(api, repository, [f"{room}/*" for room in _ROOMS], fetched) is None:
             return Restored([], [])
-    found = _take(workspace, fetched)
+    restored = _take(workspace, fetched)
     shutil.rmtree(fetched, ignore_errors=True)
-    return found
+    return restored
 
 
 def _take(workspace: Workspace, fetched: Path) -> Restored:
@@ -166,8 +138,6 @@ def _take(workspace: Workspace, fetched: Path) -> Restored:
 
 
 def _push(workspace: Workspace, repository: str) -> None:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
     pushed = _pushed(workspace)
     current = {thing.name: thing for thing in things(workspace)}
     changed = [thing for thing in current.values() if _differs(thing, pushed.get(thing.name))]
@@ -178,27 +148,20 @@ def _push(workspace: Workspace, repository: str) -> None:
         refuse_public(api, repository, "dataset")
         if not api.repo_exists(repository, repo_type="dataset"):
             make(api, repository, "dataset")
-            api.create_commit(
-                repository,
-                [CommitOperationAdd("README.md", _CARD.encode())],
-                commit_message="What this is",
-                repo_type="dataset",
-            )
+            commit(api, repository, "What this is", {"README.md": _CARD.encode()})
         for thing in changed:
             before = pushed.get(thing.name, {})
             fresh = [path for path, stamp in thing.files.items() if stamp != before.get(path)]
             sent = {path: _content(thing.folder / path) for path in fresh}
             sizes = {path: size for path, (size, _) in thing.files.items()}
             sizes |= {path: len(content) for path, content in sent.items() if isinstance(content, bytes)}
-            operations: list[Any] = [CommitOperationAdd(f"{thing.name}/{path}", sent[path]) for path in sent]
-            operations += [CommitOperationDelete(f"{thing.name}/{path}") for path in before if path not in thing.files]
-            operations.append(CommitOperationAdd(f"{thing.name}/{LIST}", _listed(sizes)))
-            api.create_commit(repository, operations, commit_message=thing.name, repo_type="dataset")
+            added = {f"{thing.name}/{path}": content for path, content in (sent | {LIST: _listed(sizes)}).items()}
+            deleted = [f"{thing.name}/{path}" for path in before if path not in thing.files]
+            commit(api, repository, thing.name, added, deleted)
             pushed[thing.name] = thing.files
             _keep(workspace, pushed)
         for name in gone:
-            operations = [CommitOperationDelete(f"{name}/{path}") for path in (*pushed[name], LIST)]
-            api.create_commit(repository, operations, commit_message=f"{name} was deleted", repo_type="dataset")
+            commit(api, repository, f"{name} was deleted", {}, [f"{name}/{path}" for path in (*pushed[name], LIST)])
             del pushed[name]
             _keep(workspace, pushed)
 
@@ -230,15 +193,15 @@ def _differs(thing: Thing, pushed: Files | None) -> bool:
 
 def _files(folder: Path) -> Files:
     """The files of `folder`, without hidden files, locks and unfinished files."""
-    found: Files = {}
+    files: Files = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in path.parts)
         if hidden or file.suffix in (".lock", ".unfinished") or file.is_symlink() or not file.is_file():
             continue
         about = file.stat()
-        found[path.as_posix()] = (about.st_size, about.st_mtime_ns)
-    return found
+        files[path.as_posix()] = (about.st_size, about.st_mtime_ns)
+    return files
 
 
 def _content(file: Path) -> bytes | Path:

@@ -1,4 +1,4 @@
-"""Verify an export: prompted like its run, it has to give the same answers."""
+"""Verify an export: given the prompts of its run, it must give the same answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from ftlab.config import load_config
 from ftlab.config.stages import PRETRAINING
@@ -18,7 +20,7 @@ from ftlab.core.processes import child_environment
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import listed
 from ftlab.errors import FtlabError, shorten
-from ftlab.evaluation.asking import Progress
+from ftlab.evaluation.batches import Progress
 from ftlab.evaluation.material import limit_used, some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.export.reference import Carried, Reference, apart, ask_reference, carried, gap_between, load_reference
@@ -35,11 +37,11 @@ _ALONG = 64  # tokens of an answer along which logits are compared
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question: `ids` as the evaluation asked it (`messages` None: plain text), the answer that is `expected` as
-    text and tokens, and `continued`, the tokens along which logits are compared."""
+    """One prompt: `ids` as in the evaluation (`messages` is None for plain text), the `expected` answer as text and
+    tokens, and `continued`, the tokens along which logits are compared."""
 
     row: int
-    shown: str
+    text: str  # for messages
     messages: list[dict[str, str]] | None
     ids: list[int]
     max_new_tokens: int
@@ -52,8 +54,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Questions:
-    """`compared_with` says whose answers are expected ("that the evaluation recorded"); empty where none are. `more`
-    are asked for their answers alone, which are compared with those recorded."""
+    """`compared_with` says whose answers are expected ("that the evaluation recorded"), empty if none are. Of `more`,
+    only the answers are compared, with the recorded ones."""
 
     prompts: list[Prompt]
     split: str
@@ -67,12 +69,12 @@ class Questions:
     def job(self) -> list[dict[str, Any]]:
         return [
             {
-                "messages": one.messages,
-                "ids": one.ids,
-                "max_new_tokens": one.max_new_tokens,
-                "continued": list(one.continued),
+                "messages": prompt.messages,
+                "ids": prompt.ids,
+                "max_new_tokens": prompt.max_new_tokens,
+                "continued": list(prompt.continued),
             }
-            for one in [*self.prompts, *self.more]
+            for prompt in [*self.prompts, *self.more]
         ]
 
     def name_of(self, token: int) -> str:
@@ -81,32 +83,32 @@ class Questions:
     def text_of(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids)
 
-    def same_as_recorded(self, found: list[dict[str, Any]]) -> int | None:
+    def same_as_recorded(self, answers: list[dict[str, Any]]) -> int | None:
         """The number of answers that equal those of the evaluation; None if it recorded none."""
-        if any(one.recorded is None for one in self.prompts):
+        if any(prompt.recorded is None for prompt in self.prompts):
             return None
-        return sum(one.recorded == said["answer"] for one, said in zip(self.prompts, found, strict=True))
+        return sum(prompt.recorded == answer["answer"] for prompt, answer in zip(self.prompts, answers, strict=True))
 
-    def against_recorded(self, found: list[dict[str, Any]]) -> dict[str, int]:
-        """What changed from the answers that the evaluation recorded, over `rows`: how many are the `same`, and how
+    def against_recorded(self, answers: list[dict[str, Any]]) -> dict[str, int]:
+        """How the answers differ from those that the evaluation recorded: of `rows`, how many are the `same`, and how
         many equal their reference `before` and `now`."""
         pairs = [
-            (one, said["answer"])
-            for one, said in zip([*self.prompts, *self.more], found, strict=True)
-            if one.recorded is not None
+            (prompt, entry["answer"])
+            for prompt, entry in zip([*self.prompts, *self.more], answers, strict=True)
+            if prompt.recorded is not None
         ]
         return {
             "rows": len(pairs),
-            "same": sum(one.recorded == answer for one, answer in pairs),
-            "before": sum(is_exact(one.recorded or "", one.reference) for one, _ in pairs),
-            "now": sum(is_exact(answer, one.reference) for one, answer in pairs),
+            "same": sum(prompt.recorded == answer for prompt, answer in pairs),
+            "before": sum(is_exact(prompt.recorded or "", prompt.reference) for prompt, _ in pairs),
+            "now": sum(is_exact(answer, prompt.reference) for prompt, answer in pairs),
         }
 
 
 def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
-    """The questions to an export of `run`, and what the run's own model says to them.
+    """The prompts for an export of `run`, and the results of the run's own model.
 
-    The model is loaded once and let go of before this returns. Raises FtlabError without held-out rows.
+    The model is loaded once and freed before this returns. Raises FtlabError without held-out rows.
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.batches import free_memory
@@ -116,9 +118,9 @@ def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference,
     model, tokenizer = load_reference(run, shape)
     every, split, notes = _asked(run, tokenizer, shape)
     asked = some(every, MOST)
-    more = [one for one in every if one not in asked] if shape.merged_from_quantised else []
+    more = [prompt for prompt in every if prompt not in asked] if shape.merged_from_quantised else []
     stops = [] if shape.scores else stop_token_ids(tokenizer, model.generation_config)
-    recorded = all(one.recorded is not None for one in asked)
+    recorded = all(prompt.recorded is not None for prompt in asked)
     compared_with, who = "", ""
     if not shape.scores:
         fresh = not recorded or shape.merged_from_quantised
@@ -126,35 +128,35 @@ def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference,
             tell("answers of the run's own model", 0, len(asked))
             made = [
                 generate_answers(
-                    model, tokenizer, [one.ids], max_new_tokens=one.max_new_tokens, stop_ids=stops
+                    model, tokenizer, [prompt.ids], max_new_tokens=prompt.max_new_tokens, stop_ids=stops
                 ).answers[0]
-                for one in asked
+                for prompt in asked
             ]
             compared_with, who = "that the run's own model gives now", "the run's own model"
         else:
             compared_with, who = "that the evaluation recorded", "the evaluation"
         asked = [
-            _expecting(one, made[place].text if fresh else one.recorded, stops, tokenizer)
-            for place, one in enumerate(asked)
+            _expecting(prompt, made[place].text if fresh else prompt.recorded, stops, tokenizer)
+            for place, prompt in enumerate(asked)
         ]
     tell("logits of the run's own model", 0, 0)
-    pairs = [(one.ids, list(one.continued)) for one in asked]
-    found = ask_reference(run, shape, model, pairs)
+    pairs = [(prompt.ids, list(prompt.continued)) for prompt in asked]
+    reference = ask_reference(run, shape, model, pairs)
     del model
     free_memory()
-    return found, Questions(asked, split, stops, compared_with, who, tokenizer, notes, more)
+    return reference, Questions(asked, split, stops, compared_with, who, tokenizer, notes, more)
 
 
-def _expecting(one: Prompt, text: str | None, stops: list[int], tokenizer: Any) -> Prompt:
+def _expecting(prompt: Prompt, text: str | None, stops: list[int], tokenizer: Any) -> Prompt:
     ids = tokenizer.encode(text or "", add_special_tokens=False)
     end = [stop for stop in (tokenizer.eos_token_id,) if stop in stops] or stops[:1]
     along = tuple([*ids, *end][:_ALONG])
-    return replace(one, expected=text, expected_ids=(*ids, *end), continued=along)
+    return replace(prompt, expected=text, expected_ids=(*ids, *end), continued=along)
 
 
 def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt], str, list[str]]:
-    """Held-out rows as prompts, more than most exports are tested on, with recorded answers if the evaluation is of
-    these weights."""
+    """Held-out rows as prompts, more than most exports need, with the recorded answers if the evaluation used these
+    weights."""
     from ftlab.data.rendering import encode, encode_prompt, guard
     from ftlab.data.splits import read_split
     from ftlab.models.load import text_length
@@ -196,10 +198,10 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
         ids = encode(whole, tokenizer).input_ids if shape.scores else encode_prompt(whole, tokenizer)
         if context and len(ids) + room > context:
             continue
-        shown = str(row.get("prompt") or messages[-1]["content"])
+        text = str(row.get("prompt") or messages[-1]["content"])
         recorded = row.get("adapted") if "whole" not in row else None
         prompts.append(
-            Prompt(int(row["row"]), shown, messages, ids, room, recorded, reference=str(row.get("reference") or ""))
+            Prompt(int(row["row"]), text, messages, ids, room, recorded, reference=str(row.get("reference") or ""))
         )
     prompts = some(prompts, _MOST_OF_QUANTISED)
     if not prompts:
@@ -211,28 +213,28 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
 
 
 def evaluation_at(run: RunDirectory, strength: float) -> RunDirectory | Question:
-    """The place of the answers at `strength` to the run's own held-out rows, if there are any."""
+    """Where the answers to the run's own held-out rows at `strength` are stored, if there are any."""
     at = strength_name(strength)
     return run.question(at.replace(" ", "-")) if at else run
 
 
 def _documents(rows: list[dict[str, Any]], tokenizer: Any) -> list[Prompt]:
     """Beginnings of documents for the model to continue."""
-    from ftlab.data.documents import document
+    from ftlab.data.conversion import document
     from ftlab.data.rendering import encode_prompt
 
-    found = []
+    documents = []
     for row in rows:
         text = row["document"] if "document" in row else row["whole"][0]["content"]
         ids = encode_prompt(document(text), tokenizer)
-        found.append(Prompt(int(row["row"]), text, None, ids[:_LONGEST_DOCUMENT], _CONTINUATION))
-    return found
+        documents.append(Prompt(int(row["row"]), text, None, ids[:_LONGEST_DOCUMENT], _CONTINUATION))
+    return documents
 
 
 # The tolerated difference of logits, relative to the largest one, in steps of the dtype (torch.finfo.eps). Measured on
-# the starter: merging in float32 moves them by 9 steps due to another order of summation (a single weight that is off
-# by 0.001 moves them by 750); rounding all weights to 16 bits by 1.7 steps of that dtype. Errors add up like a random
-# walk, so a base of 40 layers moves 2.6 times as far as the 6 of the starter.
+# the starter: merging in float32 changes the order of summation and moves them by 9 steps (a single weight that is off
+# by 0.001 moves them by 750); rounding all weights to 16 bits moves them by 1.7 steps of that dtype. Errors add up like
+# a random walk: a base of 40 layers moves 2.6 times as far as the 6 layers of the starter.
 TOLERANCES = {"float32": 64, "float16": 6, "bfloat16": 6}
 # The tolerated error of an export relative to the change made by training: a tenth, so that an adapter at 0.8 of its
 # strength is rejected. The reference is the run's own model, merged and rounded here in the same way. For models that
@@ -242,9 +244,42 @@ _SLOPE_OFF = 0.1  # tolerated error of the carried part of the change
 _SURE = 0.997  # confidence level of its interval
 # Rounding that moves the logits by a larger part of the change could hide the adapter of another run.
 _HIDES = 0.5
-_MOVED = 0.03  # a part of the change that is worth mentioning
+_MOVED = 0.03  # worth mentioning, as a part of the change
 _STEPS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _MOST_SHOWN = 3
+
+
+class ChangeJson(TypedDict):
+    """The fields of `reference.Carried`; None where training changed nothing."""
+
+    slope: float | None
+    error: float | None
+    apart: float | None
+    effect: float | None
+
+
+class VerificationJson(TypedDict):
+    """The results of `verify`, as stored in the record of an export. Logit gaps and differences are in logits."""
+
+    prompts: int
+    split: str
+    compared_with: str
+    same_answers: int
+    near_ties: int
+    largest_gap: NotRequired[float | None]
+    same_as_evaluated: NotRequired[int | None]
+    largest_logit_difference: float
+    allowed_logit_difference: float
+    carried: NotRequired[ChangeJson]
+    rounding: NotRequired[float]
+    unproven: NotRequired[str]
+    quantised: NotRequired[dict[str, int] | None]
+    dtype: str
+    strength: NotRequired[float]
+    loaded_in: NotRequired[str]
+    device: NotRequired[str]
+    without_ftlab: bool
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -263,7 +298,7 @@ def verify(
     *,
     tell: Progress = lambda *_: None,
     ask: Callable[[Path, Shape, Questions, Progress], Outside] | None = None,
-) -> dict[str, Any]:
+) -> VerificationJson:
     """Load the export in `folder` without ftlab and compare it with `run`. `ask` defaults to `ask_outside`.
 
     Returns the results as stored in the export's record. Raises FtlabError naming the prompt and the difference when
@@ -288,7 +323,12 @@ def verify(
         "same_as_evaluated": questions.same_as_recorded(outside.prompts),
         "largest_logit_difference": largest,
         "allowed_logit_difference": allowed,
-        "carried": {name: value if math.isfinite(value) else None for name, value in vars(change).items()},
+        "carried": {
+            "slope": _finite(change.slope),
+            "error": _finite(change.error),
+            "apart": _finite(change.apart),
+            "effect": _finite(change.effect),
+        },
         "rounding": rounding,
         "unproven": unproven,
         "quantised": questions.against_recorded(every.prompts) if shape.merged_from_quantised else None,
@@ -299,6 +339,10 @@ def verify(
         "without_ftlab": not shape.needs_ftlab,
         "notes": questions.notes,
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress) -> Outside:
@@ -334,13 +378,13 @@ def ask_outside(folder: Path, shape: Shape, questions: Questions, tell: Progress
                 raise FtlabError(
                     "The exported model does not load in a fresh process without ftlab", why=shorten(last[0], 300)
                 )
-        found = json.loads((Path(place) / "found.json").read_text(encoding="utf-8"))
+        results = json.loads((Path(place) / "found.json").read_text(encoding="utf-8"))
         tensors = load_file(f"{place}/logits.safetensors")
-    return Outside(found["prompts"], found["stops"], [tensors[str(i)] for i in range(len(found["prompts"]))])
+    return Outside(results["prompts"], results["stops"], [tensors[str(i)] for i in range(len(results["prompts"]))])
 
 
 def _environment(shape: Shape) -> dict[str, str]:
-    """Without the folders that contain ftlab, and offline: all files are on this machine already."""
+    """Without the folder that contains ftlab, and offline: all files are already on this machine."""
     inherited = child_environment({})
     inherited.pop("PYTHONPATH", None)
     if shape.needs_ftlab:
@@ -368,19 +412,19 @@ def _check_stops(outside: Outside, questions: Questions) -> None:
 
 
 def _check_prompts(outside: Outside, questions: Questions) -> None:
-    for number, (found, asked) in enumerate(zip(outside.prompts, questions.prompts, strict=True), start=1):
-        if asked.messages is not None and found["ids"] != asked.ids:
+    for number, (answer, asked) in enumerate(zip(outside.prompts, questions.prompts, strict=True), start=1):
+        if asked.messages is not None and answer["ids"] != asked.ids:
             raise _differs(
                 f"the chat template renders prompt {number} of {len(questions.prompts)} differently "
                 f"(row {asked.row} of the {questions.split} split)",
-                f"it renders {shorten(found['text'], 160)!r}, but the model was trained on "
+                f"it renders {shorten(answer['text'], 160)!r}, but the model was trained on "
                 f"{shorten(questions.text_of(asked.ids), 160)!r}",
             )
 
 
 def _check_logits(outside: Outside, questions: Questions, reference: Reference, shape: Shape) -> tuple[float, float]:
     """The largest difference and the allowed one. Raises FtlabError if it is exceeded."""
-    scale = max(float(one.abs().max()) for one in reference.logits)
+    scale = max(float(logits.abs().max()) for logits in reference.logits)
     allowed = tolerance(shape.dtype, shape.load_dtype) * scale
     differences = [
         float((mine - theirs).abs().max()) for mine, theirs in zip(outside.logits, reference.logits, strict=True)
@@ -391,7 +435,7 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
         where = questions.prompts[worst]
         raise _differs(
             f"its logits at prompt {worst + 1} of {len(differences)} (row {where.row} of the "
-            f"{questions.split} split: {shorten(where.shown, 80)!r}) are up to {differences[worst]:.3g} away "
+            f"{questions.split} split: {shorten(where.text, 80)!r}) are up to {differences[worst]:.3g} away "
             "from those of the run's own model",
             f"{allowed:.2g} is allowed in {shape.dtype}, where the largest logit is {scale:.3g}",
         )
@@ -399,7 +443,7 @@ def _check_logits(outside: Outside, questions: Questions, reference: Reference, 
 
 
 def _check_change(
-    found: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
+    change: Carried, export: Sequence[Any], reference: Reference, shape: Shape, prompts: int
 ) -> tuple[str, float]:
     """Why the check is inconclusive (or an empty string), and how far rounding moves the logits relative to the change
     made by training. Raises FtlabError when the export does not carry the change of the run's training."""
@@ -411,18 +455,18 @@ def _check_change(
         rounding = apart(expected, reference.logits, reference)
         right = carried(expected, reference).slope
     if shape.load_dtype == "float32" or shape.is_adapter:
-        # Both are computed in the same way, so the expected logits are known to the last digits.
+        # Both are computed the same way, so the expected logits are known to the last digit.
         chance, allowed = 0.0, _APART
         off = apart(export, expected, reference, scores=shape.scores)
         if reference.merged is not None and not apart(reference.merged, reference.logits, reference) <= _APART:
             raise _differs("merging the adapter into the base changes its answers", "the merge of the method is faulty")
     else:
-        # 16-bit formats round both, each in its own way, and with them the change itself.
-        chance, allowed = _chance(found.error, prompts), max(_APART, _ROUNDING * rounding)
-        off = found.apart
-    if not (off <= allowed and abs(found.slope - right) - chance <= _SLOPE_OFF * abs(right)):
+        # 16-bit formats round each of them differently, and so the change itself.
+        chance, allowed = _chance(change.error, prompts), max(_APART, _ROUNDING * rounding)
+        off = change.apart
+    if not (off <= allowed and abs(change.slope - right) - chance <= _SLOPE_OFF * abs(right)):
         raise _differs(
-            f"it carries {found.slope:.0%} of the change that training made to the logits, with an error of {off:.0%} "
+            f"it carries {change.slope:.0%} of the change that training made to the logits, with an error of {off:.0%} "
             "of that change",
             f"{right:.0%} is expected in {shape.dtype}, and an error of {allowed:.0%} is allowed",
         )
@@ -434,7 +478,7 @@ def _check_change(
         ), rounding
     if chance > _SLOPE_OFF * right:
         return (
-            f"on {prompts} prompts, an adapter at 0.8 of its strength could pass, since {found.slope:.0%} may be off "
+            f"on {prompts} prompts, an adapter at 0.8 of its strength could pass, since {change.slope:.0%} may be off "
             f"by {chance:.0%}; more held-out prompts or {finer} would show it"
         ), rounding
     return "", rounding
@@ -455,27 +499,27 @@ def tolerance(*formats: str) -> float:
 def _check_answers(
     outside: Outside, questions: Questions, reference: Reference, run: RunDirectory, shape: Shape
 ) -> tuple[int, list[float]]:
-    """The number of equal answers, and for the others the logit gap of the first differing tokens: no larger than the
-    dtypes can explain."""
+    """The number of equal answers, and the logit gap at the first differing token of each other one. Raises FtlabError
+    if a gap is larger than the dtypes can explain."""
     if outside.stops is None:
         return 0, []
     pairs = list(zip(outside.prompts, questions.prompts, strict=True))
-    differing = [place for place, (found, asked) in enumerate(pairs) if found["answer"] != asked.expected]
+    differing = [place for place, (answer, asked) in enumerate(pairs) if answer["answer"] != asked.expected]
     if not differing:
         return len(pairs), []
     gaps = gap_between(run, shape, [(pairs[place][1], pairs[place][0]["made"]) for place in differing])
     # Each of the two tokens may have moved by the tolerance.
-    scale = max(float(one.abs().max()) for one in reference.logits)
+    scale = max(float(logits.abs().max()) for logits in reference.logits)
     tie = 2 * tolerance(shape.dtype, shape.load_dtype, shape.evaluated_dtype) * scale
     wrong = [place for place, gap in zip(differing, gaps, strict=True) if gap > tie]
     if wrong:
-        told = [
+        differences = [
             f"prompt {place + 1} (row {pairs[place][1].row}): it says "
             f"{shorten(pairs[place][0]['answer'], 80)!r}, {questions.who} said "
             f"{shorten(pairs[place][1].expected or '', 80)!r}"
             for place in wrong[:_MOST_SHOWN]
         ]
-        raise _differs(f"{len(wrong)} of {len(pairs)} answers differ", "; ".join(told))
+        raise _differs(f"{len(wrong)} of {len(pairs)} answers differ", "; ".join(differences))
     return len(pairs) - len(differing), gaps
 
 
@@ -483,19 +527,19 @@ def _differs(what: str, how: str) -> FtlabError:
     return FtlabError(f"The export answers differently from the run's model: {what}", why=how)
 
 
-def said(finding: dict[str, Any]) -> str:
+def summary(finding: VerificationJson) -> str:
     """The verification in a few sentences; exports of earlier versions of ftlab have no figures on the change."""
     count = finding["prompts"]
     where = "in a fresh process without ftlab" if finding["without_ftlab"] else "in a fresh process, with ftlab"
     rest = f"Logits differ by at most {finding['largest_logit_difference']:.2g}, where "
     rest += f"{finding['allowed_logit_difference']:.2g} is allowed in {finding['dtype']}."
-    if found := finding.get("carried"):
-        if finding["unproven"]:
+    if change := finding.get("carried"):
+        if finding["unproven"] or change["slope"] is None:
             rest += f" This does not prove that it is the trained model: {finding['unproven']}."
         else:
             at = strength_name(finding.get("strength", AS_TRAINED))
-            rest += f" It carries {found['slope']:.1%} of the change made by training{f' at {at}' if at else ''}"
-            moved = finding["dtype"] != "float32" and abs(found["slope"] - 1) > _MOVED
+            rest += f" It carries {change['slope']:.1%} of the change made by training{f' at {at}' if at else ''}"
+            moved = finding["dtype"] != "float32" and abs(change["slope"] - 1) > _MOVED
             rest += f" after rounding to {finding['dtype']}; float32 preserves all of it." if moved else "."
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
@@ -509,22 +553,22 @@ def said(finding: dict[str, Any]) -> str:
     return f"Loaded {where}: {same}. {rest}"
 
 
-def _of_quantised(found: dict[str, int], split: str) -> str:
+def _of_quantised(counts: dict[str, int], split: str) -> str:
     """The difference of a merged model from the quantized one, which was trained and evaluated."""
-    if not found["rows"]:
+    if not counts["rows"]:
         return (
             "The quantized model that was trained was not evaluated, so the difference of the merged one from it is "
             "unknown."
         )
     text = (
         f"Compared with the quantized model that was trained and evaluated, the merged model gives the same answer to "
-        f"{found['same']} of {found['rows']} rows of the {split} split"
+        f"{counts['same']} of {counts['rows']} rows of the {split} split"
     )
-    if found["before"] or found["now"]:
-        text += f"; {found['before']} equaled the reference before, {found['now']} do now"
+    if counts["before"] or counts["now"]:
+        text += f"; {counts['before']} equaled the reference before, {counts['now']} do now"
     return f"{text}."
 
 
-def lines(finding: dict[str, Any]) -> Sequence[str]:
-    """`said` and the notes."""
-    return [said(finding), *finding["notes"]]
+def lines(finding: VerificationJson) -> Sequence[str]:
+    """`summary` and the notes."""
+    return [summary(finding), *finding["notes"]]

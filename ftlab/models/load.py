@@ -357,7 +357,7 @@ def run_tokenizer(run: RunDirectory, config: RunConfig) -> PreTrainedTokenizerBa
     with the chat template chosen by training."""
     from transformers import AutoTokenizer
 
-    from ftlab.data.template import ensure_chat_template
+    from ftlab.data.rendering import ensure_chat_template
 
     limit_templates()
     if run.has_result:

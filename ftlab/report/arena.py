@@ -10,7 +10,7 @@ from typing import Any
 from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts
 from ftlab.arena.evidence import EARLY_LEVEL, FEWEST_RATERS, PLANNED_LEVEL
 from ftlab.arena.power import plan_in_words
-from ftlab.arena.preferences import RULE, examples
+from ftlab.arena.preferences import RULE, ExampleJson, examples
 from ftlab.arena.results import GroupJson, TallyJson
 from ftlab.arena.store import Store
 from ftlab.arena.tally import evaluate
@@ -19,8 +19,8 @@ from ftlab.core.files import write_text
 from ftlab.errors import InputError
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.significance import p_text
+from ftlab.report.charts import blind_test_charts
 from ftlab.report.measures import render_page
-from ftlab.report.pictures import pictures
 
 _LONGEST = 600
 BADGES = {
@@ -111,14 +111,14 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
         found=tally,
         badge=badge(tally),
         facts=_facts(store, test_id, tally),
-        pictures=pictures(tally),
+        pictures=blind_test_charts(tally),
         dot=f"A dot is the share that {tally['contestants'][-1]['title']} won of the votes that chose a side; the line "
         "is its 95% interval, the number at the end the votes.",
         checks=check_lines(tally),
         pairs=_pairs(tally),
         ranking=_ranking(tally),
         groups=_groups(tally),
-        examples=[_clipped(one) for one in examples(store, test_id)],
+        examples=[_clipped(example) for example in examples(store, test_id)],
         rule=RULE,
         method=method_lines(tally),
         plan=_plan(store, test_id, tally),
@@ -130,7 +130,7 @@ def _page(store: Store, test_id: str, tally: TallyJson) -> str:
 def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]]:
     test, titles = get_test(store, test_id), list_contestants(store, test_id)
     settings = test.settings
-    facts = [(one.title, contestant_in_words(one.spec)) for one in titles]
+    facts = [(contestant.title, contestant_in_words(contestant.spec)) for contestant in titles]
     made = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings["generation"].items())
     votes = tally["votes"]
     topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}
@@ -209,10 +209,13 @@ def _interval(interval: list[float] | None) -> str:
     return f"{percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}" if interval else ""
 
 
-def _clipped(example: dict[str, Any]) -> dict[str, Any]:
-    answers = [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]]
-    comments = [_clip(comment, 200) for comment in example["comments"]]
-    return example | {"prompt": _clip(example["prompt"]), "answers": answers, "comments": comments}
+def _clipped(example: ExampleJson) -> ExampleJson:
+    return {
+        "kind": example["kind"],
+        "prompt": _clip(example["prompt"]),
+        "answers": [{"title": answer["title"], "text": _clip(answer["text"])} for answer in example["answers"]],
+        "comments": [_clip(comment, 200) for comment in example["comments"]],
+    }
 
 
 def _clip(text: str, most: int = _LONGEST) -> str:

@@ -10,7 +10,7 @@ from ftlab.config import MethodConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.config.methods import METHODS, virtual_tokens
 from ftlab.config.stages import PRETRAINING
-from ftlab.core.comparison import scores_of
+from ftlab.core.comparison import SettingsJson, scores_of
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.words import duration, listed
@@ -113,7 +113,8 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
     source = source_name(config.data.source)
     units = "documents" if config.stage == PRETRAINING else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    own = (run.manifest().get("replay") or {}).get("rows")
+    replay = run.manifest().get("replay")
+    own = replay.get("rows") if replay else None
     mixed_in = [
         f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
         if name == config.data.replay_prompts
@@ -144,8 +145,8 @@ def source_name(source: str) -> str:
     return path.name if is_file else source
 
 
-def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
-    """How it was measured, in sentences; the rules of the measures that are `shown` last."""
+def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
+    """How it was measured, in sentences; the rules of the measures `in_table` last."""
     settings = comparison["settings"]
     known = scores_of(comparison, "adapted")
     asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
@@ -183,12 +184,12 @@ def measured(comparison: Comparison, shown: Container[str]) -> list[str]:
         f"The comparison took {took(comparison)}, on {settings['device'].upper()} in "
         f"{settings['dtype']}. Versions: {versions}."
     )
-    return sentences if of_documents(comparison) else sentences + _rules(comparison, shown)
+    return sentences if of_documents(comparison) else sentences + _rules(comparison, in_table)
 
 
-def _questions(probes: str) -> str:
+def _questions(probes: str | None) -> str:
     """The data sets with questions among the probes."""
-    return listed([source_name(name) for name in names(probes) if sized(name.lower())[0] != SELF])
+    return listed([source_name(name) for name in names(probes or "") if sized(name.lower())[0] != SELF])
 
 
 def _samples(comparison: Comparison) -> int:
@@ -196,7 +197,7 @@ def _samples(comparison: Comparison) -> int:
     return int(comparison["settings"].get("samples") or 1)
 
 
-def _at_most(settings: dict[str, Any]) -> str:
+def _at_most(settings: SettingsJson) -> str:
     return f"at most {settings['max_new_tokens']:,} tokens"
 
 
@@ -206,14 +207,13 @@ def _where(comparison: Comparison) -> str:
     return f"the {comparison['split']} split, which was not trained on"
 
 
-def _rules(comparison: Comparison, shown: Container[str]) -> list[str]:
+def _rules(comparison: Comparison, in_table: Container[str]) -> list[str]:
     """The rule of each measure of answers: its normalisation or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
-    names = {measure["name"] for measure in measures_of(comparison)}
-    listed = [
-        one for one in measures_of(comparison) if one["rule"] and one["group"] == "task" and one["kind"] != "loss"
-    ]
-    rules = {entry["title"]: entry["rule"] for entry in listed}
+    listed = [measure for measure in measures_of(comparison) if measure["name"] in in_table]
+    names = {measure["name"] for measure in listed}
+    answers = [measure for measure in listed if measure["group"] == "task" and measure["kind"] != "loss"]
+    rules = {measure["title"]: measure["rule"] for measure in answers if measure["rule"]}
     # Comparisons that did not list their measures yet kept these two rules elsewhere.
     if "exact_match" in names and "exact_match_rule" in settings:
         rules.setdefault("Exact match", settings["exact_match_rule"])

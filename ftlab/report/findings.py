@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
-
 from ftlab.core.comparison import VerdictJson, decided_by, parts_of
-from ftlab.core.files import read_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.evaluation.drift import kinds_in_words
-from ftlab.evaluation.figures import change_text, in_sentence, nats, number, percent, signed, value_text
+from ftlab.evaluation.figures import in_sentence, nats, number, percent, value_text
 from ftlab.evaluation.forgetting import answer_of, what_was_lost
 from ftlab.evaluation.judge import is_current
 from ftlab.evaluation.judge_plan import money
@@ -21,8 +18,7 @@ from ftlab.evaluation.keeping import also_asked
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.rows import LOSS, Slice, columns_of, findings, gain, measured, slices
 from ftlab.evaluation.significance import p_text
-from ftlab.report.measures import Comparison, Measure, improved, measures_of, p_of, sides_of
-from ftlab.report.pictures import BASE_COLOUR, svg, whisker
+from ftlab.report.measures import Comparison, improved, measures_of, sides_of
 
 _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
@@ -136,8 +132,8 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     for name in titles:
         if name in verdicts and name not in ("adapted", "prompted"):
             lines.append((titles[name], verdicts[name]["text"]))
-    memory = comparison.get("memorisation") or {}
-    if memory.get("text"):
+    memory = comparison.get("memorisation")
+    if memory and memory.get("text"):
         lines.append(("Memorization", memory["text"]))
     return lines
 
@@ -166,31 +162,31 @@ def _slices(
 ) -> list[str]:
     """The slices that got worse, and the weakest one where none did."""
     sides = [first, "adapted"]
-    found: list[tuple[str, Slice]] = [
+    parts: list[tuple[str, Slice]] = [
         (column, part)
         for column in columns_of(rows)[:_MOST_COLUMNS]
         for part in slices(rows, column, name, sides)
         if part.rows >= _FEWEST_ROWS
     ]
-    if not found:
+    if not parts:
         return []
     sign = 1 if higher else -1
     # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
-    certain = findings([one for _, one in found], "adapted")
+    certain = findings([part for _, part in parts], "adapted")
     fallen = [
-        pair for pair, sure in zip(found, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
+        pair for pair, sure in zip(parts, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
     ]
-    looked = f"Of {len(found)} slices by {', '.join(dict.fromkeys(column for column, _ in found))}"
+    looked = f"Of {len(parts)} slices by {', '.join(dict.fromkeys(column for column, _ in parts))}"
     if fallen:
         return [
             f"{looked}, {len(fallen)} got worse by more than chance explains.",
             *(
-                f"Where {column} is {one.value} ({one.rows} rows), {title} got worse: "
-                f"{_text(comparison, name, one, 'adapted')} against {_text(comparison, name, one, first)}."
-                for column, one in fallen[:2]
+                f"Where {column} is {part.value} ({part.rows} rows), {title} got worse: "
+                f"{_text(comparison, name, part, 'adapted')} against {_text(comparison, name, part, first)}."
+                for column, part in fallen[:2]
             ),
         ]
-    column, weakest = min(found, key=lambda pair: sign * pair[1].means["adapted"])
+    column, weakest = min(parts, key=lambda pair: sign * pair[1].means["adapted"])
     none = f"{looked}, none is shown to be worse."
     if not _is_share(comparison, name):
         return [none]
@@ -198,151 +194,13 @@ def _slices(
     return [f"{none} The weakest: where {column} is {weakest.value}, {title} is {value} of {weakest.rows} rows."]
 
 
-def _text(comparison: Comparison, name: str, one: Slice, side: str) -> str:
+def _text(comparison: Comparison, name: str, part: Slice, side: str) -> str:
     measure = next((entry for entry in measures_of(comparison) if entry["name"] == name), None)
-    return value_text(measure or {"kind": "loss"}, one.means[side])
+    return value_text(measure or {"kind": "loss"}, part.means[side])
 
 
 def _is_share(comparison: Comparison, name: str) -> bool:
     return any(measure["name"] == name and measure["kind"] == "share" for measure in measures_of(comparison))
-
-
-GAINED, LOST, OPEN = "#2f9468", "#d1604e", BASE_COLOUR
-_GROUPS = {"task": "The task", "general": "What it knew before"}
-_WIDTH = 380
-_LEFT, _RIGHT = 8, 372
-_ROW, _HEAD = 40, 24
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measure: how far it moved toward better, in percentage points or in percent of the base's value."""
-
-    name: str
-    title: str
-    text: str
-    gain: float
-    interval: tuple[float, float] | None
-    better: bool | None
-    group: str
-
-    @property
-    def colour(self) -> str:
-        return OPEN if self.better is None else GAINED if self.better else LOST
-
-
-def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]:
-    """The measures that have a better and a worse, as gains of `side` over the first side, in two groups.
-
-    Shares and scores of 0 to 100 count in points; losses and what else has no upper end in percent of the value of
-    the first side.
-    """
-    first = sides_of(comparison)[0]["name"]
-    lines = [_line(measure, side, first) for measure in measures_of(comparison)]
-    known = [line for line in lines if line is not None]
-    return [line for group in _GROUPS for line in known if line.group == group]
-
-
-def gain_loss_svg(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> Markup:
-    """The picture of `gain_loss_lines`: right of the middle is gained, left of it lost; empty without any.
-
-    `only` names the measures that are drawn; None draws all.
-    """
-    lines = [line for line in gain_loss_lines(comparison, side) if only is None or line.name in only]
-    if not lines:
-        return Markup("")
-    reach = _reach(lines)
-    body, top, group = "", 26, ""
-    for line in lines:
-        if line.group != group:
-            group = line.group
-            # A rule parts the groups.
-            body += f'<path d="M0 {top + 2}H{_WIDTH}" stroke="currentColor" stroke-opacity=".15"/>' if top > 26 else ""
-            body += f'<text x="0" y="{top + 17}" font-size="11" fill-opacity=".65">{_GROUPS[group]}</text>'
-            top += _HEAD
-        body += _row(line, top, reach)
-        top += _ROW
-    spoken = "; ".join(f"{line.title}: {line.text}" for line in lines)
-    middle = _place(0, reach)
-    zero = f'<path d="M{middle:.1f} 22V{top}" stroke="currentColor" stroke-opacity=".35"/>'
-    return svg(_WIDTH, top + 22, spoken, Markup(_head(middle) + zero + body + _axis(top, reach)), widest=_WIDTH + 80)
-
-
-def _line(measure: Measure, side: str, first: str) -> Line | None:
-    before, after = (measure["values"].get(name) for name in (first, side))
-    if before is None or after is None or not measure.get("better") or measure["group"] not in _GROUPS:
-        return None
-    if measure["kind"] == "share":
-        scale = 100.0
-    elif measure.get("unit") == "points":
-        scale = 1.0
-    elif before:
-        scale = 100.0 / abs(before)
-    else:
-        return None
-    towards = scale if measure["better"] == "higher" else -scale
-    difference = measure.get("differences", {}).get(side)
-    ends = sorted(towards * end for end in difference.get("interval") or ()) if difference else []
-    low_high = (ends[0], ends[1]) if ends else None
-    p = p_of(measure, side)
-    text = change_text(measure, side, first) + (f" ({p})" if p else "")
-    better = improved(measure, side, first)
-    return Line(measure["name"], measure["title"], text, towards * (after - before), low_high, better, measure["group"])
-
-
-def _reach(lines: list[Line]) -> float:
-    """How far the axis goes to each side: at most 100, and no farther than there is something to see."""
-    ends = [abs(end) for line in lines for end in (line.gain, *(line.interval or ()))]
-    return next((step for step in (5, 10, 20, 50) if max(ends) <= step), 100)
-
-
-def _place(value: float, reach: float) -> float:
-    share = min(1.0, max(-1.0, value / reach))
-    return _LEFT + (_RIGHT - _LEFT) * (share + 1) / 2
-
-
-def _head(middle: float) -> str:
-    return (
-        f'<text x="{middle - 12:.1f}" y="12" text-anchor="end" fill-opacity=".75">← lost</text>'
-        f'<text x="{middle + 12:.1f}" y="12" fill-opacity=".75">gained →</text>'
-    )
-
-
-def _row(line: Line, top: float, reach: float) -> str:
-    y, zero, at = top + 25, _place(0, reach), _place(line.gain, reach)
-    weight = ' font-weight="600"' if line.better is not None else ""
-    drawing = (
-        f'<text x="0" y="{top + 12}">{escape(line.title)}</text>'
-        f'<text x="{_WIDTH}" y="{top + 12}" text-anchor="end"{weight}>{escape(line.text)}</text>'
-        f'<path d="M{_LEFT} {y}H{_RIGHT}" stroke="currentColor" stroke-opacity=".12"/>'
-        f'<path d="M{zero:.1f} {y}H{at:.1f}" stroke="{line.colour}" stroke-width="4"/>'
-    )
-    if line.interval:
-        low, high = (_place(end, reach) for end in line.interval)
-        drawing += str(whisker(low, high, y))
-    if abs(line.gain) > reach:
-        # Farther than the axis goes.
-        tip = 6 if line.gain > 0 else -6
-        return drawing + f'<path d="M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z" fill="{line.colour}"/>'
-    inside = "none" if line.better is None else line.colour
-    # A hollow dot is within chance: color alone does not reach everybody.
-    if inside == "none":
-        drawing += f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="var(--card, var(--block-background-fill, #fff))"/>'
-    return drawing + (
-        f'<circle cx="{at:.1f}" cy="{y}" r="4.5" fill="{inside}" stroke="{line.colour}" stroke-width="2"/>'
-    )
-
-
-def _axis(top: float, reach: float) -> str:
-    y, labels = top + 14, ""
-    for value in (-reach, -reach / 2, 0, reach / 2, reach):
-        anchor = "start" if value == -reach else "end" if value == reach else "middle"
-        x = _place(value, reach) if anchor == "middle" else 0 if value < 0 else _WIDTH
-        labels += (
-            f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-size="11" fill-opacity=".65">'
-            f"{signed(f'{abs(value):g}', value)}</text>"
-        )
-    return labels
 
 
 HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
@@ -355,49 +213,50 @@ MEANINGS = (
 )
 
 
-def figure_rows(result: dict[str, Any]) -> list[list[str]]:
+def figure_rows(result: BeforeAfterJson) -> list[list[str]]:
     """The table of before_after.json: headings, then a row each for base, start and run."""
     rows = [list(HEADINGS)]
     for name, title in CONTESTANTS.items():
         if name in result["contestants"]:
-            one = result["contestants"][name]
+            figures = result["contestants"][name]
             rows.append(
                 [
                     title,
-                    f"{one['words']:.1f}",
-                    f"{one['tokens']:.1f}",
-                    percent(one["cut_share"]),
-                    percent(one["repetition"]),
-                    percent(one["distinct_2"]),
+                    f"{figures['words']:.1f}",
+                    f"{figures['tokens']:.1f}",
+                    percent(figures["cut_share"]),
+                    percent(figures["repetition"]),
+                    percent(figures["distinct_2"]),
                 ]
             )
     return rows
 
 
-def win_lines(result: dict[str, Any]) -> list[str]:
+def win_lines(result: BeforeAfterJson) -> list[str]:
     """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
     return [line for judged in result["win_rates"].values() for line in lines_of(judged)]
 
 
-def lines_of(judged: dict[str, Any]) -> list[str]:
+def lines_of(judged: RewardVerdictJson) -> list[str]:
     """The sentences on the verdict of one reward model."""
     lines = []
     for name in ("start", "base"):
         if name not in judged["against"]:
             continue
-        one, against = judged["against"][name], CONTESTANTS[name]
-        decided = one["wins"] + one["losses"]
-        low, high = one["difference_interval"]
-        tested = f", {p_text(one['difference_p'])}" if "difference_p" in one else ""
-        scores = f"Its score is {one['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
-        if one["win_rate"] is None:
-            lines.append(f"Against {against}: all {one['ties']} answers score the same.")
+        figures, against = judged["against"][name], CONTESTANTS[name]
+        decided = figures["wins"] + figures["losses"]
+        low, high = figures["difference_interval"]
+        tested = f", {p_text(figures['difference_p'])}" if "difference_p" in figures else ""
+        scores = f"Its score is {figures['difference']:+.3g} on average ({low:+.3g} to {high:+.3g}{tested})."
+        rate, interval = figures["win_rate"], figures["interval"]
+        if rate is None or interval is None:
+            lines.append(f"Against {against}: all {figures['ties']} answers score the same.")
             continue
-        share, (least, most) = percent(one["win_rate"]), map(percent, one["interval"])
-        sign = f", {p_text(one['p'])}" if "p" in one else ""
+        share, (least, most) = percent(rate), map(percent, interval)
+        sign = f", {p_text(figures['p'])}" if "p" in figures else ""
         lines.append(
             f"Against {against}: this run wins {share} of {decided} prompts (95% interval {least} to {most}{sign}), "
-            f"with {one['ties']} ties. {scores}"
+            f"with {figures['ties']} ties. {scores}"
         )
     return [*lines, f"Judged by {judged['reward_model']}. {judged['proxy']}", *judged["notes"]]
 
@@ -407,14 +266,14 @@ STALE = "The answers have changed since. Judge them again."
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
     """The last two verdicts of judges on the current answers, as pairs of label and text."""
-    kept = (read_json(run.judged_file) or {"judgements": []})["judgements"]
+    current = [judgement for judgement in run.judgements() if is_current(run, judgement)]
     return [
-        (f"Judged by {one['judge']['model']}", f"{one['text']} {one['proxy']}")
-        for one in [one for one in kept if is_current(run, one)][-2:]
+        (f"Judged by {judgement['judge']['model']}", f"{judgement['text']} {judgement['proxy']}")
+        for judgement in current[:2]
     ]
 
 
-def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]:
+def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
     """The sentences on one judgement: its verdict first, then who said so and how far it can be trusted."""
     place, tokens = judgement["position"], judgement["tokens"]
     decided = f"{judgement['judged']} of {judgement['rows']} rows"
@@ -435,7 +294,7 @@ def judge_lines(judgement: dict[str, Any], *, current: bool = True) -> list[str]
     return [*lines, f"{spent}.", *judgement["notes"]]
 
 
-def judge_figures(judgement: dict[str, Any]) -> list[tuple[str, str]]:
+def judge_figures(judgement: JudgementJson) -> list[tuple[str, str]]:
     """Wins, ties and losses as a small table."""
     before, after = (judgement["titles"][side] for side in judgement["sides"])
     return [

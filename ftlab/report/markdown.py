@@ -124,10 +124,10 @@ def comparison_rows(report: dict[str, Any]) -> str:
     for row in report["table"]:
         cells = [f"{row['measure']} ({row['unit']})"]
         for side in report["sides"]:
-            one = row["sides"][side["name"]]
-            cell = f"{one['value']} [{one['interval']}]" if one["interval"] else one["value"]
-            change = ", ".join(filter(None, [one["change"], one["p"]]))
-            cells.append(f"{cell} ({change})" if change else cell)
+            cell = row["sides"][side["name"]]
+            value = f"{cell['value']} [{cell['interval']}]" if cell["interval"] else cell["value"]
+            change = ", ".join(filter(None, [cell["change"], cell["p"]]))
+            cells.append(f"{value} ({change})" if change else value)
         rows.append(cells)
     return table(heads, rows) + "\n\nIn brackets: 95% interval."
 

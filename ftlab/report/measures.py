@@ -165,7 +165,7 @@ def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]
     from ftlab.evaluation.drift import regrouped
 
     known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
-    kinds = None if None in known else frozenset(kind for one in known for kind in one or ())
+    kinds = None if None in known else frozenset(kind for kinds_ in known for kind in kinds_ or ())
     return [
         {**comparison, "measures": regrouped(measures_of(comparison), probes, kinds)} for comparison, probes in runs
     ]
@@ -244,9 +244,9 @@ def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
         lines.insert(0, ("majority", f"Always “{shorten(known['label'], 30)}”", help, known["always"]))
     rows = []
     for name, title, help, value in lines:
-        one = {"value": value_text(measure, value), "interval": "", "change": "", "p": "", "better": None}
+        cell = {"value": value_text(measure, value), "interval": "", "change": "", "p": "", "better": None}
         row = {"name": name, "group": measure["group"], "help": help, "measure": title, "unit": unit_text(measure)}
-        rows.append(_flat(row | {"sides": {side: dict(one) for side in names}}, names))
+        rows.append(_flat(row | {"sides": {side: dict(cell) for side in names}}, names))
     return rows
 
 
@@ -321,7 +321,7 @@ def _deciding(comparison: Comparison) -> Measure | None:
     fitting = [
         measure for measure in measures_of(comparison) if measure["group"] == "task" and measure["better"] is not None
     ]
-    return next((one for one in fitting if one["name"] == name), fitting[0] if fitting else None)
+    return next((measure for measure in fitting if measure["name"] == name), fitting[0] if fitting else None)
 
 
 def _forgetting(comparison: Comparison) -> tuple[bool, str | None]:

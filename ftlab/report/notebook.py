@@ -48,14 +48,19 @@ class Figures:
 
     @property
     def differing(self) -> list[str]:
-        return [f"{one.name}: {one.now} instead of {one.recorded}" for one in self.figures if not one.same]
+        return [
+            f"{figure.name}: {figure.now} instead of {figure.recorded}" for figure in self.figures if not figure.same
+        ]
 
     def _repr_html_(self) -> str:
         rows = Markup("").join(
             Markup("<tr><td>{}</td><td>{:.6g}</td><td>{}</td><td>{}</td></tr>").format(
-                one.name, one.recorded, "–" if one.now is None else f"{one.now:.6g}", "same" if one.same else "differs"
+                figure.name,
+                figure.recorded,
+                "–" if figure.now is None else f"{figure.now:.6g}",
+                "same" if figure.same else "differs",
             )
-            for one in self.figures
+            for figure in self.figures
         )
         return Markup(
             "<table><thead><tr><th>figure</th><th>recorded</th><th>now</th><th></th></tr></thead>"

@@ -9,10 +9,12 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.core.files import read_jsonl, write_text
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.errors import FtlabError
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
+from ftlab.report.charts import gain_loss_chart
 from ftlab.report.facts import measured, strength_fact, tuned_on
 from ftlab.report.findings import (
     MEANINGS,
@@ -22,7 +24,6 @@ from ftlab.report.findings import (
     choose_examples,
     figure_rows,
     forgetting,
-    gain_loss_svg,
     judgements_of,
     kept_answer,
     kept_rows,
@@ -112,10 +113,8 @@ def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def _page(report: dict[str, Any]) -> str:
-    from markupsafe import Markup
-
     names = {row["name"] for row in report["table"]}
-    return render_page("report.html.jinja", **report, chart=Markup(gain_loss_svg(report["comparison"], only=names)))
+    return render_page("report.html.jinja", **report, chart=gain_loss_chart(report["comparison"], only=names))
 
 
 def _lost(run: RunDirectory) -> list[dict[str, Any]]:
@@ -130,7 +129,7 @@ def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[
     return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
 
 
-def _before_after(result: dict[str, Any] | None) -> dict[str, Any] | None:
+def _before_after(result: BeforeAfterJson | None) -> dict[str, Any] | None:
     """The answers of base, start and run in three figures each; None for runs that have none."""
     if result is None:
         return None

@@ -18,7 +18,7 @@ from ftlab.config import STARTER, load_config
 from ftlab.core.files import read_json, write_json, write_text
 from ftlab.core.hub import told
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import asked_of
+from ftlab.data.prompt_template import asked_of
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.load import is_hub_id
@@ -86,7 +86,7 @@ def run_to_show(packed: Path) -> RunDirectory:
 
 
 def _from_export(fetched: Path, repository: str) -> RunDirectory:
-    """A run directory around what `python -m ftlab export` wrote (see sharing.export)."""
+    """A run directory around what `python -m ftlab export` wrote (see export.export)."""
     records = fetched / "ftlab"
     if not (records / "config.yaml").exists():
         raise FtlabError(f"{repository} holds no run of ftlab", try_="python -m ftlab push RUN OWNER/NAME --report")
@@ -132,7 +132,7 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
             try_="push the base to the Hub, and train on it there",
         )
     write_report(run)
-    shown, packed = showcase(run), RunDirectory(folder)
+    about, packed = showcase(run), RunDirectory(folder)
     result = run.adapter if (run.adapter / "adapter_config.json").exists() else run.model
     shutil.copytree(result, folder / result.name, ignore=shutil.ignore_patterns("README.md", "*.bin", "*.pt", ".*"))
     adapter = packed.adapter / "adapter_config.json"
@@ -146,5 +146,5 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     packed.evaluation.mkdir(parents=True, exist_ok=True)
     for source, target in ((run.comparison_file, packed.comparison_file), (run.report_file, packed.report_file)):
         shutil.copyfile(source, target)
-    write_json(folder / _FILE, asdict(shown))
+    write_json(folder / _FILE, asdict(about))
     return packed

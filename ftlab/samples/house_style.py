@@ -4,11 +4,11 @@
 2. calm: no exclamation mark anywhere.
 3. plain words: none of "unfortunately", "regret", "inconvenience", "policy", "kindly", "as per", "be advised".
 4. full forms: no contractions ("I am", not "I'm").
-5. short sentences: no sentence has more than 12 words (the greeting and the sign-off count as part of none).
+5. short sentences: no sentence has more than 12 words (without the greeting and the sign-off).
 6. offer: the last sentence before the sign-off offers help (it has the word "help").
 7. sign-off: ends with a person and the shop, "<First name> at Pinebrook".
 
-Training sees replies, never these rules: they are the outside check of whether a model took over the style.
+Training sees replies, never these rules: they independently check whether a model has learned the style.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _CONTRACTION = re.compile(r"\w'(m|re|s|ll|ve|d|t)\b", re.IGNORECASE)
 
 
 def follows_house_style(text: str, *, prompt: str | None = None) -> list[str]:
-    """Return the names of the rules that `text` breaks, in the order of `RULES`; an empty list means it follows.
+    """The rules that `text` breaks, in the order of `RULES`; empty if it follows them all.
 
-    With `prompt`, the name in the greeting must also occur in the prompt, as it does when a customer gives a name.
+    With `prompt`, the name in the greeting must also occur in the prompt.
     """
     text = text.strip()
     greeting = _GREETING.match(text)

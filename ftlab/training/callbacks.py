@@ -141,3 +141,71 @@ class ReportProgress(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._writer.update(phase="training")
+
+
+class AnswerAlong(TrainerCallback):
+    """Answers a few validation rows greedily at each validation and writes them to samples.jsonl, so that a person sees
+    the model learn. What they cost stays below a share of the training time, but for the first answers."""
+
+    _ROWS, _TOKENS, _SHARE = 3, 48, 0.03
+
+    def __init__(self, run: RunDirectory, tokenizer: Any):
+        from ftlab.data.rendering import encode_prompt
+        from ftlab.data.splits import read_split
+
+        self._run, self._tokenizer = run, tokenizer
+        rows = read_split(run, "validation")[: self._ROWS]
+        self._rows = [row["messages"] for row in rows]
+        self._prompts = [encode_prompt(messages, tokenizer) for messages in self._rows]
+        self._began, self._spent = 0.0, 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        began = time.monotonic()
+        if self._spent > self._SHARE * (began - self._began):
+            return
+        try:
+            answers = self._answers(model, args)
+        except Exception as error:  # a picture is no reason to end a run
+            print(f"no answers along the way: {type(error).__name__}: {error}", flush=True)
+            self._spent = math.inf
+            return
+        for number, (messages, answer) in enumerate(zip(self._rows, answers, strict=True)):
+            row = {"step": state.global_step, "row": number, "prompt": messages[-2]["content"], "answer": answer}
+            append_jsonl(self._run.samples_file, row | {"reference": messages[-1]["content"]})
+        # The first answers are there in any case, so they do not count.
+        self._spent += time.monotonic() - began if state.global_step else 0.0
+
+    def _answers(self, model: Any, args: TrainingArguments) -> list[str]:
+        import torch
+
+        from ftlab.data.rendering import stop_token_ids
+        from ftlab.evaluation.generate import generate_answers
+        from ftlab.training.speed import padded
+
+        short = torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16)
+        was_training = model.training
+        model.eval()
+        try:
+            with padded(model), short, torch.no_grad():
+                made = generate_answers(
+                    model,
+                    self._tokenizer,
+                    self._prompts,
+                    max_new_tokens=self._TOKENS,
+                    stop_ids=stop_token_ids(self._tokenizer, model.generation_config),
+                    batch_rows=self._ROWS,
+                    context=None,
+                )
+        finally:
+            model.train(was_training)
+        return [answer.text for answer in made.answers]

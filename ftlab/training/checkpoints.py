@@ -70,10 +70,11 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
         if _step_of(folder) > step:
             shutil.rmtree(folder, ignore_errors=True)
     remove_cut_off(run)
-    kept = [row for row in read_jsonl(run.metrics_file) if isinstance(row.get("step"), int) and row["step"] <= step]
-    # Always: a row appended to half a line would be lost.
-    if run.metrics_file.exists():
-        write_jsonl(run.metrics_file, kept)
+    for file in (run.metrics_file, run.samples_file):
+        kept = [row for row in read_jsonl(file) if isinstance(row.get("step"), int) and row["step"] <= step]
+        # Always: a row appended to half a line would be lost.
+        if file.exists():
+            write_jsonl(file, kept)
     best = checkpoint.state.get("best_model_checkpoint") if checkpoint else None
     if checkpoint and best:
         here = run.checkpoints / re.split(r"[\\/]", best)[-1]

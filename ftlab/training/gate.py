@@ -240,7 +240,7 @@ def checked(config: RunConfig, workspace: Workspace, *, needs_base: bool = True)
 
 def settle_measuring(config: RunConfig, prepared: Any) -> None:
     """Set in `config` how much is asked to measure forgetting, where that is auto. Depends on the `prepared` data."""
-    from ftlab.evaluation.affordable import MOST_PASSAGES, MOST_PROMPTS, affordable
+    from ftlab.evaluation.probes import MOST_PASSAGES, MOST_PROMPTS, affordable
 
     settings = config.evaluation
     if "auto" not in (settings.probes, settings.general_text):

@@ -234,7 +234,8 @@ def mixed_in(train: Any, run: RunDirectory, config: RunConfig, writer: StatusWri
         writer.warn(f"{too_long} of the base's own answers are longer than {limit} tokens and are not replayed.")
     if not held.rows:
         return train, None
-    numbers = list(range(len(held.rows))) * run.manifest()["replay"]["times"]
+    replay = run.manifest().get("replay")
+    numbers = list(range(len(held.rows))) * (replay["times"] if replay else 1)
     columns = {name: [held.rows[number][name] for number in numbers] for name in ("input_ids", "labels")}
     answers = datasets.Dataset.from_dict(columns | {"held": numbers})
     both = datasets.concatenate_datasets([train.add_column("held", [-1] * len(train)), answers])

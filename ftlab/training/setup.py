@@ -109,7 +109,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     """
     from trl.chat_template_utils import get_training_chat_template
 
-    from ftlab.data.template import ensure_chat_template, knows_thinking
+    from ftlab.data.rendering import ensure_chat_template, knows_thinking
     from ftlab.models.load import load_tokenizer, run_tokenizer
 
     if run.template_file.exists():

@@ -11,7 +11,7 @@ from ftlab.config import RunConfig
 from ftlab.config.methods import virtual_tokens
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
 from ftlab.training.arguments import trainer_arguments
@@ -152,6 +152,7 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     Raises InputError and FtlabError for what a person can mend.
     """
     from ftlab.models.peft_methods import keep_start
+    from ftlab.training.callbacks import AnswerAlong
     from ftlab.training.log_probs import use_small_tiles
     from ftlab.training.speed import speed_up
     from ftlab.training.trainer import FineTuner
@@ -174,6 +175,8 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     if together.is_main():
         note_environment(run, computing=computing)
     callbacks = progress_callbacks(run, config, writer, checkpoint, validation="validation" in splits)
+    if "validation" in splits and config.stage == "sft" and together.processes() == 1:
+        callbacks.append(AnswerAlong(run, tokenizer))
     if checkpoint:
         arguments.eval_on_start = False  # it was evaluated at this step already
     with unrounded(model):

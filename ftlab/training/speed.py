@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ftlab.config import RunConfig
@@ -45,6 +47,20 @@ def use(model: Any) -> None:
 def leave(model: Any) -> None:
     """Back to attention over padded batches, for generation and evaluation."""
     base_of(model).set_attn_implementation("sdpa")
+
+
+@contextlib.contextmanager
+def padded(model: Any) -> Iterator[None]:
+    """Within it `model` reads padded batches and generates, however it trains."""
+    config = base_of(model).config
+    chosen = config._attn_implementation
+    if chosen in (NAME, "flash_attention_2"):
+        leave(model)
+    try:
+        yield
+    finally:
+        if config._attn_implementation != chosen:
+            base_of(model).set_attn_implementation(chosen)
 
 
 def attend(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftlab.config import RunConfig
 from ftlab.core import jobs
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
-from ftlab.core.jobs import Job
+from ftlab.core.jobs import Job, StopOutcome, StopResult
 from ftlab.core.processes import is_held, take
 from ftlab.core.quiet import CACHES
 from ftlab.core.run_directory import RunDirectory
@@ -88,7 +88,7 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError like `submit`."""
     from ftlab.config.stages import REWARD_STAGES
-    from ftlab.data.load import load_rows, remember, settled
+    from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import freeze, prepare
     from ftlab.data.versions import pinned
@@ -99,7 +99,8 @@ def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunCo
     config, start = gate.checked(config, workspace)
     config.data.source = pinned(config.data.source, workspace)
     loaded, data = load_rows(config.data, workspace), config.data
-    config.data = settled(data, loaded.named)  # the run records how its rows were read
+    # The run records how its rows were read. Prompts alone have no answers to guess.
+    config.data = settled(data, loaded.named) if config.stage in REWARD_STAGES else as_read(data, loaded)
     prepared = prepare(config.data, loaded, workspace, stage=config.stage)
     remember(data, workspace)
     if config.stage in REWARD_STAGES:
@@ -283,16 +284,16 @@ def evaluation_status(run: RunDirectory) -> RunStatus | None:
     return _settled(evaluation_of(run)) if run.evaluation_status_file.exists() else None
 
 
-def stop(run: RunDirectory) -> str:
-    """Ask the run to save and stop; asked a second time, kill its process group. Returns what happened, in words."""
+def stop(run: RunDirectory) -> StopResult:
+    """Ask the run to save and stop; the second time, kill its process group."""
     return _stop(run, training_of(run), status(run), "saves a checkpoint and its adapter, then stops")
 
 
-def stop_evaluation(run: RunDirectory) -> str:
+def stop_evaluation(run: RunDirectory) -> StopResult:
     """As `stop`, for the evaluation of `run`. Earlier results stay."""
     current = evaluation_status(run)
     if current is None:
-        return "No evaluation is running."
+        return StopResult("idle", "No evaluation is running.")
     return _stop(run, evaluation_of(run), current, "stops in a moment; what was answered is kept")
 
 
@@ -373,15 +374,17 @@ def _settled(job: Job) -> RunStatus:
         return damaged(error)
 
 
-def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> str:
-    return {
+def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> StopResult:
+    outcome = jobs.stop(job, current)
+    messages: dict[StopOutcome, str] = {
         "idle": f"Nothing to stop: it is {current.state}.",
-        "asked": f"{jobs.STOPPING}: it {gently}. Stop again to kill it at once.",
+        "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
         "killed": "Killed. Everything saved before is kept.",
         "ended": "It has already ended.",
         "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "
         "or it runs on another machine or in another container. Stop it there.",
-    }[jobs.stop(job, current)]
+    }
+    return StopResult(outcome, messages[outcome])
 
 
 Where = Literal["earlier", "later", "first", "last"]

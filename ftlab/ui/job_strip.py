@@ -1,4 +1,4 @@
-"""The strip above the tabs: what is at work now, on every tab.
+"""The strip above the tabs: what is at work now, on every tab. It is there only while something is.
 
 elem_ids: `job_strip` (text and progress bar), `job_stop` (button), `job_message` (what stopping did).
 """
@@ -13,11 +13,12 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.arena import answers as answering
+from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import run_files
 from ftlab.ui.kit.events import message_box, on
-from ftlab.ui.kit.html import badge, count, duration, join, notice, short, stop_note
+from ftlab.ui.kit.html import count, duration, join, notice, short, stop_note
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view.preference_curves import decided
 
@@ -58,7 +59,11 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show what is at work now, for a handler that has just started something."""
-    job = run_files.current_job(workspace)
+    return now(strip, run_files.current_job(workspace), workspace)
+
+
+def now(strip: Strip, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show `job`."""
     return {strip.box: show_now(job, workspace), strip.stop: stop_button(job), strip.job: job.key if job else None}
 
 
@@ -66,10 +71,10 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
     """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
 
     def stop(job: str | None) -> dict[Any, Any]:
-        said = run_files.stop(job, workspace) if job else "Nothing is running."
+        stopped = run_files.stop(job, workspace) if job else StopResult("idle", "Nothing is running.")
         now = run_files.current_job(workspace)
         shown = stop_button(now)
-        return {message: stop_note(said), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
+        return {message: stop_note(stopped), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)
@@ -80,7 +85,7 @@ def stop_button(job: Job | None) -> dict[str, Any]:
     if job is None:
         return gr.update(visible=False)
     stopping = job.status.state == "stopping"
-    return gr.update(visible=True, value="Kill it now" if stopping else "Stop")
+    return gr.update(visible=True, value="Kill it now" if stopping else f"Stop {job.kind}")
 
 
 def show_now(job: Job | None, workspace: Workspace) -> Markup:
@@ -90,14 +95,11 @@ def show_now(job: Job | None, workspace: Workspace) -> Markup:
 def show(
     job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
 ) -> Markup:
-    """One line about the job with its progress bar, or a hint when there is none; `answers` are those of blind tests
-    that are being made."""
+    """One line about the job with its progress bar, nothing when there is none; `answers` are those of blind tests that
+    are being made."""
     beside = join(_answers(*one) for one in answers)
     if job is None and not answers:
-        return Markup(
-            '<div class="ft-strip ft-idle" role="status"><span class="ft-dot"></span><span>No job is running.</span>'
-            '<span class="ft-help">Choose data, then press Start training on the Train tab.</span></div>'
-        )
+        return Markup("")
     line = _line(job, metrics) if job else Markup("")
     return Markup('<div class="ft-strip ft-active" role="status" aria-live="off">{}{}</div>').format(line, beside)
 
@@ -123,20 +125,23 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     text = join(
         Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
     )
-    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>{}</div>{}').format(
-        badge({"queued": "queued", "stopping": "stopping"}.get(status.state, job.kind), "info"),
-        job.run.id,
-        _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state,
+    what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
+    doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
+    return Markup(
+        '<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help ft-runid">{}</span></div>{}'
+    ).format(
+        what,
+        Markup("<span>{}</span>").format(doing) if doing != job.kind else "",
         text,
+        job.run.id,
         _bar(share),
     )
 
 
 def _answers(test_id: str, status: answering.Status) -> Markup:
     return Markup(
-        '<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong><span>{}</span>'
-        '<span class="ft-help">see the Blind test tab</span></div>'
-    ).format(badge("stopping" if status.state == "stopping" else "answers", "info"), test_id, status.phase)
+        '<div class="ft-strip-line"><strong>{}</strong><span>{}</span><span class="ft-help ft-runid">{}</span></div>'
+    ).format("Blind test, stopping" if status.state == "stopping" else "Blind test", status.phase, test_id)
 
 
 def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:

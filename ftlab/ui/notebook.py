@@ -14,6 +14,7 @@ from ftlab.arena.results import TallyJson
 from ftlab.config import DataConfig
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import MEANINGS, figure_rows, win_lines
@@ -86,7 +87,7 @@ def comparison_html(comparison: ComparisonJson, run: RunDirectory | None = None)
     return framed(Markup('<section class="ft-card">{}</section>').format(body))
 
 
-def strengths_html(found: Mapping[str, Any]) -> str:
+def strengths_html(found: StrengthsJson) -> str:
     """Table, picture and proposal of the strengths of a run."""
     return framed(strengths_view(found))
 
@@ -194,7 +195,7 @@ def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) ->
     )
 
 
-def before_after_html(found: dict[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+def before_after_html(found: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]) -> str:
     """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
     head, *figures = figure_rows(found)
     names = [name for name in CONTESTANTS if name in found["contestants"]]

@@ -83,8 +83,8 @@ def offer(workspace: Workspace) -> None:
         found = workspace.run(run)
         evaluating = supervisor.evaluation_status(found)
         if evaluating is not None and evaluating.is_active and not supervisor.status(found).is_active:
-            return {"run": found.id, "said": supervisor.stop_evaluation(found)}
-        return {"run": found.id, "said": supervisor.stop(found)}
+            return {"run": found.id, "said": supervisor.stop_evaluation(found).message}
+        return {"run": found.id, "said": supervisor.stop(found).message}
 
     def evaluate(run: str = "last", max_rows: int | None = None, settings: dict | None = None) -> dict:
         """Compare a run with its base on the held-out rows; returns at once, and status has the result in the end.

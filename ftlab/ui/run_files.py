@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, Literal, TypeVar
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
+from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.training import supervisor
@@ -124,6 +127,11 @@ def strength(run: RunDirectory) -> float:
         return AS_TRAINED
 
 
+def given_name(file: Path) -> str:
+    """The name that a person gave a run, from its file; empty where there is none."""
+    return str((_cached(file, read_json) or {}).get("name") or "")
+
+
 def comparison(run: RunDirectory | Question) -> ComparisonJson | None:
     return _cached(run.comparison_file, read_comparison)
 
@@ -155,17 +163,17 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dic
     return _beside[stamps]
 
 
-def preferences(run: RunDirectory) -> dict[str, Any] | None:
+def preferences(run: RunDirectory) -> PreferencesJson | None:
     """How often the chosen answer wins on the held-out pairs."""
     return _cached(run.preferences_file, read_json)
 
 
-def rewards(run: RunDirectory) -> dict[str, Any] | None:
+def rewards(run: RunDirectory) -> RewardsJson | None:
     """What the rewards say of answers to held-out prompts, before and after."""
     return _cached(run.rewards_file, read_json)
 
 
-def before_after(run: RunDirectory) -> dict[str, Any] | None:
+def before_after(run: RunDirectory) -> BeforeAfterJson | None:
     """Length and repetition of the answers of base, start and run, and win rates."""
     return _cached(run.before_after_file, read_json)
 
@@ -174,7 +182,7 @@ def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
     return _cached(run.before_after_answers_file, _read_rows) or []
 
 
-def judgements(run: RunDirectory) -> list[dict[str, Any]]:
+def judgements(run: RunDirectory) -> list[JudgementJson]:
     """What other models say of the answers, the newest first."""
     return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
 
@@ -187,6 +195,11 @@ def judged_answers(run: RunDirectory) -> list[dict[str, Any]]:
 def samples(run: RunDirectory) -> list[dict[str, Any]]:
     """Answers that were tried while learning from rewards."""
     return _cached(run.samples_file, read_jsonl) or []
+
+
+def expected(run: RunDirectory) -> dict[str, Any]:
+    """What was measured of `run` before it started (Preflight.as_dict); empty where nothing was."""
+    return _cached(run.expected_file, read_json) or {}
 
 
 def stage(run: RunDirectory) -> str:
@@ -216,8 +229,8 @@ def current_job(workspace: Workspace) -> Job | None:
     return Job(job.run, job.kind, job.status, len(active) - 1)
 
 
-def stop(job_key: str, workspace: Workspace) -> str:
-    """Ask the job `job_key` to stop, or kill it when it was asked before. Returns what happened, in words."""
+def stop(job_key: str, workspace: Workspace) -> StopResult:
+    """Ask the job `job_key` to stop, or kill it when it was asked before."""
     kind, _, run_id = job_key.partition(":")
     run = workspace.run(run_id)
     return supervisor.stop_evaluation(run) if kind == "evaluation" else supervisor.stop(run)
@@ -226,7 +239,7 @@ def stop(job_key: str, workspace: Workspace) -> str:
 def fingerprint(workspace: Workspace) -> str:
     """A text that changes whenever a run appears, goes, changes its state, gets its scores or is used
     at another strength."""
-    parts = [str(workspace.root)]
+    parts = [str(workspace.root), time.strftime("%Y%m%d")]  # names say "today"
     for run in workspace.runs():
         evaluation = evaluation_status(run)
         files = (
@@ -238,6 +251,7 @@ def fingerprint(workspace: Workspace) -> str:
             run.judged_file,
             run.strength_file,
             run.strengths_file,
+            run.path / "name.json",
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

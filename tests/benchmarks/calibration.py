@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ftlab.evaluation import significance
+from ftlab.evaluation import margins, significance
+from ftlab.evaluation.before_after import _figures
 from ftlab.evaluation.forgetting import gain_loss, score_forgetting
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses
-from ftlab.evaluation.preferences import _figures
 from ftlab.evaluation.verdict import judge
 
 ROWS = (10, 20, 50, 100, 200, 1000)
@@ -84,7 +84,7 @@ def kept_shares(rng: Rng, rows: int, *, says: str, loss: float = 0.0, gained: fl
     base = np.where(lost, True, np.where(new, False, rng.random(rows) < 0.9))
     adapted = np.where(lost, False, np.where(new, True, base))
     if clusters > 1:
-        found = significance.kept(base, adapted, margin=0.05, binary=True, clusters=_keys(rows, clusters))
+        found = margins.kept(base, adapted, margin=0.05, binary=True, clusters=_keys(rows, clusters))
         return found.answer == says
     scored = score_forgetting({"base": base.tolist(), "adapted": adapted.tolist()})
     return bool(scored) and scored["answer"] == says

@@ -21,10 +21,10 @@ from scipy.stats import binomtest
 from ftlab.arena.ballots import Ballot
 from ftlab.arena.evidence import agreement, at_large, decide, length_confound
 from ftlab.arena.handing_out import Unit, choose, still_open
-from ftlab.arena.loop import TITLES, Population, error_rates, simulate
 from ftlab.arena.power import Chances, power
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.significance import LEVEL, wilson_interval
+from tests.votes_simulated import TITLES, Population, error_rates, simulate
 
 Row = dict[str, Any]
 COLUMNS = ("verdict", "design", "false alarms", "before", "power", "coverage", "coverage before")

@@ -23,7 +23,7 @@ import torch
 from ftlab.config import ModelConfig
 from ftlab.data.rendering import Encoded, encode, encode_prompt, stop_token_ids
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.losses import score_losses
 from ftlab.models.load import context_length, load_base, load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ import random
 
 from scipy.stats import binomtest
 
-from ftlab.arena.loop import Population, error_rates, simulate
 from ftlab.arena.power import Chances, prompts_needed
+from tests.votes_simulated import Population, error_rates, simulate
 
 NULL = {
     "no difference, one vote per prompt": Population(0.5, 100),

@@ -15,6 +15,15 @@ from tests.comparisons import a_row, evaluated_run
 pytestmark = pytest.mark.browser
 
 
+def named(run):
+    """What tells runs of the same name apart in a list: the end of their ids."""
+    return run.id.split("-", 2)[2]
+
+
+def unfold(page, name):
+    page.locator(f"#{name} button").first.click()
+
+
 def choose(page, name, option):
     page.locator(f"#evaluate_{name} input").first.click()
     page.get_by_role("option", name=option).first.click()
@@ -34,12 +43,19 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     workspace, old, new, one = two_runs(app, visit)
     page = one.page
     result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
+    full = page.locator("#evaluate_full")
+    # First the verdict, three figures and the answers that changed most; everything else is one press away.
+    expect(result.locator(".ft-fact dd").first).to_have_text("10% → 80%")
+    expect(result.locator(".ft-example")).to_have_count(4)
+    expect(result.locator("section", has_text="Got worse").locator(".ft-example")).to_contain_text("question 3")
+    for folded in ("evaluate_answers_box", "evaluate_details", "evaluate_more", "evaluate_helps"):
+        unfold(page, folded)
     # The newest is on show; another one and back.
-    choose(page, "run", old.id)
+    choose(page, "run", named(old))
     expect(answers).to_contain_text("Answers: 20,")
-    choose(page, "run", new.id)
+    choose(page, "run", named(new))
     expect(result).to_contain_text("The adapted model is better: exact match 80% against 10%")
-    expect(result.locator(".ft-gain svg")).to_have_count(2)
+    expect(full.locator(".ft-gain svg")).to_have_count(2)
     expect(page.locator("#evaluate_slices")).to_contain_text("phone")
 
     page.locator("#evaluate_filter label", has_text="Got worse").click()
@@ -50,20 +66,23 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     choose(page, "order", "Highest loss first")
     expect(answers.locator("tbody tr").first).to_contain_text("question 11")
 
+    page.locator("#evaluate_share").click()
     with page.expect_download() as download:
         page.locator("#evaluate_report").click()
     assert download.value.suggested_filename == f"{new.id}-report.html"
 
-    choose(page, "others", old.id)
+    choose(page, "others", named(old))
     # 16 of 20 in the newer run, 12 of 20 in the older one.
-    expect(result.locator("tbody tr").first).to_contain_text("80%")
-    expect(result.locator("tbody tr").first).to_contain_text("−20 points")
+    expect(full.locator("tbody tr").first).to_contain_text("80%")
+    expect(full.locator("tbody tr").first).to_contain_text("−20 points")
     page.keyboard.press("Escape")
     page.locator("#evaluate_others button[aria-label], #evaluate_others .token-remove").first.click()
 
     remedy = page.locator("#evaluate_remedies button", has_text="Fill in the settings").nth(1)
     expect(page.locator("#evaluate_remedies")).to_contain_text("Halve the learning rate: 0.002 instead of 0.004")
     remedy.click()
+    expect(page.locator("#train_settings")).to_contain_text("learning rate 0.002")
+    page.locator("#train_more > button").click()
     rate = page.locator("#set_optimisation_learning_rate").locator("input, textarea").first
     expect(rate).to_have_value("0.002")
     expect(page.locator("#train_message")).to_contain_text("Press Start training when it looks right.")
@@ -75,7 +94,8 @@ def test_a_filter_stays_when_a_reply_is_late_and_when_another_run_gets_its_score
     _, old, new, one = two_runs(app, visit)
     page = one.page
     answers, worse = page.locator("#evaluate_answers"), page.locator("#evaluate_filter label", has_text="Got worse")
-    choose(page, "run", old.id)
+    unfold(page, "evaluate_answers_box")
+    choose(page, "run", named(old))
     expect(answers).to_contain_text("Answers: 20,")
     expect(answers).not_to_contain_text("got worse")
 
@@ -87,7 +107,7 @@ def test_a_filter_stays_when_a_reply_is_late_and_when_another_run_gets_its_score
         late.append(route) if choice and not late else route.continue_()
 
     page.route("**/run/predict*", hold_choice)
-    choose(page, "run", new.id)
+    choose(page, "run", named(new))
     worse.click()
     expect(answers).to_contain_text("Answers: 1, page 1 of 1")
     (route,) = late
@@ -103,7 +123,7 @@ def test_a_filter_stays_when_a_reply_is_late_and_when_another_run_gets_its_score
     expect(answers).to_contain_text("Answers: 1, page 1 of 1")
     expect(page.locator("#evaluate_order input").first).to_have_value("Highest loss first")
     # And a choice of another run is filtered as it says.
-    choose(page, "run", old.id)
+    choose(page, "run", named(old))
     expect(answers).to_contain_text("Answers: 0,")
     assert not one.errors
 
@@ -114,9 +134,11 @@ def test_on_a_phone_nothing_of_the_comparison_is_cut_off(app, visit):
     page = one.page
     one.tab("evaluate")
     expect(page.locator("#evaluate_result")).to_contain_text("The adapted model is better")
-    page.locator("#evaluate_result summary").first.click()
+    expect(page.locator("#evaluate_result .ft-example").first).to_be_visible()
+    unfold(page, "evaluate_details")
+    page.locator("#evaluate_full summary").first.click()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     # Every side of every measure stands inside the box, without scrolling sideways.
-    box = page.locator("#evaluate_result .ft-scroll").first
+    box = page.locator("#evaluate_full .ft-scroll").first
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
     assert not one.errors

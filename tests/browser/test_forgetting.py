@@ -41,7 +41,9 @@ def test_a_person_sees_what_was_forgotten_lowers_the_strength_and_exports_at_tha
     result, box = page.locator("#evaluate_result"), page.locator("#strength_box")
     # The first line says it, and below it stands what was measured and three answers of both.
     expect(result.locator(".ft-box").first).to_contain_text("it changed elsewhere: on neutral prompts")
-    kept = result.locator(".ft-kept")
+    expect(result.locator(".ft-fact", has_text="Kept of the base").locator("dd")).to_have_text("Changed")
+    page.locator("#evaluate_details button").first.click()
+    kept = page.locator("#evaluate_full .ft-kept")
     expect(kept).to_contain_text("100 neutral prompts: same next token as the base")
     expect(kept.locator(".ft-badge").first).to_have_text("changed")
     expect(kept.get_by_label("Answers that changed most").locator("tbody tr")).to_have_count(3)
@@ -69,6 +71,7 @@ def test_a_person_sees_what_was_forgotten_lowers_the_strength_and_exports_at_tha
     assert chosen_strength(run) == 0.5
 
     one.tab("chat")
+    page.locator("#chat_settings button").first.click()
     expect(page.locator("#chat_strength input[type=number]")).to_have_value("0.5")
     one.tab("runs")
     page.locator("#runs_export_box button").first.click()

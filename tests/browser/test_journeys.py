@@ -10,9 +10,12 @@ import pytest
 from playwright.sync_api import expect
 
 from ftlab.config import load_config
+from ftlab.core.files import write_text
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
+from ftlab.training.status import RunStatus, write_status
 from tests.browser.conftest import PHONE
+from tests.comparisons import evaluated_run
 from tests.conftest import write_easy_rows
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]
@@ -20,7 +23,8 @@ LONG = 400_000  # milliseconds: a whole training on a slow machine
 
 
 def steps_shown(page) -> int:
-    return int(re.search(r"([\d,]+) of [\d,]+", page.locator("#train_live").inner_text()).group(1).replace(",", ""))
+    said = re.search(r"([\d,]+) of [\d,]+ updates", page.locator("#train_live").inner_text())
+    return int(said.group(1).replace(",", ""))
 
 
 @pytest.fixture
@@ -36,14 +40,20 @@ def upload(visit, file: Path) -> None:
     visit.page.locator("#data_upload input[type=file]").set_input_files(str(file))
 
 
+def open_advanced(page) -> None:
+    page.locator("#train_more > button").click()
+
+
 def start_long_run(visit, file: Path) -> None:
     """A run of many epochs on a file of one's own."""
     upload(visit, file)
     expect(visit.page.locator("#data_summary")).to_contain_text("400")
     visit.tab("train")
+    open_advanced(visit.page)
     visit.page.locator("#set_optimisation_epochs input").first.fill("200")
     visit.page.locator("#train_start").click()
-    expect(visit.page.locator("#train_live")).to_contain_text(re.compile(r"[2-9]\d* of [\d,]+"), timeout=LONG)
+    running = re.compile(r"[2-9]\d* of [\d,]+ updates")
+    expect(visit.page.locator("#train_live")).to_contain_text(running, timeout=LONG)
 
 
 def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, visit, long_file):
@@ -65,7 +75,7 @@ def test_a_run_survives_reload_and_restart_of_the_app_and_stops_when_asked(app, 
     again.tab("train")
     expect(again.page.locator("#train_live")).to_contain_text(run.id)
     again.page.wait_for_function(
-        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of/);"
+        "before => { const m = document.querySelector('#train_live').innerText.match(/([\\d,]+) of [\\d,]+ updates/);"
         " return m && parseInt(m[1].replace(/,/g, '')) > before }",
         arg=first,
     )
@@ -87,11 +97,15 @@ def test_a_newcomer_gets_a_trained_and_evaluated_adapter_in_five_clicks(app, vis
     one.tab("train")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_live")).to_contain_text("Training loss", timeout=LONG)
+    expect(one.page.locator("#train_live")).to_contain_text("Step 2 of 4: Training", timeout=LONG)
+    answered = one.page.locator("#train_live .ft-now")
+    expect(answered).to_have_count(3, timeout=LONG)
+    expect(answered.first).to_contain_text(re.compile(r"Now, step \d+"), timeout=LONG)
     expect(one.page.locator("#train_to_evaluate")).to_be_visible(timeout=LONG)
     one.page.locator("#train_to_evaluate").click()
-    result = one.page.locator("#evaluate_result")
-    expect(result).to_contain_text("Exact match", timeout=LONG)
-    expect(result).to_contain_text("Perplexity")
+    expect(one.page.locator("#evaluate_result")).to_contain_text("Exact match", timeout=LONG)
+    one.page.locator("#evaluate_details button").first.click()
+    expect(one.page.locator("#evaluate_full")).to_contain_text("Perplexity")
     run = Workspace.open(app.workspace).runs()[0]
     comparison = run.comparison()
     assert comparison["adapted"]["exact_match"] > comparison["base"]["exact_match"]
@@ -109,7 +123,10 @@ def test_a_person_reads_the_comparison_and_searches_the_answers(finished, quicks
     one.tab("evaluate")
     page = one.page
     expect(page.locator("#evaluate_result")).to_contain_text("Exact match")
-    expect(page.locator("#evaluate_result svg").first).to_be_visible()
+    expect(page.locator("#evaluate_result .ft-example").first).to_be_visible()
+    page.locator("#evaluate_details button").first.click()
+    expect(page.locator("#evaluate_full svg").first).to_be_visible()
+    page.locator("#evaluate_answers_box button").first.click()
     name = quickstart.run.predictions()[0]["prompt"].split(",")[0][:40]
     page.locator("#evaluate_search input, #evaluate_search textarea").first.fill(name)
     expect(page.locator("#evaluate_answers")).to_contain_text(name)
@@ -123,27 +140,44 @@ def test_a_person_evaluates_again_and_sees_it_progress(finished, quickstart, vis
     one = visit(finished.url)
     one.tab("evaluate")
     expect(one.page.locator("#evaluate_result")).to_contain_text("Exact match")
+    one.page.locator("#evaluate_more button").first.click()
     one.page.locator("#evaluate_rows input, #evaluate_rows textarea").first.fill("25")
     one.page.locator("#evaluate_start").click()
     expect(one.page.locator("#job_strip")).to_contain_text(re.compile("evaluat|loading|answers|queue|wait", re.I))
-    expect(one.page.locator("#evaluate_result")).to_contain_text("25 rows", timeout=LONG)
+    expect(one.page.locator("#evaluate_result")).to_contain_text("On 25 test rows", timeout=LONG)
     assert quickstart.run.comparison()["created"] == before, "the run's own comparison stays"
     assert quickstart.run.question("25-rows").comparison()["adapted"]["rows"] == 25
     assert not one.errors
 
 
-def test_both_models_answer_one_message(finished, quickstart, visit):
+def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_learn_from(finished, quickstart, visit):
     one = visit(finished.url)
     one.tab("chat")
     page = one.page
-    text = page.locator("#chat_text textarea, #chat_text input").first
-    text.fill(quickstart.run.predictions()[0]["prompt"])
-    page.locator("#chat_send").click()
-    log = page.locator("#chat_log")
+    text, log = page.locator("#chat_text textarea, #chat_text input").first, page.locator("#chat_log")
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
+    log.locator("[data-act^=ask]").first.click()
     expect(log).to_contain_text('"queue"', timeout=LONG)
     expect(log).to_contain_text("Base")
     expect(log).to_contain_text("Adapted")
     expect(page.locator("#chat_send")).to_be_enabled(timeout=LONG)
+    log.get_by_role("button", name="Adapted is better").click()
+    expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
+    log.get_by_role("button", name="Base: bad answer").click()
+    expect(page.locator("#chat_votes")).to_contain_text("1 pairs")
+    expect(page.locator("#chat_votes")).to_contain_text("1 thumbs")
+    uploads = Workspace.open(finished.workspace).uploads
+    pair = json.loads((uploads / "chat-pairs.jsonl").read_text())
+    assert pair["prompt"][-1]["content"] == quickstart.run.predictions()[0]["prompt"]
+    assert '"queue"' in pair["chosen"] and pair["run"] == quickstart.run.id
+    # Taken back, so that nothing is left for the tests that come after.
+    log.get_by_role("button", name="Adapted is better").click()
+    log.get_by_role("button", name="Base: bad answer").click()
+    expect(page.locator("#chat_votes")).not_to_contain_text("thumbs")
+    assert not list(uploads.glob("chat-*"))
+    log.get_by_role("button", name="Take the last message back").click()
+    expect(text).to_have_value(quickstart.run.predictions()[0]["prompt"])
+    expect(log.locator("[data-act^=ask]")).to_have_count(3)
     text.fill("<img src=x onerror=alert(1)> hello")
     page.locator("#chat_send").click()
     expect(log).to_contain_text("<img src=x onerror=alert(1)> hello", timeout=LONG)
@@ -155,17 +189,47 @@ def test_a_person_downloads_the_verified_adapter_and_is_asked_before_deleting(fi
     one = visit(finished.url)
     one.tab("runs")
     page = one.page
-    expect(page.locator("#runs_table")).to_contain_text(quickstart.run.id)
-    expect(page.locator("#runs_detail")).to_contain_text("learning_rate")
-    page.locator("#runs_export_box > button").click()
+    expect(page.locator("#runs_table")).to_contain_text("Support triage, LoRA on the starter")
+    expect(page.locator("#runs_detail")).to_contain_text(quickstart.run.id)
+    page.locator("#runs_more button").first.click()
+    expect(page.locator("#runs_whole")).to_contain_text("learning_rate")
+    page.locator("#runs_export_box button").first.click()
     with page.expect_download(timeout=LONG) as download:
         page.locator("#runs_download").click()
     assert download.value.suggested_filename.endswith("-adapter.zip")
     expect(page.locator("#runs_export_state")).to_contain_text("20 of 20 held-out prompts")
+    page.locator("#runs_menu button").first.click()
     page.locator("#runs_delete").click()
     expect(page.locator("#runs_confirm")).to_be_visible()
     page.locator("#runs_delete_no").click()
     assert quickstart.run.config_file.exists()
+    assert not one.errors
+
+
+def test_a_run_gets_a_name_in_place_and_two_runs_are_compared_by_ticking(app, visit):
+    workspace = Workspace.open(app.workspace)
+    old, new = evaluated_run(workspace, "aged"), evaluated_run(workspace, "fresh")
+    one = visit(app.url)
+    one.tab("runs")
+    page = one.page
+    rows = page.locator("#runs_table li")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("exact match 10% → 80%")
+    rows.nth(1).locator("button").click()
+    expect(page.locator("#runs_detail")).to_contain_text(old.id)
+    name = page.locator("#runs_name input, #runs_name textarea").first
+    name.fill("Hotel desk")
+    name.press("Enter")
+    expect(rows.nth(1)).to_contain_text("Hotel desk")
+    for row in (rows.first, rows.nth(1)):
+        row.locator("input").check()
+    expect(page.locator("#runs_detail [data-compare]")).to_contain_text("Hotel desk")
+    rows.first.locator("input").uncheck()
+    expect(page.locator("#runs_detail")).to_contain_text(old.id)
+    # The name is the same wherever runs are listed, and the folder keeps its own.
+    page.locator("#runs_to_evaluate").click()
+    expect(page.locator("#evaluate_run input").first).to_have_value("Hotel desk")
+    assert old.path.is_dir() and new.path.is_dir()
     assert not one.errors
 
 
@@ -177,6 +241,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     expect(one.page.locator("#data_message")).to_contain_text("line 2")
     one.page.reload()
     one.tab("train")
+    open_advanced(one.page)
     one.page.locator("#set_optimisation_learning_rate input").first.fill("5")
     one.page.locator("#train_start").click()
     expect(one.page.locator("#train_message")).to_contain_text("Learning rate")
@@ -198,3 +263,48 @@ def test_no_page_asks_another_host_or_scrolls_sideways(finished, visit, viewport
         assert one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
     assert {host for host in one.hosts if host} == {f"127.0.0.1:{finished.port}"}
     assert not one.errors
+
+
+def fill_list(page, elem_id: str, value: str) -> None:
+    box = page.locator(f"#{elem_id} input").first
+    box.click()
+    box.fill(value)
+    box.press("Enter")
+    expect(box).not_to_be_focused()
+
+
+def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app, visit):
+    """A sample and a base that are not the defaults, and an older run on show."""
+    workspace = Workspace.open(app.workspace)
+    runs = []
+    for name in ("aged", "fresh"):
+        runs.append(workspace.create_run(name))
+        write_text(runs[-1].config_file, f"name: {name}\n")
+        write_status(runs[-1].status_file, RunStatus(state="completed", created=len(runs), finished=9))
+    one = visit(app.url)
+    sample = "brand_voice"
+    one.tab("data")
+    fill_list(one.page, "set_data_source", sample)
+    expect(one.page.locator("#data_summary")).to_contain_text(sample)
+    one.tab("train")
+    fill_list(one.page, "set_model_base", "somebody/some-base")
+    one.tab("runs")
+    one.page.locator("#runs_table [data-pick]").filter(has_text=re.compile("aged")).first.click()
+    expect(one.page.locator("#runs_detail")).to_contain_text(runs[0].id)
+    page_file = workspace.page_file
+    for _ in range(300):
+        if page_file.exists() and {"brand_voice", "somebody/some-base", runs[0].id} <= set(
+            json.loads(page_file.read_text()).values()
+        ):
+            break
+        one.page.wait_for_timeout(100)
+    one.context.close()
+    app.kill()
+    app.start()
+    other = visit(app.url)
+    other.tab("data")
+    expect(other.page.locator("#data_summary")).to_contain_text(sample)
+    other.tab("train")
+    expect(other.page.locator("#set_model_base input").first).to_have_value("somebody/some-base")
+    other.tab("runs")
+    expect(other.page.locator("#runs_detail")).to_contain_text(runs[0].id)

@@ -18,6 +18,7 @@ def test_i_see_what_judging_takes_before_anything_is_sent_and_the_verdict_after(
     with_answers(workspace, [("bad", f"good {n}") for n in range(8)], a_result(workspace, "judged"))
     page = visit(f"{app.url}?tab=evaluate").page
     with judge_server(lambda request, _: says("A" if "good" in shown(request["body"])["answer_a"] else "B")) as judge:
+        page.get_by_role("button", name="Details").click()
         page.get_by_role("button", name="Let another model judge").click()
         typed = {"url": judge.url, "model": "the-judge", "price_in": "1", "price_out": "2"}
         for field, value in typed.items():

@@ -7,9 +7,12 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.arena import links
+from ftlab.arena.store import open_store
 from ftlab.config import load_config
 from ftlab.core.workspace import Workspace
 from tests.browser.conftest import PHONE
+from tests.unit.test_arena_preferences import ANN, BOB, made, vote
 
 pytestmark = [pytest.mark.browser, pytest.mark.train]
 LONG = 400_000  # milliseconds: a whole training on a slow machine
@@ -32,8 +35,10 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     about = page.locator("#pref_data")
     # The data that the Data tab begins with hold no preferences.
     expect(about).to_contain_text("DPO learns from pairs of answers, and these data hold none")
+    expect(page.locator("#pref_start")).to_be_disabled()
     page.locator("#pref_sample").click()
-    expect(about).to_contain_text("220 train / 40 validation / 40 test pairs")
+    expect(about).to_contain_text("220 pairs to learn from, 40 to check, 40 to test")
+    expect(page.locator("#pref_start")).to_be_enabled()
     expect(page.locator("#pref_sample")).to_be_hidden()
 
     page.locator("#pref_more").get_by_role("button").first.click()
@@ -64,9 +69,11 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     live = page.locator("#pref_live")
     expect(live).to_contain_text("Preference accuracy", timeout=LONG)
     expect(live).to_contain_text("50% is a coin toss")
-    expect(live.locator("svg").first).to_be_visible(timeout=LONG)
     expect(live).to_contain_text(re.compile(r"The chosen answer wins in [\d.]+% of 8 held-out pairs"), timeout=LONG)
     expect(page.locator("#pref_to_chat")).to_be_visible(timeout=LONG)
+    live.locator("summary", has_text="Details").first.click()
+    expect(live.locator("svg").first).to_be_visible()
+    page.locator("#after_box > button").click()
     expect(page.locator("#after_result")).to_contain_text(re.compile("the base.*this run", re.DOTALL), timeout=LONG)
     expect(page.locator("#after_answers")).to_contain_text("Prompts: 8, page 1 of 1")
     expect(page.locator("#after_judge")).to_be_disabled()
@@ -80,10 +87,29 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     assert not one.errors
 
 
+def test_votes_of_a_blind_test_are_learned_from_with_one_press(app, visit):
+    store = open_store(Workspace.open(app.workspace))
+    test = made(store)
+    for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
+        vote(store, links.create_raters(store, test, [name])[0].rater_id, wanted)
+    one = visit(app.url)
+    page = one.page
+    one.tab("preferences")
+    expect(page.locator("#pref_votes")).to_contain_text("You have 31 votes from Second round")
+    expect(page.locator("#pref_start")).to_be_disabled()
+    page.locator("#pref_take").click()
+    expect(page.locator("#pref_data")).to_contain_text("dpo.jsonl")
+    expect(page.locator("#pref_data")).to_contain_text("pairs to learn from")
+    expect(page.locator("#pref_start")).to_be_enabled()
+    expect(page.locator("#pref_take")).to_be_hidden()
+    assert not one.errors
+
+
 def test_on_a_phone_the_settings_of_the_chosen_stage_are_shown_and_no_others(app, visit):
     one = visit(app.url, PHONE)
     page = one.page
     one.tab("preferences")
+    page.locator("#pref_more > button").click()
     expect(page.locator("#pref_preference_beta")).to_be_visible()
     expect(page.locator("#pref_rewards")).to_be_hidden()
     choose(page, "stage", re.compile("^RLOO"))

@@ -218,7 +218,7 @@ def ended(run: RunDirectory) -> None:
     while not supervisor.status(run).pid and supervisor.status(run).is_active:
         time.sleep(0.02)
     supervisor.stop(run)
-    assert "Killed" in supervisor.stop(run)
+    assert "Killed" in supervisor.stop(run).message
     assert workers_of(run) == []
 
 

@@ -263,7 +263,11 @@ def test_the_tabs_stand_in_the_order_of_the_pipeline(served):
     bars = [block for block in served.app.blocks.values() if isinstance(block, gr.Tabs)]
     # The tabs of the Data tab are a bar inside the bar.
     tabs = [tab.label for tab in next(bar for bar in bars if not isinstance(bar.parent, gr.Tab)).children]
-    assert tabs == list(TABS.values()) == ["Data", "Train", "Preferences", "Evaluate", "Chat", "Blind test", "Runs"]
+    assert (
+        tabs
+        == [tab.TITLE for tab in TABS]
+        == ["Data", "Train", "Preferences", "Evaluate", "Chat", "Blind test", "Runs"]
+    )
 
 
 def test_a_learning_rate_out_of_range_is_one_clear_message_and_starts_nothing(served):
@@ -304,7 +308,7 @@ def test_a_run_started_elsewhere_appears_by_itself(served):
     # Nothing changed since: nothing is sent again.
     assert "__type__" in str(served.tick()["runs_table"])
     supervisor.delete(run, served.workspace)
-    assert "There are no runs yet" in served.tick()["runs_table"]
+    assert "No runs yet" in served.tick()["runs_table"]
 
 
 def test_a_slow_tick_undoes_no_choice_and_the_next_one_draws_it(served):

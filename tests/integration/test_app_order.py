@@ -109,3 +109,32 @@ def test_what_several_events_draw_is_drawn_in_one_lane(tmp_path):
             if getattr(component, "elem_id", None) in lanes and not is_tick(fn):
                 lanes[component.elem_id].add(fn.concurrency_id if fn.queue else "beside the queue")
     assert {name: len(found) for name, found in lanes.items()} == dict.fromkeys(DRAWN, 1), lanes
+
+
+def test_a_tab_more_is_one_more_module_in_the_list(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from ftlab.ui import app as app_module
+    from ftlab.ui.page import Door, Follower
+
+    workspace = Workspace.open(tmp_path)
+
+    def wire(parts, page):
+        page.lead(parts["go"].click, "run", to="evaluate", inputs=[parts["text"]])
+
+    more = SimpleNamespace(
+        NAME="more",
+        TITLE="More",
+        build=lambda workspace: {"text": gr.Textbox(), "shown": gr.HTML(elem_id="more_shown"), "go": gr.Button()},
+        wire=wire,
+        doors=lambda parts, page: {"text": Door([parts["text"]], lambda value: {parts["text"]: value})},
+        followers=lambda parts, page: [
+            Follower([parts["shown"]], lambda seen: {parts["shown"]: str(len(seen.workspace.runs()))})
+        ],
+    )
+    monkeypatch.setattr(app_module, "TABS", (*app_module.TABS, more))
+    app = build_app(workspace)
+    tabs = [block.label for block in app.blocks.values() if isinstance(block, gr.Tab)]
+    assert "More" in tabs
+    shown = next(block for block in app.blocks.values() if getattr(block, "elem_id", None) == "more_shown")
+    assert any(is_tick(fn) and shown in fn.outputs for fn in app.fns.values())

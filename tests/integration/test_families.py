@@ -23,7 +23,7 @@ from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.duet import load_duet, release
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.losses import score_losses
 from ftlab.export import outside
 from ftlab.export.export import plan, write_files
 from ftlab.export.verify import verify

@@ -11,8 +11,8 @@ import pytest
 from ftlab.api import Run
 from ftlab.config import load_config, with_settings
 from ftlab.evaluation.compare import Stopped, evaluate_run
-from ftlab.evaluation.forgetting import remedies
 from ftlab.evaluation.harness import evaluate_tasks, kept_measures
+from ftlab.evaluation.remedies import remedies
 from ftlab.samples import sample_path
 from tests.conftest import Quickstart, run_cli
 from tests.integration.conftest import Trained

@@ -157,7 +157,7 @@ def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_fil
     reached = supervisor.resume(run, workspace)
     training_at(run, reached + 1)
     processes = pids(run)
-    assert "Stopping" in supervisor.stop(run)
+    assert "Stopping" in supervisor.stop(run).message
     status = ended(run)
     assert status.state == "stopped", status.error
     assert run.has_result and run.verification()["changes_logits"]

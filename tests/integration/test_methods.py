@@ -21,7 +21,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.losses import score_losses
 from ftlab.export.export import export_run
 from ftlab.models.load import adapter_disabled, load_base, load_run
 from ftlab.models.methods import size_of
@@ -161,6 +161,14 @@ def expected_weights(method: str) -> int:
 def test_the_loss_falls(trained):
     losses = [row["eval_loss"] for row in trained.run.metrics() if "eval_loss" in row]
     assert min(losses) < 0.95 * losses[0]
+
+
+def test_held_out_rows_are_answered_as_it_learns(trained):
+    held_out, samples = read_split(trained.run, "validation")[:3], trained.run.samples()
+    assert samples[0]["step"] == 0 < samples[-1]["step"]
+    assert len(samples) % 3 == 0
+    for row, sample in zip(held_out, samples[:3], strict=True):
+        assert [turn["content"] for turn in row["messages"][-2:]] == [sample["prompt"], sample["reference"]]
 
 
 def test_it_trains_the_weights_that_its_paper_says(trained, method):

@@ -84,7 +84,7 @@ def test_only_the_answer_and_its_stop_token_are_trained_under_its_template(envir
 
 
 def test_all_ask_with_the_tokens_that_its_training_began_with(real):
-    from ftlab.data.asked import asked_of
+    from ftlab.data.prompt_template import asked_of
     from ftlab.data.splits import read_split
     from ftlab.models.load import run_tokenizer
 

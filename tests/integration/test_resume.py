@@ -100,6 +100,8 @@ def test_killed_and_resumed_on_another_machine_equals_uninterrupted_step_for_ste
     assert status.state == "completed", status.error
 
     assert curve(moved) == curve(whole)
+    answered = [(row["step"], row["row"]) for row in moved.samples()]
+    assert answered == sorted(set(answered)) and answered[0] == (0, 0)
     one, other = (
         load_file(whole.adapter / "adapter_model.safetensors"),
         load_file(moved.adapter / "adapter_model.safetensors"),

@@ -70,7 +70,7 @@ def train_on_the_command_line(rows_file, workspace):
 def test_stopping_saves_a_loadable_adapter_and_says_stopped(rows_file, workspace):
     run = supervisor.submit(long_run(rows_file), workspace)
     training_at(run, 3)
-    message = supervisor.stop(run)
+    message = supervisor.stop(run).message
     assert "Stopping" in message
     assert supervisor.status(run).state in ("stopping", "stopped")
     status = until(lambda: not (s := supervisor.status(run)).is_active and s)
@@ -85,7 +85,7 @@ def test_a_second_stop_kills_the_process_group(rows_file, workspace):
     run = supervisor.submit(long_run(rows_file), workspace)
     status = training_at(run, 1)
     supervisor.stop(run)
-    assert "Killed" in supervisor.stop(run)
+    assert "Killed" in supervisor.stop(run).message
     assert supervisor.status(run).state == "stopped"
     assert processes_in_session(status.pid) == []
 

@@ -9,8 +9,8 @@ import pytest
 from ftlab.data.splits import read_split
 from ftlab.evaluation import asking as collect
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
+from ftlab.evaluation.keeping import ToAnswer
 from ftlab.evaluation.material import AnswerLimit, answer_limit, limit_used
-from ftlab.evaluation.results import ToAnswer
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import base_path, load_config_of, load_tokenizer, text_length
 from ftlab.report.report import contents

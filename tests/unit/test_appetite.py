@@ -146,10 +146,10 @@ def test_small_files_that_grow_are_stopped_early(tmp_path: Path) -> None:
     for name, made in BOMBS.items():
         (tmp_path / name).write_bytes(made())
     done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, timeout=300)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [name for name, *_ in found] == sorted(BOMBS), done.stderr[-2000:]
-    for name, said, seconds, peak in found:
-        assert said and "Traceback" not in said, name
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [name for name, *_ in results] == sorted(BOMBS), done.stderr[-2000:]
+    for name, message, seconds, peak in results:
+        assert message and "Traceback" not in message, name
         assert seconds < 10, f"{name}: {seconds:.1f} s"
         assert peak < 700, f"{name}: {peak} MB"  # of all so far
 
@@ -236,9 +236,9 @@ def test_parquet_gives_the_cells_that_were_written_and_leaves_pictures_and_maps_
     }
     table = read_bytes(parquet(columns, **settings), "a.parquet")
     assert "left out: image, map." in table.notes[0]
-    found = list(table.splits["train"])
-    assert [row["turns"] for row in found] == turns
-    assert found[1] == {"turns": turns[1], "a.b": "text", "class": "y", "nested": {"deep": {"list": ["c"]}}}
+    rows = list(table.splits["train"])
+    assert [row["turns"] for row in rows] == turns
+    assert rows[1] == {"turns": turns[1], "a.b": "text", "class": "y", "nested": {"deep": {"list": ["c"]}}}
 
 
 def test_a_prompt_template_cannot_make_a_prompt_longer_than_a_row() -> None:

@@ -12,10 +12,9 @@ import pytest
 
 from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
-from ftlab.arena.freshness import fresh_only, stale_prompts
-from ftlab.arena.preferences import collect, export, is_export
+from ftlab.arena.preferences import collect, export
 from ftlab.arena.store import Store, open_store
-from ftlab.arena.tally import count, evaluate, keep_watch, watch
+from ftlab.arena.tally import count, evaluate, fresh_only, keep_watch, stale_prompts, watch
 from ftlab.config import DataConfig, RunConfig
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
@@ -104,7 +103,6 @@ def test_every_row_tells_where_it_comes_from_and_no_secret(voted):
     assert {one["trial"] for origin in origins for one in origin["votes"]} <= {one.trial for one in count(store, test)}
     assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:]{8}\+00:00", one["time"]) for one in first["votes"])
     assert "secret" not in (folder / "provenance.jsonl").read_text()
-    assert is_export(folder / "dpo.jsonl") and not is_export(folder / "provenance.jsonl")
 
 
 def test_the_rows_can_be_trained_on_as_they_are(voted):

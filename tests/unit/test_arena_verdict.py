@@ -12,10 +12,10 @@ import pytest
 
 from ftlab.arena.ballots import Ballot
 from ftlab.arena.evidence import anytime_interval, decide, krippendorff_alpha, log_evidence, sign_test
-from ftlab.arena.loop import Population, error_rates, simulate
 from ftlab.arena.power import Chances, outcome_of_prompt, plan_in_words, power, prompts_needed, votes_each
 from ftlab.arena.verdict import bradley_terry, decided_early, judge
 from ftlab.errors import InputError
+from tests.votes_simulated import Population, error_rates, simulate
 
 TITLES = {"a": "Base", "b": "Adapted"}
 

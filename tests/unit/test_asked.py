@@ -10,11 +10,10 @@ from trl.chat_template_utils import _CHAT_TEMPLATES_DIR
 
 from ftlab.config import build_config
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.asked import AsTrained, asked_of
 from ftlab.data.checks import check
-from ftlab.data.rendering import encode, encode_prompt
+from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.rendering import encode, encode_prompt, ensure_chat_template
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.data.template import ensure_chat_template
 from ftlab.export.serving import take_apart
 from ftlab.models.load import load_tokenizer, run_tokenizer
 from ftlab.models.starter import starter_path
@@ -99,7 +98,7 @@ def run(request, tmp_path):
 EVERY = [(template, kind) for template in TEMPLATES for kind in DATA]
 
 
-@pytest.mark.parametrize("run", EVERY, indirect=True, ids=[", ".join(one) for one in EVERY])
+@pytest.mark.parametrize("run", EVERY, indirect=True, ids=[", ".join(names) for names in EVERY])
 def test_all_ask_with_the_tokens_that_training_began_with(run):
     run, config, kind = run
     tokenizer, asked = run_tokenizer(run, config), asked_of(run)
@@ -136,9 +135,9 @@ def test_the_choice_of_thinking_is_in_the_template_and_holds_for_all(thinking):
 @pytest.mark.parametrize("run", [("qwen3", "several turns")], indirect=True)
 def test_every_answer_of_a_conversation_is_trained_with_a_template_of_qwen3(run):
     run, config, _ = run
-    found = encode(read_split(run, "train")[0]["messages"], run_tokenizer(run, config))
-    assert not any("Only the last answer" in note for note in found.notes)
-    starts = [n for n, on in enumerate(found.trained) if on and not found.trained[n - 1]]
+    encoded = encode(read_split(run, "train")[0]["messages"], run_tokenizer(run, config))
+    assert not any("Only the last answer" in note for note in encoded.notes)
+    starts = [n for n, on in enumerate(encoded.trained) if on and not encoded.trained[n - 1]]
     assert len(starts) == 2
 
 
@@ -155,8 +154,10 @@ def test_the_checks_find_the_system_prompts_that_a_template_leaves_out(tmp_path)
     tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}" + _TURN.partition("%}")[2]
     file = tmp_path / "system.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in DATA["one system prompt"]), encoding="utf-8")
-    [found] = [one for one in check(str(file), tokenizer=tokenizer).findings if one.kind == "system_unseen"]
-    assert len(found.rows) == len(WORDS) and found.shown[0] == "Answer in two words."
+    [finding] = [
+        finding for finding in check(str(file), tokenizer=tokenizer).findings if finding.kind == "system_unseen"
+    ]
+    assert len(finding.rows) == len(WORDS) and finding.shown[0] == "Answer in two words."
 
 
 def test_a_text_of_several_columns_is_written_as_json_or_stays():

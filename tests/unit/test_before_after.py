@@ -31,6 +31,15 @@ def judged_by(**against):
     return {"reward_model": "judge", "against": against, "proxy": PROXY, "notes": []}
 
 
+def listed(panel, workspace, run_id, search, page, newest):
+    """What one look at the files draws, for a page with these fields that saw `newest` before."""
+    from ftlab.ui.page import Look
+    from ftlab.ui.tabs.preferences import before_after
+
+    given = dict(zip(panel.looked_at, (run_id, search, page), strict=True))
+    return before_after.list_runs(panel, Look(workspace, None, given, {f"newest {panel.run._id}": newest}))
+
+
 def test_figures_are_the_ones_of_a_hand_calculation():
     found = figures([Answer("a b c a b c", 7, False), Answer("a b", 2, True)])
     # Triples of the first: abc, bca, cab, abc: one of four was there before. The second is too short to have any.
@@ -104,12 +113,12 @@ def test_answers_are_found_by_words_turned_by_pages_and_never_markup(workspace):
     run = a_run(workspace, "dpo", stage="dpo")
     with gr.Blocks():
         panel = before_after.build()
-    hidden = before_after.list_runs(panel, None, "", 1, None, workspace)
+    hidden = listed(panel, workspace, None, "", 1, "")
     assert hidden[panel.box]["visible"] is False and hidden[panel.judge]["interactive"] is False
     write_jsonl(run.before_after_answers_file, rows)
     write_json(run.before_after_file, a_result(base={}, adapted={}) | {"run": run.id})
     assert run_files.before_after(run)["run"] == run.id
     # A tick keeps the page that somebody reads, and a page beyond the last is the last.
-    kept = before_after.list_runs(panel, run.id, "", 2, "an older one", workspace)
+    kept = listed(panel, workspace, run.id, "", 2, "an older one")
     assert kept[panel.page] == 2 and "number 10" in kept[panel.answers] and "number 9<" not in kept[panel.answers]
-    assert before_after.list_runs(panel, run.id, "number", 9, "", workspace)[panel.page] == 3
+    assert listed(panel, workspace, run.id, "number", 9, "")[panel.page] == 3

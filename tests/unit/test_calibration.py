@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab.evaluation import significance
+from ftlab.evaluation import margins, significance
 from tests.benchmarks.calibration import rate
 
 
@@ -17,7 +17,7 @@ def test_a_loss_as_large_as_the_margin_is_called_kept_in_at_most_5_percent_of_ca
     most = {}
     for gained in range(min(rows, 25)):
         lost = -1
-        while lost < rows - gained and significance.kept_of_counts(lost + 1, gained, rows, 0.05).answer == "kept":
+        while lost < rows - gained and margins.kept_of_counts(lost + 1, gained, rows, 0.05).answer == "kept":
             lost += 1
         most[gained] = lost
     called = {gained: lost for gained, lost in most.items() if lost >= 0}
@@ -85,7 +85,7 @@ def test_the_margin_test_of_shares_is_tangos():
     # score against a fall of 10 points is (1 - 4.4) / sqrt(44 * .1 * .9).
     import numpy as np
 
-    score = significance._tango(np.array([1]), np.array([0]), 44, 0.1)[0]
+    score = margins._tango(np.array([1]), np.array([0]), 44, 0.1)[0]
     assert score == pytest.approx((1 - 4.4) / np.sqrt(44 * 0.09))
 
 

@@ -18,22 +18,22 @@ BOATS = ["How do I moor a boat?", "Where can I moor my boat in winter?", "Is a b
 
 def test_a_topic_that_training_never_shows_is_named_with_its_prompts() -> None:
     asked = [TRAIN[3], TRAIN[30], "Please send the invoice for the desk", *BOATS]
-    found = compare_prompts(TRAIN, asked)
-    assert found["uncovered"] == [3, 4, 5]
-    uncovered = [topic for topic in found["topics"] if not topic["covered"]]
+    comparison = compare_prompts(TRAIN, asked)
+    assert comparison["uncovered"] == [3, 4, 5]
+    uncovered = [topic for topic in comparison["topics"] if not topic["covered"]]
     assert len(uncovered) == 1 and {"boat", "moor"} <= set(uncovered[0]["terms"]) and uncovered[0]["prompts"] == 3
 
 
 def test_prompts_like_those_of_training_are_covered() -> None:
-    found = compare_prompts(TRAIN, TRAIN[::4])
-    assert found["uncovered"] == [] and found["vocabulary"] == {"covered": 1.0, "new_words": []}
-    assert found["length"]["train"] == found["length"]["asked"] == {"median_words": 8, "p95_words": 8}
+    comparison = compare_prompts(TRAIN, TRAIN[::4])
+    assert comparison["uncovered"] == [] and comparison["vocabulary"] == {"covered": 1.0, "new_words": []}
+    assert comparison["length"]["train"] == comparison["length"]["asked"] == {"median_words": 8, "p95_words": 8}
 
 
 def test_share_of_known_words_is_counted_by_occurrence() -> None:
     # 8 words are asked; moor, boat, boat are new, all others are known.
-    found = compare_prompts(["please send the lamp again"], ["please send the boat", "moor the boat again"])
-    assert found["vocabulary"] == {"covered": 0.625, "new_words": ["boat", "moor"]}
+    comparison = compare_prompts(["please send the lamp again"], ["please send the boat", "moor the boat again"])
+    assert comparison["vocabulary"] == {"covered": 0.625, "new_words": ["boat", "moor"]}
 
 
 def test_pasted_prompts_are_compared_from_the_command_line(

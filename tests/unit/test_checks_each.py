@@ -33,7 +33,9 @@ def clean_rows(count: int = 60) -> list[dict[str, str]]:
     return rows
 
 
-def found(tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None) -> dict[str, list[int]]:
+def kinds_of(
+    tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, Any]] | None = None
+) -> dict[str, list[int]]:
     return {finding.kind: finding.rows for finding in report_on(tmp_path, rows, test).findings}
 
 
@@ -47,7 +49,7 @@ def report_on(tmp_path: Path, rows: list[dict[str, Any]], test: list[dict[str, A
 
 
 def test_clean_rows_have_no_finding(tmp_path: Path) -> None:
-    assert found(tmp_path, clean_rows()) == {}
+    assert kinds_of(tmp_path, clean_rows()) == {}
 
 
 def test_the_later_copy_is_the_duplicate_and_names_the_first(tmp_path: Path) -> None:
@@ -60,20 +62,26 @@ def test_the_later_copy_is_the_duplicate_and_names_the_first(tmp_path: Path) -> 
 def test_case_and_signs_make_a_near_duplicate_not_an_exact_one(tmp_path: Path) -> None:
     rows = clean_rows()
     rows[40] = {"prompt": rows[3]["prompt"].upper() + "!", "completion": rows[3]["completion"]}
-    assert found(tmp_path, rows) == {"near_duplicate": [40]}
+    assert kinds_of(tmp_path, rows) == {"near_duplicate": [40]}
 
 
 def test_short_texts_that_differ_in_one_word_are_no_copies(tmp_path: Path) -> None:
-    rows = [{"prompt": f"What is {one} + {two}?", "completion": str(one + two)} for one in range(8) for two in range(8)]
-    rows += [
-        {"prompt": f"What is {one} - {two}?", "completion": str(one - two)} for one in range(8) for two in range(8)
+    rows = [
+        {"prompt": f"What is {left} + {right}?", "completion": str(left + right)}
+        for left in range(8)
+        for right in range(8)
     ]
-    assert found(tmp_path, rows) == {}
+    rows += [
+        {"prompt": f"What is {left} - {right}?", "completion": str(left - right)}
+        for left in range(8)
+        for right in range(8)
+    ]
+    assert kinds_of(tmp_path, rows) == {}
 
 
 def test_operators_and_signs_of_numbers_tell_prompts_apart(tmp_path: Path) -> None:
     rows = [{"prompt": f"Is {n} above 5?", "completion": str(n > 5)} for n in range(-30, 30)]
-    assert found(tmp_path, rows) == {}
+    assert kinds_of(tmp_path, rows) == {}
 
 
 def test_overlap_is_found_whatever_the_case_and_points_to_the_held_out_row(tmp_path: Path) -> None:
@@ -90,20 +98,20 @@ def test_another_system_prompt_makes_it_another_question(tmp_path: Path) -> None
         "prompt": rows[3]["prompt"],
         "completion": "Find it out by yourself, will you?",
     }
-    assert found(tmp_path, rows) == {}
+    assert kinds_of(tmp_path, rows) == {}
     rows[40]["system"] = "Be brief."
-    assert found(tmp_path, rows) == {"conflicting_answers": [3, 40]}
+    assert kinds_of(tmp_path, rows) == {"conflicting_answers": [3, 40]}
 
 
 def test_labels_of_one_word_are_no_defect(tmp_path: Path) -> None:
     rows = [row | {"completion": ("cheap", "dear", "free")[n % 3]} for n, row in enumerate(clean_rows())]
-    assert found(tmp_path, rows) == {}
+    assert kinds_of(tmp_path, rows) == {}
 
 
 def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
     labels = ["cheap"] * 110 + ["dear"] * 20 + ["free"] * 5
     rows = [row | {"completion": label} for row, label in zip(clean_rows(135), labels, strict=True)]
-    advice = {one.topic: one for one in report_on(tmp_path, rows).advice}
+    advice = {item.topic: item for item in report_on(tmp_path, rows).advice}
     # What is held out is not trained on: the counts are those of the split that a run makes.
     learned = prepare(DataConfig(source=str(tmp_path / "data"))).splits["train"]
     counts = Counter(row["messages"][-1]["content"] for row in learned)
@@ -111,7 +119,7 @@ def test_classes_with_fewer_than_100_rows_are_named(tmp_path: Path) -> None:
     assert f"'dear' ({counts['dear']})" in advice["classes"].text
     assert advice["rows"].text.startswith("107 training rows") and "28 held out" in advice["rows"].text
     assert f"{counts['cheap'] / counts['free']:.0f} times" in advice["balance"].text and advice["rows"].level == "low"
-    assert all(one.url.startswith("https://") for one in advice.values())
+    assert all(item.url.startswith("https://") for item in advice.values())
 
 
 @pytest.mark.parametrize(
@@ -138,22 +146,22 @@ def test_json_is_only_asked_for_where_nearly_all_answers_are_json(tmp_path: Path
     rows = clean_rows()
     for row in rows[:30]:
         row["completion"] = json.dumps({"answer": row["completion"]})
-    assert "broken_json" not in found(tmp_path, rows)
+    assert "broken_json" not in kinds_of(tmp_path, rows)
 
 
 def test_html_is_no_remain_where_the_data_is_about_it_or_in_code(tmp_path: Path) -> None:
     rows = clean_rows()
     rows[4]["completion"] += " Write `<br>` or:\n```html\n<p>this</p>\n```"
-    assert found(tmp_path, rows) == {}
+    assert kinds_of(tmp_path, rows) == {}
     for row in rows[:40]:
         row["completion"] = f"<p>{row['completion']}</p>"
-    assert "html" not in found(tmp_path, rows)
+    assert "html" not in kinds_of(tmp_path, rows)
 
 
 def test_accents_and_other_scripts_are_no_damage(tmp_path: Path) -> None:
     rows = clean_rows()
     rows[4]["completion"] += " Zoë, José, naïve, Ærø, “quoted” – done … 5 °C, 3 €, 🙂"
-    assert found(tmp_path, rows) == {}
+    assert kinds_of(tmp_path, rows) == {}
 
 
 def test_two_languages_on_purpose_are_no_outliers(tmp_path: Path) -> None:
@@ -162,7 +170,7 @@ def test_two_languages_on_purpose_are_no_outliers(tmp_path: Path) -> None:
         row["completion"] = (
             f"Nehmen Sie bitte die Linie {number} bis zur Haltestelle am Markt und gehen Sie dann zu Fuß."
         )
-    assert "language" not in found(tmp_path, rows)
+    assert "language" not in kinds_of(tmp_path, rows)
 
 
 def test_rows_that_cannot_be_read_are_a_finding_not_a_failure(tmp_path: Path) -> None:
@@ -215,14 +223,14 @@ def starter_tokenizer() -> Any:
 def test_a_longer_max_length_is_offered_first_with_its_cost_where_the_base_reads_the_rows(tmp_path: Path) -> None:
     file, tokenizer = str(long_and_short(tmp_path)), starter_tokenizer()
     report = check(file, tokenizer=tokenizer, base="big", context=8192)
-    (finding,) = [one for one in report.findings if one.kind == "too_long"]
+    (finding,) = [finding for finding in report.findings if finding.kind == "too_long"]
     longest, summed = max(finding.detail["tokens"]), sum(finding.detail["tokens"])
     assert len(finding.rows) == 20 and finding.remedies == ("raise", "drop", "shorten")
     assert longest <= finding.detail["raise_to"] < longest + 64 and finding.detail["raise_to"] % 64 == 0
     assert f"{summed:,} tokens an epoch" in finding.detail["raise_cost"]
     # The starter itself reads no more than 512 tokens: there it is no remedy, and no length is promised.
     report = check(file, tokenizer=tokenizer, base="starter", context=512)
-    (finding,) = [one for one in report.findings if one.kind == "too_long"]
+    (finding,) = [finding for finding in report.findings if finding.kind == "too_long"]
     assert finding.remedies == ("drop", "shorten")
     assert (
         report.tokens["suggested_max_length"] == 512
@@ -258,13 +266,13 @@ def test_the_rows_that_are_enough_are_those_that_the_data_tab_counts(tmp_path: P
 def test_nothing_wrong_is_only_said_of_what_was_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "clean.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in clean_rows()), encoding="utf-8")
-    said = nothing_wrong(check(str(file)).as_dict())
-    assert said == "No problems found. Lengths in tokens were not checked: no base was given."
+    text = nothing_wrong(check(str(file)).as_dict())
+    assert text == "No problems found. Lengths in tokens were not checked: no base was given."
     assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == "No problems found."
-    said = nothing_wrong(check(str(file), tokenizer=starter_tokenizer(), most_rows=30).as_dict())
-    assert said == "No problems found in 30 of 60 rows. The other 30 were not checked."
-    said = nothing_wrong(check(str(file), should_stop=lambda: True).as_dict())
-    assert "so far" in said and "0 of 60 rows" in said
+    text = nothing_wrong(check(str(file), tokenizer=starter_tokenizer(), most_rows=30).as_dict())
+    assert text == "No problems found in 30 of 60 rows. The other 30 were not checked."
+    text = nothing_wrong(check(str(file), should_stop=lambda: True).as_dict())
+    assert "so far" in text and "0 of 60 rows" in text
 
 
 def test_answers_marked_as_bad_are_no_mistakes_and_are_said_to_be_unread(tmp_path: Path) -> None:
@@ -279,5 +287,5 @@ def test_numbers_that_end_an_answer_are_found(tmp_path: Path) -> None:
         row | {"completion": f"{row['completion']} It is {n}+{n}={2 * n}.\n#### {2 * n}"}
         for n, row in enumerate(clean_rows())
     ]
-    (numbers,) = [one for one in report_on(tmp_path, rows).advice if one.topic == "numbers"]
+    (numbers,) = [item for item in report_on(tmp_path, rows).advice if item.topic == "numbers"]
     assert "60 of 60 answers end in a number" in numbers.text and "final_number" in numbers.text

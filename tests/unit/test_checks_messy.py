@@ -30,15 +30,17 @@ def planted() -> dict[tuple[str, str], list[int]]:
 
 
 def test_exactly_the_planted_defects_are_found(report: Report) -> None:
-    found = {(finding.kind, finding.split): finding.rows for finding in report.findings}
-    assert found == planted()
+    reported = {(finding.kind, finding.split): finding.rows for finding in report.findings}
+    assert reported == planted()
 
 
 def test_a_defect_of_every_kind_is_planted() -> None:
     assert {kind for kind, _ in planted()} == set(ABOUT) == set(KINDS) - NOT_IN_DATA
 
 
-@pytest.mark.parametrize("name", [one.name for one in list_samples() if one.has_examples and one.task != "practice"])
+@pytest.mark.parametrize(
+    "name", [sample.name for sample in list_samples() if sample.has_examples and sample.task != "practice"]
+)
 def test_clean_samples_raise_no_false_alarm(name: str) -> None:
     from ftlab.models.load import load_tokenizer
 
@@ -79,10 +81,10 @@ def test_nothing_personal_is_shown_in_full(report: Report) -> None:
 
 
 def test_the_report_is_plain_json_with_the_documented_keys(report: Report) -> None:
-    told = json.loads(json.dumps(report.as_dict()))
-    assert {"rows", "format", "confidence", "columns", "tokens", "findings"} <= told.keys()
-    assert told["rows"] == 493 + 51 and told["splits"] == {"train": 493, "test": 51}
-    assert told["format"] == "prompt_completion" and told["columns"] == ["ticket", "prompt", "completion"]
+    output = json.loads(json.dumps(report.as_dict()))
+    assert {"rows", "format", "confidence", "columns", "tokens", "findings"} <= output.keys()
+    assert output["rows"] == 493 + 51 and output["splits"] == {"train": 493, "test": 51}
+    assert output["format"] == "prompt_completion" and output["columns"] == ["ticket", "prompt", "completion"]
 
 
 def test_the_file_alone_shows_the_same_but_what_needs_the_test_split() -> None:

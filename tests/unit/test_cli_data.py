@@ -21,22 +21,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_inspect_prints_one_json_object_with_the_documented_fields(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", "messy_tickets", "--base", "none", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["rows"] == 544 and told["format"] == "prompt_completion" and told["confidence"] == 1.0
-    assert told["columns"] == ["ticket", "prompt", "completion"] and told["tokens"] is None
-    for finding in told["findings"]:
+    output = json.loads(capsys.readouterr().out)
+    assert output["rows"] == 544 and output["format"] == "prompt_completion" and output["confidence"] == 1.0
+    assert output["columns"] == ["ticket", "prompt", "completion"] and output["tokens"] is None
+    for finding in output["findings"]:
         assert {"kind", "rows", "why", "remedy"} <= finding.keys()
         assert all(isinstance(row, int) for row in finding["rows"])
     documented = Path(__file__).parents[2].joinpath("ftlab/data/checks/README.md").read_text(encoding="utf-8")
-    assert all(f"`{field}`" in documented for field in (*told, *told["findings"][0]))
+    assert all(f"`{field}`" in documented for field in (*output, *output["findings"][0]))
 
 
 def test_inspect_tells_a_person_what_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", "messy_tickets", "--base", "none"]) == 0
-    told = capsys.readouterr().out
-    assert "Exact duplicates: 4 in train" in told and "keep the first, remove the copies" in told
-    assert "counts twice" in told and "python -m ftlab data fix messy_tickets" in told
-    assert "\x07" not in told and "AKIAIOSFODNN7" not in told
+    output = capsys.readouterr().out
+    assert "Exact duplicates: 4 in train" in output and "keep the first, remove the copies" in output
+    assert "counts twice" in output and "python -m ftlab data fix messy_tickets" in output
+    assert "\x07" not in output and "AKIAIOSFODNN7" not in output
 
 
 def test_cells_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_cells_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], tmp
     rows = [{"prompt": "\x1b[31mSay it\x07.", "completion": f"\u202eyou said {n}\x9b2J."} for n in range(20)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["data", "inspect", str(file), "--base", "none"]) == 0
-    told = capsys.readouterr().out
-    assert "you said 0" in told
-    assert not [character for character in "\x1b\x07\x9b\u202e" if character in told]
+    output = capsys.readouterr().out
+    assert "you said 0" in output
+    assert not [character for character in "\x1b\x07\x9b\u202e" if character in output]
 
 
 def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_fix_makes_a_version_and_leaves_the_source_alone(capsys: pytest.CaptureF
     file.write_bytes((sample_path("messy_tickets") / "messy_tickets.csv").read_bytes())
     before = file.read_bytes()
     assert main(["data", "fix", str(file), "--base", "none", "--who", "Ada", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert file.read_bytes() == before and told["who"] == "Ada" and told["parent"]
-    assert "Removed 4 rows of train (exact duplicates)." in told["done"]
-    assert main(["data", "inspect", told["source"], "--base", "none", "--json"]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert file.read_bytes() == before and output["who"] == "Ada" and output["parent"]
+    assert "Removed 4 rows of train (exact duplicates)." in output["done"]
+    assert main(["data", "inspect", output["source"], "--base", "none", "--json"]) == 0
     left = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
     # Notes are to be read first: of such rows of real data, most are right.
     assert left == {"conflicting_answers", "html", "language", "length"}
@@ -118,9 +118,9 @@ def test_the_tokens_are_those_of_the_base_that_was_trained_last_and_the_output_s
     run = Workspace.open(home).create_run("tuned")
     run.config_file.write_text("model: {base: starter}\noptimisation: {max_length: 256}\n", encoding="utf-8")
     assert main(["data", "inspect", str(file)]) == 0
-    told = capsys.readouterr().out
-    assert f"Tokens of starter (the base of the run {run.id}; --base sets another; longest example: 256)" in told
-    assert "too_long: raise max_length (or drop, shorten)" in told or "too_long: drop" in told
+    output = capsys.readouterr().out
+    assert f"Tokens of starter (the base of the run {run.id}; --base sets another; longest example: 256)" in output
+    assert "too_long: raise max_length (or drop, shorten)" in output or "too_long: drop" in output
 
 
 def test_fix_leaves_rows_that_a_longer_max_length_holds_and_says_what_it_costs(
@@ -130,10 +130,11 @@ def test_fix_leaves_rows_that_a_longer_max_length_holds_and_says_what_it_costs(
     assert (
         main(["data", "fix", str(file), "--base", "starter", "--max-length", "64", "--only", "too_long", "--json"]) == 0
     )
-    told = json.loads(capsys.readouterr().out)
-    assert told["done"] == [] and told["base"] == "starter"
+    output = json.loads(capsys.readouterr().out)
+    assert output["done"] == [] and output["base"] == "starter"
     assert (
-        "1 row of train fit into --set optimisation.max_length=" in told["left"][0] and "more time" in told["left"][0]
+        "1 row of train fit into --set optimisation.max_length=" in output["left"][0]
+        and "more time" in output["left"][0]
     )
 
 
@@ -141,10 +142,10 @@ def test_fix_makes_no_version_where_every_row_stays_as_it_was(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     file = with_a_long_answer(tmp_path / "long.jsonl", 200)
-    given = ["--base", "starter", "--max-length", "64", "--only", "too_long", "--remedy", "too_long=shorten", "--json"]
-    assert main(["data", "fix", str(file), *given]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["done"] == [] and "No row was changed." in told["left"][0]
-    assert "known to be unnecessary" in told["left"][0]
+    flags = ["--base", "starter", "--max-length", "64", "--only", "too_long", "--remedy", "too_long=shorten", "--json"]
+    assert main(["data", "fix", str(file), *flags]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["done"] == [] and "No row was changed." in output["left"][0]
+    assert "known to be unnecessary" in output["left"][0]
     # The first version, which holds the rows of the file, and none after it.
-    assert [one.source for one in history(Workspace.open())] == [told["version"]]
+    assert [version.source for version in history(Workspace.open())] == [output["version"]]

@@ -41,6 +41,7 @@ def test_reading_what_was_stored_gives_every_figure_back(tmp_path):
     assert comparison["tests"]["bleu"] == 0.4
     assert comparison["forgetting"]["score"] == 0.2 and comparison["forgetting"]["known"] == 45
     assert comparison["verdict"] == comparison["verdicts"]["adapted"]
+    assert comparison["settings"]["rows"] == 20 and comparison["settings"]["split"] == comparison["split"]
     write_json(tmp_path / "comparison.json", stored_form(comparison))
     assert read_comparison(tmp_path / "comparison.json") == comparison
     assert read_comparison(tmp_path / "other.json") is None
@@ -51,6 +52,7 @@ def test_the_file_holds_each_figure_once():
     assert not {"verdict", "tests"} & stored.keys()
     assert {"exact_match", "perplexity", "bleu", "general_accuracy"}.isdisjoint(stored["adapted"])
     assert {"score", "interval", "known", "lost", "accuracy"}.isdisjoint(stored["forgetting"])
+    assert not {"rows", "split"} & stored["settings"].keys()
     assert len(json_text(stored)) < len(json_text(compared()))
 
 
@@ -69,9 +71,13 @@ def test_what_an_older_ftlab_wrote_is_read_as_it_is(missing):
     old = three_sides()
     del old[missing]
     read = whole_form(old)
-    assert {name: read[name] for name in old if name not in ("tests", "base", "prompted", "adapted")} == {
-        name: value for name, value in old.items() if name not in ("tests", "base", "prompted", "adapted")
+    completed = ("tests", "base", "prompted", "adapted", "settings")
+    assert {name: read[name] for name in old if name not in completed} == {
+        name: value for name, value in old.items() if name not in completed
     }
+    for name, value in old["settings"].items():
+        now = read["settings"][name]
+        assert now == value if name != "tests" else now.items() >= value.items()
     for side in ("base", "prompted", "adapted"):
         assert scores_of(read, side).items() >= old[side].items()
     assert verdict_of(read) == old["verdict"] and scores_of(read, "another run") == {}

@@ -53,30 +53,30 @@ def _topic() -> dict:
 
 
 def test_text_of_the_data_is_never_markup(report: dict) -> None:
-    assert {"conflicting_answers", "exact_duplicate", "email"} <= {one["kind"] for one in report["findings"]}
+    assert {"conflicting_answers", "exact_duplicate", "email"} <= {finding["kind"] for finding in report["findings"]}
     for text in texts(report):
         assert "<script" not in text and "<img" not in text
         assert "&lt;script&gt;alert(1)" in text
 
 
 def test_a_card_says_how_many_where_why_and_what_to_do_and_hides_addresses(report: dict) -> None:
-    shown = data_findings.cards(report["findings"])
-    assert "Remove the copy, keep the first" in shown and "counts twice" in shown and "1 row of train" in shown
-    assert "a1@acme-corp.io" not in shown and "Mask them in 2 rows" in shown and "Drop 2 rows" in shown
-    assert 'data-pick="row:' in shown and 'aria-label="Read row 12 of train"' in shown
+    html = data_findings.cards(report["findings"])
+    assert "Remove the copy, keep the first" in html and "counts twice" in html and "1 row of train" in html
+    assert "a1@acme-corp.io" not in html and "Mask them in 2 rows" in html and "Drop 2 rows" in html
+    assert 'data-pick="row:' in html and 'aria-label="Read row 12 of train"' in html
     # No answer has a majority: then nothing can be given by itself, and a person has to say which is right.
-    assert "Give the answer that most have" not in shown and "Press a row to say which answer is right" in shown
+    assert "Give the answer that most have" not in html and "Press a row to say which answer is right" in html
 
 
 def test_at_most_twenty_rows_of_a_finding_are_offered_and_the_rest_is_counted() -> None:
     finding = Finding("html", "train", list(range(1234))).as_dict()
-    shown = data_findings.cards([finding])
-    assert len(re.findall(r'data-pick="row:', shown)) == 20 and "and 1,214 more" in shown and "Drop 1,234 rows" in shown
+    html = data_findings.cards([finding])
+    assert len(re.findall(r'data-pick="row:', html)) == 20 and "and 1,214 more" in html and "Drop 1,234 rows" in html
 
 
 def test_the_totals_count_by_severity_and_say_when_the_checks_were_stopped(report: dict) -> None:
-    found = [Finding(kind, "train", [0]).as_dict() for kind in ("overlap", "secret", "html", "one_word_answer")]
-    assert "2 errors, 0 warnings and 2 notes" in data_findings.totals(report | {"findings": found})
+    findings = [Finding(kind, "train", [0]).as_dict() for kind in ("overlap", "secret", "html", "one_word_answer")]
+    assert "2 errors, 0 warnings and 2 notes" in data_findings.totals(report | {"findings": findings})
     clean = data_findings.totals(report | {"findings": [], "notes": []})
     assert "No problems found." in clean and "ft-good" in clean
     stopped = data_findings.totals(report | {"findings": [], "stopped": True, "notes": []})
@@ -84,8 +84,8 @@ def test_the_totals_count_by_severity_and_say_when_the_checks_were_stopped(repor
 
 
 def test_progress_is_in_words_with_a_bar() -> None:
-    shown = data_findings.progress("near duplicates", 41200, 100000, 0.78)
-    assert "Near duplicates, 41,200 of 100,000 rows" in shown and 'aria-valuenow="78"' in shown
+    html = data_findings.progress("near duplicates", 41200, 100000, 0.78)
+    assert "Near duplicates, 41,200 of 100,000 rows" in html and 'aria-valuenow="78"' in html
     assert "ft-bar-busy" in data_findings.progress("usable rows", 0, 1, None)
     assert "Stopping" in data_findings.progress("languages", 1, 5000, 0.5, stopping=True)
 
@@ -106,8 +106,8 @@ def test_a_histogram_has_a_bar_for_each_length_and_the_line_where_the_limit_is()
 def test_a_report_for_another_length_says_so() -> None:
     data = DataConfig(source="messy_tickets")
     made, wanted = Request(data, max_length=512), Request(data, max_length=128)
-    said = data_checks_view._made_for(made, wanted)
-    assert "at most 512 tokens" in said and "128 now" in said and "Check again" in said
+    text = data_checks_view._made_for(made, wanted)
+    assert "at most 512 tokens" in text and "128 now" in text and "Check again" in text
     assert data_checks_view._made_for(made, Request(data, prompts=("Hello?",))) == ""
 
 
@@ -122,11 +122,11 @@ def test_what_is_mended_unless_told_otherwise_are_errors_and_warnings_with_a_rem
 
 def test_a_finding_of_a_source_mends_its_first_version(workspace, tmp_path: Path, report: dict) -> None:
     source = str(tmp_path / "attack.jsonl")
-    findings = [Finding.from_dict(one) for one in json.loads(json.dumps(report["findings"]))]
-    copy = next(one for one in findings if one.kind == "exact_duplicate")
+    findings = [Finding.from_dict(finding) for finding in json.loads(json.dumps(report["findings"]))]
+    copy = next(finding for finding in findings if finding.kind == "exact_duplicate")
     mended = mend_findings(create(source, workspace, who="Ada"), [copy], report["roles"], who="Ada")
     assert [row.id for row in rows_of(mended) if row.excluded] == [12] and mended.who == "Ada"
-    assert "exact_duplicate" not in {one.kind for one in check(mended.source, workspace=workspace).findings}
+    assert "exact_duplicate" not in {finding.kind for finding in check(mended.source, workspace=workspace).findings}
 
 
 def test_the_right_answer_goes_to_all_rows_with_that_prompt_and_to_no_other(workspace, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_right_answer_goes_to_all_rows_with_that_prompt_and_to_no_other(work
     pairs = [("One?", "yes"), ("Two?", "no"), ("One?", "no"), ("Three?", "maybe"), ("Two?", "yes"), ("One?", "never")]
     file.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in pairs))
     report = check(str(file))
-    conflict = next(one for one in report.findings if one.kind == "conflicting_answers")
+    conflict = next(finding for finding in report.findings if finding.kind == "conflicting_answers")
     assert answer_group(conflict, 2) == [0, 2, 5] and answer_group(conflict, 4) == [1, 4]
     version = give_answer(create(str(file), workspace), conflict, 4, "Two it is.", report.roles, who="Ada")
     answers = [row.cells["completion"] for row in rows_of(version)]

@@ -29,8 +29,8 @@ def judge(data: DataConfig, workspace: Workspace, who: str, **changes: Change) -
     """`row_3=Change(...)` judges row 3."""
     rows = every_row(data, workspace)
     draft = drafts.load(data, workspace, who)
-    for name, one in changes.items():
-        draft = drafts.change(draft, rows[int(name.removeprefix("row_"))], one)
+    for name, edit in changes.items():
+        draft = drafts.change(draft, rows[int(name.removeprefix("row_"))], edit)
     return draft
 
 
@@ -65,13 +65,13 @@ def test_many_changes_make_one_version_that_says_what_was_done(data: DataConfig,
 
 def test_what_cannot_be_applied_is_named_and_makes_no_version(data: DataConfig, workspace: Workspace) -> None:
     first = versions.create(data, workspace)
-    for changes, said in [
+    for changes, message in [
         ({77: Change(mark="good")}, "no such row"),
         ({1: Change(cells={"complection": "x"})}, "did you mean completion"),
         ({1: Change(mark="great")}, "good, bad, none"),
         ({1: Change()}, "No row is given"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             curation.apply(first, changes, who="Ada")
     with pytest.raises(InputError, match=r"Row 2 of .* has changed since"):
         curation.apply(first, {2: Change(mark="good")}, who="Ada", judged={2: curation.fingerprint({"prompt": "x"})})
@@ -84,7 +84,7 @@ def test_a_draft_survives_and_its_first_save_makes_version_1_and_2(data: DataCon
     assert again.count == 2 and again.words == "edited 1 row, marked 1 good" and again.at == 7
     assert again.changes[7].cells == {"completion": "é \ufffd"}, "half a character, which no file takes"
     made = drafts.save(again, data, workspace, why="checked")
-    assert [(one.number, one.action) for one in versions.history(workspace)] == [
+    assert [(version.number, version.action) for version in versions.history(workspace)] == [
         (1, "taken from the source"),
         (2, "edited 1 row, marked 1 good"),
     ]
@@ -122,9 +122,9 @@ def test_a_row_that_somebody_else_rewrote_is_not_judged_unseen(data: DataConfig,
 
 def test_two_windows_of_one_person_add_up(data: DataConfig, workspace: Workspace) -> None:
     rows = every_row(data, workspace)
-    one = drafts.load(data, workspace, "Ada")
+    draft = drafts.load(data, workspace, "Ada")
     other = drafts.load(data, workspace, "Ada")
-    drafts.change(one, rows[0], Change(mark="good"))
+    drafts.change(draft, rows[0], Change(mark="good"))
     drafts.change(other, rows[1], Change(mark="bad"))
     both = drafts.load(data, workspace, "Ada")
     assert set(both.changes) == {0, 1}
@@ -163,14 +163,14 @@ def test_rows_of_a_source_are_numbered_as_version_1_numbers_them(tmp_path: Path,
         lines = [{"completion": f"{split} {n}", "prompt": "p", "n": n} for n in range(count)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = DataConfig(source=str(folder))
-    found = every_row(data, workspace)
+    source = every_row(data, workspace)
     first = versions.create(data, workspace)
     stored = every_row(DataConfig(source=first.source), workspace)
     expected = list(versions.rows_of(first))
-    assert len(found) == len(stored) == 15
+    assert len(source) == len(stored) == 15
     for place, row in enumerate(expected):
-        assert (found[place].id, found[place].split) == (stored[place].id, stored[place].split) == (row.id, row.split)
-        assert curation.fingerprint(found[place].cells) == curation.fingerprint(row.cells)
+        assert (source[place].id, source[place].split) == (stored[place].id, stored[place].split) == (row.id, row.split)
+        assert curation.fingerprint(source[place].cells) == curation.fingerprint(row.cells)
 
 
 def test_a_changed_file_is_read_again_and_data_in_no_known_format_can_be_judged(

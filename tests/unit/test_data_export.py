@@ -50,9 +50,9 @@ def test_a_csv_computes_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
     rows = [{"prompt": text, "=column": "x"} for text in evil]
     done = export(DataConfig(source=write(tmp_path / "a.jsonl", rows)), tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
-        header, *found = csv.reader(file)
+        header, *rows = csv.reader(file)
     assert header == ["prompt", "'=column"]
-    assert [row[0] for row in found] == [f"'{text}" for text in evil[:7]] + ["-1.5", "'-", "fine", ""]
+    assert [row[0] for row in rows] == [f"'{text}" for text in evil[:7]] + ["-1.5", "'-", "fine", ""]
     assert "In 8 rows of out.csv" in done.notes[0]
     assert neutral("a=b") == "a=b" and neutral("+1e3") == "+1e3"
 
@@ -62,7 +62,7 @@ def test_several_splits_become_several_files(tmp_path: Path) -> None:
     assert [Path(path).name for path in done.files] == ["out.train.csv", "out.validation.csv", "out.test.csv"]
     done = export(DataConfig(source="support_triage"), tmp_path / "folder", "openai")
     assert load_rows(DataConfig(source=str(tmp_path / "folder"))).rows == sum(done.files.values()) == 800
-    with pytest.raises(InputError, match=r"exists already.*--overwrite"):
+    with pytest.raises(InputError, match=r"already exists.*--overwrite"):
         export(DataConfig(source="support_triage"), tmp_path / "out.csv")
     export(DataConfig(source="support_triage"), tmp_path / "out.csv", overwrite=True)
     with pytest.raises(InputError, match="--format jsonl"):
@@ -96,10 +96,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("row", "said"), WRONG, ids=[said for _, said in WRONG])
-def test_the_check_of_openai_chat_names_the_row(row: Any, said: str) -> None:
+@pytest.mark.parametrize(("row", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_the_check_of_openai_chat_names_the_row(row: Any, message: str) -> None:
     (problem,) = problems_of([GOOD] * 10 + [row])
-    assert problem.startswith("row 11: ") and said in problem
+    assert problem.startswith("row 11: ") and message in problem
     assert problems_of([GOOD] * 10) == []
 
 
@@ -116,9 +116,12 @@ def test_the_command_line_splits_exports_and_compares(tmp_path: Path, workspace:
     assert made["notes"] == ["1 rows are excluded: empty prompt."]
     assert ask("split", source, "--test", "0.2", "--seed", "3")["content"] == made["content"]
     listed = ask("versions", "list")["versions"]
-    assert [one["action"] for one in listed][:2] == ["taken from the source", "split into train, validation, test"]
-    found = ask("versions", "diff", listed[0]["id"], made["source"])
-    assert len(found["moved"]) == 30 and len(found["removed"]) == 1
+    assert [version["action"] for version in listed][:2] == [
+        "taken from the source",
+        "split into train, validation, test",
+    ]
+    difference = ask("versions", "diff", listed[0]["id"], made["source"])
+    assert len(difference["moved"]) == 30 and len(difference["removed"]) == 1
     files = ask("export", made["source"], str(tmp_path / "out.parquet"))["files"]
     assert sorted(files.values()) == [10, 20, 70]
     assert ask("versions", "show", "mine-2")["runs"] == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ftlab.config import DataConfig
-from ftlab.data.formats import detect, to_messages
+from ftlab.data.conversion import to_messages
+from ftlab.data.formats import detect
 from ftlab.data.load import load_rows
 from ftlab.data.splits import detect_format, prepare
 from ftlab.errors import InputError
@@ -99,16 +100,20 @@ KNOWN = [
 
 @pytest.mark.parametrize(("name", "row", "expected"), KNOWN)
 def test_a_format_is_recognised_and_converted(name: str, row: dict, expected: list) -> None:
-    found = detect(list(row), [row])
-    assert (found.format, to_messages(row, found)) == (name, expected)
-    assert 0.5 < found.confidence <= 1 and found.why
+    detected = detect(list(row), [row])
+    assert (detected.format, to_messages(row, detected)) == (name, expected)
+    assert 0.5 < detected.confidence <= 1 and detected.why
 
 
 def test_the_mapping_of_a_person_wins_over_the_names() -> None:
     row = {"prompt": "not this", "completion": "nor this", "ticket": "q", "triage": "a", "tone": "Be brief."}
-    found = detect(list(row), [row], {"prompt": "ticket", "completion": "triage", "system": "tone"})
-    assert to_messages(row, found) == [SYSTEM, *turns("q", "a")]
-    assert found.confidence == 1 and "you set" in found.why and found.unused == ["prompt", "completion"]
+    detected = detect(list(row), [row], {"prompt": "ticket", "completion": "triage", "system": "tone"})
+    assert to_messages(row, detected) == [SYSTEM, *turns("q", "a")]
+    assert (
+        detected.confidence == 1
+        and "columns set: prompt: ticket" in detected.why
+        and detected.unused == ["prompt", "completion"]
+    )
     assert to_messages(row, detect(list(row), [row], {"completion": "triage"})) == turns("not this", "a")
     chat = {"log": from_value("q", "a"), "prompt": "x", "completion": "y"}
     assert to_messages(chat, detect(list(chat), [chat], {"messages": "log"})) == turns("q", "a")
@@ -116,8 +121,8 @@ def test_the_mapping_of_a_person_wins_over_the_names() -> None:
 
 def test_several_columns_that_could_be_the_answer_lower_the_confidence() -> None:
     row = {"question": "q", "answer": "a", "solution": "s"}
-    found = detect(list(row), [row])
-    assert found.columns["completion"] == "answer" and found.confidence < 0.8 and "solution" in found.why
+    detected = detect(list(row), [row])
+    assert detected.columns["completion"] == "answer" and detected.confidence < 0.8 and "solution" in detected.why
 
 
 def test_a_system_prompt_is_put_in_front_and_replaces_none() -> None:
@@ -179,19 +184,19 @@ def test_a_stage_that_does_not_suit_the_data_is_refused_with_the_one_that_does(t
 def test_a_template_makes_the_prompt(tmp_path: Path) -> None:
     row = {"q": "why", "facts": ["a", 1], "said": "because", "none": None}
     template = "Question: {q}\nFacts: {facts} {{sic}} {none}"
-    found = detect(list(row), [row], {"completion": "said"}, template=template)
-    assert to_messages(row, found) == turns('Question: why\nFacts: ["a", 1] {sic} ', "because")
-    assert "template" in found.why and found.unused == []
+    detected = detect(list(row), [row], {"completion": "said"}, template=template)
+    assert to_messages(row, detected) == turns('Question: why\nFacts: ["a", 1] {sic} ', "because")
+    assert "template" in detected.why and detected.unused == []
     named = detect(["q", "answer"], [{"q": "x", "answer": "y"}], template="Q: {q}")
     assert to_messages({"q": "{answer}", "answer": "y"}, named) == turns("Q: {answer}", "y")
-    for wrong, said in [
+    for wrong, message in [
         ("{quest}", "uses 'quest', which is not a column"),
         ("{qq}", "did you mean {q}"),
         ("no column", "uses no column"),
         ("{q", "unmatched brace"),
         ("{q.__class__}", "not a column of the data"),
     ]:
-        with pytest.raises(InputError, match=re.escape(said)):
+        with pytest.raises(InputError, match=re.escape(message)):
             detect(list(row), [row], {"completion": "said"}, template=wrong)
     with pytest.raises(InputError, match="cannot be combined"):
         detect(["m", "q"], [{"m": turns("q", "a"), "q": "x"}], {"messages": "m"}, template="{q}")
@@ -202,5 +207,5 @@ def test_labels_are_found_where_there_are_many_of_them(columns: dict[str, str], 
     file = tmp_path / "intents.csv"  # sorted by label, as banking77 is
     rows = [f"How is case {label} {number}?,intent_{label}" for label in range(80) for number in range(12)]
     file.write_text("text,category\n" + "\n".join(rows) + "\n", encoding="utf-8")
-    found = detect_format(load_rows(data := DataConfig(source=str(file), columns=columns)), data)
-    assert found.format == "classification" and found.columns == {"text": "text", "label": "category"}
+    detected = detect_format(load_rows(data := DataConfig(source=str(file), columns=columns)), data)
+    assert detected.format == "classification" and detected.columns == {"text": "text", "label": "category"}

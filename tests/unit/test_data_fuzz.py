@@ -168,9 +168,9 @@ EVIL_ZIPS = {
 
 @pytest.mark.parametrize("name", EVIL_ZIPS)
 def test_an_archive_that_is_a_trap_is_refused_in_words(tmp_path: Path, name: str) -> None:
-    raw, said = EVIL_ZIPS[name]
+    raw, message = EVIL_ZIPS[name]
     (tmp_path / name).write_bytes(raw)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_table(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing was unpacked to the disk
 

@@ -197,7 +197,7 @@ BROKEN = [
     ("a.csv", table(ROWS) + "a,b,c\n", ["line 22", "3 cells, but the header has 2 columns", "a,b,c"]),
     ("a.csv", table(ROWS) + "a\n", ["line 22", "1 cells"]),
     ("a.csv", table(ROWS) + '"a,b\nc,d\n', ["line 22", "never closed"]),
-    ("a.csv", "prompt,completion\n", ["a header and no rows"]),
+    ("a.csv", "prompt,completion\n", ["a header but no rows"]),
     ("a.csv", "prompt,prompt\n" + "a,b\n" * 12, ["duplicate column names", "prompt"]),
     ("a.csv", b"PK\x03\x04\x00\x00\x00\xff" * 9, ["a.csv is not text"]),
     ("a.parquet", "hello", ["not a complete Parquet file", "b'hello'"]),
@@ -210,11 +210,11 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "said"), BROKEN, ids=[f"{n}-{s[0][:25]}" for n, _, s in BROKEN])
-def test_a_broken_file_is_refused_in_words(tmp_path: Path, name: str, content: str | bytes, said: list[str]) -> None:
+@pytest.mark.parametrize(("name", "content", "parts"), BROKEN, ids=[f"{n}-{s[0][:25]}" for n, _, s in BROKEN])
+def test_a_broken_file_is_refused_in_words(tmp_path: Path, name: str, content: str | bytes, parts: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         load_rows(DataConfig(source=str(write(tmp_path, name, content))))
-    for part in [name, *said]:
+    for part in [name, *parts]:
         assert part in caught.value.message()
     assert len(caught.value.message()) < 600
 
@@ -233,10 +233,10 @@ def test_a_missing_file_names_the_nearest_one(tmp_path: Path, monkeypatch: pytes
         "x" * 5000: "cannot be found",
     }
     monkeypatch.chdir(tmp_path)
-    for source, said in cases.items():
+    for source, message in cases.items():
         with pytest.raises(InputError) as caught:
             load_rows(DataConfig(source=source))
-        assert said in caught.value.message()
+        assert message in caught.value.message()
 
 
 def test_a_folder_without_splits_is_refused(tmp_path: Path) -> None:
@@ -289,12 +289,12 @@ ROW_PROBLEMS = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "settings", "said"), ROW_PROBLEMS, ids=[case[2][0] for case in ROW_PROBLEMS])
-def test_rows_that_cannot_be_trained_on_are_named(tmp_path: Path, rows: list, settings: dict, said: list[str]) -> None:
+@pytest.mark.parametrize(("rows", "settings", "parts"), ROW_PROBLEMS, ids=[case[2][0] for case in ROW_PROBLEMS])
+def test_rows_that_cannot_be_trained_on_are_named(tmp_path: Path, rows: list, settings: dict, parts: list[str]) -> None:
     path = write(tmp_path, "mine.jsonl", lines(rows))
     with pytest.raises(InputError) as caught:
         prepare(DataConfig(source=str(path), **settings))
-    for part in said:
+    for part in parts:
         assert part in caught.value.message()
 
 

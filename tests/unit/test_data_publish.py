@@ -62,14 +62,16 @@ def ask(source: str, cases: list[Any], environment: dict[str, str]) -> list[Any]
 def test_what_is_sent_is_what_the_dry_run_showed(hub: FakeHub, source: str, tmp_path: Path) -> None:
     cases = [["me/data", True], ["other/data", True]]
     sent, refused = ask(source, cases, hub.environment(tmp_path / "home"))
-    shown = push(DataConfig(source=source), "me/data", dry_run=True)
-    assert sent["files"] == shown.files and sent["card"] == shown.card and sent["address"].endswith("/datasets/me/data")
+    pushed = push(DataConfig(source=source), "me/data", dry_run=True)
+    assert (
+        sent["files"] == pushed.files and sent["card"] == pushed.card and sent["address"].endswith("/datasets/me/data")
+    )
     assert "does not let you write to other/data" in refused
     arrived = hub.repo("me/data", "dataset")
     assert arrived.private and len(arrived.commits) == 1
-    assert {name: len(data) for name, data in arrived.files.items()} == shown.files
-    assert arrived.files["README.md"].decode() == shown.card and arrived.files["data/train.parquet"][:4] == b"PAR1"
-    assert {one.authorization for one in hub.asked if one.authorization} == {f"Bearer {TOKEN}"}
+    assert {name: len(data) for name, data in arrived.files.items()} == pushed.files
+    assert arrived.files["README.md"].decode() == pushed.card and arrived.files["data/train.parquet"][:4] == b"PAR1"
+    assert {call.authorization for call in hub.asked if call.authorization} == {f"Bearer {TOKEN}"}
 
 
 def test_private_rows_do_not_go_into_a_public_data_set(hub: FakeHub, source: str, tmp_path: Path) -> None:
@@ -82,20 +84,22 @@ def test_private_rows_do_not_go_into_a_public_data_set(hub: FakeHub, source: str
 
 def test_a_hub_that_does_not_answer_is_told(hub: FakeHub, source: str, tmp_path: Path) -> None:
     environment = hub.environment(tmp_path / "home") | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    (told,) = ask(source, [["me/data", True]], environment)
-    assert told.startswith("The Hugging Face Hub cannot be reached") and "--dry-run" in told
+    (message,) = ask(source, [["me/data", True]], environment)
+    assert message.startswith("The Hugging Face Hub cannot be reached") and "--dry-run" in message
 
 
 def test_the_card_tells_splits_source_and_steps_without_markup_of_others(source: str, workspace: Workspace) -> None:
     first = versions.create(source, workspace, who="Ada")
-    second = curation.exclude(first, [1, 2], who="Ada", why="<script>[spam](http://x)")
-    shown = push(DataConfig(source=second.source), "me/data", workspace, dry_run=True, licence="cc-by-4.0")
-    head = yaml.safe_load(shown.card.split("---")[1])
+    second = curation.apply(
+        first, dict.fromkeys((1, 2), curation.Change(excluded="spam")), who="Ada", why="<script>[spam](http://x)"
+    )
+    pushed = push(DataConfig(source=second.source), "me/data", workspace, dry_run=True, licence="cc-by-4.0")
+    head = yaml.safe_load(pushed.card.split("---")[1])
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "data/train.parquet"}]
-    assert head["license"] == "cc-by-4.0" and head["size_categories"] == ["n<1K"] and shown.private
-    assert "| train | 28 |" in shown.card and second.content in shown.card
-    assert "taken from the source: 30 rows" in shown.card and "excluded 2 rows: 28 rows" in shown.card
-    assert "<script>" not in shown.card and "Ada" not in shown.card
+    assert head["license"] == "cc-by-4.0" and head["size_categories"] == ["n<1K"] and pushed.private
+    assert "| train | 28 |" in pushed.card and second.content in pushed.card
+    assert "taken from the source: 30 rows" in pushed.card and "excluded 2 rows: 28 rows" in pushed.card
+    assert "<script>" not in pushed.card and "Ada" not in pushed.card
     for wrong in ("data", "me/da ta", "me/data/x", "../x"):
         with pytest.raises(InputError, match="not the id of a data set"):
             push(DataConfig(source=source), wrong, dry_run=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ftlab.data import rendering
-from ftlab.data.template import ensure_chat_template
+from ftlab.data.rendering import ensure_chat_template
 from ftlab.errors import InputError
 
 CHATML = (

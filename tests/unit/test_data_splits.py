@@ -10,7 +10,7 @@ import pytest
 from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.splits import freeze, prepare, prompt_fingerprint, read_split
 from ftlab.errors import FtlabError, InputError
 
@@ -106,8 +106,8 @@ def test_replay_goes_into_train_only_and_never_brings_a_held_out_prompt(tmp_path
     assert not held_out & set(prompts(prepared.splits["train"]))
     assert {row["source"] for row in prepared.splits["test"]} == {"train"}
     assert all(row["messages"][0] == {"role": "system", "content": "Be kind."} for row in prepared.splits["train"])
-    told = prepared.manifest["replay"]
-    assert (told["wanted"], told["rows"], told["held_out_prompts_skipped"]) == (40, 40, 20)
+    record = prepared.manifest["replay"]
+    assert (record["wanted"], record["rows"], record["held_out_prompts_skipped"]) == (40, 40, 20)
     assert [entry["name"] for entry in prepared.manifest["sources"]] == ["a.jsonl", "general.jsonl"]
     assert [row["source"] for row in prepared.splits["train"][-40:]].count("replay") < 40  # mixed, not appended
 
@@ -115,8 +115,8 @@ def test_replay_goes_into_train_only_and_never_brings_a_held_out_prompt(tmp_path
 def test_less_replay_than_asked_is_told(tmp_path: Path) -> None:
     replay = write(tmp_path / "r.jsonl", [{"prompt": f"g {n}", "completion": "g"} for n in range(10)])
     data = DataConfig(source=write(tmp_path / "a.jsonl", rows(50)), replay=replay, replay_fraction=1)
-    told = prepare(data).manifest["replay"]
-    assert (told["wanted"], told["rows"], told["available"]) == (40, 10, 10)
+    record = prepare(data).manifest["replay"]
+    assert (record["wanted"], record["rows"], record["available"]) == (40, 10, 10)
 
 
 def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) ->
     assert (len(train), len(documents)) == (80 + 40 + 20, 20)
     assert set(documents) <= {f"It was day {n}." for n in range(60)}
     assert not any(is_document(row["messages"]) for split in ("validation", "test") for row in prepared.splits[split])
-    told = prepared.manifest["replay_text"]
-    assert (told["source"], told["wanted"], told["rows"], told["available"]) == ("t.jsonl", 20, 20, 60)
+    record = prepared.manifest["replay_text"]
+    assert (record["source"], record["wanted"], record["rows"], record["available"]) == ("t.jsonl", 20, 20, 60)
     assert [entry["name"] for entry in prepared.manifest["sources"]] == ["a.jsonl", "r.jsonl", "t.jsonl"]
     # What is replayed as conversations is what it was without them.
     before = prepare(DataConfig(**data))
@@ -142,19 +142,19 @@ def test_documents_are_mixed_in_beside_replayed_conversations(tmp_path: Path) ->
 
 def test_the_manifest_says_which_kinds_were_mixed_in(tmp_path: Path) -> None:
     data = {"source": write(tmp_path / "a.jsonl", rows(100)), "replay_text": "general_documents"}
-    told = prepare(DataConfig(**data, replay="general_replay", replay_fraction=0.02)).manifest
-    assert told["replay_text"]["kinds"] == ["scenes", "titles"]
-    assert 1 <= len(told["replay"]["kinds"]) <= told["replay"]["rows"] == 2  # of the rows that were used
+    record = prepare(DataConfig(**data, replay="general_replay", replay_fraction=0.02)).manifest
+    assert record["replay_text"]["kinds"] == ["scenes", "titles"]
+    assert 1 <= len(record["replay"]["kinds"]) <= record["replay"]["rows"] == 2  # of the rows that were used
     unnamed = [{"prompt": f"g {n}", "completion": "g"} | ({"kind": "letters"} if n else {}) for n in range(9)]
-    told = prepare(DataConfig(**data, replay=write(tmp_path / "r.jsonl", unnamed))).manifest
-    assert told["replay"]["kinds"] is None
+    record = prepare(DataConfig(**data, replay=write(tmp_path / "r.jsonl", unnamed))).manifest
+    assert record["replay"]["kinds"] is None
 
 
 def test_conversations_are_no_replay_text_and_preferences_take_none(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", rows(50))
     with pytest.raises(InputError, match=r"holds no plain text.*data\.replay_text") as caught:
         prepare(DataConfig(source=source, replay_text="general_replay"))
-    assert "name conversations as data.replay" in caught.value.message()
+    assert "for conversations, set data.replay" in caught.value.message()
     with pytest.raises(InputError, match="cannot be mixed into the stage dpo") as caught:
         prepare(DataConfig(source="brand_voice_preferences", replay_text="general_documents"), stage="dpo")
     assert "data.replay_text: general_documents" in caught.value.message()
@@ -255,7 +255,7 @@ VARIANTS = (
 
 def test_variants_of_a_short_question_stand_on_one_side_also_where_customers_do(tmp_path: Path) -> None:
     plain = [f"{verb} my {thing}" for verb in ("cancel", "activate", "return") for thing in "card order lamp".split()]
-    plain += [f"what is {one} + {other}" for one in range(20, 30) for other in (5, 7, 9)]
+    plain += [f"what is {first} + {other}" for first in range(20, 30) for other in (5, 7, 9)]
     many = [{"prompt": text, "completion": "x", "of": n} for n, text in enumerate(plain)]
     many += [
         {"prompt": VARIANTS[n % 5].format(row["prompt"]), "completion": "x", "of": n} for n, row in enumerate(many)
@@ -321,8 +321,8 @@ def test_replay_holds_no_variant_of_a_held_out_prompt(tmp_path: Path) -> None:
     source, replay = write(tmp_path / "a.jsonl", rows(50)), tmp_path / "r.jsonl"
     held = prompts(prepare(DataConfig(source=source)).splits["test"])
     write(replay, [{"prompt": f"Please {text}!", "completion": "y"} for text in held] + rows(70)[50:])
-    told = prepare(DataConfig(source=source, replay=str(replay), replay_fraction=1.0)).manifest["replay"]
-    assert told["held_out_prompts_skipped"] == len(held) and told["available"] == 20
+    record = prepare(DataConfig(source=source, replay=str(replay), replay_fraction=1.0)).manifest["replay"]
+    assert record["held_out_prompts_skipped"] == len(held) and record["available"] == 20
 
 
 def test_a_stratified_split_shows_every_label_by_its_share(tmp_path: Path) -> None:

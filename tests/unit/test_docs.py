@@ -102,6 +102,16 @@ def test_the_generated_pages_are_what_the_docstrings_and_settings_say():
     assert _reference().outdated() == [], "run: python .ci/reference.py"
 
 
+def test_the_address_of_the_repository_is_set_in_one_place(monkeypatch):
+    reference = _reference()
+    monkeypatch.setattr(reference, "repository", lambda: "me/my-ftlab")
+    names = set(reference.outdated())
+    assert {"pyproject.toml", "ftlab/report/notebook.py"} < names and sum("notebooks/" in name for name in names) == 9
+    written = {path.name: text for path, text in reference.files().items()}
+    assert written["01_data.ipynb"].count("me/my-ftlab") == 2 and "OWNER" not in written["01_data.ipynb"]
+    assert written["pyproject.toml"].count("me/my-ftlab/blob") == 2
+
+
 def test_the_index_names_every_page_and_the_readme_is_short():
     assert {f"{name}.md" for name in help.pages() if name != help.INDEX} == set(links(help.pages()[help.INDEX].text))
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 160

@@ -17,8 +17,8 @@ from ftlab.evaluation import probes as own_answers
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
 from ftlab.evaluation.drift import answer_of_figures, drift_parts, figures_of, kinds_in_words
 from ftlab.evaluation.forgetting import General, forgetting_of, lost_in_words
+from ftlab.evaluation.keeping import Kept, Reply, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.probes import Followed, Probe, follow, from_elsewhere, is_right, load_general, write_own
-from ftlab.evaluation.results import Kept, Reply, ToFollow, ToWrite, completed, keep, recall
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import load_tokenizer
 from ftlab.report.markdown import write_markdown
@@ -195,15 +195,15 @@ def test_what_was_written_is_kept_to_the_bit_and_read_by_row(tmp_path, base, tok
     written, _ = write_own(base, tokenizer, prompts, **settings(base, tokenizer))
     question = ToWrite(prompts, 12, None)
     keep(run, ["base"], question, Reply(written=written), {})
-    [back] = recall(run, ["base"], replace(question, prompts=prompts[1:2])).said.written
+    [back] = recall(run, ["base"], replace(question, prompts=prompts[1:2])).reply.written
     assert (back.ids, back.text, back.cut) == (written[1].ids, written[1].text, written[1].cut)
     assert (back.top == written[1].top).all() and (back.logs == written[1].logs).all()
-    assert recall(run, ["base"], replace(question, max_new_tokens=13)).said is None
+    assert recall(run, ["base"], replace(question, max_new_tokens=13)).reply is None
     followed = ToFollow(question, ["base"])
-    assert recall(run, ["base"], followed).said is None
+    assert recall(run, ["base"], followed).reply is None
     said = completed(followed, Kept(None, [None] * 3, True), Reply(followed=[Followed(1.0, 2, 3, "x")] * 3))
     keep(run, ["tuned"], followed, said, {})
-    assert recall(run, ["tuned"], followed).said.followed == [Followed(1.0, 2, 3, "x")] * 3
+    assert recall(run, ["tuned"], followed).reply.followed == [Followed(1.0, 2, 3, "x")] * 3
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +370,7 @@ def test_the_answers_that_changed_most_stand_in_the_tab_the_report_and_the_termi
 
 
 def test_what_is_asked_for_forgetting_is_about_a_fifth_of_the_run():
-    from ftlab.evaluation.affordable import affordable
+    from ftlab.evaluation.probes import affordable
 
     row = {"messages": [{"role": "user", "content": "x" * 368}, {"role": "assistant", "content": "x" * 12}]}
     splits = {"train": [row] * 100, "test": [row] * 10}  # 111 tokens a row by four characters and eight a turn
@@ -391,7 +391,7 @@ def test_what_is_asked_for_forgetting_is_about_a_fifth_of_the_run():
 def test_fewer_prompts_are_of_all_kinds_and_a_part_of_more():
     from collections import Counter
 
-    from ftlab.evaluation.documents import load_general_text
+    from ftlab.evaluation.losses import load_general_text
     from ftlab.evaluation.probes import load_general
     from ftlab.models.load import load_tokenizer
 

@@ -17,6 +17,7 @@ from ftlab.training.status import RunStatus, write_status
 from ftlab.ui.kit import answer_tables
 from ftlab.ui.tabs.evaluate import form as evaluate_form
 from ftlab.ui.tabs.evaluate import result as evaluate_result
+from ftlab.ui.tabs.evaluate import summary as evaluate_summary
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.evaluate.slices import slice_table
 from tests.comparisons import CREATED, SIDES, a_row, evaluated_run, three_sides, twenty_rows
@@ -146,6 +147,55 @@ def test_the_result_shows_every_side_with_interval_change_and_verdict(workspace)
     assert shown.count("<svg") == 2
 
 
+def test_the_first_view_is_the_verdict_three_figures_and_the_answers_that_changed_most(workspace):
+    run = evaluated_run(workspace)
+    comparison, rows = run.comparison(), run.predictions()
+    shown = str(evaluate_summary.summary(run, comparison, rows))
+    assert shown.index("The adapted model is better") < shown.index("10% → 80%") < shown.index("Gained most")
+    gained, worse = evaluate_summary.changed_most(rows, "exact_match", PAIR, higher=True)
+    # Only row 3 got worse; of those that gained, the ones that came down most in loss.
+    assert len(gained) == 3 and [row["row"] for row in worse] == [3]
+    same = [a_row(row, False, True, base_loss=2.0 + row, adapted_loss=1.0) for row in range(5)]
+    gained, worse = evaluate_summary.changed_most(same, "exact_match", PAIR, higher=True)
+    assert [row["row"] for row in gained] == [4, 3, 2] and worse == []
+    assert "No answer got worse by exact match." in str(evaluate_summary.examples(comparison, same))
+    # Words, counted by hand; the base's answer was cut off, so it would have been longer.
+    texts = {"base": "one two three four", "adapted": "one two", "reference": "a b c", "base_cut": True}
+    cut = [a_row(0, False, True) | texts]
+    assert evaluate_summary._length(cut, *PAIR) == (
+        "Length of answers",
+        "≥4 → 2",
+        "words, references 3; cut off: 1 and 0 of 1",
+    )
+
+
+def test_figures_of_other_data_say_so_beside_the_verdict(workspace):
+    run = evaluated_run(workspace)
+    own = str(evaluate_summary.summary(run, run.comparison(), run.predictions()))
+    assert "held out from training" in own and "other data" not in own
+    other = str(evaluate_summary.summary(run, three_sides(suite="faq.jsonl", split=""), twenty_rows()))
+    assert "rows of faq.jsonl. This run was trained on Support triage: other data." in other
+
+
+def test_what_is_pressed_next_is_share_with_a_result_and_evaluate_without(workspace):
+    import gradio as gr
+
+    run = evaluated_run(workspace)
+    with gr.Blocks():
+        tab = evaluate.build()
+
+    def primary(run_id):
+        found = evaluate.show(tab, run_id, [], "", None, workspace)
+        buttons = {"share": found[tab.share], "evaluate": found[tab.form.start]}
+        return [name for name, one in buttons.items() if one.get("visible", True) and one.get("interactive", True)
+                and one.get("variant", "primary") == "primary"]  # fmt: skip
+
+    assert primary(run.id) == ["share"]
+    assert primary(None) == []
+    run.comparison_file.unlink()
+    assert primary(run.id) == ["evaluate"]
+
+
 def test_a_comparison_of_before_measures_were_listed_still_shows(workspace):
     run = evaluated_run(workspace)
     old = run.comparison()
@@ -183,6 +233,7 @@ def test_text_of_data_and_models_is_never_markup(workspace):
         answer_tables.answer_table([row], look),
         answer_tables.document_table([row | {"document": ATTACK}], look),
         evaluate_result.result(run, hostile),
+        evaluate_summary.summary(run, hostile, rows),
         slice_table(hostile, rows, ATTACK, "exact_match"),
     ):
         assert "<script" not in shown and "<img" not in shown
@@ -228,7 +279,7 @@ def test_a_first_evaluation_at_work_is_told_as_that_and_not_as_runs_that_answere
     run = evaluated_run(workspace)
     run.comparison_file.unlink()
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     told = evaluate.show(tab, run.id, [], evaluate_form.NEXT, None, workspace)[tab.result]
     assert "The strip above shows how far it is" in told and "the same rows" not in told
@@ -239,7 +290,7 @@ def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspa
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     now = time.time()
     write_status(run.evaluation_status_file, RunStatus(created=now))
 
@@ -265,7 +316,7 @@ def test_an_evaluation_that_failed_says_why_above_the_result_of_before(workspace
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     error = {"what": "There is no such file", "why": None, "try": "check the path"}
     failed = RunStatus(state="failed", created=CREATED + 10, error=error)
     write_status(run.evaluation_status_file, failed)
@@ -281,7 +332,7 @@ def test_a_stop_is_told_where_the_work_was_started_and_no_longer_than_it_is_true
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
 
     def shown(task: str) -> str:
         stopped = RunStatus(state="stopped", created=CREATED + 10, task=task, warnings=["It was stopped."])

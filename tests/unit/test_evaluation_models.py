@@ -12,7 +12,7 @@ import torch
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, by_length, pad, run_batches
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import corpus_perplexity, score_losses
+from ftlab.evaluation.losses import corpus_perplexity, score_losses
 
 PAD, STOP = 0, 1
 SMALL = {

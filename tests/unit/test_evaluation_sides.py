@@ -18,7 +18,7 @@ from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_before, evaluate_run, evaluate_together
-from ftlab.evaluation.perplexity import rolling_windows
+from ftlab.evaluation.losses import rolling_windows
 from ftlab.models.load import load_tokenizer
 from ftlab.training import supervisor
 from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
@@ -141,7 +141,7 @@ def test_only_rows_that_were_never_asked_are_asked_whatever_the_question(runs, b
 def test_the_comparison_of_a_run_outlives_every_other_question(runs, tmp_path):
     first, second = runs
     own = evaluate_run(first)
-    files = [first.comparison_file, first.predictions_file, first.probes_file, first.scores_file("adapted")]
+    files = [first.comparison_file, first.predictions_file, first.probes_file]
     before = [file.read_bytes() for file in files]
     others = [
         evaluate_run(first, max_rows=3),

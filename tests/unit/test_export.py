@@ -26,7 +26,7 @@ from ftlab.evaluation.compare import evaluate_run
 from ftlab.export import export as exporting
 from ftlab.export import serving
 from ftlab.export.export import Exported, export_run, pack, read_shape
-from ftlab.export.verify import Outside, said, verify
+from ftlab.export.verify import Outside, summary, verify
 from tests.fake_hub import ROOT, TOKEN, FakeHub
 from tests.small_runs import make_base, make_run, save_result
 
@@ -220,7 +220,7 @@ def test_a_merge_of_a_quantised_run_is_told_against_the_quantised_model(runs: Pa
     assert made.verification["same_as_evaluated"] <= found["same"] <= made.verification["same_as_evaluated"] + 4
     assert found["before"] == sum(row["adapted_correct"] for row in run.predictions())
     told = f"the merged model gives the same answer to {found['same']} of 24 rows of the test split"
-    assert told in said(made.verification) and told in (made.folder / "README.md").read_text()
+    assert told in summary(made.verification) and told in (made.folder / "README.md").read_text()
 
 
 def test_another_chat_template_and_a_missing_stop_token_are_caught(

@@ -43,10 +43,10 @@ PROMPTS = {
 }
 
 
-def near(one, other=None):
-    sides = other and [0] * len(one) + [1] * len(other)
-    texts = one + (other or [])
-    return [(texts[pair.one], texts[pair.other]) for pair in near_pairs(texts, sides=sides, across=bool(other))]
+def near(left, right=None):
+    sides = right and [0] * len(left) + [1] * len(right)
+    texts = left + (right or [])
+    return [(texts[pair.first], texts[pair.second]) for pair in near_pairs(texts, sides=sides, across=bool(right))]
 
 
 def test_the_prompts_are_of_the_kinds_that_the_cards_say():
@@ -82,10 +82,10 @@ def test_nothing_is_asked_twice_in_a_sample(name):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("neutral_prompts", "replay_prompts"), *product(list(PROMPTS)[:2], list(PROMPTS)[2:])]
+    ("left", "right"), [("neutral_prompts", "replay_prompts"), *product(list(PROMPTS)[:2], list(PROMPTS)[2:])]
 )
-def test_what_is_measured_is_no_near_copy_of_what_is_replayed(one, other):
-    assert near(PROMPTS[one], PROMPTS[other]) == []
+def test_what_is_measured_is_no_near_copy_of_what_is_replayed(left, right):
+    assert near(PROMPTS[left], PROMPTS[right]) == []
 
 
 def test_what_the_starter_replays_is_asked_in_no_probe():
@@ -113,9 +113,9 @@ def test_no_fact_is_asked_in_the_probes_and_in_the_replay():
     measured += [f"{row['prompt']} {row['completion']}" for row in FACTS]
     measured += [f"{row['question']} {row[row['answer']]}" for row in CHOICES]
     alike = [
-        (one, other)
-        for one, other in product(measured, replayed)
-        if len(content(one) & content(other)) > 0.5 * min(len(content(one)), len(content(other)))
+        (left, right)
+        for left, right in product(measured, replayed)
+        if len(content(left) & content(right)) > 0.5 * min(len(content(left)), len(content(right)))
     ]
     assert alike == []
 
@@ -142,8 +142,10 @@ def test_no_short_answer_stands_in_its_question():
         forms = [row["completion"], *row["also"]]
         assert len({form.lower() for form in forms}) == len(forms)
         assert all(form == form.strip() != "" for form in forms)
-        found = [one for one in forms if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", row["prompt"], re.IGNORECASE)]
-        assert found == [], row["prompt"]
+        contained = [
+            form for form in forms if re.search(rf"(?<!\w){re.escape(form)}(?!\w)", row["prompt"], re.IGNORECASE)
+        ]
+        assert contained == [], row["prompt"]
         assert len(row["completion"].split()) <= 2
 
 
@@ -171,7 +173,7 @@ def test_the_code_that_is_read_is_valid():
 
 
 def test_prompts_and_choices_are_not_offered_as_data_to_train_or_to_score_on():
-    assert {one.name for one in list_samples() if not one.has_examples} == {
+    assert {sample.name for sample in list_samples() if not sample.has_examples} == {
         "neutral_prompts",
         "replay_prompts",
         "known_choices",
@@ -182,7 +184,7 @@ def test_prompts_and_choices_are_not_offered_as_data_to_train_or_to_score_on():
 
 def test_every_card_says_how_many_rows_there_are():
     for name in (*PROMPTS, "general_reading"):
-        sample = next(one for one in list_samples() if one.name == name)
+        sample = next(sample for sample in list_samples() if sample.name == name)
         ((split, count),) = sample.splits.items()
         text = (sample.path / "README.md").read_text(encoding="utf-8")
         assert f"| {split} | {count} |" in text and "license: apache-2.0" in text

@@ -17,7 +17,6 @@ from ftlab.data import curation, versions
 from ftlab.data.checks import check
 from ftlab.data.load import load_rows
 from ftlab.data.pages import open_pages
-from ftlab.data.remedies import apply_all
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.training import supervisor
 from tests.conftest import zipped
@@ -135,7 +134,7 @@ def test_half_an_emoji_in_any_column_of_any_format_is_replaced_and_told(tmp_path
     file.write_bytes(FORMATS[name](rows))
     data = DataConfig(source=str(file), validation_fraction=0.2, test_fraction=0.2)
     loaded = load_rows(data, workspace)
-    for text in texts([dict(one) for one in loaded.splits["train"]]):
+    for text in texts([dict(row) for row in loaded.splits["train"]]):
         text.encode()
     for text in texts(open_pages(data.source, workspace.page_cache).page(0, 24)):
         text.encode()
@@ -144,13 +143,12 @@ def test_half_an_emoji_in_any_column_of_any_format_is_replaced_and_told(tmp_path
     freeze(prepared, run)
     assert sum(len(read_split(run, split)) for split in ("train", "validation", "test")) >= 20
     # In cells of JSON text they are found when a row is converted: where the column is used.
-    told = any("surrogates" in note or "not valid Unicode" in note for note in prepared.manifest["notes"])
-    assert told or (name in ("a.csv", "a.parquet") and kind not in ("chat", "sharegpt"))
-    report = check(data, workspace=workspace)
-    mended, _ = apply_all(loaded.splits, report.findings)
+    noted = any("surrogates" in note or "not valid Unicode" in note for note in prepared.manifest["notes"])
+    assert noted or (name in ("a.csv", "a.parquet") and kind not in ("chat", "sharegpt"))
+    check(data, workspace=workspace)
     version = versions.create(data.source, workspace)
-    assert version.total == 24 and mended
-    for text in texts([one.cells for one in versions.rows_of(version)]):
+    assert version.total == 24
+    for text in texts([row.cells for row in versions.rows_of(version)]):
         text.encode()
 
 
@@ -158,8 +156,10 @@ def test_a_row_that_a_person_spoils_in_the_app_is_kept_whole(tmp_path: Path, wor
     file = tmp_path / "a.jsonl"
     file.write_bytes(as_json_lines([{"prompt": f"ask {n}", "completion": "b"} for n in range(12)]))
     first = versions.create(str(file), workspace)
-    made = curation.edit(first, 3, {"completion": f"new {HALF}"}, who=f"Ada {HALF}", why=f"why {HALF}")
-    made = curation.exclude(made, [4], who="Ada", why=f"reason {HALF}")
+    made = curation.apply(
+        first, {3: curation.Change({"completion": f"new {HALF}"})}, who=f"Ada {HALF}", why=f"why {HALF}"
+    )
+    made = curation.apply(made, {4: curation.Change(excluded=f"reason {HALF}")}, who="Ada")
     rows = {row.id: row for row in versions.rows_of(made)}
     assert rows[3].cells["completion"] == "new \ufffd" and rows[4].excluded == "reason \ufffd"
 

@@ -364,7 +364,7 @@ def test_by_default_a_real_base_is_held_and_nothing_is_mixed_in_where_that_does_
     assert settled() is None and settled(**real, stage="dpo") is None and settled(**real, stage="grpo") is None
     assert settled(**real, data={"replay": "none"}) is None and settled(**real, data={"replay": None}) is None
     assert settled(**real, data={"replay": "general.jsonl"}) == "general.jsonl"
-    with pytest.raises(InputError, match="hold no rejected answers"):
+    with pytest.raises(InputError, match="has no rejected answers"):
         prepare(DataConfig(source="brand_voice_preferences", replay="self"), stage="dpo")
     with pytest.raises(InputError, match="the model writes the answers itself"):
         prepare(DataConfig(source="support_triage", replay="self"), stage="grpo")

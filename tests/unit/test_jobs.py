@@ -17,8 +17,8 @@ from ftlab.core import jobs
 from ftlab.core.files import DamagedFile
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import job as checks
-from ftlab.data.checks.job_files import Job as Check
-from ftlab.data.checks.job_files import Status as CheckStatus
+from ftlab.data.checks.job import Job as Check
+from ftlab.data.checks.job import Status as CheckStatus
 from ftlab.training.status import RunStatus
 
 SLEEPS = "import time; time.sleep(60)"

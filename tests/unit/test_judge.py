@@ -146,7 +146,7 @@ def test_the_cost_is_known_before_and_measured_after(workspace):
         # The server counts 100 tokens in and 10 out for each request.
         assert found["tokens"] == {"prompt": 400, "completion": 40}
         assert found["cost"] == pytest.approx((400 * 2 + 40 * 10) / 1e6)
-        assert plan(run, settings).lines() == ["Nothing has to be sent: all of it was judged before."]
+        assert plan(run, settings).lines() == ["Nothing to send: everything was judged before."]
 
 
 def test_what_was_judged_before_a_stop_is_not_asked_again(workspace):
@@ -389,5 +389,5 @@ def test_a_run_without_answers_says_what_to_do(workspace):
     with pytest.raises(FtlabError, match=r"no answers to judge.*evaluate"):
         plan(run, build_settings("http://127.0.0.1:1/v1", "m"))
     run = a_judged_run(workspace, [("a", "b")])
-    with pytest.raises(InputError, match=r"no answers of 'prompted'.*base, adapted"):
+    with pytest.raises(InputError, match=r"no answers from 'prompted'.*base, adapted"):
         plan(run, build_settings("http://127.0.0.1:1/v1", "m", sides=("base", "prompted")))

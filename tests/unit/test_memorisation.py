@@ -13,8 +13,8 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.rendering import Encoded, encode
 from ftlab.data.splits import Prepared, freeze
 from ftlab.evaluation.batches import Stopped
+from ftlab.evaluation.losses import Losses
 from ftlab.evaluation.memorisation import Half, compare, conclude, find_leaks, halve, measure_memorisation, overlap
-from ftlab.evaluation.perplexity import Losses
 from ftlab.models.load import load_base, load_tokenizer
 from ftlab.models.starter.corpus import family_examples
 from ftlab.models.starter.families import FAMILIES
@@ -106,7 +106,7 @@ def test_the_second_half_of_an_answer_is_asked_for_without_its_stop_token(tokeni
     half = halve(7, encoded, tokenizer)
     assert half.row == 7
     assert encoded.input_ids[: len(half.prompt)] == half.prompt
-    assert half.given + half.rest == row["messages"][-1]["content"]
+    assert half.opening + half.rest == row["messages"][-1]["content"]
     assert half.words[-1] == "ten"
     assert halve(0, encode(example("What?", "Yes.")["messages"], tokenizer), tokenizer) is None
     assert halve(0, Encoded([5, 6, 7], [False] * 3), tokenizer) is None

@@ -8,6 +8,7 @@ import pytest
 
 from ftlab.config import MethodConfig, build_config
 from ftlab.config.methods import METHODS, BaseShape, fields_of, rate_range, real_rate, summary, unused, virtual_tokens
+from ftlab.config.presets import PRESETS, preset_of, with_preset
 from ftlab.errors import InputError
 from ftlab.models.methods import check_method, size_of
 
@@ -140,3 +141,32 @@ def test_sizes_of_a_large_base_are_known_without_its_weights(tmp_path):
     assert 4 * lora.trained < lora.weights_bytes < 4.01 * lora.trained
     assert lora.checkpoint_bytes - lora.weights_bytes == 8 * lora.trained
     assert 0.02 < size_of(MethodConfig(name="bottleneck"), base).share < 0.04
+
+
+def test_presets_set_epochs_rate_rank_and_evaluation_and_are_found_again():
+    small_llama = BaseShape("llama", 576)
+    for base, quick, thorough in (("smollm2", (1, 1.5), (5, None)), ("starter", (3, 1.5), (10, None))):
+        config = build_config({"model": {"base": base}})
+        usual = config.resolved(small_llama).optimisation
+        fast, deep = (with_preset(config, name, small_llama) for name in ("quick", "thorough"))
+        assert with_preset(config, "balanced", small_llama) == config
+        assert fast.optimisation.epochs == quick[0] < usual.epochs < thorough[0] == deep.optimisation.epochs
+        assert fast.optimisation.learning_rate == pytest.approx(quick[1] * usual.learning_rate, rel=0.05)
+        assert deep.optimisation.learning_rate is None
+        assert (fast.method.rank, deep.method.rank) == (8, 32)
+        assert fast.evaluation.max_rows < config.evaluation.max_rows < deep.evaluation.max_rows
+        for name in PRESETS:
+            assert preset_of(with_preset(config, name, small_llama), small_llama) == name
+
+
+def test_a_preset_changes_no_setting_of_ones_own_and_names_what_it_cannot_do():
+    own = build_config({"optimisation": {"epochs": 4}, "method": {"rank": 64}})
+    config = with_preset(own, "quick")
+    assert (config.optimisation.epochs, config.method.rank, config.evaluation.max_rows) == (4, 64, 50)
+    assert preset_of(config) is None
+    # A method without ranks is left without one.
+    assert unused(with_preset(build_config({"method": {"name": "ia3"}}), "quick").method) == []
+    with pytest.raises(InputError, match="quick, balanced, thorough"):
+        with_preset(own, "slow")
+    with pytest.raises(InputError, match="the stage dpo"):
+        with_preset(build_config({"stage": "dpo"}), "quick")

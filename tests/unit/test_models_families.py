@@ -12,7 +12,7 @@ from ftlab.config import MethodConfig, ModelConfig
 from ftlab.data.rendering import Encoded
 from ftlab.errors import InputError
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.perplexity import score_losses
+from ftlab.evaluation.losses import score_losses
 from ftlab.models.families import (
     experts_left_out,
     feed_forward_layers,

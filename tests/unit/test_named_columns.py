@@ -20,7 +20,8 @@ from ftlab.data.load import load_rows
 from ftlab.data.splits import prepare
 from ftlab.training import supervisor
 
-SAID = {"prompt": "Gast schreibt", "completion": "Antwort des Hauses"}
+# Names that nobody can guess from: neither these nor the cells say which side asks.
+SAID = {"prompt": "Zimmer, links", "completion": "Zimmer, rechts"}
 FLAGS = [word for role, column in SAID.items() for word in ("--column", f"{role}={column}")]
 
 
@@ -31,7 +32,7 @@ def guests(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     with file.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(["Kennung", *SAID.values()])
-        table.writerows([f"G-{n}", f"Ist Zimmer {n} noch frei?", f"Ja, Zimmer {n} ist frei."] for n in range(40))
+        table.writerows([f"G-{n}", f"Ist Zimmer {n} noch frei, bitte.", f"Ja, Zimmer {n} ist frei."] for n in range(40))
     return str(file)
 
 
@@ -90,7 +91,7 @@ def test_a_version_carries_its_columns_where_the_workspace_remembers_nothing(gue
     assert not workspace.named_columns_file.exists()
     assert prepare(DataConfig(source=second.source), workspace=workspace).manifest["columns"] == SAID
     again = versions.create(DataConfig(source=guests, columns=SAID), workspace)
-    other = versions.create(DataConfig(source=guests, columns={"text": "Gast schreibt"}), workspace)
+    other = versions.create(DataConfig(source=guests, columns={"text": SAID["prompt"]}), workspace)
     assert again.id == first.id and other.id != first.id
 
 
@@ -106,7 +107,7 @@ def test_training_remembers_what_it_was_told_and_new_names_replace_the_old(guest
 
 def test_a_template_is_remembered_with_the_columns(guests: str, workspace: Workspace) -> None:
     data = DataConfig(
-        source=guests, columns={"completion": SAID["completion"]}, prompt_template="Gast: {Gast schreibt}"
+        source=guests, columns={"completion": SAID["completion"]}, prompt_template="Gast: {Zimmer, links}"
     )
     named.remember(data, workspace)
     example = prepare(DataConfig(source=guests), workspace=workspace).splits["train"][0]
@@ -123,7 +124,7 @@ def test_a_step_that_fails_leaves_no_version_and_nothing_remembered(
     guests: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (["split", guests], ["fix", guests, "--base", "none"]):
-        assert main(["data", *words, "--column", "prompt=Gast schreibt"]) == 2
+        assert main(["data", *words, "--column", f"prompt={SAID['prompt']}"]) == 2
         assert versions.history(workspace) == []
     assert main(["data", "split", guests, "--validation", "0", "--test", "0", *FLAGS]) == 2
     assert versions.history(workspace) == [] and not workspace.named_columns_file.exists()
@@ -142,9 +143,9 @@ def test_columns_can_be_forgotten_on_the_command_line(
 def test_the_advice_never_makes_an_id_the_prompt(guests: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", guests, "--base", "none", "--json"]) == 2
     advice = told(capsys)["error"]["try"]
-    assert '--column prompt="Gast schreibt" --column completion="Antwort des Hauses"' in advice
+    assert '--column prompt="Zimmer, links" --column completion="Zimmer, rechts"' in advice
     assert main(["data", "inspect", guests, "--base", "none", "--json", *FLAGS[:2]]) == 2
-    assert '--column completion="Antwort des Hauses"' in told(capsys)["error"]["try"]
+    assert '--column completion="Zimmer, rechts"' in told(capsys)["error"]["try"]
 
 
 def test_ids_are_known_by_their_name_and_by_codes_that_do_not_repeat() -> None:

@@ -62,8 +62,8 @@ DIFFERENT = (
 STORY = "The parcel with the lamp came late, and the box was torn on two sides when the driver put it down."
 
 
-def how(one: str, other: str, answers: tuple[str, str] | None = None) -> str | None:
-    return next((pair.how for pair in near_pairs([one, other], answers)), None)
+def how(left: str, right: str, answers: tuple[str, str] | None = None) -> str | None:
+    return next((pair.how for pair in near_pairs([left, right], answers)), None)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -71,19 +71,19 @@ def test_a_variant_of_a_short_question_is_a_near_copy(variant: str) -> None:
     assert how(QUESTION, variant) in ("same", "near")
 
 
-@pytest.mark.parametrize(("one", "other"), DIFFERENT)
-def test_another_number_negation_or_word_is_another_question(one: str, other: str) -> None:
-    assert how(one, other) is None
+@pytest.mark.parametrize(("left", "right"), DIFFERENT)
+def test_another_number_negation_or_word_is_another_question(left: str, right: str) -> None:
+    assert how(left, right) is None
 
 
 def test_what_is_written_in_another_way_is_the_same() -> None:
-    for one, other in (
+    for left, right in (
         ("What is 1,000 + 5?", "what is 1000 + 5"),
         ("What's the café's \u201cWi-Fi\u201d code", "what is the cafe\u0301s wi fi code?"),
         ("I cannot login", "i can't log in!"),
         ("取消我的卡。", "取消我的卡"),
     ):
-        assert normal_form(one) == normal_form(other) and how(one, other) == "same"
+        assert normal_form(left) == normal_form(right) and how(left, right) == "same"
     assert normal_form("items 1 23") != normal_form("items 12 3")
     assert normal_form("schon") != normal_form("schön") and how("Wie komme ich zum Café?", "Wie komme ich zum Cafe?")
 
@@ -143,12 +143,12 @@ def test_across_two_sides_each_text_that_is_like_one_of_the_other_is_named() -> 
     held_out = [*VARIANTS, "Where is order 4712?", "Close my account"]
     sides = [0] * len(train) + [1] * len(held_out)
     pairs = list(near_pairs([*train, *held_out], sides=sides, across=True))
-    assert {pair.other for pair in pairs} == set(range(3, 3 + len(VARIANTS))) and {pair.one for pair in pairs} == {0}
+    assert {pair.second for pair in pairs} == set(range(3, 3 + len(VARIANTS))) and {pair.first for pair in pairs} == {0}
 
 
 def test_templates_are_not_compared_each_with_each() -> None:
     words = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in ("ano", "eru", "ilo", "oma") for c in "bdfgklmnprst"]
-    texts = [f"What is the capital of {one}{other}?" for one in words[:60] for other in words[-60:]]
+    texts = [f"What is the capital of {left}{right}?" for left in words[:60] for right in words[-60:]]
     began = time.process_time()
     list(near_pairs(texts))
     # Six million pairs at 20 microseconds would take two minutes.
@@ -226,20 +226,20 @@ def test_a_question_about_what_stands_before_it_is_none_by_itself():
     # The same sentence around several questions is a wrapper.
     wrapped = [f"I am on the phone app. Where is my {thing}?" for thing in things]
     pairs = list(near_pairs([*(f"Where is my {thing}?" for thing in things), *wrapped]))
-    assert {(pair.one, pair.other) for pair in pairs} == {(n, n + 10) for n in range(10)}
+    assert {(pair.first, pair.second) for pair in pairs} == {(n, n + 10) for n in range(10)}
 
 
 def test_every_copy_of_a_question_is_paired_with_the_longer_text_of_the_other_side():
     held_out = [QUESTION] * 12
     pairs = near_pairs([f"Hi, this is Ann. {QUESTION}", *held_out], sides=[0] + [1] * 12, across=True)
-    assert {(pair.one, pair.other) for pair in pairs} == {(0, n) for n in range(1, 13)}
+    assert {(pair.first, pair.second) for pair in pairs} == {(0, n) for n in range(1, 13)}
 
 
 def test_an_instruction_that_most_rows_hold_joins_nothing():
     things = "card phone lamp chair boat coat drum flute kite rope".split()
     rows = [f"Name the material. Is the {thing} soft?\nAnswer with one word." for thing in things]
     assert not list(near_pairs([*rows, "Answer with one word.", "Name the material.\nAnswer with one word."]))
-    assert [(pair.one, pair.other) for pair in near_pairs([*rows, f"{rows[3]} I am Ann."])] == [(3, 10)]
+    assert [(pair.first, pair.second) for pair in near_pairs([*rows, f"{rows[3]} I am Ann."])] == [(3, 10)]
 
 
 def test_letters_that_look_alike_are_one_within_a_word_and_a_script_stays_what_it_is():
@@ -254,4 +254,4 @@ def test_words_that_several_texts_hold_are_no_typing_errors_of_each_other():
     both = [f"Where do I {verb} a {thing}?" for verb in verbs for thing in ("planet", "plant")]
     assert how("Where is the planet now?", "Where is the plant now?") == "near"
     pairs = near_pairs([*both, "Where is the planet now?", "Where is the plant now?"])
-    assert (10, 11) not in {(pair.one, pair.other) for pair in pairs}
+    assert (10, 11) not in {(pair.first, pair.second) for pair in pairs}

@@ -19,8 +19,8 @@ from ftlab.api.shown import Answers, BeforeAfter, Comparison
 from ftlab.config import build_config
 from ftlab.core.files import locked, write_json
 from ftlab.errors import FtlabError, InputError
+from ftlab.report.charts import panels, runs_chart
 from ftlab.report.notebook import compare_figures, notebook_of, same_data, same_versions
-from ftlab.report.pictures import panels, runs_svg
 from ftlab.training import supervisor
 from ftlab.ui import notebook
 from tests.comparisons import evaluated_run, three_sides
@@ -76,9 +76,9 @@ def test_runs_are_drawn_beside_their_base_with_their_intervals():
     name = comparison["measures"][0]["name"]
     drawn = panels([(EVIL, comparison), ("two", comparison)], [name, "unknown"])
     assert [[dot.title for dot in panel.dots] for panel in drawn] == [["base", EVIL, "two"]]
-    picture = runs_svg(drawn)
+    picture = runs_chart(drawn)
     assert picture.count("<circle") == 3 and EVIL not in picture
-    assert runs_svg([]) == ""
+    assert runs_chart([]) == ""
 
 
 def test_runs_that_were_asked_different_rows_are_not_compared(workspace):

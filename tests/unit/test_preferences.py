@@ -124,7 +124,7 @@ def test_the_split_holds_both_sides_and_no_prompt_twice(workspace):
     freeze(prepared, run)
     row = read_split(run, "train")[0]
     assert row["messages"] == row["prompt"] + row["chosen"] and row["rejected"] != row["chosen"]
-    prompts = {split: {json.dumps(one["prompt"]) for one in read_split(run, split)} for split in ("train", "test")}
+    prompts = {split: {json.dumps(row["prompt"]) for row in read_split(run, split)} for split in ("train", "test")}
     assert not prompts["train"] & prompts["test"]
 
 
@@ -133,50 +133,50 @@ def test_pairs_become_judged_answers_that_stay_on_one_side_of_the_split(rows):
     splits = prepare(DataConfig(source=file), stage="kto").splits
     assert sum(map(len, splits.values())) == 80
     for split in splits.values():
-        assert sum(one["label"] for one in split) * 2 == len(split)
-    assert {one["completion"][0]["content"][:4] for one in splits["train"] if one["label"]} == {"Good"}
+        assert sum(row["label"] for row in split) * 2 == len(split)
+    assert {row["completion"][0]["content"][:4] for row in splits["train"] if row["label"]} == {"Good"}
 
 
 def test_judged_rows_keep_both_labels(rows):
     judged = [{"prompt": f"Question {n}?", "completion": f"Answer {n}", "label": n % 4 != 0} for n in range(40)]
     splits = prepare(DataConfig(source=rows(judged)), stage="kto").splits
-    assert sum(not one["label"] for split in splits.values() for one in split) == 10
+    assert sum(not row["label"] for split in splits.values() for row in split) == 10
 
 
 @pytest.mark.parametrize(
-    ("stage", "row", "said"),
+    ("stage", "row", "message"),
     [
         ("dpo", {"prompt": "a", "completion": "b"}, "set stage: sft"),
         ("reward", {"prompt": "a", "completion": "b", "label": True}, "set stage: kto"),
         ("kto", {"prompt": "a", "completion": "b"}, "prompt + completion + label"),
     ],
 )
-def test_data_of_another_kind_are_refused_by_name(rows, stage, row, said):
+def test_data_of_another_kind_are_refused_by_name(rows, stage, row, message):
     file = rows(
         [{name: f"{value} {n}" if value is not True else True for name, value in row.items()} for n in range(30)]
     )
     with pytest.raises(InputError) as refused:
         prepare(DataConfig(source=file), stage=stage)
-    assert said in str(refused.value) and "columns prompt, completion" in str(refused.value)
+    assert message in str(refused.value) and "columns prompt, completion" in str(refused.value)
 
 
 def test_defects_of_pairs_are_counted(rows):
     pairs = [{"prompt": f"Question {n}?", "chosen": f"A long answer {n}", "rejected": f"No {n}"} for n in range(100)]
-    for one in pairs[:5]:
+    for row in pairs[:5]:
         # Equal to whoever reads them: accents as letters of their own are the same text.
-        one["chosen"] += " café"
-        one["rejected"] = unicodedata.normalize("NFD", one["chosen"])
-    pairs += [{"prompt": one["prompt"], "chosen": one["rejected"], "rejected": one["chosen"]} for one in pairs[10:13]]
+        row["chosen"] += " café"
+        row["rejected"] = unicodedata.normalize("NFD", row["chosen"])
+    pairs += [{"prompt": row["prompt"], "chosen": row["rejected"], "rejected": row["chosen"]} for row in pairs[10:13]]
     pairs += [{"prompt": f"Empty {n}?", "chosen": "Something", "rejected": ""} for n in range(4)]
     config = build_config(
         {"stage": "dpo", "data": {"source": rows(pairs), "validation_fraction": 0, "test_fraction": 0}}
     ).resolved()
-    found = {one.code: one for one in check_preferences(prepare(config.data, stage="dpo"), config)}
-    assert found["identical_pairs"].count == 5
-    assert found["swapped_pairs"].count == 3
-    assert found["empty_side"].count == 4
+    findings = {finding.code: finding for finding in check_preferences(prepare(config.data, stage="dpo"), config)}
+    assert findings["identical_pairs"].count == 5
+    assert findings["swapped_pairs"].count == 3
+    assert findings["empty_side"].count == 4
     # 95 pairs with a longer chosen side, 3 the other way round.
-    assert found["length_bias"].figures["chosen_longer"] == pytest.approx(95 / 98)
+    assert findings["length_bias"].figures["chosen_longer"] == pytest.approx(95 / 98)
 
 
 def test_prompts_that_fill_the_length_are_counted(rows):
@@ -191,13 +191,13 @@ def test_prompts_that_fill_the_length_are_counted(rows):
             "optimisation": {"max_length": 64},
         }
     ).resolved()
-    found = check_preferences(prepare(config.data, stage="dpo"), config, tokenizer=load_tokenizer("starter"))
-    assert next(one for one in found if one.code == "prompt_fills").count == 7
+    findings = check_preferences(prepare(config.data, stage="dpo"), config, tokenizer=load_tokenizer("starter"))
+    assert next(finding for finding in findings if finding.code == "prompt_fills").count == 7
 
 
 def test_the_samples_choices_are_not_explained_by_length():
     config = build_config({"stage": "dpo", "data": {"source": "brand_voice_preferences"}}).resolved()
-    assert [one.kind for one in check_preferences(prepare(config.data, stage="dpo"), config)] == ["info"]
+    assert [finding.kind for finding in check_preferences(prepare(config.data, stage="dpo"), config)] == ["info"]
 
 
 def test_weights_balance_the_labels_as_the_paper_asks():
@@ -221,14 +221,14 @@ def test_the_mismatched_answer_of_a_batch_is_seldom_that_of_the_same_prompt():
         for n in range(41)
     ]
     made = mismatched(datasets.Dataset.from_list(answers), 8, seed=0)
-    assert sorted(one["completion_ids"][0] for one in made) == list(range(41))
-    assert all(one["KL_completion_ids"] != one["completion_ids"] for one in made)
-    same = sum(one["KL_completion_ids"][0] // 2 == one["prompt_ids"][0] for one in made)
+    assert sorted(row["completion_ids"][0] for row in made) == list(range(41))
+    assert all(row["KL_completion_ids"] != row["completion_ids"] for row in made)
+    same = sum(row["KL_completion_ids"][0] // 2 == row["prompt_ids"][0] for row in made)
     assert same < 10  # in the order of the pairs it is 21
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"stage": "dpo", "method": {"name": "bottleneck"}}, "lora, dora, qlora, full"),
         ({"stage": "dpo", "method": {"initialisation": "pissa"}}, "rewrites the base"),
@@ -237,10 +237,10 @@ def test_the_mismatched_answer_of_a_batch_is_seldom_that_of_the_same_prompt():
         ({"stage": "kto", "preference": {"watch": "accuracy"}}, "instead of pairs"),
     ],
 )
-def test_settings_that_a_stage_cannot_do_are_refused(settings, said):
+def test_settings_that_a_stage_cannot_do_are_refused(settings, message):
     with pytest.raises(InputError) as refused:
         check_preferences_config(build_config(settings).resolved())
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.fixture
@@ -267,14 +267,14 @@ def test_base_and_method_come_from_what_a_run_starts_from(adapter, workspace):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [({"model": {"base": "other/base"}}, "some/base"), ({"method": {"name": "full"}}, "lora")],
 )
-def test_a_start_that_contradicts_the_settings_is_refused(adapter, workspace, settings, said):
+def test_a_start_that_contradicts_the_settings_is_refused(adapter, workspace, settings, message):
     values = {"model": {"start": str(adapter)} | settings.get("model", {})} | {"method": settings.get("method", {})}
     with pytest.raises(InputError) as refused:
         resolve_start(build_config(values), workspace)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_an_adapter_without_safe_weights_is_no_start(adapter, workspace):
@@ -317,35 +317,35 @@ def tokenised(tmp_path, stage, answers, limit, name="run"):
 
 @pytest.mark.parametrize("stage", ["dpo", "reward"])
 def test_pairs_with_an_answer_that_is_too_long_are_left_out_as_examples_are(tmp_path, stage):
-    kept, said, counted = tokenised(tmp_path, stage, [3] * 20 + [400] * 8, 128)
+    kept, warnings, counted = tokenised(tmp_path, stage, [3] * 20 + [400] * 8, 128)
     assert len(kept) == 20 and counted["too_long"] == 8 and "cut" not in counted
-    assert any("8 of 28 train rows are longer than 128 tokens and were left out" in line for line in said)
+    assert any("8 of 28 train rows are longer than 128 tokens and were left out" in line for line in warnings)
 
 
 def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
-    kept, said, counted = tokenised(tmp_path, "dpo", [3] * 12 + [400] * 16, 128)
+    kept, warnings, counted = tokenised(tmp_path, "dpo", [3] * 12 + [400] * 16, 128)
     assert len(kept) == 28 and counted["cut"] == 16 and "too_long" not in counted
     assert max(len(p) + len(c) for p, c in zip(kept["prompt_ids"], kept["chosen_ids"], strict=True)) == 128
-    assert any("not even half of the rows fit whole" in line for line in said)
+    assert any("not even half of the rows fit whole" in line for line in warnings)
     kept, _, counted = tokenised(tmp_path, "reward", [3] * 12 + [400] * 16, 128, name="reward")
     assert len(kept) == 12 and counted["too_long"] == 16, "a reward model never sees a cut answer"
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"),
+    ("steps", "message"),
     [(9, "9 steps on 72 rows, learning rate 5e-05). Too few steps"), (40, "three times as high")],
 )
-def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
+def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, message):
     from ftlab.core.files import append_jsonl
     from ftlab.core.run_directory import RunDirectory
-    from ftlab.evaluation.preferences import _about_effect
+    from ftlab.evaluation.before_after import _about_effect
 
     run = RunDirectory(tmp_path)
     append_jsonl(run.metrics_file, {"step": steps, "loss": 0.69})
     optimisation = {"learning_rate": 5e-5, "batch_size": 2, "gradient_accumulation": 4}
     config = build_config({"stage": "dpo", "optimisation": optimisation})
     (note,) = _about_effect(run, config, {"margin": 0.1, "margin_p": 0.2})
-    assert "may be chance" in note and said in note
+    assert "may be chance" in note and message in note
     assert _about_effect(run, config, {"margin": 0.1, "margin_p": 0.01}) == []
     (note,) = _about_effect(run, config, {"margin": -0.2, "margin_p": 0.01})
     assert "below that of the start by more than chance (-0.2)" in note
@@ -356,7 +356,7 @@ def test_a_margin_that_may_be_chance_is_called_that(tmp_path, steps, said):
 def test_ties_are_no_losses_and_pairs_of_one_prompt_count_together():
     from scipy.stats import binomtest
 
-    from ftlab.evaluation.preferences import _figures
+    from ftlab.evaluation.before_after import _figures
 
     # 12 won, 3 lost, 25 ties: a model that has learned little, and nothing swapped.
     chosen = [1.0] * 12 + [0.0] * 3 + [0.0] * 25

@@ -8,12 +8,16 @@ import pytest
 
 pytest.importorskip("gradio")
 
+from ftlab.arena import links
+from ftlab.arena.store import open_store
 from ftlab.config import Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
 from ftlab.core.files import append_jsonl, write_json, write_text
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
 from ftlab.ui import run_files
+from ftlab.ui.page import Look
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 from ftlab.ui.run_view import run as run_view
@@ -21,17 +25,24 @@ from ftlab.ui.run_view.stages import STAGES, is_read
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.preferences import rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
+from ftlab.ui.tabs.runs import lineage
 from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
+from tests.unit.test_arena_preferences import ANN, BOB, made, vote
 from tests.unit.test_ui import ATTACK, a_run
 
 
 @pytest.fixture(scope="module")
-def tab():
+def tab(tmp_path_factory):
     import gradio as gr
 
     with gr.Blocks():
-        yield preferences.build()
+        yield preferences.build(Workspace.open(tmp_path_factory.mktemp("tab")))
+
+
+def listed(tab, workspace, begin, newest=""):
+    """What one look at the files draws, for a page that says `begin` and saw `newest` as the newest start."""
+    return preferences.list_runs(tab, Look(workspace, None, {tab.begin: begin}, {"newest start": newest}))
 
 
 def started(tab, workspace, typed=None, rewards=None):
@@ -85,9 +96,9 @@ def test_the_newest_run_on_examples_is_preset_until_somebody_chooses(tab, worksp
     starts = [value for _, value in preferences.start_choices(workspace)]
     assert set(starts) == {old.id, new.id} and reward.id not in starts
     preset = preferences.newest_start(workspace)
-    assert preferences.list_runs(tab, "", None, workspace)[tab.begin]["value"] == preset
-    assert preferences.list_runs(tab, "", preset, workspace)[tab.begin]["value"] == ""
-    models = preferences.list_runs(tab, "", None, workspace)[tab.reward_model]["choices"]
+    assert listed(tab, workspace, "")[tab.begin]["value"] == preset
+    assert listed(tab, workspace, "", preset)[tab.begin]["value"] == ""
+    models = listed(tab, workspace, "")[tab.reward_model]["choices"]
     assert [value for _, value in models] == ["", reward.id]
 
 
@@ -149,7 +160,7 @@ def test_the_data_are_judged_for_the_stage_before_the_start(workspace, tmp_path)
     said, suits = look("dpo", "support_triage")
     assert not suits and "DPO learns from pairs of answers" in said and "ft-bad" not in said
     said, suits = look("dpo", preferences.SAMPLE)
-    assert suits and "220 train / 40 validation / 40 test pairs" in said
+    assert suits and "220 pairs to learn from, 40 to check, 40 to test" in said
     assert look("rloo", "support_triage")[1]
 
     pairs = [{"prompt": f"Q{n}?", "chosen": f"A {n}, {ATTACK}" * 2, "rejected": f"B {n}"} for n in range(60)]
@@ -182,7 +193,7 @@ def test_the_charts_of_preferences_stand_in_the_order_in_which_to_read_them(work
 
 def test_ties_before_the_first_step_are_no_accuracy():
     rows = [{"step": 0, "eval_accuracy": 0.0, "eval_margin": 0.0}, {"step": 5, "eval_accuracy": 0.75, "eval_margin": 1}]
-    shown = preference_view.pictures(rows, "dpo")
+    shown, _ = preference_view.pictures(rows, "dpo")
     assert "validation from 75 to 75 at step 5" in shown
 
 
@@ -222,17 +233,17 @@ def test_the_lineage_leads_from_the_base_over_examples_to_preferences(workspace)
     rewards = [{"kind": "model", "model": reward.id}]
     rl = a_result(workspace, "rl", stage="rloo", model={"start": dpo.id}, reinforcement={"rewards": rewards})
     every = workspace.runs()
-    drawn = runs.lineage_tree(every, dpo.id)
+    drawn = lineage.lineage_tree(every, dpo.id)
     assert other.id not in drawn
-    places = [drawn.index(name) for name in ("starter", sft.id, f"Open {dpo.id}", f"Open {rl.id}")]
+    places = [drawn.index(name) for name in ("starter", sft.id, f'data-pick="{dpo.id}"', f'data-pick="{rl.id}"')]
     assert places == sorted(places)
     assert "rewarded by" in drawn and "rewards" in drawn
-    assert runs.lineage_tree(every, other.id) == ""
-    assert runs.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
+    assert lineage.lineage_tree(every, other.id) == ""
+    assert lineage.relatives({"a": None, "b": "a", "c": "b", "x": "gone", "y": "gone"}, "y") == {"gone", "x", "y"}
 
 
 def test_a_lineage_that_runs_in_a_circle_ends():
-    assert runs.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
+    assert lineage.relatives({"a": "b", "b": "a"}, "a") >= {"a"}
 
 
 def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(workspace):
@@ -249,7 +260,7 @@ def test_a_reward_model_is_shown_by_its_scores_and_not_offered_for_a_chat(worksp
     import gradio as gr
 
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
     assert "82.5% of 40 held-out pairs" in evaluate.show(tab, run.id, [], None, None, workspace)[tab.result]
 
 
@@ -257,3 +268,15 @@ def test_each_tab_shows_its_own_runs(workspace):
     sft, dpo = a_run(workspace, "sft"), a_dpo_run(workspace)
     assert train.run_to_show(None, workspace) == sft
     assert preferences.run_to_show(None, workspace) == dpo
+
+
+def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(workspace):
+    assert preferences.voted(workspace) is None and not workspace.arena_database.exists()
+    store = open_store(workspace)
+    test = made(store)
+    for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
+        vote(store, links.create_raters(store, test, [name])[0].rater_id, wanted)
+    hidden = made(store, planned=32)
+    vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
+    # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
+    assert preferences.voted(workspace) == preferences.Voted(test, "Second round", 31)

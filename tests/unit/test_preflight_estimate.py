@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from ftlab.config import ModelConfig, build_config
-from ftlab.data.template import facts_of
+from ftlab.data.rendering import facts_of
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.models.load import load_tokenizer

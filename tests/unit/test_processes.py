@@ -146,7 +146,7 @@ def test_no_number_in_a_status_file_harms_anybody(workspace, pid, monkeypatch):
     monkeypatch.setattr(os, "killpg", lambda *given: sent.append(given))
     run = a_run(workspace, state="running", pid=pid, pid_started=mark_of(1))
     supervisor.stop(run)
-    assert "Killed" not in supervisor.stop(run)
+    assert "Killed" not in supervisor.stop(run).message
     assert not kill(None, pid, None, [run.path], lambda: False)
     assert sent == []
 
@@ -158,7 +158,7 @@ def test_only_a_process_whose_command_names_the_run_is_killed(workspace, strange
         RunStatus(state="running", created=time.time(), pid=stranger.pid, pid_started=mark_of(stranger.pid)),
     )
     supervisor.stop(run)
-    assert "no process on this machine can be identified as" in supervisor.stop(run)
+    assert "no process on this machine can be identified as" in supervisor.stop(run).message
     assert stranger.poll() is None
 
     worker = worker_of(run)
@@ -167,7 +167,7 @@ def test_only_a_process_whose_command_names_the_run_is_killed(workspace, strange
         assert proven(worker.pid, mark, [other.path]) is None
         assert proven(worker.pid, f"{mark}0", [run.path]) is None  # the number was given to another one since
         write_status(run.status_file, RunStatus(state="running", created=time.time(), pid=worker.pid, pid_started=mark))
-        assert supervisor.stop(run) == "Killed. Everything saved before is kept."
+        assert supervisor.stop(run).message == "Killed. Everything saved before is kept."
         assert worker.wait(10) == -9
     finally:
         worker.kill()

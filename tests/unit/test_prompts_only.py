@@ -30,8 +30,8 @@ def prepared(tmp_path, row, stage="rloo", **settings):
     ],
 )
 def test_prompts_without_answers_are_read_with_an_answer_left_open(tmp_path, row, settings):
-    found = prepared(tmp_path, row, **settings)
-    examples = [example["messages"] for split in found.splits.values() for example in split]
+    data = prepared(tmp_path, row, **settings)
+    examples = [example["messages"] for split in data.splits.values() for example in split]
     assert len(examples) == 30
     assert all(turns[0]["role"] == "user" and turns[-1] == OPEN for turns in examples)
     assert {turns[0]["content"] for turns in examples} == {f"Question {n}" for n in range(30)}
@@ -40,14 +40,14 @@ def test_prompts_without_answers_are_read_with_an_answer_left_open(tmp_path, row
 
 
 def test_a_system_prompt_stands_before_prompts_alone_too(tmp_path):
-    found = prepared(tmp_path, lambda n: {"prompt": f"Question {n}"}, system_prompt="Be kind.")
-    assert [turn["role"] for turn in found.splits["train"][0]["messages"]] == ["system", "user", "assistant"]
+    data = prepared(tmp_path, lambda n: {"prompt": f"Question {n}"}, system_prompt="Be kind.")
+    assert [turn["role"] for turn in data.splits["train"][0]["messages"]] == ["system", "user", "assistant"]
 
 
 def test_answers_that_are_there_stay_as_references(tmp_path):
-    found = prepared(tmp_path, lambda n: {"prompt": f"Question {n}", "chosen": f"Good {n}", "rejected": f"Bad {n}"})
-    assert found.splits["train"][0]["messages"][-1]["content"].startswith("Good")
-    assert any("serve only as references" in note for note in found.manifest["notes"])
+    data = prepared(tmp_path, lambda n: {"prompt": f"Question {n}", "chosen": f"Good {n}", "rejected": f"Bad {n}"})
+    assert data.splits["train"][0]["messages"][-1]["content"].startswith("Good")
+    assert any("serve only as references" in note for note in data.manifest["notes"])
 
 
 def test_text_without_prompts_is_still_refused(tmp_path):

@@ -13,9 +13,10 @@ from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import KINDS, check
 from ftlab.data.checks.finding import Finding
-from ftlab.data.remedies import Action, action_for, apply, apply_all, is_mended, mend
+from ftlab.data.remedies import Action, action_for, is_mended, mend
 from ftlab.data.versions import create, rows_of
 from ftlab.errors import InputError
+from tests.mended import apply, apply_all
 
 PAIR = {"prompt": "prompt", "completion": "completion"}
 
@@ -30,9 +31,9 @@ def numbered(count: int = 5) -> dict[str, list[dict[str, Any]]]:
 def test_dropping_takes_the_rows_and_nothing_else() -> None:
     rows = numbered()
     before = copy.deepcopy(rows)
-    after, said = apply(rows, Action("drop", "empty_answer", "train", (1, 3)))
+    after, sentences = apply(rows, Action("drop", "empty_answer", "train", (1, 3)))
     assert [row["prompt"] for row in after["train"]] == ["p0", "p2", "p4"] and after["test"] == rows["test"]
-    assert said == "Dropped 2 rows of train (empty answers)." and rows == before
+    assert sentences == "Dropped 2 rows of train (empty answers)." and rows == before
 
 
 def test_masking_changes_text_and_turns_but_no_roles() -> None:
@@ -51,9 +52,9 @@ def test_masking_one_kind_leaves_the_others() -> None:
 
 
 def test_moving_puts_rows_beside_what_they_resemble() -> None:
-    after, said = apply(numbered(), Action("move", "near_overlap", "train", (2,), (("test", 0),)))
+    after, sentences = apply(numbered(), Action("move", "near_overlap", "train", (2,), (("test", 0),)))
     assert sorted(row["prompt"] for row in after["test"]) == ["held", "p2"]
-    assert len(after["train"]) == 4 and "Moved" in said
+    assert len(after["train"]) == 4 and "Moved" in sentences
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_conflicts_take_the_answer_of_most_rows() -> None:
     rows = {"train": [{"prompt": "q", "completion": answer} for answer in ("no", "yes ", "yes", "Yes")]}
     matches = (("train", 1), ("train", 1), ("train", 1), ("train", 1))
     action = Action("relabel", "conflicting_answers", "train", (0, 1, 2, 3), matches, PAIR)
-    after, said = apply(rows, action)
-    assert {row["completion"] for row in after["train"]} == {"yes "} and "3 rows" in said
+    after, sentences = apply(rows, action)
+    assert {row["completion"] for row in after["train"]} == {"yes "} and "3 rows" in sentences
 
 
 STORY = (
@@ -108,19 +109,20 @@ def _characters(row: dict[str, Any]) -> int:
 
 def _shorten(row: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list[str]]:
     action = Action("shorten", "too_long", "train", (0,), columns=PAIR, max_length=max_length, tokens=_words)
-    after, said = apply_all({"train": [row]}, [action])
-    return after["train"][0], said
+    after, sentences = apply_all({"train": [row]}, [action])
+    return after["train"][0], sentences
 
 
 def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_told() -> None:
     row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
-    short, said = _shorten(row, _words(row) - 20)
+    short, sentences = _shorten(row, _words(row) - 20)
     assert short["completion"] == row["completion"] and _words(short) <= _words(row) - 20
     # The question, the number, what the answer draws on and what leads into it are there; gulls and bread are not.
     for kept in ("Who kept the lighthouse above the harbor?", "14 boats", "A painter", "Hendrik van Loon", "Read the"):
         assert kept in short["prompt"]
     assert short["prompt"].endswith("of that year. … Who kept the lighthouse above the harbor?")
-    assert said[0].startswith("Shortened 1 row") and "Row 0 lost" in said[1] and "Gulls circle" in said[1]
+    assert sentences[0].startswith("Shortened 1 row") and "Row 0 lost" in sentences[1]
+    assert "Gulls circle" in sentences[1]
 
 
 @pytest.mark.parametrize(
@@ -135,9 +137,9 @@ def test_only_sentences_that_a_prompt_can_spare_are_cut_and_what_was_lost_is_tol
 )
 def test_a_prompt_stays_whole_where_its_answer_does_not_show_which_sentences_it_needs(answer: str) -> None:
     row = {"prompt": STORY, "completion": answer}
-    after, said = _shorten(row, _words(row) - 12)
-    assert after == row and len(said) == 1
-    assert said[0].startswith("Left 1 row of train unchanged: no sentence")
+    after, sentences = _shorten(row, _words(row) - 12)
+    assert after == row and len(sentences) == 1
+    assert sentences[0].startswith("Left 1 row of train unchanged: no sentence")
 
 
 def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None:
@@ -168,14 +170,15 @@ def test_what_another_turn_or_the_rejected_answer_speaks_of_is_not_cut() -> None
 )
 def test_a_prompt_that_can_spare_nothing_stays_as_it_is_and_counts_as_not_shortened(prompt: str) -> None:
     row = {"prompt": prompt, "completion": "A long answer. " * 20}
-    after, said = _shorten(row, 30)
-    assert after == row and len(said) == 1 and said[0].startswith("Left 1 row of train unchanged: no sentence")
+    after, sentences = _shorten(row, 30)
+    assert after == row and len(sentences) == 1
+    assert sentences[0].startswith("Left 1 row of train unchanged: no sentence")
 
 
 def test_a_row_that_would_be_too_long_even_without_what_it_can_spare_stays_as_it_is() -> None:
     row = {"prompt": STORY, "completion": "Hendrik van Loon kept it."}
-    after, said = _shorten(row, 20)
-    assert after == row and said == [
+    after, sentences = _shorten(row, 20)
+    assert after == row and sentences == [
         "Left 1 row of train unchanged: it is still too long without the unnecessary sentences."
     ]
 
@@ -202,14 +205,14 @@ def test_masking_leaves_a_row_out_whose_answer_would_become_a_placeholder() -> N
             {"prompt": "Who can help me?", "completion": "We can: +49 30 901822."},
         ]
     }
-    after, said = apply_all(rows, [Action("mask", "phone", "train", (0, 1, 2, 3), columns=PAIR)])
+    after, sentences = apply_all(rows, [Action("mask", "phone", "train", (0, 1, 2, 3), columns=PAIR)])
     assert [row["completion"] for row in after["train"]] == [
         "[phone] is that of Ada.",
         "Call [phone], please.",
         "We can: [phone].",
     ]
-    assert said == [
-        "Left out 1 row of train: their answer is what would be masked. Masked 3 rows of train (phone numbers).",
+    assert sentences == [
+        "Left out 1 row of train: the answer itself would be masked. Masked 3 rows of train (phone numbers).",
     ]
 
 
@@ -219,8 +222,8 @@ def test_two_good_sentences_for_one_prompt_are_not_overwritten_but_labels_are(tm
         rows += [{"prompt": "Can you order a pizza?", "completion": answer} for answer in answers]
         file = tmp_path / f"{len(answers[0])}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        found = next(one for one in check(str(file)).findings if one.kind == "conflicting_answers")
-        return found.matches
+        finding = next(finding for finding in check(str(file)).findings if finding.kind == "conflicting_answers")
+        return finding.matches
 
     no = "I am sorry, but I cannot order a pizza for you."
     assert matches([no, no.lower(), "Ordering food is beyond what I can do for you."]) == [
@@ -242,9 +245,9 @@ def test_indices_are_those_of_the_source_whatever_the_order_of_the_actions() -> 
         Action("relabel", "conflicting_answers", "train", (4,), columns=PAIR, answer="new"),
         Action("deduplicate", "exact_duplicate", "train", (1, 3)),
     ]
-    after, said = apply_all(numbered(), actions)
+    after, sentences = apply_all(numbered(), actions)
     assert [row["completion"] for row in after["train"]] == ["a2", "new"]
-    assert said[1] == "Removed 1 row of train (exact duplicates)."
+    assert sentences[1] == "Removed 1 row of train (exact duplicates)."
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ftlab.config import build_config
 from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError
-from ftlab.report.findings import gain_loss_lines, gain_loss_svg
+from ftlab.report.charts import gain_loss_chart, gain_loss_lines
 from ftlab.report.markdown import write_markdown
 from ftlab.report.report import choose_examples, comparison_table, write_report
 from tests.comparisons import a_measure, a_row, evaluated_run, three_sides
@@ -184,7 +184,7 @@ def test_without_general_questions_there_is_no_such_row_and_no_bar():
         adapted=side(general_accuracy=None, general_interval=None, general_rows=0),
     )
     assert "General accuracy" not in [row["measure"] for row in comparison_table(bare)]
-    assert "General" not in gain_loss_svg(bare)
+    assert "General" not in gain_loss_chart(bare)
 
 
 def test_no_change_has_no_sign():
@@ -199,7 +199,7 @@ def test_cut_answers_get_a_row():
 
 
 def test_each_dot_lies_as_far_from_the_middle_as_the_measure_moved_towards_better():
-    picture = ElementTree.fromstring(gain_loss_svg(comparison()))
+    picture = ElementTree.fromstring(gain_loss_chart(comparison()))
     dots = [float(dot.get("cx")) for dot in picture.iter("circle") if dot.get("stroke-width")]
     middle, half = (8 + 372) / 2, (372 - 8) / 2
     # Points of exact match and BLEU, percent of the base's perplexity; general accuracy fell by 3 points.
@@ -213,11 +213,11 @@ def test_a_change_within_chance_is_a_hollow_dot_and_what_is_off_the_axis_an_arro
     assert (lines["exact_match"].better, lines["general_accuracy"].better, lines["bleu"].better) == (True, False, None)
     assert lines["exact_match"].interval == pytest.approx((50, 85))
     assert "answer_words" not in lines
-    dots = [dot.get("fill") for dot in ElementTree.fromstring(gain_loss_svg(three_sides())).iter("circle")]
+    dots = [dot.get("fill") for dot in ElementTree.fromstring(gain_loss_chart(three_sides())).iter("circle")]
     # Exact match, accuracy, perplexity, then BLEU: the page shows through, and the ring is not filled.
     assert dots[3:5] == ["var(--card, var(--block-background-fill, #fff))", "none"]
     worse = three_sides(measures=[a_measure("perplexity", "Perplexity", [2.0, 2.0, 9.0], better="lower", kind="loss")])
-    assert "<circle" not in gain_loss_svg(worse) and "l-6 5" in gain_loss_svg(worse)
+    assert "<circle" not in gain_loss_chart(worse) and "l-6 5" in gain_loss_chart(worse)
 
 
 def test_the_page_answers_what_a_stakeholder_asks(run):

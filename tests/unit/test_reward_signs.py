@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab.evaluation.before_after import Measured, compare, repetition
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.significance import mean_difference
+from ftlab.training.reinforcement.held_out import Measured, compare
 from ftlab.training.signs import read_signs
 
 STEPS = 24
@@ -96,7 +98,8 @@ def test_the_difference_of_paired_rewards_has_its_interval():
 
 def test_the_comparison_holds_both_sides_and_each_reward():
     def side(rewards, cut):
-        return Measured(["a b c d", "x"], [4, 1], [False, cut], {"json": rewards}, [2 * value for value in rewards])
+        answers = [Answer("a b c d", 4, False), Answer("x", 1, cut)]
+        return Measured(answers, {"json": rewards}, [2 * value for value in rewards])
 
     found = compare(side([0.0, 0.0], True), side([1.0, 0.0], False))
     assert found["rows"] == 2

@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from ftlab.data import safe_templates
-from ftlab.data.rendering import encode
-from ftlab.data.template import render_text
+from ftlab.data.rendering import encode, render
 from ftlab.errors import InputError
 from ftlab.export.serving import take_apart
 from ftlab.models.load import load_tokenizer
@@ -52,7 +51,7 @@ def test_a_template_without_end_is_refused_in_one_sentence(
     before, begun = psutil.Process().memory_info().rss, time.monotonic()
     for _ in range(2):  # the second time it is known
         with pytest.raises(InputError, match="chat template of the base is rejected") as caught:
-            render_text(CHAT, tokenizer)
+            render(CHAT, tokenizer)
     assert "Traceback" not in str(caught.value) and time.monotonic() - begun < 10
     assert psutil.Process().memory_info().rss - before < 100 << 20
     # Whoever renders it meets the same limits: training, and the words for Ollama.
@@ -61,7 +60,7 @@ def test_a_template_without_end_is_refused_in_one_sentence(
     assert take_apart(tokenizer) is None
     # And what comes after it is rendered.
     tokenizer.chat_template = CHATML
-    assert render_text(CHAT, tokenizer) == "<user>hi<|end|><assistant>there<|end|>"
+    assert render(CHAT, tokenizer) == "<user>hi<|end|><assistant>there<|end|>"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_a_template_without_end_is_refused_in_one_sentence(
 def test_a_template_that_fails_is_refused_in_one_sentence(tokenizer: Any, template: str) -> None:
     tokenizer.chat_template = template
     with pytest.raises(InputError, match="rejects these messages"):
-        render_text(CHAT, tokenizer)
+        render(CHAT, tokenizer)
 
 
 def test_what_is_rendered_elsewhere_is_what_transformers_renders(tokenizer: Any) -> None:
@@ -108,11 +107,11 @@ def test_the_process_that_renders_has_no_keys_and_ends_with_its_parent(tmp_path:
     script = f"""
 import os, sys
 from ftlab.data import safe_templates
-from ftlab.data.template import render_text
+from ftlab.data.rendering import render
 from ftlab.models.load import load_tokenizer
 tokenizer = load_tokenizer("starter")
 tokenizer.chat_template = {CHATML!r}
-render_text({CHAT!r}, tokenizer)
+render({CHAT!r}, tokenizer)
 print(safe_templates._child.process.pid, flush=True)
 sys.stdin.read()
 """
@@ -134,13 +133,13 @@ sys.stdin.read()
 
 
 def test_templates_that_ship_with_ftlab_need_no_process(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ftlab.data.template import FALLBACK_TEMPLATE
+    from ftlab.data.safe_templates import FALLBACK_TEMPLATE
 
     def none(*_: Any) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(safe_templates, "_started", none)
     monkeypatch.setattr(safe_templates, "_child", None)
-    render_text(CHAT, tokenizer)
+    render(CHAT, tokenizer)
     tokenizer.chat_template = FALLBACK_TEMPLATE.replace("BOS", "")
-    render_text(CHAT, tokenizer)
+    render(CHAT, tokenizer)

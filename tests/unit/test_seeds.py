@@ -78,7 +78,7 @@ def test_runs_that_agree_are_better_and_the_spread_is_said(workspace):
     assert 0.55 < low < 0.75 and 0.85 < high <= 1
     assert one.p is not None and one.p < 0.001
     assert "80% on average of 3 runs (75% to 85%, standard deviation 5.0 points) against 0% of the base" in found.text
-    assert "seeds and rows both counted as chance" in found.text and "Each run by itself: 3 better." in found.text
+    assert "with both seeds and rows taken as random" in found.text and "Each run by itself: 3 better." in found.text
     assert difference_text(one).startswith("+80.0 points (+")
 
 

@@ -185,7 +185,8 @@ def test_what_is_uploaded_is_what_was_listed_to_a_private_space(hub, staged, tmp
     assert done.returncode == 0 and fresh.private and fresh.settings["sdk"] == "gradio" and not fresh.secrets
     hub.add("me/open", "space", private=False)
     done = deploy("me/open", "--flavour", "vote", **hub.environment(tmp_path))
-    assert done.returncode == 1 and "everybody can open it" in done.stderr and not hub.repo("me/open", "space").files
+    assert done.returncode == 2 and "exists on the Hub and is public" in done.stderr
+    assert not hub.repo("me/open", "space").files
 
 
 def test_wrong_input_is_one_clear_message(tmp_path):

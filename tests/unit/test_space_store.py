@@ -40,7 +40,8 @@ for verb in sys.argv[2:]:
             scheduler.stop()
         else:
             well = space_store.push(workspace, "me/store")
-            print(json.dumps({"well": well, "waiting": space_store.waiting(workspace)} | space_store.status(workspace)))
+            status = vars(space_store.status(workspace))
+            print(json.dumps({"well": well, "waiting": space_store.waiting(workspace)} | status))
     except FtlabError as error:
         print(json.dumps({"error": str(error)}))
 """

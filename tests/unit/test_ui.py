@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import time
 
 import psutil
 import pytest
@@ -17,9 +18,10 @@ from ftlab.config import DataConfig, RunConfig, build_config
 from ftlab.core.files import append_jsonl, write_json, write_text
 from ftlab.data.formats import _ROLE_ALIASES
 from ftlab.errors import FtlabError, InputError
+from ftlab.report import charts
 from ftlab.training.status import RunStatus, write_status
-from ftlab.ui import job_strip, run_files
-from ftlab.ui.kit import charts, events, forms, html
+from ftlab.ui import job_strip, run_files, run_names
+from ftlab.ui.kit import events, forms, html
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import tab as chat
 from ftlab.ui.tabs.data import rows as data_rows
@@ -61,7 +63,7 @@ def test_every_setting_of_a_run_can_be_reached_in_the_app(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [train.build().form.components, preferences.build().form.components]
+        both = [train.build(workspace).form.components, preferences.build(workspace).form.components]
         drawn = {**data.build(workspace).form.components, **both[0]}
     # Either tab starts runs of its own stages, with every setting that they read.
     assert set(drawn) | set(both[1]) == set(forms.fields())
@@ -81,8 +83,8 @@ def test_the_stage_follows_the_data_on_show(workspace, rows_file, tmp_path):
     text = tmp_path / "book.txt"
     text.write_text("\n\n".join(f"Chapter {n} of the book." for n in range(40)))
     for source, suits, said in [
-        (text, "pretraining", "32 train / 4 validation / 4 test documents"),
-        (rows_file, "sft", "rows"),
+        (text, "pretraining", "32 documents to learn from, 4 documents to check, 4 documents to test"),
+        (rows_file, "sft", "to learn from"),
     ]:
         shown = DataConfig(source=str(source)).model_dump_json()
         assert train.stage_of(shown, workspace) == suits
@@ -94,7 +96,7 @@ def test_the_untouched_form_is_the_main_job(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build().form]
+        both = [data.build(workspace).form, train.build(workspace).form]
     shown = [form.collect([component.value for component in form.inputs]) for form in both]
     expected = quickstart_config()
     expected.name = RunConfig().name
@@ -105,7 +107,7 @@ def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere
     import gradio as gr
 
     with gr.Blocks():
-        form = train.build().form
+        form = train.build(workspace).form
     config = build_config(form.collect(["" for _ in form.inputs]))
     assert config.evaluation.probes is None and config.data.replay is None and config.optimisation.epochs is None
     assert config.resolved().optimisation.batch_size == 16 and config.model.base == "starter"
@@ -124,7 +126,7 @@ def test_a_run_started_again_has_the_settings_of_the_first(workspace):
         }
     )
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build().form]
+        both = [data.build(workspace).form, train.build(workspace).form]
         values = []
         for form in both:
             updates = form.fill(first)
@@ -220,7 +222,7 @@ def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace
     for words in ("step 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", run.id):
         assert words in text
     assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
-    assert "No job is running" in job_strip.show(None, [])
+    assert job_strip.show(None, []) == ""
 
 
 def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_their_process_lives(workspace):
@@ -231,7 +233,7 @@ def test_the_strip_says_that_answers_of_a_blind_test_are_being_made_as_long_as_t
         folder.mkdir(parents=True)
         (folder / "status.json").write_text(json.dumps(values))
     text = job_strip.show_now(None, workspace)
-    assert "answers of Base" in text and "alive" in text and "No job" not in text
+    assert "answers of Base" in text and "alive" in text
     assert "gone" not in text and "over" not in text
     failed = answering.status(workspace, "gone")
     assert failed.state == "failed" and "existing answers are kept" in failed.error["try"]
@@ -241,7 +243,7 @@ def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
     run = a_run(workspace, state="running")
     running = run_files.Job(run, "training", RunStatus(state="running"), 0)
     stopping = run_files.Job(run, "training", RunStatus(state="stopping"), 0)
-    assert job_strip.stop_button(running)["value"] == "Stop"
+    assert job_strip.stop_button(running)["value"] == "Stop training"
     assert "Kill" in job_strip.stop_button(stopping)["value"]
     # It is said by what follows the job, so that it is gone once the job has stopped.
     assert "with what is trained saved; press again to kill it" in job_strip.show(stopping, [])
@@ -291,6 +293,52 @@ def test_comparing_two_runs_shows_every_measure_of_either_as_it_is_written_elsew
     write_json(second.comparison_file, {"measures": [measure("perplexity", "Perplexity", "loss", 12.34, 1.046)]})
     shown = runs.compared(first, second)
     assert "0% → 95.5%" in shown and "12.3 → 1.05" in shown
+
+
+def test_a_run_has_a_name_made_of_data_method_base_and_day_which_a_person_can_change(workspace, monkeypatch):
+    run = a_run(workspace, model={"base": "smollm2"})
+    noon = time.mktime((2026, 11, 29, 12, 0, 0, 0, 0, -1))
+    monkeypatch.setattr(time, "localtime", lambda seconds=noon, real=time.localtime: real(seconds))
+    write_status(run.status_file, RunStatus(state="completed", created=noon - 50_000, started=noon - 3600))
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, today 11:00"
+    write_status(run.status_file, RunStatus(state="completed", created=noon - 50_000, started=noon - 86_400))
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    before = sorted(path.name for path in run.path.iterdir())
+    assert run_names.rename(run, "  Hotel   desk ") == run_names.name_of(run) == "Hotel desk"
+    assert run.path.name == run.id and sorted(path.name for path in run.path.iterdir() if path.name in before) == before
+    assert run_names.choices([run]) == [("Hotel desk", run.id)]
+    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    with pytest.raises(InputError, match="too long"):
+        run_names.rename(run, "x" * 81)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("support_triage", "Support triage"),
+        ("/tmp/up/guest_desk-0c46770a.csv", "Guest desk"),
+        ("version:items-3-0c4677", "Items version 3"),
+        ("someone/red-teaming", "Red teaming"),
+    ],
+)
+def test_data_are_called_as_their_owner_calls_them(source, name):
+    assert run_names.data_name(RunConfig(data=DataConfig(source=source))) == name
+
+
+def test_runs_of_the_same_name_are_told_apart_in_a_list(workspace):
+    first, second = a_run(workspace, "one"), a_run(workspace, "two")
+    named = {run: name for name, run in run_names.choices([first, second])}
+    assert "(one-" in named[first.id] and "(two-" in named[second.id]
+
+
+def test_a_name_that_a_person_gave_is_text_and_never_markup(workspace):
+    run, other = a_run(workspace), a_run(workspace, "child")
+    write_text(other.config_file, build_config({"model": {"start": run.id}}).resolved().to_yaml())
+    for one in (run, other):
+        run_names.rename(one, "<script>alert(1)</script>")
+    every = [run, other]
+    for shown in (runs.runs_table(every, run.id), runs.lineage_tree(every, run.id), runs.compared(run, other)):
+        assert "<script" not in shown and "&lt;script&gt;alert(1)" in shown
 
 
 def test_each_side_of_a_chat_remembers_its_own_answers():
@@ -403,3 +451,55 @@ def test_every_endpoint_answers_a_value_of_a_wrong_type_with_one_sentence(tmp_pa
     with pytest.raises(gr.Error, match="file name is too long"):
         endpoints["train"](config={"model": {"base": "x" * 5000}})
     assert workspace.runs() == []
+
+
+def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
+    run = a_run(workspace, state="running")
+
+    def at(phase, **more):
+        return run_view.at_step(run, RunStatus(state="running", phase=phase, **more))
+
+    assert at("loading the libraries") == (1, 4, "Asking the base")
+    assert at("before training: answers of the base", done=3, total=9) == (1, 4, "Asking the base")
+    assert at("preparing the examples") == (2, 4, "Training")
+    training = RunStatus(state="running", phase="training", step=5, total_steps=20, eta_seconds=60)
+    assert run_view.at_step(run, training) == (2, 4, "Training")
+    assert at("verifying the result", step=20, total_steps=20) == (3, 4, "Saving")
+    assert "of training left, then the evaluation" in run_view.left_in_total(run, training)
+    write_json(run.expected_file, {"after_seconds": 30.0, "total_seconds": 200.0})
+    assert run_view.left_in_total(run, training) == f"about {html.duration(90)} left in total"
+    write_json(run.verification_file, {"changes_logits": True})
+    assert at("answers of the adapted model", step=20, total_steps=20) == (4, 4, "Evaluating")
+    assert run_view.at_step(run, RunStatus(state="queued")) is None
+    bare = a_run(workspace, evaluation={"after_training": False})
+    assert run_view.at_step(bare, training) == (1, 2, "Training")
+    assert run_view.left_in_total(bare, training) == f"about {html.duration(60)} left in total"
+
+
+def test_held_out_rows_show_what_the_base_and_the_run_say_and_never_as_markup():
+    rows = [
+        {"step": step, "row": row, "prompt": f"Question {row} {ATTACK}", "answer": f"{step} {ATTACK}", "reference": "A"}
+        for step in (0, 8, 16)
+        for row in range(3)
+    ]
+    shown = run_view.answers_now(rows)
+    assert "<script" not in shown and "<img" not in shown
+    assert shown.count("Question") == 3 and "Now, step 16" in shown and ">8 " not in shown
+    assert "not trained yet" in run_view.answers_now(rows[:3])
+    assert run_view.answers_now([]) == ""
+
+
+def test_what_is_mixed_in_unasked_is_said_with_the_rows(workspace, rows_file):
+    shown = DataConfig(source=str(rows_file)).model_dump_json()
+    usual = {"data.replay": "general_replay", "data.replay_text": "general_documents", "model.base": "starter"}
+    said = train.data_line(shown, workspace, usual)
+    assert "rows of general_replay and about" in said and "documents of general_documents" in said
+    said = train.data_line(shown, workspace, {"model.base": "smollm2", "data.replay": "auto", "stage": "sft"})
+    assert "of the base&#39;s own answers" in said
+    assert "forgetting" not in train.data_line(shown, workspace, {"data.replay": "", "data.replay_text": ""})
+
+
+def test_the_base_of_the_latest_run_is_known(workspace):
+    assert train.latest_base(workspace) is None
+    a_run(workspace, "older", model={"base": "smollm2"})
+    assert train.latest_base(workspace) == "smollm2"

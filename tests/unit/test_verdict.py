@@ -86,7 +86,7 @@ def test_a_better_loss_alone_does_not_prove_better_answers():
     verdict = judge(free_text(before=0, after=0, p=0.22))
     assert verdict["better"] is None
     assert "fits this data better" in verdict["text"]
-    assert "is not shown" in verdict["text"]
+    assert "not shown to be better" in verdict["text"]
 
 
 def test_documents_are_judged_by_how_well_they_are_predicted():
@@ -126,7 +126,7 @@ def test_the_other_measures_are_told_and_do_not_decide():
     assert ", but token F1 is worse: 40% against 50% (p = .003)." in verdict["text"]
     assert verdict["why"].endswith(
         "Of the other measures, BLEU and chrF agree, token F1 says the opposite, ROUGE-L cannot tell; they are shown "
-        "and do not decide."
+        "but do not decide."
     )
 
 
@@ -288,8 +288,8 @@ def test_of_a_list_only_what_holds_among_all_of_it_is_a_finding_and_the_rest_are
     assert [entry["name"] for entry in told["gained"]] == ["bleu"]
     assert [entry["name"] for entry in told["looks"]] == ["exact_match"]
     assert told["text"] == (
-        "Better in BLEU (+6.0); no loss is shown. Below 5% only by itself, so a look and no finding: exact match "
-        "(+8 points)."
+        "Better in BLEU (+6.0); no loss is shown. Below 5% only by itself, so worth a look and not a finding: "
+        "exact match (+8 points)."
     )
     # What decides was chosen before, and stands by itself.
     assert judge(found)["better"] is True
@@ -304,5 +304,5 @@ def test_a_verdict_by_distance_says_how_many_answers_gave_no_number():
         "detail": {"cap": 60.0, "missing": {"base": 0, "adapted": 75}, "capped": {"base": 0, "adapted": 0}}
     }
     assert judge([silent])["text"].endswith(
-        "(p < .001, 100 rows; answers without a number 75 against 0, each counts as 60 off)."
+        "(p < .001, 100 rows; answers without a number: 75 against 0, each counted as 60 off)."
     )

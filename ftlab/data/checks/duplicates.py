@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.data.checks.finding import DetailJson, Examples, Finding, by_split
 from ftlab.data.near import FEWEST_WORDS, NEAR, Texts, is_label, near_pairs, read_texts, share_trigrams
-from ftlab.data.words import Words, count_words
+from ftlab.data.normal import Watch, Words, count_words
 from ftlab.errors import shorten
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from ftlab.data.words import Words
 
 _SIGNS = re.compile(r"[.,!?;:…]+(?=\s|$)")
 
@@ -149,12 +147,12 @@ def near_overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Findi
         if how != "answer" and trained not in same.copies and same.prompt[trained] not in held_out:
             leaks.setdefault(trained, held)
             seen.add(held)
-    detail = _held_out_counts(examples, seen) | {"threshold": NEAR}
+    detail: DetailJson = {**_held_out_counts(examples, seen), "threshold": NEAR}
     return by_split("near_overlap", leaks, examples, matches=leaks, detail=detail)
 
 
-def _nearly(words: Words, one: int, other: int) -> bool:
-    return min(len(words.of(one)), len(words.of(other))) >= FEWEST_WORDS and share_trigrams(words, one, other)
+def _nearly(words: Words, first: int, second: int) -> bool:
+    return min(len(words.of(first)), len(words.of(second))) >= FEWEST_WORDS and share_trigrams(words, first, second)
 
 
 def _plain(text: str) -> str:
@@ -167,7 +165,7 @@ def _numbered(splits: list[str]) -> list[int]:
     return [numbers.setdefault(split, len(numbers)) for split in splits]
 
 
-def _held_out_counts(examples: Examples, seen: Iterable[int]) -> dict[str, dict[str, int]]:
+def _held_out_counts(examples: Examples, seen: Iterable[int]) -> DetailJson:
     return {"held_out_rows": dict(Counter(examples.split[position] for position in seen))}
 
 

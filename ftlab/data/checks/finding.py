@@ -6,32 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-from ftlab.data.conversion import Message, UnusableRow, convert, turns_of_row
-from ftlab.data.documents import is_document
+from ftlab.data.conversion import Message, UnusableRow, convert, is_document, turns_of_row
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
-from ftlab.data.words import CHUNK, Progress, Stopped, Watch
-
-__all__ = [
-    "CHUNK",
-    "DONE_TO_ROWS",
-    "KINDS",
-    "REMEDIES",
-    "SEVERITIES",
-    "Examples",
-    "Finding",
-    "Kind",
-    "Progress",
-    "Stopped",
-    "Watch",
-    "by_split",
-    "gather",
-    "in_order",
-    "role_problem",
-]
-
+from ftlab.data.normal import CHUNK, Watch
 
 # All but the last two change rows: `raise` changes a training setting, max_length.
 REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")
@@ -214,12 +194,143 @@ KINDS: dict[str, Kind] = {
 }
 
 
+class DetailJson(TypedDict, total=False):
+    """More about a finding; which keys it has depends on its kind (see README.md)."""
+
+    reasons: dict[str, int]  # unusable, empty_answer: rows by the reason
+    problems: dict[str, int]  # roles: rows by the problem
+    held_out_rows: dict[str, int]  # overlap, near_overlap: the held-out rows concerned, by split
+    threshold: float  # near_overlap, near_duplicate
+    groups: list[int]  # conflicting_answers: for each row, a number that rows with its prompt share
+    usual: dict[str, str]  # json_keys: the type of each key
+    places: int  # secret, card, iban, email, phone: how many in all rows
+    main: dict[str, str]  # language: of prompts and answers
+    languages: dict[str, int]  # language: rows by language
+    median_characters: dict[str, int]  # length: of prompts and answers
+    topics: list[list[str]]  # not_covered: the terms of each topic
+    max_length: int  # too_long, with all that follow
+    tokens: list[int]  # of each row
+    raise_to: int
+    raise_cost: str
+    context: int | None
+
+
+class FindingJson(TypedDict):
+    """A finding in a report; see `Finding` and README.md."""
+
+    kind: str
+    title: str
+    severity: str
+    split: str
+    count: int
+    rows: list[int]
+    matches: list[list[str | int]]
+    why: str
+    remedy: str
+    remedies: list[str]
+    shown: list[str]
+    detail: DetailJson
+
+
+class HistogramJson(TypedDict):
+    """`counts[i]` rows have from `edges[i]` up to below `edges[i + 1]` tokens."""
+
+    edges: list[int]
+    counts: list[int]
+
+
+class DistributionJson(TypedDict):
+    """Lengths in tokens."""
+
+    mean: float
+    p50: int
+    p95: int
+    p99: int
+    max: int
+    histogram: HistogramJson
+
+
+class PackingJson(TypedDict):
+    """Whether packing is worth it; `padding_share` is that of batches of rows as they come."""
+
+    suggested: bool
+    padding_share: float
+    why: str
+
+
+class TokensJson(TypedDict, total=False):
+    """Lengths in tokens of the rows of a source, and suggestions (see README.md)."""
+
+    base: str
+    max_length: int
+    measured_rows: int
+    prompt: DistributionJson
+    completion: DistributionJson
+    whole: DistributionJson
+    trained_share: float
+    stop_token_trained: bool
+    suggested_max_length: int
+    suggested_why: str
+    packing: PackingJson
+    rows: int
+    too_long: int
+    no_trained_token: int
+    notes: list[str]
+    context: int | None
+    raise_to: int
+    raise_cost: str
+
+
+class RaisedJson(TypedDict, total=False):
+    """A larger max_length: `raise_to` tokens, what it costs in words, and the `context` of the base."""
+
+    raise_to: int
+    raise_cost: str
+    context: int | None
+
+
+class VocabularyJson(TypedDict):
+    """The share of the words of the asked prompts that training uses, and the most common that it does not."""
+
+    covered: float
+    new_words: list[str]
+
+
+class WordsJson(TypedDict):
+    """The length of prompts in words."""
+
+    median_words: int
+    p95_words: int
+
+
+class TopicJson(TypedDict):
+    """Related prompts; `similarity` is their mean cosine to the nearest training prompt."""
+
+    terms: list[str]
+    prompts: int
+    covered: bool
+    similarity: float
+    example: str
+
+
+class CoverageJson(TypedDict):
+    """How well training prompts cover the asked ones. `uncovered` holds the indices of the asked prompts, in a report
+    [split, row] or ["asked", index]."""
+
+    train_prompts: int
+    asked_prompts: int
+    vocabulary: VocabularyJson
+    length: dict[str, WordsJson]
+    topics: list[TopicJson]
+    uncovered: list[Any]
+
+
 @dataclass
 class Finding:
     """`rows` are indices (from 0) into the split `split` of the source, sorted and unique.
 
     `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `shown` holds a few excerpts, personal data masked.
-    `detail` depends on the kind and is plain JSON.
+    `detail` depends on the kind.
     """
 
     kind: str
@@ -227,7 +338,7 @@ class Finding:
     rows: list[int]
     matches: list[tuple[str, int]] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
-    detail: dict[str, Any] = field(default_factory=dict)
+    detail: DetailJson = field(default_factory=DetailJson)
 
     @property
     def about(self) -> Kind:
@@ -249,12 +360,12 @@ class Finding:
         return ("raise", *fitting) if self.detail.get("raise_to") else fitting
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Finding:
+    def from_dict(cls, values: FindingJson) -> Finding:
         """The finding that `as_dict` described."""
-        matches = [(split, row) for split, row in values["matches"]]
+        matches = [(str(split), int(row)) for split, row in values["matches"]]
         return cls(values["kind"], values["split"], values["rows"], matches, values["shown"], values["detail"])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> FindingJson:
         about = self.about
         return {
             "kind": self.kind,
@@ -279,7 +390,7 @@ def by_split(
     *,
     matches: Mapping[int, int] | None = None,
     shown: Mapping[int, str] | None = None,
-    detail: Mapping[str, Any] | None = None,
+    detail: DetailJson | None = None,
 ) -> list[Finding]:
     """One finding per split for the examples at `positions`; `matches` and `shown` are by position."""
     places_of: dict[str, list[int]] = {}
@@ -292,7 +403,7 @@ def by_split(
             [examples.row[position] for position in places],
             [examples.place(matches[position]) for position in places] if matches else [],
             [shown[position] for position in places[:_SHOWN] if position in shown] if shown else [],
-            dict(detail or {}),
+            {**detail} if detail else {},
         )
         for split, places in places_of.items()
     ]

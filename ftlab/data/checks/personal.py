@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.data.checks.finding import Examples, Finding, by_split
+from ftlab.data.normal import Watch
 
 PERSONAL = ("secret", "card", "iban", "email", "phone")
 MASKS = {kind: f"[{kind}]" for kind in PERSONAL}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
@@ -10,15 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ftlab.data.checks.finding import Examples, Finding, Watch, by_split
+from ftlab.core.parsing import json_or
+from ftlab.data.checks.finding import (
+    CoverageJson,
+    DistributionJson,
+    Examples,
+    Finding,
+    PackingJson,
+    RaisedJson,
+    TokensJson,
+    TopicJson,
+    VocabularyJson,
+    WordsJson,
+    by_split,
+)
 from ftlab.data.conversion import MARKED_BAD, Message
-from ftlab.data.rendering import encode
-from ftlab.data.template import ensure_chat_template, facts_of, render_text
-from ftlab.data.words import split_words
+from ftlab.data.normal import Watch, split_words
+from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render
 from ftlab.errors import InputError, shorten
 
-_USUAL = 0.3  # of the rows with tags mean that HTML is what the data is about
-# The replacement character, control characters but tab and line ends, the ends of Unicode, and half characters.
+_USUAL = 0.3  # share of rows with tags from which on HTML is the subject of the data
+# The replacement character, control characters except tab and line ends, noncharacters, and lone surrogates.
 _BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")
 _TAGS = (
     "a|abbr|article|b|blockquote|body|br|button|center|cite|dd|div|dl|dt|em|font|footer|form|h[1-6]|head|header|hr|html"
@@ -49,7 +60,7 @@ def damaged_characters(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
-    """Tags and entities outside of code; none when 30% or more of the rows have them, as they are meant then."""
+    """Tags and entities outside code; no finding if 30% or more of the rows have them, since then they are intended."""
     remains: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
@@ -73,21 +84,19 @@ def _around(text: str, place: int) -> str:
     return shorten(_BROKEN.sub("\ufffd", text[max(0, place - 30) : place + 50]), 80)
 
 
-NEARLY_ALL = 0.9  # of the answers are JSON, or have the same keys: then the others are mistakes
+NEARLY_ALL = 0.9  # share of answers that are JSON or have the same keys, so that the others are mistakes
 _FEWEST_JSON = 10
-FEW = 0.05  # at most this share of one-word answers is odd; more of them are the task
-_WORDS_USUAL = 4  # in the median answer, for one word to be odd
+FEW = 0.05  # largest share of one-word answers that is odd; more of them are the task
+_WORDS_USUAL = 4  # fewest words in the median answer for a one-word answer to be odd
 
 
 def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     """Empty answers, and rows that cannot be used for another reason."""
     refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
-        if reason == MARKED_BAD:
-            continue  # no mistake: preference training learns from it
-        refused.setdefault(("empty_answer" if reason == "empty answer" else "unusable", split), []).append(
-            (row, reason)
-        )
+        if reason != MARKED_BAD:  # not a mistake: preference training learns from it
+            kind = "empty_answer" if reason == "empty answer" else "unusable"
+            refused.setdefault((kind, split), []).append((row, reason))
     return [
         Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})
         for (kind, split), rows in refused.items()
@@ -105,7 +114,7 @@ def roles_out_of_order(examples: Examples, _: Watch) -> list[Finding]:
 
 
 def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
-    """One word where nearly all answers are longer; no finding where short answers are the task (labels)."""
+    """One-word answers where nearly all are longer; no finding if short answers (labels) are the task."""
     sizes = [len(answer.split(None, _WORDS_USUAL)) for _, answer in watch.over(examples.answers)]
     odd = [position for position, size in enumerate(sizes) if size == 1 and not _is_code(examples.answers[position])]
     usual = sorted(sizes)[len(sizes) // 2] if sizes else 0
@@ -116,7 +125,7 @@ def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
-    """Broken JSON where at least 90% of the answers are JSON, and objects with other keys or types than 90% have."""
+    """Invalid JSON where at least 90% of the answers are JSON, and objects without the keys and types that 90% have."""
     values: list[Any] = []
     for _, answer in watch.over(examples.answers):
         values.append(parse_json(answer))
@@ -140,13 +149,7 @@ def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
 
 def parse_json(text: str) -> Any:
     """The object or list in `text`; None for anything else."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, (dict, list)) else None
+    return json_or(text, None) if text.lstrip()[:1] in ("{", "[") else None
 
 
 def _shape(value: Any) -> tuple[tuple[str, str], ...]:
@@ -172,43 +175,47 @@ def _differs(usual: tuple[tuple[str, str], ...], shape: tuple[tuple[str, str], .
 
 
 def _is_code(answer: str) -> bool:
-    """Long single words are JSON without spaces, addresses or code, and no placeholder."""
+    """A long single word is JSON without spaces, an address or code, not a placeholder."""
     return len(answer.strip()) > 25
 
 
 _MOST_TRAIN, _MOST_ASKED = 20_000, 1_000
-_FEWEST = 10  # prompts on both sides
-_NEAREST = 0.15  # cosine of TF-IDF to the nearest training prompt, below which a prompt may be uncovered
-_RARE = 0.02  # of the training prompts are as far from each other as an uncovered prompt is from all of them
-_RELATED = 0.1  # cosine from which on two uncovered prompts are about the same
-_TOPIC = 3  # related prompts make a topic; fewer are odd ones, as every random split has them
+_FEWEST = 10  # prompts on each side
+_NEAREST = 0.15  # TF-IDF cosine to the nearest training prompt below which a prompt may be uncovered
+_RARE = 0.02  # share of the training prompts that are as far from all others as an uncovered prompt
+_RELATED = 0.1  # cosine from which on two uncovered prompts are related
+_TOPIC = 3  # fewest related prompts in a topic; every random split has a few odd ones
 _TERMS = 4
 _PROMPTS_AT_ONCE = 100
 
 
-def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> dict[str, Any]:
-    """How well the `train` prompts cover the `asked` ones (plain JSON).
+def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> CoverageJson:
+    """How well the `train` prompts cover the `asked` ones.
 
-    `vocabulary`: share of the words of `asked` that training uses, and the commonest that it does not. `length`: median
-    and 95th percentile in words on both sides. `topics`: clusters of the asked prompts by TF-IDF, each with its
-    commonest terms and its size; `covered` is False for topics of three or more related prompts that are unlike
-    anything in training. `uncovered`: indices of their prompts. A prompt is unlike training when its cosine to the
-    nearest training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbor.
+    `vocabulary`: the share of the words of `asked` that training uses, and the most common that it does not. `length`:
+    median and 95th percentile in words, on both sides. `topics`: clusters of the asked prompts by TF-IDF, with their
+    most common terms and size; `covered` is False for topics of three or more related prompts that are unlike anything
+    in training. `uncovered`: the indices of their prompts. A prompt is unlike training if its cosine to the nearest
+    training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbor.
     """
     watch = watch or Watch()
     train, asked = _thinned(train, _MOST_TRAIN), list(asked)
-    report = {"train_prompts": len(train), "asked_prompts": len(asked), "vocabulary": _vocabulary(train, asked)}
-    report["length"] = {"train": _lengths(train), "asked": _lengths(asked)}
-    if min(len(train), len(asked)) < 2:
-        return report | {"topics": [], "uncovered": []}
-    return report | _topics(train, asked, watch)
+    topics, uncovered = _topics(train, asked, watch) if min(len(train), len(asked)) >= 2 else ([], [])
+    return {
+        "train_prompts": len(train),
+        "asked_prompts": len(asked),
+        "vocabulary": _vocabulary(train, asked),
+        "length": {"train": _lengths(train), "asked": _lengths(asked)},
+        "topics": topics,
+        "uncovered": uncovered,
+    }
 
 
 def held_out_coverage(
     examples: Examples, watch: Watch, asked: Sequence[str] | None = None
-) -> tuple[dict[str, Any] | None, list[Finding]]:
-    """`compare_prompts` of training and held-out prompts, or of training and the prompts `asked` in the real world;
-    None where there are too few of either. `uncovered` become [split, row], or ["asked", index]."""
+) -> tuple[CoverageJson | None, list[Finding]]:
+    """`compare_prompts` of the training prompts with the held-out ones, or with prompts `asked` in the real world. None
+    if there are too few. `uncovered` becomes [split, row], or ["asked", index]."""
     prompts = examples.prompts
     train = examples.positions("train")
     if asked is not None:
@@ -229,7 +236,7 @@ def held_out_coverage(
     return report, findings
 
 
-def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
+def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> VocabularyJson:
     known = {word for text in train for word in split_words(text)}
     words = Counter(word for text in asked for word in split_words(text))
     new = Counter({word: count for word, count in words.items() if word not in known and not word.isdigit()})
@@ -240,14 +247,15 @@ def _vocabulary(train: Sequence[str], asked: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _lengths(texts: Sequence[str]) -> dict[str, int]:
+def _lengths(texts: Sequence[str]) -> WordsJson:
     sizes = sorted(len(split_words(text)) for text in texts)
     if not sizes:
         return {"median_words": 0, "p95_words": 0}
     return {"median_words": sizes[len(sizes) // 2], "p95_words": sizes[int(0.95 * (len(sizes) - 1))]}
 
 
-def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[str, Any]:
+def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> tuple[list[TopicJson], list[int]]:
+    """The topics of the `asked` prompts, the uncovered ones first, and the indices of the uncovered prompts."""
     import numpy as np
     from sklearn.cluster import KMeans
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
@@ -275,7 +283,7 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
         groups += [(inside[labels == label], True) for label in range(count) if (labels == label).any()]
     names = vectorizer.get_feature_names_out()
     plain = np.array([name in ENGLISH_STOP_WORDS or len(name) < 3 or name.isdigit() for name in names])
-    topics: list[dict[str, Any]] = []
+    topics: list[TopicJson] = []
     for members, covered in groups:
         weights = np.where(plain, 0, np.asarray(wanted[members].mean(axis=0)).ravel())
         topics.append(
@@ -288,11 +296,11 @@ def _topics(train: Sequence[str], asked: Sequence[str], watch: Watch) -> dict[st
             }
         )
     topics.sort(key=lambda topic: (topic["covered"], -topic["prompts"]))
-    return {"topics": topics, "uncovered": outside}
+    return topics, outside
 
 
 def _related(vectors: Any, places: Any) -> list[Any]:
-    """Groups of three or more of the `places` that are related to one another."""
+    """Groups of three or more related `places`."""
     import numpy as np
     from scipy.sparse.csgraph import connected_components
 
@@ -304,7 +312,8 @@ def _related(vectors: Any, places: Any) -> list[Any]:
 
 
 def _nearest(some: Any, known: Any, watch: Watch, leave_out: Any = None) -> Any:
-    """Cosine of each row of `some` to the nearest row of `known`; `leave_out` are their own places in `known`."""
+    """The cosine of each row of `some` to the nearest row of `known`, except itself: `leave_out` are its places
+    there."""
     import numpy as np
 
     best = np.zeros(some.shape[0], np.float32)
@@ -322,16 +331,16 @@ def _thinned(items: Sequence[Any], most: int) -> list[Any]:
     return list(items[::step])
 
 
-_MEASURED = 2000  # rows that are encoded one by one
+_MEASURED = 2000  # most rows that are encoded one by one
 _BARS = 24
-_COVERED = 0.995  # of the rows fit into the suggested length
-_WORTH_PACKING = 0.25  # share of padding in a batch of rows as they come
+_COVERED = 0.995  # share of rows that fit the suggested length
+_WORTH_PACKING = 0.25  # share of padding in batches of rows in order
 _BATCH = 16
 
 
 @dataclass
 class Measured:
-    """Lengths in tokens, parallel lists by `positions`."""
+    """Lengths in tokens, as lists parallel to `positions`."""
 
     positions: list[int] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
@@ -348,17 +357,17 @@ class Measured:
 
 def token_lengths(
     examples: Examples, watch: Watch, tokenizer: Any, base: str, max_length: int, context: int | None = None
-) -> tuple[dict[str, Any], list[Finding], set[int]]:
-    """What there is to say about tokens (see `summary`), findings, and the positions of the rows that training leaves
-    out. `context` is what the base reads, in tokens."""
+) -> tuple[TokensJson, list[Finding], set[int]]:
+    """The facts about tokens (see `summary`), findings, and the positions of the rows that training leaves out.
+    `context` is the context length of the base in tokens."""
     note = ensure_chat_template(tokenizer)
-    # Long rows are a finding here; the remark of transformers about the first of them would only puzzle.
+    # Long rows are a finding here; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     chosen: Sequence[int] = range(len(examples))
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
-    # Longer documents are learned in pieces.
+    # Longer documents are trained on in windows.
     too_long = {
         position: length
         for position, length in (
@@ -388,64 +397,62 @@ def token_lengths(
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
     tokens["notes"] = ([note] if note else []) + remarks
-    tokens |= {"context": context} | raised
+    tokens["context"] = context
+    tokens |= raised
     if context and tokens.get("suggested_max_length", 0) > context:
         longer = sum(size > context for size in measured.total) / len(measured.total)
         tokens["suggested_max_length"] = context
         tokens["suggested_why"] = (
-            f"max_length {context:,} is all that {base} reads, and {longer:.1%} of the rows are longer: a base that "
-            "reads more could learn from them"
+            f"max_length {context:,} is the context length of {base}, and {longer:.1%} of the rows are longer; a base "
+            "with a longer context could learn from them"
         )
     return tokens, findings, {*too_long, *reasons}
 
 
-def _raised(
-    lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int
-) -> dict[str, Any]:
-    """`raise_to`: the multiple of 64 tokens that holds 99.5% of the rows (where that holds none of these: the longest
-    that the base can read), and what it costs, in words. Nothing where the base reads none of these rows, or does not
-    say how much it reads."""
+def _raised(lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int) -> RaisedJson:
+    """`raise_to`, the multiple of 64 tokens that holds 99.5% of the rows (if it holds none of the too long ones: the
+    longest that the base can read), and its cost in words. Empty if the base can read none of the too long rows, or its
+    context length is unknown. `lengths` are those of the too long rows."""
     if not context or not (readable := [length for length in lengths if length <= context]):
         return {}
     new = min(context, -(-max(readable) // 64) * 64)
-    # A few rows that are much longer than the others would set the memory of all.
+    # Otherwise a few very long rows would decide how much memory training takes.
     if measured.total and min(readable) <= (usual := suggested_length(measured.total)) < new:
         new, readable = usual, [length for length in readable if length <= usual]
     within = [total for total in measured.total if total <= max_length]
     now = sum(within) * rows / max(1, len(measured.total))
-    more = f"{sum(readable):,} tokens an epoch" + (f" ({sum(readable) / now:.0%} more time)" if now else "")
+    more = f"{sum(readable):,} tokens an epoch" + (f", {sum(readable) / now:.0%} more time" if now else "")
     left = len(lengths) - len(readable)
     cost = (
-        f"{len(readable):,} more rows are trained, with {more}; the longest batch holds up to "
-        f"{new / max_length:.1f} times the tokens, and its memory grows by about as much (a smaller batch_size takes "
-        "it back; preflight measures both)"
-        + (f"; {left:,} rows are longer still (the base reads {context:,} tokens)" if left else "")
+        f"{len(readable):,} more rows to train on ({more}); the longest batch has up to {new / max_length:.1f} times "
+        "the tokens and takes about as much more memory (a smaller batch_size compensates; preflight measures both)"
+        + (f"; {left:,} rows are even longer (the base can read {context:,} tokens)" if left else "")
     )
     return {"raise_to": new, "raise_cost": cost, "context": context}
 
 
-def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> dict[str, Any]:
-    """Distributions of prompt, completion and whole rows (tokens; of documents only the last), share of trained
+def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> TokensJson:
+    """Lengths of prompts, completions and whole rows in tokens (of documents only the last), the share of trained
     tokens, and suggestions."""
     total = measured.total
-    tokens: dict[str, Any] = {"base": base, "max_length": max_length, "measured_rows": len(total)}
+    tokens: TokensJson = {"base": base, "max_length": max_length, "measured_rows": len(total)}
     if not total:
         return tokens
-    for name, sizes in (("prompt", measured.prompt), ("completion", measured.completion), ("whole", total)):
-        if name == "whole" or not of_documents:
-            tokens[name] = distribution(sizes)
+    if not of_documents:
+        tokens |= {"prompt": distribution(measured.prompt), "completion": distribution(measured.completion)}
+    tokens["whole"] = distribution(total)
     tokens["trained_share"] = round(sum(measured.trained) / max(1, sum(total)), 4)
     tokens["stop_token_trained"] = measured.stopped == len(total)
     tokens["suggested_max_length"] = suggested_length(total)
     held = sum(size <= tokens["suggested_max_length"] for size in total)
     share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
     tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
-    # Documents are learned in pieces of max_length.
+    # Documents are trained on in windows of max_length.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
 
 
-def distribution(sizes: Sequence[int]) -> dict[str, Any]:
+def distribution(sizes: Sequence[int]) -> DistributionJson:
     """Mean, percentiles and a histogram: `counts[i]` rows have from `edges[i]` up to below `edges[i + 1]` tokens."""
     import numpy as np
 
@@ -453,29 +460,31 @@ def distribution(sizes: Sequence[int]) -> dict[str, Any]:
     width = max(1, -(-(int(values.max()) + 1) // _BARS))
     edges = list(range(0, int(values.max()) + width + 1, width))
     counts, _ = np.histogram(values, edges)
-    percent = {f"p{p}": int(np.percentile(values, p, method="inverted_cdf")) for p in (50, 95, 99)}
+    p50, p95, p99 = np.percentile(values, (50, 95, 99), method="inverted_cdf").astype(int).tolist()
     return {
         "mean": round(float(values.mean()), 1),
-        **percent,
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
         "max": int(values.max()),
         "histogram": {"edges": edges, "counts": counts.tolist()},
     }
 
 
 def suggested_length(total: Sequence[int]) -> int:
-    """The smallest multiple of 64 tokens into which 99.5% of the rows fit."""
+    """The smallest multiple of 64 tokens that holds 99.5% of the rows."""
     ordered = sorted(total)
     needed = ordered[min(len(ordered) - 1, int(_COVERED * len(ordered)))]
     return max(64, -(-needed // 64) * 64)
 
 
-def _packing(total: Sequence[int]) -> dict[str, Any]:
+def _packing(total: Sequence[int]) -> PackingJson:
     batches = [total[begin : begin + _BATCH] for begin in range(0, len(total), _BATCH)]
     padding = 1 - sum(total) / sum(max(batch) * len(batch) for batch in batches)
     worth = padding > _WORTH_PACKING
     why = (
-        f"{padding:.0%} of the tokens in batches of {_BATCH} would be padding; packing, or batches of like length, "
-        "saves that time"
+        f"{padding:.0%} of the tokens in batches of {_BATCH} would be padding; packing, or batches of similar "
+        "length, saves that time"
         if worth
         else f"only {padding:.0%} of the tokens in batches of {_BATCH} would be padding"
     )
@@ -511,7 +520,7 @@ def _measure(examples: Examples, chosen: Sequence[int], watch: Watch, tokenizer:
 
 
 def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int, measured: Measured) -> dict[int, int]:
-    """position -> tokens of the rows that may be longer than `max_length`."""
+    """The tokens of the rows that may be longer than `max_length`, by position."""
     known = dict(zip(measured.positions, measured.total, strict=True))
     lengths = {position: length for position, length in known.items() if length > max_length}
     frame, most = _frame(examples, measured, tokenizer), _most_per_byte(examples, measured)
@@ -525,7 +534,7 @@ def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int
         piece, texts = [], []
         for position in unsure[begin : begin + _ROWS_AT_ONCE]:
             try:
-                texts.append(render_text(examples.turns[position], tokenizer))
+                texts.append(render(examples.turns[position], tokenizer))
                 piece.append(position)
             except InputError as error:
                 measured.refused[position] = error.what
@@ -541,10 +550,10 @@ _ROWS_AT_ONCE = 1000
 def _may_be_longer(turns: Sequence[Message], most: float, frame: int, max_length: int) -> bool:
     characters = sum(len(turn["content"]) for turn in turns)
     if 4 * characters + frame * len(turns) <= max_length:
-        return False  # not even one token for each byte would fill it
+        return False  # even one token per byte would fit
     texts = [turn["content"] for turn in turns]
     size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
-    # Words without spaces and other scripts have more tokens than the sample can tell.
+    # Text without spaces and other scripts can have more tokens per byte than the sample.
     usual = most if all(text.isascii() for text in texts) and _is_prose(texts) else 1.0
     return usual * size + frame * len(turns) > max_length
 
@@ -554,7 +563,7 @@ def _is_prose(texts: Sequence[str]) -> bool:
 
 
 def _most_per_byte(examples: Examples, measured: Measured) -> float:
-    """The most tokens per byte that a row of the sample has, and a quarter more; at most 1."""
+    """The most tokens per byte in a row of the sample, plus a quarter; at most 1."""
     shares = [
         total / size
         for position, total in zip(measured.positions, measured.total, strict=True)
@@ -564,9 +573,9 @@ def _most_per_byte(examples: Examples, measured: Measured) -> float:
 
 
 def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
-    """Tokens at most that the template adds to each turn (with room to spare)."""
+    """An upper bound of the tokens that the template adds to each turn."""
     if not measured.positions:
         return 64
     turns = examples.turns[measured.positions[0]]
     bare = [{"role": turn["role"], "content": "a"} for turn in turns]
-    return len(tokenizer(render_text(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8
+    return len(tokenizer(render(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8

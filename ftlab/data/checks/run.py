@@ -12,18 +12,14 @@ from typing import Any
 
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
-from ftlab.data.checks import duplicates, personal
-from ftlab.data.checks import duplicates as outliers
-from ftlab.data.checks import rows as coverage
-from ftlab.data.checks import rows as damage
-from ftlab.data.checks import rows as structure
-from ftlab.data.checks import rows as tokens
-from ftlab.data.checks.finding import Examples, Finding, Progress, Stopped, Watch, gather, in_order
+from ftlab.data.checks import duplicates, personal, rows
+from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD
 from ftlab.data.final_number import final_number
 from ftlab.data.formats import PREFERENCES, Detected
 from ftlab.data.load import Loaded, load_rows
+from ftlab.data.normal import Progress, Stopped, Watch
 from ftlab.data.partition import check_columns, hold_out
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError, shorten
@@ -96,8 +92,8 @@ def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list
     train = examples.positions("train")
     if not train:
         return []
-    rows, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
-    cells = [{column: rows[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
+    source, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
+    cells = [{column: source[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
     splits: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
     splits["train"] = [{"messages": examples.turns[at], "position": at} for at in train]
     try:
@@ -228,10 +224,10 @@ class Report:
     columns: list[str]
     roles: dict[str, str]
     splits: dict[str, int]
-    tokens: dict[str, Any] | None = None
+    tokens: TokensJson | None = None
     findings: list[Finding] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
-    coverage: dict[str, Any] | None = None
+    coverage: CoverageJson | None = None
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: bool = False
@@ -246,7 +242,7 @@ class Report:
         }
 
     def _repr_html_(self) -> str:
-        rows = "".join(
+        lines = "".join(
             f"<tr><td>{item.about.severity}</td><td>{escape(item.about.title)}</td><td>{len(item.rows)} in "
             f"{escape(item.split)}: {', '.join(map(str, item.rows[:5]))}{' …' if len(item.rows) > 5 else ''}</td>"
             f"<td>{escape(item.why)}</td><td>{item.remedy}</td></tr>"
@@ -254,19 +250,19 @@ class Report:
         )
         head = "<tr><th></th><th>finding</th><th>rows</th><th>why it matters</th><th>remedy</th></tr>"
         facts = [f"{self.rows} rows; format {self.format}", *self.notes, *(item.text for item in self.advice)]
-        lines = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-        table = f"<table>{head}{rows}</table>" if rows else f"<p>{escape(nothing_wrong(vars(self)))}</p>"
-        return f"<h4>{escape(self.name)}</h4>{table}<ul>{lines}</ul>"
+        notes = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+        table = f"<table>{head}{lines}</table>" if lines else f"<p>{escape(nothing_wrong(vars(self)))}</p>"
+        return f"<h4>{escape(self.name)}</h4>{table}<ul>{notes}</ul>"
 
 
 def nothing_wrong(report: Mapping[str, Any]) -> str:
     """The text for a report (as a dict) without findings: nothing was found, and what was not checked."""
-    rows, checked, tokens = report["rows"], report["checked"], report["tokens"]
+    total, checked, tokens = report["rows"], report["checked"], report["tokens"]
     if report["stopped"]:
-        return f"No problems found so far; the checks were stopped. {checked:,} of {rows:,} rows were read."
-    text = "No problems found" + (f" in {checked:,} of {rows:,} rows." if checked < rows else ".")
-    if checked < rows:
-        text += f" The other {rows - checked:,} were not checked."
+        return f"No problems found so far; the checks were stopped. {checked:,} of {total:,} rows were read."
+    text = "No problems found" + (f" in {checked:,} of {total:,} rows." if checked < total else ".")
+    if checked < total:
+        text += f" The other {total - checked:,} were not checked."
     if not report["usable"]:
         text += " No row could be used as an example."
     elif tokens is None:
@@ -317,7 +313,7 @@ def check(
         untrained: set[int] = set()
         if tokenizer is not None and len(examples):
             with _timed(report, watch, "tokens"):
-                report.tokens, findings, untrained = tokens.token_lengths(
+                report.tokens, findings, untrained = rows.token_lengths(
                     examples, watch, tokenizer, base, length, context
                 )
                 report.findings += findings
@@ -368,18 +364,18 @@ def _run(
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
     checks: dict[str, _Check] = {
-        "usable rows": lambda: structure.refused_rows(examples, watch),
-        "roles": lambda: structure.roles_out_of_order(examples, watch),
+        "usable rows": lambda: rows.refused_rows(examples, watch),
+        "roles": lambda: rows.roles_out_of_order(examples, watch),
         "exact duplicates": lambda: duplicates.exact_duplicates(examples, watch, same),
         "overlap": lambda: duplicates.overlap(examples, watch, same),
         "conflicting answers": lambda: duplicates.conflicting_answers(examples, watch, same),
-        "one-word answers": lambda: structure.one_word_answers(examples, watch),
-        "JSON answers": lambda: structure.json_answers(examples, watch),
-        "damaged characters": lambda: damage.damaged_characters(examples, watch),
-        "HTML": lambda: damage.html_remains(examples, watch),
+        "one-word answers": lambda: rows.one_word_answers(examples, watch),
+        "JSON answers": lambda: rows.json_answers(examples, watch),
+        "damaged characters": lambda: rows.damaged_characters(examples, watch),
+        "HTML": lambda: rows.html_remains(examples, watch),
         "personal data": lambda: personal.personal_data(examples, watch),
-        "lengths": lambda: outliers.odd_lengths(examples, watch, same),
-        "languages": lambda: outliers.other_languages(examples, watch, same),
+        "lengths": lambda: duplicates.odd_lengths(examples, watch, same),
+        "languages": lambda: duplicates.other_languages(examples, watch, same),
         "near duplicates": lambda: duplicates.near_duplicates(examples, watch, same),
         "near overlap": lambda: duplicates.near_overlap(examples, watch, same),
     }
@@ -390,7 +386,7 @@ def _run(
         learned = learned_from(examples, loaded, config)
         report.advice = advise(examples, learned, untrained, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
-        report.coverage, findings = coverage.held_out_coverage(examples, watch, prompts)
+        report.coverage, findings = rows.held_out_coverage(examples, watch, prompts)
         report.findings += findings
 
 

@@ -134,7 +134,9 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
 def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
     """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
     strict = {COMPANIONS[measure["name"]]: measure["values"] for measure in measures if measure["name"] in COMPANIONS}
-    return [one for one in measures if one["name"] in wanted or strict.get(one["name"]) != one["values"]]
+    return [
+        measure for measure in measures if measure["name"] in wanted or strict.get(measure["name"]) != measure["values"]
+    ]
 
 
 def judged_by_form(
@@ -151,8 +153,8 @@ def judged_by_form(
     `improved` tells whether a side is better by a measure. A side that is better in form and worse in what it names is
     neither better nor worse: then `better` becomes None.
     """
-    known = {one["name"]: one for one in task}
-    strict = next((one for one in decided if one["name"] in COMPANIONS), None)
+    known = {measure["name"]: measure for measure in task}
+    strict = next((measure for measure in decided if measure["name"] in COMPANIONS), None)
     if strict is None or verdict["better"] is None:
         return verdict
     # What the model finds likeliest does not depend on how it words an answer.

@@ -45,7 +45,7 @@ class Perplexity(evaluate.Metric):
         return _metric_info("exp(sum of losses / number of tokens) over the tokens of the answers.", features)
 
     def _compute(self, predictions: Sequence[float], references: Sequence[int]) -> dict[str, float]:
-        from ftlab.evaluation.perplexity import corpus_perplexity
+        from ftlab.evaluation.losses import corpus_perplexity
 
         return {"perplexity": corpus_perplexity(predictions, references)}
 

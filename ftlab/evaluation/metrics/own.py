@@ -1,4 +1,4 @@
-"""A measure of one's own: a Python file with one class, an `evaluate.Metric`, named by its path.
+"""A custom measure: a Python file with one class, an `evaluate.Metric`, named by its path.
 
 The file is run: in the app only those in the folder metrics of the workspace, elsewhere only what somebody names in
 this very command or call. What a stored configuration names is not run: it may be somebody else's. The file needs
@@ -149,29 +149,29 @@ def measure_own(
     *,
     clusters: Sequence[int] | None = None,
 ) -> tuple[MeasureJson, dict[str, list[float | None]] | None]:
-    """The measure in the file `path` of each side, and its values row by row (None where it has none).
+    """The measure in the file `path` of each side, and its values row by row (None if it has none).
 
     Where the metric gives `per_row`, or is the mean of what it says of single rows, it is tested like any other; else
     answers are resampled and exchanged 200 times each.
     """
     own = load_own(path)
-    totals = {side: own.total(given, references) for side, given in answers.items()}
+    totals = {side: own.total(texts, references) for side, texts in answers.items()}
     named = {side: _first_number(own, total) for side, total in totals.items()}
     info = _info(own, next(iter(named.values()))[0])
     values = {side: value for side, (_, value) in named.items()}
     began = time.monotonic()
     rows = _rows(own, totals, answers, references)
     if rows is not None:
-        if all(value in (0, 1) for given in rows.values() for value in given):
+        if all(value in (0, 1) for of_side in rows.values() for value in of_side):
             info = replace(info, kind="share", unit="%")
         return of_rows(info, rows, total=values, clusters=clusters), rows
-    for given in answers.values():
-        own.value(given, references)
+    for of_side in answers.values():
+        own.value(of_side, references)
     # Draws for each side, two values for each exchange of each later side.
     calls = _RESAMPLES * (3 * len(answers) - 2)
     if calls * (time.monotonic() - began) / max(1, len(answers)) > _SECONDS:
         return of_values(info, values, len(references)), None
-    texts = {side: list(given) for side, given in answers.items()}
+    texts = {side: list(of_side) for side, of_side in answers.items()}
     intervals, changes, p = significance.resampled(texts, list(references), own.value, _RESAMPLES, clusters)
     test = f"approximate randomisation, {_RESAMPLES} exchanges"
     return of_values(info, values, len(references), intervals=intervals, changes=changes, p=p, test=test), None

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Measure:
     """One measure. `group`: task (decides what is better), general (what was forgotten) or style (length, repetition);
-    `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None where neither is."""
+    `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None if neither is."""
 
     name: str
     title: str
@@ -128,7 +128,7 @@ BUILT_IN = {
         Measure(
             "general_accuracy",
             "General questions (kinds not replayed)",
-            "Share of general questions answered right, of kinds that training did not hold. A fall is forgetting.",
+            "Share of general questions answered right, of kinds that were not in training. A fall means forgetting.",
             PROBE_RULE,
             group="general",
         ),
@@ -180,7 +180,7 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
         return Measure(
             name,
             f"Bits per byte{of.get(name.removesuffix('bits_per_byte'), '')}",
-            "What the model needs to write down a byte of the text; the same for every tokenizer.",
+            "Bits the model needs for a byte of the text; comparable across tokenizers.",
             "summed loss in bits by the UTF-8 bytes of the text",
             unit="",
             better="lower",

@@ -188,18 +188,18 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
 
 def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
     """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
-    training rows; None where it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    training rows; None if it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
     [place] = label_numbers([commonest or ""], labels)
     shares: dict[str, Any] = {"chance": 1 / len(labels)}
     return shares if place < 0 else shares | {"label": labels[place], "always": list(true).count(place) / len(true)}
 
 
-def class_counts(true: Sequence[int], given: Sequence[int], labels: int) -> np.ndarray:
+def class_counts(true: Sequence[int], answered: Sequence[int], labels: int) -> np.ndarray:
     """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all else."""
     import numpy as np
 
     wanted, named = np.zeros((len(true), labels)), np.zeros((len(true), labels))
-    for row, (right, answer) in enumerate(zip(true, given, strict=True)):
+    for row, (right, answer) in enumerate(zip(true, answered, strict=True)):
         wanted[row, right] = 1
         if answer >= 0:
             named[row, answer] = 1
@@ -217,7 +217,9 @@ def macro_f1(sums: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.nanmean(scores, axis=1)
 
 
-def class_detail(true: Sequence[int], given: Mapping[str, Sequence[int]], labels: Sequence[str]) -> dict[str, Any]:
+def class_detail(
+    true: Sequence[int], answered_by: Mapping[str, Sequence[int]], labels: Sequence[str]
+) -> dict[str, Any]:
     """Precision, recall and F1 of each label, and the confusion matrix, for each side.
 
     A line of the matrix is a true label, a column what was answered: the labels, and at last "no label".
@@ -226,7 +228,7 @@ def class_detail(true: Sequence[int], given: Mapping[str, Sequence[int]], labels
 
     every = range(len(labels))
     detail: dict[str, Any] = {"labels": list(labels), "columns": [*labels, NO_LABEL]}
-    for side, numbers in given.items():
+    for side, numbers in answered_by.items():
         scores = precision_recall_fscore_support(true, numbers, labels=every, zero_division=0)
         answered = [len(labels) if number < 0 else number for number in numbers]
         confusion = confusion_matrix(true, answered, labels=range(len(labels) + 1))[:-1]
@@ -324,20 +326,20 @@ def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str
     """For each field of the reference (a JSON object or list) whether the answer has it with the same value.
 
     Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
-    None where neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
+    None if neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
     """
-    wanted, given = (json_value(composed(text)) for text in (reference, answer))
+    wanted, answered = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
-        leaves = {} if given is None else dict(_leaves(given))
+        leaves = {} if answered is None else dict(_leaves(answered))
         return {path: path in leaves and same_value(leaves[path], value) for path, value in _leaves(wanted)} or None
     properties = validator.schema.get("properties") if validator is not None else None
     if not isinstance(properties, dict) or not properties:
         return None
-    if not isinstance(given, dict):
+    if not isinstance(answered, dict):
         return dict.fromkeys(properties, False)
     required = validator.schema.get("required", [])
     return {
-        name: is_valid(given[name], validator.evolve(schema=rule)) if name in given else name not in required
+        name: is_valid(answered[name], validator.evolve(schema=rule)) if name in answered else name not in required
         for name, rule in properties.items()
     }
 
@@ -374,7 +376,7 @@ def field_name(path: str) -> str:
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         pairs = [(f"{path}.{key}" if path else key, inner) for key, inner in value.items()]
-    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         pairs = [(f"{path}[{place}]", inner) for place, inner in enumerate(value)]
         return [(f"{path}[]", len(value)), *(leaf for name, inner in pairs for leaf in _leaves(inner, name))]
     else:

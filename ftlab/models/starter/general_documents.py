@@ -44,8 +44,8 @@ configs:
 
 # General documents
 
-Short passages of plain English to mix into training as `data.replay_text`, so that the starter forgets less of what it
-reads outside a chat.
+Short passages of plain English to mix into training as `data.replay_text`, so that the starter forgets less of its
+general language.
 
 | split | documents | bytes |
 |---|---|---|
@@ -53,15 +53,15 @@ reads outside a chat.
 
 ## Columns
 
-- `text`: a document, without a question before it.
-- `kind`: scenes ({scenes}) or titles ({titles}): passages for which a title can be asked.
+- `text`: a document, without a question.
+- `kind`: scenes ({scenes}) or titles ({titles}): passages that a title can be asked for.
 
 ## How it was made
 
 `python -m ftlab.models.starter.general_documents` (seed {seed}) draws {scenes} scenes from shops, offices and journeys
 and {titles} passages of two or three sentences from the generator of the starter's own text, from the part that it was
-trained on, and takes the questions away. None is a story, a mail or advice: general_text, general_chat and
-general_probes measure with these.
+trained on, without the questions. None is a story, an email or advice: general_text, general_chat and general_probes
+measure with those.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """

@@ -43,7 +43,7 @@ configs:
 CARD = (
     _HEAD.replace("NAME", "General text")
     + """\
-Small stories and mails in plain English, to measure what tuning does to a model's general language: how many bits per
+Small stories and emails in plain English, to measure what tuning does to a model's general language: how many bits per
 byte it needs for them before and after.
 
 | split | documents | bytes |
@@ -52,14 +52,14 @@ byte it needs for them before and after.
 
 ## Columns
 
-- `text`: a document, without a question before it.
+- `text`: a document, without a question.
 - `kind`: stories or mails.
 
 ## How it was made
 
-`python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} mails from the held-out
+`python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} emails from the held-out
 part of the generator of the starter's own text. Each combination of names and things was kept out of the starter's
-training; the sentences that hold them were not. Neither general_replay nor general_documents holds stories or mails.
+training; the sentences around them were not. Neither general_replay nor general_documents has stories or emails.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """
@@ -67,8 +67,8 @@ All text was written for this project; the names are invented. License: Apache-2
 CHAT_CARD = (
     _HEAD.replace("NAME", "General chat")
     + """\
-Requests for small stories and mails with an answer, to measure what tuning does to longer answers in a chat: how many
-bits per byte of the answer a model needs before and after.
+Requests for small stories and emails, each with an answer, to measure what tuning does to longer answers in a chat: how
+many bits per byte of the answer a model needs before and after.
 
 | split | conversations | bytes of answers |
 |---|---|---|
@@ -76,15 +76,15 @@ bits per byte of the answer a model needs before and after.
 
 ## Columns
 
-- `messages`: a request, and one of its many good answers.
+- `messages`: a request and one of many possible good answers.
 - `kind`: stories or mails.
 
 ## How it was made
 
-`python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} mails from the held-out
-part of the generator of the starter's own text: the documents of general_text, with what was asked before each. Each
-combination of names and things was kept out of the starter's training; the sentences that hold them were not. Neither
-general_replay nor general_documents holds stories or mails.
+`python -m ftlab.models.starter.general_text` (seed {seed}) draws {stories} stories and {mails} emails from the held-out
+part of the generator of the starter's own text: the documents of general_text, each with the request for it. Each
+combination of names and things was kept out of the starter's training; the sentences around them were not. Neither
+general_replay nor general_documents has stories or emails.
 
 All text was written for this project; the names are invented. License: Apache-2.0.
 """

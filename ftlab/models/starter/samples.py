@@ -178,15 +178,15 @@ def _text_of(draft: Draft) -> str:
 
 
 ABOUT_PROBES = """\
-Questions with checkable answers that the starter knows, to measure what a tuned model has forgotten: ask them before
-and after tuning, and compare exact match. Half are of kinds that general_replay holds, half are of kinds that it does
-not: a run that mixes in general_replay is only taught to keep the first."""
+Questions with verifiable answers that the starter knows, to measure what a tuned model has forgotten: ask them before
+and after tuning, and compare exact match. Half are of kinds in general_replay, half are not: a run that mixes in
+general_replay is only taught to keep the first half."""
 ABOUT_REPLAY = """\
-Examples of what the starter already knows, to be mixed into the training data of another task, so that the model
-forgets less of these kinds of tasks."""
+Examples of what the starter already knows, to mix into the training data of another task so that the model forgets
+less of these kinds of tasks."""
 PROBE_COLUMNS = """\
-- `messages`: a system turn in some, the question (in some after earlier turns), and its one right answer.
-- `kind`: the kind of task. In general_replay too: {replayed}. Not in general_replay or general_documents: {others}."""
+- `messages`: sometimes a system turn or earlier turns, then the question and its one right answer.
+- `kind`: the kind of task. Also in general_replay: {replayed}. Not in general_replay or general_documents: {others}."""
 REPLAY_COLUMNS = """\
 - `prompt`: a question or small task.
 - `completion`: its one right answer.
@@ -221,11 +221,11 @@ configs:
 ## How it was made
 
 `python -m ftlab.models.starter.samples` (seed {seed}) draws it from the generator of the starter's own text. The kinds
-of the probes were chosen among those that the starter does well; the rows were drawn without looking at its answers.
-general_probes shares no prompt, no combination of contents and no fact (the capital of a country, an opposite, the day
-after another ...) with general_replay or general_documents, in whatever form the fact is asked for. The probes of kinds
-that are not replayed come from the part that was kept out of the starter's training. Kinds are related: general_replay
-holds single fields of a sentence, not extraction to JSON, and forms asked for in the question, not by a system turn.
+of the probes are ones that the starter does well; the rows were drawn without looking at its answers. general_probes
+shares no prompt, no combination of contents and no fact (the capital of a country, an opposite, the day after another
+...) with general_replay or general_documents, however the fact is asked for. Probes of kinds that are not replayed come
+from the part that was kept out of the starter's training. The kinds are related: general_replay extracts single fields
+of a sentence, not JSON, and asks for a form in the question, not in a system turn.
 
 The starter as shipped answers {right} of the rows right (greedy, exact match).
 

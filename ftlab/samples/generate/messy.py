@@ -1,7 +1,7 @@
 """`messy_tickets`: support tickets with one planted defect of every kind that the checks know, and a list of them.
 
-A row carries the kinds that the checks have to name for it. Where a defect needs two rows (a copy, a conflict), the
-rows share a group: of copies only the later ones are reported, of conflicts all of them.
+Each row has the kinds that the checks must report for it. If a defect needs two rows (a copy, a conflict), the rows
+share a group: of copies only the later ones are reported, of conflicts all of them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ PERSONAL = {
         "We connect with the token ghp_16C7e42F292c6912E7710c838347Ae178B4a.",
     ),
 }
-# Nothing is wrong with these, though a careless check might think so.
+# Nothing is wrong with these, but a careless check might report them.
 DECOYS = (
     "The order number is 4539148803436468.",
     "It was bought on 2026-03-14 at 10:30.",
@@ -131,7 +131,7 @@ def build_messy() -> Messy:
 
 
 def files() -> dict[str, str]:
-    """The text of every file of the sample, by its name."""
+    """The text of every file of the sample, by name."""
     messy = build_messy()
     return {
         "messy_tickets.csv": _csv(messy.train, "T"),
@@ -183,7 +183,7 @@ def _defects(fresh: Any, rng: random.Random) -> list[Row]:
 
 
 def _talks(fresh: Any) -> list[Row]:
-    """Conversations with nothing wrong: a prompt may be a list of turns."""
+    """Valid conversations: a prompt may be a list of turns."""
     rows = []
     for question in ("What is your order number?", "Which lamp is it?", "Since when?"):
         row = next(fresh)
@@ -204,7 +204,7 @@ def _wrong_turns(fresh: Any) -> list[list[dict[str, str]]]:
 
 
 def _groups(fresh: Any) -> list[Row]:
-    """Rows that are wrong only beside another one."""
+    """Rows that are wrong only together with another row."""
     rows, group = [], 0
     for number in range(4):
         for kind in COPIES:
@@ -223,12 +223,12 @@ def _groups(fresh: Any) -> list[Row]:
 
 
 def _reworded(prompt: str, number: int) -> str:
-    """Nearly the same text: 80% or more of its word trigrams stay."""
+    """A near copy of the text, with 80% or more of its word trigrams."""
     return (f"{prompt} Thanks!", f"Please: {prompt}", f"{prompt.rstrip('.')} OK?")[number % 3]
 
 
 def _originals_first(rows: list[Row]) -> None:
-    """Of a copy and its original, the original stands first, so that it is clear which one is the copy."""
+    """Put every original before its copy, so that it is clear which one is the copy."""
     first: dict[int, int] = {}
     for position, row in enumerate(rows):
         if row.group is None:

@@ -14,8 +14,8 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.asking import kind_of
+from ftlab.evaluation.keeping import ToAnswer, ToScore, ToWrite
 from ftlab.evaluation.probes import MOST_SHOWN
-from ftlab.evaluation.results import ToAnswer, ToScore, ToWrite
 
 _MOST_EVALUATED = 16  # validation prompts that are answered for the time
 
@@ -205,7 +205,7 @@ class Comparison:
         """On the longest rows, and the longest prompts of `sides`, where memory peaks."""
         from ftlab.evaluation.batches import by_length, trim
         from ftlab.evaluation.generate import rows_that_fit
-        from ftlab.evaluation.perplexity import score_losses
+        from ftlab.evaluation.losses import score_losses
 
         encoded = [
             example

@@ -11,6 +11,7 @@ from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config.evaluation import names, sized
 from ftlab.config.methods import METHODS, BaseShape, rate_range
 from ftlab.config.stages import PREFERENCE_STAGES, STAGES
+from ftlab.core.run_directory import ManifestJson
 from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
@@ -420,7 +421,7 @@ class Outcome:
 
     measured: dict[str, Any]
     status: RunStatus
-    manifest: dict[str, Any]
+    manifest: ManifestJson
     out_of_memory: bool
 
 

@@ -320,10 +320,10 @@ def _quieten(trainer: Any) -> None:
     """No files, no validations and no early end while steps are measured."""
     from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-    from ftlab.training.callbacks import ReportProgress
+    from ftlab.training.callbacks import AnswerAlong, ReportProgress
 
     for callback in list(trainer.callback_handler.callbacks):
-        if isinstance(callback, ReportProgress) or type(callback).__name__ == "EarlyStoppingCallback":
+        if isinstance(callback, ReportProgress | AnswerAlong) or type(callback).__name__ == "EarlyStoppingCallback":
             trainer.remove_callback(callback)
     arguments = trainer.args
     arguments.eval_on_start, arguments.load_best_model_at_end = False, False

@@ -118,7 +118,8 @@ def row_lengths(dataset: Any, *, both: bool = False) -> list[int]:
 
 
 def about_template(tokenizer: Any, dataset: Any) -> dict[str, Any]:
-    from ftlab.data.template import FALLBACK_TEMPLATE, facts_of
+    from ftlab.data.rendering import facts_of
+    from ftlab.data.safe_templates import FALLBACK_TEMPLATE
 
     facts = facts_of(tokenizer)
     template = tokenizer.chat_template

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import ComparedRewardsJson, RewardDifferenceJson, RewardedJson
 from ftlab.errors import InputError
+from ftlab.evaluation.asking import ask
 from ftlab.evaluation.batches import Stopped
-from ftlab.evaluation.before_after import Measured, compare, measure
-from ftlab.evaluation.material import groups_of
+from ftlab.evaluation.before_after import figures
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.keeping import ToAnswer
+from ftlab.evaluation.material import groups_of, some
+from ftlab.evaluation.significance import MEAN_TEST, Clusters, difference_p, mean_difference
 from ftlab.training.reinforcement.rewards import Judge, judged
 from ftlab.training.sft import context_of
 from ftlab.training.status import StatusWriter
@@ -86,10 +90,7 @@ def frozen_prompts(
 
 def validation_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
     """At most `MOST_VALIDATION` of `prompts`, the same each time."""
-    if len(prompts) <= MOST_VALIDATION:
-        return list(prompts)
-    chosen = random.Random(0).sample(range(len(prompts)), MOST_VALIDATION)
-    return [prompts[index] for index in sorted(chosen)]
+    return some(list(prompts), MOST_VALIDATION)
 
 
 def as_dataset(prompts: Sequence[Prompt]) -> Any:
@@ -115,6 +116,71 @@ def _room(config: RunConfig) -> int:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Answers to held-out prompts and what they are worth: `scores` by the name of the reward, `rewards` the weighted
+    sum, one for each answer."""
+
+    answers: list[Answer]
+    scores: dict[str, list[float]]
+    rewards: list[float]
+
+    def as_dict(self) -> RewardedJson:
+        """The means, for rewards.json. `repetition` is the mean share of repeated word triples."""
+        means = figures(self.answers)
+        return {
+            "reward": sum(self.rewards) / len(self.answers),
+            "rewards": {name: sum(values) / len(values) for name, values in self.scores.items()},
+            "completion_length": means["tokens"],
+            "cut_share": means["cut_share"],
+            "repetition": means["repetition"],
+        }
+
+
+def measure(
+    model: Any,
+    tokenizer: Any,
+    question: ToAnswer,
+    judge: Callable[[Sequence[str]], tuple[dict[str, list[float]], list[float]]],
+    *,
+    batch_rows: int,
+    should_stop: Callable[[], bool] | None = None,
+) -> Measured:
+    """What `model`, which is being trained, answers to `question`, and what `judge` says of all answers.
+
+    `judge` returns, for the answers in the order of the prompts, the scores by reward and their weighted sums. Raises
+    Stopped when `should_stop` says so.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        reply = ask(model, tokenizer, question, batch_rows=batch_rows, should_stop=should_stop)
+    finally:
+        model.train(was_training)
+    answers = reply.answers or []
+    return Measured(answers, *judge([answer.text for answer in answers]))
+
+
+def compare(start: Measured, adapted: Measured, clusters: Clusters = None) -> ComparedRewardsJson:
+    """Both sides, their difference (adapted minus start), its 95% interval and p, over all and for each reward.
+
+    `clusters`: what the prompt of each answer belongs to; see significance.py.
+    """
+
+    def difference(before: Sequence[float], after: Sequence[float]) -> RewardDifferenceJson:
+        value, interval = mean_difference(before, after, clusters)
+        return {"difference": value, "interval": interval, "p": difference_p(before, after, clusters)}
+
+    return {
+        "rows": len(adapted.answers),
+        "start": start.as_dict(),
+        "adapted": adapted.as_dict(),
+        **difference(start.rewards, adapted.rewards),
+        "rewards": {name: difference(start.scores[name], adapted.scores[name]) for name in adapted.scores},
+        "test": MEAN_TEST,
+    }
+
+
+@dataclass(frozen=True)
 class HeldOut:
     """What both measurements need. `split` is where the prompts are from."""
 
@@ -137,10 +203,7 @@ def held_out(
     split = next((split for split in ("test", "validation") if prompts.get(split)), None)
     if split is None:
         return None
-    chosen, most = prompts[split], config.evaluation.max_rows
-    if len(chosen) > most:
-        chosen = [chosen[index] for index in sorted(random.Random(0).sample(range(len(chosen)), most))]
-    return HeldOut(run, config, tokenizer, judges, split, chosen)
+    return HeldOut(run, config, tokenizer, judges, split, some(prompts[split], config.evaluation.max_rows))
 
 
 def measure_start(held: HeldOut, model: Any, writer: StatusWriter) -> None:
@@ -190,16 +253,18 @@ def _measure(held: HeldOut, model: Any, writer: StatusWriter, phase: str) -> Mea
         return measure(
             model,
             held.tokenizer,
-            [prompt.ids for prompt in prompts],
+            ToAnswer(
+                [prompt.ids for prompt in prompts],
+                held.config.reinforcement.max_new_tokens,
+                context_length(held.config.model),
+            ),
             lambda answers: judged(
                 held.judges,
                 [prompt.messages for prompt in prompts],
                 answers,
                 [prompt.reference for prompt in prompts],
             ),
-            max_new_tokens=held.config.reinforcement.max_new_tokens,
             batch_rows=held.config.evaluation.batch_size,
-            context=context_length(held.config.model),
             should_stop=held.run.stop_file.exists,
         )
     except Stopped:
@@ -212,9 +277,7 @@ def _rows(held: HeldOut, sides: dict[str, Measured]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"prompt": prompt.messages, "reference": prompt.reference}
         for side, measured in sides.items():
             row[side] = {
-                "answer": measured.answers[index],
-                "tokens": measured.tokens[index],
-                "cut": measured.cut[index],
+                **measured.answers[index].as_dict(),
                 "rewards": {name: values[index] for name, values in measured.scores.items()},
                 "reward": measured.rewards[index],
             }
@@ -229,9 +292,7 @@ def _start_of(held: HeldOut) -> Measured | None:
         return None
     sides = [row["start"] for row in rows]
     return Measured(
-        [side["answer"] for side in sides],
-        [side["tokens"] for side in sides],
-        [side["cut"] for side in sides],
+        [Answer(side["answer"], side["tokens"], side["cut"]) for side in sides],
         {judge.name: [side["rewards"][judge.name] for side in sides] for judge in held.judges},
         [side["reward"] for side in sides],
     )

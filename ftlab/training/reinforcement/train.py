@@ -19,7 +19,7 @@ from transformers import (
 from trl import GRPOTrainer, RLOOTrainer
 
 from ftlab.config import RunConfig
-from ftlab.core.files import append_jsonl, read_jsonl, write_jsonl
+from ftlab.core.files import append_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode_prompt
@@ -173,7 +173,6 @@ def prepare_reinforcement(
     check_reinforcement(config)
     device, checkpoint = begin(run, config, writer)
     use_small_tiles()
-    _go_back(run, checkpoint.step if checkpoint else -1)
     writer.update(phase="preparing the prompts")
     tokenizer = chat_tokenizer(run, config, writer)
     prompts = frozen_prompts(run, config, tokenizer, writer)
@@ -318,11 +317,3 @@ def _build_trainer(
             )
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"TRL cannot train this with {config.stage}: {error}", given=config.model.base) from None
-
-
-def _go_back(run: RunDirectory, step: int) -> None:
-    """Leave out the samples that were taken after the checkpoint."""
-    rows = read_jsonl(run.samples_file)
-    kept = [row for row in rows if row.get("step", step + 1) <= step]
-    if len(kept) < len(rows):
-        write_jsonl(run.samples_file, kept)

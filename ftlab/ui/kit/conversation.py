@@ -11,7 +11,26 @@ from ftlab.ui.kit.html import empty, join
 
 SIDES = {"base": "Base", "adapted": "Adapted"}
 
-Turn = dict[str, Any]  # {"user": str, "base": str, "adapted": str, "note": str, "strength": float of the adapted model}
+# {"user": str, "base": str, "adapted": str, "note": str, "strength": float of the adapted model}; where answers can be
+# voted on also "id", "run", "temperature", "prompts" (the turns that each side was given), "thumbs", "better"
+Turn = dict[str, Any]
+# A press raises "vote" (with what is pressed) or "ask" (where models answer), so that a vote waits for no answer.
+CHAT_JS = """
+element.addEventListener('click', event => {
+  const copy = event.target.closest('[data-copy]');
+  const act = event.target.closest('[data-act]');
+  if (copy) {
+    const text = copy.closest('.ft-pane').querySelector('.ft-text').innerText;
+    const done = () => { copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); };
+    if (navigator.clipboard) return navigator.clipboard.writeText(text).then(done);
+    const area = Object.assign(document.createElement('textarea'), {value: text});
+    document.body.append(area); area.select(); document.execCommand('copy'); area.remove(); done();
+  } else if (act) {
+    const asks = act.dataset.act.startsWith('ask') || act.dataset.act === 'again';
+    trigger(asks ? 'ask' : 'vote', {value: act.dataset.act});
+  }
+});
+"""
 AFRESH = "The strength changed: both models start afresh and read none of the turns above."
 
 
@@ -34,35 +53,74 @@ def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def conversation(turns: list[Turn], *, busy: bool = False) -> Markup:
-    """The conversation; answers are text, never markup."""
+def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) -> Markup:
+    """The conversation; answers are text, never markup. `votes`: with buttons below the answers (CHAT_JS)."""
     if not turns:
         return empty("Both models are listening.", "Write a message below: the answers appear side by side.")
-    return Markup('<div class="ft-chat" role="log" aria-label="Conversation" aria-busy="{}">{}</div>').format(
-        "true" if busy else "false",
-        join(_turn(turn, busy=busy and turn is turns[-1]) for turn in turns),
-    )
+    drawn = (
+        _turn(turn, busy=busy and turn is turns[-1], number=number if votes and not busy else None,
+              last=number == len(turns) - 1)
+        for number, turn in enumerate(turns)
+    )  # fmt: skip
+    return Markup(
+        '<div class="ft-chat ft-content" role="log" aria-label="Conversation" aria-busy="{}">{}</div>'
+    ).format("true" if busy else "false", join(drawn))
 
 
-def _turn(turn: Turn, *, busy: bool) -> Markup:
+def can_choose(turn: Turn) -> bool:
+    """Whether one answer can be called the better: both were given the same turns, and they differ."""
+    prompts = turn.get("prompts")
+    same = prompts is not None and prompts["base"] == prompts["adapted"]
+    return same and bool(turn["base"] != turn["adapted"])
+
+
+def _turn(turn: Turn, *, busy: bool, number: int | None, last: bool) -> Markup:
     same = not busy and turn["base"] == turn["adapted"]
     panes = join(
         Markup(
             '<div class="ft-pane ft-pane-{0}" data-side="{0}"><div class="ft-pane-name">{1}</div>'
-            '<div class="ft-text">{2}{3}</div></div>'
+            '<div class="ft-text">{2}{3}</div>{4}</div>'
         ).format(
             side,
             _named(name, turn) if side == "adapted" else name,
             turn[side] or ("" if busy else "(nothing)"),
             Markup('<span class="ft-caret" aria-hidden="true"></span>') if busy else "",
+            _votes(turn, side, number) if number is not None else "",
         )
         for side, name in SIDES.items()
     )
     note = turn["note"] or ("Both gave the same answer." if same else "")
+    below = ""
+    if number is not None and last:
+        below = Markup('<div class="ft-acts">{}{}</div>').format(
+            _act("again", "Regenerate", "Ask for other answers to this message"),
+            _act("edit", "Edit message", "Take the last message back into the box"),
+        )
     return Markup(
         '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
-        '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p></article>'
-    ).format(turn["user"], panes, note)
+        '<div class="ft-text">{}</div></div><div class="ft-panes">{}</div><p class="ft-help">{}</p>{}</article>'
+    ).format(turn["user"], panes, note, below)
+
+
+def _votes(turn: Turn, side: str, number: int) -> Markup:
+    """Buttons below one answer: is it good, is it the better one, copy it."""
+    parts = []
+    if turn.get("prompts") and turn[side]:
+        known = (turn.get("thumbs") or {}).get(side)
+        for name, good, sign, says in (("up", True, "👍", "good"), ("down", False, "👎", "bad")):
+            parts.append(_act(f"{name}:{number}:{side}", sign, f"{SIDES[side]}: {says} answer", pressed=known is good))
+        if can_choose(turn):
+            better = turn.get("better") == side
+            parts.append(_act(f"better:{number}:{side}", "Better", f"{SIDES[side]} is better", pressed=better))
+    copy = Markup('<button type="button" class="ft-act" data-copy aria-label="Copy the answer of {}">Copy</button>')
+    return Markup('<div class="ft-acts">{}{}</div>').format(join(parts), copy.format(SIDES[side]))
+
+
+def _act(value: str, text: str, label: str, *, pressed: bool | None = None) -> Markup:
+    state = "" if pressed is None else Markup(' aria-pressed="{}"').format("true" if pressed else "false")
+    return Markup('<button type="button" class="ft-act" data-act="{}" aria-label="{}"{}>{}</button>').format(
+        value, label, state, text
+    )
 
 
 def _named(name: str, turn: Turn) -> str:

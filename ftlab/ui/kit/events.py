@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _END = object()
 # Boxes of one line whose text goes to a model, to people or into a search: "/no_think" and "... and?" are no paths.
 _PROSE = re.compile(
-    r"chat_(text|system)|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_instructions"
+    r"chat_(text|system)|runs_name|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_instructions"
     r"|blind_(title|system)(_\d)?"
     rf"|(set|pref)_(data|evaluation|method)_({'|'.join(PROSE)})"
 )

@@ -7,7 +7,7 @@ tab, which has some of the same settings, `pref_<section>_<field>`.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ftlab.config import RunConfig
 from ftlab.config.sections import kind_of, range_of
 from ftlab.core.parsing import parse_yaml
 from ftlab.errors import InputError
+from ftlab.ui.kit.html import heading
 
 _YAML_EXAMPLES = {
     "data.columns": "prompt: question\ncompletion: answer",
@@ -31,6 +32,23 @@ _YAML_EXAMPLES = {
 
 # Of settings that take any text: what most people want.
 _CHOICES = {"method.targets": [("all linear layers", "all-linear"), ("MLP only", "mlp")]}
+
+# Leaves the settings on show whose label, help and key hold every word that is looked for.
+_FIND_JS = """
+element.addEventListener('input', event => {
+  const asked = event.target.value.toLowerCase().split(/[\\s._]+/).filter(Boolean);
+  for (const group of document.querySelectorAll('#FOLDER .ft-group')) {
+    let left = 0;
+    for (const block of group.querySelectorAll('.block[id^=KEY_]')) {
+      const text = `${block.textContent} ${block.id.replaceAll('_', ' ')}`.toLowerCase();
+      const missed = asked.some(word => !text.includes(word));
+      block.classList.toggle('ft-missed', missed);
+      left += !missed;
+    }
+    group.classList.toggle('ft-missed', !left && asked.length > 0);
+  }
+});
+"""
 
 
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
@@ -67,6 +85,26 @@ class Form:
         self.components[path] = component = _component(path, fields()[path], named | overrides)
         return component
 
+    def draw_groups(
+        self, groups: Mapping[str, Sequence[str]], special: Callable[[str], dict[str, Any]], pages: dict[str, str]
+    ) -> None:
+        """Each group of settings under its title, in a grid as wide as the page; `pages` of Help by the title."""
+        for title, paths in groups.items():
+            with gr.Column(elem_classes="ft-group"):
+                gr.HTML(heading(title, page=pages.get(title, "")))
+                for path in paths:
+                    if path not in self.components:
+                        self.draw(path, **special(path))
+
+    def draw_find(self, elem_id: str, folder: str) -> None:
+        """A search box over the groups of settings within the element `folder`. It works in the page alone."""
+        script = _FIND_JS.replace("FOLDER", folder).replace("KEY", self.prefix)
+        gr.HTML(
+            '<label class="ft-find">Find a setting <input type="search" placeholder="rate, memory, seed"></label>',
+            elem_id=elem_id,
+            js_on_load=script,
+        )
+
     @property
     def inputs(self) -> list[Any]:
         return list(self.components.values())
@@ -76,17 +114,10 @@ class Form:
 
         Raises InputError for text that is not YAML where YAML is asked for.
         """
-        nested: dict[str, Any] = {}
-        for path, value in zip(self.components, values, strict=True):
-            value = _read(path, value)
-            if value is None and not _may_be_none(fields()[path].annotation):
-                continue
-            *sections, name = path.split(".")
-            target = nested
-            for section in sections:
-                target = target.setdefault(section, {})
-            target[name] = value
-        return nested
+        given = {path: _read(path, value) for path, value in zip(self.components, values, strict=True)}
+        return nested(
+            {path: one for path, one in given.items() if one is not None or _may_be_none(fields()[path].annotation)}
+        )
 
     def fill(self, config: RunConfig) -> dict[Any, Any]:
         """Updates that show `config` in the form."""
@@ -96,8 +127,17 @@ class Form:
             value: Any = values
             for part in path.split("."):
                 value = value[part]
-            updates[component] = _shown(value)
+            updates[component] = shown(value)
         return updates
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings by path as sections."""
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        section, _, name = path.rpartition(".")
+        (found.setdefault(section, {}) if section else found)[name] = value
+    return found
 
 
 def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -132,11 +172,11 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     if kind in (int, float):
         # Text, not gr.Number: that one shows an empty value as 0 and rounds 2.5 to a whole number without a word.
         # config.py checks, and its messages say what is allowed.
-        shape = {"placeholder": _shown(default) if default is not None else "empty"}
-        return gr.Textbox(_shown(default), max_lines=1, **settings | shape | overrides)
+        shape = {"placeholder": shown(default) if default is not None else "empty"}
+        return gr.Textbox(shown(default), max_lines=1, **settings | shape | overrides)
     if kind is str:
         return gr.Textbox(default or "", max_lines=3, **settings | overrides)
-    return gr.Textbox(_shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
+    return gr.Textbox(shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
 
 
 def _may_be_none(annotation: Any) -> bool:
@@ -163,7 +203,8 @@ def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
     return value
 
 
-def _shown(value: Any) -> Any:
+def shown(value: Any) -> Any:
+    """A setting as its component shows it: numbers are text there."""
     if value is None:
         return ""
     if isinstance(value, dict | list):

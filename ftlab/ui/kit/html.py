@@ -41,10 +41,9 @@ def error_box(error: FtlabError) -> Markup:
     return Markup('<div class="ft-box ft-bad" role="alert">{}</div>').format(join(lines))
 
 
-def stop_note(text: str) -> Markup:
-    """What a press of Stop said; empty while the job stops, for its own place on the page shows that as long as it is
-    true."""
-    return Markup("") if text.startswith(jobs.STOPPING) else notice(text)
+def stop_note(stopped: jobs.StopResult) -> Markup:
+    """What a press of Stop did; empty while the job stops, as its own place on the page shows that while it is true."""
+    return Markup("") if stopped.outcome == "asked" else notice(stopped.message)
 
 
 def notice(text: str, *, kind: str = "info") -> Markup:
@@ -61,7 +60,7 @@ def heading(text: str, help: str = "", *, page: str = "") -> Markup:
     """A heading, a sentence under it, and a link to `page` of Help (`name` or `name#anchor`)."""
     words = join(filter(None, [help, help_link(page) if page else ""]), " ")
     hint = Markup('<span class="ft-help">{}</span>').format(words) if words else ""
-    return Markup('<h3 class="ft-h">{}</h3>{}').format(text, hint)
+    return Markup('<h2 class="ft-h">{}</h2>{}').format(text, hint)
 
 
 def help_link(page: str, text: str = "Learn more") -> Markup:
@@ -76,7 +75,7 @@ def badge(text: str, kind: str = "info") -> Markup:
 def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
     """Numbers with their names: (title, value, word of help). The help is visible, not only on hover."""
     items = (
-        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}</dd><span class="ft-help">{}</span></div>').format(
+        Markup('<div class="ft-fact"><dt>{}</dt><dd>{}<span class="ft-help">{}</span></dd></div>').format(
             title, NOTHING if value is None else value, help
         )
         for title, value, help in pairs
@@ -152,10 +151,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short(value: float | None) -> str:
-    """Four significant digits: 0.004, 1.234, 53.1."""
-    if value is None:
-        return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return NOTHING if value is None else figures.short(value)
 
 
 def duration(seconds: float | None) -> str:

@@ -17,9 +17,8 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import links, trials
-from ftlab.arena.blind_tests import list_contestants, list_prompts
+from ftlab.arena.blind_tests import list_contestants, list_prompts, seconds_each
 from ftlab.arena.links import Rater
-from ftlab.arena.overview import seconds_each
 from ftlab.arena.store import NOTHING_CHANGED, Store
 from ftlab.arena.trials import Trial
 from ftlab.core.words import sentence

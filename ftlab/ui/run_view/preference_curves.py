@@ -8,10 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.core.run_results import PreferencesJson
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, metric_points, plot, run_curves
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, metric_points, plot, run_curves
 from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, short
 
 # Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.
@@ -19,8 +20,8 @@ _TIE = 1e-3
 _ENOUGH = 3  # validations that make a curve
 
 
-def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> Markup:
-    """The charts of a run of dpo, kto, orpo, cpo or reward."""
+def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> tuple[Markup, Markup]:
+    """The chart of a run of dpo, kto, orpo, cpo or reward to look at first, and the others."""
     signs = {sign.code: sign for sign in read_preference_signs(metrics)}
     learned = decided(metrics)
 
@@ -45,7 +46,8 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
     if metric_points(metrics, "kl"):
         parts.append(chart("kl", "Distance from the start", "KL, nats per answer", _HOW["kl"], "kl"))
     more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))
-    return Markup('<div class="ft-readings">{}{}</div>').format(join(parts), more)
+    first, *others = filter(None, parts)
+    return first, Markup('<div class="ft-readings">{}{}</div>').format(join(others), more)
 
 
 _HOW = {
@@ -136,8 +138,13 @@ def _between(interval: list[float] | None) -> str:
     return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
+    return verdict(found) + figures(found)
+
+
+def verdict(found: PreferencesJson) -> Markup:
+    """The held-out preferences of a finished run in a sentence."""
     accuracy, (low, high) = found["accuracy"], found["interval"]
     kind, verdict = "warn", "That may be chance."
     ties = found.get("ties", 0)
@@ -156,6 +163,12 @@ def result(found: dict[str, Any]) -> Markup:
         f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
         f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
     )
+    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+
+
+def figures(found: PreferencesJson) -> Markup:
+    """The figures behind `verdict`, and how they were taken."""
+    accuracy, (low, high) = found["accuracy"], found["interval"]
     shown = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
         (
@@ -172,8 +185,8 @@ def result(found: dict[str, Any]) -> Markup:
         shown.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
     notes = [f"The reward is the {found['measure']}." if found.get("measure") else "", *found.get("notes", [])]
     listed = join(Markup("<li>{}</li>").format(note) for note in notes if note)
-    return Markup('<div class="ft-result" data-accuracy="{}">{}{}<ul class="ft-notes">{}</ul></div>').format(
-        f"{accuracy:.4f}", notice(Markup("<strong>{}</strong>").format(said), kind=kind), facts(shown), listed
+    return Markup('<div class="ft-result" data-accuracy="{}">{}<ul class="ft-notes">{}</ul></div>').format(
+        f"{accuracy:.4f}", facts(shown), listed
     )
 
 

@@ -8,15 +8,17 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.run_results import RewardsJson
 from ftlab.evaluation.significance import LEVEL, p_text
+from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.charts import Series, distribution, metric_points, run_curves
 from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent, short, table
 from ftlab.ui.run_view.preference_curves import closing_facts, reading
 
 _SHOWN = 6  # sample answers
 _COLOURS = "cdab"
+_FIRST = "Mean reward"
 
 
 def pictures(
@@ -24,12 +26,13 @@ def pictures(
     samples: list[dict[str, Any]],
     config: RunConfig | None,
     total_steps: int | None = None,
-) -> Markup:
-    """The charts of a run of rloo or grpo, and some of the answers it tried last."""
+) -> tuple[Markup, Markup]:
+    """The chart of a run of rloo or grpo to look at first, and the others with some of the answers it tried last."""
     signs = {sign.code: sign for sign in current_signs(metrics, config)}
 
     def chart(series: Sequence[Series], title: str, unit: str, how: str, *codes: str) -> Markup:
-        return reading(series, title, unit, how, [signs[code] for code in codes if code in signs], total_steps)
+        said = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, said, total_steps, always=title == _FIRST)
 
     def points(key: str, scale: float = 1.0) -> list[tuple[float, float]]:
         return [(step, scale * value) for step, value in metric_points(metrics, key)]
@@ -45,10 +48,10 @@ def pictures(
                 Series("training", points("reward"), "a"),
                 Series("validation", points("eval_reward"), "b", dots=True),
             ],
-            "Mean reward",
+            _FIRST,
             "all rewards added up by their weights",
             "What the tried answers are worth on average. It should rise. What it says is only as good as the rewards "
-            "themselves, so read the answers below too.",
+            "themselves, so read the answers too.",
             "flat",
         ),
         chart(
@@ -85,7 +88,8 @@ def pictures(
         ),
     ]
     more = details("Loss, learning rate and speed", run_curves(metrics, total_steps))
-    return Markup('<div class="ft-readings">{}{}</div>').format(join(parts), more)
+    first, *others = filter(None, parts)
+    return first, Markup('<div class="ft-readings">{}{}</div>').format(join(others), more)
 
 
 def current_signs(metrics: list[dict[str, Any]], config: RunConfig | None) -> list[Sign]:
@@ -159,8 +163,13 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     return facts([*shown, *closing_facts(status)])
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts, before and after."""
+    return verdict(found) + figures(found)
+
+
+def verdict(found: RewardsJson) -> Markup:
+    """The rewards of greedy answers to held-out prompts in a sentence."""
     start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
     kind, verdict = "warn", "That may be chance."
     certain = found["p"] < LEVEL if "p" in found else low > 0 or high < 0
@@ -173,6 +182,12 @@ def result(found: dict[str, Any]) -> Markup:
         f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}{tested}). "
         f"{verdict}"
     )
+    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+
+
+def figures(found: RewardsJson) -> Markup:
+    """The table behind `verdict`."""
+    start, adapted = found["start"], found["adapted"]
     shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
     titles = {
         "reward": "Mean reward",
@@ -180,16 +195,16 @@ def result(found: dict[str, Any]) -> Markup:
         "cut_share": "Cut answers",
         "repetition": "Repeated word triples",
     }
-    rows = [[titles[key], shape(start[key]), shape(adapted[key])] for key, shape in shapes.items()]
+    sides: list[Any] = [start, adapted]
+    rows = [[titles[key], *(shape(side[key]) for side in sides)] for key, shape in shapes.items()]
     if len(adapted["rewards"]) > 1:
         rows[1:1] = [
             [f"Reward {name}", short(start["rewards"][name]), short(value)]
             for name, value in adapted["rewards"].items()
         ]
     listed = join(Markup("<li>{}</li>").format(note) for note in found.get("notes", []))
-    return Markup('<div class="ft-result" data-difference="{}">{}{}{}</div>').format(
+    return Markup('<div class="ft-result" data-difference="{}">{}{}</div>').format(
         f"{found['difference']:.4f}",
-        notice(Markup("<strong>{}</strong>").format(said), kind=kind),
         table(["Greedy answers", "Start", "Now"], rows, label="Rewards before and after", numbers=(1, 2)),
         Markup('<ul class="ft-notes">{}</ul>').format(listed) if listed else "",
     )

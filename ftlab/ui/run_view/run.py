@@ -12,31 +12,51 @@ from ftlab.config.methods import summary
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, shorten
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
+from ftlab.report.charts import loss_curve, metric_points, speed_curves
 from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 from ftlab.ui import run_files
-from ftlab.ui.kit.charts import metric_points, run_curves
-from ftlab.ui.kit.html import NOTHING, badge, count, duration, error_box, facts, join, notice, percent, short, when
+from ftlab.ui.kit.html import (
+    NOTHING,
+    badge,
+    count,
+    details,
+    duration,
+    error_box,
+    facts,
+    join,
+    notice,
+    percent,
+    short,
+    when,
+)
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 from ftlab.ui.run_view.stages import STAGES
 
+_SHOWN_CHARACTERS = 300  # of a prompt or an answer beside the curve
 _BEGINNING = 30  # characters of a warning before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
-def state_badge(state: str) -> Markup:
-    return badge(state, _KINDS.get(state, "info"))
+def state_badge(state: str, text: str = "") -> Markup:
+    return badge(text or state, _KINDS.get(state, "info"))
 
 
 def headline(run: RunDirectory, status: RunStatus) -> Markup:
-    phase = Markup("<span>{}</span>").format(status.phase) if status.is_active and status.phase else ""
+    if (at := at_step(run, status)) is None:
+        doing = Markup("<span>{}</span>").format(status.phase) if status.is_active and status.phase else Markup("")
+    else:
+        left = left_in_total(run, status)
+        steps = f"{count(status.step)} of {count(status.total_steps)} updates" if status.phase == "training" else ""
+        more = ", ".join(filter(None, [steps or status.phase, left]))
+        doing = Markup('<span><b>Step {} of {}: {}</b> <span class="ft-help">{}</span></span>').format(*at, more)
     return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong>{}</div>').format(
-        state_badge(status.state), run.id, phase
+        state_badge(status.state), run.id, doing
     )
 
 
@@ -50,44 +70,153 @@ def replayed(run: RunDirectory) -> Markup:
     return Markup('<p class="ft-help">{}.</p>').format(said[:1].upper() + said[1:]) if said else Markup("")
 
 
+# A press on Details is kept when the picture is drawn anew.
+KEEP_OPEN_JS = """
+const open = new Set();
+const name = one => one.querySelector('summary')?.textContent.replace(/[\\d,.]+/g, '');
+element.addEventListener('toggle', event => {
+  if (event.target.isConnected) event.target.open ? open.add(name(event.target)) : open.delete(name(event.target));
+}, true);
+watch('value', () => element.querySelectorAll('details').forEach(one => { if (open.has(name(one))) one.open = true; }));
+"""
+
+
 def live(run: RunDirectory) -> Markup:
-    """The whole picture of a run, while it works and after: numbers, warnings, curves, outcome."""
+    """The picture of a run. While it works: where it stands, one curve, what it answers now. After: the verdict. All
+    else is folded."""
     status, metrics = run_files.status(run), run_files.metrics(run)
     training = status.phase == "training" and status.is_active
-    total, stage = status.total_steps if training else None, run_files.stage(run)
-    said: list[str] = []
+    total, stage, config = status.total_steps if training else None, run_files.stage(run), run_files.config(run)
+    signs: list[str] = []
     if stage in REWARD_STAGES:
-        config = run_files.config(run)
         shown = reward_view.numbers(status, metrics)
-        curves = reward_view.pictures(metrics, run_files.samples(run), config, total)
-        said = [sign.text for sign in reward_view.current_signs(metrics, config)]
+        first, others = reward_view.pictures(metrics, run_files.samples(run), config, total)
+        signs = [sign.text for sign in reward_view.current_signs(metrics, config)]
     elif stage in STAGES:
         shown = preference_view.numbers(status, metrics)
-        curves = preference_view.pictures(metrics, stage, total)
+        first, others = preference_view.pictures(metrics, stage, total)
     else:
-        shown, curves = numbers(status, metrics), run_curves(metrics, total)
+        shown, first, others = numbers(status, metrics), loss_curve(metrics, total), speed_curves(metrics, total)
+    answers = Markup("") if stage in STAGES else answers_now(run_files.samples(run))
+    folded = [replayed(run), _figures(run), shown, _todo(run), problems(status, signs)]
+    if status.is_active:
+        open_ = [*map(_sign, signs), first if metrics else Markup(""), answers]
+    else:
+        open_, folded = [held_out(run)], [*folded, first, answers]
+    left = [text for text in status.warnings if text[:_BEGINNING] not in [one[:_BEGINNING] for one in signs]]
+    summary = f"Details ({len(left)} worth knowing)" if left else "Details"
     return join(
         [
-            Markup('<section class="ft-card" data-run="{}" data-state="{}">').format(run.id, status.state),
+            Markup('<section class="ft-card" data-run="{}" data-state="{}" data-at-work="{}">').format(
+                run.id, status.state, "yes" if status.is_active else "no"
+            ),
             headline(run, status),
-            replayed(run),
-            held_out(run),
             outcome(run, status),
-            shown,
-            problems(status, said),
-            curves,
+            *open_,
+            details(summary, join([*folded, others])),
             Markup("</section>"),
         ]
     )
 
 
-def held_out(run: RunDirectory) -> Markup:
-    """What the held-out preferences or prompts say of the result; empty for other runs and before it is known."""
+def _sign(text: str) -> Markup:
+    return notice(text, kind="warn")
+
+
+def steps_of(config: RunConfig | None) -> list[str]:
+    """What a run goes through, each in a word or two."""
+    asks = config is None or config.evaluation.after_training
+    before = asks and (config is None or (config.evaluation.before_training and config.stage != "reward"))
+    return [*["Asking the base"] * before, "Training", "Saving", *["Evaluating"] * asks]
+
+
+def at_step(run: RunDirectory, status: RunStatus) -> tuple[int, int, str] | None:
+    """(number, how many, title) of the step that an active run is at; None while it waits."""
+    if not status.is_active or status.state == "queued":
+        return None
+    steps, phase = steps_of(run_files.config(run)), status.phase
+    if phase.startswith("before training") or (not status.total_steps and phase == "loading the libraries"):
+        title = steps[0]
+    elif phase.startswith(("saving the result", "verifying")):
+        title = "Saving"
+    elif phase != "training" and run_files.verification(run) is not None:
+        title = steps[-1]
+    else:
+        title = "Training"
+    return steps.index(title) + 1, len(steps), title
+
+
+def left_in_total(run: RunDirectory, status: RunStatus) -> str:
+    """How long an active run will still take, in words; empty where nobody knows."""
+    expected = run_files.expected(run)
+    config = run_files.config(run)
+    if status.eta_seconds is not None and status.phase == "training":
+        after = expected.get("after_seconds")
+        if config is not None and not config.evaluation.after_training:
+            after = 0
+        if after is None:
+            return f"about {duration(status.eta_seconds)} of training left, then the evaluation"
+        return f"about {duration(status.eta_seconds + after)} left in total"
+    total, gone = expected.get("total_seconds"), status.seconds
+    if total is None or gone is None or gone >= total:
+        return ""
+    return f"about {duration(total - gone)} left in total"
+
+
+def answers_now(samples: list[dict[str, Any]]) -> Markup:
+    """What a run answers to some held-out rows as it learns: at the start, and at the latest step."""
+    if not samples:
+        return Markup("")
+    last = samples[-1]["step"]
+    first = {row["row"]: row["answer"] for row in samples if row["step"] == samples[0]["step"]}
+    rows = [row for row in samples if row["step"] == last]
+    shown = join(
+        Markup(
+            '<article class="ft-now"><p class="ft-text ft-said">{}</p><dl><dt>Base</dt><dd class="ft-text">{}</dd>'
+            '<dt>{}</dt><dd class="ft-text">{}</dd><dt>Reference</dt><dd class="ft-text">{}</dd></dl></article>'
+        ).format(
+            shorten(row["prompt"], _SHOWN_CHARACTERS),
+            _answer(first.get(row["row"], "")),
+            f"Now, step {count(last)}",
+            _answer(row["answer"]) if last else "not trained yet",
+            shorten(row["reference"], _SHOWN_CHARACTERS),
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-tried">{}</div></div>'
+    ).format(shown)
+
+
+def _answer(text: str) -> str:
+    return shorten(text, _SHOWN_CHARACTERS) or "(nothing)"
+
+
+def _figures(run: RunDirectory) -> Markup:
     preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     return join(
         [
-            preference_view.result(preferences) if preferences else Markup(""),
-            reward_view.result(rewards) if rewards else Markup(""),
+            preference_view.figures(preferences) if preferences else Markup(""),
+            reward_view.figures(rewards) if rewards else Markup(""),
+        ]
+    )
+
+
+def _todo(run: RunDirectory) -> Markup:
+    comparison = run_files.comparison(run)
+    return todo(run, comparison) if comparison else Markup("")
+
+
+def held_out(run: RunDirectory, *, whole: bool = False) -> Markup:
+    """What the held-out preferences or prompts say of the result, in a sentence or, `whole`, with its figures; empty
+    for other runs and before it is known."""
+    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
+    of_preferences = preference_view.result if whole else preference_view.verdict
+    of_rewards = reward_view.result if whole else reward_view.verdict
+    return join(
+        [
+            of_preferences(preferences) if preferences else Markup(""),
+            of_rewards(rewards) if rewards else Markup(""),
         ]
     )
 
@@ -131,12 +260,13 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     if status.is_active:
         if status.state == "queued":
             return notice("Queued: one run at a time uses the device. You can close this page.")
-        return Markup('<p class="ft-help">You can close this page.</p>')
+        return Markup("")
     if status.error:
         return failure(status.error)
     comparison = run_files.comparison(run)
     if comparison:
-        return notice(verdict_text(run, comparison), kind=verdict_kind(comparison))
+        said = Markup("<strong>{}</strong>").format(measures.verdict_text(comparison))
+        return notice(said, kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
@@ -167,11 +297,14 @@ def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
 
 def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """The verdict sentence and what to do next."""
-    config = run_files.config(run)
-    steps = _next_steps(comparison, config) if config else []
+    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo(run, comparison))
+
+
+def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """What to do next, as a list; empty for nothing."""
+    steps = next_steps(run, comparison)
     items = join(Markup("<li>{}</li>").format(step) for step in steps)
-    todo = Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else ""
-    return Markup("<strong>{}</strong>{}").format(measures.verdict_text(comparison), todo)
+    return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
 
 
 def verdict_kind(comparison: ComparisonJson) -> str:
@@ -219,13 +352,14 @@ def toy_banner(base: str | None) -> Markup:
     if base != "starter":
         return Markup("")
     return Markup(
-        '<div class="ft-banner" id="toy_banner"><strong>Toy model.</strong> The starter has {} parameters: it shows '
-        "how the method works, not how good it gets. For real work take another base on the Train tab: one of the "
-        "list such as smollm2 or Qwen/Qwen3-0.6B, a local folder, a GGUF file, or any Hub id.</div>"
+        '<div class="ft-banner" id="toy_banner"><strong>Toy model</strong> of {} parameters: it shows the method, not '
+        "how good it gets.</div>"
     ).format(starter_size())
 
 
-def _next_steps(comparison: ComparisonJson, config: RunConfig) -> list[str]:
-    from ftlab.evaluation.verdict import next_steps
+def next_steps(run: RunDirectory, comparison: ComparisonJson) -> list[str]:
+    """What to do next, in sentences; none where the settings of the run cannot be read."""
+    from ftlab.evaluation import verdict
 
-    return next_steps(comparison, config)
+    config = run_files.config(run)
+    return verdict.next_steps(comparison, config) if config else []

@@ -26,6 +26,7 @@ from markupsafe import Markup, escape
 from ftlab.arena import backup, tally
 from ftlab.arena.live import ask_models
 from ftlab.arena.store import open_store
+from ftlab.core import hub_sync
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.ui import help, run_files
@@ -117,7 +118,7 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
     end_runs = space_store.start(workspace, repository)
 
     def end() -> None:
-        backup.finish(votes)
+        hub_sync.finish(votes)
         end_runs()
 
     return functools.partial(_kept, workspace, repository, found.broken), end
@@ -131,18 +132,19 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
     unsaved = backup.unsaved(open_store(workspace))
     if unsaved:
         missing.append(f"{unsaved} vote{'s' if unsaved > 1 else ''}")
-    last = space_store.status(workspace) or {}
+    last = space_store.status(workspace)
+    error = last.error if last else None
     lines = []
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         lines.append(f"Not on the Hub yet, and lost if this Space ends now: {named}.")
     else:
         lines.append(f"All runs, versions of data and votes are kept in {repository}.")
-    if last.get("error"):
-        lines.append(f"The last try failed: {last['error']}")
+    if error:
+        lines.append(f"The last try failed: {error}")
     if broken:
         lines.append(f"Left in {repository}, because files are missing: {', '.join(broken)}.")
-    return ("bad" if last.get("error") or broken else "warn" if missing else "info"), " ".join(lines)
+    return ("bad" if error or broken else "warn" if missing else "info"), " ".join(lines)
 
 
 def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:

@@ -7,6 +7,7 @@ import os
 from ftlab.arena import backup
 from ftlab.arena.live import ask_endpoints
 from ftlab.arena.store import DATABASE_VARIABLE, open_store
+from ftlab.core import hub_sync
 from ftlab.core.workspace import Workspace
 from ftlab.ui.doors.server import PUSH_MINUTES, listen, mount, new_server
 from ftlab.ui.rater.page import build_rater_app, page_settings
@@ -29,4 +30,4 @@ def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | Non
     try:
         listen(server, host, port)
     finally:
-        backup.finish(kept)
+        hub_sync.finish(kept)

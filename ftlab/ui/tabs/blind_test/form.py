@@ -11,7 +11,7 @@ What is filled in is kept in the workspace at each change, so that a reload or a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class Form:
         """What `fill`, `suit` and a look at the prompts update."""
         return [*self.inputs, *self.groups, self.more, self.upload, self.found, self.power, self.plan, self.make]
 
-    def read(self, values: tuple[Any, ...]) -> dict[str, Any]:
+    def read(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.fields, values, strict=True))
 
     def draw(self, name: str, kind: Callable[..., Any], *args: Any, **settings: Any) -> Any:

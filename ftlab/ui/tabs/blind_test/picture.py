@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links, tally
+from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -55,7 +56,19 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     looked = test.state == "ready" and blind_tests.must_be_looked_at(found)
     secret = known["revealed"] is None
     unserved = test.state == "open" and page is None and secret
-    shown = {
+    can = {
+        "generate": waits and not working,
+        "stop": working,
+        "open": opens or unserved,
+        "links": test.state != "closed",
+        "early": test.state == "open" and secret,
+        "close": test.state == "open",
+        "delete": test.state != "open" and not working,
+        "learn": False,
+        "report": not secret,
+        "export": not secret,
+    }
+    shown: dict[str, Any] = {
         "about": views.about(test, among),
         "answers": views.answers(test.state, known, job, live)
         if waits or (live and test.state != "closed")
@@ -68,18 +81,7 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         + views.people(known)
         + (Markup("") if looked else views.flags(found)),
         "links": _links(store, test, known, page) if test.state != "closed" else Markup(""),
-        "can": {
-            "generate": waits and not working,
-            "stop": working,
-            "open": opens or unserved,
-            "links": test.state != "closed",
-            "early": test.state == "open" and secret,
-            "close": test.state == "open",
-            "delete": test.state != "open" and not working,
-            "learn": False,
-            "report": not secret,
-            "export": not secret,
-        },
+        "can": can,
         "begun": bool(known["answers"]),
         "open": "Let raters in" if unserved else "I have looked: open the test" if looked else "Open the test",
         "stopping": working and job is not None and job.state == "stopping",
@@ -88,7 +90,7 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
         decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
         shown["verdict"] = decided.drawn + views.revealed(known)
-        shown["can"]["learn"] = decided.clear
+        can["learn"] = decided.clear
     return shown
 
 
@@ -100,7 +102,7 @@ def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
     return views.share(page.url, links.open_link(store, test.id), page.reach)
 
 
-def _links(store: Store, test: Any, known: dict[str, Any], page: raters_page.Page | None) -> Markup:
+def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page | None) -> Markup:
     if page is None:
         return notice("The raters' page is not served yet.")
     token = links.open_link(store, test.id) if test.open_link_key else None
@@ -123,7 +125,7 @@ def _watched(root: str, test_id: str, votes: int) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _flags(root: str, test_id: str, answers: int) -> tuple[dict[str, Any], ...]:
+def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
     return tuple(blind_tests.flags(_store(root), test_id))
 
 

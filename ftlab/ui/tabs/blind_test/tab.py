@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from ftlab.ui import background, run_files
 from ftlab.ui.kit.events import any_of, offer_file, on, press
 from ftlab.ui.kit.fresh import digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
+from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
 from ftlab.ui.tabs.blind_test import plan
@@ -34,23 +34,19 @@ from ftlab.ui.tabs.blind_test.layout import BlindTestTab, build, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
-from ftlab.ui.tabs.preferences.tab import start_choices
+from ftlab.ui.tabs.preferences.tab import Lesson, start_choices
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
 STYLE_FILE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 2.0
-_KEY = "ftlab-blind-test"
-# The browser keeps which test was on show, so that a reload comes back to it.
-_REMEMBER = (
-    f"chosen => {{ try {{ if (chosen) localStorage.setItem('{_KEY}', chosen); }} catch (error) {{ /* not kept */ }} }}"
-)
-_REMEMBERED = f"""chosen => {{
-  try {{ return [localStorage.getItem('{_KEY}') || '']; }} catch (error) {{ return ['']; }}
-}}"""
+NAME, TITLE = "blind", "Blind test"
 
 
-def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
+def wire(tab: BlindTestTab, page: Page) -> None:
+    workspace = page.workspace
+    # Filled when somebody looks: its form is long, and a browser redraws all of it.
+    opened = page.panels[NAME].select
     wire_form(tab, workspace)
 
     where, form = tab.where, tab.form
@@ -63,16 +59,22 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
 
     def listed(chosen: str | None) -> dict[Any, Any]:
         known = choices(workspace)
-        return {tab.chosen: gr.update(choices=known, value=chosen_or_newest(chosen, known), visible=len(known) > 1)}
+        return {
+            tab.chosen: gr.update(
+                choices=known,
+                value=chosen_or_newest(chosen, known),
+                visible=len(known) > 1,
+            )
+        }
 
     def load(chosen: str | None) -> dict[Any, Any]:
-        shown = listed(chosen)
-        page, values = raters_page.kept(workspace), forms.load(workspace)
+        shown = listed(chosen or kept_choices(workspace).test)
+        served, values = raters_page.kept(workspace), forms.load(workspace)
         return {
             **shown,
             **_lacks(form, values),
-            tab.reach: page["reach"],
-            tab.address: gr.update(value=page["url"], visible=page["reach"] == "elsewhere"),
+            tab.reach: served["reach"],
+            tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
             **forms.fill(form, values, [], workspace),
             **show_all(tab, shown[tab.chosen]["value"], workspace),
         }
@@ -143,12 +145,12 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         elif test.state != "open":
             answering.start(workspace, test_id, then_open=True)
             background.release_chat("auto")
-        page = raters_page.kept(workspace)
+        served = raters_page.kept(workspace)
         yield {
             tab.message: "",
             **hidden,
-            tab.reach: page["reach"],
-            tab.address: gr.update(value=page["url"], visible=page["reach"] == "elsewhere"),
+            tab.reach: served["reach"],
+            tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
             **(_filled(tab, workspace) if make else {}),
             **listed(test_id),
             **show_all(tab, test_id, workspace),
@@ -162,8 +164,8 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         return {tab.address: gr.update(visible=reach == "elsewhere")}
 
     def serve(chosen: str | None, reach: str, url: str) -> dict[Any, Any]:
-        page = raters_page.serve(workspace, reach, url)
-        return after(chosen, f"The raters' page is at {page.url}.")
+        served = raters_page.serve(workspace, reach, url)
+        return after(chosen, f"The raters' page is at {served.url}.")
 
     def add_links(chosen: str | None, names: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
@@ -222,14 +224,18 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
         offered, said = download(*store_and_test(chosen))
         return {tab.export_file: offered, tab.message: notice(said, kind="good")}
 
+    def learn(chosen: str | None) -> Lesson:
+        return lesson(*store_and_test(chosen), workspace)
+
     every = [*tab.shown, tab.memory]
+    page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
     at_opening = [tab.chosen, tab.reach, tab.address, *form.shown, *every]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
     filled: dict[str, Any] = {"outputs": form.shown, "box": tab.message, "clears": False, "lane": LANE}
-    loaded = on(opened, load, [tab.chosen], at_opening, js=_REMEMBERED, **shows)
+    loaded = on(opened, load, [tab.chosen], at_opening, **shows)
     on(loaded.then, look, [tab.chosen], **filled)
     # At once, not after the look: a reload comes back to what was chosen.
-    tab.chosen.change(None, [tab.chosen], js=_REMEMBER, api_visibility="private")
+    on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen], **filled)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
@@ -257,17 +263,6 @@ def wire(tab: BlindTestTab, workspace: Workspace, opened: Any) -> None:
     done.then(None, js=press("#blind_report_file", "#blind_message"))
     done = on(tab.buttons["export"].click, export, [tab.chosen], [tab.export_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_export_file", "#blind_message"))
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What the votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
-
-    source: str
-    stage: str
-    start: str
-    base: str | None
-    said: str
 
 
 def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ftlab.arena.results import GroupJson, Neither, TallyJson
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import check_lines, group_rows, method_lines
-from ftlab.report.pictures import pictures
+from ftlab.report.charts import blind_test_charts
 from ftlab.ui.kit.html import count, details, facts, heading, join, notice, percent, table
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
@@ -34,7 +34,7 @@ def verdict(found: TallyJson) -> Markup:
     notes = join(Markup("<li>{}</li>").format(note) for note in found["notes"])
     drawn = join(
         Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
-        for name, svg in pictures(found).items()
+        for name, svg in blind_test_charts(found).items()
     )
     tested = found["contestants"][-1]["title"]
     by = [

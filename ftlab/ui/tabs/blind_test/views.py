@@ -10,9 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena.answers import Status
-from ftlab.arena.blind_tests import must_be_looked_at
+from ftlab.arena.blind_tests import CUT, must_be_looked_at
 from ftlab.arena.links import RaterLink, qr_code
-from ftlab.arena.overview import CUT
+from ftlab.arena.results import FlagJson
 from ftlab.report.arena import contestant_in_words
 from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, join, notice, table, when
 
@@ -139,7 +139,7 @@ def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool
     return join(parts)
 
 
-def flags(found: Sequence[Mapping[str, Any]]) -> Markup:
+def flags(found: Sequence[FlagJson]) -> Markup:
     """What could give a side away, for its owner to look at."""
     if not found:
         return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")

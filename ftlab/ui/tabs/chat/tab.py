@@ -1,14 +1,15 @@
 """Chat: one message, two answers side by side: the base's and the adapted model's.
 
-elem_ids: `chat_run` (dropdown), `chat_as_trained`, `chat_strength`, `chat_system`,
-`chat_temperature`, `chat_length`, `chat_settings` (folded settings), `chat_log` (the conversation), `chat_text`
-(message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`.
+elem_ids: `chat_run` (dropdown), `chat_log` (the conversation; before it, three held-out prompts to press), `chat_text`
+(message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`, `chat_votes` (what votes have been kept),
+`chat_settings` (folded: `chat_as_trained`, `chat_strength`, `chat_system`, `chat_temperature`, `chat_length`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +20,30 @@ from markupsafe import Markup
 from ftlab.config import RunConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, asked_of
-from ftlab.errors import InputError
+from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
-from ftlab.ui import run_files
+from ftlab.ui import run_files, run_names
 from ftlab.ui.background import ensure
-from ftlab.ui.kit.conversation import AFRESH, Turn, conversation, history, note, same_strength
+from ftlab.ui.kit.conversation import AFRESH, CHAT_JS, Turn, conversation, history, note, same_strength
 from ftlab.ui.kit.events import message_box, on
-from ftlab.ui.kit.html import empty
+from ftlab.ui.kit.fresh import digest
+from ftlab.ui.kit.html import count, empty, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.chat import votes
 
 _STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
 _AS_IT_IS = "The training rows were asked as they are, and so is your message."
 
+SUGGESTIONS = 3  # held-out prompts to press
+_LONGEST = 110  # characters of one on its button
+_OTHER = 0.7  # the temperature of other answers where none is set: the likeliest answer is always the same
 # Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
 _stops: dict[str, threading.Event] = {}
+
+
+NAME, TITLE = "chat", "Chat"
 
 
 @dataclass(frozen=True)
@@ -51,82 +61,82 @@ class ChatTab:
     stop: gr.Button
     clear: gr.Button
     message: gr.HTML
+    votes: gr.HTML
     turns: gr.State
     partner: gr.State  # the run whose conversation is on show; None before the first message
 
 
-def build() -> ChatTab:
+def build(workspace: Workspace) -> ChatTab:
     banner = gr.HTML(elem_id="chat_banner")
-    run = gr.Dropdown(
-        [],
-        value=None,
-        label="Run",
-        info="The base and the adapted model both answer, from one copy of the weights.",
-        allow_custom_value=True,
-        elem_id="chat_run",
-    )
-    log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False)
+    with gr.Row(elem_classes="ft-controls ft-head ft-line"):
+        run = gr.Dropdown(
+            [], value=None, label="Run", allow_custom_value=True, elem_id="chat_run", scale=4, min_width=180
+        )
+        clear = gr.Button("New chat", elem_id="chat_clear", scale=0, min_width=100)
+    log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False, js_on_load=CHAT_JS)
+    kept = gr.HTML(elem_id="chat_votes", elem_classes="ft-maybe")
     message = message_box("chat_message")
-    with gr.Row(elem_classes="ft-controls"):
+    with gr.Row(elem_classes="ft-controls ft-head ft-line ft-composer"):
         text = gr.Textbox(
-            label="Message",
-            placeholder="Write to both models. Enter sends, Shift+Enter makes a new line.",
+            label="Message (Enter sends)",
+            placeholder="Write to both models",
             lines=1,
             max_lines=8,
             elem_id="chat_text",
             scale=4,
-            min_width=260,
-        )
-        with gr.Column(scale=1, min_width=150):
-            send = gr.Button("Send", variant="primary", elem_id="chat_send")
-            stop = gr.Button("Stop answering", variant="stop", elem_id="chat_stop", visible=False)
-            clear = gr.Button("Clear", elem_id="chat_clear", size="sm")
-    with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        as_trained = gr.Checkbox(
-            True, label="As in training", info=_AS_IT_IS, elem_id="chat_as_trained", scale=2, min_width=260
-        )
-        strength = gr.Slider(
-            0,
-            HIGHEST,
-            AS_TRAINED,
-            step=0.05,
-            label="Strength",
-            info=_STRENGTH,
-            visible=False,
-            elem_id="chat_strength",
-            scale=1,
-            min_width=220,
-        )
-    with gr.Accordion("System prompt, temperature, length", open=False, elem_id="chat_settings"), gr.Row():
-        system = gr.Textbox(
-            label="System prompt",
-            info="For both models. Empty: the one used in training, if prompts are formatted as in training.",
-            elem_id="chat_system",
-            min_width=260,
-        )
-        temperature = gr.Slider(
-            0,
-            2,
-            0,
-            step=0.1,
-            label="Temperature",
-            info="0: always the most likely token, as in the evaluation. Higher: more varied.",
-            elem_id="chat_temperature",
-            min_width=220,
-        )
-        length = gr.Number(
-            128,
-            label="Longest answer (tokens)",
-            info="Answers are cut at this many tokens. A token is about three quarters of a word.",
-            precision=0,
-            elem_id="chat_length",
             min_width=180,
         )
+        send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=100, interactive=False)
+        stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", visible=False, scale=0, min_width=100)
+    with gr.Accordion("Settings", open=False, elem_id="chat_settings"):
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            as_trained = gr.Checkbox(
+                True, label="As in training", info=_AS_IT_IS, elem_id="chat_as_trained", scale=2, min_width=260
+            )
+            strength = gr.Slider(
+                0,
+                HIGHEST,
+                AS_TRAINED,
+                step=0.05,
+                label="Strength",
+                info=_STRENGTH,
+                visible=False,
+                elem_id="chat_strength",
+                scale=1,
+                min_width=220,
+            )
+        with gr.Row():
+            system = gr.Textbox(
+                label="System prompt",
+                info="For both models. Empty: the one used in training, if prompts are formatted as in training.",
+                elem_id="chat_system",
+                min_width=260,
+            )
+            temperature = gr.Slider(
+                0,
+                2,
+                0,
+                step=0.1,
+                label="Temperature",
+                info="0: always the most likely token, as in the evaluation. Higher: more varied.",
+                elem_id="chat_temperature",
+                min_width=220,
+            )
+            length = gr.Number(
+                128,
+                label="Longest answer (tokens)",
+                info="Answers are cut at this many tokens. A token is about three quarters of a word.",
+                precision=0,
+                elem_id="chat_length",
+                min_width=180,
+            )
     asks = (as_trained, strength, system, temperature, length)
-    return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, gr.State([]), gr.State(None))
+    return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, kept, gr.State([]), gr.State(None))
 
 
-def wire(tab: ChatTab, workspace: Workspace) -> None:
+def wire(tab: ChatTab, page: Page) -> None:
+    workspace = page.workspace
+
     def say(
         run_id: str | None,
         text: str,
@@ -138,6 +148,46 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         strength: float | None,
         request: gr.Request,
     ) -> Iterator[dict[Any, Any]]:
+        yield from answer(run_id, text, turns, as_trained, system, temperature, length, strength, request)
+
+    def ask(
+        run_id: str | None,
+        turns: list[Turn],
+        as_trained: bool,
+        system: str | None,
+        temperature: float | None,
+        length: float | None,
+        strength: float | None,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> Iterator[dict[Any, Any]]:
+        """A suggestion was pressed, or other answers to the last message are wanted."""
+        act, _, place = str(event._data["value"]).partition(":")
+        settings = (as_trained, system, temperature, length, strength, request)
+        if act == "again":
+            if not turns:
+                raise InputError("There is no message to answer again", try_="write one first")
+            settings = (as_trained, system, temperature or _OTHER, length, strength, request)
+            yield from answer(run_id, turns[-1]["user"], turns[:-1], *settings, keeps=turns)
+            return
+        offered = suggestions(run_files.chosen_run(workspace, run_id, answers=True))
+        if not place.isdigit() or int(place) >= len(offered):
+            raise InputError("This prompt is no longer offered", try_="choose the run again")
+        yield from answer(run_id, offered[int(place)], turns, *settings)
+
+    def answer(
+        run_id: str | None,
+        text: str,
+        turns: list[Turn],
+        as_trained: bool,
+        system: str | None,
+        temperature: float | None,
+        length: float | None,
+        strength: float | None,
+        request: gr.Request,
+        keeps: list[Turn] | None = None,
+    ) -> Iterator[dict[Any, Any]]:
+        """Both answers to `text` after `turns`; `keeps` are the turns that come back where it fails."""
         run = run_files.chosen_run(workspace, run_id, answers=True)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
@@ -145,7 +195,10 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
         at = AS_TRAINED if strength is None else round(float(strength), 2)
         read = same_strength(turns, at)
         afresh = AFRESH if turns and not read else ""
-        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "loading the models …", "strength": at}
+        turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "Loading the models …", "strength": at}
+        system = (system or "").strip() or None
+        turn |= {"id": uuid.uuid4().hex, "run": run.id, "temperature": float(temperature or 0)}
+        other = f"Regenerated at temperature {turn['temperature']:g}." if keeps is not None else ""
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
@@ -156,7 +209,7 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
             answers = load_duet(run).stream(
                 turn["user"],
                 history(read),
-                system=(system or "").strip() or None,
+                system=system,
                 as_trained=as_trained,
                 temperature=float(temperature or 0),
                 max_new_tokens=int(length or 128),
@@ -164,58 +217,75 @@ def wire(tab: ChatTab, workspace: Workspace) -> None:
                 threads=threads_beside_a_run() if run_files.current_job(workspace) else None,
             )
             with contextlib.closing(answers):
-                for answer in answers:
-                    said = " ".join(filter(None, [afresh, note(answer)]))
-                    turn = {**turn, "base": answer.base, "adapted": answer.adapted, "note": said}
-                    if ended.is_set() and not answer.done:
+                for part in answers:
+                    said = " ".join(filter(None, [afresh, other, note(part)]))
+                    turn = {**turn, "base": part.base, "adapted": part.adapted, "note": said}
+                    if ended.is_set() and not part.done:
                         turn["note"] = "Stopped by you."
                         break
-                    yield {tab.log: conversation([*turns, turn], busy=not answer.done)}
+                    yield {tab.log: conversation([*turns, turn], busy=not part.done)}
         except Exception:
             # The message comes back into the box, so that nothing typed is lost with an error.
-            yield {tab.log: conversation(turns), tab.text: text, **idle}
+            before = turns if keeps is None else keeps
+            yield {tab.log: drawn(run, before), tab.text: text if keeps is None else "", **idle}
             raise
         finally:
             _stops.pop(request.session_hash or "", None)
+        # Half an answer is no answer to judge.
+        if turn["note"] != "Stopped by you.":
+            turn["prompts"] = votes.prompts(run, read, turn["user"], as_trained=as_trained, system=system)
         turns = [*turns, turn]
-        yield {tab.log: conversation(turns), tab.turns: turns, **idle}
+        yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
+
+    def vote(run_id: str | None, turns: list[Turn], event: gr.EventData) -> dict[Any, Any]:
+        """A thumb, which answer is better, or the last message back in the box."""
+        act, _, place = str(event._data["value"]).partition(":")
+        run = run_files.chosen_run(workspace, run_id, answers=True)
+        if act == "edit" and turns:
+            return {tab.text: turns[-1]["user"], tab.turns: turns[:-1], tab.log: drawn(run, turns[:-1])}
+        number, _, side = place.partition(":")
+        if not number.isdigit() or int(number) >= len(turns) or not turns[int(number)].get("prompts"):
+            raise InputError("This answer is no longer on show", try_="write the message again")
+        turn = turns[int(number)]
+        if act == "better":
+            turn = votes.choose(turn, side, workspace)
+        else:
+            turn = votes.thumb(turn, side, act == "up", workspace)
+        turns = [*turns[: int(number)], turn, *turns[int(number) + 1 :]]
+        return {tab.turns: turns, tab.log: drawn(run, turns), tab.votes: kept_votes(workspace)}
 
     def stop(request: gr.Request) -> None:
         asked = _stops.get(request.session_hash or "")
         if asked is not None:
             asked.set()
 
-    def clear() -> dict[Any, Any]:
-        return {tab.turns: [], tab.partner: None, tab.log: conversation([]), tab.text: ""}
+    def clear(run_id: str | None) -> dict[Any, Any]:
+        shown = about(tab, run_id, workspace)[tab.log]
+        return {tab.turns: [], tab.partner: None, tab.log: shown, tab.text: "", tab.votes: ""}
 
     def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
         shown = about(tab, run_id, workspace)
         if run_id == partner and partner is not None:
-            return {part: shown[part] for part in (tab.banner, tab.as_trained, tab.system)}
+            return {part: shown[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
         # What somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **shown}
 
-    asks = [tab.run, tab.text, tab.turns, tab.as_trained, tab.system, tab.temperature, tab.length]
-    asks += [tab.strength]
+    settings = [tab.as_trained, tab.system, tab.temperature, tab.length, tab.strength]
+    answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
+    # One answer at a time on the device, whoever asks.
+    device: dict[str, Any] = {"box": tab.message, "concurrency_id": "device", "concurrency_limit": 1}
     for trigger in (tab.send.click, tab.text.submit):
-        on(
-            trigger,
-            say,
-            asks,
-            [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop],
-            box=tab.message,
-            # One answer at a time on the device, whoever asks.
-            concurrency_id="device",
-            concurrency_limit=1,
-        )
+        on(trigger, say, [tab.run, tab.text, tab.turns, *settings], answered, **device)
+    on(tab.log.ask, ask, [tab.run, tab.turns, *settings], answered, **device)
+    on(tab.log.vote, vote, [tab.run, tab.turns], [tab.text, tab.turns, tab.log, tab.votes], box=tab.message)
     on(tab.stop.click, stop, [], [], queue=False)
-    emptied = [tab.turns, tab.partner, tab.log, tab.text]
-    on(tab.clear.click, clear, [], emptied, box=tab.message, queue=False)
+    emptied = [tab.turns, tab.partner, tab.log, tab.text, tab.votes]
+    on(tab.clear.click, clear, [tab.run], emptied, box=tab.message, queue=False)
     on(
         tab.run.change,
         choose,
         [tab.run, tab.partner],
-        [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system, tab.strength],
+        [tab.turns, tab.partner, tab.log, tab.banner, tab.as_trained, tab.system, tab.strength, tab.send],
         box=tab.message,
         queue=False,
     )
@@ -225,13 +295,14 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
     """The banner of the chosen run's base, how it is asked and at which strength, and what to do without a run."""
     if not run_id:
         settings = dict.fromkeys((tab.as_trained, tab.system, tab.strength), gr.update())
-        return {tab.banner: "", tab.log: nobody_yet(), **settings}
+        return {tab.banner: "", tab.log: nobody_yet(), tab.send: gr.update(interactive=False), **settings}
     run = workspace.run(run_id)
     config = run_files.config(run)
     asked = asked_of(run) if config else AsTrained()
     return {
         tab.banner: run_view.toy_banner(config.model.base if config else None),
-        tab.log: conversation([]),
+        tab.log: drawn(run, []),
+        tab.send: gr.update(interactive=True),
         tab.as_trained: gr.update(info=" ".join(asked.described()) or _AS_IT_IS),
         tab.system: gr.update(placeholder=asked.system or ""),
         tab.strength: _strength(run, config),
@@ -252,6 +323,74 @@ def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
     return gr.update(visible=True, value=run_files.strength(run), interactive=True, info=_STRENGTH)
 
 
+def drawn(run: RunDirectory, turns: list[Turn]) -> Markup:
+    """The conversation with what can be pressed; before it, three held-out prompts."""
+    if turns:
+        return conversation(turns, votes=True)
+    offered = suggestions(run)
+    buttons = join(
+        Markup('<button type="button" class="ft-act" data-act="ask:{}">{}</button>').format(
+            place, shorten(prompt, _LONGEST)
+        )
+        for place, prompt in enumerate(offered)
+    )
+    if not buttons:
+        return conversation([])
+    return Markup(
+        '<div class="ft-empty"><strong>Ask both models.</strong><span>Held-out prompts to try:</span>'
+        '<div class="ft-suggestions ft-content">{}</div></div>'
+    ).format(buttons)
+
+
+def suggestions(run: RunDirectory) -> list[str]:
+    """The first prompts of held-out rows that a person could have typed; none for plain text."""
+    rows = run_files.predictions(run) or run_files.before_after_answers(run)
+    prompts = dict.fromkeys(str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str))
+    return [prompt for prompt in prompts if prompt][:SUGGESTIONS]
+
+
+def kept_votes(workspace: Workspace) -> Markup:
+    """What has been kept, and where it can be used; empty without any."""
+    pairs, thumbs = votes.counts(workspace)
+    if not pairs and not thumbs:
+        return Markup("")
+    said = f"{count(pairs)} pairs ({votes.PAIRS}) and {count(thumbs)} thumbs ({votes.THUMBS})"
+    return notice(f"Kept for the Preferences tab: {said}. Choose them on the Data tab.", kind="good")
+
+
 def nobody_yet() -> Markup:
-    hint = "Train a run on the Train tab, then talk to it here beside its base."
-    return empty("There is nobody to talk to yet.", hint)
+    return empty("No trained model yet.", "Train one on the Train tab, then talk to it here beside its base.")
+
+
+def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs to talk to; who is in a conversation stays in it."""
+    workspace, partner = seen.workspace, seen.given[tab.partner]
+    talks = [run.id for run in run_files.runs_that_answer(workspace)]
+    talking = partner in talks and seen.given[tab.run] in (None, partner)
+    followed = seen.follow(tab.run, talks)
+    talked = partner if talking else followed
+    # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.
+    updates = (strength_of if talking else about)(tab, talked, workspace)
+    at = digest([talked, updates.get(tab.strength)])
+    if seen.notes.get("strength") == at:
+        updates.pop(tab.strength, None)  # somebody may have moved it since
+    seen.notes["strength"] = at
+    named = run_names.choices([workspace.run(run_id) for run_id in talks])
+    return {tab.run: gr.update(choices=named, value=talked), **updates}
+
+
+def doors(tab: ChatTab, page: Page) -> dict[str, Door]:
+    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+
+
+def followers(tab: ChatTab, page: Page) -> list[Follower]:
+    return [
+        Follower(
+            [tab.run, tab.banner, tab.as_trained, tab.system, tab.strength, tab.log, tab.send],
+            lambda seen: list_runs(tab, seen),
+            [tab.partner, tab.run],
+            [tab.run],
+            box=tab.banner,
+            remembers={"talked": tab.run},
+        )
+    ]

@@ -1,7 +1,8 @@
 """Checks: find what is wrong with the data on show, see the rows in question, and mend them in a new version.
 
-The check is a process of its own (`data/checks/job.py`): this panel starts it, reads its files each second while it is
-at work, and shows its report. What has been checked before is shown at once.
+The check is a process of its own (`data/checks/job.py`): it starts by itself once data are chosen (or with a press,
+where they are many), this panel reads its files each second while it is at work, and shows its report; a line beside
+the data tells it in short. What has been checked before is shown at once.
 
 elem_ids: `data_checks_start`, `data_checks_stop`, `data_checks_asked` (folded: `data_checks_prompts`, one per line),
 `data_checks_elsewhere` (checks of other data), `data_checks_message`, `data_checks_progress`, `data_checks_totals`,
@@ -18,7 +19,7 @@ from typing import Any
 
 import gradio as gr
 
-from ftlab.config import STARTER, build_config
+from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
 from ftlab.data.checks.job import Job, Request
@@ -29,9 +30,10 @@ from ftlab.ui.kit.html import PICK_JS, count, error_box, notice, stop_note
 from ftlab.ui.tabs.data import findings as data_findings
 from ftlab.ui.tabs.data.checks_view import Panel, at_work, never, open_row, pictured, usual_findings
 from ftlab.ui.tabs.data.rows import inspected
-from ftlab.ui.tabs.data.sources import DataContext, config_of
+from ftlab.ui.tabs.data.sources import DataContext, config_of, is_first_visit
 
 POLL_SECONDS = 1.0
+MOST_UNASKED = 20_000  # rows: a minute of one core, and then one is asked
 # The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
 _MARK_JS = """
 element.addEventListener('click', event => {
@@ -59,9 +61,10 @@ _PRESSED = """
 _FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findings [aria-current]')?.focus(), 150)"
 
 
-def build() -> Panel:
+def build(line: gr.HTML) -> Panel:
+    """`line` is where a check is told in short; a press on it opens this panel."""
     with gr.Row(elem_classes="ft-check-row"):
-        start = gr.Button("Check this data", variant="primary", elem_id="data_checks_start", scale=0, min_width=180)
+        start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
         mend_all = gr.Button("Mend all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
     with gr.Accordion("Prompts from the real world", open=False, elem_id="data_checks_asked"):
@@ -91,6 +94,7 @@ def build() -> Panel:
     coverage = gr.HTML(elem_id="data_checks_coverage", elem_classes="ft-maybe")
     timer = gr.Timer(POLL_SECONDS, active=False)
     return Panel(
+        line=line,
         start=start,
         stop=stop,
         prompts=prompts,
@@ -139,13 +143,19 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             return pictured(panel, None, None, workspace)
         try:
             request = request_of(shown, *settings)
-            return pictured(panel, job.find(request, workspace), request, workspace)
+            found = job.find(request, workspace)
+            if found is None and _goes_by_itself(request, workspace):
+                found = job.start(request, workspace)
+            return pictured(panel, found, request, workspace)
         except InputError as error:  # a length that is being typed, or data that are gone
             return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
 
     def check(*values: Any) -> dict[Any, Any]:
         request = request_of(*values)
         return pictured(panel, job.start(request, workspace, again=True), request, workspace)
+
+    def press_line(job_id: str | None, *values: Any) -> dict[Any, Any]:
+        return {} if job_id else check(*values)
 
     def follow(job_id: str | None, *values: Any) -> dict[Any, Any]:
         if not job_id:
@@ -244,6 +254,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     on(seen, refresh, chosen, clears=False, trigger_mode="always_last", **shows)
     on(panel.timer.tick, follow, [panel.job, *chosen], clears=False, **shows)
     on(panel.start.click, check, chosen, **shows)
+    on(panel.line.pick, press_line, [panel.job, *chosen], **shows)
     on(panel.stop.click, stop, [panel.job, *chosen], **shows)
     on(panel.elsewhere.pick, elsewhere, [], [context.source], box=panel.message, queue=False)
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
@@ -266,6 +277,17 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     )
     shut.then(None, js=_FOCUS_ROW)
     on(panel.use_length.click, use_length, [panel.job], [context.max_length], box=panel.message, queue=False)
+
+
+def _goes_by_itself(request: Request, workspace: Workspace) -> bool:
+    """Whether data that were chosen are checked unasked: not the sample that an empty page opens with, nor what cannot
+    be trained on, takes long, or needs a base that is not here."""
+    from ftlab.models.bases.get import is_kept_here
+
+    if request.data.source == DataConfig().source and is_first_visit(workspace):
+        return False
+    found = inspected(request.data, workspace)
+    return not found.problem and found.rows <= MOST_UNASKED and is_kept_here(request.base, otherwise=True)
 
 
 def _job(job_id: str | None, workspace: Workspace) -> Job:

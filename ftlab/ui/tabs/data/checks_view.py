@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import Finding, job
-from ftlab.data.checks.job_files import Job, Request, Status
+from ftlab.data.checks.job import Job, Request, Status
 from ftlab.errors import FtlabError
 from ftlab.ui.kit.html import count, empty, error_box, join, notice, pick_button
 from ftlab.ui.tabs.data import findings as data_findings
@@ -20,6 +20,7 @@ from ftlab.ui.tabs.data import lengths as data_lengths
 
 @dataclass(frozen=True)
 class Panel:
+    line: gr.HTML  # what the check says in short, beside the data
     start: gr.Button
     stop: gr.Button
     prompts: gr.Textbox
@@ -46,7 +47,16 @@ class Panel:
     def result(self) -> list[Any]:
         """The components that a check is shown in."""
         return [
-            *(self.start, self.stop, self.elsewhere, self.progress, self.totals, self.mend_all, self.findings),
+            *(
+                self.line,
+                self.start,
+                self.stop,
+                self.elsewhere,
+                self.progress,
+                self.totals,
+                self.mend_all,
+                self.findings,
+            ),
             *(self.sheet, self.lengths, self.use_length, self.coverage, self.timer, self.job),
         ]
 
@@ -55,6 +65,7 @@ def pictured(panel: Panel, found: Job | None, request: Request | None, workspace
     """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
     updates: dict[Any, Any] = {
         panel.job: found.id if found else None,
+        panel.line: line_of(None, None) if request is not None else "",
         panel.elsewhere: _elsewhere(found, request, workspace),
         panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
         panel.stop: gr.update(visible=False),
@@ -71,6 +82,7 @@ def pictured(panel: Panel, found: Job | None, request: Request | None, workspace
     if status.is_active:
         return updates | at_work(panel, status)
     report = found.report()
+    updates[panel.line] = line_of(status, report)
     updates[panel.start] = gr.update(value="Check again", visible=True, interactive=True)
     if report is None:
         error = status.error
@@ -124,11 +136,34 @@ def at_work(panel: Panel, status: Status) -> dict[Any, Any]:
     return {
         panel.start: gr.update(visible=False),
         panel.stop: gr.update(visible=True, value="Stop at once" if stopping else "Stop"),
+        panel.line: line_of(status, None),
         panel.progress: data_findings.progress(
             status.phase, status.done, status.total, status.share, stopping=stopping
         ),
         panel.timer: gr.Timer(active=True),
     }
+
+
+def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
+    """A check in short, as a button that opens it."""
+    text, kind = "Check this data", "info"
+    if status is not None and status.is_active:
+        share = "" if status.share is None else f" {status.share:.0%}"
+        return Markup('<span class="ft-help" role="status" aria-live="off">Checking …{}</span>').format(share)
+    if report is not None:
+        serious = sum(one["severity"] != "note" for one in report["findings"])
+        notes = len(report["findings"]) - serious
+        things = f"{count(serious)} thing{'' if serious == 1 else 's'} to look at"
+        nothing = "Nothing found" if not notes else f"{count(notes)} note{'' if notes == 1 else 's'}"
+        text, kind = (things, "warn") if serious else (nothing, "info" if notes else "good")
+        partly = report["stopped"] or report["checked"] < report["rows"]
+        text += f" in {count(report['checked'])} of {count(report['rows'])} rows" if partly else ""
+    elif status is not None:
+        text, kind = ("Check stopped", "warn") if status.error is None else ("Check failed", "bad")
+    value = "open" if status is not None else "start"
+    return Markup('<button type="button" class="ft-badge ft-badge-button ft-{}" data-pick="{}">{}</button>').format(
+        kind, value, text
+    )
 
 
 def open_row(

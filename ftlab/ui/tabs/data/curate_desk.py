@@ -11,7 +11,7 @@ from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data import curation as drafts
 from ftlab.data.curation import Change, Draft
-from ftlab.data.inspection import MOST_FOUND, EveryRow, every_row, holds
+from ftlab.data.inspection import MOST_HITS, EveryRow, every_row, holds
 from ftlab.data.versions import PREFIX, Version, VersionRow, history
 from ftlab.errors import InputError
 from ftlab.ui.kit.html import count, join, notice
@@ -150,7 +150,7 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
             notice(
                 f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
                 "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
-                f"{MOST_FOUND:,}. You can go on.",
+                f"{MOST_HITS:,}. You can go on.",
                 kind="warn",
             )
         )

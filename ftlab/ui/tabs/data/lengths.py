@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.report.charts import histogram
 from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent
 
 _PARTS = {"prompt": "Prompt", "completion": "Completion", "whole": "Whole row"}
@@ -51,46 +52,6 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
         '<section class="ft-card" data-part="lengths">{}<div class="ft-histograms">{}</div>{}'
         '<ul class="ft-notes">{}</ul></section>'
     ).format(heading("Lengths", help), pictures, numbers, listed)
-
-
-def histogram(title: str, part: Mapping[str, Any], limit: int | None = None) -> Markup:
-    """Bars of rows by length, with a line at `limit` tokens where it is in reach of the rows."""
-    edges, counts = part["histogram"]["edges"], part["histogram"]["counts"]
-    right = edges[-1]
-    if limit is not None and right < limit <= 2 * right:
-        right = limit * 1.02
-    most = max(counts) or 1
-    bars = join(
-        Markup('<rect class="ft-bar-h" x="{}" width="{}" y="{}" height="{}"/>').format(
-            f"{1000 * low / right:.1f}",
-            f"{max(1.0, 1000 * (high - low) / right - 4):.1f}",
-            f"{1000 - height:.1f}",
-            f"{height:.1f}",
-        )
-        for low, high, number in zip(edges, edges[1:], counts, strict=False)
-        if (height := max(14.0, 960 * number / most) if number else 0)
-    )
-    line, label = Markup(""), Markup("")
-    if limit is not None and limit <= right:
-        place = f"{100 * limit / right:.1f}"
-        line = Markup('<line class="ft-limit" x1="{0}" x2="{0}" y1="0" y2="1000"/>').format(
-            f"{1000 * limit / right:.1f}"
-        )
-        side = "right" if limit > right / 2 else "left"
-        label = Markup('<span class="ft-limit-name" style="{}:{}%">max_length {}</span>').format(
-            side, f"{100 - float(place):.1f}" if side == "right" else place, count(limit)
-        )
-    elif limit is not None:
-        label = Markup('<span class="ft-limit-name" style="right:0">max_length {} lies further right</span>').format(
-            count(limit)
-        )
-    spoken = f"{title}: half up to {part['p50']} tokens, 95% up to {part['p95']}, the longest {part['max']}"
-    return Markup(
-        '<figure class="ft-plot"><figcaption><strong>{}</strong> <span class="ft-help">half up to {}, 95% up to {}, '
-        'longest {} tokens</span></figcaption><div class="ft-plot-box ft-plot-bars">{}'
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{}">{}{}</svg></div>'
-        '<div class="ft-plot-x" aria-hidden="true"><span>0</span><span>tokens</span><span>{}</span></div></figure>'
-    ).format(title, count(part["p50"]), count(part["p95"]), count(part["max"]), label, spoken, bars, line, count(right))
 
 
 def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:

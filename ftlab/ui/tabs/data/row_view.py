@@ -87,7 +87,7 @@ def row_card(
 
 
 def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode, stop_token_ids, windows
 
     tokenizer = tokenizer_of(base)

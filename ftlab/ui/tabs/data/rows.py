@@ -1,6 +1,7 @@
 """Rows: page through the data, search them, change which column plays which part, and see what of a row is trained.
 
-elem_ids: `data_search` (text), `data_find` (button), `data_split` (which split is paged through), `data_table` (a press
+elem_ids: `data_facts` (format, sizes, notes),
+`data_search` (text), `data_find` (button), `data_split` (which split is paged through), `data_table` (a press
 on a row's number picks it), `data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_mapping`
 (folded; `data_part_prompt` and so on, `data_detect` to undo them), `set_data_prompt_template`,
 `set_data_system_prompt`, `data_rows_message`, `data_rendered` (the row as the model reads it).
@@ -17,6 +18,7 @@ import yaml
 
 from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
+from ftlab.data.formats import PREFERENCES
 from ftlab.data.load import forget
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on, steps
@@ -37,11 +39,12 @@ PARTS = {
     "label": "Label",
     "history": "Earlier turns",
 }
-_NO_PART = ""
+NO_PART = ""
 
 
 @dataclass(frozen=True)
 class RowsPanel:
+    facts: gr.HTML
     search: gr.Textbox
     find: gr.Button
     split: gr.Dropdown
@@ -60,6 +63,7 @@ class RowsPanel:
 
 
 def build(form: forms.Form) -> RowsPanel:
+    facts = gr.HTML(elem_id="data_facts")
     with gr.Row(elem_id="data_finder"):
         search = gr.Textbox(
             label="Search",
@@ -87,7 +91,7 @@ def build(form: forms.Form) -> RowsPanel:
         with gr.Row(elem_id="data_parts"):
             parts = {
                 part: gr.Dropdown(
-                    [("none", _NO_PART)], value=_NO_PART, label=title, elem_id=f"data_part_{part}", min_width=150
+                    [("none", NO_PART)], value=NO_PART, label=title, elem_id=f"data_part_{part}", min_width=150
                 )
                 for part, title in PARTS.items()
             }
@@ -100,7 +104,7 @@ def build(form: forms.Form) -> RowsPanel:
     message = message_box("data_rows_message")
     rendered = gr.HTML(elem_id="data_rendered")
     return RowsPanel(
-        search, find, split, rows, page, previous, next_, row, mapping, parts, detect, message, rendered, form,
+        facts, search, find, split, rows, page, previous, next_, row, mapping, parts, detect, message, rendered, form,
         gr.State(None),
     )  # fmt: skip
 
@@ -124,12 +128,12 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
         splits = list(found.source_splits)
         page, row = (_whole(page, 1), _whole(row, 0)) if same else (1, 0)
         known = config.columns or (found.detected.columns if found.detected else {})
-        choices = [("none", _NO_PART), *((name, name) for name in found.columns)]
+        choices = [("none", NO_PART), *((name, name) for name in found.columns)]
         updates: dict[Any, Any] = {}
         # What a person is choosing part by part is not taken back because it is not complete yet.
         if not (same and config.columns):
             updates = {
-                dropdown: gr.update(choices=choices, value=known.get(part, _NO_PART))
+                dropdown: gr.update(choices=choices, value=known.get(part, NO_PART))
                 for part, dropdown in panel.parts.items()
             }
         if not same:
@@ -225,3 +229,8 @@ def inspected(config: DataConfig, workspace: Workspace) -> Any:
     from ftlab.data.inspection import look
 
     return look(config, workspace)
+
+
+def holds_preferences(shown: str | None, workspace: Workspace) -> bool:
+    """Whether the data on show are pairs, thumbs or prompts for rewards, which the Preferences tab learns from."""
+    return shown is not None and inspected(config_of(shown), workspace).format in (*PREFERENCES, "kto")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,27 @@ def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[
     newest = {one.name: one for one in history(workspace) if one.deleted is None}
     versions = [(version_title(one), one.source) for one in newest.values()]
     files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []
-    uploads = [(f"Upload: {path.name}", str(path)) for path in files if path.suffix in FILE_TYPES]
+    files = [path for path in files if path.suffix in FILE_TYPES]
+    names = Counter(shown_name(path.name) for path in files)
+    uploads = [
+        (f"Upload: {path.name if names[shown_name(path.name)] > 1 else shown_name(path.name)}", str(path))
+        for path in files
+    ]
     choices = samples + versions + uploads
     if also and also not in (value for _, value in choices):
         named = next((one for one in history(workspace) if one.source == also), None)
         choices.append((version_title(named) if named else also, also))
     return choices
+
+
+def shown_name(name: str) -> str:
+    """The name of a source as people know it: without its folder, and without what `keep_upload` added."""
+    return re.sub(r"-[0-9a-f]{8}(?=\.\w+$)", "", Path(name).name)
+
+
+def is_first_visit(workspace: Workspace) -> bool:
+    """Whether nothing of one's own is here yet: no upload, no version, no run."""
+    return not (any(workspace.uploads.glob("*")) or history(workspace) or workspace.runs())
 
 
 def version_title(version: Version) -> str:

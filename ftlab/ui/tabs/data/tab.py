@@ -1,11 +1,14 @@
-"""Data: choose a data set, see how it is read; then its rows, what is wrong with it, its curation and its versions.
+"""Data: choose a data set and see what is learned from it; its rows, checks, curation and versions are folded below.
 
-The panels below the summary have a module each, with their own elem_ids: `data_rows.py`, `data_checks.py`,
-`data_curate.py`, `data_versions.py`.
+The panels have a module each, with their own elem_ids: `rows.py`, `checks.py`, `curate.py`, `versions.py`. What is said
+of the data at first sight is made in `summary.py`.
 
-elem_ids: `set_data_source` (dropdown), `data_upload` (file), `data_paste` (folded), `data_pasted` (text), `data_keep`
-(button), `data_settings` (folded settings, see forms.py), `data_look` (button), `data_message`, `data_summary`,
-`data_panels` (tabs; their buttons are `data_panel_rows-button` and so on), `data_use` (on to Train).
+elem_ids: `data_welcome`, `data_try` (of an empty workspace: the sample, and on to Train), `data_upload` (file),
+`set_data_source` (dropdown), `data_more` (folded: `data_paste` with `data_pasted` (text) and `data_keep` (button),
+`data_settings` (see forms.py), `data_look` (button)), `data_message`, `data_summary` (`data_sentence`), `data_pick`
+(which column is which: `data_pick_prompt`, `data_pick_answer`; `data_change` opens it), `data_use` (on to Train),
+`data_checks_line`, `data_mixed` (what training adds), `data_bubbles`, `data_details` (button, opens `data_details_box`)
+with `data_panels` (tabs; their buttons are `data_panel_rows-button` and so on).
 """
 
 from __future__ import annotations
@@ -17,21 +20,23 @@ from types import ModuleType
 from typing import Any
 
 import gradio as gr
-from markupsafe import Markup
+import yaml
 
-from ftlab.config import DataConfig, build_config
+from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import find_source, remember
 from ftlab.data.versions import PREFIX
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import count, error_box, facts, heading, join, notice, percent
+from ftlab.ui.kit.events import any_of, message_box, on, press
+from ftlab.ui.kit.html import PICK_JS, error_box, notice
+from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
 from ftlab.ui.tabs.data import curate as data_curate
 from ftlab.ui.tabs.data import rows as data_rows
+from ftlab.ui.tabs.data import summary
 from ftlab.ui.tabs.data import versions as data_versions
-from ftlab.ui.tabs.data.sources import FILE_TYPES, DataContext, keep_upload, source_choices
+from ftlab.ui.tabs.data.sources import FILE_TYPES, DataContext, config_of, is_first_visit, keep_upload, source_choices
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
     "checks": ("Checks", data_checks),
@@ -43,98 +48,203 @@ _BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template"
 
 
 _PARTS = ("data.split", "data.subset")
-_KEY = "ftlab-data"
-# The browser keeps which data were on show, so that a reload comes back to them.
-_REMEMBER = (
-    f"source => {{ try {{ localStorage.setItem('{_KEY}', source || ''); }} catch (error) {{ /* not kept */ }} }}"
-)
-_REMEMBERED = f"""source => {{
-  try {{ return [localStorage.getItem('{_KEY}') || source]; }} catch (error) {{ return [source]; }}
-}}"""
+NAME, TITLE = "data", "Data"
+# Opened and closed by the browser itself: at once, whatever the machine is busy with.
+_TOGGLE = """() => {
+  const open = document.querySelector('#data_details_box').classList.toggle('ft-open');
+  document.querySelector('#data_details').setAttribute('aria-expanded', open);
+}"""
+_OPEN_CHECKS = """() => {
+  document.querySelector('#data_details_box').classList.add('ft-open');
+  document.querySelector('#data_details').setAttribute('aria-expanded', true);
+  document.querySelector('#data_panel_checks-button').click();
+  document.querySelector('#data_details').scrollIntoView({block: 'start'});
+}"""
 
 
 @dataclass(frozen=True)
 class DataTab:
     form: forms.Form
+    welcome: gr.HTML
+    try_card: gr.Column
+    try_it: gr.Button
+    your_file: gr.HTML
     upload: gr.File
     pasted: gr.Textbox
     keep: gr.Button
     look: gr.Button
+    chosen: gr.Column
     message: gr.HTML
     summary: gr.HTML
+    pick: gr.Column
+    picked: dict[str, gr.Dropdown]  # by role
+    change: gr.Button
+    use: gr.Button
+    checks_line: gr.HTML
+    mixed: gr.HTML
+    bubbles: gr.HTML
+    details: gr.Button
     rows: data_rows.RowsPanel
     panels: dict[str, Any]
-    use: gr.Button
     shown: gr.State  # the data on show, see DataContext
 
 
 def build(workspace: Workspace) -> DataTab:
-    form = forms.Form()
-    with gr.Row(equal_height=False):
+    form, first = forms.Form(), is_first_visit(workspace)
+    parts: dict[str, Any] = {}
+    parts["welcome"] = gr.HTML(summary.WELCOME, visible=first, elem_id="data_welcome")
+    with gr.Row(equal_height=False, elem_id="data_layout"):
+        with gr.Column(scale=2, min_width=300, visible=first, elem_classes="ft-card ft-choice") as parts["try_card"]:
+            gr.HTML(summary.TRY_IT)
+            parts["try_it"] = gr.Button("Try it", variant="primary", elem_id="data_try")
         with gr.Column(scale=2, min_width=300):
-            form.draw(
-                "data.source",
-                choices=source_choices(workspace),
-                info="A sample, a version, a file of yours, or type a local path or a Hub id such as tatsu-lab/alpaca.",
+            parts["your_file"] = gr.HTML(summary.YOUR_FILE, visible=first, elem_id="data_your_file")
+            parts |= _build_choice(form, workspace)
+        with gr.Column(scale=3, min_width=300, visible=not first, elem_id="data_chosen") as parts["chosen"]:
+            parts |= _build_chosen()
+    parts["details"] = gr.Button(
+        "Rows, checks, curation, versions", visible=not first, elem_id="data_details", size="md"
+    )
+    # Not an Accordion: Gradio 6.31 does not draw tabs inside a closed one.
+    with gr.Column(elem_id="data_details_box"):
+        panels: dict[str, Any] = {}
+        beside = {"checks": (parts["checks_line"],)}
+        with gr.Tabs(elem_id="data_panels", overflow_behavior="wrap"):
+            with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
+                parts["rows"] = data_rows.build(form)
+            for name, (title, module) in PANELS.items():
+                with gr.Tab(title, id=name, elem_id=f"data_panel_{name}"):
+                    panels[name] = module.build(*beside.get(name, ()))
+    return DataTab(form=form, panels=panels, shown=gr.State(None), **parts)
+
+
+def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
+    """Where data come from: a file, a name, what is pasted; and how they are read."""
+    parts: dict[str, Any] = {}
+    parts["upload"] = gr.File(
+        label="Upload: CSV, JSONL, JSON, Parquet, text, zip", file_types=FILE_TYPES, height=130, elem_id="data_upload"
+    )
+    form.draw("data.source", label="Or choose", choices=source_choices(workspace), info="A sample, a path, a Hub id.")
+    with gr.Accordion("More: paste rows, splits, how it is read", open=False, elem_id="data_more"):
+        with gr.Accordion("Paste rows", open=False, elem_id="data_paste"):
+            parts["pasted"] = gr.Textbox(
+                label="Rows",
+                info="JSON lines, a JSON array, or cells copied from a sheet with their header.",
+                lines=4,
+                max_lines=12,
+                elem_id="data_pasted",
             )
-            upload = gr.File(
-                label="Upload a file: JSONL, JSON, CSV, TSV, Parquet, Arrow, plain text, or a zip of these",
-                file_types=FILE_TYPES,
-                height=150,
-                elem_id="data_upload",
-            )
-            with gr.Accordion("Paste rows", open=False, elem_id="data_paste"):
-                pasted = gr.Textbox(
-                    label="Rows",
-                    info="JSON lines, a JSON array, or cells copied from a sheet with their header.",
-                    lines=4,
-                    max_lines=12,
-                    elem_id="data_pasted",
+            parts["keep"] = gr.Button("Use these rows", elem_id="data_keep", size="sm")
+        with gr.Accordion("How it is read and split", open=False, elem_id="data_settings"):
+            for path, info in forms.fields().items():
+                if path.startswith("data.") and forms.is_advanced(info) and path not in _BESIDE_THE_ROWS:
+                    form.draw(path)
+        parts["look"] = gr.Button("Look again", elem_id="data_look", size="sm")
+    return parts
+
+
+def _build_chosen() -> dict[str, Any]:
+    """What is learned from the data, and the way on."""
+    parts: dict[str, Any] = {"summary": gr.HTML(elem_id="data_summary")}
+    parts["message"] = message_box("data_message")
+    with gr.Column(visible=False, elem_classes="ft-card", elem_id="data_pick") as parts["pick"]:
+        gr.HTML("<strong>Which column is the prompt, and which is its answer?</strong>")
+        with gr.Row():
+            parts["picked"] = {
+                role: gr.Dropdown([], value=None, label=title, elem_id=f"data_pick_{name}", min_width=240)
+                for role, title, name in (
+                    ("prompt", "Prompt column", "prompt"),
+                    ("completion", "Answer column", "answer"),
                 )
-                keep = gr.Button("Use these rows", elem_id="data_keep", size="sm")
-            with gr.Accordion("How it is read and split", open=False, elem_id="data_settings"):
-                for path, info in forms.fields().items():
-                    if path.startswith("data.") and forms.is_advanced(info) and path not in _BESIDE_THE_ROWS:
-                        form.draw(path)
-            with gr.Row():
-                look = gr.Button("Look again", elem_id="data_look", min_width=120)
-                use = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=160)
-            message = message_box("data_message")
-        with gr.Column(scale=3, min_width=300):
-            summary = gr.HTML(elem_id="data_summary")
-    panels = {}
-    with gr.Tabs(elem_id="data_panels"):
-        with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
-            rows = data_rows.build(form)
-        for name, (title, module) in PANELS.items():
-            with gr.Tab(title, id=name, elem_id=f"data_panel_{name}"):
-                panels[name] = module.build()
-    return DataTab(form, upload, pasted, keep, look, message, summary, rows, panels, use, gr.State(None))
+            }
+    with gr.Row(elem_id="data_way"):
+        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=180, scale=0)
+        parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=140, scale=0)
+        parts["checks_line"] = gr.HTML(elem_id="data_checks_line", elem_classes="ft-maybe", js_on_load=PICK_JS)
+    parts["mixed"] = gr.HTML(elem_id="data_mixed")
+    parts["bubbles"] = gr.HTML(elem_id="data_bubbles")
+    return parts
 
 
-def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.Textbox, opened: Any) -> None:
-    """`base` and `max_length` are the choices on the Train tab; `opened` is the page's load event."""
-    source = tab.form.components["data.source"]
+def wire(tab: DataTab, page: Page) -> None:
+    workspace, chosen = page.workspace, page.parts["train"].form.components
+    base, max_length = chosen["model.base"], chosen["optimisation.max_length"]
+    page.lead(tab.use.click, "data", [tab.shown], box=tab.message, clears=False)
+    source, columns = tab.form.components["data.source"], tab.form.components["data.columns"]
     context = DataContext(workspace, tab.shown, source, base, max_length)
 
-    def look(*values: Any) -> dict[Any, Any]:
+    def look(before: str | None, on_train: str | None, *values: Any) -> dict[Any, Any]:
         try:
             config = build_config(tab.form.collect(values)).data
-            whole = {}
+            changed: dict[Any, Any] = {}
             if config.source.startswith(PREFIX) and (config.split or config.subset):
                 # A version is the part of its source that was chosen when it was made.
                 config = config.model_copy(update={"split": None, "subset": None})
-                whole = {tab.form.components[path]: "" for path in _PARTS}
+                changed = {tab.form.components[path]: "" for path in _PARTS}
+            if config.columns and _is_left_over(config, before):
+                config = config.model_copy(update={"columns": {}})
+                changed[columns] = ""
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
-            return {tab.shown: None, tab.summary: "", tab.message: error_box(error)}
+            gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts), "")
+            return gone | _way(None) | leave_welcome() | {tab.shown: None, tab.message: error_box(error)}
         if not found.problem:
             remember(config, workspace)
-        return whole | {
-            tab.shown: config.model_dump_json(),
-            tab.summary: summary(found, config),
-            tab.message: notice(found.problem, kind="warn") if found.problem else "",
+        stays = config.source == DataConfig().source and is_first_visit(workspace)
+        said = notice(found.problem, kind="warn") if found.problem and not found.needs_columns else ""
+        return (
+            changed
+            | _way(found, config)
+            | ({} if stays else leave_welcome())
+            | {
+                tab.shown: config.model_dump_json(),
+                tab.summary: summary.sentence(found),
+                tab.bubbles: summary.bubbles(found),
+                tab.mixed: summary.mixed_in(found, on_train),
+                tab.rows.facts: summary.details(found, config),
+                tab.message: said,
+            }
+        )
+
+    def _way(found: Any, config: DataConfig | None = None) -> dict[Any, Any]:
+        """The way on, or the question that stands before it."""
+        unsure = found is not None and found.needs_columns
+        choices = summary.column_choices(found) if found is not None else []
+        known = (config.columns if config else {}) or (found.detected.columns if found and found.detected else {})
+        pickers = {
+            one: gr.update(
+                choices=choices, value=known.get(role) if known.get(role) in dict(choices).values() else None
+            )
+            for role, one in tab.picked.items()
         }
+        return pickers | {
+            tab.pick: gr.update(visible=unsure),
+            tab.change: gr.update(visible=not unsure and len(choices) > 1),
+            tab.use: gr.update(interactive=found is not None and not found.problem),
+        }
+
+    def choose(shown: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
+        """The two columns as the setting of a run. Of two texts, one names the other."""
+        found = data_rows.inspected(config_of(shown), workspace)
+        prompt = prompt or (summary.other_text(found, answer) if answer else None)
+        answer = answer or (summary.other_text(found, prompt) if prompt else None)
+        if not (prompt and answer):
+            return {}
+        if prompt == answer:
+            raise InputError("One column cannot be both the prompt and its answer", given=prompt)
+        roles = {"prompt": prompt, "completion": answer}
+        parts = {one: roles.get(part, data_rows.NO_PART) for part, one in tab.rows.parts.items()}
+        return parts | {
+            columns: yaml.safe_dump(roles, sort_keys=False, allow_unicode=True).strip(),
+            **{tab.picked[role]: column for role, column in roles.items()},
+        }
+
+    def leave_welcome() -> dict[Any, Any]:
+        gone, here = gr.update(visible=False), gr.update(visible=True)
+        return dict.fromkeys((tab.welcome, tab.try_card, tab.your_file), gone) | {tab.chosen: here, tab.details: here}
+
+    def try_it() -> dict[Any, Any]:
+        return {**leave_welcome(), source: DataConfig().source, base: STARTER}
 
     def take(path: str | None) -> dict[Any, Any]:
         return {**context.open(str(keep_upload(Path(path), workspace))), tab.upload: None} if path else {}
@@ -144,43 +254,70 @@ def wire(tab: DataTab, workspace: Workspace, base: gr.Dropdown, max_length: gr.T
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
-    def list_sources(kept: str | None) -> dict[Any, Any]:
-        """What was chosen before a reload, if it is still there; what was made since the start can be chosen too."""
+    def mix(shown: str | None, on_train: str | None) -> dict[Any, Any]:
+        found = data_rows.inspected(config_of(shown), workspace) if shown else None
+        return {tab.mixed: summary.mixed_in(found, on_train)}
+
+    def list_sources(_: str | None) -> dict[Any, Any]:
+        """What was chosen before, if it is still there; what was made since the start can be chosen too."""
+        kept = kept_choices(workspace).data
         try:
-            find_source(kept or "", workspace)
+            find_source(kept, workspace)
         except FtlabError:
             kept = DataConfig().source
         # The page opens with the default: said again, it would undo a choice made in the meantime.
         value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
-        return {source: gr.update(choices=source_choices(workspace, kept), **value)}
+        return {source: gr.update(choices=source_choices(workspace, kept), **value)} | (
+            {} if is_first_visit(workspace) else leave_welcome()
+        )
 
-    # What the browser remembers may be a file of the machine, from before others could reach the app.
-    listed = on(opened, list_sources, [source], [source], js=_REMEMBERED, checks_itself=True)
+    first_view = [tab.welcome, tab.try_card, tab.your_file, tab.chosen, tab.details]
+    # What is remembered may be a file of the machine, from before others could reach the app.
+    listed = on(page.opened, list_sources, [source], [source, *first_view], checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
+    drawn = [tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.pick, *tab.picked.values(), tab.change, tab.use]
     looks = [
         on(
             trigger,
             look,
-            tab.form.inputs,
-            [tab.shown, tab.summary, *part],
+            [tab.shown, base, *tab.form.inputs],
+            [tab.shown, *drawn, *first_view, columns, *part],
             box=tab.message,
             progress="minimal",
             show_progress_on=tab.summary,
             trigger_mode="always_last",
+            lane="data look",
         )
         for trigger in (listed.then, detected.then, any_of(*again))
     ]
+    on(base.change, mix, [tab.shown, base], [tab.mixed], box=tab.message, clears=False, lane="data look")
     for name, (_, module) in PANELS.items():
         _follow(looks, module, tab.panels[name], tab.shown, workspace)
     # At once, not after the look: a reload right after a save comes back to what was saved.
-    source.change(None, [source], js=_REMEMBER, api_visibility="private")
+    on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
     on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
+    tried = on(tab.try_it.click, try_it, [], [source, base, *first_view], box=tab.message, queue=False)
+    tried.then(None, js=press("#tab_train-button", "#data_message"))
+    picks = any_of(*(one.input for one in tab.picked.values()))
+    chosen = [columns, *tab.picked.values(), *tab.rows.parts.values()]
+    on(picks, choose, [tab.shown, *tab.picked.values()], chosen, box=tab.message, trigger_mode="always_last")
+    on(tab.change.click, lambda: {tab.pick: gr.update(visible=True)}, [], [tab.pick], box=tab.message, clears=False)
     for name, (_, module) in PANELS.items():
         module.wire(tab.panels[name], context)
+    tab.details.click(None, js=_TOGGLE, api_visibility="private")
+    tab.checks_line.pick(None, js=_OPEN_CHECKS, api_visibility="private")
+
+
+def _is_left_over(config: DataConfig, before: str | None) -> bool:
+    """Whether the columns in `config` were said of the data that were on show before it."""
+    if before is None:
+        return False
+    last = DataConfig.model_validate_json(before)
+    return (last.source, last.subset) != (config.source, config.subset) and last.columns == config.columns
 
 
 def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
@@ -193,42 +330,10 @@ def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.Stat
         on(looked.then, show, [shown], module.views(panel), trigger_mode="always_last")
 
 
-def summary(found: Any, config: DataConfig) -> Markup:
-    """Rows, columns, format and why, splits, and what is worth knowing."""
-    from ftlab.samples import list_samples
+def doors(tab: DataTab, page: Page) -> dict[str, Door]:
+    source = tab.form.components["data.source"]
 
-    about = next((sample.description for sample in list_samples() if sample.name == config.source), "")
-    held_out = {"train": "learned from", "validation": "to stop at the best moment", "test": "for the comparison"}
-    numbers = facts(
-        [("Rows", count(found.rows), "in the source")]
-        + [(name.capitalize(), f"{count(size)} rows", held_out.get(name, "")) for name, size in found.splits.items()]
-    )
-    columns = join((Markup("<code>{}</code>").format(name) for name in found.columns), " ")
-    left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in found.dropped.items()]
-    notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
-    lines = [Markup("<p><strong>Columns:</strong> {}</p>").format(columns)]
-    if found.format:
-        lines.append(
-            Markup("<p><strong>Format:</strong> {}, {} sure: {}.</p>").format(
-                found.format.replace("_", " "), percent(found.confidence, 0), found.why.rstrip(".")
-            )
-        )
-    if found.examples and found.format == "text":
-        lines.append(
-            Markup(
-                "<p><strong>Length:</strong> {:,.0f} characters of text on average. Every token "
-                "of it is trained (continued pretraining). For answers to prompts, say below which column is which.</p>"
-            ).format(found.mean_answer_characters)
-        )
-    elif found.examples:
-        lines.append(
-            Markup(
-                "<p><strong>Length:</strong> {:,.0f} characters of prompt and {:,.0f} of answer on average.</p>"
-            ).format(found.mean_prompt_characters, found.mean_answer_characters)
-        )
-    return Markup('<section class="ft-card">{}{}{}{}</section>').format(
-        heading(Path(found.name).name, about),
-        numbers,
-        join(lines),
-        Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
-    )
+    def choose(name: str) -> dict[Any, Any]:
+        return {source: gr.update(choices=source_choices(page.workspace, name), value=name)}
+
+    return {"source": Door([source], choose)}

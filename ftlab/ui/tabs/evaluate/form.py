@@ -68,24 +68,33 @@ class Form:
         ]  # fmt: skip
 
 
-def build() -> Form:
-    with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        held = "A run that has been trained to an end, or was stopped and saved."
-        run = _list("Run", "run", held, scale=3, min_width=280)
-        more = "More runs, on the same rows. None: the base alone."
-        others = _list("Compare with", "others", more, value=[], multiselect=True, scale=2, min_width=240)
-        rows = _line(
-            "Maximum test rows", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
-        )
-        with gr.Column(scale=1, min_width=130):
-            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start")
-    with gr.Accordion("What is asked, and how it is measured", open=False, elem_id="evaluate_more"):
+def build_choice() -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Which run is looked at, and which of its results (hidden while there is one)."""
+    run = _list("Run", "run", None, scale=3, min_width=280)
+    return run, _list("Result on", "view", None, visible=False, scale=2, min_width=200)
+
+
+def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
+    """The settings of an evaluation, folded, with the three components that stand above the result."""
+    with gr.Accordion("Compare, other rows and measures", open=False, elem_id="evaluate_more"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            more = "Other runs, on the same rows. None: the base alone."
+            others = _list("Compare with", "others", more, value=[], multiselect=True, min_width=240)
             which = "Those held out from training, a sample, or the path of a file of yours."
             suite = _list("Rows", "suite", which, _suites(), value=HELD_OUT, min_width=240)
+            rows = _line(
+                "Maximum test rows", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
+            )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
             what = "Of the answers; perplexity always is. Of your own: a file in the workspace's folder metrics."
             known = [("those that suit the data", _AUTO), *_measures()]
             measures = _list("Measures", "measures", what, known, value=[_AUTO], multiselect=True, min_width=260)
+            elsewhere = "What it kept of the base, apart from the task. Or your own questions: a file, a Hub id."
+            probes = _list("Forgetting", "probes", elsewhere, _PROBES, value="", min_width=260)
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            named = "Of a classification, with commas between. Empty: those found in the data."
+            labels = _line("Labels", "labels", named)
+            pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
         prompted = gr.Checkbox(
             False,
             label="Also ask the base with a prompt",
@@ -96,13 +105,6 @@ def build() -> Form:
             told = "What you would tell the base. Empty: examples alone."
             system_prompt = _line("System prompt", "system_prompt", told, lines=2, max_lines=8, scale=3)
             examples = _line("Examples", "examples", "Rows of the training data that it is shown.", "3")
-        with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            named = "Of a classification, with commas between. Empty: those found in the data."
-            labels = _line("Labels", "labels", named)
-            pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
-            elsewhere = "What it kept of the base, apart from the task. Or your own questions: a file, a Hub id."
-            probes = _list("Forgetting", "probes", elsewhere, _PROBES, value="", min_width=260)
-    view = _list("Result on", "view", "What was asked for the figures and answers below.", visible=False)
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
     asked = (suite, measures, prompted, system_prompt, examples, labels, pattern, probes)
     return Form(run, others, view, rows, start, *asked)
@@ -139,12 +141,15 @@ def read(
     )
 
 
-def list_runs(form: Form, runs: list[str], chosen: str | None, others: Sequence[str] | None) -> dict[Any, Any]:
-    """New choices of runs; `chosen` is the one on show."""
+def list_runs(
+    form: Form, choices: list[tuple[str, str]], chosen: str | None, others: Sequence[str] | None
+) -> dict[Any, Any]:
+    """New `choices` of runs (name, id); `chosen` is the one on show."""
+    known = [run for _, run in choices]
     return {
-        form.run: gr.update(choices=runs, value=chosen),
+        form.run: gr.update(choices=choices, value=chosen),
         # The chosen one is among them: it may be another in a moment.
-        form.others: gr.update(choices=runs, value=[run for run in others or [] if run in runs]),
+        form.others: gr.update(choices=choices, value=[run for run in others or [] if run in known]),
     }
 
 
@@ -177,7 +182,7 @@ def _whole(title: str, value: str | None, *, least: int) -> int | None:
     return int(text)
 
 
-def _list(label: str, name: str, info: str, choices: Sequence[Any] = (), **settings: Any) -> gr.Dropdown:
+def _list(label: str, name: str, info: str | None, choices: Sequence[Any] = (), **settings: Any) -> gr.Dropdown:
     """A dropdown; values that are no choice (of a page that was open before a restart) are no error."""
     settings = {"value": None, "allow_custom_value": True} | settings
     return gr.Dropdown(list(choices), label=label, info=info, elem_id=f"evaluate_{name}", **settings)

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from ftlab.core.endpoint import JUDGE, find_key
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import JudgementJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.judge import is_current
@@ -305,7 +306,7 @@ def judgements(run: RunDirectory) -> Markup:
     return join(parts)
 
 
-def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
+def _judgement(run: RunDirectory, one: JudgementJson) -> Markup:
     current = is_current(run, one)
     text, *more = judge_lines(one, current=current)
     kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
@@ -320,7 +321,7 @@ def _judgement(run: RunDirectory, one: dict[str, Any]) -> Markup:
     )
 
 
-def _replies(run: RunDirectory, one: dict[str, Any]) -> Markup:
+def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
     """Some of what the judge wrote."""
     said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
     said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other

@@ -13,7 +13,8 @@ from ftlab.errors import shorten
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.figures import nats
 from ftlab.evaluation.forgetting import is_unmeasured
-from ftlab.report.findings import gain_loss_lines, gain_loss_svg, kept_answer, kept_rows
+from ftlab.report.charts import gain_loss_chart, gain_loss_lines
+from ftlab.report.findings import kept_answer, kept_rows
 from ftlab.report.measures import (
     comparison_table,
     gained_text,
@@ -46,13 +47,22 @@ _TONES = {True: "ft-up", False: "ft-down", None: ""}
 
 
 def result(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """Verdict, table, pictures and settings of one comparison."""
+    """All of one comparison: verdict, table, pictures and settings."""
+    return _card(run, verdicts(run, comparison), comparison)
+
+
+def in_full(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """What the Evaluate tab holds under Details: all but what stands above it already."""
+    return _card(run, beside(comparison), comparison)
+
+
+def _card(run: RunDirectory, head: Markup, comparison: ComparisonJson) -> Markup:
     notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
     parts = [
-        verdicts(run, comparison),
-        kept(comparison),
+        head,
         scores(comparison),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+        kept(comparison),
         gains(comparison),
         details_of(comparison),
         memorisation(comparison),
@@ -66,8 +76,13 @@ def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What is better than what: the verdict with what to do next, then the one on each further side."""
     main = verdict_of(comparison, "adapted")
     shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
-    if main and main.get("why"):
-        shown += Markup('<p class="ft-help">{}</p>').format(main["why"])
+    return Markup("{}{}").format(shown, beside(comparison))
+
+
+def beside(comparison: ComparisonJson) -> Markup:
+    """Why the verdict is what it is, and the verdict on each further side."""
+    main = verdict_of(comparison, "adapted")
+    why = Markup('<p class="ft-help">{}</p>').format(main["why"]) if main and main.get("why") else ""
     others = [name for name in comparison.get("verdicts", {}) if not (main and name == "adapted")]
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
     first = sides_of(comparison)[0]["title"]
@@ -77,7 +92,7 @@ def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
         )
         for name in others
     )
-    return Markup("{}{}").format(shown, Markup('<ul class="ft-verdicts">{}</ul>').format(lines) if lines else "")
+    return Markup("{}{}").format(why, Markup('<ul class="ft-verdicts">{}</ul>').format(lines) if lines else "")
 
 
 def scores(comparison: ComparisonJson) -> Markup:
@@ -119,7 +134,7 @@ def gains(comparison: ComparisonJson) -> Markup:
     pictures = join(
         Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
             f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
-            Markup(gain_loss_svg(comparison, side["name"])),
+            gain_loss_chart(comparison, side["name"]),
         )
         for side in sorted(later_sides(comparison), key=lambda side: side["name"] != "adapted")
         if gain_loss_lines(comparison, side["name"])
@@ -141,8 +156,8 @@ def kept(comparison: ComparisonJson) -> Markup:
         return notice(
             Markup("<strong>{}</strong> {}").format(
                 "What it kept of the base was not measured.",
-                "To measure it, open “What is asked, and how it is measured”, set Forgetting to the base's own "
-                "answers, and press Evaluate.",
+                "To measure it, open “Compare, other rows and measures”, set Forgetting to the base's own "
+                "answers, and press Evaluate again.",
             ),
             kind="warn",
         )
@@ -207,8 +222,8 @@ def _answer(text: str) -> Markup:
 
 def memorisation(comparison: ComparisonJson) -> Markup:
     """Which rows were memorized, if any; empty where it was not measured."""
-    found = comparison.get("memorisation") or {}
-    if not found.get("text"):
+    found = comparison.get("memorisation")
+    if not found or not found.get("text"):
         return Markup("")
     bad = bool(found.get("memorised") or found.get("overfitted"))
     pairs = (found.get("leaks") or {}).get("pairs") or []

@@ -19,14 +19,14 @@ from ftlab.evaluation.rows import FILTERS, LOSS, LOSS_MEASURE, ORDERS, measured,
 from ftlab.report.measures import measures_of, sides_of
 from ftlab.ui.kit.answer_tables import MARKS, PAGE_ROWS, Look, answer_table, document_table
 from ftlab.ui.kit.events import any_of, on, steps
-from ftlab.ui.kit.html import heading
+from ftlab.ui.kit.html import count
 
 Shown = tuple[ComparisonJson, list[dict[str, Any]]]  # a comparison and its rows
 
 
 @dataclass(frozen=True)
 class Panel:
-    box: gr.Column
+    box: gr.Accordion
     search: gr.Textbox
     filter: gr.Radio
     order: gr.Dropdown
@@ -51,14 +51,7 @@ class Panel:
 
 
 def build() -> Panel:
-    with gr.Column(visible=False, elem_id="evaluate_answers_box") as box:
-        gr.HTML(
-            heading(
-                "Every held-out row",
-                "What each side wrote; of plain text, how well each predicts it.",
-                page="evaluation",
-            )
-        )
+    with gr.Accordion("All answers", open=False, visible=False, elem_id="evaluate_answers_box") as box:
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             search = gr.Textbox(
                 label="Search", placeholder="words in prompts or answers", elem_id="evaluate_search", min_width=220
@@ -117,11 +110,11 @@ def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -
     """Updates for a comparison that has just been chosen; `wire`'s event draws its rows, as they are filtered."""
     sides = sides_of(comparison)
     titles = [(side["title"], side["name"]) for side in sides]
-    left, right = sides[0]["name"], _newest(sides)
-    measures = _measures(comparison, rows)
-    by = _usual(comparison, measures)
+    left, right = sides[0]["name"], newest(sides)
+    measures = measures_shown(comparison, rows)
+    by = usual(comparison, measures)
     return {
-        panel.box: gr.update(visible=bool(rows)),
+        panel.box: gr.update(visible=bool(rows), label=f"All {count(len(rows))} {documents_or_answers(rows)}"),
         panel.by: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=by),
         panel.left: gr.update(choices=titles, value=left, visible=len(sides) > 2),
         panel.right: gr.update(choices=titles, value=right, visible=len(sides) > 2),
@@ -145,9 +138,9 @@ def page_of(
     """Updates that show one page of the rows that were asked for."""
     sides = sides_of(comparison)
     titles = {side["name"]: side["title"] for side in sides}
-    measures = _measures(comparison, rows)
-    pair = (left if left in titles else sides[0]["name"], right if right in titles else _newest(sides))
-    by = by if by in measures else _usual(comparison, measures)
+    measures = measures_shown(comparison, rows)
+    pair = (left if left in titles else sides[0]["name"], right if right in titles else newest(sides))
+    by = by if by in measures else usual(comparison, measures)
     measure = measures.get(by, LOSS_MEASURE)
     higher = measure.get("better") != "lower"
     found = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
@@ -159,7 +152,7 @@ def page_of(
 
 
 def measures_by_row(
-    comparison: ComparisonJson, rows: list[dict[str, Any]], sides: Sequence[str]
+    comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]], sides: Sequence[str]
 ) -> dict[str, MeasureInfoJson]:
     """The measures that single rows have a value of on all `sides`, by name."""
     known: dict[str, MeasureInfoJson] = {one["name"]: one for one in measures_of(comparison)}
@@ -167,22 +160,26 @@ def measures_by_row(
     return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
 
 
-def _measures(comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[str, MeasureInfoJson]:
+def measures_shown(comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]]) -> dict[str, MeasureInfoJson]:
     sides = sides_of(comparison)
-    return measures_by_row(comparison, rows, [sides[0]["name"], _newest(sides)])
+    return measures_by_row(comparison, rows, [sides[0]["name"], newest(sides)])
 
 
 def _unknown(name: str) -> MeasureInfoJson:
     return Measure(name, name.replace("_", " ").capitalize(), "", unit="", kind="score").as_json()
 
 
-def _usual(comparison: ComparisonJson, measures: Mapping[str, Any]) -> str:
+def documents_or_answers(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "documents" if rows and "document" in rows[0] else "answers"
+
+
+def usual(comparison: ComparisonJson, measures: Mapping[str, Any]) -> str:
     """The measure that decided the verdict where rows have it; perplexity is the loss of a row."""
     decided = decided_by(comparison)
     return decided if decided and decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
 
 
-def _newest(sides: list[SideJson]) -> str:
+def newest(sides: list[SideJson]) -> str:
     names = [side["name"] for side in sides]
     return "adapted" if "adapted" in names[1:] else names[-1]
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from markupsafe import Markup
 
+from ftlab.core.run_results import StrengthsJson
 from ftlab.evaluation.figures import in_sentence
-from ftlab.ui.kit.charts import Series, plot
+from ftlab.report.charts import Series, plot
 from ftlab.ui.kit.html import heading, join, labelled, notice
 
 _COLOURS = "abcd"
 
 
-def strengths_view(found: Mapping[str, Any]) -> Markup:
+def strengths_view(found: StrengthsJson) -> Markup:
     """Table, picture and proposal of what `measure_strengths` found."""
     from ftlab.evaluation.strengths import table_of, test_lines
 
@@ -32,7 +30,7 @@ def strengths_view(found: Mapping[str, Any]) -> Markup:
     return Markup('<section class="ft-card">{}</section>').format(join(parts))
 
 
-def strength_line(found: Mapping[str, Any], strength: float) -> Markup:
+def strength_line(found: StrengthsJson, strength: float) -> Markup:
     """What was measured at `strength`, or between which measured strengths it lies."""
     from ftlab.evaluation.strengths import table_of
 
@@ -50,7 +48,7 @@ def strength_line(found: Mapping[str, Any], strength: float) -> Markup:
     return notice(f"Strength {strength:g} was not measured. {head[1]} {on} is {told}.")
 
 
-def _picture(found: Mapping[str, Any]) -> Markup:
+def _picture(found: StrengthsJson) -> Markup:
     """The shares among the figures over the strengths, on one axis; empty where the task is no share."""
     if found["measure"]["kind"] != "share":
         return Markup("")

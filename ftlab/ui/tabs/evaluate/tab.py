@@ -1,10 +1,13 @@
-"""Evaluate: runs against their base on rows they have never seen: verdict, figures, pictures, every answer.
+"""Evaluate: runs against their base on rows they have never seen: the verdict first, everything else one press away.
 
-The form is in `evaluate_form.py`, the result in `evaluate_result.py`, rows and slices in modules of their own.
-elem_ids here: `evaluate_message`, `evaluate_result` (verdict, table, pictures), `evaluate_remedies` (what to try next,
-at one press), `evaluate_report` and `evaluate_markdown` (prepare the report), `evaluate_report_file`,
-`evaluate_markdown_file` (download it), `evaluate_on_show` (never seen: names what is on show, so that slices and rows
-are drawn again when it changes, by the events that also draw them for whoever filters and turns pages).
+The form is in `form.py`, what stands first in `summary.py`, the whole result in `result.py`, rows and slices in modules
+of their own. elem_ids here: `evaluate_share` (opens `evaluate_share_box`: `evaluate_report` and `evaluate_markdown`
+prepare the report, `evaluate_report_file` and `evaluate_markdown_file` download it; `evaluate_export` and
+`evaluate_blind` lead to other tabs), `evaluate_start`, `evaluate_message`, `evaluate_result` (verdict, figures, six
+answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, judge), `evaluate_helps` (folded:
+`evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on show, so
+that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and turns
+pages).
 """
 
 from __future__ import annotations
@@ -19,14 +22,16 @@ from markupsafe import Markup
 from ftlab.config import RunConfig, with_settings
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import Question, RunDirectory
+from ftlab.core.words import listed
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report.measures import sides_of
 from ftlab.training import supervisor
-from ftlab.ui import background, job_strip, run_files
+from ftlab.ui import background, job_strip, run_files, run_names
 from ftlab.ui.kit.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.kit.fresh import digest, unsaid
 from ftlab.ui.kit.html import PICK_JS, empty, heading, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
 from ftlab.ui.tabs.evaluate import form as evaluate_form
@@ -35,20 +40,29 @@ from ftlab.ui.tabs.evaluate import result as evaluate_result
 from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 from ftlab.ui.tabs.evaluate import slices as evaluate_slices
 from ftlab.ui.tabs.evaluate import strength as strength_box
+from ftlab.ui.tabs.evaluate import summary as evaluate_summary
 from ftlab.ui.tabs.evaluate.form import HELD_OUT
+
+NAME, TITLE = "evaluate", "Evaluate"
 
 
 @dataclass(frozen=True)
 class EvaluateTab:
     form: evaluate_form.Form
+    share: gr.Button
+    share_box: gr.Column
     message: gr.HTML
     result: gr.HTML
+    details: gr.Accordion
+    full: gr.HTML
     remedies: gr.HTML
     strength: strength_box.Panel
     report: gr.Button
     markdown: gr.Button
     report_file: gr.DownloadButton
     markdown_file: gr.DownloadButton
+    to_export: gr.Button
+    to_blind: gr.Button
     on_show: gr.Textbox
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
@@ -62,7 +76,8 @@ class EvaluateTab:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        head = [self.result, self.remedies, self.report, self.markdown, self.on_show]
+        head: list[Any] = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
+        head += [self.share, self.form.start, self.share_box, self.details]
         return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
 
     @property
@@ -76,29 +91,41 @@ class EvaluateTab:
         return [self.form.run, self.form.others, *self.shown]
 
 
-def build() -> EvaluateTab:
-    form = evaluate_form.build()
-    message = message_box("evaluate_message")
-    result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
-    remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
-    strength = strength_box.build()
-    with gr.Row():
-        report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", visible=False)
-        markdown = gr.Button("The report as Markdown", elem_id="evaluate_markdown", size="sm", visible=False)
+def build(workspace: Workspace) -> EvaluateTab:
+    with gr.Row(equal_height=False, elem_classes="ft-controls ft-head"):
+        run, view = evaluate_form.build_choice()
+        with gr.Row(elem_classes="ft-head-buttons"):
+            share = gr.Button("Share", variant="primary", elem_id="evaluate_share", visible=False, min_width=110)
+            start = gr.Button("Evaluate", variant="primary", elem_id="evaluate_start", interactive=False, min_width=130)
+    with gr.Column(visible=False, elem_id="evaluate_share_box", elem_classes="ft-box ft-info") as share_box, gr.Row():
+        report = gr.Button("Download the report", elem_id="evaluate_report", size="sm", min_width=150)
+        markdown = gr.Button("Report as Markdown", elem_id="evaluate_markdown", size="sm", min_width=150)
+        to_export = gr.Button("Export the model", elem_id="evaluate_export", size="sm", min_width=150)
+        to_blind = gr.Button("Let people compare", elem_id="evaluate_blind", size="sm", min_width=150)
         report_file = gr.DownloadButton("Save", elem_id="evaluate_report_file", elem_classes="ft-gone")
         markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
-        on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
-    slices = evaluate_slices.build()
+    message = message_box("evaluate_message")
+    result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
+    on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
     rows = evaluate_rows.build()
-    judge = judge_box.build()
-    advisor = advisor_box.build()
+    with gr.Accordion("Details", open=False, visible=False, elem_id="evaluate_details") as details:
+        full = gr.HTML(elem_id="evaluate_full")
+        slices = evaluate_slices.build()
+        strength = strength_box.build()
+        judge = judge_box.build()
+    with gr.Accordion("What may help", open=False, elem_id="evaluate_helps"):
+        remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
+        advisor = advisor_box.build()
+    form = evaluate_form.build(run, view, start)
     return EvaluateTab(
-        form, message, result, remedies, strength, report, markdown, report_file, markdown_file, on_show, slices, rows,
-        judge, advisor,
+        form, share, share_box, message, result, details, full, remedies, strength, report, markdown,
+        report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, advisor,
     )  # fmt: skip
 
 
-def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: EvaluateTab, page: Page) -> None:
+    strip, workspace = page.strip, page.workspace
+
     def start(
         run_id: str | None, others: Sequence[str] | None, _: str | None, on_show: str | None, *values: Any
     ) -> dict[Any, Any]:
@@ -119,6 +146,9 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
     ) -> dict[Any, Any]:
         return unsaid(show(tab, run_id, others, view, on_show, workspace), {tab.form.view: view})
+
+    def share() -> dict[Any, Any]:
+        return {tab.share_box: gr.update(visible=True)}
 
     def report(run_id: str | None) -> dict[Any, Any]:
         from ftlab.report.report import write_report
@@ -155,6 +185,16 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         queue=False,
         trigger_mode="always_last",
     )
+    on(tab.share.click, share, [], [tab.share_box], box=tab.message, queue=False)
+
+    def mend(event: gr.EventData) -> tuple[RunConfig, Markup]:
+        """The settings of a run with the remedy that was picked."""
+        config, remedy = with_remedy(event._data["value"], workspace)
+        return config, remedy_said(remedy)
+
+    page.lead(tab.remedies.pick, "settings", [], mend, box=tab.message)
+    page.lead(tab.to_export.click, "export", [tab.run], to="runs", queue=False)
+    page.switch(tab.to_blind.click, "blind")
     evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
     evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
     strength_box.wire(tab.strength, tab.run, strip, workspace)
@@ -168,19 +208,16 @@ def wire(tab: EvaluateTab, strip: job_strip.Strip, workspace: Workspace) -> None
         pressed.then(None, js=press(f"#{file.elem_id}", "#evaluate_message"))
 
 
-def list_runs(
-    tab: EvaluateTab,
-    runs: list[str],
-    chosen: str | None,
-    others: Sequence[str] | None,
-    view: str | None,
-    on_show: str | None,
-    workspace: Workspace,
-) -> dict[Any, Any]:
+def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the result of the chosen ones."""
+    workspace = seen.workspace
+    runs = [run.id for run in run_files.runs_with_result(workspace)]
+    _, others, view, on_show = [seen.given[one] for one in tab.looked_at]
+    chosen = seen.follow(tab.run, runs)
     kept = [run for run in others or [] if run in runs and run != chosen]
     shown = show(tab, chosen, kept, view, on_show, workspace)
-    return {**evaluate_form.list_runs(tab.form, runs, chosen, kept), **shown}
+    named = run_names.choices([workspace.run(run) for run in runs])
+    return {**evaluate_form.list_runs(tab.form, named, chosen, kept), **shown}
 
 
 def show(
@@ -195,14 +232,14 @@ def show(
 
     `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
     """
-    hidden: dict[Any, Any] = dict.fromkeys(
-        (tab.report, tab.markdown, tab.slices.box, tab.rows.box), gr.update(visible=False)
-    )
-    hidden[tab.on_show] = ""
-    hidden |= {tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
+    hidden: dict[Any, Any] = dict.fromkeys((tab.share, tab.slices.box, tab.rows.box), gr.update(visible=False))
+    hidden |= {tab.report: gr.skip(), tab.markdown: gr.skip(), tab.share_box: gr.update(visible=False)}
+    hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)
+    hidden[tab.details] = gr.update(visible=bool(run_id))
+    hidden[tab.form.start] = gr.update(value="Evaluate", variant="primary", interactive=bool(run_id))
     if not run_id:
-        return {tab.result: nothing_yet(), tab.form.view: gr.update(visible=False), **hidden}
+        return {**hidden, tab.result: nothing_yet(), tab.form.view: gr.update(visible=False)}
     run = workspace.run(run_id)
     made = result_views(run)
     waits = view == evaluate_form.NEXT and _at_work(run)
@@ -212,22 +249,25 @@ def show(
         choices=choices, value=evaluate_form.NEXT if waits else view, visible=len(choices) > 1
     )
     if not made:
-        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet()}
+        return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet(run)}
     found = result_of(run_id, others, view, workspace)
     if found is None:
-        return {**hidden, tab.result: apart(run, others)}
+        return {**hidden, tab.result: apart(run, others, workspace)}
     comparison, rows = found
     own = comparison is run_files.comparison(run)
     named = digest([run_id, view, comparison, len(rows)])
     if named == on_show:
-        panels = {tab.slices.box: gr.skip(), tab.rows.box: gr.skip()}
+        panels = {one: gr.skip() for one in (tab.slices.box, tab.rows.box, tab.share_box)}
     else:
         panels = evaluate_slices.show(tab.slices, comparison, rows) | evaluate_rows.show(tab.rows, comparison, rows)
-    shown = evaluate_result.result(run, comparison)
+    said = _state(run, comparison) + (_preferences(run) if own else "")
     return {
         **hidden,
-        tab.result: _state(run, comparison) + (_preferences(run) + shown if own else shown),
-        tab.remedies: offered_remedies(run) if own else "",
+        tab.result: said + evaluate_summary.summary(run, comparison, rows),
+        tab.full: evaluate_result.in_full(run, comparison),
+        tab.remedies: next_steps(run, comparison) + offered_remedies(run) if own else "",
+        tab.share: gr.update(visible=True),
+        tab.form.start: gr.update(value="Evaluate again", variant="secondary", interactive=True),
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
         tab.on_show: named,
@@ -250,14 +290,12 @@ def _at_work(run: RunDirectory) -> bool:
 
 
 def nothing_yet() -> Markup:
-    return empty(
-        "There is no trained run yet.", "Train one on the Train tab; with the defaults it is evaluated by itself."
-    )
+    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated by itself.")
 
 
 def _preferences(run: RunDirectory) -> Markup:
     """What the held-out preferences or rewards say; empty for other runs."""
-    found = run_view.held_out(run)
+    found = run_view.held_out(run, whole=True)
     if not found:
         return found
     return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(
@@ -275,8 +313,10 @@ def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
     return run_view.measuring(run, supervisor.EVALUATION, "Evaluating")
 
 
-def _not_yet() -> Markup:
-    return empty("This run has not been compared with its base yet.", "Press Evaluate. The strip says how far it is.")
+def _not_yet(run: RunDirectory) -> Markup:
+    ended = run_files.status(run).state in ("stopped", "failed")
+    what = "What was trained until it ended is compared with its base." if ended else "The strip says how far it is."
+    return empty("Not compared with its base yet.", f"Press Evaluate. {what}")
 
 
 Shown = tuple[ComparisonJson, list[dict[str, Any]]]
@@ -327,10 +367,28 @@ def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None
     return comparison, run_files.predictions(place)
 
 
-def apart(run: RunDirectory, others: Sequence[str] | None) -> Markup:
+def apart(run: RunDirectory, others: Sequence[str] | None, workspace: Workspace) -> Markup:
+    runs = [run, *(workspace.run(name) for name in others or [])]
+    configs = [run_files.config(one) for one in runs]
+    data = dict.fromkeys(run_names.data_name(config) for config in configs if config)
+    differ = f" They were trained on different data: {listed(list(data))}." if len(data) > 1 else ""
+    names = listed([run_names.name_of(one) for one in runs[1:]])
     return empty(
         "These runs have not answered the same rows yet.",
-        f"Press Evaluate: {', '.join(others or [])} will answer the rows of {run.id} too.",
+        f"Press Evaluate: {names} will answer the rows of {run_names.name_of(run)} too.{differ}",
+    )
+
+
+def next_steps(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """What to do next, as a list."""
+    steps = run_view.next_steps(run, comparison)
+    items = join(Markup("<li>{}</li>").format(step) for step in steps)
+    return (
+        Markup('<section class="ft-card">{}<ul class="ft-notes">{}</ul></section>').format(
+            heading("What to do next"), items
+        )
+        if items
+        else items
     )
 
 
@@ -357,7 +415,7 @@ def offered_remedies(run: RunDirectory) -> Markup:
 
 def remedies_of(run: RunDirectory) -> list[Any]:
     """The remedies against what the comparison of `run` shows."""
-    from ftlab.evaluation.forgetting import remedies
+    from ftlab.evaluation.remedies import remedies
 
     comparison, config = run_files.comparison(run), run_files.config(run)
     return remedies(comparison, config) if comparison and config else []
@@ -389,3 +447,20 @@ def remedy_said(remedy: Any) -> Markup:
         ),
         kind="warn" if remedy.needs else "good",
     )
+
+
+def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
+    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+
+
+def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
+    return [
+        Follower(
+            tab.listed,
+            lambda seen: list_runs(tab, seen),
+            tab.looked_at,
+            tab.form.chosen,
+            box=tab.result,
+            remembers={"evaluated": tab.run},
+        )
+    ]

@@ -14,6 +14,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.run_results import BeforeAfterJson
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.evaluation.before_after import CONTESTANTS
@@ -22,7 +23,8 @@ from ftlab.training import supervisor
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.kit.events import any_of, message_box, on, steps
-from ftlab.ui.kit.html import badge, count, details, empty, heading, join, notice, short, table
+from ftlab.ui.kit.html import badge, count, details, empty, join, notice, short, table
+from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
 _NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
@@ -31,7 +33,7 @@ _JUDGE = "It says which answers it prefers. That is its opinion, not people's."
 
 @dataclass(frozen=True)
 class Panel:
-    box: gr.Column
+    box: gr.Accordion
     run: gr.Dropdown
     result: gr.HTML
     reward_model: gr.Dropdown
@@ -55,8 +57,8 @@ class Panel:
 
 
 def build() -> Panel:
-    with gr.Column(visible=False, elem_id="after_box") as box:
-        gr.HTML(heading("Before and after", "Greedy answers to the same held-out prompts."))
+    title = "Before and after: answers to the same prompts"
+    with gr.Accordion(title, open=False, visible=False, elem_id="after_box") as box:
         run = gr.Dropdown(
             [],
             value=None,
@@ -134,14 +136,11 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         on(trigger, handler, panel.looked_at, turned, **shows)
 
 
-def list_runs(
-    panel: Panel, run_id: str | None, search: str | None, page: float | None, newest: str | None, workspace: Workspace
-) -> dict[Any, Any]:
-    """New choices of runs and reward models, and the chosen run. `newest` is the newest run of before: who looked at it
-    follows to the newest of now."""
+def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
+    """New choices of runs and reward models, and the chosen run."""
+    workspace, (run_id, search, page) = seen.workspace, [seen.given[one] for one in panel.looked_at]
     choices = compared(workspace)
-    kept = run_id in choices and run_id != newest
-    chosen = run_id if kept else next(iter(choices), None)
+    chosen = seen.follow(panel.run, choices)
     judges = [run.id for run in run_files.reward_models(workspace)]
     same = chosen == run_id
     return {
@@ -176,7 +175,7 @@ def _result(run: RunDirectory) -> Markup:
     return state + result(found) if found else state
 
 
-def result(found: dict[str, Any]) -> Markup:
+def result(found: BeforeAfterJson) -> Markup:
     """The figures of each contestant, and what reward models say."""
     _, *rows = figure_rows(found)
     judged = join(

@@ -3,13 +3,15 @@
 The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `preference_view.py` and `reward_view.py`.
 
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
-`pref_banner`, `pref_data` (what it will learn from, and what is unusual about it), `pref_sample` (takes the sample),
-`pref_change_data`, `pref_more` (folded settings), `pref_start`, `pref_stop`, `pref_message`, `pref_live` (numbers,
-charts, outcome), `pref_to_evaluate`, `pref_to_chat`; the check before the start as on the Train tab.
+`pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
+what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_banner`, `pref_more` (folded: all
+settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
+`pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +21,10 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.arena import preferences as preferred
+from ftlab.arena import tally
+from ftlab.arena.blind_tests import list_tests
+from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
@@ -29,7 +35,8 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import badge, count, details, empty, error_box, join, notice
+from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import (
@@ -41,33 +48,46 @@ from ftlab.ui.run_view.stages import (
     loss_choices,
     stage_choices,
 )
+from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import source_choices
 from ftlab.ui.tabs.preferences import before_after, rewards_form
 from ftlab.ui.tabs.train import preflight as train_preflight
-from ftlab.ui.tabs.train.tab import BASES
+from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
 
 FIRST = "dpo"
-_MAIN = [
-    ["preference.loss", "preference.beta"],
-    ["reinforcement.generations", "reinforcement.max_new_tokens"],
-    ["reinforcement.beta", "reinforcement.temperature"],
-    ["optimisation.learning_rate", "optimisation.epochs"],
-    ["optimisation.batch_size", "optimisation.max_length"],
-    ["method.rank", "name"],
-    ["evaluation.after_training"],
-]
+NAME, TITLE = "preferences", "Preferences"
 # An empty value of these takes what is usual for the stage and the start: the field says what that is.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
-_FOLDED = {
-    "preference": "Preferences",
-    "model": "Base model",
-    "method": "Method",
-    "optimisation": "Optimisation",
-    "evaluation": "Evaluation",
-    "tracking": "Tracking",
-    "launcher": "Device",
-}
+_PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "bases", "Evaluation": "measures"}
+
+
+def _groups() -> dict[str, list[str]]:
+    """The settings of the tab by the title of their group: those that people change first."""
+
+    def of(*sections: str) -> list[str]:
+        return [path for path in forms.fields() if path.startswith(sections)]
+
+    return {
+        "Preferences": ["preference.loss", "preference.beta", *of("preference.")],
+        "Rewards": [path for path in of("reinforcement.") if path != rewards_form.PATH],
+        "Training": [path for path in _USUAL if path != "preference.beta"] + of("optimisation."),
+        "Method": ["method.name", "method.rank", *of("method.")],
+        "Evaluation": of("evaluation."),
+        "Base model": of("model."),
+        "Name, tracking, device": ["name", *of("tracking.", "launcher."), "trainer"],
+    }
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+
+    source: str
+    stage: str
+    start: str
+    base: str | None
+    said: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,9 @@ class PreferencesTab:
     form: forms.Form
     rewards: rewards_form.RewardsForm
     banner: gr.HTML
+    votes: gr.HTML
+    take: gr.Button
+    offered: gr.State  # the blind test whose votes are offered
     data: gr.HTML
     sample: gr.Button
     change_data: gr.Button
@@ -98,67 +121,62 @@ class PreferencesTab:
         return self.rewards.cells["model.model"]
 
 
-def build() -> PreferencesTab:
+def build(workspace: Workspace) -> PreferencesTab:
     form = forms.Form(prefix="pref")
-    banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
     with gr.Row(equal_height=False, elem_id="pref_layout", elem_classes="ft-run-layout"):
         with gr.Column(elem_id="pref_choices", elem_classes="ft-run-choices", min_width=280):
-            form.draw(
-                "stage",
-                choices=stage_choices(),
-                value=FIRST,
-                info="Each says which data it needs. Experimental: marked so in TRL, and may change.",
-            )
-            data = gr.HTML(notice("Reading the data …"), elem_id="pref_data", elem_classes="ft-about-data")
-            with gr.Row():
+            with gr.Row(elem_classes="ft-data-line"):
+                votes = gr.HTML(no_votes(), elem_id="pref_votes")
+                take = gr.Button(
+                    "Use them", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_take",
+                    elem_classes="ft-act",
+                )  # fmt: skip
+            data = gr.HTML("Reading the data …", elem_id="pref_data", elem_classes="ft-about-data")
+            with gr.Row(elem_classes="ft-presses"):
                 sample = gr.Button(
-                    "Use the sample of preferences", size="sm", visible=False, elem_id="pref_sample", min_width=200
+                    "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
                 )
-                change_data = gr.Button("Choose other data", size="sm", elem_id="pref_change_data", min_width=140)
+                change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
+            form.draw("stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs data of its kind.")
             form.draw(
                 "model.start",
                 choices=[("the base itself", "")],
                 label="Start from",
-                info="A run that has learned the task from examples is the best start. The result is compared with it.",
+                info="Best: a run that has learned the task. The result is compared with it.",
             )
-            with gr.Row():
-                form.draw("model.base", choices=BASES)
-                form.draw("method.name", choices=list(FOR_PREFERENCES), info=METHOD_HELP)
+            form.draw("model.base", choices=BASES, info=BASE_HELP)
+            banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
             rewards = rewards_form.build(form)
+            takes = train_preflight.build_line("pref_")
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
             message = message_box("pref_message")
-            check = train_preflight.build("pref_")
         with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):
-            live = gr.HTML(nothing_yet(), elem_id="pref_live")
+            live = gr.HTML(nothing_yet(), elem_id="pref_live", js_on_load=run_view.KEEP_OPEN_JS)
             with gr.Row():
                 to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="pref_to_evaluate")
                 to_chat = gr.Button("Chat with it", visible=False, elem_id="pref_to_chat")
-        with gr.Column(elem_id="pref_settings", elem_classes="ft-run-settings", min_width=280):
-            for paths in _MAIN:
-                with gr.Row():
-                    for path in paths:
-                        _draw(form, path)
-            with gr.Accordion("All other settings", open=False, elem_id="pref_more"):
-                for section, title in _FOLDED.items():
-                    gr.HTML(Markup('<h4 class="ft-h">{}</h4>').format(title))
-                    with gr.Row():
-                        for path in forms.fields():
-                            if path.startswith(f"{section}.") and path not in form.components:
-                                _draw(form, path)
-                form.draw("trainer")
+    with gr.Accordion("Advanced", open=False, elem_id="pref_more"):
+        form.draw_find("pref_find", "pref_more")
+        check = train_preflight.build_more(takes)
+        form.draw_groups(_groups(), _special, _PAGES)
     after = before_after.build()
     return PreferencesTab(
-        form, rewards, banner, data, sample, change_data, start, stop, message, live, to_evaluate, to_chat,
-        gr.State(None), after, check,
+        form, rewards, banner, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
+        to_evaluate, to_chat, gr.State(None), after, check,
     )  # fmt: skip
 
 
-def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
+def wire(tab: PreferencesTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
     fields = tab.form.components
     source = data.form.components["data.source"]
     optional = {path: one for path, one in fields.items() if _depends(path)}
+    lesson = page.doors[NAME]["lesson"]
 
     def configured(values: Sequence[Any]) -> RunConfig:
         own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
@@ -168,8 +186,10 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
+        train_preflight.give_way()
         config = configured(values)
         run = supervisor.submit(config, workspace)
+        train_preflight.keep_expected(config, run, workspace)
         background.release_chat(config.launcher.device)
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
@@ -192,12 +212,30 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
         if shown is None:
-            said = notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
-            return {tab.data: said, tab.sample: gr.update(visible=stage not in REWARD_STAGES)}
-        config = _resolved(stage, begin, base, "lora", None, workspace)
-        config.data = DataConfig.model_validate_json(shown)
-        said, suits = about_data(config, workspace)
-        return {tab.data: said, tab.sample: gr.update(visible=not suits and stage not in REWARD_STAGES)}
+            said, suits = notice("The data on the Data tab cannot be read: choose other data.", kind="warn"), False
+        else:
+            config = _resolved(stage, begin, base, "lora", None, workspace)
+            config.data = DataConfig.model_validate_json(shown)
+            said, suits = about_data(config, workspace)
+        # Where it cannot work, the line above says why.
+        offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
+        return {tab.data: said, tab.sample: offers, tab.start: gr.update(interactive=suits)}
+
+    def offer(shown: str | None) -> dict[Any, Any]:
+        """What raters have voted on, newest first, unless that is on show already."""
+        test = None if _learns_from_votes(shown) else voted(workspace)
+        if test is None:
+            return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
+        said = Markup("You have <strong>{} votes</strong> from {}.").format(count(test.votes), test.title)
+        return {tab.votes: said, tab.take: gr.update(visible=True), tab.offered: test.id}
+
+    def learn(test_id: str | None) -> dict[Any, Any]:
+        from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
+
+        if not test_id:
+            raise InputError("There are no votes to learn from", try_="make a blind test")
+        found = blind_test.lesson(open_store(workspace), test_id, workspace)
+        return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
         choices = source_choices(workspace, SAMPLE)
@@ -232,15 +270,25 @@ def wire(tab: PreferencesTab, data: data_tab.DataTab, strip: job_strip.Strip, wo
         trigger_mode="always_last",
     )
     on(
-        any_of(data.shown.change, fields["stage"].change, fields["model.start"].change),
+        any_of(data.shown.change, *(one.change for one in chosen[:3])),
         look,
         [*chosen[:3], data.shown],
-        [tab.data, tab.sample],
+        [tab.data, tab.sample, tab.start],
         box=tab.message,
         clears=False,
         trigger_mode="always_last",
     )
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
+    # Queued: a gr.State that it fills is followed only then.
+    on(tab.check.seen, offer, [data.shown], [tab.votes, tab.take, tab.offered])
+    on(
+        tab.take.click,
+        learn,
+        [tab.offered],
+        [*lesson.outputs, tab.votes, tab.take],
+        box=tab.message,
+        progress="minimal",
+    )
 
 
 def settings(
@@ -282,12 +330,14 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any
     }
 
 
-def list_runs(tab: PreferencesTab, begin: str | None, preset: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """New choices of runs to start from and of reward models. `preset` is the newest SFT run of before: who kept it
-    follows to the newest of now, who chose another start keeps it."""
+def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
+    newest of now; whoever chose another start keeps it."""
+    workspace, begin = seen.workspace, seen.given[tab.begin]
     starts = start_choices(workspace)
-    if (begin or "") == (preset or ""):
+    if (begin or "") == seen.notes.get("newest start", ""):
         begin = newest_start(workspace)
+    seen.notes["newest start"] = newest_start(workspace)
     choices = [("the base itself", ""), *starts]
     return {
         tab.begin: gr.update(choices=choices, value=begin or ""),
@@ -329,11 +379,42 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
 
 
 def nothing_yet() -> Markup:
-    hint = (
-        "A model that was tuned on examples learns here which of two answers people like better. Choose preference "
-        "data, keep the defaults and press Start training: on two CPU cores it takes a few minutes."
+    return empty(
+        "Nothing has been learned from preferences yet.", "Here a tuned model learns which answers people like better."
     )
-    return empty("Nothing has been learned from preferences yet.", hint)
+
+
+@dataclass(frozen=True)
+class Voted:
+    """A blind test whose votes can be learned from."""
+
+    id: str
+    title: str
+    votes: int
+
+
+def voted(workspace: Workspace) -> Voted | None:
+    """The newest blind test with votes that can be learned from and may be seen; None where there is none."""
+    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
+        return None
+    store = open_store(workspace)
+    for test in list_tests(store):
+        try:
+            if preferred.collect(store, test.id).judged:
+                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes)
+        except InputError:  # its votes are hidden still
+            continue
+    return None
+
+
+def no_votes() -> Markup:
+    return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
+
+
+def _learns_from_votes(shown: str | None) -> bool:
+    """Whether the data on show are the votes of a blind test."""
+    return shown is not None and preferred.is_export(Path(DataConfig.model_validate_json(shown).source))
 
 
 def _resolved(
@@ -359,15 +440,17 @@ def _depends(path: str) -> bool:
     return path.startswith(sections) and path not in ("model.start", rewards_form.PATH)
 
 
-def _draw(form: forms.Form, path: str) -> None:
+def _special(path: str) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if _depends(path):
         more["visible"] = is_read(path, FIRST, RunConfig().method.name, start="base")
+    if path == "method.name":
+        more |= {"choices": list(FOR_PREFERENCES), "info": METHOD_HELP}
     if path == "preference.loss":
         more |= {"choices": loss_choices(FIRST), "info": LOSS_HELP[FIRST]}
     if path in _USUAL:
         more["placeholder"] = _usual(build_config({"stage": FIRST}).resolved(), path)
-    form.draw(path, **more)
+    return more
 
 
 def _usual(config: RunConfig, path: str) -> str:
@@ -398,27 +481,28 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     except FtlabError as error:
         return _line(name, "cannot be learned from yet") + error_box(error), False
     kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
-    sizes = " / ".join(f"{count(len(rows))} {split}" for split, rows in prepared.splits.items())
-    return _line(name, f"{sizes} {kind}") + cards(findings), True
+    names = {"train": f"{kind} to learn from", "validation": "to check", "test": "to test"}
+    sizes = ", ".join(f"{count(len(rows))} {names.get(split, split)}" for split, rows in prepared.splits.items())
+    return _line(name, sizes) + cards(findings), True
 
 
 def _other_kind(stage: str, found: Any) -> Markup | None:
     """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
     try:
         check_format(stage, found.detected, found.name, found.columns)
-    except InputError as error:
+    except InputError:
         said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
-        return notice(said) + details("What the data have to look like", Markup("<p>{}</p>").format(error.message()))
+        return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
     return None
 
 
 def cards(findings: list[PreferenceFinding]) -> Markup:
-    """Warnings stand open; what is only good to know is folded."""
-    loud = join(_card(one) for one in findings if one.kind != "info")
-    quiet = [one for one in findings if one.kind == "info"]
-    if not quiet:
-        return loud
-    return loud + details(f"Good to know about these data ({len(quiet)})", join(_card(one) for one in quiet))
+    """What stops the run stands open; the rest is folded."""
+    stops = join(_card(one) for one in findings if one.kind == "bad")
+    others = [one for one in findings if one.kind != "bad"]
+    if not others:
+        return stops
+    return stops + details(f"About these data ({len(others)})", join(_card(one) for one in others))
 
 
 def _card(one: PreferenceFinding) -> Markup:
@@ -436,9 +520,7 @@ def _card(one: PreferenceFinding) -> Markup:
 
 
 def _line(name: str, what: str) -> Markup:
-    return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {}</div>').format(
-        name, what
-    )
+    return Markup('<strong>{}</strong><div class="ft-help">{}</div>').format(name, what)
 
 
 @lru_cache(maxsize=8)
@@ -462,3 +544,40 @@ def _is_folder(config: RunConfig) -> bool:
     from ftlab.models.bases.get import is_kept_here
 
     return is_kept_here(config.model.base, otherwise=Path(config.model.base).expanduser().is_dir())
+
+
+def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
+    data, form = page.parts[data_tab.NAME], tab.form.components
+
+    def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**fill(tab, config), **data.form.fill(config), tab.message: said}
+
+    def learn(found: Lesson) -> dict[Any, Any]:
+        return {
+            **page.doors[data_tab.NAME]["source"].fill(found.source),
+            form["stage"]: found.stage,
+            form["model.start"]: found.start,
+            form["model.base"]: found.base or gr.skip(),
+            tab.message: notice(found.said),
+        }
+
+    carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
+        "settings": Door(
+            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.message],
+            settings_of,
+            lambda filled: filled[0].stage in STAGES,
+        ),
+        "lesson": Door([*carried, tab.message], learn),
+    }
+
+
+def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
+        Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
+    ]

@@ -1,15 +1,16 @@
-"""Runs: all runs with state and scores; open one, compare two, start again, hand over, delete.
+"""Runs: all of them in one list; open one, call it something, compare two, start again, hand over, delete.
 
-elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it), `runs_run` (dropdown), `runs_other`
-(compare with), `runs_again`, `runs_resume`, `runs_earlier` and `runs_later` (in the queue), `runs_delete`,
-`runs_confirm` (the question), `runs_delete_yes`, `runs_delete_no`, `runs_message`, `runs_detail`; and `export_box`'s.
+elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it, two ticks compare), `runs_run` and
+`runs_other` (never seen: what is open, what it is compared with), `runs_name`, `runs_to_evaluate`, `runs_message`,
+`runs_detail` (how the run ended, or the comparison), `runs_menu` (folded: `runs_to_chat`, `runs_again`, `runs_resume`,
+`runs_earlier` and `runs_later` in the queue, `runs_delete`), `runs_confirm` (the question), `runs_delete_yes`,
+`runs_delete_no`, `runs_more` (folded: `runs_lineage`, `runs_whole`); and those of `export.py`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,38 +18,39 @@ from typing import Any, Literal
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.core.comparison import ComparisonJson
-from ftlab.core.files import DamagedFile
+from ftlab.config import RunConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import InputError, shorten
-from ftlab.evaluation.figures import number, percent, value_text
-from ftlab.report.measures import by_same_kinds
-from ftlab.ui import background, run_files
+from ftlab.errors import InputError
+from ftlab.report.charts import compared_losses
+from ftlab.report.measures import by_same_kinds, verdict_text
+from ftlab.ui import background, run_files, run_names
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.charts import compared_losses
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import (
     NOTHING,
     PICK_JS,
-    badge,
     details,
     duration,
-    empty,
     error_box,
     heading,
     join,
     notice,
-    pick_button,
     preformatted,
     table,
 )
+from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import STAGES, TITLES
+from ftlab.ui.run_view.stages import TITLES
 from ftlab.ui.tabs.runs import export as export_box
+from ftlab.ui.tabs.runs.lineage import lineage_tree
+from ftlab.ui.tabs.runs.listing import LIST_JS, no_runs, pair_text, preferred, runs_table
 from ftlab.ui.tabs.train import sweep
 
 log = logging.getLogger(__name__)
+
+
+NAME, TITLE = "runs", "Runs"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class RunsTab:
     lineage: gr.HTML
     run: gr.Dropdown
     other: gr.Dropdown
+    chosen: gr.Column
+    name: gr.Textbox
+    to_evaluate: gr.Button
+    to_chat: gr.Button
     again: gr.Button
     resume: gr.Button
     earlier: gr.Button
@@ -69,86 +75,114 @@ class RunsTab:
     no: gr.Button
     message: gr.HTML
     detail: gr.HTML
+    whole: gr.HTML
     sweeps: sweep.SweepResults
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `show` updates."""
+        head = [self.table, self.lineage, self.detail, self.whole, self.chosen, self.to_evaluate, self.to_chat]
+        return [*head, self.resume, self.earlier, self.later]
 
 
 def build(workspace: Workspace) -> RunsTab:
-    rows = gr.HTML(no_runs(), elem_id="runs_table", js_on_load=PICK_JS)
-    with gr.Row(equal_height=False, elem_classes="ft-controls"):
-        run = gr.Dropdown(
-            [], value=None, label="Run", allow_custom_value=True, elem_id="runs_run", scale=2, min_width=280
-        )
-        other = gr.Dropdown(
-            [("nothing", "")],
-            value="",
-            label="Compare with",
-            allow_custom_value=True,
-            elem_id="runs_other",
-            scale=2,
-            min_width=280,
-        )
-    with gr.Row():
-        again = gr.Button("Start again with these settings", elem_id="runs_again", size="sm", min_width=200)
-        resume = gr.Button("Go on training", elem_id="runs_resume", size="sm", min_width=140, visible=False)
-        earlier = gr.Button("Earlier in the queue", elem_id="runs_earlier", size="sm", min_width=140, visible=False)
-        later = gr.Button("Later in the queue", elem_id="runs_later", size="sm", min_width=140, visible=False)
-        delete = gr.Button("Delete", elem_id="runs_delete", variant="stop", size="sm", min_width=100)
-    with gr.Column(visible=False, elem_id="runs_confirm", elem_classes="ft-box ft-warn") as confirm:
-        question = gr.HTML()
-        with gr.Row():
-            yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="runs_delete_yes")
-            no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
-    message = message_box("runs_message")
-    export = export_box.build()
-    lineage_ = gr.HTML("", elem_id="runs_lineage", js_on_load=PICK_JS)
-    detail = gr.HTML(elem_id="runs_detail")
-    compared_runs = sweep.build_results(workspace)
-    return RunsTab(
-        table=rows,
-        lineage=lineage_,
-        run=run,
-        other=other,
-        again=again,
-        resume=resume,
-        earlier=earlier,
-        later=later,
-        export=export,
-        delete=delete,
-        confirm=confirm,
-        question=question,
-        yes=yes,
-        no=no,
-        message=message,
-        detail=detail,
-        sweeps=compared_runs,
+    def small(text: str, name: str, **settings: Any) -> gr.Button:
+        return gr.Button(text, elem_id=f"runs_{name}", size="sm", min_width=150, **settings)
+
+    rows = gr.HTML(no_runs(), elem_id="runs_table", js_on_load=LIST_JS)
+    run = gr.Dropdown([], value=None, label="Run", allow_custom_value=True, elem_id="runs_run", elem_classes="ft-gone")
+    other = gr.Dropdown(
+        [("nothing", "")],
+        value="",
+        label="Compare with",
+        allow_custom_value=True,
+        elem_id="runs_other",
+        elem_classes="ft-gone",
     )
+    message = message_box("runs_message")
+    with gr.Column(visible=False, elem_id="runs_chosen") as chosen:
+        with gr.Row(equal_height=False, elem_classes="ft-controls ft-head"):
+            name = gr.Textbox(
+                label="Name",
+                max_lines=1,
+                max_length=run_names.LONGEST,
+                elem_id="runs_name",
+                scale=3,
+                min_width=280,
+            )
+            to_evaluate = gr.Button(
+                "See the result", variant="primary", elem_id="runs_to_evaluate", scale=0, min_width=160
+            )
+        detail = gr.HTML(elem_id="runs_detail")
+        with gr.Accordion("What you can do with it", open=False, elem_id="runs_menu"), gr.Row():
+            to_chat = small("Chat with it", "to_chat")
+            again = small("Start again with these settings", "again")
+            resume = small("Go on training", "resume", visible=False)
+            earlier = small("Earlier in the queue", "earlier", visible=False)
+            later = small("Later in the queue", "later", visible=False)
+            delete = small("Delete …", "delete")
+        with gr.Column(visible=False, elem_id="runs_confirm", elem_classes="ft-box ft-warn") as confirm:
+            question = gr.HTML()
+            with gr.Row():
+                yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="runs_delete_yes")
+                no = gr.Button("Keep it", size="sm", elem_id="runs_delete_no")
+        export = export_box.build()
+        with gr.Accordion("Curves, lineage, settings and log", open=False, elem_id="runs_more"):
+            lineage = gr.HTML("", elem_id="runs_lineage", elem_classes="ft-maybe", js_on_load=PICK_JS)
+            whole = gr.HTML(elem_id="runs_whole")
+    sweeps = sweep.build_results(workspace)
+    return RunsTab(
+        rows, lineage, run, other, chosen, name, to_evaluate, to_chat, again, resume, earlier, later, export, delete,
+        confirm, question, yes, no, message, detail, whole, sweeps,
+    )  # fmt: skip
 
 
-def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
-    sweep.wire_results(tab.sweeps, workspace, opened)
+def wire(tab: RunsTab, page: Page) -> None:
+    workspace = page.workspace
+    sweep.wire_results(tab.sweeps, workspace, page.opened)
 
     def pick(event: gr.EventData) -> dict[Any, Any]:
-        return {tab.run: event._data["value"]}
+        run, _, other = str(event._data["value"]).partition(" ")
+        return {tab.run: run or gr.skip(), tab.other: other}
 
     def choose(run_id: str | None, other: str | None) -> dict[Any, Any]:
-        return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False)}
+        called = run_names.name_of(workspace.run(run_id)) if run_id else ""
+        return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False), tab.name: called}
+
+    def rename(run_id: str | None, name: str | None, other: str | None) -> dict[Any, Any]:
+        run = workspace.run(_chosen(run_id))
+        if name == run_names.name_of(run):
+            return {}
+        return {tab.name: run_names.rename(run, name), tab.table: runs_table(workspace.runs(), run.id, other)}
+
+    def evaluate(run_id: str | None) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        run = workspace.run(_chosen(run_id))
+        status = run_files.evaluation_status(run)
+        if not _has_figures(run) and not (status and status.is_active):
+            supervisor.submit_evaluation(run, workspace)
+            background.make_room(run)
+        return {}
 
     def ask(run_id: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
         if run_files.status(run).is_active:
             raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
-        text = Markup("<p>Delete <strong>{}</strong> for good? Its model, curve and scores go with it.</p>")
-        return {tab.confirm: gr.update(visible=True), tab.question: text.format(run.id)}
+        text = Markup("<p>Delete <strong>{}</strong> ({}) for good? Its model, curve and scores go with it.</p>")
+        question = text.format(run_names.name_of(run), run.id)
+        return {tab.confirm: gr.update(visible=True), tab.question: question}
 
     def delete(run_id: str | None) -> dict[Any, Any]:
         from ftlab.evaluation.duet import release
         from ftlab.training import supervisor
 
         run = workspace.run(_chosen(run_id))
+        name = run_names.name_of(run)
         supervisor.delete(run, workspace)
         release()
         return {
-            tab.message: notice(f"Deleted {run.id}.", kind="good"),
+            tab.message: notice(f"Deleted {name}.", kind="good"),
             tab.confirm: gr.update(visible=False),
             tab.run: None,
         }
@@ -174,107 +208,83 @@ def wire(tab: RunsTab, workspace: Workspace, opened: Any) -> None:
     def later(run_id: str | None) -> dict[Any, Any]:
         return move(run_id, "later")
 
+    def again(run_id: str | None) -> tuple[RunConfig, str]:
+        config = run_files.config(workspace.run(_chosen(run_id)))
+        if config is None:
+            raise InputError("The settings of this run cannot be read by this version of ftlab", given=run_id)
+        return config, ""
+
     def keep() -> dict[Any, Any]:
         return {tab.confirm: gr.update(visible=False)}
 
     chosen = [tab.run, tab.other]
     for picked in (tab.table, tab.lineage):
-        on(picked.pick, pick, [], [tab.run], box=tab.message, queue=False)
+        on(picked.pick, pick, [], [tab.run, tab.other], box=tab.message, queue=False)
     on(
         any_of(*(component.change for component in chosen)),
         choose,
         chosen,
-        [tab.detail, tab.table, tab.lineage, tab.confirm, tab.resume, tab.earlier, tab.later],
+        [*tab.shown, tab.confirm, tab.name],
         box=tab.message,
         clears=False,
         queue=False,
         trigger_mode="always_last",
     )
+    renamed = any_of(tab.name.submit, tab.name.blur)
+    on(renamed, rename, [tab.run, tab.name, tab.other], [tab.name, tab.table], box=tab.message, clears=False)
+    on(tab.to_evaluate.click, evaluate, [tab.run], [], box=tab.message)
     on(tab.delete.click, ask, [tab.run], [tab.confirm, tab.question], box=tab.message, queue=False)
     on(tab.yes.click, delete, [tab.run], [tab.confirm, tab.run], box=tab.message, progress="minimal")
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
     for button, handler in ((tab.resume, resume), (tab.earlier, earlier), (tab.later, later)):
         on(button.click, handler, [tab.run], [], box=tab.message)
+    # Queued, unlike its neighbors: a gr.State that it fills is followed only then.
+    page.lead(tab.again.click, "settings", [tab.run], again, box=tab.message)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.run], to=other, queue=False)
     export_box.wire(tab.export, tab.run, workspace)
 
 
 def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the table and the chosen run, or two runs beside each other."""
+    """Updates that show the list and the chosen run, or two runs beside each other. What a person types stays."""
     runs = workspace.runs()
-    if not runs:
-        return {tab.table: no_runs(), tab.lineage: "", tab.detail: ""}
-    listing = {tab.table: runs_table(runs, run_id)}
-    if not run_id:
-        return {**listing, tab.lineage: "", tab.detail: notice("Choose a run to open it.")}
+    if not runs or not run_id:
+        listing = runs_table(runs, None) if runs else no_runs()
+        return {tab.table: listing, tab.lineage: "", tab.detail: "", tab.chosen: gr.update(visible=False)}
     run = workspace.run(run_id)
-    listing[tab.lineage] = lineage_tree(runs, run.id)
     status = run_files.status(run)
-    buttons = {
+    can = run_files.result_ready(run)
+    updates: dict[Any, Any] = {
+        tab.table: runs_table(runs, run_id, other),
+        tab.lineage: lineage_tree(runs, run.id),
+        tab.whole: detail(run),
+        tab.detail: brief(run),
+        tab.chosen: gr.update(visible=True),
+        tab.to_evaluate: gr.update(
+            value="See the result" if _has_figures(run) else "Evaluate", interactive=can or _has_figures(run)
+        ),
+        tab.to_chat: gr.update(visible=can and run_files.stage(run) != "reward"),
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
     }
     if other and other != run_id:
-        return {**listing, **buttons, tab.detail: compared(run, workspace.run(other))}
-    return {**listing, **buttons, tab.detail: detail(run)}
+        updates[tab.detail] = compared(run, workspace.run(other))
+    return updates
 
 
-def no_runs() -> Markup:
-    hint = "Every run is kept here with its settings, curve and scores. Start one on the Train tab."
-    return empty("There are no runs yet.", hint)
+def _has_figures(run: RunDirectory) -> bool:
+    return bool(run_files.comparison(run) or run_files.preferences(run) or run_files.rewards(run))
 
 
-def runs_table(runs: list[RunDirectory], current: str | None) -> Markup:
-    rows = []
-    # Scores of preferences have a column only where there are such runs.
-    preferring = any(run_files.stage(run) in STAGES for run in runs)
-    for run in runs:
-        opens = pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current)
-        try:
-            rows.append([opens, *_cells(run, preferring)])
-        except DamagedFile:
-            raise
-        except Exception as error:
-            # Each run stands for itself: what nobody foresaw in the files of one takes no other from the list.
-            log.warning("The run %s cannot be listed: %s", run.id, shorten(repr(error)))
-            rows.append([opens, run_view.state_badge("damaged"), *[NOTHING] * (9 if preferring else 8)])
-    help = "Scores are on held-out rows, base → adapted. Exact match: higher is better; perplexity: lower is better."
-    headers = ["Run", "State", "Stage", "Data", "Method", "Base", "Exact match", "Perplexity", "Started", "Took"]
-    if preferring:
-        headers.insert(6, "Preference")
-        help += " Preference: in how many held-out pairs the chosen answer wins, or the mean reward, start → adapted."
-    last = len(headers) - 1
-    numbers = range(6, last - 1)
-    return heading("All runs", help) + table(
-        headers, rows, label="All runs", numbers=[*numbers, last], css="ft-rows ft-runs"
-    )
-
-
-def _cells(run: RunDirectory, preferring: bool) -> list[Any]:
-    """A run in the table, without its name."""
-    status, comparison, config = run_files.status(run), run_files.comparison(run), run_files.config(run)
-    data, method, base = run_view.describe(config)
-    return [
-        run_view.state_badge("damaged" if run_files.damage(run) and not status.is_active else status.state),
-        TITLES[config.stage] if config else NOTHING,
-        data,
-        method,
-        base,
-        *([_preferred(run)] if preferring else []),
-        _pair(comparison, "exact_match"),
-        _pair(comparison, "perplexity"),
-        run_view.started_text(status),
-        duration(status.seconds),
-    ]
-
-
-def _preferred(run: RunDirectory) -> str:
-    """What the held-out preferences or rewards of a run say, in one cell."""
-    preferences, rewards = run_files.preferences(run), run_files.rewards(run)
-    if preferences:
-        return percent(preferences["accuracy"])
-    if rewards:
-        return f"{number(rewards['start']['reward'])} → {number(rewards['adapted']['reward'])}"
-    return NOTHING
+def brief(run: RunDirectory) -> Markup:
+    """How the run ended, in a sentence."""
+    status, comparison = run_files.status(run), run_files.comparison(run)
+    damage = join(error_box(error) for error in run_files.damage(run))
+    if comparison and not status.is_active:
+        said = notice(verdict_text(comparison), kind=run_view.verdict_kind(comparison))
+    else:
+        said = run_view.outcome(run, status) or notice("Trained.")
+    return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, said, run.id)
 
 
 def detail(run: RunDirectory) -> Markup:
@@ -306,23 +316,23 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
     if len(known) == len(runs):
         sides = [*by_same_kinds(known)]
     titles = {measure["name"]: measure["title"] for side in sides if side for measure in side.get("measures", [])}
-    scores = [[title, *(_pair(side, name) for side in sides)] for name, title in titles.items()]
+    scores = [[title, *(pair_text(side, name) for side in sides)] for name, title in titles.items()]
     scores.insert(0, ["Stage", *(TITLES[run_files.stage(run)] for run in runs)])
-    preferred = [_preferred(run) for run in runs]
-    if preferred != [NOTHING, NOTHING]:
-        scores.insert(1, ["Preference", *preferred])
+    held_out = [preferred(run) for run in runs]
+    if held_out != [NOTHING, NOTHING]:
+        scores.insert(1, ["Preference", *held_out])
     statuses = [run_files.status(run) for run in runs]
     scores.append(["State", *(run_view.state_badge(status.state) for status in statuses)])
     scores.append(["Took", *(duration(status.seconds) for status in statuses)])
     differing = differences(*(run_files.config(run) for run in runs))
-    names = [run.id for run in runs]
+    names = [name for name, _ in run_names.choices(runs)]
     changed = (
         table(["Setting", *names], differing, label="Settings that differ")
         if differing
         else notice("The settings are the same.")
     )
     return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}</section>').format(
-        *names,
+        *(run.id for run in runs),
         heading(
             "Scores",
             "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "
@@ -331,7 +341,7 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         table(["Measure", *names], scores, label="Scores of both runs"),
         heading("Settings that differ"),
         changed,
-        compared_losses([(run.id, run_files.metrics(run)) for run in runs]),
+        compared_losses([(name, run_files.metrics(run)) for name, run in zip(names, runs, strict=True)]),
     )
 
 
@@ -351,15 +361,6 @@ def differences(first: Any, second: Any) -> list[list[Any]]:
         if values[0] != values[1]:
             rows.append([f"{info.title} ({path})", *(NOTHING if value is None else value for value in values)])
     return rows
-
-
-def _pair(comparison: ComparisonJson | None, name: str) -> str:
-    """The measure called `name`, base → adapted."""
-    measures = comparison.get("measures", []) if comparison else []
-    found = next((measure for measure in measures if measure["name"] == name), None)
-    if found is None or any(found["values"].get(side) is None for side in ("base", "adapted")):
-        return NOTHING
-    return " → ".join(value_text(found, found["values"][side]) for side in ("base", "adapted"))
 
 
 def _text(path: Path) -> str:
@@ -382,79 +383,28 @@ def _chosen(run_id: str | None) -> str:
     return run_id
 
 
-def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
-    """The family of the run `current`: its forebears, and everything that was started from any of them. Empty for a
-    run that stands alone."""
-    by_id = {run.id: run for run in runs}
-    parents = {run.id: run_files.parent(run) for run in runs}
-    family = relatives(parents, current)
-    judged = {run.id: [name for name in reward_models(run) if name in by_id] for run in runs}
-    if len(family) < 2 and not parents.get(current) and not judged.get(current) and not _judges(judged, current):
-        return Markup("")
-    root = _root(parents, current)
-    drawn = _branch(root, family, parents, by_id, judged, current)
-    base = _base(by_id.get(root))
-    above = Markup('<span class="ft-help">Base</span> <strong>{}</strong>').format(base) if base else Markup("")
-    return Markup('<section class="ft-card ft-lineage" data-lineage="{}">{}<div>{}<ul>{}</ul></div></section>').format(
-        current, heading("Where it comes from", "Each run was started from the one above it."), above, drawn
-    )
+def doors(tab: RunsTab, page: Page) -> dict[str, Door]:
+    return {
+        "export": Door(
+            [tab.run, tab.export.box], lambda run_id: {tab.run: run_id, tab.export.box: gr.update(open=True)}
+        )
+    }
 
 
-def relatives(parents: Mapping[str, str | None], current: str) -> set[str]:
-    """`current`, its forebears, and all their descendants, by id. A parent that is gone is one of them."""
-    root = _root(parents, current)
-    return {root} | {run for run in parents if _root(parents, run) == root}
+def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
+    """New choices of runs, and the chosen one, or two beside each other."""
+    every = [run.id for run in seen.workspace.runs()]
+    opened, other = seen.follow(tab.run, every), seen.given[tab.other]
+    other = other if other in every else ""
+    return {
+        tab.run: gr.update(choices=every, value=opened),
+        tab.other: gr.update(choices=[("nothing", ""), *every], value=other),
+        **show(tab, opened, other, seen.workspace),
+    }
 
 
-def reward_models(run: RunDirectory) -> list[str]:
-    """The reward models that `run` learned from."""
-    config = run_files.config(run)
-    return [one.model for one in config.reinforcement.rewards if one.model] if config else []
-
-
-def _root(parents: Mapping[str, str | None], run: str) -> str:
-    seen = {run}
-    while (parent := parents.get(run)) and parent not in seen:
-        seen.add(parent)
-        run = parent
-    return run
-
-
-def _judges(judged: Mapping[str, Sequence[str]], current: str) -> list[str]:
-    """The runs that learned from the reward model `current`."""
-    return [run for run, models in judged.items() if current in models]
-
-
-def _branch(
-    run_id: str,
-    family: set[str],
-    parents: Mapping[str, str | None],
-    by_id: Mapping[str, RunDirectory],
-    judged: Mapping[str, Sequence[str]],
-    current: str,
-) -> Markup:
-    children = sorted(one for one in family if parents.get(one) == run_id)
-    below = join(_branch(one, family, parents, by_id, judged, current) for one in children)
-    return Markup("<li>{}{}</li>").format(
-        _node(run_id, by_id.get(run_id), judged, current), Markup("<ul>{}</ul>").format(below) if below else ""
-    )
-
-
-def _node(run_id: str, run: RunDirectory | None, judged: Mapping[str, Sequence[str]], current: str) -> Markup:
-    if run is None:
-        return Markup('<span class="ft-help">{} (deleted, or a folder)</span>').format(run_id)
-    state = run_files.status(run).state
-    shown = badge(TITLES[run_files.stage(run)]) + Markup(" ")
-    shown += pick_button(run.id, run.id, label=f"Open {run.id}", current=run.id == current)
-    if state != "completed":
-        shown += Markup(" ") + run_view.state_badge(state)
-    for text, others in (("rewarded by", judged.get(run_id, ())), ("rewards", _judges(judged, run_id))):
-        if others:
-            links = join((pick_button(one, one, label=f"Open {one}") for one in others), " ")
-            shown += Markup(' <span class="ft-help">{}</span> {}').format(text, links)
-    return Markup('<div class="ft-lineage-run">{}</div>').format(shown)
-
-
-def _base(run: RunDirectory | None) -> str:
-    config = run_files.config(run) if run else None
-    return config.model.base if config else ""
+def followers(tab: RunsTab, page: Page) -> list[Follower]:
+    chosen = [tab.run, tab.other]
+    shown = [*chosen, *tab.shown]
+    remembers = {"opened": tab.run}
+    return [Follower(shown, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]

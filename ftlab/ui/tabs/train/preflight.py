@@ -1,20 +1,23 @@
-"""Check before you start: the run of the form is measured for half a minute, and what it will take is shown.
+"""Time and memory of the run of the form, measured for half a minute before it starts.
 
-Beside it, on the Train tab: find a learning rate, a short trial of three that fills the field. Both are processes of
-their own (training/preflight/measure.py, training/rate_trial.py) that end with Stop and with the page.
+On the Train tab this happens by itself, when the tab is looked at or a setting changes, unless something else runs; it
+gives way to whatever starts. Beside it: find a learning rate, a short trial of three that fills the field. Both are
+processes of their own (training/preflight/measure.py, training/rate_trial.py) that end with Stop and with the page.
 
 It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
 
-elem_ids: `preflight_check`, `preflight_find_rate`, `preflight_stop`, `preflight_message`, `preflight_progress`,
-`preflight_result` (presses on a change put it into the form), `preflight_price`.
+elem_ids: `preflight_progress`, `preflight_result` (presses on a change put it into the form); folded `preflight_check`,
+`preflight_find_rate`, `preflight_stop`, `preflight_message`, `preflight_trial`, `preflight_price`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +26,15 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.config.methods import summary
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
 from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
-from ftlab.errors import InputError
-from ftlab.ui import background
+from ftlab.errors import FtlabError, InputError
+from ftlab.ui import background, run_files
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import message_box, on
-from ftlab.ui.kit.html import PICK_JS, count, duration, notice
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.html import PICK_JS, count, duration, heading, notice
 from ftlab.ui.tabs.train.preflight_view import card, trial_card
 
 if TYPE_CHECKING:
@@ -37,10 +42,50 @@ if TYPE_CHECKING:
     from ftlab.training.rate_trial import RateTrial
 
 
-_CHECK = "it takes about half a minute on a small model"
-_TRIAL = "three rates, a tenth of the steps each"
-# What Stop sets, by the page and the tab that checks.
-_stops: dict[str, threading.Event] = {}
+_PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
+_YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
+_MOST_KNOWN = 32
+_WAITS = "Time and memory are measured when nothing else runs."
+# Raised each time the card comes into view.
+_SEEN_JS = """
+new IntersectionObserver(entries => {
+  if (entries.some(one => one.isIntersecting)) trigger('select', {value: 'seen', index: 0});
+}).observe(element.closest('.ft-run-choices') || element);
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A measurement on one page: what stops it, and whether nobody asked for it."""
+
+    stop: threading.Event
+    by_itself: bool
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+_at_work_now: dict[str, Work] = {}  # by the page and the tab that measures
+_known: dict[str, tuple[Preflight, str]] = {}  # (the finding, what was measured in words) by the settings and data
+
+
+def give_way() -> None:
+    """End what is measured, on any page: a run starts."""
+    for work in list(_at_work_now.values()):
+        work.stop.set()
+
+
+def _end(page: str, work: Work) -> None:
+    if _at_work_now.get(page) is work:
+        _at_work_now.pop(page)
+    work.ended.set()
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the card shows."""
+
+    progress: gr.HTML
+    result: gr.HTML
+    prefix: str
 
 
 @dataclass(frozen=True)
@@ -49,32 +94,44 @@ class Panel:
     find: gr.Button
     stop: gr.Button
     message: gr.HTML
+    trial: gr.HTML
+    price: gr.Textbox
     progress: gr.HTML
     result: gr.HTML
-    price: gr.Textbox
     found: gr.State  # (the finding, what was checked in words) of this page's last check
 
+    @property
+    def seen(self) -> Any:
+        """The event that the card came into view."""
+        return self.progress.select
 
-def build(prefix: str = "") -> Panel:
-    with gr.Row():
-        check = gr.Button("Check before you start", elem_id=f"{prefix}preflight_check", scale=2, min_width=200)
-        find = gr.Button(
-            "Find a learning rate", visible=not prefix, elem_id=f"{prefix}preflight_find_rate", scale=1, min_width=170
-        )
-        stop = gr.Button(
-            "Stop", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", scale=1, min_width=130
-        )
-    message = message_box(f"{prefix}preflight_message")
-    progress = gr.HTML("", elem_id=f"{prefix}preflight_progress", elem_classes="ft-preflight")
-    result = gr.HTML("", elem_id=f"{prefix}preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
-    price = gr.Textbox(
-        label="Price of the machine per hour",
-        info="For an estimate of the cost, in the same currency.",
-        max_lines=1,
-        visible=False,
-        elem_id=f"{prefix}preflight_price",
-    )
-    return Panel(check, find, stop, message, progress, result, price, gr.State(None))
+
+def build_line(prefix: str = "") -> Line:
+    with gr.Column(elem_classes="ft-takes"):
+        progress = gr.HTML("", elem_id=f"{prefix}preflight_progress", js_on_load=_SEEN_JS)
+        result = gr.HTML("", elem_id=f"{prefix}preflight_result", elem_classes="ft-preflight", js_on_load=PICK_JS)
+    return Line(progress, result, prefix)
+
+
+def build_more(line: Line) -> Panel:
+    prefix = line.prefix
+    with gr.Column(elem_classes="ft-group"):
+        gr.HTML(heading("Time and memory", page="one_gpu"))
+        with gr.Row(equal_height=True):
+            check = gr.Button("Measure now", elem_id=f"{prefix}preflight_check", min_width=150)
+            find = gr.Button(
+                "Find a learning rate", visible=not prefix, elem_id=f"{prefix}preflight_find_rate", min_width=170
+            )
+            stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", min_width=110)
+            price = gr.Textbox(
+                label="Price of the machine per hour",
+                info="For an estimate of the cost, in the same currency.",
+                max_lines=1,
+                elem_id=f"{prefix}preflight_price",
+            )
+        message = message_box(f"{prefix}preflight_message")
+        trial = gr.HTML("", elem_id=f"{prefix}preflight_trial", elem_classes="ft-preflight")
+    return Panel(check, find, stop, message, trial, price, line.progress, line.result, gr.State(None))
 
 
 def wire(
@@ -83,60 +140,105 @@ def wire(
     inputs: Sequence[Any],
     configured: Callable[[Sequence[Any]], RunConfig],
     workspace: Workspace,
+    *,
+    by_itself: bool = False,
 ) -> None:
-    """`configured` makes the run of the Train tab's `form` out of the values of `inputs`."""
+    """`configured` makes the run of the tab's `form` out of the values of `inputs`. `by_itself`: also measure without
+    being asked."""
+
+    def page_of(request: gr.Request) -> str:
+        return f"{request.session_hash} {panel.check.elem_id}"
 
     def measure(
-        request: gr.Request,
-        config: RunConfig,
-        begin: Callable[[], Generator[str, None, Any]],
-        takes: str,
-        stopped: str,
+        work: Work, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
     ) -> Generator[dict[Any, Any], None, Any]:
         """Yields what the page shows from before `begin`, which may wait for libraries, until its work has ended;
         returns what was found, None where it was stopped."""
-        page = f"{request.session_hash} {panel.check.elem_id}"
-        stop = _stops[page] = threading.Event()
-        yield {**_busy(panel), panel.progress: _at_work("reading the data", 0, takes)}
+        yield {**_busy(panel, work), panel.progress: _at_work("reading the data", 0)}
         try:
-            found = yield from _followed(panel, config, begin(), takes, stop)
+            found = yield from _followed(panel, config, begin(), work, workspace)
         except Exception:
             yield _idle(panel)
             raise
-        finally:
-            _stops.pop(page, None)
-        if found is None:
-            yield {**_idle(panel), panel.message: notice(stopped)}
+        yield _idle(panel)
         return found
+
+    def asked(
+        request: gr.Request, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
+    ) -> Generator[dict[Any, Any], None, Any]:
+        """As `measure`, for somebody who asked for it: what is measured by itself gives way."""
+        page, work = page_of(request), Work(threading.Event(), False)
+        if (other := _at_work_now.get(page)) is not None:
+            other.stop.set()
+            other.ended.wait(_YIELDS_SECONDS)
+        _at_work_now[page] = work
+        try:
+            return (yield from measure(work, config, begin))
+        finally:
+            _end(page, work)
 
     def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
-        per_hour = _price(price)
-        begin = partial(_checking, config, per_hour, workspace)
-        found = yield from measure(request, config, begin, _CHECK, "The check was stopped.")
+        yield {panel.result: "", panel.found: None}
+        found = yield from asked(request, config, partial(_checking, config, _price(price), workspace))
         if found is None:
+            yield {panel.message: notice("The check was stopped.")}
+        else:
+            yield show(found, _remember(config, workspace, found))
+
+    def watch(request: gr.Request, price: str | None, known: Any, *values: Any) -> Iterator[dict[Any, Any]]:
+        """Measure the settings of the form unless they have been: after a pause, and only beside nothing else."""
+        page, work = page_of(request), Work(threading.Event(), True)
+        if page in _at_work_now:
+            yield {panel.result: "", panel.found: None}  # it may be of other settings
             return
-        checked = _described(config)
-        yield {
-            **_idle(panel),
-            panel.result: card(found, checked),
-            panel.price: gr.update(visible=found.total_seconds is not None),
-            panel.found: (found, checked),
-        }
+        _at_work_now[page] = work
+        try:
+            config = configured(values)
+            if (before := _known.get(_key(config, workspace))) is not None:
+                if known != before:
+                    yield show(before[0].priced(_price(price)), before[1])
+                return
+            yield {panel.result: "", panel.progress: "", panel.found: None}
+            if work.stop.wait(_PAUSE_SECONDS):
+                return
+            if run_files.current_job(workspace) is not None:
+                yield {panel.progress: Markup('<p class="ft-help">{}</p>').format(_WAITS)}
+                return
+            found = yield from measure(work, config, partial(_checking, config, _price(price), workspace))
+            if found is not None:
+                yield show(found, _remember(config, workspace, found))
+        except FtlabError as error:
+            # Nobody asked, and Start says the same at length.
+            said = Markup('<p class="ft-help">Time and memory cannot be told: {}.</p>').format(error.what)
+            yield {panel.progress: said, panel.result: "", panel.found: None}
+        finally:
+            _end(page, work)
+
+    def changed(request: gr.Request) -> dict[Any, Any]:
+        """What is measured by itself is out of date: `watch` begins anew."""
+        work = _at_work_now.get(page_of(request))
+        if work is not None and work.by_itself:
+            work.stop.set()
+        return {}
+
+    def show(found: Preflight, checked: str) -> dict[Any, Any]:
+        return {panel.progress: "", panel.result: card(found, checked), panel.found: (found, checked)}
 
     def find(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
-        begin = partial(_trying, config, workspace)
-        found = yield from measure(request, config, begin, _TRIAL, "The trial was stopped.")
+        yield {panel.trial: ""}
+        found = yield from asked(request, config, partial(_trying, config, workspace))
         if found is None:
+            yield {panel.message: notice("The trial was stopped.")}
             return
         filled = {} if found.taken is None else {rate: f"{found.taken:g}"}
-        yield {**_idle(panel), panel.result: trial_card(found), panel.price: gr.update(visible=False), **filled}
+        yield {panel.trial: trial_card(found), **filled}
 
     def stop(request: gr.Request) -> dict[Any, Any]:
-        asked = _stops.get(f"{request.session_hash} {panel.check.elem_id}")
+        asked = _at_work_now.get(page_of(request))
         if asked is not None:
-            asked.set()
+            asked.stop.set()
         return {panel.stop: gr.update(visible=False)}
 
     def reprice(price: str | None, known: Any) -> dict[Any, Any]:
@@ -148,41 +250,40 @@ def wire(
     def use(known: Any, event: gr.EventData) -> dict[Any, Any]:
         """Put a change into the form. A finding for other settings is then out of date, so it goes."""
         if known is None:
-            raise InputError("Nothing was checked yet", try_="press Check before you start")
+            raise InputError("Nothing was measured yet", try_="press Measure now under Advanced")
         remedy = known[0].remedies[int(event._data["value"])]
-        updates = {form.components[path]: _in_form(value) for path, value in remedy.settings.items()}
+        updates = {form.components[path]: forms.shown(value) for path, value in remedy.settings.items()}
+        said = "" if by_itself else " Measure once more to be sure."
         return {
             **updates,
-            panel.result: notice(f"In the form now: {remedy.what}. Check once more to be sure.", kind="good"),
-            panel.price: gr.update(visible=False),
+            panel.result: notice(f"In the form now: {remedy.what}.{said}", kind="good"),
             panel.found: None,
         }
 
-    buttons = [panel.check, panel.find, panel.stop, panel.progress]
-    on(
-        panel.check.click,
-        check,
-        [panel.price, *inputs],
-        [*buttons, panel.result, panel.price, panel.found],
-        box=panel.message,
-        concurrency_limit=1,
-    )
+    busy = [panel.check, panel.find, panel.stop, panel.progress]
+    shown = [*busy, panel.result, panel.found]
+    on(panel.check.click, check, [panel.price, *inputs], shown, box=panel.message, concurrency_limit=1)
     rate = form.components["optimisation.learning_rate"]
-    on(
-        panel.find.click,
-        find,
-        [*inputs],
-        [*buttons, panel.result, panel.price, rate],
-        box=panel.message,
-        concurrency_limit=1,
-    )
+    on(panel.find.click, find, [*inputs], [*busy, panel.trial, rate], box=panel.message, concurrency_limit=1)
     # Not `cancels`, after which what the handler had sent already still arrives, and the next press is lost.
     # Its answer may come after that of the check it stopped, whose message stays.
     on(panel.stop.click, stop, [], [panel.stop], box=panel.message, clears=False, queue=False)
     on(panel.price.submit, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     on(panel.price.blur, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
     changeable = [form.components[path] for path in _CHANGEABLE]
-    on(panel.result.pick, use, [panel.found], [*changeable, panel.result, panel.price, panel.found], box=panel.message)
+    on(panel.result.pick, use, [panel.found], [*changeable, panel.result, panel.found], box=panel.message)
+    if by_itself:
+        settings = [one.change for one in form.inputs]
+        on(any_of(*settings), changed, [], [panel.stop], queue=False)
+        on(
+            any_of(panel.seen, *settings),
+            watch,
+            [panel.price, panel.found, *inputs],
+            shown,
+            box=panel.message,
+            clears=False,
+            trigger_mode="always_last",
+        )
 
 
 # The settings that a remedy may change.
@@ -210,17 +311,44 @@ def _trying(config: RunConfig, workspace: Workspace) -> Generator[str, None, Rat
 
 
 def _followed(
-    panel: Panel, config: RunConfig, work: Generator[str, None, Any], takes: str, stop: threading.Event
+    panel: Panel, config: RunConfig, doing: Generator[str, None, Any], work: Work, workspace: Workspace
 ) -> Generator[dict[Any, Any], None, Any]:
-    """Yields the progress of `work` and returns its finding, None when it was stopped; closing it ends the process."""
+    """Yields the progress of what is `doing` and returns its finding, None when it was stopped; closing it ends the
+    process."""
     background.release_chat(config.launcher.device)
     began = time.monotonic()
-    with Steps(work) as steps:
+    with Steps(doing) as steps:
         for phase in steps:
-            if stop.is_set():
+            if work.stop.is_set() or (work.by_itself and run_files.current_job(workspace) is not None):
                 return None
-            yield {panel.progress: _at_work(phase, time.monotonic() - began, takes)}
+            yield {panel.progress: _at_work(phase, time.monotonic() - began)}
     return steps.found
+
+
+def _key(config: RunConfig, workspace: Workspace) -> str:
+    """What decides a finding: every setting but the name, and the files of the data as they are now."""
+    from ftlab.data.inspection import files_of
+
+    plain = config.model_copy(update={"name": None}).model_dump_json()
+    files = [str(one) for one in files_of(config.data.source, workspace)]
+    return hashlib.sha256("\n".join([str(workspace.root), plain, *files]).encode()).hexdigest()
+
+
+def keep_expected(config: RunConfig, run: RunDirectory, workspace: Workspace) -> None:
+    """Keep with `run`, which was just started, what was measured of it: so that it can say what is left in total."""
+    with contextlib.suppress(FtlabError):  # it runs without
+        known = _known.get(_key(config, workspace))
+        if known is not None:
+            write_json(run.expected_file, known[0].as_dict())
+
+
+def _remember(config: RunConfig, workspace: Workspace, found: Preflight) -> str:
+    """Keep the finding for the same settings; returns what was measured, in words."""
+    checked = _described(config)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[_key(config, workspace)] = (found, checked)
+    return checked
 
 
 def _described(config: RunConfig) -> str:
@@ -234,9 +362,9 @@ def _described(config: RunConfig) -> str:
     )
 
 
-def _busy(panel: Panel) -> dict[Any, Any]:
-    off = gr.update(interactive=False)
-    return {panel.check: off, panel.find: off, panel.stop: gr.update(visible=True), panel.result: ""}
+def _busy(panel: Panel, work: Work) -> dict[Any, Any]:
+    off = gr.update(interactive=work.by_itself)
+    return {panel.check: off, panel.find: off, panel.stop: gr.update(visible=True)}
 
 
 def _idle(panel: Panel) -> dict[Any, Any]:
@@ -244,12 +372,11 @@ def _idle(panel: Panel) -> dict[Any, Any]:
     return {panel.check: ready, panel.find: ready, panel.stop: gr.update(visible=False), panel.progress: ""}
 
 
-def _at_work(phase: str, seconds: float, takes: str) -> Markup:
+def _at_work(phase: str, seconds: float) -> Markup:
     return Markup(
-        '<div class="ft-line-card"><div class="ft-strip-line" role="status" aria-live="polite"><span>{}</span></div>'
-        '<div class="ft-strip-line ft-help"><span>for {}; {}</span></div>'
-        '<div class="ft-bar ft-bar-busy" role="progressbar" aria-label="progress"><i></i></div></div>'
-    ).format(phase[:1].upper() + phase[1:], duration(seconds), takes)
+        '<p class="ft-help" role="status" aria-live="off">Measuring time and memory, {}: {}</p>'
+        '<div class="ft-bar ft-bar-busy" role="progressbar" aria-label="measuring"><i></i></div>'
+    ).format(duration(seconds), phase)
 
 
 def _price(text: str | None) -> float | None:
@@ -263,8 +390,3 @@ def _price(text: str | None) -> float | None:
     if not 0 <= price < 1e6:
         raise InputError("The price per hour is out of range", given=text, allowed="0 or more")
     return price
-
-
-def _in_form(value: Any) -> Any:
-    """A setting as its component shows it: numbers are text there (forms.py)."""
-    return value if isinstance(value, bool | str) else str(value)

@@ -16,21 +16,48 @@ if TYPE_CHECKING:
 
 
 def card(found: Preflight, checked: str) -> Markup:
-    """The whole finding: verdict, numbers, changes that would make it fit, warnings."""
+    """What a run takes in a line; verdict, numbers and warnings are folded, unless it does not fit: then the changes
+    that would make it fit stand open."""
     from ftlab.training.preflight.text import verdict
 
     kind = "bad" if found.fits is False else "warn" if found.is_tight else "good"
     if found.fits is not False and found.kind == "estimate":
         kind = "info"
+    loud = [advice for advice in found.warnings if advice.kind != "info"]
     notes = join(Markup("<li>{}</li>").format(note) for note in found.notes)
-    return Markup('<section class="ft-card" data-fits="{}">{}{}{}{}<div class="ft-help">{}</div>{}</section>').format(
+    body = Markup('<section class="ft-card" data-fits="{}">{}{}{}<div class="ft-help">{}</div>{}</section>').format(
         {True: "yes", False: "no", None: "unknown"}[found.fits],
         notice(Markup("<strong>{}</strong>").format(verdict(found)), kind=kind),
         _numbers(found),
-        _changes(found.remedies),
         _warnings(found.warnings),
-        f"Checked: {checked}.",
+        f"Measured: {checked}." if found.kind == "measured" else f"Estimated: {checked}.",
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
+    )
+    summary = f"Time and memory ({len(loud)} to look at)" if loud else "Time and memory"
+    return line(found) + _changes(found.remedies) + details(summary, body)
+
+
+def line(found: Preflight) -> Markup:
+    """Time and memory in a sentence."""
+    from ftlab.training.preflight.text import amount, verdict
+
+    if found.fits is False:
+        return notice(Markup("<strong>{}</strong>").format(verdict(found)), kind="bad")
+    parts = []
+    if found.total_seconds is not None:
+        parts.append(f"about {duration(found.total_seconds)}")
+    elif found.steps is not None:
+        parts.append(f"{count(found.steps)} steps, time not known yet")
+    if found.peak_bytes is not None and found.available_bytes is not None:
+        about = "about " if found.kind == "estimate" else ""
+        where = "GPU memory" if found.device == "cuda" else "memory"
+        parts.append(f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free {where}")
+    if found.cost is not None:
+        parts.append(f"cost {found.cost:,.2f}")
+    said = "; ".join(parts) or verdict(found).rstrip(".")
+    source = " (estimate: the base is not on this machine)" if found.kind == "estimate" else " on this machine"
+    return Markup('<p class="ft-takes-line" data-kind="{}"><strong>{}</strong>{}.</p>').format(
+        found.kind, f"{said[:1].upper()}{said[1:]}", source
     )
 
 

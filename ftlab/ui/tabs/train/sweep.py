@@ -18,9 +18,9 @@ from ftlab.config import RunConfig
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.figures import number, percent
+from ftlab.report.charts import Series, metric_points, plot
 from ftlab.training import sweep as sweeps
 from ftlab.ui import background, run_files
-from ftlab.ui.kit.charts import Series, metric_points, plot
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import NOTHING, duration, empty, heading, join, notice, table
 from ftlab.ui.run_view import run as run_view

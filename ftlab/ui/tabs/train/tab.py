@@ -1,8 +1,9 @@
-"""Train: base, method, the few settings that matter, Start; the live picture; what to do when it has ended.
+"""Train: one card with data, base and how thorough; Start; the live picture; what to do when it has ended.
 
-elem_ids: `set_model_base`, `set_method_name` and so on for every setting (see forms.py), `train_data` (what it will be
-trained on), `train_change_data`, `train_banner`, `train_more` (folded settings), `train_start`, `train_stop`,
-`train_message`, `train_live` (numbers, curves, outcome), `train_to_evaluate`, `train_to_chat`.
+elem_ids: `set_model_base` and so on for every setting (see forms.py), `train_data` (what it will be trained on),
+`train_change_data`, `train_banner`, `train_preset`, `train_settings` (what it sets), `train_more` (folded: all
+settings) with `train_find`, `train_start`, `train_stop`, `train_message`, `train_live` (curve, answers, outcome),
+`train_to_evaluate`, `train_to_chat`; time and memory as in preflight.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from markupsafe import Markup
 
 from ftlab.config import AUTO, SELF, STARTER, STARTER_REPLAY, DataConfig, RunConfig, build_config
 from ftlab.config.methods import fields_of
+from ftlab.config.presets import PRESET, PRESETS, preset_of, preset_settings
+from ftlab.config.sections import FEWEST_OWN_ANSWERS
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -23,7 +26,8 @@ from ftlab.errors import FtlabError
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import count, empty, help_link, join, notice
+from ftlab.ui.kit.html import count, empty, notice
+from ftlab.ui.page import Door, Follower, Look, Page, kept_choices
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
@@ -32,29 +36,41 @@ from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import sweep
 
+NAME, TITLE = "train", "Train"
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
-    ("SmolLM2 135M Instruct (CPU or any GPU; 93 MB from the package index)", "smollm2"),
+    ("SmolLM2 135M Instruct (CPU or any GPU; 93 MB)", "smollm2"),
     ("Qwen3 0.6B (GPU with 8 GB)", "Qwen/Qwen3-0.6B"),
     ("Qwen3 1.7B (GPU with 16 GB)", "Qwen/Qwen3-1.7B"),
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
 ]
+BASE_HELP = "From the list, a folder, a GGUF file or a Hub id."
 # What the data on the Data tab can be trained for; preferences have a tab of their own.
 STAGES = [("Answers (instruction tuning)", "sft"), ("Plain text (continued pretraining)", "pretraining")]
-_MAIN = [
-    ["optimisation.epochs", "optimisation.learning_rate"],
-    ["method.rank", "method.placement", "method.reduction_factor", "method.virtual_tokens"],
-    ["optimisation.batch_size", "optimisation.max_length"],
-    ["data.replay", "data.replay_fraction", "data.replay_text", "data.replay_text_fraction"],
-    ["evaluation.after_training", "name"],
-]
 _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
+_FRACTIONS = tuple(f"{path}_fraction" for path in _REPLAYED)
 # Left empty, they take what suits base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
-_FOLDED = {"model": "Base model", "method": "Method", "optimisation": "Optimisation", "evaluation": "Evaluation"}
-_HELP = {"model": "bases", "method": "methods", "optimisation": "methods#learning-rates", "evaluation": "measures"}
-_HELP |= {"tracking": "programs#experiment-trackers", "launcher": "several_gpus"}
+_PRESET = tuple(preset_settings(PRESET, RunConfig()))
+_PAGES = {"Base model": "bases", "Method": "methods", "Training": "methods#learning-rates", "Evaluation": "measures"}
+_PAGES |= {"Against forgetting": "replay", "Name, tracking, device": "programs#experiment-trackers"}
+
+
+def _groups() -> dict[str, list[str]]:
+    """The settings of the tab by the title of their group: those that people change first."""
+
+    def of(*sections: str) -> list[str]:
+        return [path for path in forms.fields() if path.startswith(sections)]
+
+    return {
+        "Training": ["stage", *_USUAL, "optimisation.max_length", *of("optimisation.")],
+        "Method": ["method.name", "method.rank", *of("method.")],
+        "Against forgetting": [*_REPLAYED, *_FRACTIONS],
+        "Evaluation": ["evaluation.after_training", "evaluation.max_rows", "evaluation.prompted", *of("evaluation.")],
+        "Base model": of("model."),
+        "Name, tracking, device": ["name", *of("tracking.", "launcher."), "trainer"],
+    }
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,8 @@ class TrainTab:
     banner: gr.HTML
     data: gr.HTML
     change_data: gr.Button
+    preset: gr.Radio
+    settings: gr.HTML
     start: gr.Button
     stop: gr.Button
     message: gr.HTML
@@ -74,85 +92,123 @@ class TrainTab:
     check: train_preflight.Panel
 
 
-def build() -> TrainTab:
+def build(workspace: Workspace) -> TrainTab:
     form = forms.Form()
-    banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
-    # style.css puts the columns side by side; on a phone the picture comes before the settings.
-    with gr.Row(equal_height=False, elem_id="train_layout"):
-        with gr.Column(elem_id="train_choices", min_width=280):
-            data = gr.HTML(notice("Reading the data …"), elem_id="train_data")
-            change_data = gr.Button("Choose other data", size="sm", elem_id="train_change_data")
-            form.draw("stage", choices=STAGES, info="Training objective. Set from your data.")
-            form.draw("model.base", choices=BASES)
-            form.draw("method.name")
+    # style.css puts the columns side by side; on a phone what is at work comes before the card.
+    with gr.Row(equal_height=False, elem_id="train_layout", elem_classes="ft-run-layout"):
+        with gr.Column(elem_id="train_choices", elem_classes="ft-run-choices", min_width=280):
+            with gr.Row(elem_classes="ft-data-line"):
+                data = gr.HTML("Reading the data …", elem_id="train_data", elem_classes="ft-about-data")
+                change_data = gr.Button(
+                    "Change", size="sm", scale=0, min_width=80, elem_id="train_change_data", elem_classes="ft-act"
+                )
+            form.draw("model.base", choices=BASES, info=BASE_HELP)
+            banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
+            preset = gr.Radio(
+                [(one.title, name) for name, one in PRESETS.items()],
+                value=PRESET,
+                label="How thorough",
+                elem_id="train_preset",
+            )
+            settings = gr.HTML(in_words(RunConfig().resolved()), elem_id="train_settings")
+            takes = train_preflight.build_line()
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
             message = message_box("train_message")
-            check = train_preflight.build()
-        with gr.Column(elem_id="train_picture", min_width=280):
-            live = gr.HTML(nothing_yet(), elem_id="train_live")
+        with gr.Column(elem_id="train_picture", elem_classes="ft-run-picture", min_width=280):
+            live = gr.HTML(nothing_yet(), elem_id="train_live", js_on_load=run_view.KEEP_OPEN_JS)
             with gr.Row():
                 to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="train_to_evaluate")
                 to_chat = gr.Button("Chat with it", visible=False, elem_id="train_to_chat")
-        with gr.Column(elem_id="train_settings", min_width=280):
-            for paths in _MAIN:
-                with gr.Row():
-                    for path in paths:
-                        form.draw(path, **_special(path))
-            varied = sweep.build_form()
-            with gr.Accordion("All other settings", open=False, elem_id="train_more"):
-                _draw_rest(form)
+    with gr.Accordion("Advanced", open=False, elem_id="train_more"):
+        form.draw_find("train_find", "train_more")
+        check = train_preflight.build_more(takes)
+        form.draw_groups(_groups(), _special, _PAGES)
+        varied = sweep.build_form()
     shown = gr.State(None)
     return TrainTab(
-        form, banner, data, change_data, start, stop, message, live, to_evaluate, to_chat, shown, varied, check
-    )
+        form, banner, data, change_data, preset, settings, start, stop, message, live, to_evaluate, to_chat, shown,
+        varied, check,
+    )  # fmt: skip
 
 
-def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspace: Workspace) -> None:
-    base, method = tab.form.components["model.base"], tab.form.components["method.name"]
-    documents = tab.form.components["data.replay_text"]
-    usual_of = {path: tab.form.components[path] for path in _USUAL}
-    replayed = {tab.form.components[path]: path for path in _REPLAYED}
-
+def wire(tab: TrainTab, page: Page) -> None:
+    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
+    fields = tab.form.components
+    base, method, stage = fields["model.base"], fields["method.name"], fields["stage"]
+    usual_of = {path: fields[path] for path in _USUAL}
+    replayed = {fields[path]: path for path in _REPLAYED}
     # What the chosen method does not read is not shown.
-    of_methods = {path: one for path, one in tab.form.components.items() if _is_setting_of_methods(path)}
+    of_methods = {path: one for path, one in fields.items() if _is_setting_of_methods(path)}
+    # What decides which preset this is.
+    deciding = ("model.base", "method.name", "stage", "data.replay_text", "optimisation.max_steps", *_PRESET)
 
     def start(*values: Any) -> dict[Any, Any]:
         from ftlab.training import supervisor
 
+        train_preflight.give_way()
         config = configured(values)
         run = supervisor.submit(config, workspace)
+        train_preflight.keep_expected(config, run, workspace)
         background.release_chat(config.launcher.device)
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
-    def usual(base: str | None, method: str | None, documents: str | None) -> dict[Any, Any]:
+    def chosen(*values: Any) -> tuple[RunConfig, Any]:
+        """What is chosen, and the shape of its base; without what is still being typed."""
         from ftlab.models.load import shape_of
 
-        chosen = {"model": {"base": base or STARTER}, "method": {"name": method or "lora"}}
-        config = build_config(chosen | {"data": {"replay_text": documents or None}})
-        read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
+        given = {path: value for path, value in zip(deciding, values, strict=True) if value not in (None, "")}
+        config = build_config(forms.nested({"model.base": STARTER} | given))
         try:
-            config = config.resolved(shape_of(config.model))
-        except FtlabError:  # a name that is still being typed
-            config = config.resolved()
-        shown = {one: gr.update(placeholder=_usual(config, path)) for path, one in usual_of.items()}
-        return {**shown, tab.banner: run_view.toy_banner(base), **read}
+            return config, shape_of(config.model)
+        except FtlabError:
+            return config, None
 
-    def suit_replay(base: str | None) -> dict[Any, Any]:
-        return {component: _usual_replay(path, base) for component, path in replayed.items()}
+    def usual(*values: Any) -> dict[Any, Any]:
+        """What the choices come to: usual values, the preset and its words, and which settings are read."""
+        try:
+            config, shape = chosen(*values)
+        except FtlabError:  # a number that is still being typed
+            return {tab.preset: None, tab.settings: ""}
+        read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
+        resolved = config.resolved(shape)
+        bare = config.model_copy(update={"optimisation": RunConfig().optimisation}).resolved(shape)
+        shown = {one: gr.update(placeholder=_usual(bare, path)) for path, one in usual_of.items()}
+        said = {tab.banner: run_view.toy_banner(config.model.base), tab.settings: in_words(resolved)}
+        return {**shown, **said, tab.preset: preset_of(config, shape), **read}
 
-    def describe_data(shown: str | None) -> dict[Any, Any]:
-        suits = stage_of(shown, workspace)
-        return {tab.data: data_line(shown, workspace), tab.form.components["stage"]: suits or gr.skip()}
+    def preset(name: str | None, *values: Any) -> dict[Any, Any]:
+        """Put the preset that was picked into the form, or again where base or method are others now."""
+        config, shape = chosen(
+            *[None if path in _PRESET else value for path, value in zip(deciding, values, strict=True)]
+        )
+        wanted = preset_settings(name, config, shape) if name else {}
+        return {fields[path]: forms.shown(value) for path, value in wanted.items()}
+
+    def suit_base(name: str | None, *values: Any) -> dict[Any, Any]:
+        given = dict(zip(deciding, values, strict=True))
+        found = {component: _usual_replay(path, given["model.base"]) for component, path in replayed.items()}
+        if name in (None, PRESET):
+            return found
+        replay_text = found[fields["data.replay_text"]]
+        return found | preset(name, *(given | {"data.replay_text": replay_text}).values())
+
+    def describe_data(shown: str | None, *replay: Any) -> dict[Any, Any]:
+        said = data_line(shown, workspace, dict(zip(mixed, replay, strict=True)))
+        # Where it cannot work, the line says why.
+        return {tab.data: said, tab.start: gr.update(interactive="ft-box" not in said)}
+
+    def suit_stage(shown: str | None) -> dict[Any, Any]:
+        return {stage: stage_of(shown, workspace) or gr.skip()}
 
     def configured(values: Sequence[Any]) -> RunConfig:
         return build_config(_settings(tab, data, values))
 
     inputs = [*tab.form.inputs, *data.form.inputs]
     sweep.wire_form(tab.sweep, inputs, configured, workspace)
-    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
+    train_preflight.wire(tab.check, tab.form, inputs, configured, workspace, by_itself=True)
     live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     on(
         tab.start.click,
@@ -165,13 +221,23 @@ def wire(tab: TrainTab, data: data_tab.DataTab, strip: job_strip.Strip, workspac
         concurrency_limit=1,
     )
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
-    changed = [*usual_of.values(), tab.banner, *of_methods.values()]
+    changed = [*usual_of.values(), tab.banner, tab.preset, tab.settings, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
-    asked = [base, method, documents]
+    asked = [fields[path] for path in deciding]
     on(any_of(*(one.change for one in asked)), usual, asked, changed, box=tab.message, **settings)
+    filled = [fields[path] for path in _PRESET]
+    on(tab.preset.input, preset, [tab.preset, *asked], filled, box=tab.message, queue=False)
     # Only what a person picks: a run that is loaded into the form brings its own.
-    on(base.input, suit_replay, [base], list(replayed), box=tab.message, queue=False)
-    on(data.shown.change, describe_data, [data.shown], [tab.data, tab.form.components["stage"]], queue=False)
+    suited = [*replayed, *filled]
+    on(any_of(base.input, method.input), suit_base, [tab.preset, *asked], suited, box=tab.message, queue=False)
+    mixed = ("model.base", "stage", *_REPLAYED, *_FRACTIONS)
+    counted = [fields[path] for path in mixed]
+    counts = any_of(data.shown.change, *(one.change for one in counted))
+    on(counts, describe_data, [data.shown, *counted], [tab.data, tab.start], **settings)
+    on(data.shown.change, suit_stage, [data.shown], [stage], queue=False)
+    page.switch(tab.change_data.click, data_tab.NAME)
+    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
+        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
 
 
 def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
@@ -195,8 +261,7 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
 
 
 def nothing_yet() -> Markup:
-    hint = "Keep the defaults and press Start training: on two CPU cores it takes about two minutes."
-    return empty("Nothing has been trained yet.", hint)
+    return empty("Nothing has been trained yet.", "Press Start training: the defaults suit most data.")
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
@@ -206,18 +271,74 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
     return next((run for run in workspace.runs() if run_files.stage(run) not in PREFERENCE_STAGES), None)
 
 
-def data_line(shown: str | None, workspace: Workspace) -> Markup:
-    """What the run will be trained on, from the settings that the Data tab has read."""
+def latest_base(workspace: Workspace) -> str | None:
+    """The base of the newest run whose settings can be read."""
+    configs = (run_files.config(run) for run in workspace.runs())
+    return next((config.model.base for config in configs if config is not None), None)
+
+
+def data_line(shown: str | None, workspace: Workspace, replay: dict[str, Any] | None = None) -> Markup:
+    """What the run will be trained on, from the settings that the Data tab has read, and what is mixed in by the
+    settings `replay` of base, stage and replay (by path; without them, nothing)."""
     if shown is None:
         return notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
     config = DataConfig.model_validate_json(shown)
     found = data_rows.inspected(config, workspace)
     if found.problem:
         return notice("The data on the Data tab cannot be trained on yet. The Data tab says why.", kind="warn")
-    sizes = join((Markup("{} {}").format(count(size), name) for name, size in found.splits.items()), " / ")
-    return Markup('<div class="ft-line-card"><span class="ft-help">Data</span> <strong>{}</strong> {} {}</div>').format(
-        found.name.rsplit("/", 1)[-1], sizes, "documents" if found.format == "text" else "rows"
+    names = {"train": "to learn from", "validation": "to check", "test": "to test"}
+    kind = " documents" if found.format == "text" else ""
+    sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in found.splits.items())
+    mixed = mixed_in(replay or {}, found.splits.get("train", 0), workspace)
+    return Markup('<strong>{}</strong><div class="ft-help">{}{}</div>').format(
+        found.name.rsplit("/", 1)[-1], sizes, f". Against forgetting: {mixed}." if mixed else ""
     )
+
+
+def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
+    """What the settings `replay` (by path) add to `rows` of training data, in words; empty for nothing."""
+    parts = []
+    for path, fraction in zip(_REPLAYED, _FRACTIONS, strict=True):
+        given = {name: value for name, value in replay.items() if value not in (None, "")}
+        try:
+            config = build_config(forms.nested({"model.base": STARTER, path: None} | given)).resolved()
+        except FtlabError:  # a number that is still being typed
+            return ""
+        source, share = getattr(config.data, path.removeprefix("data.")), getattr(config.data, fraction[5:])
+        if not source:
+            continue
+        if path == "data.replay" and config.data.replay_prompts:
+            wanted = max(FEWEST_OWN_ANSWERS if source == SELF else 1, round(share * rows))
+            parts.append(f"about {count(wanted)} of the base's own answers")
+            continue
+        wanted = max(1, round(share * rows))
+        there = _rows_of(source, workspace)
+        what = "documents" if path == "data.replay_text" else "rows"
+        parts.append(f"about {count(min(wanted, there) if there else wanted)} {what} of {source}")
+    return " and ".join(parts)
+
+
+def _rows_of(source: str, workspace: Workspace) -> int | None:
+    """How many rows a source of replay has; None where that is not known at once."""
+    if source not in run_files.sample_titles():
+        return None
+    return int(data_rows.inspected(DataConfig(source=source), workspace).rows)
+
+
+def in_words(config: RunConfig) -> Markup:
+    """What a complete `config` does, as far as presets decide it."""
+    settings = config.optimisation
+    epochs = f"{settings.epochs:g}"
+    parts = [f"{epochs} epoch{'' if epochs == '1' else 's'}", f"learning rate {settings.learning_rate:g}"]
+    if settings.max_steps:
+        parts[0] += f", at most {count(settings.max_steps)} steps"
+    if _is_read("method.rank", config.method.name):
+        parts.append(f"rank {config.method.rank}")
+    if config.evaluation.after_training:
+        parts.append(f"up to {count(config.evaluation.max_rows)} test rows")
+        if config.evaluation.prompted:
+            parts.append("compared with the prompted base too")
+    return Markup('<p class="ft-help">{}.</p>').format(", ".join(parts))
 
 
 def stage_of(shown: str | None, workspace: Workspace) -> str | None:
@@ -233,19 +354,6 @@ def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> d
     return forms.merge([tab.form.collect(values[:own]), data.form.collect(values[own:])])
 
 
-def _draw_rest(form: forms.Form) -> None:
-    """Every setting that is not drawn yet and does not belong to the Data tab, by section."""
-    known = forms.fields()
-    for section, title in (_FOLDED | {"tracking": "Tracking", "launcher": "Device"}).items():
-        rest = [path for path in known if path.startswith(f"{section}.") and path not in form.components]
-        more = help_link(_HELP[section])
-        gr.HTML(Markup('<h4 class="ft-h">{}</h4><span class="ft-help">{}</span>').format(title, more))
-        with gr.Row():
-            for path in rest:
-                form.draw(path, **_special(path))
-    form.draw("trainer")
-
-
 def _is_setting_of_methods(path: str) -> bool:
     return path.startswith("method.") and path != "method.name"
 
@@ -255,6 +363,8 @@ def _is_read(path: str, method: str) -> bool:
 
 
 def _special(path: str) -> dict[str, Any]:
+    if path == "stage":
+        return {"choices": STAGES, "info": "Training objective. Set from your data."}
     if _is_setting_of_methods(path):
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
@@ -277,3 +387,45 @@ def _usual_replay(path: str, base: str | None) -> str:
 
 def _usual(config: RunConfig, path: str) -> str:
     return f"usual: {getattr(config.optimisation, path.removeprefix('optimisation.')):g}"
+
+
+def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
+    data = page.parts[data_tab.NAME]
+
+    def prefers(shown: str | None) -> bool:
+        return data_rows.holds_preferences(shown, page.workspace)
+
+    def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
+        config, said = filled
+        return {**tab.form.fill(config), **data.form.fill(config), tab.message: said}
+
+    return {
+        "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
+        "settings": Door(
+            [*tab.form.inputs, *data.form.inputs, tab.message],
+            fill,
+            lambda filled: filled[0].stage not in PREFERENCE_STAGES,
+        ),
+    }
+
+
+def followers(tab: TrainTab, page: Page) -> list[Follower]:
+    base = tab.form.components["model.base"]
+    replayed = {tab.form.components[path]: path for path in _REPLAYED}
+
+    def chosen(seen: Look) -> dict[Any, Any]:
+        """The base on the page; at first the one that was chosen before, else that of the latest run."""
+        name = seen.given[base]
+        if seen.notes.get("opened"):
+            return {base: gr.update(value=name)}
+        seen.notes["opened"] = "yes"
+        if name == STARTER and not kept_choices(page.workspace).base:
+            name = latest_base(page.workspace) or STARTER
+        suits = {one: gr.update(value=_usual_replay(path, name)) for one, path in replayed.items()}
+        return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
+
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    return [
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
+    ]

@@ -1,10 +1,11 @@
-"""Losses of whole documents, and the general text that shows what a run changed outside the task."""
+"""Losses of answers and of whole documents, perplexity, bits per byte, and the general text that shows what a run
+changed outside the task."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,139 @@ from typing import TYPE_CHECKING, Any
 from ftlab.config import DataConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.core.comparison import MeasureJson, ScoresJson
+from ftlab.data.rendering import Encoded
 from ftlab.errors import FtlabError
-from ftlab.evaluation.affordable import evenly
-from ftlab.evaluation.perplexity import Losses
-from ftlab.evaluation.probes import was_replayed
+from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
+from ftlab.evaluation.probes import evenly, was_replayed
+from ftlab.models.families import takes_logits_to_keep
 
 if TYPE_CHECKING:
     from ftlab.data.conversion import Message
-    from ftlab.data.rendering import Encoded
-    from ftlab.evaluation.scores import Result
+    from ftlab.evaluation.rows import Result
+
+# The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
+_SLICE = 2**24
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per row: summed negative log-likelihood in nats over the trained tokens, and their number.
+
+    `halved_to` is the number of rows at once that fitted, if memory ran out in between.
+    """
+
+    nll: list[float]
+    tokens: list[int]
+    halved_to: int | None = None
+
+    @property
+    def perplexity(self) -> float:
+        return corpus_perplexity(self.nll, self.tokens)
+
+    @property
+    def per_token(self) -> list[float]:
+        """The mean loss of each row, in nats per token."""
+        return [nll / count if count else 0.0 for nll, count in zip(self.nll, self.tokens, strict=True)]
+
+
+def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
+    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
+
+    Raises FtlabError when the loss is not a number or there are no tokens.
+    """
+    total, count = math.fsum(nll), sum(tokens)
+    if not count:
+        raise FtlabError("There are no tokens to score", why="every answer in the split is empty")
+    if not math.isfinite(total):
+        raise FtlabError(
+            "The loss of the model is not a number",
+            why="training has diverged, or the number format of the model overflows",
+            try_="train again with a lower learning rate, or with model.dtype=float32",
+        )
+    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
+    return math.exp(min(total / count, 700.0))
+
+
+def score_losses(
+    model: Any,
+    encoded: Sequence[Any],
+    *,
+    pad_token_id: int,
+    batch_rows: int = 64,
+    batch_tokens: int = 4096,
+    advance: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Losses:
+    """The loss of each row of `encoded` (objects with `input_ids` and `trained`, a flag per token) under `model`.
+
+    Rows are sorted by length, padded on the right, and logits are made only where the next token is trained. The
+    result does not depend on batch size or order. Token losses are float32, their sums float64. Raises Stopped.
+    """
+    import torch
+
+    lengths = [len(row.input_ids) for row in encoded]
+    # The first token of a text has nothing before it that could predict it.
+    counts = [sum(row.trained[1:]) for row in encoded]
+    nll = [0.0] * len(encoded)
+    device, keeps = model.device, takes_logits_to_keep(model)
+    vocabulary = model.config.get_text_config().vocab_size
+    batch_tokens = min(batch_tokens, tokens_at_once(device, vocabulary))
+
+    @torch.inference_mode()
+    def work(batch: list[int]) -> None:
+        ids = torch.tensor(pad([list(encoded[i].input_ids) for i in batch], pad_token_id), device=device)
+        mask = torch.tensor(pad([[1] * lengths[i] for i in batch], 0), device=device)
+        trained = torch.tensor(pad([list(encoded[i].trained) for i in batch], False), dtype=torch.bool, device=device)
+        # The logits at one position predict the token at the next.
+        keep = torch.zeros_like(trained)
+        keep[:, :-1] = trained[:, 1:]
+        if not keep.any():
+            return
+        # The model's own forward, so that its soft-capping or scaling of logits is kept: (labelled tokens, vocabulary).
+        places = {"logits_to_keep": keep} if keeps else {}
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **places).logits
+        logits = logits if keeps else logits[keep]
+        labels = ids[:, 1:][trained[:, 1:]]
+        rows = keep.nonzero()[:, 0]
+        size = max(1, _SLICE // vocabulary)
+        losses = torch.cat(
+            [
+                torch.nn.functional.cross_entropy(
+                    logits[at : at + size].float(), labels[at : at + size], reduction="none"
+                )
+                for at in range(0, len(labels), size)
+            ]
+        )
+        sums = torch.zeros(len(batch), dtype=torch.float64).index_add_(0, rows.cpu(), losses.double().cpu())
+        for i, value in zip(batch, sums.tolist(), strict=True):
+            nll[i] = value
+
+    batches = by_length(lengths, rows=batch_rows, tokens=batch_tokens)
+    halved_to = run_batches(batches, work, advance=advance, should_stop=should_stop)
+    return Losses(nll, counts, halved_to)
+
+
+def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:
+    """`encoded` in pieces of at most `length` tokens, in which every trained token is predicted once.
+
+    A text that fits stays whole. Where the trained tokens fit, they get the longest beginning that leaves them room;
+    otherwise each window predicts half of its length after as much of the text before as fits, the strided form of the
+    rolling windows of lm-evaluation-harness (EleutherAI, `get_rolling_token_windows`), which gives some tokens a
+    single one to go by.
+    """
+    ids, trained = list(encoded.input_ids), list(encoded.trained)
+    wanted = [place for place, on in enumerate(trained) if on and place]
+    if len(ids) <= length or not wanted:
+        return [Encoded(ids[:length], trained[:length], encoded.notes)]
+    first, end = wanted[0], wanted[-1] + 1
+    stride = end - first if end - first < length else max(1, length // 2)
+    windows = []
+    for start in range(first, end, stride):
+        stop = min(start + stride, end)
+        if any(trained[start:stop]):
+            begin = max(0, stop - length)
+            windows.append(Encoded(ids[begin:stop], [False] * (start - begin) + trained[start:stop], encoded.notes))
+    return windows
 
 
 @dataclass(frozen=True)
@@ -35,9 +160,8 @@ class Pieces:
 
 def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
     """`texts` in windows of at most `length` tokens."""
-    from ftlab.data.documents import document
-    from ftlab.data.rendering import encode, windows
-    from ftlab.data.template import begins
+    from ftlab.data.conversion import document
+    from ftlab.data.rendering import begins, encode, windows
 
     pieces = Pieces([], [], [])
     for number, text in enumerate(texts):
@@ -80,7 +204,7 @@ def compare_documents(
     """The scores of all sides, the p of each measure, and the rows of predictions.jsonl."""
     from ftlab.evaluation.significance import loss_difference
 
-    scores = {side: _scores(side, result.losses, sizes, measures, clusters) for side, result in sides.items()}
+    scores = {side: _document_scores(side, result.losses, sizes, measures, clusters) for side, result in sides.items()}
     # The same losses over the same bytes: one test for both measures.
     p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll, clusters)
     predictions = []
@@ -105,7 +229,7 @@ def perplexity_of(
     return losses.perplexity, perplexity_interval(losses.nll, losses.tokens, clusters)
 
 
-def _scores(
+def _document_scores(
     side: str,
     losses: Losses,
     sizes: Sequence[int],
@@ -164,7 +288,7 @@ def load_general_text(
     become those of texts by `losses_of_documents`, and bits per byte by `sizes`. `replayed` are the kinds that were
     trained. A text that cannot be read must not cost the comparison on the task, so that is a note and not an error.
     """
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
 
     by_form: dict[str, GeneralText] = {}
     notes: list[str] = []
@@ -174,7 +298,7 @@ def load_general_text(
         if source.lower() == "none":
             continue
         try:
-            texts, kinds, note = _read(source, config.data.system_prompt)
+            texts, kinds, note = _read_texts(source, config.data.system_prompt)
         except FtlabError as error:
             notes.append(f"General language was not measured: {error.message()}")
             continue
@@ -187,7 +311,7 @@ def load_general_text(
     return by_form, " ".join(notes) or None
 
 
-def _read(source: str, system_prompt: str | None) -> tuple[list[list[Message]], list[str], str | None]:
+def _read_texts(source: str, system_prompt: str | None) -> tuple[list[list[Message]], list[str], str | None]:
     """The texts, their kinds where the data name them, and a note."""
     from ftlab.data.conversion import UnusableRow, to_messages
     from ftlab.data.load import load_rows
@@ -218,13 +342,13 @@ def _read(source: str, system_prompt: str | None) -> tuple[list[list[Message]], 
         else:
             refused += 1
     if not texts:
-        raise InputError("The general text holds nothing to read", given=source)
+        raise InputError("The general text is empty", given=source)
     notes = []
     if len(drawn) < len(rows):
         how = "drawn evenly over their kinds" if most else "drawn with seed 0"
         notes.append(f"{len(drawn)} of {len(rows):,} rows of {loaded.name} were read, {how}.")
     if refused:
-        notes.append(f"{refused} of {len(drawn)} rows of {loaded.name} hold no text and were left out.")
+        notes.append(f"{refused} of {len(drawn)} rows of {loaded.name} contain no text and were left out.")
     return texts, list(kinds), " ".join(notes) or None
 
 
@@ -235,14 +359,14 @@ def _add(pieces: Pieces, more: Pieces) -> None:
 
 
 def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
-    from ftlab.data.documents import is_document
+    from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode, windows
 
     if all(is_document(messages) for messages in texts):
         return cut_documents([messages[0]["content"] for messages in texts], tokenizer, length)
     pieces = Pieces([], [], [])
     for number, messages in enumerate(texts):
-        pieces.sizes.append(sum(len(one["content"].encode("utf-8", "replace")) for one in _counted(messages)))
+        pieces.sizes.append(sum(len(message["content"].encode("utf-8", "replace")) for message in _counted(messages)))
         for window in windows(encode(messages, tokenizer), length):
             pieces.windows.append(window)
             pieces.owner.append(number)

@@ -1,0 +1,265 @@
+"""The page that holds the tabs: what a tab offers it, how tabs lead to each other, and how they follow the files.
+
+A tab is a module with `NAME` (its id), `TITLE`, and
+
+    build(workspace) -> parts           draws it, within its gr.Tab
+    wire(parts, page)                   connects its events
+    doors(parts, page) -> {name: Door}  ways into it for buttons of other tabs (may be left out)
+    followers(parts, page) -> [...]     what it redraws as the files change (may be left out)
+
+The page loops over its tabs and knows none of their parts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import gradio as gr
+
+from ftlab.core.damage import explained
+from ftlab.core.files import DamagedFile, write_json
+from ftlab.core.workspace import Workspace
+from ftlab.errors import FtlabError, shorten
+from ftlab.ui import job_strip, run_files
+from ftlab.ui.kit.events import any_of, on
+from ftlab.ui.kit.fresh import digest, unsaid
+from ftlab.ui.kit.html import error_box
+from ftlab.ui.run_files import Job
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 1.0
+
+
+class TabModule(Protocol):
+    NAME: str
+    TITLE: str
+
+    def build(self, workspace: Workspace) -> Any: ...
+
+    def wire(self, parts: Any, page: Page) -> None: ...
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way into a tab: `fill(value)` gives updates of `outputs`. `accepts(value)` says whether this tab is the one
+    for `value`, where several tabs have a door of that name."""
+
+    outputs: Sequence[Any]
+    fill: Callable[[Any], dict[Any, Any]]
+    accepts: Callable[[Any], bool] = lambda value: True
+
+
+@dataclass(frozen=True)
+class Page:
+    workspace: Workspace
+    tabs: gr.Tabs
+    strip: job_strip.Strip
+    opened: Any  # the load event
+    panels: dict[str, gr.Tab]
+    parts: dict[str, Any]
+    doors: dict[str, dict[str, Door]] = field(default_factory=dict)  # by tab and name
+
+    def to(self, tab: str) -> dict[Any, Any]:
+        """The update that opens `tab`."""
+        return {self.tabs: gr.Tabs(selected=tab)}
+
+    def switch(self, trigger: Callable[..., Any], tab: str) -> None:
+        """Let `trigger` open `tab`."""
+        on(trigger, lambda: self.to(tab), [], [self.tabs], queue=False)
+
+    def lead(
+        self,
+        trigger: Callable[..., Any],
+        door: str,
+        inputs: Sequence[Any] = (),
+        value: Callable[..., Any] | None = None,
+        *,
+        to: str | None = None,
+        **settings: Any,
+    ) -> None:
+        """Let `trigger` open the tab `to` through its `door`, with what `value` makes of `inputs` (else the first of
+        them). Without `to`, the first tab with such a door that accepts the value. `settings` go to `on`."""
+        ways = {tab: doors[door] for tab, doors in self.doors.items() if door in doors and to in (None, tab)}
+
+        def go(*values: Any) -> dict[Any, Any]:
+            carried = value(*values) if value else values[0]
+            tab, way = next((tab, way) for tab, way in ways.items() if way.accepts(carried))
+            return {**self.to(tab), **way.fill(carried)}
+
+        outputs = list(dict.fromkeys(one for way in ways.values() for one in way.outputs))
+        on(trigger, go, inputs, [self.tabs, *outputs], **settings)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen on the page, kept by the workspace: a reload, a second page and a restart come back to it.
+
+    Empty: the newest, or the default. Runs are ids.
+    """
+
+    data: str = ""
+    base: str = ""
+    evaluated: str = ""
+    talked: str = ""
+    opened: str = ""
+    test: str = ""
+
+
+def kept_choices(workspace: Workspace) -> Choices:
+    """What is kept; a file that cannot be read counts as none."""
+    try:
+        kept = json.loads(workspace.page_file.read_text(encoding="utf-8"))
+        known = {one.name for one in fields(Choices)}
+        return Choices(**{name: text for name, text in kept.items() if name in known and isinstance(text, str)})
+    except (OSError, ValueError, AttributeError):
+        return Choices()
+
+
+_writing = threading.Lock()
+
+
+def remember_choice(workspace: Workspace, **chosen: str) -> None:
+    """Keep choices, named as in `Choices`. A folder that cannot be written to is no reason to refuse a choice."""
+    with _writing:
+        before = kept_choices(workspace)
+        now = replace(before, **chosen)
+        if now != before:
+            try:
+                write_json(workspace.page_file, asdict(now))
+            except OSError as error:
+                log.warning("What was chosen on the page is not kept: %s", error)
+
+
+@dataclass
+class Look:
+    """One look at the files for one follower: what is at work, what the page says, and what the follower noted before
+    (`notes`, texts, kept by the page)."""
+
+    workspace: Workspace
+    job: Job | None
+    given: dict[Any, Any]
+    notes: dict[str, str]
+
+    def follow(self, component: Any, listed: Sequence[str]) -> str | None:
+        """The choice in a list that grows at its front. Who looks at the newest follows it; who chose an older one
+        keeps it."""
+        newest, note = next(iter(listed), None), f"newest {component._id}"
+        chosen, before = self.given[component], self.notes.get(note)
+        self.notes[note] = newest or ""
+        return chosen if chosen in listed and chosen != before else newest
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A part of a tab that follows the files. `draw` gives updates of `outputs`.
+
+    With `chosen` it is drawn when a run changed or when one of these components was changed, and what it draws repeats
+    no choice; without, each second, and sent when it differs. A fault while drawing is told in `box`.
+    `remembers`: which of `Choices` a component of `inputs` is.
+    """
+
+    outputs: Sequence[Any]
+    draw: Callable[[Look], dict[Any, Any]]
+    inputs: Sequence[Any] = ()
+    chosen: Sequence[Any] | None = None
+    box: Any = None
+    remembers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def follow_files(page: Page, followers: Sequence[Follower]) -> None:
+    """Redraw `followers` when the page is opened and each second after, sending only what is new.
+
+    One handler does all of it: gr.State.change, which could split it, never fires after an event with queue=False.
+    """
+    memory = gr.State({})
+    workspace, strip = page.workspace, page.strip
+    followers = [
+        Follower([strip.box, strip.stop, strip.job], lambda seen: job_strip.now(strip, seen.job, workspace)),
+        *followers,
+    ]
+    inputs = list(dict.fromkeys(one for follower in followers for one in follower.inputs))
+    outputs = list(dict.fromkeys(one for follower in followers for one in follower.outputs))
+
+    def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
+        return run_files.drawn(lambda: look(known, dict(zip(inputs, values, strict=True))))
+
+    def look(known: dict[str, str], given: dict[Any, Any]) -> dict[Any, Any]:
+        job, runs, now = run_files.current_job(workspace), run_files.fingerprint(workspace), dict(known)
+        updates: dict[Any, Any] = {}
+        kept = kept_choices(workspace)
+        for number, follower in enumerate(followers):
+            mine = {name: text for name, text in known.items() if name.startswith(f"{number} ")}
+            seen = Look(workspace, job, dict(given), {name.split(" ", 1)[1]: text for name, text in mine.items()})
+            if not known:
+                seen.given |= {one: getattr(kept, name) or given[one] for name, one in follower.remembers.items()}
+            updates |= _redrawn(follower, seen, runs, given)
+            now |= {f"{number} {name}": text for name, text in seen.notes.items()}
+            if known:
+                _keep(follower, seen, given, workspace, now, number)
+        return updates | ({memory: now} if now != known else {})
+
+    on(
+        any_of(page.opened, gr.Timer(POLL_SECONDS).tick),
+        tick,
+        [memory, *inputs],
+        [memory, *outputs],
+        queue=False,
+        trigger_mode="once",
+    )
+
+
+def _redrawn(follower: Follower, seen: Look, runs: str, given: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What a page has to be sent of `follower`; `seen.notes` is brought up to date."""
+    if follower.chosen is None:
+        drawn = _drawn(follower, seen)
+        # A state apart: it does not change with each figure.
+        states = {one: update for one, update in drawn.items() if isinstance(one, gr.State)}
+        fresh: dict[Any, Any] = {}
+        for name, group in (("states", states), ("shown", {k: v for k, v in drawn.items() if k not in states})):
+            if seen.notes.get(name) != (new := digest(list(group.values()))):
+                seen.notes[name] = new
+                fresh |= group
+        return fresh
+    if seen.notes.get("drawn") == digest([runs, [seen.given[one] for one in follower.chosen]]):
+        return {}
+    drawn = unsaid(_drawn(follower, seen), given)
+    # A choice that came while this was drawn is no part of it: then the next look draws again.
+    after = [value_of(drawn.get(one), seen.given[one]) for one in follower.chosen]
+    before, seen.notes["drawn"] = seen.notes.get("drawn"), digest([runs, after])
+    return drawn if before != seen.notes["drawn"] else {}
+
+
+def value_of(update: Any, otherwise: Any) -> Any:
+    """The value that `update` gives a component, else the one it has."""
+    return update.get("value", otherwise) if isinstance(update, dict) else otherwise
+
+
+def _drawn(follower: Follower, seen: Look) -> dict[Any, Any]:
+    """What `follower` draws; where that fails, only it says so, in its box."""
+    try:
+        return follower.draw(seen)
+    except Exception as error:
+        if isinstance(error, DamagedFile) and run_files.set_aside(error):
+            raise  # it is drawn again without that file
+        if not isinstance(error, FtlabError):
+            log.warning("A part of the page cannot be drawn: %s: %s", type(error).__name__, shorten(error))
+            error = explained(error) or FtlabError("This run cannot be shown", why=shorten(error))
+        return {} if follower.box is None else {follower.box: error_box(error)}
+
+
+def _keep(
+    follower: Follower, seen: Look, given: Mapping[Any, Any], workspace: Workspace, now: dict[str, str], number: int
+) -> None:
+    """Remember a choice that this page has changed; that of the newest of a list as none, so that it goes on."""
+    for name, component in follower.remembers.items():
+        chosen, note = str(given[component] or ""), f"{number} said {name}"
+        if now.get(note) != chosen:
+            if note in now:
+                newest = seen.notes.get(f"newest {component._id}")
+                remember_choice(workspace, **{name: "" if chosen == newest else chosen})
+            now[note] = chosen

@@ -1,0 +1,100 @@
+"""What runs are called on the screen: a name made of data, method, base and date, or the one that a person gave.
+
+The name that was given stands in a file of the run; the run's folder and its id stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ftlab.config import RunConfig
+from ftlab.config.methods import METHODS
+from ftlab.core.files import write_json
+from ftlab.core.run_directory import RunDirectory
+from ftlab.data.version_store import PREFIX
+from ftlab.errors import InputError
+from ftlab.ui import run_files
+from ftlab.ui.run_view.stages import TITLES
+
+LONGEST = 80  # characters of a name
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # at the end of an uploaded file's name
+_VERSION = re.compile(r"(.+)-(\d+)-[0-9a-f]+")
+_TIME = re.compile(r"^\d{8}-\d{6}-")
+_BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
+
+
+def name_file(run: RunDirectory) -> Path:
+    """The name that a person gave the run; absent when it has the made one."""
+    return run.path / "name.json"
+
+
+def rename(run: RunDirectory, name: str | None) -> str:
+    """Call `run` `name`; empty gives the made name back. Returns the name. Raises InputError when it is too long."""
+    text = " ".join((name or "").split())
+    if len(text) > LONGEST:
+        raise InputError("This name is too long", given=f"{len(text)} characters", allowed=f"at most {LONGEST}")
+    if text and text != made_name(run):
+        write_json(name_file(run), {"name": text})
+    else:
+        name_file(run).unlink(missing_ok=True)
+    return name_of(run)
+
+
+def name_of(run: RunDirectory, *, dated: bool = True) -> str:
+    """What `run` is called: "Support triage, LoRA on SmolLM2, today 22:11", or the name that somebody gave it.
+
+    `dated` off leaves the date out of a made name, for where it stands beside it.
+    """
+    return run_files.given_name(name_file(run)) or made_name(run, dated=dated)
+
+
+def made_name(run: RunDirectory, *, dated: bool = True) -> str:
+    """The name of `run` made of its data, method, base and start; its id where the settings cannot be read."""
+    config = run_files.config(run)
+    if config is None:
+        return run.id
+    kind = METHODS[config.method.name].title
+    if config.stage not in ("sft", "pretraining"):
+        kind = f"{TITLES[config.stage]}, {kind}"
+    name = f"{data_name(config)}, {kind} on {_base(config)}"
+    return f"{name}, {started(run)}" if dated else name
+
+
+def started(run: RunDirectory) -> str:
+    """When `run` began, the day in words and the local time: "today 22:11"."""
+    status = run_files.status(run)
+    timestamp = status.started or status.created
+    if not timestamp:
+        return "not started"
+    then, now = time.localtime(timestamp), time.localtime()
+    ago = (time.mktime((*now[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*then[:3], 12, 0, 0, 0, 0, -1))) / 86400
+    day = {0: "today", 1: "yesterday"}.get(round(ago))
+    return f"{day or time.strftime('%-d %b %Y', then)} {time.strftime('%H:%M', then)}"
+
+
+def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
+    """(name, id) of `runs` for a dropdown; runs of the same name also have the end of their id."""
+    names = [name_of(run) for run in runs]
+    return [
+        (f"{name} ({_TIME.sub('', run.id)})" if names.count(name) > 1 else name, run.id)
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def data_name(config: RunConfig) -> str:
+    """What the data of a run are called: the title of a sample, else the name of the file or data set."""
+    source = config.data.source
+    if source in run_files.sample_titles():
+        return run_files.sample_titles()[source]
+    version = _VERSION.fullmatch(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else None
+    stem = f"{version[1]} version {version[2]}" if version else _DIGEST.sub("", Path(source.rstrip("/")).stem)
+    words = re.sub(r"[_\s-]+", " ", stem).strip() or source
+    return words[:1].upper() + words[1:]
+
+
+def _base(config: RunConfig) -> str:
+    base = config.model.base
+    return _BASES.get(base) or Path(base.rstrip("/")).name.removesuffix(".gguf") or base

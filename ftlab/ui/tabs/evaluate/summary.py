@@ -1,0 +1,190 @@
+"""What stands first on the Evaluate tab: the verdict, three figures, and the answers that changed most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ftlab.core.comparison import ComparisonJson, decided_by, scores_of, verdict_of
+from ftlab.core.run_directory import RunDirectory
+from ftlab.errors import shorten
+from ftlab.evaluation.figures import in_sentence, value_text
+from ftlab.evaluation.metrics.text import words
+from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, gain, row_scores
+from ftlab.report.findings import kept_answer, kept_rows
+from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_text
+from ftlab.ui import run_files, run_names
+from ftlab.ui.kit.html import count, facts, join, notice
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.evaluate import rows as evaluate_rows
+
+MOST = 3  # answers of each kind
+_LONGEST = 700  # characters of a text; a card shows four lines
+
+Row = Mapping[str, Any]
+
+
+def summary(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
+    """Verdict, what it was measured on, three figures, and the answers that changed most."""
+    parts = [verdict(comparison), measured_on(run, comparison, rows), figures(comparison, rows)]
+    return Markup('<section class="ft-card ft-summary" data-run="{}">{}</section>{}').format(
+        run.id, join(parts), examples(comparison, rows)
+    )
+
+
+def verdict(comparison: ComparisonJson) -> Markup:
+    """The verdict in a sentence; of several runs beside each other, one for each."""
+    if verdict_of(comparison, "adapted"):
+        kind = run_view.verdict_kind(comparison)
+        return notice(Markup("<strong>{}</strong>").format(verdict_text(comparison)), kind=kind)
+    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
+    found = {name: one for name, one in comparison.get("verdicts", {}).items() if name in titles}
+    kinds = {True: "good", False: "bad", None: "warn"}
+    return join(
+        notice(Markup("<strong>{}</strong>: {}").format(titles[name], one["text"]), kind=kinds[one["better"]])
+        for name, one in found.items()
+    )
+
+
+def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
+    """Which rows these figures are of; a warning where they are no rows of the run's own data."""
+    config, suite = run_files.config(run), comparison.get("suite")
+    own = run_names.data_name(config) if config else "its own data"
+    number = comparison.get("rows") or scores_of(comparison, "adapted").get("rows") or len(rows)
+    what = "documents" if of_documents(comparison) else "rows"
+    if suite:
+        said = f"Measured on {count(number)} {what} of {suite}. This run was trained on {own}: other data."
+        return notice(said, kind="warn")
+    split = comparison.get("split") or "test"
+    return Markup('<p class="ft-help">On {} {} {} of {}, held out from training.</p>').format(
+        count(number), split, what, own
+    )
+
+
+def figures(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
+    """The measure that decides, what was kept of the base, and the length of answers."""
+    first, later = _pair(comparison)
+    shown = [_task(comparison, first, later), _kept(comparison), _length(rows, first, later)]
+    return facts(one for one in shown if one)
+
+
+Figure = tuple[str, str, str]
+
+
+def _task(comparison: ComparisonJson, first: str, later: str) -> Figure | None:
+    known = {one["name"]: one for one in measures_of(comparison)}
+    measure = known.get(decided_by(comparison) or "") or next(iter(known.values()), None)
+    if measure is None:
+        return None
+    before, after = (value_text(measure, measure["values"].get(side)) for side in (first, later))
+    interval = interval_text(measure, (measure.get("intervals") or {}).get(later))
+    lower = "lower is better" if measure.get("better") == "lower" else ""
+    said = [interval and f"95% interval {interval}", f"{count(measure.get('rows'))} rows", lower]
+    return measure["title"], f"{before} → {after}", ", ".join(filter(None, said))
+
+
+def _kept(comparison: ComparisonJson) -> Figure | None:
+    """None for several runs beside each other, where the table holds it."""
+    answer = kept_answer(comparison)
+    if answer is None:
+        measured = verdict_of(comparison, "adapted") is None
+        return None if measured else ("Kept of the base", "Not measured", "")
+    row = next((one for one in kept_rows(comparison) if one["answer"] and "," not in one["answer"]), None)
+    said = f"{row['measured']}: {row['base']} → {row['adapted']}" if row else ""
+    return "Kept of the base", answer[0].capitalize(), said
+
+
+def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
+    """Mean words of an answer; answers that were cut off are said, for they would have been longer."""
+    answered = [row for row in rows if "document" not in row and row.get(later) is not None]
+    if not answered:
+        return None
+    before, after, wanted = (
+        sum(len(words(str(row.get(side) or ""))) for row in answered) / len(answered)
+        for side in (first, later, "reference")
+    )
+    cut = [sum(bool(row.get(f"{side}_cut")) for row in answered) for side in (first, later)]
+    least = ["≥" if some else "" for some in cut]  # what was cut off would have been longer
+    said = [f"words, references {wanted:.0f}"]
+    said += [f"cut off: {cut[0]} and {cut[1]} of {len(answered)}"] if any(cut) else []
+    return "Length of answers", f"{least[0]}{before:.0f} → {least[1]}{after:.0f}", "; ".join(said)
+
+
+def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
+    """The answers that gained most and those that got worse, the two sides beside each other; empty for documents."""
+    if not rows or "document" in rows[0]:
+        return Markup("")
+    sides, pair = sides_of(comparison), _pair(comparison)
+    titles = {side["name"]: side["title"] for side in sides}
+    known = evaluate_rows.measures_shown(comparison, rows)
+    name = evaluate_rows.usual(comparison, known)
+    measure = known.get(name, LOSS_MEASURE)
+    gained, worse = changed_most(rows, name, pair, higher=measure.get("better") != "lower")
+    by = in_sentence(measure["title"])
+    parts = [
+        _group("Gained most", f"No answer gained by {by}.", gained, measure, pair, titles),
+        _group("Got worse", f"No answer got worse by {by}.", worse, measure, pair, titles),
+    ]
+    return Markup('<div class="ft-examples">{}</div>').format(join(parts))
+
+
+def changed_most(
+    rows: Sequence[Row], measure: str, pair: tuple[str, str], *, higher: bool
+) -> tuple[list[Row], list[Row]]:
+    """At most three rows that gained most and three that lost most; equals go by the loss on the reference."""
+
+    def change(row: Row) -> tuple[float, float]:
+        return gain(row, measure, pair, higher=higher) or 0.0, gain(row, LOSS, pair, higher=False) or 0.0
+
+    gained = sorted((row for row in rows if change(row)[0] > 0), key=change, reverse=True)
+    return gained[:MOST], sorted((row for row in rows if change(row)[0] < 0), key=change)[:MOST]
+
+
+def _group(
+    title: str,
+    none: str,
+    rows: Sequence[Row],
+    measure: Mapping[str, Any],
+    pair: tuple[str, str],
+    titles: Mapping[str, str],
+) -> Markup:
+    if not rows:
+        return Markup('<section class="ft-none"><h4 class="ft-h">{}</h4><p class="ft-help">{}</p></section>').format(
+            title, none
+        )
+    cards = join(_card(row, measure, pair, titles) for row in rows)
+    return Markup('<section><h4 class="ft-h">{}</h4><div class="ft-content">{}</div></section>').format(title, cards)
+
+
+def _card(row: Row, measure: Mapping[str, Any], pair: tuple[str, str], titles: Mapping[str, str]) -> Markup:
+    values = row_scores(row, pair).get(measure["name"], {})
+    panes = join(
+        Markup(
+            '<div class="ft-pane ft-pane-{}" data-side="{}"><div class="ft-pane-name">{} <span>{} {}</span></div>'
+            '<div class="ft-text">{}</div></div>'
+        ).format(
+            "adapted" if place else "base",
+            side,
+            titles[side],
+            in_sentence(measure["title"]),
+            value_text(measure, values.get(side)),
+            _cut(row.get(side)) or "(nothing)",
+        )
+        for place, side in enumerate(pair)
+    )
+    reference = _cut(row.get("reference"))
+    wanted = Markup('<div class="ft-text ft-help">Reference: {}</div>').format(reference) if reference else ""
+    return Markup(
+        '<article class="ft-example"><div class="ft-text">{}</div><div class="ft-panes">{}</div>{}</article>'
+    ).format(_cut(row.get("prompt")), panes, wanted)
+
+
+def _cut(text: Any) -> str:
+    return shorten(str(text or "").strip(), _LONGEST)
+
+
+def _pair(comparison: ComparisonJson) -> tuple[str, str]:
+    sides = sides_of(comparison)
+    return sides[0]["name"], evaluate_rows.newest(sides)

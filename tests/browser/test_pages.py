@@ -1,0 +1,71 @@
+"""Every tab as it first looks: few controls and words, the one button in reach, and nothing that axe-core finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.benchmarks.pages import TABS, measure
+from tests.browser.conftest import PHONE, WIDE, App
+
+pytestmark = pytest.mark.browser
+MOST_CONTROLS, MOST_WORDS = 9, 120
+SIZES = {"wide": WIDE, "phone": PHONE}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: Any) -> Any:
+    app = App(tmp_path_factory.mktemp("pages") / "workspace").start()
+    yield app
+    app.kill()
+
+
+def violations(page: Any) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_on_any_tab(finished, visit, size, dark):
+    page = visit(finished.url, SIZES[size]).page
+    if dark:
+        page.locator("#theme_switch").click()
+    found = {}
+    for tab in TABS:
+        measure(page, tab)
+        if faults := violations(page):
+            found[tab] = faults
+    assert not found
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_tab_shows_few_controls_and_words_and_its_button_without_scrolling(empty, visit, size):
+    page = visit(empty.url, SIZES[size]).page
+    figures = {tab: measure(page, tab) for tab in TABS}
+    assert not {tab: one for tab, one in figures.items() if one["wide"]}
+    crowded = {tab: one for tab, one in figures.items() if one["controls"] > MOST_CONTROLS or one["words"] > MOST_WORDS}
+    assert not crowded
+    height = SIZES[size]["height"]
+    out_of_reach = {
+        tab: one["primary"]
+        for tab, one in figures.items()
+        if one["primary"] and (len(one["primary"]) > 1 or one["primary"][0]["bottom"] > height)
+    }
+    assert not out_of_reach
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("size", SIZES)
+def test_a_tab_shows_as_little_once_there_is_a_run(finished, visit, size):
+    page = visit(finished.url, SIZES[size]).page
+    figures = {tab: measure(page, tab) for tab in TABS}
+    crowded = {
+        tab: one
+        for tab, one in figures.items()
+        if one["controls"] > MOST_CONTROLS or one["words"] > MOST_WORDS or one["wide"]
+    }
+    assert not crowded
