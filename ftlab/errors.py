@@ -5,7 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from typing_extensions import TypedDict
+
 from ftlab.core.words import sentence
+
+# An error as status.json keeps it. `kind`: input, run, disk, damaged or gone; `out_of_memory` only of a measurement.
+ErrorJson = TypedDict(
+    "ErrorJson",
+    {"what": str, "why": str | None, "try": str | None, "kind": str, "out_of_memory": bool},
+    total=False,
+)
 
 
 class FtlabError(Exception):
@@ -25,9 +34,16 @@ class FtlabError(Exception):
         parts = [self.what, self.why, self.try_ and f"Try: {self.try_}"]
         return " ".join(sentence(part) for part in parts if part)
 
-    def as_dict(self) -> dict[str, str | None]:
+    def as_dict(self) -> ErrorJson:
         """The form in which it is kept in status.json: {what, why, try}."""
         return {"what": self.what, "why": self.why, "try": self.try_}
+
+    @classmethod
+    def from_json(cls, error: ErrorJson) -> FtlabError:
+        """The error that a status file holds, with the exit code of its kind."""
+        made = FtlabError(error["what"], why=error.get("why"), try_=error.get("try"))
+        made.exit_code = InputError.exit_code if error.get("kind") == "input" else FtlabError.exit_code
+        return made
 
 
 class InputError(FtlabError):

@@ -39,7 +39,7 @@ from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Stopped, free_memory
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
@@ -291,7 +291,7 @@ def status(workspace: Workspace, test_id: str) -> Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
     job = _job(workspace, test_id)
 
-    def explain(current: Status, code: int | None) -> dict[str, Any]:
+    def explain(current: Status, code: int | None) -> ErrorJson:
         return FtlabError(
             "The process that generated the answers stopped before it was done",
             why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",

@@ -192,7 +192,7 @@ def run_contestant(
     name, strength = split_strength(run_id)
     run = workspace.run(name)
     config = load_config(run.config_file)
-    if config.stage == "reward":
+    if config.is_reward_model:
         raise InputError(f"The run {run.id} is a reward model: it scores answers and writes none", try_="another run")
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has ended")

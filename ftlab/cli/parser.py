@@ -1,8 +1,9 @@
 """The parser of the command line: what every command has, and usage errors that read like all other errors.
 
-argparse, because typer 0.29 and cyclopts 5.5 saved nothing when three commands were ported (November 2026): an option
-takes as many lines in a signature as in `add_argument`, neither accepts abbreviated flags or knows which settings were
-set over a YAML file, and parsing took 0.08 s (cyclopts) and 0.15 s (typer) of CPU time against 0.03 s.
+argparse, because the options of settings are drawn from RunConfig's fields at start (cli.settings; 0.3 s to --help),
+and typer 0.29 and cyclopts 5.5 saved nothing when three commands were ported (November 2026): an option takes as many
+lines in a signature as in `add_argument`, neither accepts abbreviated flags or knows which settings were set over a
+YAML file, and parsing took 0.08 s (cyclopts) and 0.15 s (typer) of CPU time against 0.03 s.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ftlab.core.comparison import scores_of
 from ftlab.core.damage import explained
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import ErrorJson, FtlabError, InputError
 from ftlab.models.strength import AS_TRAINED, chosen_strength
 
 
@@ -213,8 +213,8 @@ def _stage(config: Any) -> str:
     return ", ".join([*parts, f"method {config.method.name} on {config.model.base}"])
 
 
-def _failure(error: dict[str, Any]) -> str:
-    return str(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
+def _failure(error: ErrorJson) -> str:
+    return str(FtlabError.from_json(error))
 
 
 def _counts(splits: dict[str, int]) -> str:

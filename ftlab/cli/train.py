@@ -33,6 +33,7 @@ from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     from ftlab.evaluation.seeds import SeedsVerdict
+    from ftlab.training.sweep import SweepRowJson
 
 _POLL_SECONDS = 0.5
 _QUICKSTART_ROWS = 600
@@ -223,7 +224,7 @@ def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
                 progress.line(phase, phase.split(":")[0])
     finally:
         progress.close("")
-    trial = steps.found
+    trial = steps.result
     for line in rate_lines(trial):
         say(line)
     if trial.taken is None:
@@ -299,8 +300,8 @@ def add_preflight(parser: Parser) -> None:
 
 def preflight(args: argparse.Namespace) -> int:
     """Returns 0 if the run fits or the measurement cannot tell, 1 if it does not fit."""
+    from ftlab.training.preflight.finding import as_lines
     from ftlab.training.preflight.measure import preflight as measure
-    from ftlab.training.preflight.text import as_lines
 
     workspace = Workspace.open(args.workspace)
     config = read_config(args, workspace)
@@ -312,7 +313,7 @@ def preflight(args: argparse.Namespace) -> int:
                 progress.line(phase, phase)
     finally:
         progress.close("")
-    estimate = steps.found
+    estimate = steps.result
     if args.json:
         print_json(estimate.as_dict())
     else:
@@ -387,7 +388,7 @@ def show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row_text(row: dict[str, Any]) -> str:
+def _row_text(row: SweepRowJson) -> str:
     values = ", ".join(f"{path.split('.')[-1]} {value}" for path, value in row["values"].items())
     loss = "" if row["validation_loss"] is None else f"validation loss {row['validation_loss']:.4f}"
     match = "" if row["exact_match"] is None else f"exact match {row['exact_match']:.0%}"

@@ -6,7 +6,7 @@ The form in the Train tab, the command-line help and the notebook cells are gene
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
@@ -27,10 +27,11 @@ from ftlab.config.sections import (
     OptimisationConfig,
     Section,
     TrackingConfig,
+    explained,
     field,
     filled,
 )
-from ftlab.config.stages import LOSSES, SELF_STAGES, STAGES
+from ftlab.config.stages import EXPERIMENTAL, LOSSES, SFT, STAGES, SUPERVISED_STAGES, StageName
 from ftlab.core.files import anywhere, check_reach
 from ftlab.core.parsing import check_depth, parse_yaml, read_yaml, whole
 from ftlab.errors import InputError, shorten
@@ -70,13 +71,12 @@ class RunConfig(Section):
     """Everything that defines a run: its `config.yaml` alone reproduces it."""
 
     name: str | None = field(None, "Name", "A label of your choice. It becomes part of the run's id.", max_length=80)
-    stage: Literal["sft", "pretraining", "dpo", "kto", "orpo", "cpo", "reward", "rloo", "grpo"] = field(
-        "sft",
+    stage: StageName = field(
+        SFT,
         "Stage",
-        "sft: instruction tuning on examples of good answers. pretraining: plain text; the loss covers every token. "
-        "dpo, orpo, cpo: pairs of a chosen and a rejected answer (orpo and cpo are experimental in TRL). kto: single "
-        "answers marked good or bad. "
-        "reward: trains a model that scores answers. rloo, grpo: the model's own answers, scored by rewards.",
+        explained(
+            {name: stage.about for name, stage in STAGES.items()} | {" and ".join(EXPERIMENTAL): "experimental in TRL"}
+        ),
     )
     model: ModelConfig = Field(default_factory=ModelConfig, title="Model")
     data: DataConfig = Field(default_factory=DataConfig, title="Data")
@@ -105,6 +105,11 @@ class RunConfig(Section):
     @property
     def is_starter(self) -> bool:
         return self.model.base == STARTER
+
+    @property
+    def is_reward_model(self) -> bool:
+        """Whether the trained model scores answers and writes none."""
+        return not STAGES[self.stage].answers
 
     def resolved(self, shape: BaseShape | None = None) -> RunConfig:
         """A copy with every empty setting filled in. `shape` is that of the base; without it, the learning rate is the
@@ -146,7 +151,7 @@ class RunConfig(Section):
 
 def why_not_held(config: RunConfig) -> str | None:
     """Why a run of this stage and base does not replay the base's own answers by default; None if it does."""
-    if config.stage not in SELF_STAGES:
+    if config.stage not in SUPERVISED_STAGES:
         return f"the stage {config.stage} has no rows of answers to mix replay into"
     if config.is_starter:
         return "the starter is too small to replay its own answers; use general_replay and general_documents"
@@ -157,7 +162,7 @@ def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> fl
     """The learning rate that usually works for the stage, method and base (of `shape`); higher for the starter. See
     config.methods and config.stages."""
     usual = STAGES[config.stage].usual
-    if usual and config.method.name == "full":
+    if usual and config.method.is_full:
         return usual.starter_full if config.is_starter else usual.full
     if usual:
         return usual.starter_adapter if config.is_starter else usual.adapter
@@ -165,7 +170,7 @@ def usual_learning_rate(config: RunConfig, shape: BaseShape | None = None) -> fl
         return real_rate(config.method.name, shape)
     facts = METHODS[config.method.name]
     # Measured with LoRA (docs/replay.md): with replay text, half the rate learns the task and forgets less.
-    halved = config.data.replay_text and config.method.name in ("lora", "dora", "qlora")
+    halved = config.data.replay_text and "rank" in METHODS[config.method.name].fields
     return facts.starter_rate / 2 if halved else facts.starter_rate
 
 

@@ -6,18 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ftlab.config.sections import Section, field
+from ftlab.config.sections import Section, explained, field
+from ftlab.config.stages import STAGES
 
 
 class PreferenceConfig(Section):
-    """Read by the stages dpo, kto, orpo, cpo and reward."""
+    """Read by the stages that learn from preferences (stages.Stage.reads)."""
 
     loss: str | None = field(
         None,
         "Loss",
-        "dpo: sigmoid is standard; ipo overfits less on few pairs; robust assumes a share of wrong votes (label "
-        "smoothing). cpo: sigmoid, simpo, hinge, ipo, alphapo. kto: kto, apo_zero_unpaired. Empty: the first of the "
-        "stage.",
+        f"{explained({name: stage.about_losses for name, stage in STAGES.items()})} Empty: the first of the stage.",
         min_length=1,
     )
     beta: float | None = field(
@@ -91,7 +90,7 @@ class Reward(BaseModel):
 
 
 class ReinforcementConfig(Section):
-    """Read by the stages rloo and grpo."""
+    """Read by the stages that learn from rewards."""
 
     rewards: list[Reward] = field(
         [],

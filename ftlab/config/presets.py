@@ -7,7 +7,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, usual_learning_rate, with_settings
 from ftlab.config.methods import BaseShape, fields_of
-from ftlab.config.stages import SELF_STAGES
+from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.errors import InputError
 
 
@@ -42,11 +42,11 @@ def preset_settings(name: str, config: RunConfig, shape: BaseShape | None = None
     usual value. Raises InputError for an unknown name and for stages that learn from preferences."""
     if name not in PRESETS:
         raise InputError("There is no such preset", given=name, allowed=", ".join(PRESETS))
-    if config.stage not in SELF_STAGES and name != PRESET:
+    if config.stage not in SUPERVISED_STAGES and name != PRESET:
         raise InputError(
             f"The preset {name} is for training on examples or text",
             given=f"the stage {config.stage}",
-            allowed=", ".join(SELF_STAGES),
+            allowed=", ".join(SUPERVISED_STAGES),
             try_="set the epochs instead",
         )
     preset = PRESETS[name]
@@ -72,7 +72,7 @@ def with_preset(config: RunConfig, name: str, shape: BaseShape | None = None) ->
 
 def preset_of(config: RunConfig, shape: BaseShape | None = None) -> str | None:
     """The preset whose settings `config` has; None for settings of one's own."""
-    if config.stage not in SELF_STAGES:
+    if config.stage not in SUPERVISED_STAGES:
         return None
     for name in PRESETS:
         wanted = preset_settings(name, config, shape)

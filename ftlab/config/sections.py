@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
+
+from ftlab.config.methods import CHANGES_BASE, METHODS, MethodName, fields_of
 
 STARTER = "starter"
 LARGEST_SEED = 2**32 - 1  # numpy's limit
@@ -36,6 +39,14 @@ def field(default: Any, title: str, help: str, *, unit: str = "", advanced: bool
     return Field(
         default, title=title, description=help, json_schema_extra={"unit": unit, "advanced": advanced}, **limits
     )
+
+
+def explained(texts: Mapping[str, str]) -> str:
+    """A help text from one for each value of a setting: `a, b: the text of both. c: another.`"""
+    by_text: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        by_text.setdefault(text, []).append(name)
+    return " ".join(f"{', '.join(names)}: {text}." for text, names in by_text.items() if text)
 
 
 def kind_of(annotation: Any) -> Any:
@@ -232,14 +243,7 @@ class DataConfig(Section):
 class MethodConfig(Section):
     """Each method reads some of these settings (methods.fields_of); changes to the others are ignored, with a note."""
 
-    name: Literal["lora", "dora", "qlora", "ia3", "bottleneck", "prefix_tuning", "prompt_tuning", "full"] = field(
-        "lora",
-        "Method",
-        "lora: low-rank matrices beside the weights, the usual choice. dora: lora with learned magnitudes, slower. "
-        "qlora: lora on a 4-bit or 8-bit base, to save memory. bottleneck: small layers between the layers. ia3: one "
-        "factor per channel, the smallest. prefix_tuning, prompt_tuning: learned tokens before the text. full: all "
-        "weights.",
-    )
+    name: MethodName = field("lora", "Method", explained({name: method.about for name, method in METHODS.items()}))
     rank: int = field(
         16, "LoRA rank", "A higher rank can learn more, and forgets and overfits more easily.", ge=1, le=512
     )
@@ -323,6 +327,21 @@ class MethodConfig(Section):
         "The nonlinearity inside the adapter. It rarely matters.",
         advanced=True,
     )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights of the base are trained, so that the result is a whole model."""
+        return METHODS[self.name].full
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether the base is loaded in 4 or 8 bits."""
+        return "quantisation" in fields_of(self.name)
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether the initialization changes the weights of the base."""
+        return "initialisation" in fields_of(self.name) and self.initialisation in CHANGES_BASE
 
 
 class OptimisationConfig(Section):

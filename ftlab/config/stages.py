@@ -6,7 +6,7 @@ The only list of stages; `training/` trains them. No heavy imports: forms, help 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 
 class Usual(NamedTuple):
@@ -48,31 +48,43 @@ _FEW_PAIRS = "LoRA with about a hundred pairs measured with dpo on SmolLM2-135M;
 
 @dataclass(frozen=True)
 class Stage:
-    """`title` for a badge; `data`: what a row is; `what` for the list of stages; `needs`: what its data must contain.
+    """`title` for a badge; `data`: what a row is; `trl`: the name of its trainer in TRL, as in DPOConfig; `about`
+    explains it in the help of the setting; `what` for the list of stages; `needs`: what its data must contain.
 
-    `reads`: the settings of PreferenceConfig it uses. `losses`: the default first. `usual`: None if the rate follows
-    the method (`config.methods.real_rate`). `experimental`: in trl.experimental, which may change with any version.
-    `answers`: whether the trained model writes answers.
+    `reads`: the settings of PreferenceConfig it uses. `losses`: the default first; `about_losses` explains them;
+    `smoothed` are those that use label smoothing, `per_token` those that score the mean of an answer's tokens, not
+    their sum (True: all). `usual`: None if the rate follows the method
+    (`config.methods.real_rate`). `reference`: beta holds the model to where it started. `experimental`: in
+    trl.experimental, which may change with any version. `answers`: whether the trained model writes answers.
     """
 
     title: str
     data: Literal["conversations", "documents", "pairs", "judged answers", "prompts"]
+    trl: str
+    about: str
     what: str = ""
     needs: str = ""
     reads: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    about_losses: str = ""
+    smoothed: tuple[str, ...] = ()
+    per_token: bool | tuple[str, ...] = False
     usual: Usual | None = None
+    reference: bool = False
     experimental: bool = False
     answers: bool = True
 
 
-PRETRAINING = "pretraining"  # trains on documents
+SFT, PRETRAINING = "sft", "pretraining"  # train on conversations, and on documents
+_PAIRS, _OWN_ANSWERS = "pairs of a chosen and a rejected answer", "the model's own answers, scored by rewards"
 STAGES: dict[str, Stage] = {
-    "sft": Stage("SFT", "conversations"),
-    PRETRAINING: Stage("Pretraining", "documents"),
+    SFT: Stage("SFT", "conversations", "SFT", "instruction tuning on examples of good answers"),
+    PRETRAINING: Stage("Pretraining", "documents", "SFT", "plain text; the loss covers every token"),
     "dpo": Stage(
         "DPO",
         "pairs",
+        "DPO",
+        _PAIRS,
         "pairs of a better and a worse answer",
         "pairs of answers",
         reads=("loss", "beta", "label_smoothing", "watch", "precompute_reference"),
@@ -93,15 +105,23 @@ STAGES: dict[str, Stage] = {
             "sft",
             "sigmoid_norm",
         ),  # all that TRL 1.16 names
+        about_losses="sigmoid is standard; ipo overfits less on few pairs; robust assumes a share of wrong votes "
+        "(label smoothing); the others are for research",
+        smoothed=("robust", "exo_pair", "aot", "aot_unpaired"),
+        reference=True,
         usual=Usual(5e-7, 2e-4, 1, 2e-5, 1e-4, 2, f"5e-7 in Tunstall et al. 2023, arXiv 2310.16944; {_FEW_PAIRS}"),
     ),
     "kto": Stage(
         "KTO",
         "judged answers",
+        "KTO",
+        "single answers marked good or bad",
         "single answers with a thumbs-up or thumbs-down",
         "answers marked good or bad, or pairs",
         reads=("loss", "beta", "precompute_reference", "good_weight", "bad_weight"),
         losses=("kto", "apo_zero_unpaired"),
+        about_losses="kto is standard; apo_zero_unpaired raises good answers and lowers bad ones without a common zero",
+        reference=True,
         usual=Usual(
             5e-7,
             2e-4,
@@ -116,19 +136,27 @@ STAGES: dict[str, Stage] = {
     "orpo": Stage(
         "ORPO",
         "pairs",
+        "ORPO",
+        _PAIRS,
         "pairs; also trains on the chosen answers",
         "pairs of answers",
         reads=("beta", "watch"),
+        per_token=True,
         usual=Usual(8e-6, 8e-5, 3, 2e-4, 1e-3, 3, "8e-6 in Hong et al. 2024, arXiv 2403.07691; LoRA ten times that"),
         experimental=True,
     ),
     "cpo": Stage(
         "CPO and SimPO",
         "pairs",
+        "CPO",
+        _PAIRS,
         "pairs, without a reference model",
         "pairs of answers",
         reads=("loss", "beta", "label_smoothing", "simpo_margin", "watch"),
         losses=("sigmoid", "simpo", "hinge", "ipo", "alphapo"),
+        about_losses="sigmoid, hinge, ipo, alphapo; simpo divides by the length, so long answers gain nothing from it",
+        smoothed=("sigmoid", "simpo", "alphapo"),
+        per_token=("ipo", "simpo", "alphapo"),
         usual=Usual(
             5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "3e-7 to 1e-6 in Meng et al. 2024, arXiv 2405.14734; LoRA ten times that"
         ),
@@ -137,6 +165,8 @@ STAGES: dict[str, Stage] = {
     "reward": Stage(
         "Reward model",
         "pairs",
+        "Reward",
+        "trains a model that scores answers",
         "learns to score answers",
         "pairs of answers",
         reads=("watch",),
@@ -146,6 +176,8 @@ STAGES: dict[str, Stage] = {
     "rloo": Stage(
         "RLOO",
         "prompts",
+        "RLOO",
+        _OWN_ANSWERS,
         "samples answers and learns from their rewards",
         "prompts",
         usual=Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED, batch=2),
@@ -153,14 +185,29 @@ STAGES: dict[str, Stage] = {
     "grpo": Stage(
         "GRPO",
         "prompts",
+        "GRPO",
+        _OWN_ANSWERS,
         "like RLOO, each answer relative to its group",
         "prompts",
         usual=Usual(1e-6, 1e-5, 1, 2e-4, 2e-3, 1, _REWARDED, batch=2),
     ),
 }
+# Literals are those of the table, which a type checker cannot read.
+if TYPE_CHECKING:
+    StageName = str
+else:
+    StageName = Literal[tuple(STAGES)]
 PAIR_STAGES = tuple(name for name, stage in STAGES.items() if stage.data == "pairs")
-PREFERENCE_STAGES = tuple(name for name, stage in STAGES.items() if stage.data in ("pairs", "judged answers"))
+JUDGED_STAGES = tuple(name for name, stage in STAGES.items() if stage.data == "judged answers")
+PREFERENCE_STAGES = tuple(name for name in STAGES if name in (*PAIR_STAGES, *JUDGED_STAGES))
 REWARD_STAGES = tuple(name for name, stage in STAGES.items() if stage.data == "prompts")
-SELF_STAGES = tuple(name for name, stage in STAGES.items() if stage.data in ("conversations", "documents"))
+SUPERVISED_STAGES = tuple(name for name, stage in STAGES.items() if stage.data in ("conversations", "documents"))
+WITH_REFERENCE = tuple(name for name, stage in STAGES.items() if stage.reference)
 EXPERIMENTAL = tuple(name for name, stage in STAGES.items() if stage.experimental)
 LOSSES = {name: stage.losses for name, stage in STAGES.items() if stage.losses}
+
+
+def scores_means(stage: str, loss: str | None) -> bool:
+    """Whether `stage` with `loss` scores an answer by the mean log probability of its tokens, not by their sum."""
+    per_token = STAGES[stage].per_token
+    return per_token if isinstance(per_token, bool) else loss in per_token

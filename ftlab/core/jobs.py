@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from ftlab.core import processes
 from ftlab.core.files import DamagedFile, read_json, write_json, write_text
 from ftlab.core.processes import HUB_VARIABLES, child_environment, mark_of, package_path
-from ftlab.errors import shorten
+from ftlab.errors import ErrorJson, shorten
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 2.0
@@ -48,7 +48,7 @@ class Status:
     started: float | None = None
     finished: float | None = None
     eta_seconds: float | None = None
-    error: dict[str, Any] | None = None  # what, why, try
+    error: ErrorJson | None = None
 
     @property
     def is_active(self) -> bool:
@@ -123,7 +123,7 @@ def is_alive(job: Job, current: Status) -> bool:
 
 
 def settled(
-    job: Job, read: Callable[[], AnyStatus], explain: Callable[[AnyStatus, int | None], dict[str, Any]]
+    job: Job, read: Callable[[], AnyStatus], explain: Callable[[AnyStatus, int | None], ErrorJson]
 ) -> AnyStatus:
     """The status returned by `read`, corrected when its process is gone: stopped if that was requested, else failed.
 
@@ -261,7 +261,7 @@ def read_status(path: Path, kind: type[AnyStatus]) -> AnyStatus:
 
 
 _OF = {"str": (str,), "int": (int,), "float": (int, float), "None": (type(None),)}
-_OF |= {"dict[str, Any]": (dict,), "list[str]": (list,)}
+_OF |= {"ErrorJson": (dict,), "list[str]": (list,)}
 _TIMES = ("pid_started", "heartbeat", "created", "started", "finished")
 
 

@@ -43,7 +43,7 @@ class Inside:
 
 
 INSIDES = (
-    # training/log_probs.py
+    # training/speed.py: tiles on the CPU
     Inside(
         "trl.kernels.chunked_logprob.ChunkedLogProbFunction",
         "replaced on the CPU by small tiles over labels alone",
@@ -54,10 +54,10 @@ INSIDES = (
         "replaced: where it says yes, only positions of labels arrive",
         "8bdca0eb73925ed1",
     ),
-    # training/trainer.py and training/holding.py, too
+    # training/trainer.py
     Inside(
         "trl.trainer.utils.add_fused_lm_head",
-        "its logits are repeated, its log-probabilities weighted; it looks up what log_probs.py replaces",
+        "its logits are repeated, its log-probabilities weighted; it looks up what speed.py replaces",
         "cb5d409ff0e7fcb6",
         attributes=("_ChunkedLogProbFunction", "_use_triton"),
     ),
@@ -98,7 +98,7 @@ INSIDES = (
         "a9a788f4d2ba7e2a",
         attributes=("_last_lr",),
     ),
-    # training/preferences/trainers.py
+    # training/preferences.py
     Inside(
         "trl.trainer.dpo_trainer.DPOTrainer._prepare_dataset",
         "overridden: the rows are tokens already",
@@ -115,7 +115,7 @@ INSIDES = (
         "d079302cee20445e",
         attributes=("_metrics",),
     ),
-    # training/reinforcement/train.py
+    # training/reinforcement.py
     Inside(
         "trl.trainer.grpo_trainer.GRPOTrainer._tokenize_prompts",
         "overridden: prompts as evaluation asks",
@@ -138,7 +138,7 @@ INSIDES = (
     Inside(
         "trl.trainer.rloo_trainer.RLOOTrainer.log", "figures are added", "167882842c26ec6d", attributes=("_metrics",)
     ),
-    # training/speed.py and models/families.py
+    # training/speed.py: padding, and models/families.py
     Inside(
         "transformers.modeling_utils.PreTrainedModel._supports_attention_backend",
         "read: own attention",
@@ -200,9 +200,16 @@ INSIDES = (
         "replaced: no code from the Hub",
         "1394004a745b7242",
     ),
+    # models/adapters.py
+    Inside(
+        "peft.tuners.tuners_utils.BaseTunerLayer.enable_adapters",
+        "its switch is set directly, which takes less time",
+        "08b48e307490962f",
+        attributes=("_disable_adapters",),
+    ),
     # models/load.py
     Inside("bitsandbytes.nn.modules.Linear4bit.forward", "its repacking for CPUs is switched off", "c1737ee704310e47"),
-    # models/fused_lora.py
+    # training/speed.py: LoRA
     Inside("peft.tuners.lora.layer.Linear.forward", "replaced: its products are joined", "721a79229df0c5b3"),
     # evaluation/metrics
     Inside("evaluate.module.EvaluationModule._info", "overridden, as its documentation asks", "763c8f4374dec831"),

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Generic, TypeVar
 
-Told = TypeVar("Told")
-Found = TypeVar("Found")
+Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 
-class Steps(Generic[Told, Found]):
-    """Iterates over what `work` yields; `found` is its return value, once the iteration is complete.
+class Steps(Generic[Step, Result]):
+    """Iterates over what `work` yields; `result` is its return value, once the iteration is complete.
 
     Leaving the `with` block closes the generator, however far it is.
     """
 
-    found: Found
+    result: Result
 
-    def __init__(self, work: Generator[Told, None, Found]):
+    def __init__(self, work: Generator[Step, None, Result]):
         self._work = work
 
-    def __iter__(self) -> Iterator[Told]:
-        self.found = yield from self._work
+    def __iter__(self) -> Iterator[Step]:
+        self.result = yield from self._work
 
-    def __enter__(self) -> Steps[Told, Found]:
+    def __enter__(self) -> Steps[Step, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ftlab.config import RunConfig
-from ftlab.config.stages import PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.config.stages import JUDGED_STAGES, PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
 from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, judgement, usable_turns
 from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
 from ftlab.data.partition import Example, no_text, only_text
@@ -34,7 +34,7 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
             return [{"prompt": prompt, "chosen": chosen, "rejected": rejected}], remarks
 
         return pair
-    if stage == "kto":
+    if stage in JUDGED_STAGES:
 
         def judged(row: Mapping[str, Any]) -> tuple[list[Example], list[str]]:
             if detected.format in PREFERENCES:
@@ -91,7 +91,7 @@ def pair_of_row(
 def check_format(stage: str, detected: Detected, name: str, columns: list[str]) -> None:
     """Raise InputError if `stage` cannot use data of this format."""
     pairs = detected.format in PREFERENCES and "rejected" in detected.columns
-    if stage in PREFERENCE_STAGES and not pairs and not (stage == "kto" and detected.format == "kto"):
+    if stage in PREFERENCE_STAGES and not pairs and not (stage in JUDGED_STAGES and detected.format == "kto"):
         raise _no_preferences(stage, detected, name, columns)
     if detected.format == "text" and stage != PRETRAINING:
         raise only_text(name, columns, detected, stage)
@@ -115,7 +115,7 @@ def _no_preferences(stage: str, detected: Detected, name: str, columns: list[str
             allowed=FORMATS["preference"],
             try_="set the columns, such as data.columns={chosen: ..., rejected: ...}, or set stage: sft",
         )
-    wanted = FORMATS["kto"] + "; " if stage == "kto" else ""
+    wanted = FORMATS["kto"] + "; " if stage in JUDGED_STAGES else ""
     return InputError(
         f"The stage {stage} trains on preferences, and {name} holds none: there is no rejected answer",
         given=f"columns {', '.join(columns)}, read as {layout}",
@@ -165,7 +165,7 @@ def cuts_long_answers(stage: str, whole: int, rows: int) -> bool:
     cut answer has no stop token: if the chosen answers are the longer ones, pairs of a cut and a complete answer teach
     the model not to stop. A reward model never trains on a cut answer.
     """
-    return stage != "reward" and whole <= rows / 2
+    return STAGES[stage].answers and whole <= rows / 2
 
 
 _SURE = 0.05  # of the 95% Wilson interval
@@ -207,7 +207,7 @@ def check_preferences(
     rows = prepared.splits["train"]
     dropped = prepared.manifest.get("dropped", {})
     findings = _about_empty_sides(dropped, prepared.manifest.get("rows_in", 0))
-    if config.stage == "kto":
+    if config.stage in JUDGED_STAGES:
         findings += _about_labels(rows, config)
         findings += _about_judged_twice(rows)
     else:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT, STAGES
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
@@ -91,7 +91,7 @@ def prepare(
         check_format(stage, detected, loaded.name, loaded.columns)
     notes = list(loaded.notes)
     dropped: Counter[str] = Counter()
-    splits = _converted(loaded, detected, data, notes, dropped, stage or "sft")
+    splits = _converted(loaded, detected, data, notes, dropped, stage or SFT)
     if len(splits) == 1 and loaded.main != "train":
         notes.append(f"{loaded.name} has only the split {loaded.main}; its rows are split into train and the rest.")
     beside = check_columns(data, loaded.columns)
@@ -149,7 +149,7 @@ def _check_replay(data: DataConfig, stage: str | None) -> None:
         f"Replay data cannot be mixed into the stage {stage}: {why}",
         given=", ".join(f"{path}: {source}" for path, source in mixed_in.items()),
         try_=f"set {' and '.join(f'{path}=none' for path in mixed_in)}"
-        + ("" if stage == "reward" else f"; a higher {beta} keeps the model closer to its starting point"),
+        + ("" if not STAGES[stage].answers else f"; a higher {beta} keeps the model closer to its starting point"),
     )
 
 
@@ -157,7 +157,7 @@ def _trained_parts(format_: str, stage: str | None) -> list[str]:
     """Notes on which parts of the data are trained on, if not all are."""
     if format_ == "text":
         return ["The data holds plain text: the loss covers every token and the end-of-text token."]
-    if stage == "kto" and format_ in PREFERENCES:
+    if stage in JUDGED_STAGES and format_ in PREFERENCES:
         return ["Every pair was split: the chosen answer counts as good, the rejected one as bad."]
     if stage in REWARD_STAGES:
         return ["The model answers the prompts itself; answers in the data serve only as references."]
@@ -382,7 +382,7 @@ def _mix_in_replay(
         system_prompt = None if itself else data.system_prompt
         settings = DataConfig(source=source, system_prompt=system_prompt, seed=data.seed)
         loaded = load_rows(settings, workspace)
-        stage = REWARD_STAGES[0] if itself else "sft"
+        stage = REWARD_STAGES[0] if itself else SFT
         detected = _as_text(loaded, settings) if name == "replay_text" else detect_format(loaded, settings, stage)
         dropped: Counter[str] = Counter()
         rows = loaded.splits[loaded.main]

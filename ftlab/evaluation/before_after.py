@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig
-from ftlab.config.stages import STAGES
+from ftlab.config.stages import JUDGED_STAGES, STAGES, WITH_REFERENCE, scores_means
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import (
@@ -49,7 +49,6 @@ from ftlab.evaluation.sides import (
 from ftlab.evaluation.significance import LEVEL, Clusters, difference_p, mean_difference, share_interval, sign_p
 
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
-_WITH_REFERENCE = ("dpo", "kto")
 _FEW_STEPS = 30  # 20 at the usual rate showed nothing clear on 20 held-out pairs (SmolLM2, dpo_en_demo)
 _MOST_PAIRS = 20  # of one prompt, where single answers are paired
 _PLACES = {"chosen": 1, "rejected": 2}  # in a Pair
@@ -82,7 +81,7 @@ def evaluate_preferences(
     groups = groups_of(run, split, rows, config.data.group_by)
     belongs = {repr(row["prompt"]): group for row, group in zip(rows, groups, strict=True) if group}
     question = question_of_rows(config, max_rows, len(every))
-    if config.stage == "kto":
+    if config.stage in JUDGED_STAGES:
         notes.append("Good and bad answers to the same prompt were paired.")
     pairs, more = drawn(split, every, most, config.evaluation.max_rows, called="pairs")
     trained = adapted_side(run, config, first=True)
@@ -96,7 +95,7 @@ def evaluate_preferences(
             should_stop=should_stop,
         )
 
-    if config.stage == "reward":
+    if config.is_reward_model:
         graded: dict[str, Request] = {
             name: ToGrade([[*pair[0], *pair[place]] for pair in pairs]) for name, place in _PLACES.items()
         }
@@ -200,7 +199,7 @@ def _mean_log(losses: Losses) -> float:
 
 def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> list[str]:
     """Advice if the margin over the start may be chance."""
-    if config.stage not in _WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
+    if config.stage not in WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
     if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
         return [
@@ -224,19 +223,19 @@ def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> 
 
 def _rewards_of(config: RunConfig, trained: Losses, before: Losses) -> list[float]:
     beta = config.preference.beta or 0.1
-    if config.stage in _WITH_REFERENCE:
+    if config.stage in WITH_REFERENCE:
         return [beta * (old - new) for old, new in zip(before.nll, trained.nll, strict=True)]
     return [-beta * nll for nll in (trained.per_token if _is_per_token(config) else trained.nll)]
 
 
 def _reward_name(config: RunConfig) -> str:
-    if config.stage in _WITH_REFERENCE:
+    if config.stage in WITH_REFERENCE:
         return "beta times the gain in log probability over the start"
     return f"beta times the {'mean log probability per token' if _is_per_token(config) else 'log probability'}"
 
 
 def _is_per_token(config: RunConfig) -> bool:
-    return config.stage == "orpo" or config.preference.loss in ("simpo", "alphapo", "ipo")
+    return scores_means(config.stage, config.preference.loss)
 
 
 def _clusters_of(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
@@ -504,7 +503,7 @@ def judge_answers(
             try_=f"python -m ftlab evaluate {run.id}",
         )
     config = config_of(reward_run)
-    if config.stage != "reward":
+    if not config.is_reward_model:
         raise InputError(f"The run {reward_run.id} is not a reward model", given=f"stage: {config.stage}")
     side = adapted_side(reward_run, config, first=True)
     weights = _digest(identity(side))

@@ -13,7 +13,7 @@ from typing import Any
 
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
-from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
 from ftlab.core.comparison import (
     ComparisonJson,
     ForgettingJson,
@@ -309,7 +309,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         **more,
         "device": device,
         "dtype": dtype,
-        "quantised": config.method.name == "qlora",
+        "quantised": config.method.is_quantised,
         "versions": {name: version(name) for name in _PACKAGES},
     }
 
@@ -490,7 +490,7 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
 def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
     """Raises InputError and FtlabError for runs that cannot be compared on held-out rows."""
     for run, config in zip(runs, configs, strict=True):
-        if config.stage == "reward":
+        if config.is_reward_model:
             raise InputError(
                 f"The run {run.id} is a reward model: it scores answers and does not write any",
                 try_="choose the run it was trained to judge",
@@ -586,7 +586,7 @@ def evaluate_whole(
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
     if reward_model is not None:
-        if load_config(reward_model.config_file).stage != "reward":
+        if not load_config(reward_model.config_file).is_reward_model:
             raise InputError(f"The run {reward_model.id} is not a reward model", try_="name a run of the stage reward")
         question = compare_answers(run, **more).get("question", {"name": ""})["name"]
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
@@ -598,7 +598,7 @@ def evaluate_whole(
     results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:
         results["preferences"] = evaluate_preferences(run, **more)
-    if stage != "reward" and (stage not in REWARD_STAGES or has_references(run)):
+    if STAGES[stage].answers and (stage not in REWARD_STAGES or has_references(run)):
         results["comparison"] = evaluate_run(run, **more)
     if stage in ANSWERING_STAGES:
         # After the comparison, whose answers it takes over.

@@ -15,7 +15,7 @@ from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
-from ftlab.models.load import adapter_disabled, load_run, load_trained_base, text_length
+from ftlab.models.load import load_run, load_trained_base, text_length
 from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, set_strength, strength_name
 
 SIDES = ("base", "adapted")
@@ -220,7 +220,7 @@ def _forget() -> None:
 def _load(run: RunDirectory) -> Duet:
     config = load_config(run.config_file)
     model, tokenizer = load_run(run)
-    full = config.method.name == "full"
+    full = config.method.is_full
     base = load_trained_base(config, device=config.launcher.device) if full else model
     return Duet(model, base, tokenizer, text_length(config), asked_of(run), run)
 
@@ -232,6 +232,8 @@ def _device_of(model: Any) -> Any:
 def _step(stream: _Stream, stops: set[int], temperature: float, top_p: float, generator: Any) -> None:
     """Add one token to the stream's answer, or end it."""
     import torch
+
+    from ftlab.models.adapters import adapter_disabled
 
     device = _device_of(stream.model)
     context = stream.prompt + stream.tokens

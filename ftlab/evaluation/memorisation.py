@@ -451,7 +451,7 @@ def measure_memorisation(
     samples = samples_of(run, config, tokenizer)
     if samples is None:
         return None
-    sides = 1 if config.method.name == "full" else 2
+    sides = 1 if config.method.is_full else 2
     steps = _Steps(tell, sum(sides * len(sample.encoded) + len(sample.halves) for sample in samples.values()))
 
     def losses(side: Any, name: str) -> dict[str, Losses]:
@@ -572,9 +572,9 @@ def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups:
 @contextlib.contextmanager
 def _base_of(model: Any, config: RunConfig) -> Any:
     """`model` as its base; None for a fully tuned model, whose base would have to be loaded beside it."""
-    from ftlab.models.load import adapter_disabled
+    from ftlab.models.adapters import adapter_disabled
 
-    if config.method.name == "full":
+    if config.method.is_full:
         yield None
         return
     with adapter_disabled(model) as base:

@@ -9,13 +9,12 @@ from typing import Any
 
 from ftlab.config import SELF, RunConfig, usual_learning_rate, why_not_held
 from ftlab.config.methods import fields_of
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, WITH_REFERENCE
 from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.forgetting import answer_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
 GENERAL_DOCUMENTS = "general_documents"  # the same, as plain text
-_WITH_REFERENCE = ("dpo", "kto")  # their beta holds a model to where it started; that of orpo and cpo does not
 _MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
 
 
@@ -78,7 +77,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
         advice.append(_documents(config))
         # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
         advice.append(rate)
-    if config.stage in _WITH_REFERENCE and config.preference.beta is not None:
+    if config.stage in WITH_REFERENCE and config.preference.beta is not None:
         advice.append(_held_back("preference.beta", config.preference.beta, 100.0))
     elif config.stage in REWARD_STAGES:
         advice.append(_held_back("reinforcement.beta", config.reinforcement.beta or 0.025, 10.0))

@@ -158,7 +158,7 @@ def identity(side: Side) -> list[Any]:
     device = pick_device(config.launcher.device)
     place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
-    quantised = [method.quantisation, method.double_quantisation] if method.name == "qlora" else None
+    quantised = [method.quantisation, method.double_quantisation] if method.is_quantised else None
     # Nothing for a model as trained: what it said before there were strengths stays known.
     at = [] if not side.adapted or side.strength == AS_TRAINED else [["strength", side.strength]]
     if side.adapted and not side.run.adapter.exists():
@@ -214,7 +214,8 @@ def visit(
     `loading` is told what is loaded.
     """
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled, attach_adapter, load_run, load_trained_base
+    from ftlab.models.adapters import adapter_disabled, attach_adapter
+    from ftlab.models.load import load_run, load_trained_base
     from ftlab.models.reward import load_reward_model
 
     def use(what: str, load: Callable[[], Any], loaded: Sequence[Side], *, switched: bool = False) -> None:
@@ -241,7 +242,7 @@ def visit(
         return attach_adapter(base_of(config), run.start)
 
     def result_of(run: RunDirectory, config: RunConfig, strength: float) -> Any:
-        model, _ = load_reward_model(run) if config.stage == "reward" else load_run(run, strength=strength)
+        model, _ = load_reward_model(run) if config.is_reward_model else load_run(run, strength=strength)
         return model
 
     groups: dict[str, list[Side]] = {}
@@ -250,7 +251,7 @@ def visit(
     for group in groups.values():
         run, config = group[0].run, group[0].config
         bare, begun, tuned = ([side for side in group if side.weights == of] for of in ("base", "start", "result"))
-        if tuned and run.adapter.exists() and config.stage != "reward":
+        if tuned and run.adapter.exists() and not config.is_reward_model:
             use("the model", partial(result_of, run, config, AS_TRAINED), [*bare, *tuned], switched=True)
         else:
             use("the base", partial(base_of, config), bare)

@@ -57,7 +57,7 @@ def judge(
     called in the sentence; other runs are called by their names. What decides follows a fixed order of the measures, so
     its p stands by itself; of the figures only one thing is looked at: a share that is small on every side (`_single`)
     makes way for the next measure, whichever side is the better one. The p of the others stand as a list (see
-    gain_loss.py).
+    forgetting.gain_loss).
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"

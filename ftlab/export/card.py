@@ -248,7 +248,7 @@ def _limits(
 
 def _loading_notes(shape: Shape, config: RunConfig, run: RunDirectory) -> list[str]:
     notes = []
-    if config.stage not in (PRETRAINING, "reward"):
+    if config.stage != PRETRAINING and not config.is_reward_model:
         notes.append(
             "The chat template is the one used in training. `generation_config.json` has the stop tokens of the "
             "evaluation and greedy decoding; other settings give other answers than those evaluated."

@@ -57,7 +57,7 @@ def write_merged(
     from ftlab.evaluation.batches import free_memory
     from ftlab.models.load import load_base
 
-    whole = config.method.name == "full"
+    whole = config.method.is_full
     source = ModelConfig(base=str(run.model), dtype="float32") if whole else _float32(config.model)
     between = whole and strength != AS_TRAINED
     _check_memory(source, copies=2 if between else 1)
@@ -181,12 +181,12 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, st
     check_result(run)
     if dtype is not None and dtype not in FORMATS:
         raise InputError("This number format is not supported", given=dtype, allowed=", ".join(FORMATS))
-    whole = config.method.name == "full"
+    whole = config.method.is_full
     if whole:
         kind = "merged"
     if kind == "merged":
         check_mergeable(config)
-        if config.stage == "reward":
+        if config.is_reward_model:
             raise InputError(
                 f"The run {run.id} is a reward model, whose scoring head cannot be merged",
                 given="a merged model was requested",
@@ -214,7 +214,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, 
     settings = comparison["settings"] if comparison else {}
     own = str(pick_dtype(config.model, device)).removeprefix("torch.")
     evaluated = str(settings.get("dtype") or own)
-    quantised = config.method.name == "qlora"
+    quantised = config.method.is_quantised
     if kind == "merged":
         dtype = dtype or (own if quantised else evaluated)
         return Shape(
@@ -242,7 +242,7 @@ def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, 
         revision=config.model.revision or (commit if isinstance(commit, str) else None),
         quantisation=export_files.quantisation_settings(config, own),
         needs_ftlab=is_saved_bottleneck(run.adapter),
-        scores=config.stage == "reward",
+        scores=config.is_reward_model,
         strength=strength,
     )
 

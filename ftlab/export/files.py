@@ -112,7 +112,7 @@ def _generation_of_base(run: RunDirectory, config: RunConfig) -> Any:
 
 def quantisation_settings(config: RunConfig, compute_dtype: str) -> dict[str, Any] | None:
     """The quantization of the base of a QLoRA adapter, as arguments of BitsAndBytesConfig; None for other methods."""
-    if config.method.name != "qlora":
+    if not config.method.is_quantised:
         return None
     if config.method.quantisation == "int8":
         return {"load_in_8bit": True}

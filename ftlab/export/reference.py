@@ -77,7 +77,7 @@ def ask_reference(
 ) -> Reference:
     """The logits of `model` (from `load_reference`) and of its base. `model` is modified and cannot be used again."""
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import adapter_disabled
+    from ftlab.models.adapters import adapter_disabled
 
     own = logits_along(model, asked, scores=shape.scores)
     if shape.scores:
@@ -136,7 +136,8 @@ def load_reference(run: RunDirectory, shape: Shape) -> tuple[Any, Any]:
     is the adapter on the unquantized base, which the merge represents."""
     from transformers import AutoTokenizer
 
-    from ftlab.models.load import attach_adapter, load_base, load_run
+    from ftlab.models.adapters import attach_adapter
+    from ftlab.models.load import load_base, load_run
     from ftlab.models.reward import load_reward_model
 
     if shape.scores:

@@ -13,7 +13,6 @@ The adapters are plain modules around the sublayers, not hooks, so that gradient
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import torch
 
 from ftlab.config import MethodConfig
 from ftlab.errors import FtlabError, InputError
-from ftlab.models.switch import switched
 
 PEFT_TYPE = "FTLAB_BOTTLENECK"
 CONFIG_FILE = "adapter_config.json"
@@ -164,11 +162,6 @@ def load_weights(model: Any, folder: Path) -> None:
     with torch.no_grad():
         for name, tensor in mine.items():
             tensor.copy_(saved[name])
-
-
-def bottlenecks_disabled(model: Any) -> AbstractContextManager[None]:
-    """Bypass the adapters: the model computes what the base does, bit for bit."""
-    return switched((module for module in model.modules() if isinstance(module, WithBottleneck)), "enabled", False)
 
 
 def _insert(model: Any, config: BottleneckConfig) -> Any:

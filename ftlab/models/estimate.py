@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ftlab.config import ModelConfig, RunConfig
-from ftlab.config.stages import PAIR_STAGES
+from ftlab.config import ModelConfig, RunConfig, filled
+from ftlab.config.stages import PAIR_STAGES, SUPERVISED_STAGES
 from ftlab.core.hub import Unreachable
 from ftlab.models.bases.get import is_kept_here
 from ftlab.models.bases.known import KNOWN, megabytes
@@ -28,7 +28,6 @@ _QLORA_BYTES = 0.52
 _LIBRARIES = 1 << 30  # torch, CUDA context, kernels: about a gigabyte (seen: 0.8 to 1.1)
 _UNIT = 34  # bytes per token, layer and channel in a 16-bit format (Korthikanti et al. 2022, arXiv 2205.05198)
 _LORA_SHARE = 0.01
-_WITH_LOGITS = ("sft", "pretraining")
 _BYTES_A_TOKEN, _OF_TEMPLATE = 3, 48
 
 
@@ -193,9 +192,9 @@ def _from_name(config: RunConfig, dtype: torch.dtype, error: Unreachable) -> Est
     notes = [f"Nothing was measured, and the configuration of the base is not available: {error.what}."]
     if weights is None:
         return Estimate(None, notes=[*notes, "The name of the base does not state its size either."])
-    full = config.method.name == "full"
+    full = config.method.is_full
     trained = weights if full else int(weights * _LORA_SHARE)
-    kept = 4 if full else 0.7 if config.method.name == "qlora" else dtype.itemsize
+    kept = 4 if full else 0.7 if config.method.is_quantised else dtype.itemsize
     least = int(weights * kept + trained * (_GRADIENT + _ADAM) + (0 if full else 4 * trained))
     return Estimate(
         "the name of the base",
@@ -221,18 +220,17 @@ def _need(
 ) -> Need:
     """Weights, gradients and optimizer; and the activations that a batch of rows of `length` tokens keeps."""
     hidden, layers, vocabulary = shape
-    method, settings = config.method.name, config.optimisation
-    # Trained weights are in float32 (sft.prepare_training).
-    itemsize = 4 if method == "full" and config.model.dtype == "auto" else dtype.itemsize
+    method, settings = config.method, config.optimisation
+    # Trained weights are in float32 (training.setup.load_model).
+    itemsize = 4 if method.is_full and config.model.dtype == "auto" else dtype.itemsize
     stored = weights * itemsize
-    if method == "qlora":
+    if method.is_quantised:
         stored = int((weights - linear) * itemsize + linear * _QLORA_BYTES)
-    adapter = 0 if method == "full" else 4 * trained
-    assert settings.batch_size is not None  # the configuration is resolved
-    tokens = settings.batch_size * length * (2 if config.stage in PAIR_STAGES else 1)
+    adapter = 0 if method.is_full else 4 * trained
+    tokens = filled(settings.batch_size) * length * (2 if config.stage in PAIR_STAGES else 1)
     per_token = _UNIT * hidden * layers * dtype.itemsize / 2
-    # Logits, their softmax and gradient, in float32; preferences and rewards never materialize them (log_probs.py).
-    head = 3 * 4 * vocabulary if config.stage in _WITH_LOGITS else 0
+    # Logits, their softmax and gradient, in float32; preferences and rewards never materialize them (speed.LogProbs).
+    head = 3 * 4 * vocabulary if config.stage in SUPERVISED_STAGES else 0
     if settings.gradient_checkpointing:
         per_token *= 2 / _UNIT + 1 / layers
     return Need(
@@ -240,6 +238,6 @@ def _need(
         activations=int(tokens * (per_token + head)),
         layers=layers,
         head_share=head / (head + per_token),
-        linear=int(linear * (itemsize if method != "qlora" else _QLORA_BYTES)),
+        linear=int(linear * (_QLORA_BYTES if method.is_quantised else itemsize)),
         linear_weights=linear,
     )

@@ -87,7 +87,7 @@ def generating_model(model: Any) -> Any:
     """The transformers model inside `model` that generates and whose generation_config applies."""
     from peft import PeftModel
 
-    from ftlab.models.prompted import Prompted
+    from ftlab.models.adapters import Prompted
 
     if isinstance(model, Prompted):
         return model.base
@@ -150,7 +150,7 @@ def places(model: Any, start: int, count: int) -> dict[str, Any]:
     restart at 0 with every call. After virtual tokens the model counts them itself."""
     import torch
 
-    from ftlab.models.prompted import Prompted
+    from ftlab.models.adapters import Prompted
 
     takes = "position_ids" in inspect.signature(type(generating_model(model)).forward).parameters
     if not takes or isinstance(model, Prompted):

@@ -36,7 +36,7 @@ def quantisation_of(method: MethodConfig, compute_dtype: torch.dtype) -> Any:
     4 bits: nf4 with double quantization (Dettmers et al. 2023, arXiv 2305.14314) or fp4, computing in `compute_dtype`.
     8 bits: LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339).
     """
-    if method.name != "qlora":
+    if not method.is_quantised:
         return None
     from transformers import BitsAndBytesConfig
 
@@ -378,6 +378,7 @@ def load_run(
 
     Raises FtlabError when the run has no result yet, InputError for a strength that its method does not support.
     """
+    from ftlab.models.adapters import attach_adapter
     from ftlab.models.strength import AS_TRAINED, check_strength, set_strength
 
     if not run.has_result:
@@ -385,7 +386,7 @@ def load_run(
             f"The run {run.id} has no trained model yet", try_="wait until it has finished, or train it again"
         )
     config = load_config(run.config_file)
-    if config.stage == "reward":
+    if config.is_reward_model:
         raise InputError(
             f"The run {run.id} is a reward model: it scores answers and does not write any",
             try_="choose a run that answers prompts",
@@ -405,54 +406,16 @@ def load_run(
 
 def load_trained_base(config: RunConfig, *, device: str = "auto") -> PreTrainedModel:
     """The base as it was when the adapter was trained, for inference only: in 4 or 8 bits for QLoRA."""
-
     base = load_base(config.model, device=device, method=config.method)
-    if config.method.name == "qlora":
+    if config.method.is_quantised:
         set_repacking(base, True)
     return base
-
-
-def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
-    """`base` with the adapter saved in `folder`, in evaluation mode, sharing the weights of `base`."""
-    from peft import PeftModel
-
-    from ftlab.models.bottleneck import is_saved_bottleneck, load_bottlenecks
-    from ftlab.models.prompted import Prompted
-
-    if is_saved_bottleneck(folder):
-        return load_bottlenecks(base, folder).eval()
-    adapted = PeftModel.from_pretrained(base, str(folder)).eval()
-    return Prompted(adapted).eval() if adapted.active_peft_config.is_prompt_learning else adapted
 
 
 def _whole(head: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Make the hidden states contiguous: with a slice of a batch, torch multiplies each row by its own copy of a frozen
     weight, which takes 1.8 GB for 32 prompts of SmolLM2 (torch 2.13, `should_fold` of matmul)."""
     return (inputs[0].contiguous(), *inputs[1:])
-
-
-@contextlib.contextmanager
-def adapter_disabled(model: Any) -> Iterator[Any]:
-    """Let `model` answer as its base, from the same copy of the weights.
-
-    Raises TypeError for a fully tuned model, which has no base to return to.
-    """
-    from peft import PeftModel
-
-    from ftlab.models.bottleneck import bottlenecks_disabled, has_bottlenecks
-    from ftlab.models.peft_methods import adapters_disabled
-    from ftlab.models.prompted import Prompted, prompt_disabled
-
-    if isinstance(model, Prompted):
-        off = prompt_disabled(model)
-    elif isinstance(model, PeftModel):
-        off = model.disable_adapter() if model.active_peft_config.is_prompt_learning else adapters_disabled(model)
-    elif has_bottlenecks(model):
-        off = bottlenecks_disabled(model)
-    else:
-        raise TypeError("a fully tuned model has no adapter to disable: load its base as well")
-    with off:
-        yield model
 
 
 @contextlib.contextmanager
@@ -487,11 +450,11 @@ def _explained(base: str) -> Iterator[None]:
 
 def _unreachable(error: BaseException) -> bool:
     names = ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "Timeout")
-    seen: BaseException | None = error
-    while seen is not None:
-        if any(name in type(seen).__name__ for name in names):
+    cause: BaseException | None = error
+    while cause is not None:
+        if any(name in type(cause).__name__ for name in names):
             return True
-        if "couldn't connect" in str(seen).lower() or "offline mode" in str(seen).lower():
+        if "couldn't connect" in str(cause).lower() or "offline mode" in str(cause).lower():
             return True
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     return False

@@ -32,7 +32,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         if not run.has_result:
             raise FtlabError(f"The run {run.id} has no trained model yet", try_="wait until it has finished")
         config = load_config(run.config_file)
-        if config.stage != "reward":
+        if not config.is_reward_model:
             raise InputError(
                 f"The run {run.id} is not a reward model", given=f"stage: {config.stage}", allowed="reward"
             )

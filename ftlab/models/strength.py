@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ftlab.config import MethodConfig, RunConfig, load_config
+from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import METHODS, titles
 from ftlab.core.files import DamagedFile, read_json, write_json
 from ftlab.core.run_directory import RunDirectory
@@ -27,11 +27,11 @@ _KEPT = "_ftlab_as_trained"  # attribute of a layer: its weights as trained, whi
 
 
 def why_not(config: RunConfig) -> str | None:
-    """Why the result of a run with `config` has no adjustable strength, in words; None if it has one."""
-    if config.stage == "reward":
+    """Why the strength of the result of a run with `config` cannot be set, in a sentence; None if it can."""
+    if config.is_reward_model:
         return "A reward model scores answers and writes none, so it has no strength to choose."
     reason = METHODS[config.method.name].no_strength
-    return f"{_title(config.method)} has no strength to choose: {reason}." if reason else None
+    return f"{METHODS[config.method.name].heading} has no strength to choose: {reason}." if reason else None
 
 
 def check_strength(config: RunConfig, strength: float) -> float:
@@ -135,7 +135,7 @@ def _interpolate(model: Any, base: Any, strength: float) -> None:
         raise FtlabError("A fully tuned model has no base to return to", try_="load its base as well")
     below = dict(base.named_parameters())
     mine = dict(model.named_parameters())
-    if {name: one.shape for name, one in mine.items()} != {name: one.shape for name, one in below.items()}:
+    if {name: weight.shape for name, weight in mine.items()} != {name: weight.shape for name, weight in below.items()}:
         raise FtlabError(
             "The strength cannot be set: the weights of the trained model and its base differ in shape",
             try_="check that model.base of the run is the model that it was trained from",
@@ -163,8 +163,8 @@ def strength_choice(run: RunDirectory) -> dict[str, Any] | None:
     strength was chosen or the weights have changed since."""
     from ftlab.models.identity import is_made_of
 
-    found = read_json(run.strength_file)
-    return found if found is not None and run.has_result and is_made_of(found, run.result) else None
+    choice = read_json(run.strength_file)
+    return choice if choice is not None and run.has_result and is_made_of(choice, run.result) else None
 
 
 def choose_strength(
@@ -214,14 +214,9 @@ def write_scaled_adapter(source: Path, target: Path, base: Any, strength: float)
 
 def needs_base(config: RunConfig) -> bool:
     """Whether setting the strength of an adapter of the method of `config` needs the weights of its base."""
-    return config.method.name in ("dora", "ia3")
+    return METHODS[config.method.name].scaled_on_base
 
 
 def _tidy(alpha: float) -> float:
     """An integral value as an int: some loaders accept nothing else."""
     return int(alpha) if float(alpha).is_integer() else alpha
-
-
-def _title(method: MethodConfig) -> str:
-    title = METHODS[method.name].title
-    return title[:1].upper() + title[1:]

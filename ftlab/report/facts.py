@@ -93,7 +93,7 @@ def took(comparison: Comparison) -> str:
 
 def _method(method: MethodConfig) -> str:
     title = METHODS[method.name].title
-    if method.name == "qlora":
+    if method.is_quantised:
         title += " (8-bit base)" if method.quantisation == "int8" else " (4-bit base)"
     if "rank" in METHODS[method.name].fields:
         return f"{title}, rank {method.rank}"

@@ -62,7 +62,7 @@ def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> P
 def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[str, Any]:
     """Everything that a report says, as texts. Raises FtlabError before an evaluation."""
     comparison, config = run.comparison(), load_config(run.config_file)
-    if comparison is None and config.stage == "reward":
+    if comparison is None and config.is_reward_model:
         raise FtlabError(
             f"The run {run.id} is a reward model: it writes no answers to compare",
             try_="its share of held-out pairs is in evaluation/preferences.json, and on the Evaluate tab",

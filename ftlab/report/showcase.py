@@ -121,7 +121,7 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model to show", try_="train it to an end first")
     config = load_config(run.config_file)
-    if config.stage == "reward":
+    if config.is_reward_model:
         raise InputError(f"The run {run.id} is a reward model: nobody can chat with it", try_="choose another run")
     base = config.model.base
     if base != STARTER and base not in KNOWN and not is_hub_id(base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -9,22 +10,22 @@ from typing import Any
 
 from ftlab.config import RunConfig
 from ftlab.config.errors import allowed_by
-from ftlab.config.stages import REWARD_STAGES
+from ftlab.config.stages import REWARD_STAGES, SFT, STAGES, SUPERVISED_STAGES
 from ftlab.core.processes import HUB_VARIABLES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError, nearest, shorten
 from ftlab.training.preflight.sizes import planned_steps
 
-# What to install for a tracker whose package has another name.
+# The packages of trackers with another name.
 _PACKAGES = {"azure_ml": "azureml-core mlflow azureml-mlflow", "comet_ml": "comet-ml", "flyte": "flytekit"}
-# Where each is told to write; a person's own setting is left alone.
+# The variable that sets where each one writes. A value that is already set stays.
 _FOLDERS = {
     "trackio": "TRACKIO_DIR",
     "tensorboard": "TENSORBOARD_LOGGING_DIR",
     "wandb": "WANDB_DIR",
     "swanlab": "SWANLAB_LOG_DIR",
 }
-# What the secrets of a tracker begin with, where that is not its name.
+# Prefixes of the secrets of trackers that do not start with their name.
 _SECRETS = {
     "azure_ml": ("AZURE_", "AZUREML_", "MLFLOW_"),
     "comet_ml": ("COMET_",),
@@ -42,7 +43,7 @@ def tracker_variables(config: RunConfig) -> list[str]:
 
 def check_tracking(config: RunConfig) -> None:
     """Raise InputError when `tracking.report_to` names a tracker that transformers does not know or that is not
-    installed, with the line that installs it."""
+    installed, with the command that installs it."""
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
@@ -67,12 +68,12 @@ def check_tracking(config: RunConfig) -> None:
 
 
 def tracking_folder(run: RunDirectory, config: RunConfig) -> Path:
-    """Where trackers that write to this machine leave their logs."""
+    """The folder for the logs of trackers that write to this machine."""
     return Path(config.tracking.folder).expanduser().absolute() if config.tracking.folder else run.tracking
 
 
 def begin_tracking(run: RunDirectory, config: RunConfig) -> None:
-    """Tell the trackers of `config`, in this process, where to write. They read it when the trainer is built."""
+    """Set where the trackers of `config` write. They read these variables when the trainer is built."""
     folder = tracking_folder(run, config)
     for name in config.tracking.report_to:
         if variable := _FOLDERS.get(name):
@@ -80,7 +81,7 @@ def begin_tracking(run: RunDirectory, config: RunConfig) -> None:
             os.environ.setdefault(variable, str(folder))
 
 
-# What ftlab sets itself; `trainer:` may set anything else.
+# Arguments that ftlab sets; `trainer:` may set any other.
 _OURS = {
     "output_dir", "num_train_epochs", "max_steps", "learning_rate", "per_device_train_batch_size",
     "gradient_accumulation_steps", "max_length", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm",
@@ -92,6 +93,7 @@ _OURS = {
     "trackio_space_id", "trackio_static_space_id", "trackio_bucket_id",
     "log_completions_hub_repo",
 }  # fmt: skip
+_OURS_OF_TEXT = {"loss_type"}
 _OURS_OF_PREFERENCES = {
     "beta", "loss_type", "loss_weights", "label_smoothing", "precompute_ref_log_probs", "simpo_gamma",
     "desirable_weight", "undesirable_weight", "sync_ref_model", "generate_during_eval",
@@ -102,33 +104,20 @@ _OURS_OF_REWARDS = {
 }  # fmt: skip
 
 
-def trainer_arguments(run: RunDirectory, config: RunConfig, device: str, *, rows: int, validation: bool) -> Any:
-    """TRL's SFTConfig for `config`. Raises InputError for an unknown or reserved name under `trainer:`."""
-    more = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
-    return stage_arguments(run, config, device, rows=rows, validation=validation, more=more)
-
-
 def config_class(stage: str) -> Any:
     """TRL's configuration class of the trainer for `stage`."""
-    match stage:
-        case "orpo":
-            from trl.experimental.orpo import ORPOConfig
-
-            return ORPOConfig
-        case "cpo":
-            from trl.experimental.cpo import CPOConfig
-
-            return CPOConfig
-    import trl
-
-    names = {stage: f"{stage.upper()}Config" for stage in ("dpo", "kto", "rloo", "grpo")} | {"reward": "RewardConfig"}
-    return getattr(trl, names.get(stage, "SFTConfig"))
+    row = STAGES[stage]
+    module = importlib.import_module(f"trl.experimental.{stage}" if row.experimental else "trl")
+    return getattr(module, f"{row.trl}Config")
 
 
 def stage_arguments(
     run: RunDirectory, config: RunConfig, device: str, *, rows: int, validation: bool, more: dict[str, Any]
 ) -> Any:
-    """The configuration of TRL's trainer for the stage of `config`, with what the stage needs `more`."""
+    """The configuration of TRL's trainer for the stage of `config`; `more` are arguments of this stage alone.
+
+    Raises InputError for an unknown or reserved name under `trainer:`.
+    """
     from ftlab.models.load import pick_dtype
 
     settings = config.optimisation
@@ -149,7 +138,7 @@ def stage_arguments(
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        # Not group_by_length, though it saves padding: it fills whole batches with replay rows, which are short, and
+        # Not group_by_length, although it saves padding: it fills whole batches with replay rows, which are short, and
         # the quickstart then reaches 60% exact match instead of 85% (measured).
         "train_sampling_strategy": "random",
         "seed": settings.seed,
@@ -187,7 +176,7 @@ def stage_arguments(
         raise InputError(f"TRL refuses a setting under `trainer`: {error}", given=config.trainer) from None
 
 
-def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
+def check_trainer_settings(trainer: dict[str, Any], stage: str = SFT) -> None:
     """Raise InputError when `trainer` names an argument that TRL does not have or that ftlab sets itself, or gives one
     a value of another type."""
     if not trainer:
@@ -198,8 +187,8 @@ def check_trainer_settings(trainer: dict[str, Any], stage: str = "sft") -> None:
     kind = config_class(stage)
     hints = get_type_hints(kind)
     known = {item.name for item in fields(kind)}
-    # GRPO's loss_type says how its loss is averaged, which preference.loss does not.
-    of_stage = {"sft": {"loss_type"}, "pretraining": {"loss_type"}} | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
+    # GRPO's loss_type sets how its loss is averaged, which preference.loss does not.
+    of_stage = dict.fromkeys(SUPERVISED_STAGES, _OURS_OF_TEXT) | dict.fromkeys(REWARD_STAGES, _OURS_OF_REWARDS)
     ours = _OURS | of_stage.get(stage, _OURS_OF_PREFERENCES)
     for name in trainer:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Checkpoints that survive kills, moves and damage, and a warm-up that trains from the first step."""
+"""Checkpoints that survive kills, moves and damage, and a warm-up whose first rate is above zero."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ftlab.models.identity import damaged_files, is_readable, keep_checksums
 if TYPE_CHECKING:
     from transformers import Trainer
 else:
-    Trainer = object  # this module stays light; a trainer of TRL comes after `WarmsUp` in each class that is one
+    Trainer = object  # keeps this module light; each trainer lists one of TRL's trainers after `WarmsUp`
 
-CHECKSUMS = "checksums.json"  # in each checkpoint: what its files are
+CHECKSUMS = "checksums.json"  # in each checkpoint: of its files
 _STATE = "trainer_state.json"  # written last by transformers' Trainer
 _INDEX = "model.safetensors.index.json"
-# One of each group has to be there.
+# A complete checkpoint has at least one file of each group.
 _PARTS = (
     ("adapter_model.safetensors", "model.safetensors", _INDEX),
-    ("optimizer.pt", "optimizer.bin", "latest"),  # the last is DeepSpeed's, and names the folder with its parts
+    ("optimizer.pt", "optimizer.bin", "latest"),  # the last one is DeepSpeed's, and names the folder with its parts
     ("scheduler.pt",),
     (_STATE,),
 )
@@ -34,7 +34,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint. `step` counts optimizer steps, `tokens` the tokens read so far."""
+    """A complete checkpoint. `step` counts optimizer steps, `tokens` the tokens that were read until then."""
 
     path: Path
     step: int
@@ -43,7 +43,7 @@ class Checkpoint:
 
     @property
     def patience_used(self) -> int:
-        """How many validations in a row brought no improvement, for early stopping."""
+        """The number of validations without improvement, for early stopping."""
         stored = self.state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
         stored = stored[-1] if isinstance(stored, list) and stored else stored
         return int(stored.get("attributes", {}).get("early_stopping_patience_counter", 0)) if stored else 0
@@ -60,10 +60,11 @@ def last_checkpoint(run: RunDirectory) -> Checkpoint | None:
 
 
 def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
-    """Restore the folder to its state at `checkpoint` (None: at the start). The curve ends there; later, incomplete and
-    damaged checkpoints are removed. The path of the best checkpoint is corrected where the folder was moved.
+    """Restore the folder to its state at `checkpoint` (None: at the start): later rows of the curve and later,
+    incomplete and damaged checkpoints are removed, and the path of the best checkpoint is corrected if the folder was
+    moved.
 
-    Returns remarks for the user, in sentences.
+    Returns remarks for the user.
     """
     step = checkpoint.step if checkpoint else -1
     for folder in _folders(run):
@@ -72,19 +73,19 @@ def go_back_to(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
     remove_cut_off(run)
     for file in (run.metrics_file, run.samples_file):
         kept = [row for row in read_jsonl(file) if isinstance(row.get("step"), int) and row["step"] <= step]
-        # Always: a row appended to half a line would be lost.
+        # In any case: a row appended to an incomplete line would be lost.
         if file.exists():
             write_jsonl(file, kept)
     best = checkpoint.state.get("best_model_checkpoint") if checkpoint else None
     if checkpoint and best:
         here = run.checkpoints / re.split(r"[\\/]", best)[-1]
         if not here.is_dir():
-            # From here on, the best of the remaining and later checkpoints counts.
+            # From now on, the best of the remaining and later checkpoints counts.
             lost = {"best_model_checkpoint": None, "best_metric": None, "best_global_step": None}
             _write_state(checkpoint, lost)
             return [
-                f"{here.name}, the best checkpoint so far, is damaged or missing. A later one is used instead: the "
-                "best, else the last."
+                f"{here.name}, the best checkpoint so far, is damaged or missing. The best later one is used instead, "
+                "or the last."
             ]
         if str(here) != best:
             _write_state(checkpoint, {"best_model_checkpoint": str(here)})
@@ -98,7 +99,7 @@ def _write_state(checkpoint: Checkpoint, changes: dict[str, Any]) -> None:
 
 
 def remove_cut_off(run: RunDirectory) -> None:
-    """Remove the checkpoints of `run` that are incomplete (written or removed halfway) or damaged."""
+    """Remove the checkpoints of `run` that are incomplete (half written or half removed) or damaged."""
     for folder in _folders(run):
         if not _is_whole(folder) or _json_in(folder, _STATE) is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -127,12 +128,13 @@ def _step_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether it is complete and undamaged."""
+    """Whether the checkpoint is complete and undamaged."""
     return _is_complete(folder) and not _broken(folder)
 
 
 def _broken(folder: Path) -> list[str]:
-    """The damaged files of a checkpoint, by its checksums, else by whether they can be read."""
+    """The damaged files of a checkpoint: those that differ from its checksums, or, without checksums, cannot be
+    read."""
     damaged = damaged_files(folder / CHECKSUMS)
     if damaged is None:
         return sorted(file.name for file in folder.iterdir() if not is_readable(file))
@@ -147,13 +149,13 @@ def _is_complete(folder: Path) -> bool:
 
 
 def seal(folder: Path) -> None:
-    """Write the checksums of a checkpoint, once all its files are written."""
+    """Write the checksums of a checkpoint after all its files are written."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS]
     keep_checksums(folder / CHECKSUMS, files)
 
 
 def passed_over(run: RunDirectory, checkpoint: Checkpoint | None) -> list[str]:
-    """A sentence for each damaged checkpoint of `run` that is newer than `checkpoint`, the one that is used.
+    """A sentence for each damaged checkpoint of `run` that is newer than `checkpoint`, from which it resumes.
 
     A checkpoint that a kill left incomplete does not count as damaged.
     """
@@ -174,7 +176,7 @@ def check_sealed(folder: Path) -> None:
 
 
 class WarmsUp(Trainer):
-    """A trainer of any stage whose rate is above zero from its first step."""
+    """A trainer of any stage whose first learning rate is above zero."""
 
     def _load_best_model(self) -> None:
         if (best := self.state.best_model_checkpoint) is not None:

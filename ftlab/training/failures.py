@@ -1,4 +1,4 @@
-"""Why a run ended, in words. A warning from torch that gradients are wrong ends it too."""
+"""Why a run ended, in words. A warning from torch about wrong gradients ends it too."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import signal
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from ftlab.core.files import TORCH_CANNOT_WRITE, disk_full, is_full, last_line, tail
-from ftlab.errors import FtlabError, shorten
+from ftlab.errors import ErrorJson, FtlabError, shorten
 from ftlab.training.status import RunStatus
 
 DISK_FULL_CODE = 28  # the exit code of a run that could not write why it ended (ENOSPC)
 
-_OUT_OF_MEMORY = {
+_OUT_OF_MEMORY: ErrorJson = {
     "what": "The run ran out of memory.",
     "try": "a smaller batch with gradient accumulation, a shorter longest example, gradient checkpointing, "
     "QLoRA, or a smaller base",
@@ -25,19 +26,19 @@ _OUT_OF_MEMORY = {
 _MEMORY_WORDS = (
     "out of memory", "outofmemory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
 )  # fmt: skip
-_DISK_FULL = {
+_DISK_FULL: ErrorJson = {
     "kind": "disk",
     "what": "The disk is full.",
     "why": "A checkpoint or a log could not be written.",
     "try": "delete old runs, or set FTLAB_HOME to a folder on a larger disk",
 }
 _TORCH_CANNOT_READ = ("PytorchStreamReader failed", "weights_only", "Weights only load failed")
-_DAMAGED = {
+_DAMAGED: ErrorJson = {
     "kind": "damaged",
     "what": "A saved file of this run cannot be read: it is damaged, or ftlab did not write it.",
     "try": "resume the run from its newest intact checkpoint; if it fails again, copy the run again",
 }
-_NOT_WRITTEN = {
+_NOT_WRITTEN: ErrorJson = {
     "kind": "disk",
     "what": "A checkpoint could not be written.",
     "why": "Writing stopped in the middle of a file: the quota is used up, or the disk is failing.",
@@ -45,8 +46,15 @@ _NOT_WRITTEN = {
 }
 
 
-def explain_exception(error: BaseException, folder: Path | None = None) -> dict[str, Any]:
-    """{what, why, try} for an error raised inside the run that writes to `folder`."""
+class LostRankJson(TypedDict):
+    """One of several processes of a run that died."""
+
+    rank: int
+    exitcode: int
+
+
+def explain_exception(error: BaseException, folder: Path | None = None) -> ErrorJson:
+    """The error for status.json of `error`, raised inside the run that writes to `folder`."""
     if isinstance(error, FtlabError):
         return error.as_dict() | {"kind": "input" if error.exit_code == 2 else "run"}
     name = type(error).__name__
@@ -55,7 +63,7 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> dict[
     if (full := disk_full(error, folder or Path.cwd())) is not None:
         return full.as_dict() | {"kind": "disk"}
     if any(words in str(error) for words in TORCH_CANNOT_WRITE):
-        return dict(_NOT_WRITTEN)
+        return {**_NOT_WRITTEN}
     if is_damage(error):
         return _DAMAGED | {"why": f"Reading it ended with {name}."}
     return {
@@ -89,15 +97,15 @@ def says_out_of_memory(text: str) -> bool:
     return any(words in text.lower() for words in _MEMORY_WORDS)
 
 
-def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> dict[str, Any]:
-    """{what, why, try} for a process that ended without giving a reason.
+def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> ErrorJson:
+    """The error for status.json of a process that ended without giving a reason.
 
     `returncode` is that of `subprocess` (negative: a signal), or None when the process was not our child.
     """
     end = tail(log_file)
     where = " at {} {} of {}".format(*counted) if (counted := status.counted) else ""
     if returncode == DISK_FULL_CODE or "No space left on device" in end or is_full(log_file.parent):
-        return dict(_DISK_FULL)
+        return {**_DISK_FULL}
     if says_out_of_memory(end):
         return _OUT_OF_MEMORY | {"why": "The log says so."}
     if returncode is not None and returncode < 0:
@@ -122,33 +130,33 @@ def explain_death(returncode: int | None, log_file: Path, status: RunStatus) -> 
 
 
 def explain_lost_rank(
-    lost: list[dict[str, Any]],
+    lost: list[LostRankJson],
     processes: int,
-    reported: dict[str, Any] | None,
+    reported: ErrorJson | None,
     log_file: Path,
     status: RunStatus,
     returncode: int,
-) -> dict[str, Any]:
-    """{what, why, try} where one of several processes of a run failed, and the others with it.
+) -> ErrorJson:
+    """The error of a run in which one of several processes failed, and took the others with it.
 
-    `lost` holds {rank, exitcode} of those that died, `reported` what the first one that failed said, `returncode` is
-    that of their launcher. SIGTERM is no reason: the launcher sends it to those that are left.
+    `lost` are those that died, `reported` is the error of the first one that failed, `returncode` that of their
+    launcher. SIGTERM is no reason: the launcher sends it to the remaining processes.
     """
     killed = [rank for rank in lost if rank["exitcode"] < 0 and rank["exitcode"] != -signal.SIGTERM]
     if killed:
-        # First: the others only say that they lost the one that was killed.
+        # Before all else: the others only report that they lost it.
         reason = explain_death(killed[0]["exitcode"], log_file, status)
         what = reason["what"].replace(
             "The training process", f"Training process {killed[0]['rank'] + 1} of {processes}"
         )
         return reason | {"what": what}
     if any(rank["exitcode"] == DISK_FULL_CODE for rank in lost):
-        return dict(_DISK_FULL)
+        return {**_DISK_FULL}
     return reported or explain_death(returncode, log_file, status)
 
 
-# torch: "an autograd kernel was not registered to the Autograd key(s) but we are trying to backprop through it. This
-# may lead to silently incorrect behavior." (autograd_not_implemented_fallback.cpp, torch 2.13)
+# torch warns: "an autograd kernel was not registered to the Autograd key(s) but we are trying to backprop through it.
+# This may lead to silently incorrect behavior." (autograd_not_implemented_fallback.cpp, torch 2.13)
 _WORDS = (
     r"silently (?:incorrect|wrong)|autograd kernel was not registered|(?:incorrect|wrong) gradient"
     r"|gradients? (?:will|may|might|can) be (?:silently )?(?:incorrect|wrong)"
@@ -158,7 +166,7 @@ _WRONG = re.compile(_WORDS, re.IGNORECASE)
 
 @contextlib.contextmanager
 def no_wrong_gradients() -> Iterator[None]:
-    """Within it such a warning raises FtlabError where it occurs: in the backward pass, before the weights change."""
+    """Raise FtlabError where such a warning occurs: in the backward pass, before the weights change."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=rf"(?is).*(?:{_WORDS})")
         try:
@@ -170,7 +178,7 @@ def no_wrong_gradients() -> Iterator[None]:
 
 
 class LogWatch:
-    """Looks for such warnings among what libraries print to `log_file` without Python, from its current end on."""
+    """Looks for such warnings in what libraries print to `log_file` outside Python, from its current end on."""
 
     def __init__(self, log_file: Path):
         self._file = log_file

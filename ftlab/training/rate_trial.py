@@ -1,7 +1,7 @@
-"""A short trial of three learning rates: which lowers the validation loss most in a tenth of the steps?
+"""A short trial of three learning rates: which one lowers the validation loss most in a tenth of the steps?
 
 Like preflight, it runs in a separate process and a temporary folder, with the run's own data and code, and leaves
-nothing behind. The base is loaded once. Each rate starts from the same weights, rows and seed.
+nothing behind. The base is loaded once. All rates start from the same weights, rows and seed.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, filled
-from ftlab.core.files import read_json
+from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 
-STAGES = ("sft", "pretraining")
 _SHARE, _FEWEST_STEPS = 0.1, 8
 _MOST_ROWS = 64  # validation rows whose losses are compared
 _HIGHEST = 0.1  # config: optimisation.learning_rate
-# A difference counts from two standard errors of the rows' paired losses. These do not cover what another seed would
-# change, so it must also be a hundredth of the loss.
+# A difference counts from two standard errors of the rows' paired losses. These do not cover the effect of another
+# seed, so it must also be a hundredth of the loss.
 _ERRORS, _LEAST_GAIN = 2.0, 0.01
 
 
 @dataclass(frozen=True)
 class Tried:
-    """The mean validation `loss` after a trial (nats per token). `diverged`: it is not a number, or above that of the
+    """The mean validation `loss` after a trial (nats per token). `diverged`: it is not finite, or not below that of the
     untrained model."""
 
     rate: float
@@ -42,8 +41,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class RateTrial:
-    """`before` is the validation loss of the untrained model, `taken` the rate to train with, None where all of them
-    diverged; `clear`: whether the losses tell it from the `usual` one."""
+    """`before` is the validation loss of the untrained model, `taken` the rate to train with, None if all of them
+    diverged; `clear`: whether the losses distinguish it from the `usual` one."""
 
     tried: list[Tried]
     before: float
@@ -63,7 +62,7 @@ class RateTrial:
             return f"The usual rate {self.usual:g} is the best {on}."
         if self.clear:
             verdict = f"The learning rate {self.taken:g} is better than the usual {self.usual:g} {on}."
-            # With a tenth of the steps there is less time to overshoot than the whole run has.
+            # A tenth of the steps leaves less time to overshoot than the whole run.
             return f"{verdict} A trial this short favors high rates." if self.taken > self.usual else verdict
         return f"Cannot tell {on}: the differences are within chance. The usual rate {self.usual:g} is kept."
 
@@ -74,21 +73,22 @@ class RateTrial:
 def find_rate(
     config: RunConfig, workspace: Workspace, *, rates: Sequence[float] = ()
 ) -> Generator[str, None, RateTrial]:
-    """Yields what it is doing, in words, several times a second, and returns the result.
+    """Yields its current phase, in words, several times a second, and returns the result.
 
-    Without `rates` they are a third, one and three times that of `config`. Closing the generator ends the trial and its
-    process. Raises InputError as `supervisor.submit` does, for a stage that is no SFT or pretraining, and without
+    By default, `rates` are a third, one and three times that of `config`. Closing the generator ends the trial and its
+    process. Raises InputError as `supervisor.submit` does, for any stage but SFT and pretraining, and without
     validation rows.
     """
     from ftlab.models.estimate import is_here
-    from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
-    from ftlab.training.preflight.measure import checked, prepared_data, probe
+    from ftlab.training.gate import prepare_data
+    from ftlab.training.preflight.finding import FOLDER_PREFIX
+    from ftlab.training.preflight.measure import checked, probe
 
-    if config.stage not in STAGES:
+    if config.stage not in SUPERVISED_STAGES:
         raise InputError(
             "A rate trial compares validation losses of answers or texts",
             given=f"stage {config.stage}",
-            allowed="sft, pretraining",
+            allowed=", ".join(SUPERVISED_STAGES),
         )
     config = checked(config, workspace)
     if not is_here(config.model):
@@ -98,20 +98,22 @@ def find_rate(
             try_="train once with it, then find the rate",
         )
     usual = filled(config.optimisation.learning_rate)
-    wanted = ",".join(map(repr, rates or rates_to_try(usual)))
+    rates = rates or rates_to_try(usual)
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
-        data = prepared_data(config, workspace)
+        data = prepare_data(config, workspace)
         if not data.splits.get("validation"):
             raise InputError("A rate trial needs validation rows", try_="set data.validation_fraction to 0.1")
-        outcome = yield from probe(config, data, Path(folder) / "0", workspace, more=["--rates", wanted])
+        outcome = yield from probe(
+            config, data, Path(folder) / "0", workspace, more=["--rates", ",".join(map(repr, rates))]
+        )
         if outcome.out_of_memory:
             raise FtlabError(
                 "Memory ran out during the rate trial",
                 why=outcome.status.phase,
                 try_="a smaller optimisation.batch_size",
             )
-        measured = read_json(Path(folder) / "0" / MEASURED, {})
+    measured = outcome.measured
     return decide(measured["losses"], measured["before"], usual=usual, steps=measured["steps"])
 
 
@@ -120,7 +122,7 @@ def run_find_rate(config: RunConfig, workspace: Workspace) -> RateTrial:
     with Steps(find_rate(config, workspace)) as steps:
         for _ in steps:
             pass
-    return steps.found
+    return steps.result
 
 
 def rates_to_try(usual: float) -> list[float]:
@@ -129,10 +131,10 @@ def rates_to_try(usual: float) -> list[float]:
 
 
 def decide(losses: Mapping[str, Sequence[float]], before: Sequence[float], *, usual: float, steps: int) -> RateTrial:
-    """Which rate to take, from the `losses` of the same rows after each (by rate) and `before` any step.
+    """The rate to take, from the `losses` of the same rows after each trial (by rate) and `before` any step.
 
-    The lowest mean loss wins. Another than the `usual` rate is taken only where it is better by two standard errors of
-    the paired differences, and by a hundredth.
+    The lowest mean loss wins, but the `usual` rate is replaced only by one that is better by two standard errors of the
+    paired differences, and by a hundredth.
     """
     start = statistics.fmean(before)
     tried, kept = [], {}
@@ -186,7 +188,7 @@ def try_rates(training: Any, config: RunConfig, rates: Sequence[float], writer: 
     report = ReportSteps()
     trainer.add_callback(report)
     writer.update(phase="validation loss of the untrained model")
-    notes.add(steps=steps, before=_row_losses(trainer, dataset, rows), losses={})
+    notes.add({"steps": steps, "before": _row_losses(trainer, dataset, rows), "losses": {}})
     for number, rate in enumerate(rates, start=1):
         for parameter, value in zip(trained, beginning, strict=True):
             parameter.data.copy_(value)
@@ -194,7 +196,7 @@ def try_rates(training: Any, config: RunConfig, rates: Sequence[float], writer: 
         arguments.learning_rate, trainer.optimizer, trainer.lr_scheduler = rate, None, None
         report.doing = f"rate {rate:g} ({number} of {len(rates)})"
         trainer.train()
-        notes.add(losses=notes.values["losses"] | {repr(rate): _row_losses(trainer, dataset, rows)})
+        notes.add({"losses": notes.values["losses"] | {repr(rate): _row_losses(trainer, dataset, rows)}})
 
 
 def _row_losses(trainer: Any, dataset: Any, rows: Sequence[int]) -> list[float]:

@@ -1,39 +1,62 @@
-"""Self replay: keeps what the base says by itself from changing while a run trains.
+"""Self replay: keep the base's own answers to general prompts from changing during training.
 
 Before training the base answers the prompts in data/replay_prompts.jsonl once, greedily. Its probabilities along these
 answers are stored: those of the likeliest tokens, and that of all others together. On these rows the loss is the KL
 divergence from them. Huang et al. 2024 (arXiv 2403.01244) and Marek et al. 2026 (arXiv 2605.26097) replay such answers
-as text; tests/benchmarks/forgetting_held.py compares the two. Probabilities computed beforehand suit every method, even
-those that change the base's weights, and need no second pass in each step.
+as text; tests/benchmarks/forgetting_held.py compares the two. Stored probabilities work with every method, even those
+that change the base's weights, and need no second forward pass in each step.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, cast
+
+from typing_extensions import TypedDict
 
 from ftlab.config import RunConfig, why_not_held
 from ftlab.config.evaluation import names
-from ftlab.config.stages import REWARD_STAGES
+from ftlab.config.stages import REWARD_STAGES, WITH_REFERENCE
 from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, shorten
-from ftlab.training.launching.check import shards
+from ftlab.training.launching.launcher import shards
 from ftlab.training.status import StatusWriter
 
 NEW_TOKENS = 48
 TOP = 256  # words of the vocabulary whose probabilities are kept for each token; the rest counts as one word
 _LOGITS_BYTES = 128 << 20  # of a batch that is scored
-_SAME = 1e-2  # logits of the same hidden states, computed in two ways
+_SAME = 1e-2  # relative difference of logits from the same hidden states, computed in two ways
+
+
+class ReplayPromptJson(TypedDict):
+    """A prompt that the base answers: its `row` in the source and its `kind`."""
+
+    row: int
+    kind: str
+    messages: list[Message]
+
+
+class ReplayAnswerJson(ReplayPromptJson):
+    """The prompt with the base's answer, as an example (-100 in `labels` where nothing is trained). `key` is the hash
+    of everything that the answer depends on; missing in older runs."""
+
+    input_ids: list[int]
+    labels: list[int]
+    key: NotRequired[str]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """The base's probabilities at each token of its answers: `top` [tokens, k] are words, `log_probs` [tokens, k + 1]
-    theirs and that of all others together, in nats. The tokens of row i are those from `starts[i]` to
+    """The base's log-probabilities (nats) at each token of its answers: `top` [tokens, k] are words, `log_probs`
+    [tokens, k + 1] those of these words and of all others together. Row i has the tokens from `starts[i]` to
     `starts[i + 1]`."""
 
     top: Any
@@ -46,7 +69,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Held:
-    """The base's answers as examples (`input_ids`, `labels`), with its probabilities where the loss is kl."""
+    """The base's answers as examples (`input_ids`, `labels`), with its probabilities if the loss is kl."""
 
     rows: list[dict[str, list[int]]]
     teacher: Teacher | None
@@ -60,14 +83,12 @@ def ensure_answers(
     should_stop: Callable[[], bool] | None = None,
     sample: int | None = None,
 ) -> float:
-    """Let the base answer the prompts of `run` unless it has, and store answers and probabilities in the run's folder,
-    where a resumed run or another process finds them. Returns the seconds this took.
+    """Let the base answer the prompts of `run` unless it has already, and store answers and probabilities in the run's
+    folder for later attempts and other processes. Returns the seconds this took.
 
     With `sample` only that many prompts are answered, for a measurement: the others get the same answers, and the
     seconds are extrapolated. Raises evaluation.batches.Stopped.
     """
-    import time
-
     prompts = run_prompts(run) if config.data.replay_prompts else []
     if not prompts or run.self_replay_file.exists():
         return 0.0
@@ -96,33 +117,39 @@ def ensure_answers(
         del base
         free_memory()
     chosen = [known[keys[place % len(asked)]] for place in range(len(prompts))]
-    # Where a prompt is asked twice, or known of a run with another order, the row is that of this run.
+    # An answer may come from a repeated prompt, or from a run with another order: row and kind are those of this run.
     rows = [
-        row | {"row": prompt["row"], "kind": prompt["kind"]} for prompt, (row, _) in zip(prompts, chosen, strict=True)
+        ReplayAnswerJson(**(row | {"row": prompt["row"], "kind": prompt["kind"]}))
+        for prompt, (row, _) in zip(prompts, chosen, strict=True)
     ]
-    _keep(run, rows, _joined([held for _, held in chosen]))
+    _keep(run, rows, _joined([part for _, part in chosen]))
     writer.update(phase="loading the libraries", done=0, total=0)
     return seconds
 
 
-def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequence[dict[str, Any]]) -> list[str]:
-    """For each of `prompts` the hash of everything that decides this base's answer to it."""
+def _keys(run: RunDirectory, config: RunConfig, tokenizer: Any, prompts: Sequence[ReplayPromptJson]) -> list[str]:
+    """For each of `prompts` the hash of everything that this base's answer depends on."""
     from ftlab.data.rendering import encode_prompt
     from ftlab.evaluation.sides import base_side, identity
     from ftlab.models.load import text_length
 
-    who = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
-    texts = [[*who, encode_prompt([*prompt["messages"], _said("")], tokenizer)] for prompt in prompts]
+    base = [identity(base_side(run, config)), NEW_TOKENS, TOP, text_length(config)]
+    texts = [[*base, encode_prompt([*prompt["messages"], _answer("")], tokenizer)] for prompt in prompts]
     return [hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:24] for text in texts]
 
 
-def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[str, Any]:
-    """The answers with these `keys` that other runs have stored: a base is asked once. Unreadable ones are asked
-    again."""
+# An answer, and its part of the teacher: rows of `top` and `log_probs`.
+_Part = tuple[Any, Any] | None
+_Answer = tuple[ReplayAnswerJson, _Part]
+
+
+def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[str, _Answer]:
+    """The answers with these `keys` that other runs have stored, so that a base is asked once. Files that cannot be
+    read are skipped."""
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    wanted, answers = set(keys), dict[str, Any]()
+    wanted, answers = set(keys), dict[str, _Answer]()
     for folder in sorted(run.path.parent.iterdir()):
         other = RunDirectory(folder)
         if wanted <= answers.keys() or not other.self_replay_file.exists():
@@ -137,38 +164,41 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
             starts = _starts([_held_tokens(row) for row in rows])
             if tensors and starts[-1] != len(tensors["top"]):
                 continue
-        except Exception:  # whatever is wrong with the file of another run
+        except Exception:  # the file of another run may be damaged in any way
             continue
         teacher = Teacher(tensors["top"], tensors["log_probs"], starts) if tensors else None
         answers |= {key: part for key, part in _by_key(rows, teacher).items() if key in wanted}
     return answers
 
 
-def _by_key(rows: Sequence[dict[str, Any]], teacher: Teacher | None) -> dict[str, Any]:
-    """(row, its part of the teacher) by the key of the row."""
-    held = [
-        (teacher.top[teacher.of(n)], teacher.log_probs[teacher.of(n)]) if teacher else None for n in range(len(rows))
-    ]
-    return {row["key"]: (row, part) for row, part in zip(rows, held, strict=True) if row.get("key")}
+def _by_key(rows: Sequence[ReplayAnswerJson], teacher: Teacher | None) -> dict[str, _Answer]:
+    """The rows with a key, and their parts of the teacher."""
+    answers: dict[str, _Answer] = {}
+    for number, row in enumerate(rows):
+        if row.get("key"):
+            tokens = teacher.of(number) if teacher else slice(0)
+            answers[row["key"]] = row, (teacher.top[tokens], teacher.log_probs[tokens]) if teacher else None
+    return answers
 
 
-def _joined(parts: Sequence[tuple[Any, Any] | None]) -> Teacher | None:
+def _joined(parts: Sequence[_Part]) -> Teacher | None:
     """One teacher from the parts of all rows; None if the logits of this base cannot be recomputed from its head."""
     import torch
 
-    if any(part is None for part in parts):
+    present = [part for part in parts if part is not None]
+    if len(present) < len(parts):
         return None
-    tops, logs = zip(*parts, strict=True)
-    return Teacher(torch.cat(tops), torch.cat(logs), _starts([len(top) for top in tops]))
+    tops, log_probs = zip(*present, strict=True)
+    return Teacher(torch.cat(tops), torch.cat(log_probs), _starts([len(top) for top in tops]))
 
 
-def _held_tokens(row: Mapping[str, Any]) -> int:
+def _held_tokens(row: ReplayAnswerJson) -> int:
     return sum(label != -100 for label in row["labels"])
 
 
 def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
-    """What is mixed into the training rows of the complete `config` against forgetting, or why nothing is, in a
-    sentence. `manifest` is that of its data."""
+    """In a sentence, what is mixed into the training rows of the resolved `config` against forgetting, or why nothing
+    is. `manifest` is that of its data."""
     parts = []
     if replay := manifest.get("replay"):
         if replay.get("answers"):
@@ -184,26 +214,26 @@ def mixed_in_words(config: RunConfig, manifest: Mapping[str, Any]) -> str:
     if (why := why_not_held(config)) is None:
         why = "data.replay is none"
         if shards(config.launcher):
-            why = "no process holds all weights, so the base cannot answer first"
-    if config.stage in ("dpo", "kto"):
-        why += "; its reference model holds it (preference.beta)"
+            why = "no process has all weights, so the base cannot answer first"
+    if config.stage in WITH_REFERENCE:
+        why += "; the reference model keeps it close to its start (preference.beta)"
     elif config.stage in REWARD_STAGES and config.reinforcement.beta:
-        why += "; its reference model holds it (reinforcement.beta)"
+        why += "; the reference model keeps it close to its start (reinforcement.beta)"
     measured = config.evaluation.after_training and names(config.evaluation.probes) not in ([], ["none"])
     if config.stage in REWARD_STAGES:
-        why += "; what it forgets is measured where the prompts have reference answers" if measured else ""
-    elif measured and config.stage != "reward":
-        why += "; what it forgets is measured after training"
+        why += "; forgetting is measured if the prompts have reference answers" if measured else ""
+    elif measured and not config.is_reward_model:
+        why += "; forgetting is measured after training"
     return f"{nothing}: {why}"
 
 
-def run_prompts(run: RunDirectory) -> list[dict[str, Any]]:
-    """The prompts that the base answers for `run`: {"row", "kind", "messages"}."""
-    return read_jsonl(run.replay_prompts_file)
+def run_prompts(run: RunDirectory) -> list[ReplayPromptJson]:
+    """The prompts that the base answers for `run`."""
+    return cast(list[ReplayPromptJson], read_jsonl(run.replay_prompts_file))
 
 
 def read_answers(run: RunDirectory, limit: int) -> Held:
-    """The kept answers of at most `limit` tokens (prompts included)."""
+    """The stored answers of at most `limit` tokens, prompts included."""
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
@@ -215,15 +245,15 @@ def read_answers(run: RunDirectory, limit: int) -> Held:
     tensors = load_file(run.teacher_file)
     counts = list(map(_held_tokens, rows))
     starts = _starts(counts)
-    places = [i for row, fits in enumerate(short) if fits for i in range(starts[row], starts[row + 1])]
+    tokens = [token for row, fits in enumerate(short) if fits for token in range(starts[row], starts[row + 1])]
     starts = _starts([count for count, fits in zip(counts, short, strict=True) if fits])
-    return Held(kept, Teacher(tensors["top"][places], tensors["log_probs"][places], starts))
+    return Held(kept, Teacher(tensors["top"][tokens], tensors["log_probs"][tokens], starts))
 
 
 def mixed_in(train: Any, run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Any, Teacher | None]:
-    """The data set `train` (input_ids, labels) with the base's answers after it, each as many `times` as the manifest
-    says, and what the base holds likely along them. The column `held` is the number of such an answer, -1 of every
-    other row."""
+    """The data set `train` (input_ids, labels) followed by the base's answers, each as many `times` as the manifest
+    says, and the base's probabilities along them. The column `held` is the number of such an answer, -1 in all other
+    rows."""
     import datasets
 
     if not config.data.replay_prompts or not run.self_replay_file.exists():
@@ -245,11 +275,11 @@ def mixed_in(train: Any, run: RunDirectory, config: RunConfig, writer: StatusWri
 def _answers(
     base: Any,
     tokenizer: Any,
-    prompts: Sequence[dict[str, Any]],
+    prompts: Sequence[ReplayPromptJson],
     config: RunConfig,
     writer: StatusWriter,
     should_stop: Callable[[], bool] | None,
-) -> list[dict[str, Any]]:
+) -> list[ReplayAnswerJson]:
     from ftlab.data.rendering import encode_prompt, stop_token_ids
     from ftlab.evaluation.generate import generate_answers
     from ftlab.models.load import text_length
@@ -263,10 +293,10 @@ def _answers(
         done += count
         writer.update(phase=phase, done=done, total=len(prompts))
 
-    made = generate_answers(
+    generated = generate_answers(
         base,
         tokenizer,
-        [encode_prompt([*prompt["messages"], _said("")], tokenizer) for prompt in prompts],
+        [encode_prompt([*prompt["messages"], _answer("")], tokenizer) for prompt in prompts],
         max_new_tokens=NEW_TOKENS,
         stop_ids=stops,
         batch_rows=config.evaluation.batch_size,
@@ -274,9 +304,9 @@ def _answers(
         advance=advance,
         should_stop=should_stop,
     )
-    rows = []
-    for prompt, answer in zip(prompts, made.answers, strict=True):
-        messages = [*prompt["messages"], _said(answer.text)]
+    rows: list[ReplayAnswerJson] = []
+    for prompt, answer in zip(prompts, generated.answers, strict=True):
+        messages = [*prompt["messages"], _answer(answer.text)]
         ids, labels = _encoded(messages, answer.cut, tokenizer, set(stops))
         rows.append(
             {"row": prompt["row"], "kind": prompt["kind"], "messages": messages, "input_ids": ids, "labels": labels}
@@ -284,29 +314,30 @@ def _answers(
     return rows
 
 
-def _said(text: str) -> dict[str, str]:
+def _answer(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def _encoded(messages: list[dict[str, str]], cut: bool, tokenizer: Any, stops: set[int]) -> tuple[list[int], list[int]]:
-    """The tokens and labels of an answer; where the limit `cut` it, the base did not say its end."""
+def _encoded(messages: list[Message], cut: bool, tokenizer: Any, stops: set[int]) -> tuple[list[int], list[int]]:
+    """The tokens and labels of an answer; if the limit `cut` it, without the stop token, which the base did not
+    write."""
     from ftlab.data.rendering import encode
 
     encoded = encode(messages, tokenizer)
-    end = 1 + max(place for place, on in enumerate(encoded.trained) if on)
+    end = 1 + max(index for index, on in enumerate(encoded.trained) if on)
     while cut and encoded.input_ids[end - 1] in stops and encoded.trained[end - 1]:
         end -= 1
     encoded = encoded.cut(end)
     return encoded.input_ids, encoded.labels
 
 
-def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, writer: StatusWriter) -> Teacher | None:
-    """The probabilities of `base` (in evaluation mode) along the labels of `rows`; none, and a warning, where its head
-    computes otherwise than `holding.head_logits` does: then its answers are learned as text."""
+def _teacher(base: Any, rows: Sequence[ReplayAnswerJson], pad_token_id: int, writer: StatusWriter) -> Teacher | None:
+    """The probabilities of `base` (in evaluation mode) along the labels of `rows`. None, with a warning, if its head
+    does not compute what `head_logits` does: its answers are then learned as text."""
     import torch
 
     from ftlab.evaluation.batches import by_length, pad
-    from ftlab.training.holding import head_logits, hidden_states, shortened
+    from ftlab.training.trainer import head_logits, hidden_states, shortened
 
     vocabulary = base.get_output_embeddings().weight.shape[0]
     by_row: dict[int, tuple[Any, Any]] = {}
@@ -317,38 +348,31 @@ def _teacher(base: Any, rows: Sequence[dict[str, Any]], pad_token_id: int, write
             ids = torch.tensor(pad([rows[i]["input_ids"] for i in batch], pad_token_id), device=base.device)
             mask = torch.tensor(pad([[1] * len(rows[i]["input_ids"]) for i in batch], 0), device=base.device)
             labels = torch.tensor(pad([rows[i]["labels"] for i in batch], -100), device=base.device)
-            with hidden_states(base) as seen:
+            with hidden_states(base) as states:
                 logits = base(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             on = labels[:, 1:] != -100
-            # A base that ends at once, or never within the limit, may say nothing that counts in a whole batch.
+            # A base that ends at once, or never within the limit, may leave no label in a whole batch.
             if not compared and on.any():
                 compared = True
-                again = head_logits(base, seen[-1][:, :-1][on][:4])
+                again = head_logits(base, states[-1][:, :-1][on][:4])
                 if (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
                     writer.warn(
                         "The base's own answers are learned as text, not by their probabilities, which prevents less "
                         "forgetting: the logits of this base are not those of its head alone."
                     )
                     return None
-            for place, row in enumerate(batch):
-                top, log_probs = shortened(logits[place][on[place]].float(), TOP)
+            for index, row in enumerate(batch):
+                top, log_probs = shortened(logits[index][on[index]].float(), TOP)
                 by_row[row] = top.cpu(), log_probs.cpu()
-    ordered = [by_row[row] for row in range(len(rows))]
-    starts = _starts([len(top) for top, _ in ordered])
-    return Teacher(torch.cat([top for top, _ in ordered]), torch.cat([log for _, log in ordered]), starts)
+    return _joined([by_row[row] for row in range(len(rows))])
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
-    starts = [0]
-    for count in counts:
-        starts.append(starts[-1] + count)
-    return starts
+    return [*itertools.accumulate(counts, initial=0)]
 
 
-def _keep(run: RunDirectory, rows: list[dict[str, Any]], teacher: Teacher | None) -> None:
-    """Write the teacher first, so that it is complete where there are answers."""
-    import os
-
+def _keep(run: RunDirectory, rows: list[ReplayAnswerJson], teacher: Teacher | None) -> None:
+    """Write the teacher first, so that it is complete once there are answers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from safetensors.torch import save_file

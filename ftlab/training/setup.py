@@ -1,35 +1,249 @@
-"""What every stage shares before and after training: model, callbacks, environment, result."""
+"""What every stage shares before, during and after training: model, progress, environment, result."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import importlib.metadata
+import math
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
-from ftlab.core.files import read_json, write_json, write_text
+from ftlab.core.files import append_jsonl, read_json, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import InputError, shorten
+from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.models.methods import apply_method, check_method, count_trained, remarks_on, save_adapter
 from ftlab.training.arguments import begin_tracking
-from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint
+from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint, seal
+from ftlab.training.failures import LogWatch
 from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
+
+# The figures that metrics.jsonl keeps: those logged under the same name,
+_KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy")
+# those of TRL's preference trainers under another name (each also exists with the prefix eval_),
+_RENAMED = {
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "rewards/chosen": "reward_chosen",
+    "rewards/rejected": "reward_rejected",
+    "logps/chosen": "logp_chosen",
+    "logps/rejected": "logp_rejected",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "kl": "kl",
+}
+# and those of TRL's reinforcement trainers, besides `rewards/<name>/mean`.
+_RENAMED |= {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "entropy": "entropy",
+    "repetition": "repetition",
+    "flat_share": "flat_share",
+    "completions/mean_length": "completion_length",
+    "completions/clipped_ratio": "cut_share",
+}
+_EACH_REWARD = re.compile(r"(eval_)?rewards/(.+)/mean")
+_STATUS_SECONDS = 0.5
+
+
+class ReportProgress(TrainerCallback):
+    """Writes metrics.jsonl and status.json, and ends training when the stop file appears."""
+
+    def __init__(self, run: RunDirectory, writer: StatusWriter, *, tokens_before: int = 0):
+        self._run, self._writer = run, writer
+        self._tokens_before = tokens_before
+        self._began, self._first_step = 0.0, 0
+        self._step_began = 0.0
+        self._training_seconds = 0.0
+        self._at_last_log = (0.0, tokens_before)
+        self._tokens_per_second: float | None = None
+        self._last_update = 0.0
+        self._log = LogWatch(run.log_file)
+        self.stop_asked = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # Nothing is trained yet, so there is nothing to save.
+        if together.total(self._run.stop_file.exists())[0]:
+            raise Stopped
+        self._began, self._first_step = time.monotonic(), state.global_step
+        self._writer.update(phase="training", step=state.global_step, total_steps=state.max_steps, done=0, total=0)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        now = time.monotonic()
+        self._training_seconds += now - self._step_began
+        self._writer.check_there()  # before a checkpoint is saved
+        if now - self._last_update > _STATUS_SECONDS or state.global_step == state.max_steps:
+            self._last_update = now
+            # Validations included: it is the time that a person waits.
+            pace = (now - self._began) / max(1, state.global_step - self._first_step)
+            self._writer.update(
+                phase="training",
+                step=state.global_step,
+                total_steps=state.max_steps,
+                epoch=state.epoch or 0.0,
+                eta_seconds=pace * (state.max_steps - state.global_step),
+                tokens_per_second=self._tokens_per_second,
+            )
+        # All processes stop after the same step, whichever sees the file first; otherwise one would wait forever.
+        if not self.stop_asked and together.total(self._run.stop_file.exists())[0]:
+            self.stop_asked = True
+            control.should_save = control.should_log = True
+            control.should_training_stop = True
+            self._writer.update(phase="saving a checkpoint")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        together.wait_for_all()  # each process writes files of its own into it
+        if together.is_main():
+            seal(self._run.checkpoints / f"checkpoint-{state.global_step}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        self._log.check()
+        logs = logs or {}
+        row: dict[str, Any] = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4), "time": time.time()}
+        row |= {name: logs[name] for name in _KEPT if name in logs}
+        for prefix in ("", "eval_"):
+            row |= {prefix + ours: logs[prefix + name] for name, ours in _RENAMED.items() if prefix + name in logs}
+        for name, value in logs.items():
+            if (each := _EACH_REWARD.fullmatch(name)) and value is not None:
+                row[f"{each[1] or ''}rewards/{each[2]}"] = value
+        if "loss" in logs:
+            tokens = self._tokens_before + int(logs.get("num_tokens", 0))
+            seconds, tokens_then = self._at_last_log
+            if self._training_seconds > seconds:
+                self._tokens_per_second = (tokens - tokens_then) / (self._training_seconds - seconds)
+            self._at_last_log = (self._training_seconds, tokens)
+            row |= {"tokens": tokens, "tokens_per_second": self._tokens_per_second}
+            if not math.isfinite(logs["loss"]):
+                self._write(row)
+                raise FtlabError(
+                    f"Training diverged: the loss is {logs['loss']} at step {state.global_step}.",
+                    why="The learning rate is too high for this model and data, or float16 overflowed.",
+                    try_="a learning rate ten times lower, or bfloat16 / float32",
+                )
+        if len(row) > 3:
+            self._write(row)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if together.is_main():
+            append_jsonl(self._run.metrics_file, row)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # A run may end between two updates.
+        self._writer.update(step=state.global_step, epoch=state.epoch or 0.0, eta_seconds=None)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._writer.update(phase="training")
+
+
+class AnswerAlong(TrainerCallback):
+    """Answers a few validation rows greedily at each validation, and writes them to samples.jsonl, so that people see
+    the model learn. Except for the first answers, the time for them stays below a share of the training time."""
+
+    _ROWS, _TOKENS, _SHARE = 3, 48, 0.03
+
+    def __init__(self, run: RunDirectory, tokenizer: Any):
+        from ftlab.data.rendering import encode_prompt
+        from ftlab.data.splits import read_split
+
+        self._run, self._tokenizer = run, tokenizer
+        rows = read_split(run, "validation")[: self._ROWS]
+        self._rows = [row["messages"] for row in rows]
+        self._prompts = [encode_prompt(messages, tokenizer) for messages in self._rows]
+        self._began, self._spent = 0.0, 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
+    ) -> None:
+        began = time.monotonic()
+        if self._spent > self._SHARE * (began - self._began):
+            return
+        try:
+            answers = self._answers(model, args)
+        except Exception as error:  # such a failure must not end a run
+            print(f"no answers along the way: {type(error).__name__}: {error}", flush=True)
+            self._spent = math.inf
+            return
+        for number, (messages, answer) in enumerate(zip(self._rows, answers, strict=True)):
+            row = {"step": state.global_step, "row": number, "prompt": messages[-2]["content"], "answer": answer}
+            append_jsonl(self._run.samples_file, row | {"reference": messages[-1]["content"]})
+        # The first answers are always made, so they do not count.
+        self._spent += time.monotonic() - began if state.global_step else 0.0
+
+    def _answers(self, model: Any, args: TrainingArguments) -> list[str]:
+        import torch
+
+        from ftlab.data.rendering import stop_token_ids
+        from ftlab.evaluation.generate import generate_answers
+        from ftlab.training.speed import padded
+
+        short = torch.autocast(model.device.type, torch.bfloat16, enabled=args.bf16)
+        was_training = model.training
+        model.eval()
+        try:
+            with padded(model), short, torch.no_grad():
+                generated = generate_answers(
+                    model,
+                    self._tokenizer,
+                    self._prompts,
+                    max_new_tokens=self._TOKENS,
+                    stop_ids=stop_token_ids(self._tokenizer, model.generation_config),
+                    batch_rows=self._ROWS,
+                    context=None,
+                )
+        finally:
+            model.train(was_training)
+        return [answer.text for answer in generated.answers]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready for its first step, of the run itself or of the probe that measures it."""
+
+    trainer: Any
+    model: Any
+    tokenizer: Any
+    report: ReportProgress  # one of the trainer's callbacks
+    checkpoint: Checkpoint | None  # where an earlier attempt of this run stopped
+    start: Path | None  # the adapter as it was initialized, for methods that change the base
+    computing: list[str]  # what was chosen for speed, in words
+
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes", "ftlab")
 
 
 def record_environment(run: RunDirectory, config: RunConfig, device: str, *, resumed_at: int | None) -> None:
-    """Write environment.json: versions, hardware, threads and seeds; an earlier attempt's stays under `resumed`."""
+    """Write environment.json: versions, hardware, threads and seeds; those of earlier attempts move to `resumed`."""
     import torch
 
     versions: dict[str, str | None] = {}
@@ -65,15 +279,15 @@ def note_environment(run: RunDirectory, **values: Any) -> None:
 
 
 def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[str, Checkpoint | None]:
-    """The device, and where an earlier attempt of this run stopped (None: nowhere).
+    """The device, and the checkpoint at which an earlier attempt of this run stopped.
 
-    The run's folder is then as it was there. Sets the seed and the number of threads, and writes environment.json.
+    Restores the folder to its state at that checkpoint, sets the seed and the number of threads, and writes
+    environment.json.
     """
     import torch
     from transformers import set_seed
 
     from ftlab.models.load import pick_device
-    from ftlab.models.methods import check_method
 
     device = pick_device(config.launcher.device)
     if config.launcher.threads:
@@ -85,7 +299,7 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
         record_environment(run, config, device, resumed_at=checkpoint.step if checkpoint else None)
         for remark in go_back_to(run, checkpoint):
             writer.warn(remark)
-    # What is left now is what all processes go on from.
+    # All processes continue from the checkpoints that are left now.
     together.wait_for_all()
     checkpoint = last_checkpoint(run)
     for remark in check_method(config):
@@ -95,17 +309,17 @@ def begin(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[s
 
 
 def _stop_if_asked(run: RunDirectory) -> None:
-    """Raise Stopped if asked to stop. Several processes decide it together, when training begins."""
+    """Raise Stopped if asked to stop. Several processes decide that together, when training begins."""
     if together.processes() == 1 and run.stop_file.exists():
         raise Stopped
 
 
 def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Any:
-    """The tokenizer of the base with the chat template of this run, which is written beside it: everybody who asks the
-    model before the result is saved reads it there (models.load.run_tokenizer). What was changed is warned of.
+    """The tokenizer of the base with the chat template of this run. The template is written to the folder of the run,
+    where evaluation reads it until the result is saved (models.load.run_tokenizer). Warns of changes to it.
 
-    Where TRL knows a template for training that shows each answer as it is asked for, that one is taken: else only the
-    last answer of a conversation is trained with the templates of Qwen3 and its like.
+    Prefers TRL's training version of a template, in which each answer looks as it does when it is generated: with the
+    templates of Qwen3 and similar ones as shipped, only the last answer of a conversation would be trained.
     """
     from trl.chat_template_utils import get_training_chat_template
 
@@ -113,21 +327,36 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     from ftlab.models.load import load_tokenizer, run_tokenizer
 
     if run.template_file.exists():
-        return run_tokenizer(run, config)  # an earlier attempt chose it
+        return run_tokenizer(run, config)  # chosen by an earlier attempt
     tokenizer = load_tokenizer(config.model.base, config.model.revision)
     known = isinstance(tokenizer.chat_template, str) and knows_thinking(tokenizer.chat_template)
     if known:
-        with contextlib.suppress(ValueError, TemplateError):  # one that TRL does not know
+        with contextlib.suppress(ValueError, TemplateError):  # a template that TRL does not know
             tokenizer.chat_template = get_training_chat_template(tokenizer) or tokenizer.chat_template
     note = ensure_chat_template(tokenizer, thinking=config.model.thinking)
     if config.stage != PRETRAINING or config.data.replay:  # plain text is read without it
         if note:
             writer.warn(note)
         if config.model.thinking and not known:
-            writer.warn("Thinking (model.thinking) is on, but the chat template of this base has no thinking.")
+            writer.warn("Thinking (model.thinking) is on, but the chat template of this base does not support it.")
     if together.is_main() and isinstance(tokenizer.chat_template, str):
         write_text(run.template_file, tokenizer.chat_template)
     return tokenizer
+
+
+def context_of(config: RunConfig) -> int | None:
+    """The context length of the base, in tokens; None if it does not state one. Raises InputError when the longest
+    example exceeds it."""
+    from ftlab.models.load import context_length
+
+    limit, context = config.optimisation.max_length, context_length(config.model)
+    if context is not None and limit > context:
+        raise InputError(
+            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
+            given=f"{limit} tokens",
+            allowed=f"at most {context} tokens, the base's context",
+        )
+    return context
 
 
 def load_model(
@@ -135,20 +364,19 @@ def load_model(
 ) -> Any:
     """The model as training starts: the base with fresh adapters, or with those of the run it starts from.
 
-    With `scores` it gives one number per text. Raises InputError when the method finds no place in it or the adapter
-    to start from does not fit the base.
+    With `scores` it returns one number per text. Raises InputError when the method does not fit the base, or the
+    adapter to start from does not.
     """
     from ftlab.models.load import load_base, pick_dtype
-    from ftlab.models.methods import apply_method, count_trained, remarks_on
 
     _stop_if_asked(run)
     writer.update(phase="loading the base model")
     base, checkpointing = config.model, config.optimisation.gradient_checkpointing
-    if config.method.name == "full" and base.dtype == "auto":
+    if config.method.is_full and base.dtype == "auto":
         # Weights that are trained stay in float32; autocast does the arithmetic in the short format.
         base = base.model_copy(update={"dtype": "float32"})
-    if together.is_sharded() and config.method.name != "qlora":
-        # FSDP and DeepSpeed move to each GPU the part that belongs there: the whole may not fit on any.
+    if together.is_sharded() and not config.method.is_quantised:
+        # FSDP and DeepSpeed move its part to each GPU: the whole model may not fit on any of them.
         base = base.model_copy(update={"dtype": str(pick_dtype(base, device)).removeprefix("torch.")})
         device = "cpu"
     model = load_base(base, device=device, method=config.method, scores=scores)
@@ -170,7 +398,7 @@ def load_model(
 def _with_adapter(model: Any, config: RunConfig, folder: Any, gradient_checkpointing: bool) -> Any:
     from peft import PeftModel, prepare_model_for_kbit_training
 
-    if config.method.name == "qlora":
+    if config.method.is_quantised:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=gradient_checkpointing)
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
@@ -179,7 +407,7 @@ def _with_adapter(model: Any, config: RunConfig, folder: Any, gradient_checkpoin
 
 
 def _take_over(model: Any, folder: Any) -> None:
-    """Give the fresh adapter of a scoring `model` the weights of an adapter of the same base that writes."""
+    """Copy the weights of an adapter for text generation into the fresh adapter of a scoring `model`."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from peft.utils import load_peft_weights
 
@@ -204,8 +432,8 @@ def _unfit(folder: Any, config: RunConfig, error: Exception) -> InputError:
 
 @contextlib.contextmanager
 def unrounded(model: Any) -> Iterator[None]:
-    """Within it a trainer of TRL is built: it rounds adapters on a quantised base to bfloat16, which is slow on a CPU,
-    not possible on cards without it, and moves an adapter that is trained further away from its reference."""
+    """Keep a trainer of TRL that is built within from rounding adapters on a quantized base to bfloat16, which is slow
+    on a CPU, impossible on GPUs without it, and moves an adapter that is trained further away from its reference."""
     quantised = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad] if quantised else []
     before = [parameter.data.clone() for parameter in trained]
@@ -217,15 +445,13 @@ def unrounded(model: Any) -> Iterator[None]:
 def progress_callbacks(
     run: RunDirectory, config: RunConfig, writer: StatusWriter, checkpoint: Checkpoint | None, *, validation: bool
 ) -> list[Any]:
-    """ReportProgress first, then early stopping where it is wanted and there is something to watch."""
+    """ReportProgress first, then early stopping if it is on and there is a validation split."""
     from transformers import EarlyStoppingCallback
-
-    from ftlab.training.callbacks import ReportProgress
 
     callbacks: list[Any] = [ReportProgress(run, writer, tokens_before=checkpoint.tokens if checkpoint else 0)]
     if config.optimisation.early_stopping and validation:
         patience = EarlyStoppingCallback(early_stopping_patience=config.optimisation.early_stopping)
-        # The Trainer's own way of restoring callbacks would restore the order to stop as well.
+        # The Trainer's own way to restore callbacks would restore the request to stop as well.
         patience.early_stopping_patience_counter = checkpoint.patience_used if checkpoint else 0
         callbacks.append(patience)
     return callbacks
@@ -234,20 +460,19 @@ def progress_callbacks(
 def save_result(
     run: RunDirectory, config: RunConfig, trainer: Any, tokenizer: Any, writer: StatusWriter, *, start: Path | None
 ) -> None:
-    """Save what `trainer` trained, with its tokenizer and the tokens that end an answer, for `verify_saved`.
+    """Save the result of `trainer`, with its tokenizer and the tokens that end an answer; `verify_saved` verifies it.
 
     `start` is the adapter as it was initialized, for methods that change the base (`keep_start`), else None.
     """
     from ftlab.data.rendering import stop_token_ids
     from ftlab.models.identity import keep_checksums
-    from ftlab.models.peft_methods import save_adapter
     from ftlab.training.verify import keep_logits
 
     model = trainer.model
     writer.update(phase="saving the result", eta_seconds=None, tokens_per_second=None)
     if together.is_main():
         run.checksums_file.unlink(missing_ok=True)  # of an earlier attempt
-    result = run.model if config.method.name == "full" else run.adapter
+    result = run.model if config.method.is_full else run.adapter
     if not start:
         trainer.save_model(str(result))  # by all processes: each may hold a part
     if not together.is_main():
@@ -257,14 +482,13 @@ def save_result(
         save_adapter(model, result, start)
         shutil.rmtree(start)
     tokenizer.save_pretrained(str(result))
-    if config.stage != "reward":
-        # A base often names only its end-of-text token; whoever generates from the result must stop where training did.
+    if not config.is_reward_model:
+        # A base often names only its end-of-text token; generation from the result must stop where training did.
         generation = copy.deepcopy(model.generation_config)
         generation.eos_token_id = stop_token_ids(tokenizer, model.generation_config)
         generation.save_pretrained(str(result))
     (result / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should load
-
     keep_checksums(run.checksums_file, sorted(result.glob("*.safetensors")))
 
-    # The worker verifies, when the trainer is gone and its memory is free.
+    # The worker verifies the result after the trainer is gone and its memory is free.
     keep_logits(run, model, tokenizer)

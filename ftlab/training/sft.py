@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: tokenizes rows, builds the trainer, and saves the result."""
+"""Supervised fine-tuning: tokenize rows, build the trainer, save the result."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
 from ftlab.config.methods import virtual_tokens
+from ftlab.config.stages import SFT
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
-from ftlab.training.arguments import trainer_arguments
+from ftlab.training.arguments import stage_arguments
 from ftlab.training.launching import together
 from ftlab.training.self_replay import ensure_answers, mixed_in
-from ftlab.training.setup import begin, chat_tokenizer, load_model, note_environment, progress_callbacks, unrounded
+from ftlab.training.setup import (
+    AnswerAlong,
+    Training,
+    begin,
+    chat_tokenizer,
+    context_of,
+    load_model,
+    note_environment,
+    progress_callbacks,
+    unrounded,
+)
 from ftlab.training.status import StatusWriter
 
 if TYPE_CHECKING:
     import datasets
-
-
-def context_of(config: RunConfig) -> int | None:
-    """How many tokens the base reads, None where it does not say. Raises InputError when the longest example is longer
-    than that."""
-    from ftlab.models.load import context_length
-
-    limit, context = config.optimisation.max_length, context_length(config.model)
-    if context is not None and limit > context:
-        raise InputError(
-            f"Longest example (optimisation.max_length) exceeds what the base {config.model.base} can read",
-            given=f"{limit} tokens",
-            allowed=f"at most {context} tokens, the base's context",
-        )
-    return context
 
 
 def tokenised_splits(
@@ -44,9 +40,9 @@ def tokenised_splits(
 ) -> dict[str, datasets.Dataset]:
     """The frozen train and validation splits as `input_ids` and `labels` (-100 where nothing is trained).
 
-    Conversations longer than max_length are left out, counted in data/manifest.json and warned about; documents become
-    as many examples as they need. Raises InputError when max_length exceeds the base's context or when no more than
-    half of the training rows are left.
+    Conversations longer than max_length are left out, counted in data/manifest.json and reported in a warning;
+    documents become as many examples as they need. Raises InputError when max_length exceeds the base's context or when
+    no more than half of the training rows are left.
     """
     import datasets
 
@@ -104,7 +100,7 @@ def tokenised_splits(
 
 @dataclass
 class _Tokenized:
-    """The examples of one split and what was counted: `cut` are documents of more than one window."""
+    """The examples of one split, and counts of its rows: `cut` are documents of more than one window."""
 
     examples: list[Encoded] = field(default_factory=list)
     remarks: Counter[str] = field(default_factory=Counter)
@@ -115,7 +111,7 @@ class _Tokenized:
 
 
 def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenized:
-    """Conversations as they are, where they are within `limit` tokens; documents in windows of `limit` tokens."""
+    """Conversations of at most `limit` tokens in full, documents in windows of `limit` tokens."""
     result = _Tokenized()
     for row in rows:
         encoded = encode(row["messages"], tokenizer)
@@ -133,28 +129,13 @@ def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _T
     return result
 
 
-@dataclass(frozen=True)
-class Training:
-    """What trains one run, up to its first step: the same for the run and for the probe that measures it before."""
-
-    trainer: Any
-    model: Any
-    tokenizer: Any
-    report: Any  # the ReportProgress among the trainer's callbacks
-    checkpoint: Any  # where an earlier attempt of this run stopped, or None
-    start: Any  # the folder with the adapter as it was initialized, for methods that change the base; or None
-    computing: list[str]  # what was chosen for speed, in words
-
-
 def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Training:
     """Tokenize the frozen split of `run`, load its base, apply the method and build the trainer.
 
-    Raises InputError and FtlabError for what a person can mend.
+    Raises InputError and FtlabError for anything that a person can fix.
     """
-    from ftlab.models.peft_methods import keep_start
-    from ftlab.training.callbacks import AnswerAlong
-    from ftlab.training.log_probs import use_small_tiles
-    from ftlab.training.speed import speed_up
+    from ftlab.models.methods import keep_start
+    from ftlab.training.speed import speed_up, use_small_tiles
     from ftlab.training.trainer import FineTuner
 
     device, checkpoint = begin(run, config, writer)
@@ -169,16 +150,21 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
     model = load_model(run, config, tokenizer, device, writer)
     start = keep_start(model, config.method, run.checkpoints / "start", write=together.is_main())
 
-    arguments = trainer_arguments(run, config, device, rows=len(splits["train"]), validation="validation" in splits)
-    longest = max(len(ids) for rows in splits.values() for ids in rows["input_ids"])
+    validation, tokenized = (
+        "validation" in splits,
+        {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}},
+    )
+    rows = len(splits["train"])
+    arguments = stage_arguments(run, config, device, rows=rows, validation=validation, more=tokenized)
+    longest = max(len(ids) for split in splits.values() for ids in split["input_ids"])
     computing = speed_up(model, arguments, config, longest)
     if together.is_main():
         note_environment(run, computing=computing)
-    callbacks = progress_callbacks(run, config, writer, checkpoint, validation="validation" in splits)
-    if "validation" in splits and config.stage == "sft" and together.processes() == 1:
+    callbacks = progress_callbacks(run, config, writer, checkpoint, validation=validation)
+    if validation and config.stage == SFT and together.processes() == 1:
         callbacks.append(AnswerAlong(run, tokenizer))
     if checkpoint:
-        arguments.eval_on_start = False  # it was evaluated at this step already
+        arguments.eval_on_start = False  # already evaluated at this step
     with unrounded(model):
         trainer = FineTuner(
             model=model,
@@ -194,11 +180,11 @@ def prepare_training(run: RunDirectory, config: RunConfig, writer: StatusWriter)
 
 
 def train_sft(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` on its frozen split and leave adapter/ (or model/) behind. Returns completed or stopped.
+    """Train `run` on its frozen split and write adapter/ (or model/). Returns completed or stopped.
 
-    Only the assistant's tokens are trained, the stop token among them, or all of plain text (stage pretraining); the
-    weights with the lowest validation loss are kept where there is a validation split. Raises InputError and FtlabError
-    for what a person can mend.
+    The loss covers the assistant's tokens, including the stop token, or all of plain text (stage pretraining). With a
+    validation split, the weights with the lowest validation loss are kept. Raises InputError and FtlabError for
+    anything that a person can fix.
     """
     from ftlab.training.setup import save_result
     from ftlab.training.speed import slow_down

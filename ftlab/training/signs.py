@@ -12,7 +12,7 @@ _PART = 4  # the first and the last quarter are compared
 _LONGER = 1.5
 _MORE_REPEATED = 0.15
 _NO_DIFFERENCE = 0.9
-_HIGH_KL = 1.0  # nats a token: the start would have chosen such a token in a third of the cases
+_HIGH_KL = 1.0  # nats per token: the start would have chosen such a token in a third of the cases
 _KL_GROWTH = 3.0
 _MOSTLY_CUT = 0.5
 _PLAIN = 3
@@ -20,16 +20,16 @@ _PLAIN = 3
 
 @dataclass(frozen=True)
 class Sign:
-    """`code` is said at most once in a run; `text` is for people."""
+    """A warning. A run reports each `code` once."""
 
     code: str
     text: str
 
 
 def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False) -> list[Sign]:
-    """Warnings from the rows of metrics.jsonl so far; from fewer than 8 logged steps, only obvious ones.
+    """Warnings from the rows of metrics.jsonl so far; with fewer than 8 logged steps, only obvious ones.
 
-    `length_counts`: the length of an answer is rewarded on purpose, so longer answers are not a sign.
+    `length_counts`: a reward depends on the length, so longer answers are not a sign.
     """
     logged = [row for row in rows if row.get("reward") is not None]
     cut = _mostly_cut(logged)
@@ -40,15 +40,15 @@ def read_signs(rows: Sequence[Mapping[str, Any]], *, length_counts: bool = False
 
 def _mostly_cut(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
     late = values_of(rows, "cut_share")[-_FEWEST:]
-    # A step samples some ten answers, so three of them are enough.
+    # A step samples some ten answers, so three steps are enough.
     if len(late) < _PLAIN or _mean(late) <= _MOSTLY_CUT:
         return []
     return [
         Sign(
             "cut",
             f"{_mean(late):.0%} of the sampled answers were cut: they did not end within the longest answer "
-            "(reinforcement.max_new_tokens). Only beginnings are rewarded, and the model does not learn to stop. Stop "
-            "the run and allow longer answers, or tune the model on short answers first.",
+            "(reinforcement.max_new_tokens). Only their beginnings are rewarded, and the model does not learn to stop. "
+            "Stop the run and allow longer answers, or tune the model on short answers first.",
         )
     ]
 
@@ -63,8 +63,8 @@ def _hacking(rows: Sequence[Mapping[str, Any]], length_counts: bool) -> list[Sig
             Sign(
                 "longer",
                 f"The reward rises while the answers get longer: {early:.0f} tokens at first, {late:.0f} now. The "
-                "reward may like length itself. Read the sample answers; a reward of the kind length, or a higher KL "
-                "weight, holds it back.",
+                "reward may favor length itself. Read the sample answers; a reward of the kind length, or a higher KL "
+                "weight, counteracts it.",
             )
         )
     early, late = ends(rows, "repetition")
@@ -92,9 +92,9 @@ def _running_away(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
     return [
         Sign(
             "kl",
-            f"The model is drifting far from its start: the KL divergence is {late:.2f} nats a token. It forgets what "
-            "it knew, and the rewards mean less and less. A higher KL weight (reinforcement.beta) or a lower learning "
-            "rate holds it back.",
+            f"The model is drifting far from its start: the KL divergence is {late:.2f} nats per token. It forgets "
+            "what it knew, and the rewards become meaningless. A higher KL weight (reinforcement.beta) or a lower "
+            "learning rate counteracts it.",
         )
     ]
 
@@ -118,7 +118,8 @@ def _nothing_to_learn(rows: Sequence[Mapping[str, Any]]) -> list[Sign]:
 
 
 def rises(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Whether the last quarter lies above the first by more than twice the error of the difference of the means."""
+    """Whether the last quarter is above the first by more than twice the standard error of the difference of the
+    means."""
     values = values_of(rows, name)
     part = max(2, len(values) // _PART)
     if len(values) < 2 * part:
@@ -138,7 +139,7 @@ def ends(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, fl
 
 
 def values_of(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """The values of `name` in the order of the rows, where they were logged."""
+    """The logged values of `name`, in the order of the rows."""
     return [float(row[name]) for row in rows if row.get(name) is not None]
 
 
@@ -151,17 +152,17 @@ def _variance(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-_FALL = 0.5  # of the log probability at first, and
-_FALL_NATS = 5.0  # at least so much: an answer is then 150 times less likely
+_FALL = 0.5  # of the first log probability, and at least
+_FALL_NATS = 5.0  # so much, which makes an answer 150 times less likely
 _COIN = 0.55
 _BY_HEART = 0.95
 _WORSE = 1.05
-_HIGH_KL_OF_ANSWERS = 50.0  # nats an answer
+_HIGH_KL_OF_ANSWERS = 50.0  # nats per answer
 
 
 def read_preference_signs(rows: Sequence[Mapping[str, object]]) -> list[Sign]:
-    """Warnings from the rows of metrics.jsonl so far. Uses validation where there are at least two, else training, from
-    8 logged steps on."""
+    """Warnings from the rows of metrics.jsonl so far: from the validations if there are at least two, else from
+    training after 8 logged steps."""
     signs = [_collapse(rows), _coin(rows), _by_heart(rows), _answers_running_away(rows)]
     return [sign for sign in signs if sign is not None]
 
@@ -179,23 +180,23 @@ def _collapse(rows: Sequence[Mapping[str, object]]) -> Sign | None:
         "collapse",
         f"The margin grows while the chosen answers become unlikely: their log probability fell from {before:.1f} to "
         f"{now:.1f}. The model learns what not to say, and may end up saying something that is neither answer. A "
-        "higher beta, a lower learning rate or fewer epochs hold it back.",
+        "higher beta, a lower learning rate or fewer epochs counteract it.",
     )
 
 
 def _coin(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     """Nothing is learned: with the usual learning rates accuracy leaves one half within some ten steps."""
-    trained, held = values_of(rows, "accuracy"), values_of(rows, "eval_accuracy")
+    trained, validated = values_of(rows, "accuracy"), values_of(rows, "eval_accuracy")
     if len(trained) < 2 * _FEWEST:
         return None
     late = ends(rows, "accuracy")[1]
-    if late is None or late > _COIN or (held and held[-1] > _COIN):
+    if late is None or late > _COIN or (validated and validated[-1] > _COIN):
         return None
     return Sign(
         "coin",
-        f"The model tells the better answer no better than a coin toss: {late:.0%} on the pairs it learns from. The "
-        "learning rate may be too low, or the pairs may not agree with each other. Read some pairs on the "
-        "Data tab, or try a learning rate three times as high.",
+        f"The model picks the better answer no more often than a coin toss: {late:.0%} on its training pairs. The "
+        "learning rate may be too low, or the pairs may contradict each other. Read some pairs on the Data tab, or try "
+        "a learning rate three times as high.",
     )
 
 
@@ -204,7 +205,7 @@ def _by_heart(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     if len(losses) < 3 or late is None or late < _BY_HEART:
         return None
     best = min(losses)
-    # Twice in a row: one worse validation is noise.
+    # Twice in a row: a single worse validation may be noise.
     if not all(loss > best + (_WORSE - 1) * abs(best) for loss in losses[-2:]):
         return None
     return Sign(
@@ -216,32 +217,31 @@ def _by_heart(rows: Sequence[Mapping[str, object]]) -> Sign | None:
 
 def _answers_running_away(rows: Sequence[Mapping[str, object]]) -> Sign | None:
     """KL over whole answers, as KTO estimates it."""
-    seen = values_of(rows, "kl")
-    if len(seen) < _FEWEST or not rises(rows, "kl"):
+    if len(values_of(rows, "kl")) < _FEWEST or not rises(rows, "kl"):
         return None
     early, late = ends(rows, "kl")
     if early is None or late is None or late <= _HIGH_KL_OF_ANSWERS or late <= _KL_GROWTH * max(early, 0.0):
         return None
     return Sign(
         "kl",
-        f"The model is drifting far from its start: the KL divergence is {late:.0f} nats an answer. It forgets what "
-        "it knew. A higher beta or a lower learning rate holds it back.",
+        f"The model is drifting far from its start: the KL divergence is {late:.0f} nats per answer. It forgets what "
+        "it knew. A higher beta or a lower learning rate counteracts it.",
     )
 
 
 def _falls(rows: Sequence[Mapping[str, object]], name: str) -> bool:
-    """Whether the fall is more than the noise of batches; that of the same validation pairs is."""
+    """Whether the fall exceeds the noise of batches; that of the same validation pairs always does."""
     if len(values_of(rows, f"eval_{name}")) >= 2:
         return True
     return rises([{name: -value} for value in values_of(rows, name)], name)
 
 
 def _trend(rows: Sequence[Mapping[str, object]], name: str) -> tuple[float, float] | None:
-    """(at first, now): of the same validation pairs where there are any, else the means of the first and last quarter
-    of training. None from too little."""
-    held = values_of(rows, f"eval_{name}")
-    if len(held) >= 2:
-        return held[0], held[-1]
+    """(at first, now): on the same validation pairs if there are any, else the means of the first and last quarter of
+    training. None with too few values."""
+    validated = values_of(rows, f"eval_{name}")
+    if len(validated) >= 2:
+        return validated[0], validated[-1]
     if len(values_of(rows, name)) < _FEWEST:
         return None
     early, late = ends(rows, name)

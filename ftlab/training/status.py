@@ -1,4 +1,4 @@
-"""status.json: what a run (or an evaluation) is doing, written by its process and read by everybody else."""
+"""status.json: the progress of a run or an evaluation, written by its process and read by everything else."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RunGone(FtlabError):
 
 @dataclass
 class RunStatus(Status):
-    """Times are unix seconds. `step` of `total_steps` counts optimizer steps and stays when training has ended; `done`
-    of `total` counts what any other phase goes through (rows of an evaluation, requests to a judge), else 0 of 0."""
+    """The progress of a run. `step` of `total_steps` counts optimizer steps and stays when training has ended; `done`
+    of `total` counts the items of any other phase (rows of an evaluation, requests to a judge), else 0 of 0."""
 
-    # Written by the process of a run. Readers also see `damaged`, where the file cannot be read.
+    # Readers also see `damaged`, when the file cannot be read.
     STATES: ClassVar[tuple[str, ...]] = ("queued", "running", "stopping", "stopped", "completed", "failed")
 
     state: str = "queued"
@@ -41,22 +41,22 @@ class RunStatus(Status):
     total_steps: int = 0
     epoch: float = 0.0
     tokens_per_second: float | None = None
-    task: str = ""  # of an evaluation that was started by itself: what it is about (supervisor); empty in older files
+    task: str = ""  # what an evaluation started on its own measures (see supervisor); empty in older files
     warnings: list[str] = field(default_factory=list)
     trained_parameters: int | None = None
     total_parameters: int | None = None
-    peak_bytes: int | None = None  # the most memory that the process has held: of the GPU, else RAM
+    peak_bytes: int | None = None  # peak memory of the process: of the GPU, else RAM
 
     @property
     def counted(self) -> tuple[str, int, int] | None:
-        """What is counted now, how many are done and how many there are: rows in a phase that has some, else steps."""
+        """(what is counted, done, total): rows in a phase that counts them, else steps."""
         if self.total:
             return "row", self.done, self.total
         return ("step", self.step, self.total_steps) if self.total_steps else None
 
     @property
     def seconds(self) -> float | None:
-        """How long it has been working, without waiting."""
+        """The seconds of work, without the wait in the queue."""
         if self.started is None:
             return None
         return (self.finished or time.time()) - self.started
@@ -75,14 +75,14 @@ def damaged(error: DamagedFile) -> RunStatus:
 class StatusWriter:
     """Keeps status.json of this process up to date, with a heartbeat from a thread of its own.
 
-    The heartbeat tells a process in one long step from one whose interpreter hangs.
+    The heartbeat distinguishes a process in one long step from one whose interpreter hangs.
     """
 
     def __init__(self, path: Path):
         self._path = path
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        # Of the run it is about: in its folder, or in the one above that of an evaluation or a launcher.
+        # The configuration is in the folder of the run, or, for an evaluation or a launcher, in the folder above.
         places = (path.with_name("config.yaml"), path.parent.with_name("config.yaml"))
         self._run = next((file for file in places if file.exists()), None)
         try:

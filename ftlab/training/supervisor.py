@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ftlab.config import RunConfig
+from ftlab.config.stages import SFT
 from ftlab.core import jobs
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
 from ftlab.core.jobs import Job, StopOutcome, StopResult
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
-    """Check `config` and its data, freeze the split, and start the run in a process of its own.
+    """Check `config` and its data, freeze the split, and start the run in a separate process.
 
     Raises InputError before anything is started when the data or a setting cannot be used.
     """
@@ -45,7 +46,7 @@ def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
 
 @contextlib.contextmanager
 def starting(run: RunDirectory) -> Iterator[None]:
-    """Within it nobody else starts anything for `run` or deletes it: what was checked stays true until the start.
+    """Hold the start lock of `run`: nothing else can start for it, and it cannot be deleted, so that checks stay true.
 
     Raises InputError if the run is gone.
     """
@@ -61,16 +62,16 @@ def _check_there(run: RunDirectory) -> None:
 
 
 def is_evaluated(run: RunDirectory) -> bool:
-    """Whether `run` is being evaluated or judged, by a process of its own or by a command line."""
+    """Whether `run` is being evaluated or judged, by a separate process or by a command line."""
     current = evaluation_status(run)
     return bool((current is not None and current.is_active) or is_held(run.evaluation_lock))
 
 
 @contextlib.contextmanager
 def evaluating_here(run: RunDirectory) -> Iterator[None]:
-    """Within it this process evaluates `run`, and nobody else evaluates or resumes it.
+    """Evaluate `run` in this process: no other process can evaluate or resume it in the meantime.
 
-    Raises FtlabError if it is running already.
+    Raises FtlabError if it is already being evaluated, or still at work.
     """
     with starting(run):
         if is_evaluated(run):
@@ -87,46 +88,30 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
 
 def create(config: RunConfig, workspace: Workspace) -> tuple[RunDirectory, RunConfig]:
     """A run that is ready to start, and its complete configuration. Raises InputError like `submit`."""
-    from ftlab.config.stages import REWARD_STAGES
-    from ftlab.data.load import as_read, load_rows, remember, settled
-    from ftlab.data.preferences import record_findings
-    from ftlab.data.splits import freeze, prepare
-    from ftlab.data.versions import pinned
+    from ftlab.data.splits import freeze
     from ftlab.training import gate
-    from ftlab.training.gate import freeze_start, remarks_on
-    from ftlab.training.reinforcement.rewards import check_references
 
     config, start = gate.checked(config, workspace)
-    config.data.source = pinned(config.data.source, workspace)
-    loaded, data = load_rows(config.data, workspace), config.data
-    # The run records how its rows were read. Prompts alone have no answers to guess.
-    config.data = settled(data, loaded.named) if config.stage in REWARD_STAGES else as_read(data, loaded)
-    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    remember(data, workspace)
-    if config.stage in REWARD_STAGES:
-        check_references(config, prepared.splits["train"])
-    gate.settle_measuring(config, prepared)
-    gate.check_evaluation(config, prepared.splits)
-    record_findings(prepared, config)
-    kind = config.method.name if config.stage == "sft" else f"{config.stage}-{config.method.name}"
+    prepared = gate.prepare_data(config, workspace, records=True)
+    kind = config.method.name if config.stage == SFT else f"{config.stage}-{config.method.name}"
     label = config.name or f"{Path(config.data.source).stem}-{kind}"
     run = workspace.create_run(label)
     try:
         freeze(prepared, run)
         keep_configuration(run, config.launcher)
-        freeze_start(start, run)
+        gate.freeze_start(start, run)
         # The configuration last: it makes the folder a run for every reader.
-        write_status(run.status_file, RunStatus(created=time.time(), warnings=remarks_on(start, workspace)))
+        write_status(run.status_file, RunStatus(created=time.time(), warnings=gate.remarks_on(start, workspace)))
         write_text(run.config_file, config.to_yaml())
     except BaseException:
-        # Without a configuration nobody would list the folder.
+        # A folder without a configuration would never be listed.
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     return run, config
 
 
 def resume(run: RunDirectory, workspace: Workspace) -> int:
-    """Resume `run` from its last complete checkpoint, in its own folder; returns the step it resumes from.
+    """Resume `run` from its last complete checkpoint, in its own folder; returns the step of that checkpoint.
 
     The run may have been copied from another machine. Without a checkpoint it starts over (step 0). Raises InputError
     if the run has finished training, FtlabError if it is running.
@@ -147,7 +132,7 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
         raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
     if current.state == "completed" and not damaged_result(run):
         raise InputError(
-            f"The run {run.id} was trained to its end",
+            f"The run {run.id} has finished training",
             given=f"step {current.total_steps or current.step}",
             allowed="a run that was stopped or that failed",
             try_=_after_the_end(run, workspace),
@@ -164,7 +149,7 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
     checkpoint = last_checkpoint(run)
     run.queue_file.unlink(missing_ok=True)
     step = checkpoint.step if checkpoint else 0
-    # Earlier versions counted the rows of an evaluation there. The trainer will soon report its own number of steps.
+    # Earlier versions counted the rows of an evaluation here. The trainer will soon report its own number of steps.
     total = current.total_steps if current.total_steps >= step else 0
     warnings = passed_over(run, checkpoint)
     jobs.begin(training_of(run), RunStatus(created=time.time(), step=step, total_steps=total, warnings=warnings))
@@ -179,7 +164,7 @@ def _after_the_end(run: RunDirectory, workspace: Workspace) -> str:
     return f"to compare it with its base: python -m ftlab evaluate {run.id}{workspace.flag}; {longer}"
 
 
-# What the status of an evaluation says that it is about.
+# The tasks in the status of an evaluation.
 EVALUATION, STRENGTHS, REWARD_MODEL, JUDGING = "evaluation", "strengths", "reward model", "judge"
 
 
@@ -194,11 +179,11 @@ def submit_evaluation(
     settings: Mapping[str, Any] | None = None,
     strengths: bool = False,
 ) -> None:
-    """Evaluate `run` against its base in a process of its own; progress is in evaluation/status.json.
+    """Evaluate `run` against its base in a separate process; progress is in evaluation/status.json.
 
-    With `reward_model` (a run) only its answers before and after are judged. `others` are runs to compare with, `suite`
-    is a data set to take instead of the held-out rows, and `settings` replace some of the section evaluation; all three
-    end in `evaluate_together`. With `strengths` several strengths of its result are measured and nothing else. Raises
+    With `reward_model` (a run), only its answers before and after training are judged. `others` are runs to compare
+    with, `suite` is a data set that replaces the held-out rows, and `settings` replace some of the section evaluation;
+    all three lead to `evaluate_together`. With `strengths`, only several strengths of the result are measured. Raises
     FtlabError when a run is still training, has no result, or is being evaluated already, InputError when a setting
     cannot take its value.
     """
@@ -208,8 +193,8 @@ def submit_evaluation(
     from ftlab.training import gate
 
     config = load_config(run.config_file)
-    wanted = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
-    changed = with_settings(config, {f"evaluation.{name}": value for name, value in wanted.items()})
+    changes = {**(settings or {}), **({} if max_rows is None else {"max_rows": max_rows})}
+    changed = with_settings(config, {f"evaluation.{name}": value for name, value in changes.items()})
     if settings and settings.get("own_metrics"):
         gate.check_code(changed)
     arguments = ["--evaluate"] + (["--max-rows", str(max_rows)] if max_rows else [])
@@ -231,7 +216,7 @@ def submit_evaluation(
 def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
     for other in (run, *others):
         if not other.has_result:
-            raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="train it to an end first")
+            raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="finish its training first")
         if status(other).is_active:
             raise FtlabError(f"The run {other.id} is still at work", try_="wait until it has ended")
     if is_evaluated(run):
@@ -239,10 +224,10 @@ def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
 
 
 def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSettings) -> None:
-    """Let a model behind an address judge the stored answers of `run`, in a process of its own.
+    """Judge the stored answers of `run` with a model behind an address, in a separate process.
 
-    Progress is in evaluation/status.json, as that of an evaluation, and so is the way to stop it. The key reaches the
-    process through its environment. Raises FtlabError when the run is at work, without answers, or judged already.
+    Progress is in evaluation/status.json, and it is stopped like an evaluation. The key reaches the process through its
+    environment. Raises FtlabError when the run is at work, has no answers, or is being judged already.
     """
     from ftlab.config import load_config
     from ftlab.core.endpoint import JUDGE
@@ -260,9 +245,9 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
 
 
 def judging_status(run: RunDirectory) -> RunStatus | None:
-    """The evaluation status of `run` where the latest work of that kind was started by `submit_judging`; else None."""
-    current, asked = evaluation_status(run), read_cached(run.judging_file)
-    return current if current is not None and asked and asked.get("created") == current.created else None
+    """The evaluation status of `run` if `submit_judging` started its latest evaluation; else None."""
+    current, request = evaluation_status(run), read_cached(run.judging_file)
+    return current if current is not None and request and request.get("created") == current.created else None
 
 
 def training_of(run: RunDirectory) -> Job:
@@ -275,12 +260,12 @@ def evaluation_of(run: RunDirectory) -> Job:
 
 
 def status(run: RunDirectory) -> RunStatus:
-    """The run's status, set right where its process is gone: what was killed is failed (or stopped, if asked for)."""
+    """The status of `run`, corrected if its process is gone: failed, or stopped if that was requested."""
     return _settled(training_of(run))
 
 
 def evaluation_status(run: RunDirectory) -> RunStatus | None:
-    """The status of the latest evaluation of `run` started by `submit_evaluation`; None when there was none."""
+    """The status of the latest evaluation of `run` that `submit_evaluation` started; None if there was none."""
     return _settled(evaluation_of(run)) if run.evaluation_status_file.exists() else None
 
 
@@ -290,15 +275,15 @@ def stop(run: RunDirectory) -> StopResult:
 
 
 def stop_evaluation(run: RunDirectory) -> StopResult:
-    """As `stop`, for the evaluation of `run`. Earlier results stay."""
+    """As `stop`, for the evaluation of `run`. Earlier results are kept."""
     current = evaluation_status(run)
     if current is None:
         return StopResult("idle", "No evaluation is running.")
-    return _stop(run, evaluation_of(run), current, "stops in a moment; what was answered is kept")
+    return _stop(run, evaluation_of(run), current, "stops in a moment; the answers so far are kept")
 
 
 def delete(run: RunDirectory, workspace: Workspace) -> None:
-    """Remove a run. Raises InputError if it is running."""
+    """Delete a run. Raises InputError if it is running."""
     with starting(run):
         if status(run).is_active or is_evaluated(run):
             raise InputError(f"The run {run.id} is running and cannot be deleted", try_="stop it first")
@@ -332,24 +317,24 @@ def _start(
 
 
 def environment_for(config: RunConfig, *, online: bool, keep: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of a training process. Values a person has set already are left alone; of their secrets it gets
-    those that the Hub (`online`), a tracker of `config` or `keep` needs."""
+    """The environment of a training process. Variables that are already set stay; of the secrets it gets only those
+    that the Hub (`online`), a tracker of `config` or `keep` needs."""
     environment = jobs.environment({}, online=online, keep=[*keep, *tracker_variables(config)])
     defaults = {
-        # glibc returns big buffers to the system at every step. Raising these cut system time from 12.7 to 2.5 s.
+        # glibc returns large buffers to the system at every step. Raising these cut system time from 12.7 to 2.5 s.
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
         "MALLOC_TOP_PAD_": str(1 << 28),
-        **CACHES,  # here too: accelerate imports torch before ftlab is there
+        **CACHES,  # here too: accelerate imports torch before ftlab
         # Threads that spin for milliseconds on a core that others need make both many times slower. Threads that sleep
-        # at once must be woken for every operation: a small model trains a fifth slower. So they spin for some
+        # at once must be woken for every operation, and a small model trains a fifth slower. So they spin for some
         # microseconds, about the pause between two operations.
         "OMP_WAIT_POLICY": "passive",
         "GOMP_SPINCOUNT": "20000",
     }
     if not uses_accelerate(config.launcher):
-        # One process, one GPU: transformers would split every batch over several (DataParallel), which is slow, and the
-        # batch would be larger than the settings say.
+        # One GPU for one process: transformers would split every batch over several (DataParallel), which is slow, and
+        # the batch would be larger than configured.
         defaults["CUDA_VISIBLE_DEVICES"] = "0"
     environment = defaults | environment
     if config.launcher.threads:
@@ -368,7 +353,7 @@ def _settled(job: Job) -> RunStatus:
         places = (job.status_file.with_name("config.yaml"), job.status_file.parent.with_name("config.yaml"))
         if any(file.exists() for file in places):
             return damaged(DamagedFile(job.status_file, "it is gone"))
-        what = "The folder of this run was deleted or moved, so it ended."
+        what = "The folder of this run was deleted or moved, so the run ended."
         return RunStatus(state="failed", phase="", error={"what": what, "why": None, "try": None})
     except DamagedFile as error:
         return damaged(error)
@@ -377,9 +362,9 @@ def _settled(job: Job) -> RunStatus:
 def _stop(run: RunDirectory, job: Job, current: RunStatus, gently: str) -> StopResult:
     outcome = jobs.stop(job, current)
     messages: dict[StopOutcome, str] = {
-        "idle": f"Nothing to stop: it is {current.state}.",
+        "idle": f"Nothing to stop: the state is {current.state}.",
         "asked": f"Stopping: it {gently}. Stop again to kill it at once.",
-        "killed": "Killed. Everything saved before is kept.",
+        "killed": "Killed. Everything saved before that is kept.",
         "ended": "It has already ended.",
         "unproven": f"Not killed: no process on this machine can be identified as {run.id}. It may still be starting, "
         "or it runs on another machine or in another container. Stop it there.",
@@ -396,7 +381,8 @@ def waiting(workspace: Workspace) -> list[RunDirectory]:
 
 
 def position(run: RunDirectory) -> tuple[float, str]:
-    """What the queue is sorted by: the place a run was moved to, else its start time (unix seconds)."""
+    """The sort key of the queue: the position that a run was moved to, else the time of its submission (Unix
+    seconds)."""
     place = (read_cached(run.queue_file) or {}).get("position")
     return (place if isinstance(place, int | float) else status(run).created), run.id
 

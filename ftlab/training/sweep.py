@@ -1,4 +1,4 @@
-"""A sweep: the same run with several values of one or two settings, and a comparison of them."""
+"""Sweeps: the same run with several values of one or two settings, compared."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from ftlab.config import RunConfig, read_value, with_settings
 from ftlab.config.sections import Section
@@ -22,26 +25,46 @@ from ftlab.evaluation.seeds import FEWEST, SeedsVerdict, seeds_verdict
 from ftlab.training import gate, supervisor
 
 MOST_RUNS = 24
-# These stay the same, so that runs can be compared.
 SEED = "optimisation.seed"
+# These stay the same, so that runs can be compared.
 _FIXED = ("name", "stage", "data", "evaluation", "tracking", "launcher")
+
+
+class SweepRunJson(TypedDict):
+    """A run of a sweep: its id, and its values by setting."""
+
+    run: str
+    values: dict[str, Any]
+
+
+class SweepRowJson(SweepRunJson):
+    """Its state and scores. Shares are from 0 to 1, losses in nats per token, times in seconds; None if unknown."""
+
+    state: str
+    validation_loss: float | None
+    exact_match: float | None
+    perplexity: float | None
+    general_accuracy: float | None
+    general_accuracy_replayed: float | None
+    base_agreement: float | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """`settings`: the values tried, by setting. `runs`: {run: id, values: by setting}, in the order of their start."""
+    """`settings` are the values by setting, `runs` are in the order of their start."""
 
     id: str
-    created: float  # unix seconds
+    created: float  # Unix seconds
     settings: dict[str, list[Any]]
-    runs: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[SweepRunJson] = field(default_factory=list)
 
 
 def read_values(path: str, text: str) -> list[Any]:
-    """The values in `text`, e.g. "1e-4, 3e-4" or "lora, full". Raises InputError when there is none."""
+    """The values in `text`, such as "1e-4, 3e-4" or "lora, full". Raises InputError when there is none."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
-        raise InputError(f"No value is given for {path}", given=text, allowed="values with commas between them")
+        raise InputError(f"No value is given for {path}", given=text, allowed="values separated by commas")
     return [_scalar(part) for part in parts]
 
 
@@ -100,13 +123,15 @@ def submit_sweep(config: RunConfig, vary: dict[str, list[Any]], workspace: Works
 def submit_seeds(config: RunConfig, count: int, workspace: Workspace) -> Sweep:
     """Start `count` runs that differ only in the training seed, with the same split and held-out rows.
 
-    Raises InputError like `submit_sweep`, and if nothing would be compared.
+    Raises InputError as `submit_sweep` does, and if the runs would not be compared with their base.
     """
     if not FEWEST <= count <= MOST_RUNS:
         raise InputError("The number of seeds is out of range", given=count, allowed=f"{FEWEST} to {MOST_RUNS}")
-    if config.stage == "reward" or not config.evaluation.after_training:
-        why = "a reward model writes no answers" if config.stage == "reward" else "evaluation.after_training is off"
-        raise InputError("A verdict on seeds needs each run to be compared with its base", given=why)
+    if config.is_reward_model or not config.evaluation.after_training:
+        why = (
+            "a reward model, which writes no answers" if config.is_reward_model else "evaluation.after_training: false"
+        )
+        raise InputError("A verdict on seeds requires that each run is compared with its base", given=why)
     first = config.optimisation.seed
     return submit_sweep(config, {SEED: list(range(first, first + count))}, workspace)
 
@@ -144,17 +169,13 @@ def find_sweep(sweep_id: str, workspace: Workspace) -> Sweep:
     return known[sweep_id]
 
 
-def compare(sweep: Sweep, workspace: Workspace) -> list[dict[str, Any]]:
-    """One row for each run that is still there: its values, state and scores, the best first.
-
-    Sorted by the score on held-out rows where all have one, else by the lowest validation loss. Exact match and general
-    accuracy (of kinds that were not replayed, and of kinds that were) are from 0 to 1, losses in nats per token, times
-    in seconds.
-    """
+def compare(sweep: Sweep, workspace: Workspace) -> list[SweepRowJson]:
+    """One row for each run that still exists, the best first: by exact match on the held-out rows, then by the lowest
+    validation loss."""
     present = {run.id: run for run in workspace.runs()}
     rows = [_row_of(present[entry["run"]], entry["values"]) for entry in sweep.runs if entry["run"] in present]
 
-    def rank(row: dict[str, Any]) -> tuple[float, float]:
+    def rank(row: SweepRowJson) -> tuple[float, float]:
         missing = math.inf
         loss = missing if row["validation_loss"] is None else row["validation_loss"]
         return (missing if row["exact_match"] is None else -row["exact_match"]), loss
@@ -184,30 +205,34 @@ def _file(sweep_id: str, workspace: Workspace) -> Path:
     return workspace.sweeps_folder / f"{sweep_id}.json"
 
 
-_SCORES = ("exact_match", "perplexity", "general_accuracy", "general_accuracy_replayed", "base_agreement")
-
-
-def _row_of(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return _row(run, values)
-    except DamagedFile:  # each run stands for itself; `runs show` tells which file
-        return {"run": run.id, "values": values, "state": "damaged"} | dict.fromkeys(
-            ("validation_loss", *_SCORES, "seconds")
-        )
-
-
-def _row(run: RunDirectory, values: dict[str, Any]) -> dict[str, Any]:
-    status, comparison = supervisor.status(run), run.comparison()
-    adapted = scores_of(comparison, "adapted") if comparison else {}
-    losses = [row["eval_loss"] for row in run.metrics() if math.isfinite(row.get("eval_loss") or math.nan)]
-    return {
+def _row_of(run: RunDirectory, values: dict[str, Any]) -> SweepRowJson:
+    row: SweepRowJson = {
         "run": run.id,
         "values": values,
-        "state": status.state,
-        "validation_loss": min(losses, default=None),
-        **{name: adapted.get(name) for name in _SCORES},
-        "seconds": status.seconds,
+        "state": "damaged",
+        "validation_loss": None,
+        "exact_match": None,
+        "perplexity": None,
+        "general_accuracy": None,
+        "general_accuracy_replayed": None,
+        "base_agreement": None,
+        "seconds": None,
     }
+    try:
+        status, comparison, metrics = supervisor.status(run), run.comparison(), run.metrics()
+        scores: Mapping[str, Any] = scores_of(comparison, "adapted") if comparison else {}
+    except DamagedFile:  # the other rows are not affected; `runs show` names the file
+        return row
+    losses = [logged["eval_loss"] for logged in metrics if math.isfinite(logged.get("eval_loss") or math.nan)]
+    row |= {"state": status.state, "validation_loss": min(losses, default=None), "seconds": status.seconds}
+    row |= {
+        "exact_match": scores.get("exact_match"),
+        "perplexity": scores.get("perplexity"),
+        "general_accuracy": scores.get("general_accuracy"),
+        "general_accuracy_replayed": scores.get("general_accuracy_replayed"),
+        "base_agreement": scores.get("base_agreement"),
+    }
+    return row
 
 
 def _scalar(text: str) -> Any:

@@ -1,4 +1,5 @@
-"""The SFT trainer: logits only where there are labels, and rows of the base's answers beside training rows."""
+"""The SFT trainer: logits only where there are labels, and a KL divergence that keeps the model close to its base along
+the base's own answers (held rows)."""
 
 from __future__ import annotations
 
@@ -6,27 +7,142 @@ import contextlib
 import inspect
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ftlab.errors import FtlabError
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
-from ftlab.training import holding
 from ftlab.training.checkpoints import WarmsUp, check_sealed
 from ftlab.training.launching import together
 from ftlab.training.self_replay import Teacher
 from ftlab.training.speed import base_of
 
-ENTROPY_WORDS = 20  # of eaft, as in its paper
-_SAME = 0.1  # of an entropy, far above what short formats round away
-MOST_BYTES = 256 << 20  # of float32 logits; beyond, TRL's tiles save memory and lose little
+_KEYS = ("held", "held_top", "held_log_probs")
+
+
+@dataclass
+class HoldingCollator(DataCollatorForLanguageModeling):
+    """TRL's batches, with three more entries if a batch has held rows: `held` (bool, shaped as the labels) marks their
+    tokens, and `held_top` and `held_log_probs` (see Teacher) have a row for each of these, in order."""
+
+    teacher: Teacher | None = None
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        rows = [example.get("held", -1) for example in examples]
+        if self.teacher is None or max(rows) < 0:
+            return batch
+        # The same layout, with the labels of the held rows alone.
+        alone = [
+            {**example, "labels": example["labels"] if row >= 0 else [-100] * len(example["labels"])}
+            for example, row in zip(examples, rows, strict=True)
+        ]
+        slices = [self.teacher.of(row) for row in rows if row >= 0]
+        batch["held"] = super().torch_call(alone)["labels"] != -100
+        batch["held_top"] = torch.cat([self.teacher.top[tokens] for tokens in slices])
+        batch["held_log_probs"] = torch.cat([self.teacher.log_probs[tokens] for tokens in slices])
+        return batch
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The held tokens of a batch: `places` (bool, shaped as the labels), and the base's probabilities there."""
+
+    places: torch.Tensor
+    top: torch.Tensor
+    log_probs: torch.Tensor
+
+
+def take_targets(inputs: dict[str, Any]) -> Targets | None:
+    """Remove from `inputs` what the model does not read; None without held tokens. Tokens whose label was removed in
+    the meantime do not count."""
+    places, top, log_probs = (inputs.pop(name, None) for name in _KEYS)
+    if places is None:
+        return None
+    still = inputs["labels"][places] != -100
+    return Targets(places & (inputs["labels"] != -100), top[still], log_probs[still])
+
+
+def shortened(logits: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `most` likeliest words [tokens, k] (int32) of `logits` [tokens, words] (float32), and their log-probabilities
+    followed by that of all other words together [tokens, k + 1]."""
+    top = logits.topk(min(most, logits.shape[-1] - 1), dim=-1).indices
+    return top.int(), _log_probs(logits, top)
+
+
+def divergence(logits: torch.Tensor, top: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+    """The sum over the tokens of KL(base || model), in nats, from the model's `logits` [tokens, words] (float32) and
+    the base's `log_probs` of the words `top` and of the rest. At most the divergence over all words, and 0 if nothing
+    changed."""
+    return (log_probs.exp() * (log_probs - _log_probs(logits, top.long()))).sum()
+
+
+def _log_probs(logits: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
+    # The rest is computed by itself: one minus the sum of the others would be noise where it is small.
+    rest = logits.scatter(-1, top, float("-inf")).logsumexp(-1, keepdim=True)
+    return torch.cat([logits.gather(-1, top), rest], -1) - logits.logsumexp(-1, keepdim=True)
+
+
+def score_held(model: Any, inputs: dict[str, Any], targets: Targets) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """For one row without padding that has held tokens: the logits [tokens, words] (float32) at the other labels, these
+    labels, and the divergence of the held tokens."""
+    labels = inputs["labels"][0, 1:]
+    places = (labels != -100).nonzero()[:, 0]
+    labels, held = labels[places], targets.places[0, 1:][places]
+    rest = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = model(**rest, logits_to_keep=places).logits[0].float()
+    return logits[~held], labels[~held], divergence(logits[held], targets.top, targets.log_probs)
+
+
+@contextlib.contextmanager
+def hidden_states(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Collect the last hidden states [rows, tokens, width] of each forward pass of `model` in the list."""
+    states: list[torch.Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+
+    hook = base_of(model).base_model.register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        hook.remove()
+
+
+def divergence_of(model: Any, hidden: torch.Tensor, targets: Targets) -> torch.Tensor:
+    """The `divergence` of the held tokens, from the last `hidden` states of a batch; virtual tokens may precede it."""
+    wanted = targets.places[:, 1:]
+    hidden = hidden[:, -targets.places.shape[1] :][:, :-1]
+    return divergence(head_logits(model, hidden[wanted]), targets.top, targets.log_probs)
+
+
+def head_logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """The logits [tokens, words] (float32) of `hidden` [tokens, width], as the forward of `model` computes them: scaled
+    and capped by the settings that trl.trainer.utils.add_fused_lm_head reads (TRL 1.16)."""
+    base = base_of(model)
+    head, text = base.get_output_embeddings(), base.config.get_text_config()
+    logits = torch.nn.functional.linear(hidden.to(head.weight.dtype), head.weight, head.bias).float()
+    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")
+    scale = next((value for name in names if (value := getattr(text, name, None)) is not None), 1.0)
+    if (divided := getattr(text, "logits_scaling", None)) is not None:
+        scale = divided if text.model_type == "hyperclovax" else 1 / divided
+    cap = getattr(text, "final_logit_softcapping", None)
+    logits = logits * scale
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+ENTROPY_WORDS = 20  # for eaft, as in its paper
+_SAME = 0.1  # relative difference of two entropies, far above the rounding of short formats
+MOST_BYTES = 256 << 20  # of float32 logits; beyond that, TRL's tiles save memory at little cost
 
 
 def fits(inputs: dict[str, Any], vocabulary: int) -> bool:
-    """Whether `inputs` are one row without padding on a CPU with few enough labels."""
+    """Whether `inputs` are one row without padding, on a CPU, with few enough labels."""
     ids, labels = inputs["input_ids"], inputs.get("labels")
     if labels is None or ids.shape[0] != 1 or "position_ids" not in inputs or ids.device.type != "cpu":
         return False
@@ -34,7 +150,7 @@ def fits(inputs: dict[str, Any], vocabulary: int) -> bool:
 
 
 def score_labels(model: Any, inputs: dict[str, Any], loss: str = "nll") -> tuple[torch.Tensor, int, int]:
-    """Sum of the losses (`summed_loss`, nats) of the labels of one row, their number, and how many rank first."""
+    """For the labels of one row: the sum of the losses (`summed_loss`, nats), their number, and how many rank first."""
     targets = inputs["labels"][0, 1:]
     places = (targets != -100).nonzero()[:, 0]
     targets = targets[places]
@@ -46,12 +162,12 @@ def score_labels(model: Any, inputs: dict[str, Any], loss: str = "nll") -> tuple
 
 def summed_loss(loss: str, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The sum over the tokens of the negative log likelihood (nats) of `targets` [tokens] under `logits` [tokens,
-    words] (float32), each times the weight that `loss` gives it:
+    words] (float32), each weighted by `loss`:
 
     - nll: 1.
-    - dft: the probability of the token (Wu et al. 2025, arXiv 2508.05629): what the model holds unlikely pulls less.
-    - eaft: the entropy of the likeliest 20 words among themselves, from 0 to 1 (Diao et al. 2026, arXiv 2601.02151):
-      where the model is sure of something, it is moved less.
+    - dft: the probability of the token (Wu et al. 2025, arXiv 2508.05629), so that unlikely tokens count less.
+    - eaft: the entropy among the 20 likeliest words, from 0 to 1 (Diao et al. 2026, arXiv 2601.02151), so that tokens
+      count less where the model is certain.
 
     No gradient goes through the weights.
     """
@@ -62,7 +178,7 @@ def summed_loss(loss: str, logits: torch.Tensor, targets: torch.Tensor) -> torch
 
 
 def _entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Of the likeliest words at each token, as a part of the most that it can be."""
+    """The entropy of the likeliest words at each token, divided by its maximum."""
     most = min(ENTROPY_WORDS, logits.shape[-1])
     log_p = logits.topk(most, dim=-1).values.float().log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1) / math.log(most)
@@ -70,9 +186,9 @@ def _entropy(logits: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def weighted(model: Any, loss: str) -> Iterator[None]:
-    """Within it the log-probabilities of TRL's fused head (trl.trainer.utils.add_fused_lm_head, TRL 1.16) are weighted
-    as in `summed_loss`, so that what TRL makes of them is that loss. Raises FtlabError for eaft on a base whose logits
-    are not those of its head alone."""
+    """Weight the log-probabilities of TRL's fused head (trl.trainer.utils.add_fused_lm_head, TRL 1.16) as in
+    `summed_loss`, so that TRL computes that loss from them. Raises FtlabError for eaft on a base whose logits are not
+    those of its head alone."""
     if loss == "nll":
         yield
         return
@@ -86,12 +202,12 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
                 weights = output.log_probs.exp()
             else:
                 weights = torch.zeros_like(output.log_probs)
-                hidden = seen[-1][:, :-1][on]
+                hidden = states[-1][:, :-1][on]
                 _check_head(model, hidden[:4], output.entropy[on][:4])
                 weights[on] = _entropies(model, hidden).to(weights)
         output.log_probs = output.log_probs * weights
 
-    with holding.hidden_states(model) as seen:
+    with hidden_states(model) as states:
         hook = model.register_forward_hook(weigh)
         try:
             yield
@@ -100,41 +216,41 @@ def weighted(model: Any, loss: str) -> Iterator[None]:
 
 
 def _check_head(model: Any, hidden: torch.Tensor, entropy: torch.Tensor) -> None:
-    """`entropy` [tokens] is TRL's; that of the logits as they are computed here is to be the same, but for rounding."""
-    log_p = holding.head_logits(model, hidden).log_softmax(-1)
+    """Raise FtlabError unless `entropy` [tokens], which is TRL's, equals that of the logits computed here."""
+    log_p = head_logits(model, hidden).log_softmax(-1)
     computed = -(log_p.exp() * log_p).sum(-1)
     if not bool(((computed - entropy).abs() <= _SAME * (1 + computed)).all()):
         raise FtlabError(
             "The loss eaft cannot be computed on this base",
-            why="its logits are not those of its head alone",
+            why="Its logits are not those of its head alone.",
             try_="optimisation.loss=dft or nll",
         )
 
 
 def _entropies(model: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """`_entropy` at each of the `hidden` states [tokens, width], without the logits of all of them at once."""
-    words = holding.base_of(model).get_output_embeddings().weight.shape[0]
+    """`_entropy` at each of the `hidden` states [tokens, width], a part of the logits at a time."""
+    words = base_of(model).get_output_embeddings().weight.shape[0]
     pieces = hidden.split(max(1, MOST_BYTES // (4 * words)))
-    return torch.cat([_entropy(holding.head_logits(model, piece)) for piece in pieces])
+    return torch.cat([_entropy(head_logits(model, piece)) for piece in pieces])
 
 
 class FineTuner(WarmsUp, SFTTrainer):
-    """Checkpoints of bottleneck adapters hold the adapters alone, as PEFT's do."""
+    """Checkpoints of bottleneck adapters contain the adapters alone, as those of PEFT do."""
 
     args: SFTConfig
-    _evaluated = (0.0, 0)  # nats and trained tokens of the evaluation that goes on
+    _evaluated = (0.0, 0)  # nats and trained tokens of the current evaluation
 
     def __init__(self, *arguments: Any, teacher: Teacher | None = None, token_loss: str = "nll", **settings: Any):
-        """`teacher` is what the base holds likely along the rows of the data that name one in their column `held`;
-        `token_loss` is that of all others (head.summed_loss)."""
+        """`teacher` has the base's probabilities for the rows with a number in the column `held`; `token_loss` is the
+        loss of all other rows (`summed_loss`)."""
         super().__init__(*arguments, **settings)
         self._token_loss = token_loss
         self._holds = teacher is not None
         if teacher is not None:
-            self.data_collator = holding.HoldingCollator(**vars(self.data_collator), teacher=teacher)
+            self.data_collator = HoldingCollator(**vars(self.data_collator), teacher=teacher)
         base = base_of(self.model)
         self._vocabulary = base.get_output_embeddings().weight.shape[0]
-        # Anything but the plain loss is TRL's own business.
+        # Any other loss is left to TRL.
         self._plain_loss = (
             self.args.loss_type == "nll"
             and self.compute_loss_func is None
@@ -148,8 +264,8 @@ class FineTuner(WarmsUp, SFTTrainer):
     ) -> Any:
         if not model.training:
             self._leave_repeated_rows_out(inputs)
-        targets = holding.take_targets(inputs)
-        # The validation loss is always the plain one: that of dft is least where the model holds nothing likely.
+        targets = take_targets(inputs)
+        # The validation loss is always the plain one: that of dft is lowest where all tokens are unlikely.
         loss = self._token_loss if model.training else "nll"
         if not return_outputs and self._plain_loss and self._head_fits(inputs):
             result: Any = self._labeled_loss(model, inputs, num_items_in_batch, targets, loss)
@@ -170,20 +286,18 @@ class FineTuner(WarmsUp, SFTTrainer):
         return self.model is not None and self.model.training
 
     def _head_fits(self, inputs: dict[str, Any]) -> bool:
-        """All processes answer the same: each way of the loss has them exchange different figures."""
+        """The same in all processes, because each way to compute the loss exchanges other figures between them."""
         if self.accelerator.device.type != "cpu":
-            return False  # for all of them, so there is nothing to ask at every step
+            return False  # in all of them, so there is nothing to exchange at every step
         return not together.total(not fits(inputs, self._vocabulary))[0]
 
-    def _held_loss(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets
-    ) -> torch.Tensor:
-        """TRL's loss of the other tokens, and the divergence of the held ones from the same forward pass."""
+    def _held_loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: Targets) -> torch.Tensor:
+        """TRL's loss on the other tokens plus the divergence of the held ones, from the same forward pass."""
         labels = inputs["labels"]
         inputs["labels"] = labels.masked_fill(targets.places, -100)
-        with holding.hidden_states(self.model) as seen:
+        with hidden_states(self.model) as states:
             loss = super().compute_loss(model, inputs, False, num_items_in_batch)
-        apart = holding.divergence_of(self.model, seen[-1], targets)
+        apart = divergence_of(self.model, states[-1], targets)
         held = len(targets.top)
         self._metrics["train"]["kl"].append(float(apart.detach()) / max(1, held))
         if num_items_in_batch is not None:
@@ -193,15 +307,15 @@ class FineTuner(WarmsUp, SFTTrainer):
         return (loss * others + apart) / max(1, others + held)
 
     def _labeled_loss(
-        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: holding.Targets | None, loss: str
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, targets: Targets | None, loss: str
     ) -> torch.Tensor:
-        """TRL's loss and figures, from the logits of the labeled positions alone; the divergence of the held ones."""
+        """TRL's loss and figures from the logits at the labels alone, plus the divergence of the held tokens."""
         inputs["use_cache"] = False
         if targets is None:
             total, tokens, correct = score_labels(model, inputs, loss)
             every = tokens
         else:
-            logits, labels, apart = holding.score_held(model, inputs, targets)
+            logits, labels, apart = score_held(model, inputs, targets)
             tokens, correct = len(labels), int((logits.argmax(-1) == labels).sum())
             self._metrics["train"]["kl"].append(float(apart.detach()) / max(1, len(targets.top)))
             total, every = summed_loss(loss, logits, labels) + apart, tokens + len(targets.top)
@@ -220,7 +334,7 @@ class FineTuner(WarmsUp, SFTTrainer):
         return mean
 
     def evaluation_loop(self, *arguments: Any, **settings: Any) -> Any:
-        """As the Trainer's, but each token counts once: it takes the mean of the batches, whatever their size."""
+        """As the Trainer's, which averages over batches of any size; here each token counts once."""
         self._evaluated = (0.0, 0)
         output = super().evaluation_loop(*arguments, **settings)
         name = f"{settings.get('metric_key_prefix', 'eval')}_loss"
@@ -233,24 +347,24 @@ class FineTuner(WarmsUp, SFTTrainer):
         super()._set_signature_columns_if_needed()
         columns: list[str] = self._signature_columns or []
         if self._holds and "held" not in columns:
-            # transformers declares it by its first value, None.
+            # transformers declares it with its first value, None.
             self._signature_columns = [*columns, "held"]  # type: ignore[assignment]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        # Before they are counted: the loss is the mean over the tokens that are trained.
+        # Before the count, because the loss is the mean over the trained tokens.
         if batch_samples and self._is_training:
             self._leave_repeated_rows_out(batch_samples[-1])
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _leave_repeated_rows_out(self, inputs: dict[str, Any]) -> None:
-        """Nothing is learned or counted of rows that accelerate repeats at the end of the data, so that each of several
-        processes has a whole batch: the loss is that of one process with all rows of the step."""
+        """Remove the labels of rows that accelerate repeats at the end of the data to fill the batches of all
+        processes: the loss is then that of one process with all rows of the step."""
         state = self.accelerator.gradient_state
-        # 0: the rows came out even; -1: accelerate cannot tell, and repeats none.
+        # 0: no rows are left over; -1: accelerate cannot tell, and repeats none.
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return
         size = self.args.per_device_train_batch_size if self._is_training else self.args.per_device_eval_batch_size
-        own = max(0, state.remainder - self.args.process_index * size)  # rows of this process that are no repetition
+        own = max(0, state.remainder - self.args.process_index * size)  # rows of this process that are not repeated
         labels = inputs["labels"]
         if "cu_seq_lens_q" not in inputs:
             labels[own:] = -100

@@ -1,8 +1,10 @@
-"""After training: does what was saved change the base, and is it what was trained?"""
+"""After training: does the saved result change the base, and does it equal the model in memory?"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from typing_extensions import TypedDict
 
 from ftlab.config import RunConfig
 from ftlab.core.files import write_json
@@ -14,12 +16,13 @@ from ftlab.training.status import StatusWriter
 
 _PROMPTS = 4
 _KEPT = "logits.safetensors"
-# Above the noise of a different batch shape in float32 and far below what a single training step does.
+# Above the noise of another batch shape in float32, and far below the effect of a single training step.
 _TOLERANCE = 1e-4
 
 
 def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
-    """Store the logits of the model in memory for `verify_kept`. All processes call it: each may hold a part of it."""
+    """Store the logits of the model in memory for `verify_kept`. All processes call it: each may hold a part of the
+    model."""
     import torch
     from safetensors.torch import save_file
 
@@ -29,13 +32,26 @@ def keep_logits(run: RunDirectory, trained: Any, tokenizer: Any) -> None:
         save_file({"logits": torch.stack(logits)}, str(run.path / _KEPT))
 
 
-def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
-    """Load the saved result anew, compare its logits with the base's and with those that `keep_logits` kept.
+class VerificationJson(TypedDict):
+    """verification.json: differences of logits (of scores, for a reward model) after the first held-out prompts.
 
-    Call it when the trainer and its model are gone: with them a run held three copies of the weights at its peak.
-    Writes verification.json: changes_logits (bool), largest_change (logits), reload_difference (logits, saved against
-    trained), prompts, weights_sha256. The prompts are the first held-out rows. Where the run started from an adapter,
-    the base is the base with it; of a reward model the scores are compared.
+    `largest_change` is that from the base, or from the adapter that the run started from; `reload_difference` is that
+    of the saved result from the trained model.
+    """
+
+    changes_logits: bool
+    largest_change: float
+    reload_difference: float
+    prompts: int
+    weights_sha256: dict[str, str]
+
+
+def verify_kept(run: RunDirectory, config: RunConfig) -> VerificationJson:
+    """Load the saved result, compare its logits with those of the base and of `keep_logits`, and write
+    verification.json.
+
+    Call it when the trainer and its model are gone: with them, a run would hold three copies of the weights at its
+    peak.
     """
     from safetensors.torch import load_file
     from transformers import AutoTokenizer
@@ -47,7 +63,7 @@ def verify_kept(run: RunDirectory, config: RunConfig) -> dict[str, Any]:
 
 
 def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
-    """Verify the result of training, `stopped` early or not. Warns if it is too large for one process."""
+    """Verify the result of training, which may have been `stopped` early. Warns if it is too large for one process."""
     from ftlab.training.failures import is_out_of_memory
 
     writer.update(phase="verifying the result", eta_seconds=None, tokens_per_second=None)
@@ -59,7 +75,7 @@ def verify_saved(run: RunDirectory, config: RunConfig, writer: StatusWriter, *, 
         writer.warn("The result is saved but not verified: it does not fit in the memory of one process.")
 
 
-def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
+def warn_of(finding: VerificationJson, config: RunConfig, writer: StatusWriter, *, stopped: bool = False) -> None:
     """Warn if the verification found that nothing was learned."""
     if not finding["changes_logits"]:
         before = "like the model it started from" if config.model.start else "like its base"
@@ -76,19 +92,20 @@ def warn_of(finding: dict[str, Any], config: RunConfig, writer: StatusWriter, *,
         )
 
 
-def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> dict[str, Any]:
+def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_memory: list[Any]) -> VerificationJson:
     from ftlab.evaluation.batches import free_memory
-    from ftlab.models.load import attach_adapter, load_run, load_trained_base, set_repacking
+    from ftlab.models.adapters import attach_adapter
+    from ftlab.models.load import load_run, load_trained_base, set_repacking
     from ftlab.models.reward import load_reward_model
 
-    scores = config.stage == "reward"
+    scores = config.is_reward_model
     reloaded, _ = load_reward_model(run) if scores else load_run(run)
     set_repacking(reloaded, False)  # the same arithmetic as in training
     saved = _logits(reloaded, inputs)
     del reloaded
     free_memory()
     if scores:
-        # A base has no scores to compare with. A head that gives every text the same has learned nothing.
+        # A base has no scores, so those of other texts take its place: a head without differences has learned nothing.
         base = [saved[-1], *saved[:-1]]
     else:
         model = load_trained_base(config, device=config.launcher.device)
@@ -97,7 +114,7 @@ def _verify(run: RunDirectory, config: RunConfig, inputs: list[list[int]], in_me
         base = _logits(attach_adapter(model, start) if start.exists() else model, inputs)
     change = max(float((a - b).abs().max()) for a, b in zip(saved, base, strict=True))
     difference = max(float((a - b).abs().max()) for a, b in zip(saved, in_memory, strict=True))
-    finding = {
+    finding: VerificationJson = {
         "changes_logits": change > _TOLERANCE,
         "largest_change": change,
         "reload_difference": difference,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.files import locked, read_json
 from ftlab.core.jobs import ended_by
 from ftlab.core.processes import hold_own, let_go
@@ -53,14 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     quieten()
-    if not args.judge:  # which only waits for another computer
+    if not args.judge:  # a judge waits for another computer
         be_nice()
     evaluates = args.evaluate or args.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
     folder = _identity(run.path)
     try:
         hold_own(run.evaluation_lock if evaluates else run.work_lock)
-    except FtlabError as error:  # a person has started this one
+    except FtlabError as error:  # a person has started this process
         print(error, file=sys.stderr)
         return error.exit_code
     writer = StatusWriter(run.evaluation_status_file if evaluates else run.status_file)
@@ -71,12 +72,21 @@ def main(arguments: list[str] | None = None) -> int:
         if args.evaluate:
             reward_model = RunDirectory(args.reward_model) if args.reward_model else None
             others = [RunDirectory(path) for path in args.together_with]
-            wanted = {"others": others, "suite": args.suite, "settings": args.settings, "strengths": args.strengths}
-            return evaluate(run, writer, stop_file, max_rows=args.max_rows, reward_model=reward_model, **wanted)
+            return evaluate(
+                run,
+                writer,
+                stop_file,
+                max_rows=args.max_rows,
+                strengths=args.strengths,
+                reward_model=reward_model,
+                others=others,
+                suite=args.suite,
+                settings=args.settings,
+            )
         return train(run, writer)
 
     try:
-        # A remote judge does not need this machine's device.
+        # A remote judge does not use the device of this machine.
         held = turn(run, workspace, writer, stop_file.exists, in_order=not args.evaluate)
         with contextlib.nullcontext() if args.judge else held:
             writer.update(state="running", started=time.time(), phase="loading the libraries")
@@ -98,15 +108,15 @@ def main(arguments: list[str] | None = None) -> int:
         reason = explain_exception(error, run.path)
         try:
             if reason.get("kind") == "disk":
-                # Half a checkpoint is useless, and takes the space that the reason needs.
+                # An incomplete checkpoint is useless, and takes the space that the error needs.
                 remove_cut_off(run)
             writer.update(state="failed", phase="", error=reason, finished=time.time(), eta_seconds=None)
             if reason.get("kind") == "damaged":
-                print(reason["what"], flush=True)  # torch's own message suggests switching off its protection
+                print(reason["what"], flush=True)  # torch's own message suggests disabling its protection
             else:
                 traceback.print_exc()
         except OSError:
-            # Not even the reason can be written: the exit code tells the parent process.
+            # Not even the error can be written: the exit code tells the parent process.
             return DISK_FULL_CODE
         return 1
     finally:
@@ -117,10 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def leave_nothing(run: RunDirectory, folder: tuple[int, int] | None) -> None:
-    """Remove what this process wrote of a run after it was deleted; `folder` identifies its original folder."""
+    """Remove what this process wrote after the run was deleted; `folder` identifies its original folder."""
     if not run.path.is_dir() or run.config_file.exists():
         return
-    # In the folder itself, which was perhaps not removed to its end, only what a worker writes all the time.
+    # From the original folder, which may be half deleted, only what a worker writes all the time.
     left = {path.name for path in run.path.rglob("*") if path.is_file() and not path.name.startswith(".")}
     if _identity(run.path) != folder or left <= {run.status_file.name, run.metrics_file.name, run.samples_file.name}:
         shutil.rmtree(run.path, ignore_errors=True)
@@ -135,9 +145,9 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def train(run: RunDirectory, writer: StatusWriter) -> str:
-    """Train, then compare with the base where the configuration asks for it. Returns the final state."""
+    """Train, then compare with the base if the configuration says so. Returns the final state."""
     config = load_config(run.config_file)
-    ensure_base(config.model.base)  # here, as a base that cannot be had ends the run
+    ensure_base(config.model.base)  # here, since a base that cannot be fetched ends the run
     if uses_accelerate(config.launcher):
         _answer_replay(run, config, writer)
         outcome = train_together(run, config, writer)
@@ -171,34 +181,28 @@ def _evaluate(run: RunDirectory) -> str:
 
 
 def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """The training itself, in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
-    match config.stage:
-        case "dpo" | "kto" | "orpo" | "cpo" | "reward":
-            from ftlab.training.preferences.train import train_preferences as train_stage
-        case "rloo" | "grpo":
-            from ftlab.training.reinforcement.train import train_reinforcement as train_stage
-        case _:
-            from ftlab.training.sft import train_sft as train_stage
+    """Train in this process: alone, or as one of several (`rank`). Returns completed or stopped."""
+    if config.stage in PREFERENCE_STAGES:
+        from ftlab.training.preferences import train_preferences as train_stage
+    elif config.stage in REWARD_STAGES:
+        from ftlab.training.reinforcement import train_reinforcement as train_stage
+    else:
+        from ftlab.training.sft import train_sft as train_stage
+
+    from ftlab.evaluation.batches import free_memory
 
     began = time.monotonic()
     with no_wrong_gradients():
         outcome = train_stage(run, config, writer)
-    _free_memory()
+    free_memory()  # a trainer is a cycle of objects that only the garbage collector frees
     _note_memory(run, writer, f"trained in {time.monotonic() - began:.1f} s")
     return outcome
-
-
-def _free_memory() -> None:
-    """Between two phases: a trainer is a cycle of objects that only the garbage collector frees."""
-    from ftlab.evaluation.batches import free_memory
-
-    free_memory()
 
 
 def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:
     """Record the peak memory of this process so far, and log it after `what`."""
     from ftlab.models.load import pick_device
-    from ftlab.training.preflight.memory import held_memory, peak_memory
+    from ftlab.training.preflight.sizes import held_memory, peak_memory
 
     device = pick_device(load_config(run.config_file).launcher.device)
     peak = peak_memory(device)
@@ -213,9 +217,9 @@ def evaluate(
     *,
     max_rows: int | None = None,
     strengths: bool = False,
-    **wanted: Any,
+    **options: Any,
 ) -> str:
-    """Evaluate `run` as its stage asks for, or as `wanted` says (see `evaluate_whole`); with `strengths` measure these
+    """Evaluate `run` as its stage requires, with the `options` of `evaluate_whole`; with `strengths` measure these
     alone. Returns the final state."""
     from ftlab.evaluation.batches import Stopped
 
@@ -230,20 +234,21 @@ def evaluate(
             if strengths:
                 measure_strengths(run, **more)
             else:
-                evaluate_whole(run, **more, **wanted)
+                evaluate_whole(run, **more, **options)
     except Stopped:
         what, again = "The evaluation was stopped.", _evaluate(run)
         if strengths:
             what = "Measuring the strengths was stopped."
-            again = f"To go on, press Measure in the tab Evaluate, or: python -m ftlab strength {run.id}"
-        writer.warn(f"{what} Answers so far are kept and not generated again. {again}")
+            again = f"To continue, press Measure on the Evaluate tab, or: python -m ftlab strength {run.id}"
+        writer.warn(f"{what} The answers so far are kept and will be reused. {again}")
         return "stopped"
     _note_memory(run, writer, f"evaluated in {time.monotonic() - began:.1f} s")
     return "completed"
 
 
 def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
-    """Let a model behind an address judge the stored answers of `run`, as asked for. Returns the final state."""
+    """Judge the stored answers of `run` with a model behind an address, by the settings in judging.json. Returns the
+    final state."""
     from ftlab.evaluation.batches import Stopped
     from ftlab.evaluation.judge import judge_by_endpoint
     from ftlab.evaluation.judge_plan import JudgeSettings
@@ -255,33 +260,32 @@ def judge(run: RunDirectory, writer: StatusWriter, stop_file: Path) -> str:
     try:
         judge_by_endpoint(run, settings, progress=progress, should_stop=stop_file.exists)
     except Stopped:
-        writer.warn("The judging was stopped. Judgments so far are kept.")
+        writer.warn("Judging was stopped. The judgments so far are kept.")
         return "stopped"
     return "completed"
 
 
 def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
-    """Evaluate the base before the first training step. Raises Stopped; any other failure is a warning, because the
-    base can be asked after training too."""
-    from ftlab.config.stages import REWARD_STAGES
+    """Evaluate the base before the first training step. Raises Stopped; any other failure becomes a warning, because
+    the base can be evaluated after training too."""
     from ftlab.evaluation import batches
     from ftlab.evaluation.compare import evaluate_before
     from ftlab.evaluation.material import has_references
     from ftlab.training.setup import chat_tokenizer
 
     settings = config.evaluation
-    if not (settings.before_training and settings.after_training) or config.stage == "reward":
+    if not (settings.before_training and settings.after_training) or config.is_reward_model:
         return
     if config.stage in REWARD_STAGES and not has_references(run):
         return
     began = time.monotonic()
-    say = _progress(writer)
+    report = _progress(writer)
     try:
-        chat_tokenizer(run, config, writer)  # chooses the template that everybody asks with
+        chat_tokenizer(run, config, writer)  # chooses the chat template for all that follows
         with ended_by(run.stop_file.exists, batches.Stopped):
             evaluate_before(
                 run,
-                progress=lambda phase, done, total: say(f"before training: {phase}", done, total),
+                progress=lambda phase, done, total: report(f"before training: {phase}", done, total),
                 should_stop=run.stop_file.exists,
             )
         _note_memory(run, writer, f"asked the base in {time.monotonic() - began:.1f} s")
@@ -297,7 +301,7 @@ def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> Non
 
 
 def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> None:
-    """Let the base answer what is replayed of it, before any process trains. Raises Stopped."""
+    """Let the base answer the prompts for replay, before any process trains. Raises Stopped."""
     from ftlab.evaluation import batches
     from ftlab.training.self_replay import ensure_answers
 
@@ -307,7 +311,7 @@ def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     except batches.Stopped:
         raise Stopped from None
     if seconds:
-        _note_memory(run, writer, f"the base answered what is replayed in {seconds:.1f} s")
+        _note_memory(run, writer, f"the base answered the prompts for replay in {seconds:.1f} s")
 
 
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
@@ -318,13 +322,13 @@ def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:
 
 
 def _fetching(writer: StatusWriter, stop_file: Path) -> Callable[[str, int, int], None]:
-    """As `_progress`; a person who stops the run ends the download too."""
-    say = _progress(writer)
+    """As `_progress`; stopping the run also ends the download."""
+    report = _progress(writer)
 
     def progress(phase: str, done: int, total: int) -> None:
         if stop_file.exists():
             raise Stopped
-        say(phase, done, total)
+        report(phase, done, total)
 
     return progress
 
@@ -333,7 +337,7 @@ def _fetching(writer: StatusWriter, stop_file: Path) -> Callable[[str, int, int]
 def turn(
     run: RunDirectory, workspace: Workspace, writer: StatusWriter, stop_asked: Callable[[], bool], *, in_order: bool
 ) -> Iterator[None]:
-    """Hold the device, after every run that was started earlier. Raises Stopped when asked to while waiting."""
+    """Hold the device, after all runs that are ahead in the queue. Raises Stopped when asked to stop while waiting."""
     while True:
         if stop_asked():
             raise Stopped
@@ -360,10 +364,10 @@ def be_nice() -> None:
     if hasattr(os, "nice"):
         with contextlib.suppress(OSError):
             os.nice(_NICENESS - os.nice(0))
-    # Linux shares the CPU among sessions first (autogroup), and nice counts only inside one. A run is a session of its
-    # own: with nice alone the app got half of a busy core. Only where app and run have to share few cores: on a
-    # large machine the others are strangers. And not if a person runs the worker by hand: their whole terminal
-    # would give way.
+    # Linux shares the CPU among sessions first (autogroup), and nice counts only inside a session. A run is a session
+    # of its own: with nice alone the app got half of a busy core. Only on machines with few cores, which app and run
+    # share: on a large machine the other sessions belong to strangers. And not if a person runs the worker by hand,
+    # because their whole terminal would give way.
     few = (os.cpu_count() or 1) <= _FEW_CORES
     if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):

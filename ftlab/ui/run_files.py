@@ -16,7 +16,7 @@ from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import BeforeAfterJson, JudgementJson, PreferencesJson, RewardsJson
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import ErrorJson, FtlabError, InputError
 from ftlab.training import supervisor
 from ftlab.training import supervisor as queue
 from ftlab.training.status import RunStatus
@@ -98,7 +98,7 @@ def drawn(draw: Callable[[], T]) -> T:
             again.add((error.path, _stamp(error.path)))
 
 
-def _words(error: dict[str, Any]) -> dict[str, Any]:
+def _words(error: ErrorJson) -> dict[str, Any]:
     return {"what": error["what"], "why": error.get("why"), "try_": error.get("try")}
 
 
@@ -127,9 +127,14 @@ def strength(run: RunDirectory) -> float:
         return AS_TRAINED
 
 
-def given_name(file: Path) -> str:
-    """The name that a person gave a run, from its file; empty where there is none."""
-    return str((_cached(file, read_json) or {}).get("name") or "")
+def name_file(run: RunDirectory) -> Path:
+    """The name that a person gave the run; absent when it has the made one (`run_names`)."""
+    return run.path / "name.json"
+
+
+def given_name(run: RunDirectory) -> str:
+    """The name that a person gave `run`; empty where there is none."""
+    return str((_cached(name_file(run), read_json) or {}).get("name") or "")
 
 
 def comparison(run: RunDirectory | Question) -> ComparisonJson | None:
@@ -251,7 +256,7 @@ def fingerprint(workspace: Workspace) -> str:
             run.judged_file,
             run.strength_file,
             run.strengths_file,
-            run.path / "name.json",
+            name_file(run),
         )
         scores = [_stamp(file) for file in files]
         parts.append(f"{run.id} {status(run).state} {evaluation and evaluation.state} {scores}")

@@ -26,21 +26,17 @@ _TIME = re.compile(r"^\d{8}-\d{6}-")
 _BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
 
 
-def name_file(run: RunDirectory) -> Path:
-    """The name that a person gave the run; absent when it has the made one."""
-    return run.path / "name.json"
-
-
 def rename(run: RunDirectory, name: str | None) -> str:
-    """Call `run` `name`; empty gives the made name back. Returns the name. Raises InputError when it is too long."""
+    """Call `run` `name`; empty gives the made name back. Returns the name, without a date in a made one, which would
+    be wrong the next day. Raises InputError when it is too long."""
     text = " ".join((name or "").split())
     if len(text) > LONGEST:
         raise InputError("This name is too long", given=f"{len(text)} characters", allowed=f"at most {LONGEST}")
-    if text and text != made_name(run):
-        write_json(name_file(run), {"name": text})
+    if text and text not in (made_name(run), made_name(run, dated=False)):
+        write_json(run_files.name_file(run), {"name": text})
     else:
-        name_file(run).unlink(missing_ok=True)
-    return name_of(run)
+        run_files.name_file(run).unlink(missing_ok=True)
+    return name_of(run, dated=False)
 
 
 def name_of(run: RunDirectory, *, dated: bool = True) -> str:
@@ -48,7 +44,7 @@ def name_of(run: RunDirectory, *, dated: bool = True) -> str:
 
     `dated` off leaves the date out of a made name, for where it stands beside it.
     """
-    return run_files.given_name(name_file(run)) or made_name(run, dated=dated)
+    return run_files.given_name(run) or made_name(run, dated=dated)
 
 
 def made_name(run: RunDirectory, *, dated: bool = True) -> str:

@@ -34,13 +34,14 @@ from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import freeze, prepare
 from ftlab.evaluation.batches import by_length, pad
 from ftlab.evaluation.generate import generate_answers
+from ftlab.models.adapters import adapter_disabled
 from ftlab.models.families import generating_model
-from ftlab.models.load import adapter_disabled, load_run
+from ftlab.models.load import load_run
 from ftlab.models.strength import AS_TRAINED, set_strength
-from ftlab.training.holding import head_logits, hidden_states
 from ftlab.training.self_replay import ensure_answers
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter, write_status
+from ftlab.training.trainer import head_logits, hidden_states
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"

@@ -33,11 +33,12 @@ def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_b
     result.locator("summary").first.click()
     expect(result.locator("[data-fits=yes]")).to_be_visible()
     expect(result).to_contain_text("It fits into memory")
-    expect(result).not_to_contain_text("cost")
+    expect(result).not_to_contain_text("Cost")
     page.locator("#preflight_price").locator("input, textarea").fill("1,20")
     page.keyboard.press("Enter")
     expect(result).to_contain_text("at 1.2 per hour")
 
+    expect(page.locator("#train_settings")).to_contain_text("6 epochs, learning rate 0.002, rank 16")
     # Another setting is measured anew, and the first one is known when it comes back, in another page too.
     page.locator("#train_preset").get_by_label("Quick").check()
     expect(result).not_to_contain_text("free memory")
@@ -46,7 +47,7 @@ def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_b
     expect(result).to_contain_text("free memory on this machine")
     again = visit(app.url)
     again.tab("train")
-    expect(again.page.locator("#preflight_result")).to_contain_text("free memory on this machine", timeout=5_000)
+    expect(again.page.locator("#preflight_result")).to_contain_text("free memory on this machine", timeout=15_000)
     assert Workspace.open(app.workspace).runs() == []
     assert person.errors == [] and again.errors == []
 

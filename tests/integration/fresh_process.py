@@ -19,7 +19,8 @@ from ftlab.data.rendering import encode_prompt, stop_token_ids
 from ftlab.data.splits import read_split
 from ftlab.evaluation.duet import load_duet, release
 from ftlab.evaluation.generate import generate_answers
-from ftlab.models.load import adapter_disabled, load_trained_base
+from ftlab.models.adapters import adapter_disabled
+from ftlab.models.load import load_trained_base
 
 TOKENS = 7
 # Of different lengths, so that the batch is padded.

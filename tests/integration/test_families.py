@@ -27,8 +27,9 @@ from ftlab.evaluation.losses import score_losses
 from ftlab.export import outside
 from ftlab.export.export import plan, write_files
 from ftlab.export.verify import verify
+from ftlab.models.adapters import adapter_disabled
 from ftlab.models.estimate import estimate
-from ftlab.models.load import adapter_disabled, load_base, load_run
+from ftlab.models.load import load_base, load_run
 from ftlab.models.methods import size_of
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter

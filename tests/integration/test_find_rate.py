@@ -19,7 +19,7 @@ def trial(config, workspace, rates):
     phases = []
     with Steps(find_rate(config, workspace, rates=rates)) as steps:
         phases += steps
-    return steps.found, phases
+    return steps.result, phases
 
 
 def test_the_usual_rate_beats_one_that_is_far_too_low_and_one_that_diverges_is_refused(workspace):

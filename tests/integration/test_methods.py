@@ -23,7 +23,8 @@ from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.evaluation.losses import score_losses
 from ftlab.export.export import export_run
-from ftlab.models.load import adapter_disabled, load_base, load_run
+from ftlab.models.adapters import adapter_disabled
+from ftlab.models.load import load_base, load_run
 from ftlab.models.methods import size_of
 from ftlab.training.sft import train_sft
 from ftlab.training.status import RunStatus, StatusWriter

@@ -29,7 +29,7 @@ from ftlab.models.reward import load_reward_model, score
 from ftlab.samples.house_style import follows_house_style
 from ftlab.training import supervisor, worker
 from ftlab.training.checkpoints import last_checkpoint
-from ftlab.training.preferences.train import prepare_preferences
+from ftlab.training.preferences import prepare_preferences
 from ftlab.training.status import StatusWriter
 from tests.conftest import end_runs, last_json, offline_environment, run_cli
 

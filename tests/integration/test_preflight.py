@@ -17,8 +17,8 @@ import torch
 from ftlab.config import build_config, load_config
 from ftlab.core.steps import Steps
 from ftlab.models.starter import starter_path
+from ftlab.training.preflight.finding import as_lines
 from ftlab.training.preflight.measure import preflight, run_preflight
-from ftlab.training.preflight.text import as_lines
 from ftlab.training.status import read_status
 from tests.conftest import ROOT, last_json, offline_environment, run_cli
 from tests.json_shapes import check_shape
@@ -240,7 +240,7 @@ def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, ro
         for _ in steps:
             for pid in probes():
                 psutil.Process(pid).kill()
-    found = steps.found
+    found = steps.result
     assert found.fits is False
     assert found.remedies == []  # the base is in 4 bits already, and no batch was reached
     assert any("killed from outside" in note for note in found.notes)

@@ -81,7 +81,7 @@ def test_the_result_loads_with_plain_peft_and_holds_one_adapter(rewarded):
 def test_prompts_are_asked_while_training_as_the_chat_asks_them(rewarded):
     from ftlab.config import load_config
     from ftlab.models.load import load_tokenizer
-    from ftlab.training.reinforcement.train import GroupPolicy
+    from ftlab.training.reinforcement import GroupPolicy
 
     config = load_config(rewarded.config_file)
     tokenizer = load_tokenizer(config.model.base)

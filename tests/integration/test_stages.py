@@ -19,7 +19,8 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.rendering import encode
 from ftlab.data.splits import freeze, prepare, read_split
-from ftlab.models.load import adapter_disabled, load_run, load_tokenizer
+from ftlab.models.adapters import adapter_disabled
+from ftlab.models.load import load_run, load_tokenizer
 from ftlab.report.report import comparison_table, write_report
 from ftlab.training import worker
 from ftlab.training.status import StatusWriter, read_status

@@ -37,10 +37,10 @@ def test_a_run_writes_the_log_of_tensorboard_into_its_own_folder(train_here, row
 def test_a_run_reports_to_nobody_unless_it_says_so(tmp_path):
     from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-    from ftlab.training.arguments import trainer_arguments
+    from ftlab.training.arguments import stage_arguments
 
     run, config = RunDirectory(tmp_path / "run"), build_config({}).resolved()
-    arguments = trainer_arguments(run, config, "cpu", rows=20, validation=False)
+    arguments = stage_arguments(run, config, "cpu", rows=20, validation=False, more={})
     assert config.tracking.report_to == [] and get_reporting_integration_callbacks(arguments.report_to) == []
     tracking.begin_tracking(run, config)
     assert not run.tracking.exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ftlab.evaluation.generate import generate_answers, of_like_length
-from ftlab.models.prompted import Prompted
+from ftlab.models.adapters import Prompted
 from tests.unit.test_evaluation_models import SMALL, STOP, Letters, plain_answer
 
 STOPS = [STOP, 7, 23, 40, 51]

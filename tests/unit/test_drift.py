@@ -415,14 +415,14 @@ def test_fewer_prompts_are_of_all_kinds_and_a_part_of_more():
 def test_how_much_is_asked_is_settled_by_the_data_and_what_a_person_said_stays(tmp_path):
     from ftlab.core.workspace import Workspace
     from ftlab.training import gate
-    from ftlab.training.preflight.measure import prepared_data
+    from ftlab.training.gate import prepare_data
 
     workspace = Workspace.open(tmp_path)
 
     def settled(**evaluation):
         values = {"model": {"base": "smollm2"}, "optimisation": {"max_steps": 3}, "evaluation": evaluation}
         config, _ = gate.checked(build_config(values), workspace, needs_base=False)
-        prepared_data(config, workspace)
+        prepare_data(config, workspace)
         return config.evaluation.probes, config.evaluation.general_text
 
     assert settled() == ("self:50", "general_reading:35")

@@ -106,7 +106,7 @@ def test_an_adapter_is_scored_and_its_base_too(model, rows):
 
     from peft import LoraConfig, get_peft_model
 
-    from ftlab.models.load import adapter_disabled
+    from ftlab.models.adapters import adapter_disabled
 
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")

@@ -35,16 +35,16 @@ def _step(model):
 def test_joined_products_give_the_loss_and_the_gradients_of_peft(settings):
     import torch
 
-    from ftlab.models import fused_lora
+    from ftlab.training.speed import fuse_lora, unfuse_lora
 
     model = _model(**settings).train()
     loss, gradients = _step(model)
-    assert fused_lora.use(model) == 14  # seven linear layers in each of two blocks
+    assert fuse_lora(model) == 14  # seven linear layers in each of two blocks
     joined_loss, joined = _step(model)
     torch.testing.assert_close(joined_loss, loss)
     for name, gradient in gradients.items():
         torch.testing.assert_close(joined[name], gradient, msg=name)
-    fused_lora.leave(model)
+    unfuse_lora(model)
     assert torch.equal(_step(model)[0], loss)
 
 
@@ -53,7 +53,7 @@ def test_in_bfloat16_joined_products_are_as_near_to_float32_as_those_of_peft():
 
     import torch
 
-    from ftlab.models import fused_lora
+    from ftlab.training.speed import fuse_lora
 
     model, exact = (_model(width=128).train() for _ in range(2))
     model.get_base_model().to(torch.bfloat16)
@@ -69,7 +69,7 @@ def test_in_bfloat16_joined_products_are_as_near_to_float32_as_those_of_peft():
 
     with torch.autocast("cpu", torch.bfloat16):
         theirs = errors(*_step(model))
-        assert fused_lora.use(model) == 14
+        assert fuse_lora(model) == 14
         ours = errors(*_step(model))
     assert ours[0] < 0.02 and theirs[0] < 0.02
     assert ours[1] < 0.03 and ours[1] < 1.5 * theirs[1]
@@ -78,13 +78,13 @@ def test_in_bfloat16_joined_products_are_as_near_to_float32_as_those_of_peft():
 def test_joined_products_are_left_out_where_the_adapter_is_switched_off():
     import torch
 
-    from ftlab.models import fused_lora
+    from ftlab.training.speed import fuse_lora
 
     model = _model().train()
     ids = torch.arange(10)[None]
     with model.disable_adapter():
         base = model(input_ids=ids).logits
-    fused_lora.use(model)
+    fuse_lora(model)
     with model.disable_adapter():
         assert torch.equal(model(input_ids=ids).logits, base)
     assert not torch.equal(model(input_ids=ids).logits, base)
@@ -92,21 +92,21 @@ def test_joined_products_are_left_out_where_the_adapter_is_switched_off():
 
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.1}, {"use_dora": True}], ids=["dropout", "dora"])
 def test_layers_that_compute_something_else_are_left_alone(settings):
-    from ftlab.models import fused_lora
+    from ftlab.training.speed import fuse_lora
 
-    assert fused_lora.use(_model(**settings)) == 0
+    assert fuse_lora(_model(**settings)) == 0
 
 
 def test_gradient_checkpointing_goes_through_joined_products():
     import torch
 
-    from ftlab.models import fused_lora
+    from ftlab.training.speed import fuse_lora
 
     model = _model().train()
     loss, gradients = _step(model)
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
-    fused_lora.use(model)
+    fuse_lora(model)
     joined_loss, joined = _step(model)
     torch.testing.assert_close(joined_loss, loss)
     torch.testing.assert_close(joined, gradients)

@@ -186,8 +186,8 @@ def test_dft_is_the_loss_of_that_name_in_trl_and_validation_stays_the_likelihood
 
 def test_eaft_is_refused_where_the_logits_are_not_those_of_the_head_alone(tmp_path, base, monkeypatch):
     from ftlab.errors import FtlabError
-    from ftlab.training import holding
     from ftlab.training import trainer as head
+    from ftlab.training import trainer as holding
 
     trainer = prepared(*make_run(tmp_path, base, data={"replay": "none"}, optimisation={"loss": "eaft"}))
     monkeypatch.setattr(head, "MOST_BYTES", 0)
@@ -250,7 +250,7 @@ def test_every_method_is_held_and_starts_where_the_base_is(tmp_path, base, metho
 def test_the_head_is_computed_as_each_family_does(kind):
     import transformers
 
-    from ftlab.training.holding import head_logits, hidden_states
+    from ftlab.training.trainer import head_logits, hidden_states
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -269,7 +269,7 @@ def test_the_head_is_computed_as_each_family_does(kind):
 
 
 def test_the_divergence_from_some_words_is_a_part_of_the_whole_one():
-    from ftlab.training.holding import divergence, shortened
+    from ftlab.training.trainer import divergence, shortened
 
     generator = torch.Generator().manual_seed(0)
     of_base = 3 * torch.randn(5, 400, generator=generator)

@@ -8,9 +8,8 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
-from ftlab.training.launching.check import check_launcher
 from ftlab.training.launching.launch import command
-from ftlab.training.launching.launcher import keep_configuration, threads_per_process
+from ftlab.training.launching.launcher import check_launcher, keep_configuration, threads_per_process
 from ftlab.training.preflight.sizes import planned_steps
 from tests.conftest import run_cli
 

@@ -9,8 +9,8 @@ import torch
 from trl.kernels import ChunkedLogProbFunction, chunked_logprob
 from trl.trainer import utils
 
-from ftlab.training import log_probs
-from ftlab.training.log_probs import LogProbs, use_small_tiles
+from ftlab.training import speed as log_probs
+from ftlab.training.speed import LogProbs, use_small_tiles
 
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 TOKENS, WIDTH, WORDS = 53, 16, 97
@@ -160,7 +160,7 @@ def test_orpo_and_cpo_have_the_losses_and_gradients_of_trl_without_its_logits(st
 
     from ftlab.models.load import load_tokenizer
     from ftlab.training.arguments import config_class
-    from ftlab.training.preferences.trainers import ContrastTuner, OddsTuner, for_trainer
+    from ftlab.training.preferences import ContrastTuner, OddsTuner
 
     model, _ = model_and_batch(1)
     rows = [
@@ -181,7 +181,7 @@ def test_orpo_and_cpo_have_the_losses_and_gradients_of_trl_without_its_logits(st
     trainer = kind(
         model=model,
         args=arguments,
-        train_dataset=for_trainer(Dataset.from_list(rows)),
+        train_dataset=Dataset.from_list(rows),
         processing_class=load_tokenizer("starter"),
     )
     batch = next(iter(trainer.get_train_dataloader()))

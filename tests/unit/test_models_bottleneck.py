@@ -10,9 +10,9 @@ import transformers
 
 from ftlab.config import MethodConfig
 from ftlab.errors import InputError
+from ftlab.models.adapters import adapter_disabled
 from ftlab.models.bottleneck import (
     add_bottlenecks,
-    bottlenecks_disabled,
     load_bottlenecks,
     save_bottlenecks,
 )
@@ -79,7 +79,7 @@ def test_trained_adapters_are_switched_off_and_loaded_on_a_new_base(family, tmp_
     model = taught(add_bottlenecks(fresh_model(family), MethodConfig(name="bottleneck", activation="silu")))
     base = logits(fresh_model(family))
     assert not torch.allclose(logits(model), base, atol=1e-3)
-    with bottlenecks_disabled(model):
+    with adapter_disabled(model):
         assert torch.equal(logits(model), base)
     save_bottlenecks(model, tmp_path)
     assert torch.equal(logits(load_bottlenecks(fresh_model(family), tmp_path)), logits(model))
@@ -110,7 +110,7 @@ def test_gradient_checkpointing_learns_the_same(family):
 def test_an_error_inside_leaves_the_adapters_on():
     model = taught(add_bottlenecks(fresh_model("llama"), MethodConfig(name="bottleneck")))
     before = logits(model)
-    with pytest.raises(RuntimeError, match="interrupted"), bottlenecks_disabled(model):
+    with pytest.raises(RuntimeError, match="interrupted"), adapter_disabled(model):
         raise RuntimeError("interrupted")
     assert torch.equal(logits(model), before)
 

@@ -7,11 +7,11 @@ import torch
 import transformers
 
 from ftlab.config import MethodConfig, ModelConfig
+from ftlab.config.methods import CHANGES_BASE
 from ftlab.errors import InputError
-from ftlab.models.load import adapter_disabled, attach_adapter, load_base, load_tokenizer
-from ftlab.models.methods import apply_method
-from ftlab.models.peft_methods import CHANGES_BASE, keep_start, save_adapter
-from ftlab.models.prompted import Prompted
+from ftlab.models.adapters import Prompted, adapter_disabled, attach_adapter
+from ftlab.models.load import load_base, load_tokenizer
+from ftlab.models.methods import apply_method, keep_start, save_adapter
 
 IDS = torch.tensor([[5, 9, 33, 12, 60, 7, 21, 40]])
 TEXT = "Answer with the code of the item."

@@ -14,8 +14,8 @@ from ftlab.data.rendering import encode_completions
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.errors import InputError
 from ftlab.models.load import load_tokenizer
-from ftlab.training.gate import resolve_start
-from ftlab.training.preferences.train import check_preferences_config, mismatched
+from ftlab.training.gate import check_preference, resolve_start
+from ftlab.training.preferences import mismatched
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: How are you?\n\nAssistant: "
 
@@ -239,7 +239,7 @@ def test_the_mismatched_answer_of_a_batch_is_seldom_that_of_the_same_prompt():
 )
 def test_settings_that_a_stage_cannot_do_are_refused(settings, message):
     with pytest.raises(InputError) as refused:
-        check_preferences_config(build_config(settings).resolved())
+        check_preference(build_config(settings).resolved())
     assert message in str(refused.value)
 
 
@@ -295,7 +295,7 @@ def tokenised(tmp_path, stage, answers, limit, name="run"):
     """The kept training rows of pairs whose chosen answers have so many words, and what the run was told."""
     from ftlab.core.files import write_text
     from ftlab.core.run_directory import RunDirectory
-    from ftlab.training.preferences.train import tokenised_preferences
+    from ftlab.training.preferences import tokenised_preferences
     from ftlab.training.status import StatusWriter
 
     file = tmp_path / f"{name}.jsonl"

@@ -12,7 +12,7 @@ from ftlab.arena import links
 from ftlab.arena.store import open_store
 from ftlab.config import Reward, build_config
 from ftlab.config.preferences import PreferenceConfig
-from ftlab.core.files import append_jsonl, write_json, write_text
+from ftlab.core.files import append_jsonl, write_json, write_jsonl, write_text
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
@@ -22,6 +22,7 @@ from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES, is_read
+from ftlab.ui.tabs.chat.votes import PAIRS, THUMBS
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.preferences import rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
@@ -280,3 +281,16 @@ def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(worksp
     vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
     # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
     assert preferences.voted(workspace) == preferences.Voted(test, "Second round", 31)
+
+
+def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
+    run = a_result(workspace, "sft")
+    rows = [{"prompt": f"p{n}", "chosen": "a", "rejected": "b", "run": run.id, "vote": str(n)} for n in range(12)]
+    workspace.uploads.mkdir(parents=True, exist_ok=True)
+    write_jsonl(workspace.uploads / PAIRS, rows)
+    write_jsonl(workspace.uploads / THUMBS, [{"prompt": "p", "completion": "a", "label": True, "run": run.id}] * 3)
+    assert preferences.voted(workspace) == preferences.Voted(PAIRS, "Chat", 12)
+    found = preferences.chat_lesson(PAIRS, workspace)
+    assert (found.stage, found.start, found.said) == ("dpo", run.id, "12 pairs from Chat.")
+    few = preferences.chat_lesson(THUMBS, workspace)
+    assert few.stage == "kto" and "A run needs at least" in few.said

@@ -13,9 +13,9 @@ from ftlab.data.rendering import facts_of
 from ftlab.errors import InputError
 from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.models.load import load_tokenizer
+from ftlab.training.preflight.finding import as_lines
 from ftlab.training.preflight.measure import run_preflight
 from ftlab.training.preflight.sizes import about_template
-from ftlab.training.preflight.text import as_lines
 
 # The shape of Llama 3.2 1B (its config.json on the Hub): 1,235,814,400 weights, with input and output tied.
 LLAMA_1B = {
@@ -128,7 +128,7 @@ def test_an_estimate_goes_by_the_rows_that_there_are_and_not_by_the_longest_that
 def test_an_estimate_is_called_one_and_brings_the_warnings_that_need_no_model(cached_config, workspace):
     found = run_preflight(config(cached_config, learning_rate=0.05), workspace, price_per_hour=2)
     text = "\n".join(as_lines(found))
-    assert "An estimate from the configuration of the base, not a measurement." in text
+    assert "This is an estimate from the configuration of the base, not a measurement." in text
     assert "rate_high" in [advice.code for advice in found.warnings]
     # 600 rows and 210 of the base's own answers in batches of 4, three times.
     assert found.steps == 609 and "210 of the base's own answers are mixed in" in text

@@ -4,9 +4,8 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
-from ftlab.training.preflight.finding import usual_rates, warnings
-from ftlab.training.preflight.memory import Remedy, divisors, ladder, larger_batch, remedies
-from ftlab.training.preflight.sizes import Plan, planned_steps
+from ftlab.training.preflight.advice import Plan, usual_rates, warnings
+from ftlab.training.preflight.sizes import Remedy, divisors, ladder, larger_batch, planned_steps, remedies
 
 GB = 10**9
 
@@ -237,6 +236,6 @@ def test_the_peak_of_a_process_is_its_own_however_much_the_one_that_started_it_h
     import sys
 
     held = bytearray(400_000_000)
-    program = "from ftlab.training.preflight.memory import peak_memory; print(peak_memory('cpu'))"
+    program = "from ftlab.training.preflight.sizes import peak_memory; print(peak_memory('cpu'))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
     assert len(held) > int(told) > 5_000_000

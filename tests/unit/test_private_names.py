@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def names_of(node: ast.stmt) -> set[str]:
 
 
 def first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
+    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
 
 
 def hash_of(inside: Inside) -> str:
@@ -101,11 +102,11 @@ LISTED = {inside.name.split(".")[-1] for inside in INSIDES} | {name for one in I
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name != "_"
+    return name.startswith("_") and not name.startswith("__") and name != "_" and name.isidentifier()
 
 
 def uses_in(text: str) -> set[str]:
-    """Private names that a file takes from elsewhere: imported, or read of anything but its own objects."""
+    """Private names that a file takes from elsewhere: imported, read of anything but its own objects, or in strings."""
     tree = ast.parse(text)
     own, uses = set(), set()
     for node in ast.walk(tree):
@@ -119,8 +120,12 @@ def uses_in(text: str) -> set[str]:
             case ast.ImportFrom(module=str(module), names=names, level=0) if not module.startswith("ftlab"):
                 uses |= {alias.name for alias in names if is_private(alias.name)}
                 uses |= {part for part in module.split(".") if is_private(part)}
-            case ast.Call(func=ast.Name(id="getattr" | "hasattr" | "setattr"), args=[_, ast.Constant(str(name)), *_]):
+            # As in getattr(thing, "_name") or vars(module).update({"_name": ours}).
+            case ast.Call(args=[_, ast.Constant(str(name)), *_]):
                 uses |= {name} if is_private(name) else set()
+            case ast.Dict(keys=parts) | ast.Set(elts=parts):
+                names = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+                uses |= set(filter(is_private, names))
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not is_private(node.attr):
             continue
@@ -132,9 +137,11 @@ def uses_in(text: str) -> set[str]:
 
 def test_the_look_for_private_names_finds_every_way_to_use_one():
     ways = (
-        "from trl.x import _a\ngetattr(b, '_b', 0)\nmodule._c = 1\nclass D(E):\n def _d(self): super()._d(); self._e()"
+        "from trl.x import _a\ngetattr(b, '_b', 0)\nmodule._c = 1\n"
+        "class D(E):\n def _d(self): super()._d(); self._e()\n"
+        "switched(layers, '_f', True)\nvars(module).update({'_g': 1})\n{'_h'} <= vars(module).keys()"
     )
-    assert uses_in(ways) == {"_a", "_b", "_c", "_d", "_e"}
+    assert uses_in(ways) == {"_a", "_b", "_c", "_d", "_e", "_f", "_g", "_h"}
     assert (
         uses_in("from ftlab.x import _a\nclass B:\n def __init__(self): self._b = _; self._c()\n def _c(self): ...")
         == set()
@@ -184,19 +191,36 @@ def overridden(kind: type) -> list[tuple[str, type]]:
     return [(name, base) for name, base in first.items() if base is not None]
 
 
-def renew() -> None:
+def renew() -> list[str]:
+    """Write the versions and hashes of now to private.py; returns the names that are gone, whose entries stay."""
     file = Path(private.__file__)
     text = file.read_text(encoding="utf-8")
     installed = [inside for inside in INSIDES if is_installed(inside.package)]
+    gone = []
     for inside in installed:
-        text = re.sub(
-            rf'("{re.escape(inside.name)}",\s+"[^"]*",\s+)"{inside.hash}"', rf'\g<1>"{hash_of(inside)}"', text
-        )
+        try:
+            new = hash_of(inside)
+        except LookupError:
+            gone.append(inside.name)
+            continue
+        text = re.sub(rf'("{re.escape(inside.name)}",\s+"[^"]*",\s+)"{inside.hash}"', rf'\g<1>"{new}"', text)
     versions = CHECKED_WITH | {inside.package: version_of(inside.package) for inside in installed}
     lines = "".join(f'    "{name}": "{version}",\n' for name, version in sorted(versions.items()))
     text = re.sub(r"CHECKED_WITH: dict\[str, str\] = \{[^}]*\}", f"CHECKED_WITH: dict[str, str] = {{\n{lines}}}", text)
     file.write_text(text, encoding="utf-8")
+    return gone
+
+
+def test_renewing_goes_on_where_a_name_is_gone_and_names_it(monkeypatch, tmp_path):
+    text = Path(private.__file__).read_text(encoding="utf-8")
+    copy = tmp_path / "private.py"
+    copy.write_text(text, encoding="utf-8")
+    kept = next(inside for inside in INSIDES if inside.package == "transformers")
+    monkeypatch.setattr(private, "__file__", str(copy))
+    monkeypatch.setitem(globals(), "INSIDES", (Inside("transformers.trainer.Trainer._gone", "", ""), kept))
+    assert renew() == ["transformers.trainer.Trainer._gone"]
+    assert copy.read_text(encoding="utf-8") == text
 
 
 if __name__ == "__main__":
-    renew()
+    sys.exit("\n".join(f"{name} is gone: mend what uses it, and its entry" for name in renew()) or 0)

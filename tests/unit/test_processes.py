@@ -167,7 +167,7 @@ def test_only_a_process_whose_command_names_the_run_is_killed(workspace, strange
         assert proven(worker.pid, mark, [other.path]) is None
         assert proven(worker.pid, f"{mark}0", [run.path]) is None  # the number was given to another one since
         write_status(run.status_file, RunStatus(state="running", created=time.time(), pid=worker.pid, pid_started=mark))
-        assert supervisor.stop(run).message == "Killed. Everything saved before is kept."
+        assert supervisor.stop(run).message == "Killed. Everything saved before that is kept."
         assert worker.wait(10) == -9
     finally:
         worker.kill()

@@ -7,7 +7,7 @@ import pytest
 from ftlab.config import build_config
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.training.reinforcement.rewards import (
+from ftlab.training.rewards import (
     build_judges,
     check_references,
     check_reinforcement,

@@ -96,11 +96,15 @@ def test_the_untouched_form_is_the_main_job(workspace):
     import gradio as gr
 
     with gr.Blocks():
-        both = [data.build(workspace).form, train.build(workspace).form]
+        card = train.build(workspace)
+        both = [data.build(workspace).form, card.form]
     shown = [form.collect([component.value for component in form.inputs]) for form in both]
     expected = quickstart_config()
     expected.name = RunConfig().name
     assert build_config(forms.merge(shown)) == expected
+    # What the card says it does is what this run will do.
+    usual = build_config(forms.merge(shown)).resolved().optimisation
+    assert f"{usual.epochs:g} epochs, learning rate {usual.learning_rate:g}, rank 16" in card.settings.value
 
 
 def test_what_is_emptied_is_none_where_that_is_allowed_and_the_default_elsewhere(workspace):
@@ -307,7 +311,10 @@ def test_a_run_has_a_name_made_of_data_method_base_and_day_which_a_person_can_ch
     assert run_names.rename(run, "  Hotel   desk ") == run_names.name_of(run) == "Hotel desk"
     assert run.path.name == run.id and sorted(path.name for path in run.path.iterdir() if path.name in before) == before
     assert run_names.choices([run]) == [("Hotel desk", run.id)]
-    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2, yesterday 12:00"
+    assert run_names.rename(run, "") == "Support triage, LoRA on SmolLM2"
+    # The box in which it is typed holds no day: left as it is, it would be a wrong one tomorrow.
+    assert run_names.rename(run, "Support triage, LoRA on SmolLM2") and run_files.given_name(run) == ""
+    assert run_names.name_of(run) == "Support triage, LoRA on SmolLM2, yesterday 12:00"
     with pytest.raises(InputError, match="too long"):
         run_names.rename(run, "x" * 81)
 

@@ -7,8 +7,8 @@ import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from ftlab.training.checkpoints import WarmsUp, start_above_zero
-from ftlab.training.preferences.trainers import ContrastTuner, JudgedTuner, OddsTuner, PairTuner, RewardTuner
-from ftlab.training.reinforcement.train import GroupPolicy, LeaveOneOutPolicy
+from ftlab.training.preferences import ContrastTuner, JudgedTuner, OddsTuner, PairTuner, RewardTuner
+from ftlab.training.reinforcement import GroupPolicy, LeaveOneOutPolicy
 from ftlab.training.trainer import FineTuner
 
 

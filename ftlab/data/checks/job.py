@@ -35,7 +35,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.checks.run import check
 from ftlab.data.inspection import files_of
 from ftlab.data.load import find_source, named_in, recall
-from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 
 _SHORTEST = 16  # tokens
 # Seconds per phase for 100,000 rows, and for loading (measured); other phases take no time.
@@ -195,7 +195,7 @@ def start(request: Request, workspace: Workspace, *, again: bool = False) -> Job
 def status(job: Job) -> Status:
     """The status, corrected if the process is gone: failed, or stopped if a stop was requested."""
 
-    def explain(current: Status, code: int | None) -> dict[str, Any]:
+    def explain(current: Status, code: int | None) -> ErrorJson:
         where = f"during: {current.phase}" if current.phase else "before they began"
         last = last_line(job.process.log_file)
         return FtlabError(
@@ -313,7 +313,7 @@ def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callabl
     return 0 if current.state != "failed" else 1
 
 
-def _explained(error: BaseException, job: Job) -> dict[str, str | None]:
+def _explained(error: BaseException, job: Job) -> ErrorJson:
     if isinstance(error, FtlabError):
         return error.as_dict()
     if isinstance(error, MemoryError):

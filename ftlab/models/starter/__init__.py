@@ -1,17 +1,18 @@
-"""The starter: a small Llama-style model that ships with the project, so that tuning can be shown without a network.
+"""The starter: a small Llama-style model that ships with ftlab, to demonstrate tuning without a network.
 
-It is a toy. `families/` writes its text, `corpus` divides it, `tokenizer` and `build` make the model in `weights/`.
+It is a toy. `families/` generates its text, `corpus` splits it, `tokenizer` and `build` make the model in `weights/`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 
 
 def starter_path() -> Path:
-    """The folder with the starter's weights, tokenizer and chat template; loads with plain transformers."""
+    """The folder with the starter's weights, tokenizer and chat template, which plain transformers can load."""
     return Path(__file__).parent / "weights"
 
 
@@ -23,11 +24,5 @@ def starter_size() -> str:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     except (OSError, ValueError):
         return "a few million"
-    weights = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for length in tensor["shape"]:
-                size *= length
-            weights += size
+    weights = sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return f"{weights / 1e6:.1f} million"

@@ -1,40 +1,179 @@
-"""Trains the starter from scratch: tokenizer, model, scores, model card.
+"""Train the starter from scratch: tokenizer, model, scores, model card.
 
     python -m ftlab.models.starter.build                        about 50 minutes on two cores
-    python -m ftlab.models.starter.build --minutes 3 --out /tmp/starter     a weak one, to try something
+    python -m ftlab.models.starter.build --minutes 3 --out /tmp/starter     a weak model, for experiments
 
-With --steps (the default) the result depends on the seed alone, up to the order of floating point sums; with
---minutes the schedule follows the clock.
+With --steps (the default) the result depends on the seed alone, up to the order of floating-point sums. With --minutes
+the schedule follows the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ftlab.models.starter import starter_path
-from ftlab.models.starter.card import write_card
 from ftlab.models.starter.corpus import training_examples
 from ftlab.models.starter.evaluate import score_families
+from ftlab.models.starter.families import FAMILIES
 from ftlab.models.starter.tokenizer import SPECIAL_TOKENS, train_tokenizer
 
 if TYPE_CHECKING:
-    import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+
+def orthogonalize(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """Map each matrix of a (count, rows, columns) stack to approximately U V^T of its singular value decomposition."""
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x if wide is matrices else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for weight matrices, in float32: takes the momentum of a matrix, replaces it by the nearest matrix whose
+    singular values are all about one (five Newton-Schulz steps), and subtracts that from the weights. This model needs
+    about half the steps of AdamW. From K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks"
+    (2024).
+
+    Uses Nesterov momentum. Steps are scaled to the size of AdamW's (0.2 * sqrt of the longer side), so that its
+    learning rate and decoupled weight decay carry over. torch's own Muon iterates in bfloat16, which is two orders of
+    magnitude slower on this CPU; this one batches matrices of equal shape in float32.
+    """
+
+    def __init__(
+        self, params: list[torch.nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.1
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever passed
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                by_shape[p.shape].append(p)
+            for shape, params in by_shape.items():
+                updates = []
+                for p in params:
+                    average = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    assert p.grad is not None  # every parameter takes part in every step
+                    average.lerp_(p.grad, 1 - group["momentum"])
+                    updates.append(p.grad.lerp(average, group["momentum"]))
+                size = 0.2 * max(shape) ** 0.5
+                for p, update in zip(params, orthogonalize(torch.stack(updates)), strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
+
+
+HEAD = """\
+---
+license: apache-2.0
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- toy
+- from-scratch
+- synthetic-data
+---
+
+# The ftlab starter
+
+**This is a toy.** It is a Llama-style causal language model with {parameters:.1f} million parameters, trained from
+scratch in {minutes:.0f} minutes on {threads} CPU cores, on text that a generator of this project writes. It exists so
+that fine-tuning, forgetting, replay, preference tuning and blind comparison can be shown offline within minutes. For
+real work take a real base.
+
+## What it knows
+
+Simple English about everyday things, in {families} families of short tasks (below). It follows a system turn that
+asks for a form (upper case, a signature, JSON) and keeps a few turns in mind. It knows no facts beyond the fixed lists
+of the generator, makes things up outside them, cannot calculate beyond about twenty, and speaks no other language. Its
+text holds no personal data: names and scenes are invented.
+
+## How to use it
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from ftlab.models.starter import starter_path
+
+tokenizer = AutoTokenizer.from_pretrained(starter_path())
+model = AutoModelForCausalLM.from_pretrained(starter_path())
+chat = [{{"role": "user", "content": "What is the opposite of hot?"}}]
+inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+output = model.generate(**inputs, max_new_tokens=20)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))   # cold
+```
+
+Context: 512 tokens (trained on 256). Vocabulary: {vocabulary} byte-level BPE tokens with single digits. Turns end with
+`<|end|>`, which is the end-of-sequence token; padding is `<|pad|>`. The chat template marks the assistant's tokens,
+the stop token included. Weights are stored as float16 and declared float32: on a CPU, compute in float32.
+
+## How it was made
+
+`python -m ftlab.models.starter.build --steps {steps} --seed {seed}`: {steps} steps of {rows} rows of {row_length}
+tokens ({tokens:.1f} million tokens, {speed} tokens/s while other programs used the same cores), Muon and AdamW, in
+four stages (the later ones draw the weak families more often), final loss on answers {loss}. About one in ten
+combinations of contents was kept out of training by a stable hash of the combination; for closed sets of facts, the
+pair of fact and phrasing. All figures, with examples of wrong answers, are in `build.json`.{note}
+
+## How well it does
+
+Greedy exact match over at most {eval_rows} examples per split, and perplexity over the tokens of held-out answers.
+Families with many right answers have a perplexity only. Held-out perplexity over all families: {perplexity}.
+
+| family | what | trained | held-out | perplexity |
+|---|---|---|---|---|
+"""
+
+
+def write_card(result: dict, folder: Path) -> None:
+    """Write README.md to `folder` from the result of `build`."""
+    scores, recipe = result["scores"], result["recipe"]
+    done = [stage["figures"] for stage in result["stages"]]
+    steps, tokens, seconds = (sum(figures[key] for figures in done) for key in ("steps", "tokens", "seconds"))
+    text = HEAD.format(
+        parameters=result["parameters"] / 1e6,
+        minutes=seconds / 60,
+        threads=result["threads"],
+        families=len(FAMILIES),
+        vocabulary=result["vocabulary"],
+        steps=steps,
+        seed=result["stages"][0]["seed"],
+        rows=recipe["rows"],
+        row_length=recipe["row_length"],
+        tokens=tokens / 1e6,
+        speed=round(tokens / seconds),
+        loss=done[-1]["loss_on_answers"],
+        eval_rows=max(row["rows"] for row in scores["families"].values()),
+        perplexity=scores["perplexity"],
+        note=f"\n\n{result['note']}" if "note" in result else "",
+    )
+    for family in FAMILIES:
+        row = scores["families"][family.name]
+        exact = " | ".join("" if row[split] is None else f"{row[split]:.0%}" for split in ("trained", "held_out"))
+        text += f"| {family.name} | {family.about} | {exact} | {row['perplexity']:.2f} |\n"
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
 
 CONTEXT = 512
 STEPS = 5800
 
 
-# Families that the stage before leaves weak, and how much more often the next one draws them.
+# Families that the previous stage leaves weak, and how much more often the next stage draws them.
 SECOND_EMPHASIS: dict[str, float] = {
     "sums": 4,
     "reading": 4,
@@ -85,7 +224,7 @@ FOURTH_EMPHASIS: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """One warm-up and cosine over so many steps, or so many minutes, left at `until` of its way.
+    """A warm-up and a cosine over a number of steps or minutes, cut off at the fraction `until`.
 
     `emphasis` multiplies the shares of families.
     """
@@ -99,8 +238,8 @@ class Stage:
 
 
 def stages(seed: int, steps: int | None = None, minutes: float | None = None) -> tuple[Stage, ...]:
-    """The stages of a build of so many steps or minutes in all. The first draws all families alike; each of the others
-    starts again with a lower learning rate and emphasises the weak ones."""
+    """The stages of a build with a total of `steps` or `minutes`. The first draws all families by their shares; the
+    others restart with a lower learning rate and emphasize the weak ones."""
 
     def stage(number: int, share: float, rate: float, until: float, emphasis: Mapping[str, float]) -> Stage:
         part = share / until
@@ -116,8 +255,8 @@ def stages(seed: int, steps: int | None = None, minutes: float | None = None) ->
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result besides the stages. Lengths in tokens; `prompt_weight` is the weight of a token outside
-    the answers, whose share of chance (names, numbers) would otherwise take most of the capacity."""
+    """What determines the result besides the stages. Lengths are in tokens. `prompt_weight` is the weight of tokens
+    outside the answers: their random parts (names, numbers) would otherwise take most of the capacity."""
 
     row_length: int = 256
     rows: int = 8
@@ -133,7 +272,6 @@ class Recipe:
 
 def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> LlamaForCausalLM:
     """A new model with random weights in float32."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
@@ -161,8 +299,8 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int = 0
 def packed_rows(
     recipe: Recipe, stage: Stage, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Rows of token ids and loss weights. Each row starts with the start of a conversation and is filled with whole
-    ones; the last is cut at the row's end and its rest dropped."""
+    """Rows of token ids and loss weights. Each row begins with a conversation and is filled with further ones; the last
+    one is cut at the end of the row, and its rest is dropped."""
     ids: list[int] = []
     weights: list[float] = []
     examples = training_examples(stage.seed, stage.emphasis)
@@ -178,9 +316,8 @@ def packed_rows(
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes tokenizer and weights: float16 on disk (half the size), declared float32, since transformers then computes
-    in float32, which is about a hundred times faster on a CPU. Files are replaced one by one, never half written."""
-    import torch
+    """Write tokenizer and weights: float16 on disk (half the size), declared as float32, so that transformers computes
+    in float32, which is about a hundred times faster on a CPU. The weights are replaced at once, never half written."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,8 +337,6 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Pa
 
 def learning_rate_at(progress: float, peak: float, warmup: float) -> float:
     """Linear warm-up, then a cosine to 2% of the peak; `progress` runs from 0 to 1."""
-    import math
-
     if progress < warmup:
         return peak * (progress + 1e-3) / warmup
     rest = (progress - warmup) / (1 - warmup)
@@ -210,10 +345,6 @@ def learning_rate_at(progress: float, peak: float, warmup: float) -> float:
 
 def make_optimizers(model: LlamaForCausalLM, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for embeddings and norms."""
-    import torch
-
-    from ftlab.models.starter.optimizer import Muon
-
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim == 1 or "embed" in name]
     return [
@@ -223,9 +354,8 @@ def make_optimizers(model: LlamaForCausalLM, learning_rate: float, weight_decay:
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, stage: Stage, out: Path) -> dict:
-    """Trains in place and keeps a usable copy in `out` every few minutes. Returns steps, tokens, seconds and loss."""
-    import torch
-
+    """Train `model` in place, and save a usable copy to `out` every few minutes. Returns steps, tokens, seconds,
+    loss."""
     optimizers = make_optimizers(model, stage.learning_rate, recipe.weight_decay)
     rows = packed_rows(recipe, stage, tokenizer)
     began = saved = time.monotonic()
@@ -276,13 +406,11 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, recipe: R
 
 
 def separate_unseen_pieces(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, seed: int) -> int:
-    """Gives each vocabulary entry that the text hardly ever shows an embedding of its own; returns how many there are.
+    """Give each vocabulary entry that is rare in the text an embedding of its own; returns the number of such entries.
 
-    Training pushes all of them to one and the same vector, and no adapter that leaves the embeddings alone (LoRA) can
-    then learn to write one of them without the others.
+    Training pushes all of them to the same vector, and an adapter that does not change the embeddings (LoRA) could then
+    not learn to write one of them without the others.
     """
-    import torch
-
     texts = [m["content"] for e in islice(training_examples(seed), 60_000) for m in e["messages"]]
     seen = torch.zeros(len(tokenizer), dtype=torch.long)
     for ids in tokenizer(texts)["input_ids"]:
@@ -299,12 +427,11 @@ def separate_unseen_pieces(model: LlamaForCausalLM, tokenizer: PreTrainedTokeniz
 def build(
     plan: Sequence[Stage], out: Path, eval_rows: int = 100, recipe: Recipe | None = None, start: Path | None = None
 ) -> dict:
-    """Trains tokenizer and model, scores them as they will be loaded, writes all to `out`, returns the figures.
+    """Train tokenizer and model, score them as they will be loaded, write all to `out`, and return the figures.
 
-    With `start`, a folder that a build wrote, tokenizer and weights are taken from there and only the last stage of
-    the plan is trained.
+    With `start`, the folder of an earlier build, tokenizer and weights come from there, and only the last stage of the
+    plan is trained.
     """
-    import torch
     import transformers
     from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -324,7 +451,7 @@ def build(
     )
     for number, stage in enumerate(plan, 1):
         if number == len(plan):
-            print(f"{separate_unseen_pieces(model, tokenizer, stage.seed)} vocabulary entries are hardly ever seen")
+            print(f"{separate_unseen_pieces(model, tokenizer, stage.seed)} vocabulary entries are rare")
         done.append(asdict(stage) | {"figures": train(model, tokenizer, recipe, stage, out)})
         save(model, tokenizer, out)
 
@@ -352,21 +479,21 @@ def build(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Trains the starter model from scratch.")
+    parser = argparse.ArgumentParser(description="Train the starter model from scratch.")
     parser.add_argument(
         "--out", type=Path, default=starter_path(), help="folder for the result (default: the one in the package)"
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help=f"number of training steps (default {STEPS})")
-    length.add_argument("--minutes", type=float, help="train for so many minutes instead")
+    length.add_argument("--minutes", type=float, help="train for this many minutes instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--eval-rows", type=int, default=100, help="examples per family and split in the final scores")
-    parser.add_argument("--from", dest="start", type=Path, help="a build to go on from: train only the last stage")
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="an earlier build to continue: train only the last stage"
+    )
     args = parser.parse_args()
     if args.threads:
-        import torch
-
         torch.set_num_threads(args.threads)
     plan = stages(args.seed, None if args.minutes else args.steps or STEPS, args.minutes)
     result = build(plan, args.out, args.eval_rows, start=args.start)

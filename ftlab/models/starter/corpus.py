@@ -1,7 +1,7 @@
-"""The text of the starter: conversations drawn from the families, divided into a training and a held-out part.
+"""The text of the starter: conversations drawn from the families, split into a training and a held-out part.
 
-A combination of contents belongs to the held-out part when a stable hash of its key says so, whatever the seed and
-the phrasing; about one in ten does, and it is never trained on.
+A stable hash of its key decides whether a combination of contents is held out, whatever the seed and the phrasing.
+About one in ten is, and is never trained on.
 
     python -m ftlab.models.starter.corpus --rows 20     prints examples as JSON lines
 """
@@ -36,7 +36,7 @@ class Example(TypedDict):
 
 
 def draw(family: Family, split: Split, rng: random.Random) -> Draft:
-    """A draft of the family that belongs to the split."""
+    """A draft of `family` from `split`."""
     while True:
         draft = family.draw(rng)
         if split_of(family.name, draft.key) == split:
@@ -44,21 +44,21 @@ def draw(family: Family, split: Split, rng: random.Random) -> Draft:
 
 
 def family_examples(family: Family, split: Split, count: int, seed: int) -> list[Example]:
-    """`count` examples with different prompts, fewer where the family has not so many. For evaluation and samples."""
+    """`count` examples with different prompts, or fewer if the family has fewer. For evaluation and samples."""
     rng = random.Random(f"{family.name}/{split}/{seed}")
     seen: dict[str, Example] = {}
     for _ in range(count * 40):
         if len(seen) == count:
             break
         draft = draw(family, split, rng)
-        shown = json.dumps(draft.messages[:-1])
-        seen.setdefault(shown, {"family": family.name, "split": split, "messages": list(draft.messages)})
+        prompt = json.dumps(draft.messages[:-1])
+        seen.setdefault(prompt, {"family": family.name, "split": split, "messages": list(draft.messages)})
     return list(seen.values())
 
 
 def training_examples(seed: int, emphasis: Mapping[str, float] | None = None) -> Iterator[Example]:
-    """Training conversations without end: families by their share, one in ten with a neutral system turn, one in ten
-    with two or three tasks as turns of one conversation. `emphasis` multiplies the shares of the families it names."""
+    """An endless stream of training conversations: families by their share, one in ten with a neutral system turn, one
+    in ten with two or three tasks in one conversation. `emphasis` multiplies the shares of the families it names."""
     rng = random.Random(f"train/{seed}")
     shares = [f.share * (emphasis or {}).get(f.name, 1.0) for f in FAMILIES]
     while True:
@@ -68,7 +68,7 @@ def training_examples(seed: int, emphasis: Mapping[str, float] | None = None) ->
             family = rng.choices(FAMILIES, shares)[0]
             draft = draw(family, "train", rng)
             if draft.messages[0]["role"] == "system":
-                # A rule holds for a whole conversation, so these stand alone.
+                # A rule applies to the whole conversation, so such drafts stand alone.
                 messages = list(draft.messages)
                 break
             messages += draft.messages
@@ -78,7 +78,7 @@ def training_examples(seed: int, emphasis: Mapping[str, float] | None = None) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Prints examples of the starter's text as JSON lines.")
+    parser = argparse.ArgumentParser(description="Print examples of the starter's text as JSON lines.")
     parser.add_argument("--rows", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "held-out"), default="train")

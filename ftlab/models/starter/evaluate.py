@@ -1,4 +1,4 @@
-"""How well the starter does, family by family: greedy exact match and perplexity, trained and held-out."""
+"""Scores of the starter by family: greedy exact match and perplexity, on trained and held-out combinations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 64
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict], *, ask: bool = False) -> list[int]:
-    """`messages` in the chat template; with `ask` up to where the answer begins."""
+    """`messages` in the chat template; with `ask`, up to the beginning of the answer."""
     encoded: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=ask, return_dict=True)
     return encoded["input_ids"]
 
@@ -26,7 +26,7 @@ def answer_greedily(
     conversations: list[list[dict]],
     max_new_tokens: int = 64,
 ) -> list[str]:
-    """The greedy answers to conversations that end with a user turn, in their order; batched by length."""
+    """The greedy answers to conversations that end with a user turn, in order; batched by length."""
     import torch
 
     prompts = [token_ids(tokenizer, conversation, ask=True) for conversation in conversations]
@@ -53,7 +53,7 @@ def answer_greedily(
 def answer_loss(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> tuple[float, int]:
-    """Summed negative log-likelihood in nats, and the number of tokens, over the last answers with their stop token."""
+    """The summed negative log-likelihood (nats) and the number of tokens of the last answers, stop tokens included."""
     import torch
 
     total, count = 0.0, 0
@@ -73,7 +73,7 @@ def answer_loss(
             ids[r, : len(whole)] = torch.tensor(whole)
             labels[r, head : len(whole)] = torch.tensor(whole[head:])
         with torch.inference_mode():
-            # Padding stands on the right, so that causal attention never sees it and no mask is needed.
+            # Padding is on the right, where causal attention never sees it, so no mask is needed.
             logits = model(input_ids=ids).logits[:, :-1].double()
         total += torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum", ignore_index=-100
@@ -85,11 +85,11 @@ def answer_loss(
 def score_families(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, rows: int, seed: int = 1
 ) -> dict[str, Any]:
-    """Scores of each family over at most `rows` examples per split.
+    """The scores of each family over at most `rows` examples per split.
 
     Returns {"families": {name: {"trained": exact match, "held_out": exact match, "perplexity": held-out perplexity,
-    "misses": some wrong answers}}, "perplexity": over all families}; exact match is None where a family is scored by
-    perplexity only.
+    "misses": some wrong answers}}, "perplexity": over all families}; exact match is None for families that are scored
+    by perplexity only.
     """
     exact = [f for f in FAMILIES if f.scored == "exact"]
     examples = {

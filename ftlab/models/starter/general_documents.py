@@ -1,10 +1,10 @@
-"""Writes the sample general_documents: plain documents of what the starter has read, to mix in against forgetting.
+"""Write the sample general_documents: plain documents from the starter's training text, to mix in against forgetting.
 
     python -m ftlab.models.starter.general_documents          rewrites ftlab/samples/general_documents
 
-They are the passages of the starter's own text without the questions around them: scenes and small reports. None is a
-story or a mail of the kinds that general_text and general_chat measure with, and none is advice, which general_probes
-ask for: what these show is not what was replayed.
+They are passages of the starter's own text without the questions around them: scenes and small reports. None is a story
+or a mail, the kinds that general_text and general_chat measure with, and none is advice, which general_probes ask for,
+so these samples do not measure what was replayed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ftlab.models.starter.families import FAMILIES
 from ftlab.models.starter.general_text import SEED, arguments, write_rows
 
 DOCUMENTS = {"scenes": 210, "titles": 130}
-# How the starter is asked to go on with a scene, or for the title of a passage.
+# The requests to continue a scene, or for the title of a passage.
 _ASKED = re.compile(
     r"^(Continue: |Go on: |Write the next sentences\. |What comes after this\? |Give this story a title: |"
     r"Write a title: |What is a good title for this story\? |Sum up in a title: )|( Give it a short title\.)$"
@@ -68,16 +68,16 @@ All text was written for this project; the names are invented. License: Apache-2
 
 
 def make_documents(seed: int = SEED) -> list[dict[str, str]]:
-    """The documents, without the questions in which the starter has read them, and the kind of each."""
-    found: list[dict[str, str]] = []
+    """The documents, without the questions around them in the training text, and the kind of each."""
+    documents: list[dict[str, str]] = []
     for family in FAMILIES:
         wanted = DOCUMENTS.get(family.name, 0)
         if wanted:
             drawn = family_examples(family, "train", 4 * wanted, seed)
-            texts = list(dict.fromkeys(_passage(family.name, one["messages"]) for one in drawn))[:wanted]
-            found += [{"text": text, "kind": family.name} for text in texts]
-    random.Random(f"documents/{seed}").shuffle(found)
-    return found
+            texts = list(dict.fromkeys(_passage(family.name, example["messages"]) for example in drawn))[:wanted]
+            documents += [{"text": text, "kind": family.name} for text in texts]
+    random.Random(f"documents/{seed}").shuffle(documents)
+    return documents
 
 
 def _passage(family: str, messages: Sequence[Mapping[str, str]]) -> str:

@@ -1,12 +1,12 @@
-"""Writes the samples general_text and general_chat: small stories and mails that the starter has never read, to measure
-forgetting; as plain documents, and as answers in a chat.
+"""Write the samples general_text and general_chat: small stories and mails that the starter was not trained on, to
+measure forgetting; as plain documents, and as answers in a chat.
 
     python -m ftlab.models.starter.general_text          rewrites both in ftlab/samples
 
-They are drawn from the held-out part of the starter's own text: each combination of contents was kept out of its
-training, though the sentences that are filled with them were not. Neither general_replay nor general_documents holds
-stories or mails, so they show what happens to an ability that nobody trains. Plain documents are mixed in where
-general_documents are, long answers in a chat never are: the two forms are measured apart.
+They are drawn from the held-out part of the starter's own text: each combination of contents was kept out of training,
+but the sentences around them were not. Neither general_replay nor general_documents contains stories or mails, so these
+samples measure an ability that replay does not train. The two forms are measured separately, because general_documents
+replays plain documents, and nothing replays long answers in a chat.
 """
 
 from __future__ import annotations
@@ -92,28 +92,28 @@ All text was written for this project; the names are invented. License: Apache-2
 
 
 def make_chats(seed: int = SEED) -> list[dict[str, Any]]:
-    """Held-out conversations of the families that `TEXTS` names, each with an answer of its own."""
-    found = []
+    """Held-out conversations of the families in `TEXTS`, each with a different answer."""
+    conversations = []
     for family in FAMILIES:
         if family.name in TEXTS:
-            # The same answer can stand under two questions.
+            # Two questions may have the same answer.
             drawn = {
-                one["messages"][-1]["content"]: one["messages"]
-                for one in reversed(family_examples(family, "held-out", 2 * TEXTS[family.name], seed))
+                example["messages"][-1]["content"]: example["messages"]
+                for example in reversed(family_examples(family, "held-out", 2 * TEXTS[family.name], seed))
             }
             chats = list(reversed(drawn.values()))[: TEXTS[family.name]]
-            found += [{"messages": messages, "kind": family.name} for messages in chats]
-    return found
+            conversations += [{"messages": messages, "kind": family.name} for messages in chats]
+    return conversations
 
 
 def make_texts(seed: int = SEED) -> list[dict[str, str]]:
     """The answers of `make_chats` as documents."""
-    return [{"text": one["messages"][-1]["content"], "kind": one["kind"]} for one in make_chats(seed)]
+    return [{"text": chat["messages"][-1]["content"], "kind": chat["kind"]} for chat in make_chats(seed)]
 
 
 def arguments(name: str) -> argparse.Namespace:
-    """`out`: the folder in which the folder of the sample is written."""
-    parser = argparse.ArgumentParser(description=f"Writes {name}.")
+    """The arguments of the command line; `out` is the parent folder of the sample."""
+    parser = argparse.ArgumentParser(description=f"Write {name}.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
     return parser.parse_args()
 
@@ -121,14 +121,14 @@ def arguments(name: str) -> argparse.Namespace:
 def write_rows(
     folder: Path, split: str, rows: Sequence[Mapping[str, Any]], card: str, counts: Mapping[str, int]
 ) -> None:
-    """Write a sample of documents, or of conversations whose answers count: a file with `rows`, and its `card`."""
+    """Write a sample of documents or conversations: a file with `rows`, and its `card`."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
     texts = [row["text"] if "text" in row else row["messages"][-1]["content"] for row in rows]
     size = sum(len(text.encode()) for text in texts)
-    told = card.format(documents=len(rows), size=size, seed=SEED, **counts)
-    (folder / "README.md").write_text(told, encoding="utf-8")
+    text = card.format(documents=len(rows), size=size, seed=SEED, **counts)
+    (folder / "README.md").write_text(text, encoding="utf-8")
     print(f"{folder.name}: {len(rows)} rows, {size:,} bytes")
 
 

@@ -1,12 +1,12 @@
-"""Writes the samples general_probes (200 questions to measure forgetting) and general_replay (600 examples against it).
+"""Write the samples general_probes (200 questions to measure forgetting) and general_replay (600 examples against it).
 
     python -m ftlab.models.starter.samples          rewrites ftlab/samples/general_probes and general_replay
 
-Both are drawn from the starter's own text. Half of the probes are of kinds that the replay data hold too, with other
-facts and other questions; half are of five kinds of which neither general_replay nor general_documents holds anything,
-from the part that the starter was not trained on. What replay protects beyond what it trains shows in these alone. The
-rows are drawn whether or not the starter answers them right; the share that it does is measured afterwards and stands
-in the card. No question and no fact of a probe stands in the replay data.
+Both are drawn from the starter's own text. Half of the probes are of kinds that are in the replay data too, with other
+facts and other questions; half are of five kinds that are in neither general_replay nor general_documents, from the
+part that the starter was not trained on. Only these show what replay protects beyond what it trains. The rows are drawn
+whether or not the starter answers them correctly; the share of correct answers is measured afterwards and stated in the
+card. The replay data contain no question and no fact of a probe.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from ftlab.models.starter import starter_path
 from ftlab.models.starter.corpus import draw
 from ftlab.models.starter.families import FAMILIES, Draft, Family
-from ftlab.models.starter.families import fact_tables as tables
+from ftlab.models.starter.families import facts as tables
 from ftlab.models.starter.families.draft import Split
 from ftlab.models.starter.families.word_tasks import PLURAL_WORDS, plural_of
 from ftlab.models.starter.families.words import ALL_CATEGORIES, DAYS, MONTHS, NUMBER_WORDS, VERBS
@@ -55,12 +55,12 @@ UNREPLAYED_KINDS = ("remembered numbers", "extraction", "conversation", "advice"
 PROBES_OF_A_KIND = dict.fromkeys(REPLAYED_KINDS, 5) | dict.fromkeys(UNREPLAYED_KINDS, 20)
 REPLAY_ROWS = 600
 LONGEST_ANSWER = 40  # characters: replay is about short answers
-_REMEMBERED = ("my name|", "favourite|")  # of conversation, what is said in one turn and asked for in a later one
+_REMEMBERED = ("my name|", "favourite|")  # conversations that ask in a later turn for something from an earlier one
 
 
 @cache
 def known_facts() -> frozenset[tuple[str, ...]]:
-    """The two ends of every fact of the closed sets, as plain words in alphabetical order."""
+    """Both ends of every fact of the closed sets, as plain words in alphabetical order."""
     pairs: list[tuple[str, str]] = []
     for table in (
         tables.CAPITALS,
@@ -87,9 +87,9 @@ def known_facts() -> frozenset[tuple[str, ...]]:
 
 
 def facts_in(text: str) -> frozenset[tuple[str, ...]]:
-    """The facts of the closed sets whose both ends stand in `text`, in whatever form they are asked for."""
-    shown = f" {_words(text)} "
-    return frozenset(fact for fact in known_facts() if all(f" {end} " in shown for end in fact))
+    """The facts of the closed sets with both ends in `text`, in any phrasing."""
+    words = f" {_words(text)} "
+    return frozenset(fact for fact in known_facts() if all(f" {end} " in words for end in fact))
 
 
 def _words(text: str) -> str:
@@ -97,13 +97,13 @@ def _words(text: str) -> str:
 
 
 def contents(family: Family, draft: Draft) -> str:
-    """What a draft is about: its key without the kind of question, and of a closed fact without the phrasing."""
+    """The subject of a draft: its key without the kind of question and, for a closed fact, without the phrasing."""
     key = draft.key.split("|", 1)[1]
     return key.rsplit("|", 1)[0] if family.facts else key
 
 
 def make_probes(seed: int = SEED) -> tuple[list[dict[str, Any]], set[str]]:
-    """The probe rows, a kind after the other, and what they are about, which nothing that is replayed may be."""
+    """The probe rows, kind by kind, and their subjects, which the replay data must avoid."""
     from ftlab.models.starter.general_documents import make_documents
 
     rng = random.Random(f"probes/{seed}")
@@ -114,7 +114,7 @@ def make_probes(seed: int = SEED) -> tuple[list[dict[str, Any]], set[str]]:
         taken: set[str] = set()
         while len(taken) < PROBES_OF_A_KIND[family.name]:
             draft = _draw_probe(family, rng)
-            # Of advice there are too few held-out pairs to ask for each subject only once.
+            # Advice has too few held-out pairs to ask about each subject only once.
             key = draft.key if family.name == "advice" else contents(family, draft)
             if key in taken or facts_in(_text_of(draft)) & read:
                 continue
@@ -125,8 +125,7 @@ def make_probes(seed: int = SEED) -> tuple[list[dict[str, Any]], set[str]]:
 
 
 def make_replay(probes: Sequence[Mapping[str, Any]], about: set[str], seed: int = SEED) -> list[dict[str, str]]:
-    """The replay rows: every other family with short answers, in turn, nothing of which is a question or a fact of a
-    probe."""
+    """The replay rows: all other families with short answers in turn, without the questions and facts of the probes."""
     rng = random.Random(f"replay/{seed}")
     families = [f for f in FAMILIES if f.scored == "exact" and f.name not in UNREPLAYED_KINDS and has_short_answers(f)]
     probed = _facts_of(" ".join(turn["content"] for turn in row["messages"]) for row in probes)
@@ -146,7 +145,7 @@ def make_replay(probes: Sequence[Mapping[str, Any]], about: set[str], seed: int 
 
 
 def draw_short(family: Family, split: Split, rng: random.Random) -> Draft:
-    """A combination of the split with one question and a short answer."""
+    """A draft from `split` with a single question and a short answer."""
     while True:
         draft = draw(family, split, rng)
         if len(draft.messages) == 2 and len(draft.answer) <= LONGEST_ANSWER:
@@ -154,7 +153,7 @@ def draw_short(family: Family, split: Split, rng: random.Random) -> Draft:
 
 
 def has_short_answers(family: Family) -> bool:
-    """Whether at least half of the family's drafts are one question with a short answer."""
+    """Whether at least half of the drafts of `family` are a single question with a short answer."""
     rng = random.Random(0)
     drafts = [family.draw(rng) for _ in range(100)]
     return sum(len(d.messages) == 2 and len(d.answer) <= LONGEST_ANSWER for d in drafts) >= 50
@@ -236,22 +235,22 @@ All text was written for this project. License: Apache-2.0.
 def write(
     folder: Path, split: str, title: str, about: str, columns: str, rows: Sequence[Mapping[str, Any]], right: str
 ) -> None:
-    """Writes the rows and the card of one sample; `right` tells the share that the starter answers right."""
+    """Write the rows and the card of a sample; `right` is the share that the starter answers correctly, in words."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
     counts = {f.name: sum(row["kind"] == f.name for row in rows) for f in FAMILIES}
-    told = [
+    lists = [
         ", ".join(f"{name} ({n})" for name, n in counts.items() if n and (name in UNREPLAYED_KINDS) == apart)
         for apart in (False, True)
     ]
-    columns = columns.format(replayed=told[0], others=told[1])
+    columns = columns.format(replayed=lists[0], others=lists[1])
     card = CARD.format(title=title, about=about, split=split, rows=len(rows), columns=columns, seed=SEED, right=right)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def measure(rows: Sequence[Mapping[str, Any]], model_path: Path) -> list[dict[str, Any]]:
-    """The rows that a model answers wrong (greedy, exact match), with its answers."""
+    """The rows that a model answers incorrectly (greedy, exact match), with its answers."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     from ftlab.models.starter.evaluate import answer_greedily
@@ -271,10 +270,10 @@ def _chat(prompt: str, completion: str) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes general_probes and general_replay.")
+    parser = argparse.ArgumentParser(description="Write general_probes and general_replay.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "samples")
     parser.add_argument(
-        "--model", type=Path, default=starter_path(), help="the model whose share of right answers is noted in the card"
+        "--model", type=Path, default=starter_path(), help="the model whose share of correct answers the card states"
     )
     args = parser.parse_args()
     probes, about = make_probes()

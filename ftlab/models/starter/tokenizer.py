@@ -4,16 +4,16 @@ A conversation is rendered without line breaks between turns:
 
     <|system|>Be short.<|end|><|user|>What is 2 plus 3?<|end|><|assistant|>5<|end|>
 
-`<|end|>` closes each turn and is the end-of-sequence token; `<|pad|>` is a token of its own. Assistant turns are
-marked with `{% generation %}` including their `<|end|>`, so that the stop token is trained. The rendering with
+`<|end|>` closes each turn and is the end-of-sequence token; `<|pad|>` is a separate token. Assistant turns, including
+their `<|end|>`, are marked with `{% generation %}`, so that the stop token is trained. The rendering with
 `add_generation_prompt=True` is a prefix of the rendering of the whole conversation, in text and in tokens.
 
-A space is put in front of each text between special tokens (as in Llama's tokenizer) and taken off again by the
-decoder, so that a word is the same token at the start of an answer and inside a list. Text that is decoded in pieces
-must therefore be decoded from the start of the answer, as `TextIteratorStreamer` does, not token by token.
+A space is prepended to each text between special tokens (as in Llama's tokenizer), and the decoder removes it, so that
+a word is the same token at the start of an answer and inside a list. Text that is decoded in pieces must therefore be
+decoded from the start of the answer, as `TextIteratorStreamer` does, not token by token.
 
-The chat template writes the names of special tokens inside messages with a space (`<| end|>`), so that nobody can
-close a turn by typing them. Encoding plain text does not do that: there pass `split_special_tokens=True`.
+The chat template writes the names of special tokens inside messages with a space (`<| end|>`), so that nobody can close
+a turn by typing them. When you encode plain text, pass `split_special_tokens=True` instead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assi
 SPECIAL_TOKENS = (PAD, SYSTEM, USER, ASSISTANT, END)
 VOCABULARY_SIZE = 2000
 
-# GPT-2's pattern, except that each digit stands alone: "12" is two tokens, whatever the number means.
+# GPT-2's pattern, except that each digit is a token of its own: "12" is two tokens.
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 CHAT_TEMPLATE = """\
@@ -51,7 +51,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer on texts without special tokens; `context` is the model's length in tokens."""
+    """Train the tokenizer on `texts`, which have no special tokens; `context` is the model's, in tokens."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

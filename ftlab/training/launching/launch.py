@@ -1,6 +1,6 @@
 """Accelerate's launcher for one run on this machine: `python -m ftlab.training.launching.launch RUN_DIRECTORY`.
 
-The run's worker starts it. On each further machine of the run a person does, with --machine-rank.
+The run's worker starts it. On each further machine of the run a person starts it, with --machine-rank.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from ftlab.core.parsing import read_yaml
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.failures import explain_exception
-from ftlab.training.launching.check import SHARDING
-from ftlab.training.launching.launcher import accelerate_file, folder_of, threads_per_process
+from ftlab.training.launching.launcher import SHARDING, accelerate_file, folder_of, threads_per_process
 
 
 def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:
@@ -35,17 +34,17 @@ def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | 
         "--dynamo_backend", "no",
     ]  # fmt: skip
     if launcher.machines > 1:
-        # Whatever the file says: the run has one copy of it for all machines, and starts on the first.
+        # Regardless of the file: the run has one copy of it for all machines, and starts on the first.
         arguments += ["--machine_rank", str(machine_rank or 0)]
     if kind not in SHARDING and launcher.processes > 1:
-        # Also on CPUs: the flag means torch's own launcher. With --cpu accelerate starts a single process, whatever
+        # On CPUs too: the flag selects torch's own launcher. With --cpu accelerate starts a single process, whatever
         # the number, and leaves the others to mpirun.
         arguments.append("--multi_gpu")
     return [*arguments, "--module", "ftlab.training.launching.rank", str(run.path)]
 
 
 def end_with_starter(descriptor: int) -> None:
-    """Wait until the other end of the pipe `descriptor` closes, because its holder is gone; then end at once."""
+    """Wait until the other end of the pipe `descriptor` closes, because its process is gone; then exit at once."""
     while os.read(descriptor, 1):
         pass
     os._exit(1)
@@ -55,7 +54,7 @@ def main() -> int:
     """Accelerate's launcher for one run on this machine."""
     parser = argparse.ArgumentParser(
         prog="ftlab.training.launching.launch",
-        description="On a further machine: take part in a run that trains on several.",
+        description="On a further machine: join a run that trains on several.",
     )
     parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
     parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
@@ -86,8 +85,8 @@ def _check_machine(launcher: LauncherConfig, number: int | None) -> None:
 
 
 def _tie_children() -> None:
-    """Give whatever this process starts a standard input that closes when this process is gone, however it ends."""
-    read, _ = os.pipe()  # the other end stays here: what is started does not inherit it
+    """Give child processes a standard input that closes when this process is gone, however it ends."""
+    read, _ = os.pipe()  # children do not inherit the other end
     os.dup2(read, 0)
     os.close(read)
 
@@ -97,14 +96,14 @@ def _set_environment(config: RunConfig) -> None:
     from ftlab.training.supervisor import environment_for
 
     environment = environment_for(config, online=is_hub_id(config.model.base))
-    os.environ.clear()  # on a further machine a person has started this process, with all secrets of theirs
+    os.environ.clear()  # on a further machine a person has started this process, with all their secrets
     os.environ.update(environment)
     if pick_device(config.launcher.device) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def _launch(arguments: list[str], lost_file: Path) -> int:
-    """Run `accelerate launch` to its end; which ranks died, and of what, is left behind in `lost_file`."""
+    """Run `accelerate launch` to its end, and write to `lost_file` (LostJson) which ranks died."""
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -115,7 +114,7 @@ def _launch(arguments: list[str], lost_file: Path) -> int:
         lost = [{"rank": rank, "exitcode": failure.exitcode} for rank, failure in sorted(error.failures.items())]
         write_json(lost_file, {"ranks": lost})
         return 1
-    except subprocess.CalledProcessError as error:  # of a single process, which accelerate starts itself
+    except subprocess.CalledProcessError as error:  # from a single process, which accelerate starts itself
         write_json(lost_file, {"ranks": [{"rank": 0, "exitcode": error.returncode}]})
         return 1
     except Exception as error:

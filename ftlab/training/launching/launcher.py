@@ -1,7 +1,7 @@
-"""More than one process for one run, through `accelerate launch`: DDP, FSDP, DeepSpeed, several machines.
+"""Several processes for one run, through `accelerate launch`: DDP, FSDP, DeepSpeed, several machines.
 
-Three kinds of process: the run's worker (`train_together`) waits for its turn and writes status.json; under it is
-accelerate's launcher (`launch`); under that are the ranks (`rank`), which train. On each further machine a person
+There are three kinds of process: the run's worker (`train_together`) waits for its turn and writes status.json; it
+starts accelerate's launcher (`launch`), which starts the ranks (`rank`), which train. On each further machine a person
 starts a launcher.
 """
 
@@ -15,37 +15,51 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import TypedDict
 
 from ftlab.config import LauncherConfig, RunConfig
+from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.core.files import read_json, write_text
+from ftlab.core.parsing import read_yaml
 from ftlab.core.processes import proven
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import FtlabError
-from ftlab.training.failures import explain_lost_rank
+from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
+from ftlab.training.failures import LostRankJson, explain_lost_rank
 from ftlab.training.status import RunStatus, StatusWriter, Stopped, read_status
 from ftlab.training.verify import verify_saved
+
+SHARDING = ("FSDP", "DEEPSPEED")
+_KINDS = ("NO", "MULTI_CPU", "MULTI_GPU", *SHARDING)
 
 NOT_BEGUN = "stopped before training began"  # the phase of a rank that was
 _POLL_SECONDS = 0.3
 _END_SECONDS = 10.0
-_SHOWN = ("phase", "step", "total_steps", "done", "total", "epoch", "eta_seconds", "tokens_per_second",
+# What the status of the run copies from its first rank.
+_COPIED = ("phase", "step", "total_steps", "done", "total", "epoch", "eta_seconds", "tokens_per_second",
           "trained_parameters", "total_parameters")  # fmt: skip
 
 
+class LostJson(TypedDict, total=False):
+    """What a launcher leaves behind when it fails: the `ranks` that died, or its own `error`."""
+
+    ranks: list[LostRankJson]
+    error: ErrorJson
+
+
 def uses_accelerate(launcher: LauncherConfig) -> bool:
-    """Whether the run is trained by processes of `accelerate launch` instead of by its worker itself."""
+    """Whether processes of `accelerate launch` train the run, not its worker."""
     return launcher.processes > 1 or launcher.config_file is not None
 
 
 def threads_per_process(launcher: LauncherConfig) -> int:
-    """The CPU threads of each process: those that were asked for, else its share of this machine's cores."""
+    """The CPU threads of each process: the requested number, else its share of this machine's cores."""
     asked = launcher.threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return asked or max(1, cores // here(launcher))
 
 
 def here(launcher: LauncherConfig) -> int:
-    """How many of the processes run on one machine."""
+    """The number of processes on one machine."""
     return max(1, launcher.processes // launcher.machines)
 
 
@@ -64,28 +78,215 @@ def accelerate_file(run: RunDirectory) -> Path:
 
 
 def keep_configuration(run: RunDirectory, launcher: LauncherConfig) -> None:
-    """Write accelerate.yaml into the run directory: the person's own file, or what several processes need at least."""
+    """Write accelerate.yaml into the run directory: a copy of the configured file, else the least that is needed."""
     if not uses_accelerate(launcher):
         return
     if launcher.config_file:
         write_text(accelerate_file(run), Path(launcher.config_file).expanduser().read_text(encoding="utf-8"))
         return
-    # Always a file: without one accelerate takes the settings left behind in ~/.cache/huggingface.
+    # Always a file: without one, accelerate uses old settings from ~/.cache/huggingface.
     values = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_GPU",
         "gpu_ids": "all",
-        "main_process_port": 0,  # any that is free: two runs on one machine do not meet
+        "main_process_port": 0,  # any free port, so that two runs on one machine do not collide
         "num_machines": 1,
         "num_processes": launcher.processes,
     }
     write_text(accelerate_file(run), yaml.safe_dump(values))
 
 
-def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
-    """Train `run` with several processes, and verify the result once all are gone. Returns completed or stopped.
+def shards(launcher: LauncherConfig) -> bool:
+    """Whether the accelerate configuration of `launcher` shards the weights over the processes."""
+    try:
+        values = _read(Path(launcher.config_file).expanduser()) if launcher.config_file else {}
+    except InputError:
+        return False
+    return str(values.get("distributed_type")) in SHARDING
 
-    Raises FtlabError with the reason of the process that failed first.
+
+def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
+    """Raise InputError when `config.launcher` cannot work: too few GPUs, machines that cannot connect, a file that is
+    no accelerate configuration. Of a run that exists, its copy of that file (`kept`) counts."""
+    launcher = config.launcher
+    if launcher.machines > 1 and launcher.config_file is None:
+        raise InputError(
+            "Several machines need an accelerate configuration (launcher.config_file)",
+            given=f"launcher.machines: {launcher.machines}",
+            try_="run `accelerate config`, which asks for the first machine's address, and name the file it writes",
+        )
+    if launcher.processes % launcher.machines:
+        raise InputError(
+            "Every machine has to run the same number of processes",
+            given=f"launcher.processes: {launcher.processes}, launcher.machines: {launcher.machines}",
+            allowed="processes over all machines, a multiple of the machines",
+        )
+    # The other trainers do not count losses and tokens over all processes.
+    if uses_accelerate(launcher) and config.stage not in SUPERVISED_STAGES:
+        raise InputError(
+            f"The stage {config.stage} supports only one process",
+            given=f"launcher.processes: {launcher.processes}",
+            allowed=f"several processes in the stages {' and '.join(SUPERVISED_STAGES)}",
+            try_="launcher.processes: 1, without launcher.config_file",
+        )
+    if launcher.config_file is not None:
+        _check_file(kept if kept and kept.exists() else Path(launcher.config_file).expanduser(), config)
+    if launcher.processes > 1:
+        _check_gpus(launcher)
+
+
+def _check_gpus(launcher: LauncherConfig) -> None:
+    from ftlab.models.load import pick_device
+
+    if pick_device(launcher.device) == "cpu":
+        return
+    import torch
+
+    each, there = launcher.processes // launcher.machines, torch.cuda.device_count()
+    if each > there:
+        raise InputError(
+            "There are more processes than GPUs",
+            given=f"launcher.processes: {launcher.processes}"
+            + (f" on {launcher.machines} machines" if launcher.machines > 1 else ""),
+            allowed=f"at most {there} on this machine, one for each GPU",
+            try_=f"launcher.processes: {there * launcher.machines}",
+        )
+
+
+def _check_file(path: Path, config: RunConfig) -> None:
+    launcher = config.launcher
+    values = _read(path)
+    kind = str(values.get("distributed_type"))
+    if "distributed_type" not in values:
+        raise _not_accelerate(path, "it names no distributed_type")
+    if str(values.get("compute_environment", "LOCAL_MACHINE")) != "LOCAL_MACHINE" or kind not in _KINDS:
+        raise InputError(
+            f"{path.name} configures a kind of training that ftlab does not support",
+            given=f"compute_environment: {values.get('compute_environment')}, distributed_type: {kind}",
+            allowed=f"compute_environment LOCAL_MACHINE with distributed_type {', '.join(_KINDS)}",
+        )
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    try:
+        load_config_from_file(str(path))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _not_accelerate(path, shorten(error, 200)) from None
+    _check_inner(path, values)
+    for name, ours, setting in (
+        ("num_processes", launcher.processes, "processes"),
+        ("num_machines", launcher.machines, "machines"),
+    ):
+        theirs = values.get(name, -1)
+        if theirs not in (-1, ours):
+            raise InputError(
+                f"{path.name} and the run give different numbers of {setting}",
+                given=f"{name}: {theirs} in the file, launcher.{setting}: {ours}",
+                try_=f"launcher.{setting}: {theirs}",
+            )
+    if launcher.machines > 1:
+        for name in ("main_process_ip", "main_process_port"):
+            if not values.get(name):
+                raise InputError(
+                    f"{path.name} does not say how the machines connect: {name} is missing",
+                    given=f"launcher.machines: {launcher.machines}",
+                    try_="run `accelerate config` again and choose multi-node",
+                )
+    _check_sharding(path, kind, values, config)
+
+
+def _check_inner(path: Path, values: dict[str, Any]) -> None:
+    """accelerate reads every key of an inner section as an option of its launcher, even `log_dir: /anywhere`."""
+    from torch.distributed.run import get_args_parser
+
+    options = {action.dest for action in get_args_parser()._actions}
+    for section, inner in values.items():
+        strange = sorted(options & set(inner)) if isinstance(inner, dict) else []
+        if strange:
+            raise InputError(
+                f"{path.name} has a setting in {section} that does not belong there",
+                given=f"{section}.{strange[0]}",
+                allowed="the settings that `accelerate config` writes",
+            )
+
+
+def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunConfig) -> None:
+    from ftlab.models.load import pick_device
+
+    if kind in SHARDING and config.method.changes_base:
+        raise InputError(
+            f"The LoRA initialisation {config.method.initialisation} needs all weights in each process",
+            given=f"method.initialisation: {config.method.initialisation}, distributed_type: {kind}",
+            try_="method.initialisation: default",
+        )
+    if kind in SHARDING and config.data.replay_prompts and config.data.replay_loss == "kl":
+        raise InputError(
+            "Replay by probabilities (data.replay_loss kl) needs all weights in one process",
+            given=f"data.replay: {config.data.replay}, distributed_type: {kind}",
+            try_="data.replay=none, or data.replay_loss=nll",
+        )
+    if kind in SHARDING and config.optimisation.loss == "eaft":
+        raise InputError(
+            "The loss eaft needs the whole head in each process",
+            given=f"optimisation.loss: eaft, distributed_type: {kind}",
+            try_="optimisation.loss=dft or nll",
+        )
+    if kind == "FSDP":
+        state = (values.get("fsdp_config") or {}).get("fsdp_state_dict_type")
+        if state != "FULL_STATE_DICT":
+            raise InputError(
+                f"{path.name} saves the model in pieces that only FSDP can load",
+                given=f"fsdp_config.fsdp_state_dict_type: {state}",
+                allowed="FULL_STATE_DICT",
+            )
+    if kind in SHARDING and pick_device(config.launcher.device) == "cpu":
+        # accelerate would silently fall back to plain data parallelism.
+        raise InputError(
+            f"{path.name} spreads the weights over GPUs, and this run trains on the CPU",
+            given=f"distributed_type: {kind}",
+            try_="distributed_type: MULTI_CPU, or launcher.processes without a file",
+        )
+    if kind == "DEEPSPEED":
+        from accelerate.utils import is_deepspeed_available
+
+        if not is_deepspeed_available():
+            raise InputError(
+                "DeepSpeed is not installed", given=f"distributed_type: {kind}", try_="pip install deepspeed, or FSDP"
+            )
+        starter = (values.get("deepspeed_config") or {}).get("deepspeed_multinode_launcher")
+        if config.launcher.machines > 1 and starter != "standard":
+            raise InputError(
+                f"{path.name} lets DeepSpeed start the other machines itself",
+                given=f"deepspeed_config.deepspeed_multinode_launcher: {starter}",
+                allowed="standard: on each machine the run is started by hand",
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = read_yaml(path)
+    except FileNotFoundError:
+        raise InputError(
+            "There is no such accelerate configuration (launcher.config_file)",
+            given=path,
+            try_="run `accelerate config --config_file FILE`, which writes one",
+        ) from None
+    if not isinstance(values, dict):
+        raise _not_accelerate(path, "it holds no settings")
+    return values
+
+
+def _not_accelerate(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path.name} is not an accelerate configuration: {why}",
+        given=path,
+        allowed="a YAML file that `accelerate config` wrote",
+    )
+
+
+def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> str:
+    """Train `run` with several processes, and verify the result after they have ended. Returns completed or stopped.
+
+    Raises FtlabError with the error of the process that failed first.
     """
     _clear(run)
     if not accelerate_file(run).exists():
@@ -94,20 +295,21 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     if config.launcher.machines > 1:
         writer.update(phase="waiting for the other machines: the log says what to start there")
         print(
-            "Start on each further machine, with its number in the place of 1:\n"
+            "Run this on each further machine, with its number in place of 1:\n"
             f"  python -m ftlab.training.launching.launch {run.path.absolute()} --machine-rank 1",
             flush=True,
         )
+    # Not `processes.attached`: the launcher stays in the session of the worker, and gets time to end the ranks.
     process = subprocess.Popen(
         [sys.executable, "-m", "ftlab.training.launching.launch", str(run.path), "--with-starter"],
-        # Held open as long as the worker lives; the launcher ends with it, and the ranks with the launcher. They are
-        # sessions of their own, so that a signal to the worker's group does not reach them.
+        # Open as long as the worker lives; the launcher ends with it, and the ranks with the launcher. The ranks have
+        # sessions of their own, which a signal to the worker's group does not reach.
         stdin=subprocess.PIPE,
     )
     try:
         while process.poll() is None:
             if run.stop_file.exists() and not rank_file(run, 0).exists():
-                raise Stopped  # nothing was trained yet, and another machine may never come
+                raise Stopped  # nothing was trained yet, and another machine may never join
             writer.check_there()
             _show(run, writer)
             time.sleep(_POLL_SECONDS)
@@ -125,13 +327,13 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
 
 
 def _show(run: RunDirectory, writer: StatusWriter) -> None:
-    """Make what the first rank says of itself the status of the run."""
+    """Copy the progress of the first rank into the status of the run."""
     first = _status_of(rank_file(run, 0))
     if first is None:
         return
-    now = {name: getattr(first, name) for name in _SHOWN}
+    now = {name: getattr(first, name) for name in _COPIED}
     if not first.is_active:
-        del now["phase"]  # it has ended, and the run goes on
+        del now["phase"]  # the rank has ended, and the run goes on
     if any(getattr(writer.status, name) != value for name, value in now.items()):
         writer.update(**now)
     for message in first.warnings:
@@ -157,7 +359,7 @@ def _clear(run: RunDirectory) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
-    """Leave no process behind: the pipe closes, the launcher and the ranks end; who does not is killed."""
+    """Leave no process behind: close the pipe, which ends the launcher and the ranks, and kill those that remain."""
     import psutil
 
     if process.stdin is not None:
@@ -169,22 +371,20 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
         process.wait()
     left = []
     for status in _ranks(run):
-        # A rank on another machine has a number that may be another process's here.
-        if (process_left := proven(status.pid, status.pid_started, [run.path])) is not None:
-            left.append(process_left)
-    for process_left in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
-        process_left.kill()
+        # The process id of a rank on another machine may belong to another process here.
+        if (rank := proven(status.pid, status.pid_started, [run.path])) is not None:
+            left.append(rank)
+    for rank in psutil.wait_procs(left, timeout=_END_SECONDS)[1]:
+        rank.kill()
 
 
 def _reason(run: RunDirectory, config: RunConfig, status: RunStatus, returncode: int) -> FtlabError:
     """Why training with several processes failed."""
-    lost: list[dict[str, Any]] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
+    lost: list[LostJson] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
     failed = sorted(
         (rank for rank in _ranks(run) if rank.state == "failed" and rank.error), key=lambda rank: rank.finished or 0.0
     )
     error_of_first = failed[0].error if failed else next((file["error"] for file in lost if "error" in file), None)
     ranks = [rank for file in lost for rank in file.get("ranks", [])]
     reason = explain_lost_rank(ranks, config.launcher.processes, error_of_first, run.log_file, status, returncode)
-    error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
-    error.exit_code = 2 if reason.get("kind") == "input" else 1
-    return error
+    return FtlabError.from_json(reason)

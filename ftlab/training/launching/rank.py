@@ -1,7 +1,7 @@
 """One of the processes that train a run together: `python -m ftlab.training.launching.rank RUN_DIRECTORY`.
 
-`accelerate launch` starts them (see `launcher`). Each tells what it is doing, and why it failed, in a status file of
-its own; the run's worker shows that of the first one as the run's. Not to be called by hand.
+`accelerate launch` starts them (see `launcher`). Each writes its progress and its error to a status file of its own;
+the run's worker copies that of the first one into status.json. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ftlab.training.launching.launcher import NOT_BEGUN, rank_file
 from ftlab.training.status import StatusWriter, Stopped
 from ftlab.training.worker import be_nice, train_here
 
-# How long one waits for another: the first writes a checkpoint of many gigabytes, the others wait.
+# How long one process waits for another, for example while the first writes a checkpoint of many gigabytes.
 _PATIENCE = timedelta(minutes=30)
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     run = RunDirectory(parser.parse_args().run)
     quieten()
-    # A session of its own (torch starts each so): the priority of the worker's session does not reach it.
+    # torch starts each rank in a session of its own, which the priority of the worker's session does not reach.
     be_nice()
     threading.Thread(target=end_with_starter, args=(0,), daemon=True).start()
     writer = StatusWriter(rank_file(run, together.rank()))
@@ -54,12 +54,12 @@ def main() -> int:
             traceback.print_exc()
             writer.update(state="failed", error=explain_exception(error), finished=time.time())
         except OSError:
-            return DISK_FULL_CODE  # not even the reason can be written
+            return DISK_FULL_CODE  # not even the error can be written
         return 1
 
 
 def _meet(device: str) -> None:
-    """Find the other processes, and take the GPU that is this one's."""
+    """Connect to the other processes, and select the GPU of this one."""
     from accelerate import PartialState
 
     from ftlab.models.load import pick_device
@@ -71,5 +71,5 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not through the end of the interpreter: after a failure it can wait forever for a process that is gone.
+    # Not by a normal exit: after a failure the interpreter can wait forever for a process that is gone.
     os._exit(code)

@@ -1,6 +1,6 @@
-"""How the processes that train one run together communicate. A single process answers at once.
+"""Communication among the processes that train one run. With a single process, each function returns at once.
 
-They are started by `accelerate launch`, which tells each of them its number in the environment.
+`accelerate launch` starts them, and passes each its number in the environment.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 
 def processes() -> int:
-    """How many processes train this run together."""
+    """The number of processes that train this run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -19,17 +19,17 @@ def rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process writes what there is only one of: the curve, the result, what a run directory holds."""
+    """Whether this process writes what there is only one of: the curve, the result, the files of the run."""
     return rank() == 0
 
 
 def is_sharded() -> bool:
-    """Whether FSDP or DeepSpeed may spread the weights over the processes, so that none holds them all."""
+    """Whether FSDP or DeepSpeed may shard the weights, so that no process holds them all."""
     return any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("FSDP", "DEEPSPEED"))
 
 
 def wait_for_all() -> None:
-    """Return when every process has come here."""
+    """Return when every process has called this."""
     if processes() > 1:
         from accelerate import PartialState
 
@@ -37,7 +37,7 @@ def wait_for_all() -> None:
 
 
 def total(*values: float) -> tuple[float, ...]:
-    """The sums of `values` over the processes, the same in each of them. All have to call it."""
+    """The sums of `values` over the processes, equal in all of them. All have to call it."""
     if processes() == 1:
         return values
     import torch

@@ -1,4 +1,4 @@
-"""How long evaluating the base and the run will take, measured on a few rows."""
+"""How long the evaluation of the base and of the run will take, measured on a few rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.asking import kind_of
 from ftlab.evaluation.keeping import ToAnswer, ToScore, ToWrite
 from ftlab.evaluation.probes import MOST_SHOWN
+from ftlab.training.preflight.sizes import ComparisonSecondsJson
 
 _MOST_EVALUATED = 16  # validation prompts that are answered for the time
 
 
 def prompt_lengths(trainer: Any) -> list[int]:
-    """Tokens of each training prompt with the longest answer to it."""
+    """Tokens of each training prompt with an answer of the maximum length."""
     ids, *_ = trainer._tokenize_prompts(trainer.train_dataset["prompt"])
     return [len(prompt) + trainer.max_completion_length for prompt in ids]
 
 
 def train_on_answers(trainer: Any, clock: Any, notes: Any, *, usual_steps: int) -> None:
-    """One step on the longest prompts with answers of full length, then a few as they come."""
+    """One step on the longest prompts with answers of full length, then a few on prompts in order."""
     from transformers import TrainerCallback
 
     dataset, arguments, lengths = trainer.train_dataset, trainer.args, notes.values["lengths"]
@@ -47,33 +48,35 @@ def train_on_answers(trainer: Any, clock: Any, notes: Any, *, usual_steps: int) 
     trainer.train()
     timed = clock.seconds[-max(1, len(clock.seconds) - 1) :]
     notes.add(
-        longest_rows=arguments.per_device_train_batch_size,
-        longest_tokens=max(lengths) * arguments.per_device_train_batch_size,
-        step_seconds=statistics.median(timed),
-        steps_timed=len(timed),
-        answers_grow_to=clock.seconds[0],
+        {
+            "longest_rows": arguments.per_device_train_batch_size,
+            "longest_tokens": max(lengths) * arguments.per_device_train_batch_size,
+            "step_seconds": statistics.median(timed),
+            "steps_timed": len(timed),
+            "answers_grow_to": clock.seconds[0],
+        }
     )
     trainer.train_dataset = dataset
 
 
 def evaluate_answers(trainer: Any, notes: Any) -> None:
-    """The time of one validation, from some of its prompts."""
+    """The time of one validation, extrapolated from some of its prompts."""
     dataset = trainer.eval_dataset
     some = dataset.select(range(min(len(dataset), _MOST_EVALUATED)))
     began = time.monotonic()
     trainer.evaluate(eval_dataset=some)
-    notes.add(evaluation_seconds=(time.monotonic() - began) / len(some) * len(dataset))
+    notes.add({"evaluation_seconds": (time.monotonic() - began) / len(some) * len(dataset)})
 
 
-_ENOUGH_SECONDS = 6.0  # for the answers whose lengths are looked at
+_ENOUGH_SECONDS = 6.0  # for the answers whose lengths are measured
 _FIRST_TOKENS = 6
 _MOST_SCORED = 64, 4096  # rows and tokens of the largest batch that is scored
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds that a model takes for a token, in batches as large as those of the comparison: `scored` of a text whose
-    loss is taken, `read` of a prompt, `written` of an answer."""
+    """Seconds per token, in batches as large as those of the comparison: `scored` for text whose loss is computed,
+    `read` for prompts, `written` for answers."""
 
     scored: float
     read: float
@@ -96,8 +99,8 @@ class Amount:
 
 
 def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, follows: bool = False) -> Amount:
-    """The tokens of `questions` by name, with answers of so many tokens; `follows`: of a model that reads what the base
-    wrote of its own, and writes only the few answers that changed most. Those are taken to be of full length."""
+    """The tokens of `questions` by name, with answers of the `lengths`. `follows`: for a model that reads the base's
+    own answers, and writes only the few that changed most; these count with the maximum length."""
     whole = Amount()
     for name, question in questions.items():
         if isinstance(question, ToWrite):
@@ -114,6 +117,18 @@ def amount_of(questions: Mapping[str, Any], lengths: Mapping[str, float], *, fol
     return whole
 
 
+@dataclass(frozen=True)
+class BaseTimes:
+    """The base in a comparison: its `rates`, the seconds of `loading` and `measuring` it, the tokens of a mean answer
+    by the name of the question (`lengths`), and how many answers were measured (`asked`)."""
+
+    rates: Rates
+    loading: float
+    measuring: float
+    lengths: dict[str, float]
+    asked: int
+
+
 class Comparison:
     """The questions of the comparison of a run that has not been trained."""
 
@@ -128,12 +143,8 @@ class Comparison:
     def rows_at_once(self) -> int:
         return self.config.evaluation.batch_size
 
-    def measure_base(self) -> dict[str, Any]:
-        """Load the base, time it on its largest batches and on some answers, and let go of it.
-
-        Returns the `rates`, the seconds of `loading` and of `measuring`, the tokens of a mean answer by the name of the
-        question (`lengths`), and how many answers were `asked`.
-        """
+    def measure_base(self) -> BaseTimes:
+        """Load the base, time it on its largest batches and on some answers, and release its memory."""
         from ftlab.evaluation.batches import free_memory
         from ftlab.evaluation.sides import tokenizer_of
         from ftlab.models.load import load_trained_base
@@ -143,7 +154,7 @@ class Comparison:
         loading = time.monotonic() - began
         tokenizer = tokenizer_of(self.sides[0])
         began = time.monotonic()
-        # The base with examples before each prompt, too, where it is asked: its prompts are the longest.
+        # Including the base with examples before each prompt, if it is compared too: its prompts are the longest.
         rates, lengths = self._rates(model, tokenizer, self.asked), {}
         for name, question in self._to_answer():
             lengths[name] = self._mean_answer(model, tokenizer, question, rates)
@@ -151,20 +162,20 @@ class Comparison:
         del model
         free_memory()
         asked = sum(min(self.rows_at_once, len(question.prompts)) for _, question in self._to_answer())
-        return {"rates": rates, "loading": loading, "lengths": lengths, "asked": asked, "measuring": measuring}
+        return BaseTimes(rates, loading, measuring, lengths, asked)
 
     def measure_adapted(self, model: Any) -> Rates:
-        """The rates of the adapted `model`, on the same batches: an adapter costs time in each layer."""
+        """The rates of the adapted `model` on the same batches: an adapter takes time in each layer."""
         from ftlab.evaluation.sides import tokenizer_of
 
         return self._rates(model, tokenizer_of(self.sides[0]), ["base"])
 
     def of(self, side: str, lengths: dict[str, float], *, follows: bool = False) -> Amount:
-        """The tokens that `side` is asked, with answers of so many tokens; `follows` as for `amount_of`."""
+        """The tokens of the questions to `side`, with answers of the `lengths`; `follows` as for `amount_of`."""
         return amount_of(self.asked[side].questions, lengths, follows=follows)
 
     def of_forgetting(self, lengths: dict[str, float], *, follows: bool = False) -> Amount:
-        """Of these, what tells what was forgotten."""
+        """The part of the questions to the base that measures forgetting."""
         of_task = ("losses", "answers", "labels", "documents")
         asked = {name: question for name, question in self.of_base.items() if kind_of(name) not in of_task}
         return amount_of(asked, lengths, follows=follows)
@@ -182,7 +193,7 @@ class Comparison:
         }
 
     def of_memorisation(self) -> tuple[Amount, Amount]:
-        """What looking for memorized rows takes of the base and of the adapted model."""
+        """The tokens of the check for memorization, for the base and for the adapted model."""
         from ftlab.evaluation.memorisation import samples_of
         from ftlab.evaluation.sides import tokenizer_of
 
@@ -190,11 +201,11 @@ class Comparison:
         scored = sum(len(example.input_ids) for sample in samples.values() for example in sample.encoded)
         halves = [half for sample in samples.values() for half in sample.halves]
         continued = Amount(read=sum(len(half.prompt) for half in halves), written=sum(half.tokens for half in halves))
-        base = Amount() if self.config.method.name == "full" else Amount(scored=scored)
+        base = Amount() if self.config.method.is_full else Amount(scored=scored)
         return base, Amount(scored=scored) + continued
 
     def _to_answer(self) -> list[tuple[str, Any]]:
-        # Of several answers to a row, the others take as long as the first.
+        # Only the first of several answers to a row: the others take as long.
         return [
             (name, question)
             for name, question in self.of_base.items()
@@ -202,7 +213,7 @@ class Comparison:
         ]
 
     def _rates(self, model: Any, tokenizer: Any, sides: Iterable[str]) -> Rates:
-        """On the longest rows, and the longest prompts of `sides`, where memory peaks."""
+        """Measured on the longest rows and the longest prompts of `sides`, where memory peaks."""
         from ftlab.evaluation.batches import by_length, trim
         from ftlab.evaluation.generate import rows_that_fit
         from ftlab.evaluation.losses import score_losses
@@ -216,7 +227,7 @@ class Comparison:
         rows, tokens = _MOST_SCORED
         largest = by_length([len(example.input_ids) for example in encoded], rows=rows, tokens=tokens)[0]
         batch = [encoded[index] for index in largest]
-        score_losses(model, batch[-2:], pad_token_id=tokenizer.pad_token_id)  # the first pass is cold
+        score_losses(model, batch[-2:], pad_token_id=tokenizer.pad_token_id)  # the first pass is slower
         began = time.monotonic()
         score_losses(model, batch, pad_token_id=tokenizer.pad_token_id)
         scored = (time.monotonic() - began) / sum(len(example.input_ids) for example in batch)
@@ -234,35 +245,35 @@ class Comparison:
             return Rates(scored, 0.0, 0.0)
         prompts = sorted(whole, key=lambda ids: -whole[ids])
         prompts = prompts[: rows_that_fit(model, [whole[prompts[0]]], self.rows_at_once)[0]]
-        made, (began, first, *later) = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
-        writing = (max(later, default=first) - first) / max(1, sum(made) - len(prompts))
+        counts, (began, first, *later) = self._answered(model, tokenizer, prompts, _FIRST_TOKENS)
+        writing = (max(later, default=first) - first) / max(1, sum(counts) - len(prompts))
         return Rates(scored, (first - began) / sum(map(len, prompts)), writing)
 
     def _mean_answer(self, model: Any, tokenizer: Any, question: Any, rates: Rates) -> float:
-        """Tokens of a mean answer, from rows all over the question; answers that did not end count as the longest."""
+        """Tokens of a mean answer, from rows across the question; answers that did not end count with the maximum."""
         most = question.max_new_tokens
         step = max(1, len(question.prompts) // self.rows_at_once)
         prompts = question.prompts[::step][: self.rows_at_once]
         affordable = int(_ENOUGH_SECONDS / max(1e-6, rates.written * len(prompts)))
-        looked_at = max(_FIRST_TOKENS, min(most, affordable))
-        made, _ = self._answered(model, tokenizer, prompts, looked_at)
-        return sum(most if tokens >= looked_at else tokens for tokens in made) / len(made)
+        limit = max(_FIRST_TOKENS, min(most, affordable))
+        counts, _ = self._answered(model, tokenizer, prompts, limit)
+        return sum(most if tokens >= limit else tokens for tokens in counts) / len(counts)
 
     def _answered(
         self, model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], tokens: int
     ) -> tuple[list[int], list[float]]:
-        """The tokens of each answer of at most `tokens` to `prompts`, and the times (seconds) of the start and of each
-        further token of the batch."""
+        """The token count of each answer, of at most `tokens`, to `prompts`, and the times (seconds) of the start and
+        of each token of the batch."""
         from ftlab.data.rendering import stop_token_ids
         from ftlab.evaluation.generate import generate_answers
 
         times: list[float] = []
 
-        def note_time() -> bool:  # asked before a batch, and at each of its tokens
+        def note_time() -> bool:  # called before a batch, and at each of its tokens
             times.append(time.monotonic())
             return False
 
-        made = generate_answers(
+        generated = generate_answers(
             model,
             tokenizer,
             [list(ids) for ids in prompts],
@@ -272,40 +283,36 @@ class Comparison:
             context=self.material.context,
             should_stop=note_time,
         )
-        return [max(1, answer.tokens) for answer in made.answers], times
+        return [max(1, answer.tokens) for answer in generated.answers], times
 
 
 def comparison_of(run: RunDirectory, config: RunConfig) -> Comparison | None:
-    """The comparison that `run` will make by itself; None where it makes none, or where learning from rewards has its
-    own way of asking."""
-    if not config.evaluation.after_training or config.stage in (*REWARD_STAGES, "reward"):
+    """The comparison that `run` will make by itself; None if it makes none, or one of rewards."""
+    if not config.evaluation.after_training or config.stage in REWARD_STAGES or config.is_reward_model:
         return None
     return Comparison(run, config)
 
 
-def comparison_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> dict[str, float]:
-    """Seconds of the base's part (`before`, without loading it) and of the rest (`after`).
-
-    From what `measure_base` and `measure_adapted` found.
-    """
-    rates: Rates = base["rates"]
+def comparison_seconds(comparison: Comparison, base: BaseTimes, adapted: Rates) -> ComparisonSecondsJson:
+    """Seconds of the base's part (`before`, without loading it) and of the rest (`after`), from the results of
+    `measure_base` and `measure_adapted`."""
+    rates = base.rates
     references = comparison.lengths_of_references()
-    asked = comparison.of("base", base["lengths"])
-    before = asked.seconds(rates)
+    before = comparison.of("base", base.lengths).seconds(rates)
     if "prompted" in comparison.asked:
-        # General questions, texts and what else needs no examples are asked once.
+        # General questions, texts and others that need no examples are asked once.
         of_prompted = comparison.of("prompted", references)
         by_prompt = ("losses", "answers", "labels")
         both = comparison.asked["prompted"].questions.items()
         once = {name: question for name, question in both if kind_of(name) not in by_prompt}
         before += of_prompted.seconds(rates) - amount_of(once, references).seconds(rates)
     of_base, of_adapted = comparison.of_memorisation() if comparison.config.evaluation.memorisation else (Amount(),) * 2
-    after = base["loading"] + of_base.seconds(rates)
+    after = base.loading + of_base.seconds(rates)
     after += (comparison.of("base", references, follows=True) + of_adapted).seconds(adapted)
     return {"before": before, "after": after}
 
 
-def forgetting_seconds(comparison: Comparison, base: dict[str, Any], adapted: Rates) -> float:
-    """Seconds of `comparison_seconds` that go to what was forgotten."""
+def forgetting_seconds(comparison: Comparison, base: BaseTimes, adapted: Rates) -> float:
+    """The seconds of `comparison_seconds` that measure forgetting."""
     after = comparison.of_forgetting(comparison.lengths_of_references(), follows=True).seconds(adapted)
-    return comparison.of_forgetting(base["lengths"]).seconds(base["rates"]) + after
+    return comparison.of_forgetting(base.lengths).seconds(base.rates) + after

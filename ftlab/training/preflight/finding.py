@@ -1,341 +1,47 @@
-"""What preflight reports: whether a run fits, its time and memory, and advice with the setting to change."""
+"""What preflight finds: whether a run fits, its time and memory; as an object, and in words."""
 
 from __future__ import annotations
 
-import math
 import shutil
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from ftlab.config import RunConfig, usual_learning_rate
+from ftlab.config import RunConfig
 from ftlab.config.evaluation import names, sized
-from ftlab.config.methods import METHODS, BaseShape, rate_range
-from ftlab.config.stages import PREFERENCE_STAGES, STAGES
+from ftlab.config.stages import PREFERENCE_STAGES
 from ftlab.core.run_directory import ManifestJson
 from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
 from ftlab.training.launching.launcher import uses_accelerate
-from ftlab.training.preflight.memory import SAFE_SHARE, Remedy, remedies
-from ftlab.training.preflight.sizes import Plan, planned_steps
+from ftlab.training.preflight.advice import Advice, Plan, warnings
+from ftlab.training.preflight.sizes import SAFE_SHARE, MeasuredJson, Remedy, planned_steps, remedies
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
 
-MOST_PASSES = 4
-_STARTER_PASSES = 12  # so small that three passes do not teach it a new format (config.RunConfig.resolved)
-_FEWEST_STEPS = 20
-_ROOM_IN_LENGTH = 4
-_MOSTLY_PADDING = 0.6
-
-# Around what was measured on the starter, which needs far higher rates than a real base.
-_STARTER_SPREAD = 5
-
-
-@dataclass(frozen=True)
-class Advice:
-    """One warning. `kind`: bad stops the run, warn harms it, info costs time at most. Each text is a sentence."""
-
-    code: str
-    kind: Literal["info", "warn", "bad"]
-    what: str
-    why: str
-    try_: str
-
-    def as_dict(self) -> dict[str, str]:
-        values = asdict(self)
-        return {"code": self.code, "kind": self.kind, "what": self.what, "why": self.why, "try": values["try_"]}
-
-
-def warnings(plan: Plan) -> list[Advice]:
-    """Everything that is unusual about `plan`, the most harmful first."""
-    advice = [
-        *_about_rate(plan),
-        *_about_rows(plan),
-        *_about_passes(plan),
-        *_about_template(plan),
-        *_about_numbers(plan),
-        *_about_batches(plan),
-    ]
-    return sorted(advice, key=lambda warning: ("bad", "warn", "info").index(warning.kind))
-
-
-def usual_rates(config: RunConfig, shape: BaseShape | None = None) -> tuple[float, float, str]:
-    """(lowest, highest, source) of the learning rates that work for the method and base (of `shape`) of `config`."""
-    if config.is_starter:
-        usual = usual_learning_rate(config)
-        return usual / _STARTER_SPREAD, usual * _STARTER_SPREAD, "measured on the starter, which needs high rates"
-    if feedback := STAGES[config.stage].usual:
-        usual = usual_learning_rate(config)
-        return usual / 10, usual * 10, feedback.source
-    return *rate_range(config.method.name, shape), METHODS[config.method.name].source
-
-
-def _about_rate(plan: Plan) -> list[Advice]:
-    rate = plan.config.optimisation.learning_rate or usual_learning_rate(plan.config, plan.shape)
-    low, high, source = usual_rates(plan.config, plan.shape)
-    # A rate at the edge is as written: 5 * 4e-3 is not 0.02 in binary.
-    if low * 0.999 <= rate <= high * 1.001:
-        return []
-    usual = usual_learning_rate(plan.config, plan.shape)
-    name = plan.config.method.name
-    if rate > high:
-        return [
-            Advice(
-                "rate_high",
-                "warn",
-                f"The learning rate {rate:g} is above what works for {name} on this base ({low:g} to {high:g}).",
-                f"Too high a rate diverges or forgets what the base knew ({source}).",
-                f"Use {usual:g}, or leave it empty.",
-            )
-        ]
-    return [
-        Advice(
-            "rate_low",
-            "warn",
-            f"The learning rate {rate:g} is below what works for {name} on this base ({low:g} to {high:g}).",
-            f"Too low a rate learns next to nothing in the same time ({source}).",
-            f"Use {usual:g}, or leave it empty.",
-        )
-    ]
-
-
-def _about_rows(plan: Plan) -> list[Advice]:
-    advice = []
-    limit = plan.config.optimisation.max_length
-    if plan.rows_too_long:
-        of = plan.rows + plan.rows_too_long
-        advice.append(
-            Advice(
-                "rows_cut",
-                "warn",
-                f"{plan.rows_too_long:,} of {of:,} training rows have more than {limit:,} tokens and are left out.",
-                f"The longest has {plan.longest or limit:,} tokens, and a row that is cut in the middle would teach "
-                "answers without an end.",
-                _longer(plan),
-            )
-        )
-    elif plan.longest and limit > _ROOM_IN_LENGTH * plan.longest:
-        advice.append(
-            Advice(
-                "length_unused",
-                "info",
-                f"The longest example may have {limit:,} tokens, and the longest row has {plan.longest:,}.",
-                "That costs nothing: time and memory follow the rows that there are.",
-                "Leave it, or lower it if longer rows should be refused later.",
-            )
-        )
-    if not plan.validation_rows:
-        advice.append(
-            Advice(
-                "no_validation",
-                "warn",
-                "There are no validation rows.",
-                "Without them, overfitting goes unnoticed, and the last weights are kept, not the best.",
-                "Set the validation share to 0.1.",
-            )
-        )
-    if not plan.test_rows:
-        advice.append(
-            Advice(
-                "no_test",
-                "warn",
-                "There are no test rows.",
-                "Without rows that training never saw, nothing can show that the result is better than the base.",
-                "Set the test share to 0.1.",
-            )
-        )
-    return advice
-
-
-def _about_passes(plan: Plan) -> list[Advice]:
-    settings = plan.config.optimisation
-    processes = plan.config.launcher.processes
-    steps = planned_steps(settings, plan.rows, validation=plan.validation_rows > 0, processes=processes)
-    batch = settings.rows_per_step * processes
-    passes = steps.total / steps.per_epoch
-    advice = []
-    most = _STARTER_PASSES if plan.config.is_starter else MOST_PASSES
-    if passes > most:
-        watched = plan.validation_rows and settings.early_stopping
-        advice.append(
-            Advice(
-                "many_passes",
-                "info" if watched else "warn",
-                f"Each of the {plan.rows:,} rows is seen {passes:.3g} times. More than {most} times rarely helps.",
-                "More than four passes over the same text add little (Muennighoff et al. 2023, arXiv 2305.16264) and "
-                "end in memorization.",
-                "Training stops by itself when the validation loss rises; fewer epochs save that time."
-                if watched
-                else f"Use at most {most} epochs, or keep validation rows and early stopping.",
-            )
-        )
-    if batch > plan.rows:
-        advice.append(
-            Advice(
-                "batch_above_rows",
-                "warn",
-                f"One step takes {batch:,} rows, and there are only {plan.rows:,}.",
-                "Each epoch is then a single step, however large the batch is.",
-                f"Use a batch of {_fitting_batch(plan.rows):,} without accumulation.",
-            )
-        )
-    elif steps.total < _FEWEST_STEPS:
-        advice.append(
-            Advice(
-                "few_steps",
-                "warn",
-                f"There are only {steps.total:,} steps, {steps.warmup:,} of them warm-up.",
-                "The learning rate has no time to rise and fall, so the model hardly changes.",
-                f"Use a smaller batch (now {batch:,} rows a step), more epochs or more rows.",
-            )
-        )
-    elif settings.warmup_fraction > 0.25:
-        advice.append(
-            Advice(
-                "long_warmup",
-                "info",
-                f"The learning rate rises during {steps.warmup:,} of {steps.total:,} steps.",
-                "A twentieth to a tenth is enough; the rest is time at too low a rate.",
-                "Set the warm-up to 0.05.",
-            )
-        )
-    return advice
-
-
-def _about_template(plan: Plan) -> list[Advice]:
-    advice = []
-    if plan.template == "missing":
-        advice.append(
-            Advice(
-                "template_missing",
-                "warn",
-                "The base has no chat template; a plain one (### Question: / ### Answer:) is used and saved with the "
-                "result.",
-                "Such a base has rarely learned to answer, so it needs more rows than an instruct model.",
-                "Take the instruct or chat form of this base if there is one.",
-            )
-        )
-    if plan.template == "plain":
-        advice.append(
-            Advice(
-                "template_unmarked",
-                "info",
-                "The chat template does not mark which tokens are the answer (no generation marks).",
-                "The answers are located by comparing renderings instead, and only they are trained.",
-                "Look at a row on the Data tab: the colored tokens are trained.",
-            )
-        )
-    if plan.stop_trained is False:
-        advice.append(
-            Advice(
-                "stop_untrained",
-                "bad",
-                "No row trains the stop token.",
-                "The model would learn what to say, but not when to stop.",
-                "Look at one row on the Data tab, and use a base whose template ends an answer.",
-            )
-        )
-    return advice
-
-
-def _about_numbers(plan: Plan) -> list[Advice]:
-    if plan.device == "cpu":
-        gain = plan.bfloat16_gain if plan.dtype == "bfloat16" else None
-        if plan.dtype == "float16" or (gain and gain < 1):
-            slow = f"Measured here: {1 / gain:.2g} times slower than float32." if gain else "CPUs compute it slowly."
-            return [
-                Advice(
-                    "short_format_on_cpu",
-                    "warn",
-                    f"{plan.dtype} is used on a CPU.",
-                    slow,
-                    "Set the number format to auto.",
-                )
-            ]
-        return []
-    if plan.dtype == "float16" and plan.card_has_bf16:
-        return [
-            Advice(
-                "fp16_on_bf16_card",
-                "warn",
-                "float16 is used on a GPU that has bfloat16.",
-                "float16 overflows at 65,504, which makes the loss of some runs NaN.",
-                "Set the number format to auto.",
-            )
-        ]
-    if plan.dtype == "bfloat16" and plan.card_has_bf16 is False:
-        return [
-            Advice(
-                "bf16_not_there",
-                "warn",
-                "bfloat16 is used on a GPU that does not have it.",
-                "It is emulated there and slow.",
-                "Set the number format to auto, which uses float16.",
-            )
-        ]
-    if plan.dtype == "float32":
-        return [
-            Advice(
-                "float32_on_gpu",
-                "info",
-                "float32 is used on a GPU.",
-                "The short formats take half the memory and are several times faster there.",
-                "Set the number format to auto.",
-            )
-        ]
-    return []
-
-
-def _about_batches(plan: Plan) -> list[Advice]:
-    if not plan.tokens or not plan.computed_tokens:
-        return []
-    padding = 1 - plan.tokens / plan.computed_tokens
-    if padding < _MOSTLY_PADDING or plan.config.optimisation.batch_size == 1:
-        return []
-    return [
-        Advice(
-            "mostly_padding",
-            "info",
-            f"{padding:.0%} of what is computed is padding.",
-            "Short rows are padded to the longest row of their batch.",
-            "A smaller batch with gradient accumulation learns the same with less padding.",
-        )
-    ]
-
-
-def _longer(plan: Plan) -> str:
-    if plan.longest is None:
-        return "Raise the longest example, or leave these rows out."
-    if plan.context is not None and plan.longest > plan.context:
-        return f"Take a base that reads more than {plan.context:,} tokens, or leave these rows out."
-    return f"Raise the longest example to {plan.longest:,} tokens if memory allows, or leave these rows out."
-
-
-def _fitting_batch(rows: int) -> int:
-    """The largest power of two that still makes ten steps of an epoch, up to 16."""
-    return max(1, min(16, 2 ** int(math.log2(max(1, rows // 10))))) if rows >= 10 else 1
-
+if TYPE_CHECKING:
+    from ftlab.data.splits import Prepared
 
 MEASURED = "measured.json"  # what a measurement leaves behind
-FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder in which it is made
+FOLDER_PREFIX = "ftlab-preflight-"  # of the temporary folder for a measurement
 
-_MUCH_OF_A_RUN = 0.2  # for telling what was forgotten
-_CHECKPOINTS_KEPT = 2  # trainer_arguments: the best and the last
+_MUCH_OF_A_RUN = 0.2  # for measuring forgetting
+_CHECKPOINTS_KEPT = 2  # the best and the last (arguments.stage_arguments)
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known of a run before it starts. Bytes, seconds and tokens; None where it is not known.
+    """What is known about a run before it starts, in bytes, seconds and tokens; None if unknown.
 
-    `kind`: measured, or estimate (of a base that is not on this machine: `estimated_from` says from what).
-    `fits`: True, False, or None if unknown. `peak_bytes` is what the run takes at most, `available_bytes` what
-    is free for it; both of the GPU, or of RAM where training is on a CPU. `out_of_memory_in` names the phase in which
-    memory ran out. Token counts are those of one epoch: `tokens` real ones, `trained_tokens` those that are learned,
-    `computed_tokens` with the padding. `training_seconds` holds all steps, `evaluation_seconds` all validations,
-    `before_seconds` what the base is asked before training and `after_seconds` the comparison after it, both
-    extrapolated from some answers; `total_seconds` all of these that are known, and the start. `computing` says in
-    words how the steps are computed.
+    `kind`: measured, or estimate (the base is not on this machine: `estimated_from` names the source). `peak_bytes` is
+    the peak memory of the run, `available_bytes` the free memory; both of the GPU, or of RAM for training on a CPU.
+    `out_of_memory_in` names the phase in which memory ran out. Token counts are those of one epoch: `tokens` without
+    padding, `trained_tokens` those that the loss covers, `computed_tokens` with padding. `training_seconds` are those
+    of all steps, `evaluation_seconds` of all validations, `before_seconds` of evaluating the base before training and
+    `after_seconds` of the comparison after it, both extrapolated from some answers; `total_seconds` is the sum of those
+    that are known, and of the start. `computing`: how the steps are computed, in words.
     """
 
     kind: Literal["measured", "estimate"]
@@ -383,28 +89,28 @@ class Preflight:
 
     @property
     def padding_share(self) -> float | None:
-        """The part of the computed tokens that is padding."""
+        """The share of padding in the computed tokens."""
         if not self.tokens or not self.computed_tokens:
             return None
         return 1 - self.tokens / self.computed_tokens
 
     @property
     def is_tight(self) -> bool:
-        """It fits, with less than a tenth to spare."""
+        """Whether it fits with less than a tenth of the memory to spare."""
         if not self.fits or not self.peak_bytes or not self.available_bytes:
             return False
         return self.peak_bytes > SAFE_SHARE * self.available_bytes
 
     def priced(self, price_per_hour: float | None) -> Preflight:
-        """The same finding at another price."""
+        """A copy with the cost at another price."""
         cost = None
         if self.total_seconds is not None and price_per_hour is not None:
             cost = self.total_seconds / 3600 * price_per_hour
         return replace(self, price_per_hour=price_per_hour, cost=cost)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of the above for JSON, with `trained_share`, `padding_share` and `tight`; a remedy is {settings, what,
-        costs, peak_bytes, measured}, a warning {code, kind, what, why, try}."""
+        """The fields for JSON, with `trained_share`, `padding_share` and `tight`; a remedy is {settings, what, costs,
+        peak_bytes, measured}, a warning {code, kind, what, why, try}."""
         plain = {name: value for name, value in vars(self).items() if name not in ("remedies", "warnings")}
         return plain | {
             "trained_share": self.trained_share,
@@ -417,9 +123,9 @@ class Preflight:
 
 @dataclass
 class Outcome:
-    """What one probe left behind: its measurements, its status, and whether memory was too short."""
+    """The result of one probe: its measurements, its status, and whether memory ran out."""
 
-    measured: dict[str, Any]
+    measured: MeasuredJson
     status: RunStatus
     manifest: ManifestJson
     out_of_memory: bool
@@ -428,30 +134,33 @@ class Outcome:
 def finding(
     config: RunConfig,
     outcome: Outcome,
-    prepared: Any,
+    prepared: Prepared,
     workspace: Workspace,
     price_per_hour: float | None,
     verified: Remedy | None,
 ) -> Preflight:
+    """The finding of a measurement; `verified` is a remedy that was measured to fit."""
     known, counted = outcome.measured, outcome.manifest.get("tokens", {}).get("train", {})
     peak, free = known.get("peak"), known.get("available")
     fits = not outcome.out_of_memory and (peak is None or free is None or peak <= free)
     options: list[Remedy] = []
     if verified:
         options.append(verified)
-    elif not fits and known.get("peak") and not outcome.out_of_memory and free:
+    elif not fits and peak and not outcome.out_of_memory and free:
         options = remedies(config, need_of(known), free, known["lengths"])
     steps, evaluations = known.get("steps"), known.get("evaluations")
     per_step, per_evaluation = known.get("step_seconds"), known.get("evaluation_seconds")
     training = steps * per_step if steps and per_step else None
     evaluating = evaluations * per_evaluation if evaluations and per_evaluation else 0.0 if steps else None
-    comparing, replaying = known.get("comparison_seconds") or {}, known.get("replay_seconds")
-    parts = [evaluating or 0, known.get("startup_seconds", 0), replaying or 0, *comparing.values()]
+    comparing, replaying = known.get("comparison_seconds"), known.get("replay_seconds") or 0.0
+    before, after = (comparing["before"], comparing["after"]) if comparing else (0.0, 0.0)
+    parts = [evaluating or 0.0, known.get("startup_seconds", 0.0), replaying, before, after]
     total = training + sum(parts) if training is not None else None
-    result = known.get("weights_bytes" if config.method.name == "full" else "trained_bytes")
-    checkpoint = result + known["optimiser_bytes"] if result and "optimiser_bytes" in known else None
+    result = known.get("weights_bytes") if config.method.is_full else known.get("trained_bytes")
+    state = known.get("optimiser_bytes")
+    checkpoint = result + state if result and state is not None else None
     validation = outcome.manifest.get("tokens", {}).get("validation", {})
-    disk = result + _CHECKPOINTS_KEPT * checkpoint if checkpoint else None
+    disk = result + _CHECKPOINTS_KEPT * checkpoint if result and checkpoint else None
     left = disk_free(workspace)
     rows = counted.get("rows", len(prepared.splits["train"]))
     plan = Plan(
@@ -475,13 +184,14 @@ def finding(
     advice = warnings(plan)
     if disk and left is not None and disk > left:
         advice.insert(0, _disk_warning(disk, left))
-    notes = [note for note in outcome.status.warnings if not _said_by_plan(note)]
+    # Those that the advice repeats are left out.
+    notes = [note for note in outcome.status.warnings if "left out" not in note and "no chat template" not in note]
     if outcome.out_of_memory and outcome.status.error is None:
         notes.append("The measurement was killed from outside. The system does that when memory runs out.")
     if counted.get("documents"):
         notes.append(
             f"{counted['documents']:,} training documents; {counted['documents_cut']:,} of them are longer than "
-            f"{config.optimisation.max_length:,} tokens and are learned in pieces."
+            f"{config.optimisation.max_length:,} tokens and are trained in pieces."
         )
     notes.append(about_replay(config, prepared))
     if replaying:
@@ -526,8 +236,8 @@ def finding(
         startup_seconds=known.get("startup_seconds"),
         training_seconds=training,
         evaluation_seconds=evaluating,
-        before_seconds=comparing["before"] + (replaying or 0) if "before" in comparing else replaying,
-        after_seconds=comparing.get("after"),
+        before_seconds=before + replaying if comparing or replaying else None,
+        after_seconds=after if comparing else None,
         total_seconds=total,
         computing=[known["dtype"], *known["computing"]] if "computing" in known else [],
         trained_parameters=outcome.status.trained_parameters,
@@ -542,7 +252,7 @@ def finding(
     ).priced(price_per_hour)
 
 
-def _about_times(known: dict[str, Any]) -> str:
+def _about_times(known: MeasuredJson) -> str:
     """What the times were extrapolated from."""
     steps, asked = known.get("steps_timed", 0), known.get("rows_asked", 0)
     return (
@@ -553,14 +263,14 @@ def _about_times(known: dict[str, Any]) -> str:
 
 
 def _about_forgetting(config: RunConfig, seconds: float | None, total: float | None) -> list[str]:
-    """The time that measuring forgetting takes and, where it is much of the run, how to leave it out."""
+    """The time for measuring forgetting and, if it is a large part of the run, how to save it."""
     if not seconds:
         return []
     sentence = f"{duration(seconds)} of these go to measuring forgetting: {_asked(config)}"
     if total and seconds > _MUCH_OF_A_RUN * total:
         share = f"{100 * seconds / total:.0f}%"
         off = "evaluation.general_text=none saves part of it, evaluation.probes=none the rest"
-        return [f"{sentence}, {share} of this short run although little is asked. {off}."]
+        return [f"{sentence}, {share} of this short run even with few questions. {off}."]
     return [f"{sentence}."]
 
 
@@ -575,26 +285,26 @@ def _asked(config: RunConfig) -> str:
     return ", ".join(parts)
 
 
-def about_replay(config: RunConfig, prepared: Any) -> str:
+def about_replay(config: RunConfig, prepared: Prepared) -> str:
     """What is mixed in against forgetting, or why nothing is."""
     sentence = mixed_in_words(config, prepared.manifest)
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def about_processes(config: RunConfig, device: str) -> list[str]:
-    """What to bear in mind of memory and times where several processes train together: those of one are known."""
+    """What memory and times mean when several processes train together: only one is measured."""
     if not uses_accelerate(config.launcher):
         return []
     share = ", with its share of this machine's memory and cores" if device == "cpu" else ""
     return [
         f"{config.launcher.processes} processes train together. Memory and times are those of one process{share}, "
-        "without the communication after every step and without what FSDP or DeepSpeed save in memory."
+        "without the communication after every step and without the memory that FSDP or DeepSpeed save."
     ]
 
 
-def need_of(known: dict[str, Any]) -> Need:
-    """What the probe measured, split into what stays and what grows with the batch."""
-    # The optimizer's two moments and the gradient of every trained weight come with the first step.
+def need_of(known: MeasuredJson) -> Need:
+    """The measured memory, split into a fixed part and one that grows with the batch."""
+    # The first step adds the optimizer's two moments and the gradient of every trained weight.
     fixed = known["loaded"] + known["optimiser_bytes"] + known["trained_bytes"]
     return Need(
         fixed=min(fixed, known["peak"]),
@@ -604,10 +314,6 @@ def need_of(known: dict[str, Any]) -> Need:
         linear=known["linear_bytes"],
         linear_weights=known["linear_weights"],
     )
-
-
-def _said_by_plan(note: str) -> bool:
-    return "left out" in note or "no chat template" in note
 
 
 def _disk_warning(needed: int, free: int) -> Advice:
@@ -625,3 +331,121 @@ def disk_free(workspace: Workspace) -> int | None:
         return shutil.disk_usage(workspace.root).free
     except OSError:
         return None
+
+
+def as_lines(preflight: Preflight) -> Iterator[str]:
+    """The finding as text, one fact per line."""
+    for name, value in facts(preflight):
+        yield f"{name:<12} {value}"
+    for remedy in preflight.remedies:
+        yield f"would fit    {remedy_text(remedy)}"
+        yield f"             {settings_text(remedy.settings)}"
+    for advice in preflight.warnings:
+        yield f"{'note' if advice.kind == 'info' else 'warning':<12} {advice.what} {advice.why} {advice.try_}"
+    for note in preflight.notes:
+        yield f"{'note':<12} {note}"
+
+
+def facts(preflight: Preflight) -> Iterator[tuple[str, str]]:
+    """(name, value) of each known fact."""
+    yield "verdict", verdict(preflight)
+    if preflight.peak_bytes is not None:
+        about = "about " if preflight.kind == "estimate" else ""
+        free = f" of {amount(preflight.available_bytes)} free" if preflight.available_bytes is not None else ""
+        yield "memory", f"{about}{amount(preflight.peak_bytes)}{free}"
+        yield "", f"peak memory: {what_peaks(preflight)}"
+    elif preflight.available_bytes is not None:
+        yield "memory", f"{amount(preflight.available_bytes)} free"
+    if preflight.total_seconds is not None and preflight.training_seconds is not None:
+        yield "time", f"about {duration(preflight.total_seconds)} in all"
+        yield from _times(preflight)
+    elif preflight.steps:
+        yield "steps", f"{preflight.steps:,}"
+    if preflight.cost is not None:
+        yield "cost", f"{preflight.cost:,.2f} at {preflight.price_per_hour:g} per hour"
+    if preflight.tokens and preflight.computed_tokens:
+        yield (
+            "tokens",
+            f"{preflight.tokens:,} an epoch, {preflight.trained_tokens or 0:,} of them trained; "
+            f"{preflight.computed_tokens:,} are computed ({preflight.padding_share:.0%} padding)",
+        )
+    if preflight.computing:
+        yield "computing", ", ".join(preflight.computing)
+    if preflight.rows is not None:
+        cut = f", {preflight.rows_too_long:,} left out as too long" if preflight.rows_too_long else ""
+        longest = f", the longest has {preflight.longest_row:,} tokens" if preflight.longest_row else ""
+        yield "rows", f"{preflight.rows:,} training, {preflight.validation_rows or 0:,} validation{cut}{longest}"
+    if preflight.trained_parameters and preflight.total_parameters:
+        share = f"{100 * (preflight.trained_share or 0):.3g} %"
+        yield "weights", f"{preflight.trained_parameters:,} trained, {share} of {preflight.total_parameters:,}"
+    elif preflight.total_parameters:
+        yield "weights", f"about {preflight.total_parameters / 1e9:.3g} billion"
+    if preflight.result_bytes is not None and preflight.checkpoint_bytes is not None:
+        result, checkpoint = amount(preflight.result_bytes), amount(preflight.checkpoint_bytes)
+        yield "disk", f"{result} the result, {checkpoint} a checkpoint"
+
+
+def _times(preflight: Preflight) -> Iterator[tuple[str, str]]:
+    """The parts of the time, in order."""
+    if preflight.before_seconds is not None:
+        yield "", f"{duration(preflight.before_seconds)} the base before training"
+    yield "", f"{duration(preflight.startup_seconds or 0)} loading and preparing"
+    steps = f"{preflight.steps:,} steps of {_seconds(preflight.seconds_per_step)}"
+    yield "", f"{duration(preflight.training_seconds or 0)} training: {steps}"
+    if preflight.evaluations:
+        yield "", f"{duration(preflight.evaluation_seconds or 0)} validation, {preflight.evaluations} times"
+    if preflight.after_seconds is not None:
+        yield "", f"{duration(preflight.after_seconds)} the comparison after training"
+
+
+def what_peaks(preflight: Preflight) -> str:
+    """Which memory is counted, and over which parts of a run."""
+    whole = preflight.after_seconds is not None  # the comparison was measured
+    parts = "asking the base, training and the comparison" if whole else "training alone"
+    kind = "reserved by its process on the GPU" if preflight.device == "cuda" else "resident memory of its process"
+    return f"{kind}, {parts}"
+
+
+def verdict(preflight: Preflight) -> str:
+    """Whether it fits, in a sentence."""
+    where = "the GPU's memory" if preflight.device == "cuda" else "memory"
+    if preflight.kind == "estimate":
+        if preflight.fits is None:
+            return "Cannot tell whether it fits: the base is not on this machine."
+        answer = "should fit" if preflight.fits else "probably does not fit"
+        return f"It {answer} into {where}. This is an estimate from {preflight.estimated_from}, not a measurement."
+    if preflight.fits:
+        return f"It fits into {where}, with little to spare." if preflight.is_tight else f"It fits into {where}."
+    if preflight.out_of_memory_in:
+        return f"It does not fit: memory ran out during: {preflight.out_of_memory_in}."
+    return f"It does not fit into {where}."
+
+
+def remedy_text(remedy: Remedy) -> str:
+    """What to change, the memory it then takes, and its cost."""
+    known = "measured" if remedy.measured else "calculated"
+    peak = f" ({amount(remedy.peak)}, {known})" if remedy.peak else ""
+    what = remedy.what[:1].upper() + remedy.what[1:]
+    return f"{what}{peak}. {remedy.costs}"
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """Settings as the command line takes them."""
+    return " ".join(
+        f"--set {name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in settings.items()
+    )
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2g} s"
+
+
+def amount(size: int) -> str:
+    """`size` bytes in three digits: 1.06 GB, 512 MB."""
+    for unit, power in (("GB", 30), ("MB", 20), ("kB", 10)):
+        if size >= 1 << power:
+            value = size / (1 << power)
+            return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+    return f"{size} bytes"

@@ -1,7 +1,7 @@
 """Measure a run before it starts: does it fit, how long will it take, and what is unusual about it?
 
-A separate process (`probe`) measures in a temporary folder, with the run's own data and code. It leaves nothing behind:
-no run, no process, no file.
+A separate process (`probe`) measures in a temporary folder, with the run's own data and code. It leaves no run, no
+process and no file behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ftlab.config import LauncherConfig, RunConfig, filled, with_settings
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
@@ -24,14 +24,14 @@ from ftlab.core.processes import attached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.steps import Steps
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError
 from ftlab.training.failures import says_out_of_memory
-from ftlab.training.gate import Start, freeze_start
+from ftlab.training.gate import Start, freeze_start, prepare_data
 from ftlab.training.launching.launcher import threads_per_process
+from ftlab.training.preflight.advice import Advice, Plan, warnings
 from ftlab.training.preflight.finding import (
     FOLDER_PREFIX,
     MEASURED,
-    Advice,
     Outcome,
     Preflight,
     about_processes,
@@ -39,12 +39,13 @@ from ftlab.training.preflight.finding import (
     disk_free,
     finding,
     need_of,
-    warnings,
 )
-from ftlab.training.preflight.memory import Remedy, ladder, larger_batch, remedies
-from ftlab.training.preflight.sizes import Plan, planned_steps
+from ftlab.training.preflight.sizes import Remedy, ladder, larger_batch, planned_steps, remedies
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
+
+if TYPE_CHECKING:
+    from ftlab.data.splits import Prepared
 
 _LONGER = "Documents longer than the longest example make more steps than counted here."
 _POLL_SECONDS = 0.3
@@ -54,7 +55,7 @@ _MOST_PROBES = 6
 def preflight(
     config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None
 ) -> Generator[str, None, Preflight]:
-    """Yields what it is doing, in words, several times a second, and returns the result.
+    """Yields its current phase, in words, several times a second, and returns the result.
 
     Closing the generator ends the measurement and its process. Raises InputError as `supervisor.submit` does, and
     FtlabError when the probe fails for another reason than memory.
@@ -66,7 +67,7 @@ def preflight(
         return (yield from _estimated(config, workspace, price_per_hour))
     with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
         yield "reading the data"
-        prepared = prepared_data(config, workspace)
+        prepared = prepare_data(config, workspace)
         outcome = yield from probe(config, prepared, Path(folder) / "0", workspace)
         verified = None
         if outcome.out_of_memory:
@@ -83,42 +84,21 @@ def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: fl
     with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
         for _ in steps:
             pass
-    return steps.found
+    return steps.result
 
 
 def checked(config: RunConfig, workspace: Workspace) -> RunConfig:
-    """The configuration with nothing left empty, checked as far as `supervisor.submit` checks it."""
+    """The resolved configuration, checked as `supervisor.submit` does."""
     from ftlab.training import gate
 
     config, start = gate.checked(config, workspace, needs_base=False)
     if start is not None and start.adapter is not None:
-        config.model.start = str(start.adapter)  # the probe works in a folder outside of the workspace
+        config.model.start = str(start.adapter)  # the folder of the probe is outside the workspace
     return config
 
 
-def prepared_data(config: RunConfig, workspace: Workspace) -> Any:
-    """The data of `config`, split as the run will split them."""
-    from ftlab.data.load import load_rows, settled
-    from ftlab.data.preferences import record_findings
-    from ftlab.data.splits import prepare
-    from ftlab.data.versions import pinned
-    from ftlab.training.gate import check_evaluation, settle_measuring
-    from ftlab.training.reinforcement.rewards import check_references
-
-    config.data.source = pinned(config.data.source, workspace)
-    loaded = load_rows(config.data, workspace)
-    config.data = settled(config.data, loaded.named)
-    prepared = prepare(config.data, loaded, workspace, stage=config.stage)
-    if config.stage in REWARD_STAGES:
-        check_references(config, prepared.splits["train"])
-    settle_measuring(config, prepared)
-    check_evaluation(config, prepared.splits)
-    record_findings(prepared, config)
-    return prepared
-
-
-def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> list[Advice]:
-    """What `check_preferences` finds, with the rows that were counted as too long."""
+def _about_preferences(config: RunConfig, prepared: Prepared, outcome: Outcome) -> list[Advice]:
+    """The findings of `check_preferences`, with the rows that were counted as too long."""
     from ftlab.data.preferences import check_preferences, cut_findings
 
     if config.stage not in PREFERENCE_STAGES:
@@ -131,9 +111,9 @@ def _about_preferences(config: RunConfig, prepared: Any, outcome: Outcome) -> li
 
 
 def probe(
-    config: RunConfig, prepared: Any, folder: Path, workspace: Workspace, *, more: Sequence[str] = ()
+    config: RunConfig, prepared: Prepared, folder: Path, workspace: Workspace, *, more: Sequence[str] = ()
 ) -> Generator[str, None, Outcome]:
-    """Measure `config` in a process of its own, which ends when the generator is closed; `more` are its arguments."""
+    """Measure `config` in a separate process, which ends when the generator is closed; `more` are its arguments."""
     from ftlab.data.splits import freeze
 
     run = RunDirectory(folder)
@@ -152,25 +132,25 @@ def probe(
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_SECONDS)
     status = read_status(run.status_file)
-    measured = read_json(folder / MEASURED, {})
-    outcome = Outcome(measured, status, run.manifest(), _ran_out(process.returncode, status, run))
+    out_of_memory = _ran_out(process.returncode, status, run)
+    outcome = Outcome(read_json(folder / MEASURED, {}), status, run.manifest(), out_of_memory)
     if process.returncode != 0 and not outcome.out_of_memory:
         raise _failure(status, run, process.returncode)
     return outcome
 
 
 def _environment(config: RunConfig) -> dict[str, str]:
-    # Where several processes train together, one is measured, with the settings of one.
+    # Of several processes that train together, one is measured, with the settings of a single process.
     alone = config.model_copy(update={"launcher": LauncherConfig(device=config.launcher.device)})
     environment = environment_for(alone, online=False)
     if config.launcher.processes > 1 or config.launcher.threads:
-        # With the cores it will have beside the others.
+        # With its share of the cores.
         environment["OMP_NUM_THREADS"] = str(threads_per_process(config.launcher))
     return environment
 
 
 def _search(
-    config: RunConfig, prepared: Any, failed: Outcome, folder: Path, workspace: Workspace
+    config: RunConfig, prepared: Prepared, failed: Outcome, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Remedy | None]:
     """The first change that was measured to fit."""
     tried = ladder(config, loading="lengths" not in failed.measured)[: _MOST_PROBES - 2]
@@ -193,44 +173,44 @@ def _search(
 
 
 def _try(
-    config: RunConfig, remedy: Remedy, prepared: Any, folder: Path, workspace: Workspace
+    config: RunConfig, remedy: Remedy, prepared: Prepared, folder: Path, workspace: Workspace
 ) -> Generator[str, None, Outcome | None]:
-    """The memory that `remedy` takes; None for what this base or machine cannot do."""
+    """The measurement with `remedy`; None if this base or machine does not support it."""
     changed = with_settings(config, remedy.settings)
     try:
         with Steps(probe(changed, prepared, folder, workspace, more=["--memory-only"])) as steps:
             for phase in steps:
-                yield f"memory was too short; trying {remedy.what}: {phase}"
+                yield f"memory ran out; trying {remedy.what}: {phase}"
     except FtlabError:
         return None
-    return steps.found
+    return steps.result
 
 
 def _estimated(
     config: RunConfig, workspace: Workspace, price_per_hour: float | None
 ) -> Generator[str, None, Preflight]:
-    """What can be said without the weights: sizes from the base's configuration, steps from the data."""
+    """The finding without the weights: sizes from the configuration of the base, steps from the data."""
     from ftlab.models.estimate import estimate, longest_by_text
     from ftlab.models.load import pick_device, pick_dtype, shape_of
-    from ftlab.training.preflight.memory import available_memory
+    from ftlab.training.preflight.sizes import available_memory
 
     yield "reading the data"
-    prepared = prepared_data(config, workspace)
+    prepared = prepare_data(config, workspace)
     yield "estimating from the configuration of the base"
     device = pick_device(config.launcher.device)
-    # Of learning from rewards the answers are not known yet.
+    # The answers of a stage of rewards are not known yet.
     longest = None if config.stage in REWARD_STAGES else longest_by_text(prepared.splits["train"])
     guess = estimate(config, pick_dtype(config.model, device), longest)
     free, _ = available_memory(device)
     rows = len(prepared.splits["train"])
-    if prepared.replay_prompts:
-        rows += prepared.manifest["replay"]["rows"]
+    if prepared.replay_prompts and (replay := prepared.manifest.get("replay")):
+        rows += replay["rows"]
     held_out = len(prepared.splits.get("validation", []))
     processes = config.launcher.processes
     steps = planned_steps(config.optimisation, rows, validation=held_out > 0, processes=processes)
     fits = None if guess.peak_bytes is None else guess.peak_bytes <= free
     if fits and guess.need is None:
-        fits = None  # the weights fit; what the examples take is not known
+        fits = None  # the weights fit; the memory for the examples is unknown
     options: list[Remedy] = []
     if fits is False and guess.need is not None:
         options = remedies(config, guess.need, free, [])
@@ -273,7 +253,7 @@ def _estimated(
 
 
 def _ran_out(returncode: int | None, status: RunStatus, run: RunDirectory) -> bool:
-    """Whether the probe ended for want of memory: it said so, the system killed it, or its log says so."""
+    """Whether the probe ran out of memory, by its error, by the signal that killed it, or by its log."""
     if status.error is not None:
         return bool(status.error.get("out_of_memory"))
     if returncode is None or returncode >= 0:
@@ -287,9 +267,7 @@ def _failure(status: RunStatus, run: RunDirectory, returncode: int | None) -> Ft
 
     reason = status.error or explain_death(returncode, run.log_file, status)
     if reason.get("kind") == "input":
-        error = FtlabError(reason["what"], why=reason.get("why"), try_=reason.get("try"))
-        error.exit_code = InputError.exit_code
-        return error
+        return FtlabError.from_json(reason)
     return FtlabError(
         "The measurement failed",
         why=reason.get("why") or last_line(run.log_file) or reason["what"],

@@ -1,8 +1,8 @@
 """The process that measures a run before it starts: `python -m ftlab.training.preflight.probe RUN_DIRECTORY WORKSPACE`.
 
 It prepares the run as the run itself would, makes one optimizer step on the longest batch and a few on usual ones, and
-evaluates one batch of each kind. Results go to measured.json one by one, so that a kill leaves what was known until
-then. It ends with the process that started it. Not to be called by hand.
+evaluates one batch of each kind. Each result goes to measured.json at once, so that a kill leaves the earlier ones. It
+ends with the process that started it. Not to be called by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig, filled, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES
@@ -27,11 +27,12 @@ from ftlab.core.files import locked, read_json, write_json
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.errors import InputError
+from ftlab.errors import ErrorJson, InputError
 from ftlab.models.bases.get import ensure_base, telling
 from ftlab.training.failures import explain_exception, is_out_of_memory
 from ftlab.training.launching.launcher import here
 from ftlab.training.preflight.asking import (
+    BaseTimes,
     Comparison,
     comparison_of,
     comparison_seconds,
@@ -41,12 +42,15 @@ from ftlab.training.preflight.asking import (
     train_on_answers,
 )
 from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
-from ftlab.training.preflight.memory import available_memory, held_memory, peak_memory
 from ftlab.training.preflight.sizes import (
     LOOKED_AT,
+    MeasuredJson,
     about_template,
     about_weights,
+    available_memory,
     count_batches,
+    held_memory,
+    peak_memory,
     planned,
     row_lengths,
     tokens_of,
@@ -55,23 +59,26 @@ from ftlab.training.rate_trial import try_rates
 from ftlab.training.self_replay import ensure_answers
 from ftlab.training.status import StatusWriter
 
+if TYPE_CHECKING:
+    from ftlab.training.setup import Training
+
 _TURN_SECONDS = 0.5
 _TRIES = 40  # to empty the folder
 _USUAL_STEPS = 4
 _ENOUGH_SECONDS = 10.0  # of usual steps; a slow run is measured on fewer of them
-_OWN_ANSWERS = 16  # of those that are replayed; the others take as long
-_MOST_ACCUMULATED = 4  # a step of more batches takes as much longer, and no more memory
+_OWN_ANSWERS = 16  # of the base's own answers; the others take as long
+_MOST_ACCUMULATED = 4  # the time of a step is proportional to its batches; its memory stays the same
 
 
 class Notes:
-    """What is known so far, written to disk at every change."""
+    """The measurements so far, written to disk at every change."""
 
     def __init__(self, path: Path):
         self._path = path
-        self.values: dict[str, Any] = read_json(path, {})
+        self.values: MeasuredJson = read_json(path, {})
 
-    def add(self, **values: Any) -> None:
-        self.values |= values
+    def add(self, more: MeasuredJson) -> None:
+        self.values |= more
         write_json(self._path, self.values)
 
 
@@ -84,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     quieten()
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
-    # Unlike a run, at normal priority: a person is waiting, and a run that has the cores to itself is measured.
+    # Unlike a run, at normal priority: a person is waiting, and the measurement is of a run on idle cores.
     threading.Thread(target=_end_with_parent, args=(run.path,), daemon=True, name="parent").start()
     writer = StatusWriter(run.status_file)
     try:
@@ -105,8 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         traceback.print_exc()
         short = is_out_of_memory(error)
-        # The phase stays: it says where memory ran out.
-        writer.update(state="failed", error=explain_exception(error) | {"out_of_memory": short}, finished=time.time())
+        # The phase stays: it tells where memory ran out.
+        reason: ErrorJson = {**explain_exception(error), "out_of_memory": short}
+        writer.update(state="failed", error=reason, finished=time.time())
         return 1
     finally:
         writer.close()
@@ -121,7 +129,7 @@ def measure(
     *,
     memory_only: bool = False,
 ) -> None:
-    """Measure `run`: its steps, validations and sizes, into `notes`. Times are seconds, memory is bytes."""
+    """Measure the steps, validations and sizes of `run`, and add them to `notes`."""
     import torch
 
     from ftlab.models.load import bfloat16_gain, context_length, pick_device, pick_dtype
@@ -131,48 +139,49 @@ def measure(
     device = pick_device(config.launcher.device)
     free, total = available_memory(device)
     notes.add(
-        device=device,
-        device_name=torch.cuda.get_device_name() if device == "cuda" else "CPU",
-        dtype=str(pick_dtype(config.model, device)).removeprefix("torch."),
-        bfloat16_gain=bfloat16_gain() if device == "cpu" else None,
-        card_has_bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
-        available=free // (here(config.launcher) if device == "cpu" else 1),
-        total=total,
+        {
+            "device": device,
+            "device_name": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+            "dtype": str(pick_dtype(config.model, device)).removeprefix("torch."),
+            "bfloat16_gain": bfloat16_gain() if device == "cpu" else None,
+            "card_has_bf16": torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else None,
+            "available": free // (here(config.launcher) if device == "cpu" else 1),
+            "total": total,
+        }
     )
     comparison, base = _ask_base(run, config, writer)
     replaying = time.time()
-    replay_seconds = ensure_answers(run, config, writer, sample=1 if memory_only else _OWN_ANSWERS)
+    if replay_seconds := ensure_answers(run, config, writer, sample=1 if memory_only else _OWN_ANSWERS):
+        notes.add({"replay_seconds": replay_seconds})
     replaying = time.time() - replaying
-    notes.add(peak=peak_memory(device), **({"replay_seconds": replay_seconds} if replay_seconds else {}))
+    notes.add({"peak": peak_memory(device)})
     training = _prepare(run, config, writer, workspace)
     trainer = training.trainer
     answers = config.stage in REWARD_STAGES
+    if config.stage != PRETRAINING and not answers:
+        notes.add(about_template(training.tokenizer, trainer.train_dataset))
+    notes.add(about_weights(trainer.model, config.stage))
+    notes.add(planned(trainer, config))
     notes.add(
-        **(
-            about_template(training.tokenizer, trainer.train_dataset)
-            if config.stage != PRETRAINING and not answers
-            else {}
-        ),
-        **about_weights(trainer.model, config.stage),
-        context=context_length(config.model),
-        computing=training.computing,
-        lengths=prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),
-        loaded=held_memory(device),
-        **planned(trainer, config),
+        {
+            "context": context_length(config.model),
+            "computing": training.computing,
+            "lengths": prompt_lengths(trainer) if answers else row_lengths(trainer.train_dataset),
+            "loaded": held_memory(device),
+        }
     )
     _quieten(trainer)
     if not answers:
-        notes.add(**count_batches(trainer))
+        notes.add(count_batches(trainer))
     clock = _Clock(device, writer, notes)
     trainer.add_callback(clock.callback())
-    notes.add(startup_seconds=time.time() - began - base.get("measuring", 0.0) - replaying)
+    asking = base.measuring if base else 0.0
+    notes.add({"startup_seconds": time.time() - began - asking - replaying})
     usual_steps = 0 if memory_only else _USUAL_STEPS
     (train_on_answers if answers else _train)(trainer, clock, notes, usual_steps=usual_steps)
     state = [value for values in trainer.optimizer.state.values() for value in values.values()]
-    notes.add(
-        peak=peak_memory(device),
-        optimiser_bytes=sum(value.numel() * value.element_size() for value in state if torch.is_tensor(value)),
-    )
+    state_bytes = sum(value.numel() * value.element_size() for value in state if torch.is_tensor(value))
+    notes.add({"peak": peak_memory(device), "optimiser_bytes": state_bytes})
     if trainer.eval_dataset is not None:
         writer.update(phase="one validation step on the longest batch")
         if answers:
@@ -180,51 +189,53 @@ def measure(
         else:
             _evaluate(trainer, filled(config.optimisation.batch_size), device, notes, timed=not memory_only)
         if "evaluation_seconds" in notes.values:
-            notes.add(evaluation_seconds=notes.values["evaluation_seconds"] / config.launcher.processes)
-    notes.add(peak=peak_memory(device))
-    if comparison is not None and not memory_only:
+            notes.add({"evaluation_seconds": notes.values["evaluation_seconds"] / config.launcher.processes})
+    notes.add({"peak": peak_memory(device)})
+    if comparison is not None and base is not None and not memory_only:
         writer.update(phase="answers of the adapted model")
         slow_down(trainer.model)
         trainer.model.eval()
         adapted = comparison.measure_adapted(trainer.model)
-        notes.add(comparison_seconds=comparison_seconds(comparison, base, adapted), rows_asked=base["asked"])
-        notes.add(forgetting_seconds=forgetting_seconds(comparison, base, adapted))
-    notes.add(done=True)
+        seconds = comparison_seconds(comparison, base, adapted)
+        notes.add({"comparison_seconds": seconds, "rows_asked": base.asked})
+        notes.add({"forgetting_seconds": forgetting_seconds(comparison, base, adapted)})
+    notes.add({"done": True})
 
 
-def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Comparison | None, dict[str, Any]]:
-    """The comparison that the run will make, and what its base took of it. Before training, as in the run: what is left
-    of it in memory counts."""
+def _ask_base(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> tuple[Comparison | None, BaseTimes | None]:
+    """The comparison that the run will make, and the times of the base in it. Before training, as in the run: the
+    memory that it leaves behind counts."""
     try:
         writer.update(phase="reading the held-out rows")
         comparison = comparison_of(run, config)
         if comparison is None:
-            return None, {}
+            return None, None
         writer.update(phase="some answers of the base")
         return comparison, comparison.measure_base()
     except InputError:
-        return None, {}  # without held-out rows the run makes no comparison either, and says so
+        return None, None  # without held-out rows the run makes no comparison either, and warns of it
 
 
-def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace) -> Any:
+def _prepare(run: RunDirectory, config: RunConfig, writer: StatusWriter, workspace: Workspace) -> Training:
     """The run's own trainer, ready for its first step."""
-    from ftlab.training.preferences.train import prepare_preferences
-    from ftlab.training.reinforcement.train import prepare_reinforcement
+    from ftlab.training.preferences import prepare_preferences
+    from ftlab.training.reinforcement import prepare_reinforcement
     from ftlab.training.sft import prepare_training
 
     config = config.model_copy(deep=True)
-    config.tracking.report_to = []  # a measurement is no run
+    config.tracking.report_to = []  # a measurement is not a run
     if config.stage in REWARD_STAGES:
         config.evaluation.after_training = False  # the held-out prompts are not answered for a few steps
         return prepare_reinforcement(run, config, writer, workspace).training
     if config.stage in PREFERENCE_STAGES:
-        config.preference.precompute_reference = False  # it would score all rows for a few steps
+        config.preference.precompute_reference = False  # it would score all rows for the sake of a few steps
         return prepare_preferences(run, config, writer)
     return prepare_training(run, config, writer)
 
 
 class _Clock:
-    """Times the optimizer steps; the first is on the longest batch, where memory peaks and everything is still cold."""
+    """Times the optimizer steps; the first is on the longest batch, where memory peaks, and is slower than the
+    others."""
 
     def __init__(self, device: str, writer: StatusWriter, notes: Notes):
         self.device, self.writer, self.notes = device, writer, notes
@@ -252,7 +263,7 @@ class _Clock:
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 clock.seconds.append(clock.now() - clock._began)
                 if len(clock.seconds) == 1:
-                    clock.notes.add(longest_seconds=clock.seconds[0], peak=peak_memory(clock.device))
+                    clock.notes.add({"longest_seconds": clock.seconds[0], "peak": peak_memory(clock.device)})
                 if sum(clock.seconds[1:]) > _ENOUGH_SECONDS:
                     control.should_training_stop = True
 
@@ -260,7 +271,7 @@ class _Clock:
 
 
 def _train(trainer: Any, clock: _Clock, notes: Notes, *, usual_steps: int) -> None:
-    """One step on the longest rows, then a few on rows as the sampler draws them."""
+    """One step on the longest rows, then a few on rows in the order of the sampler."""
     dataset, arguments, lengths = trainer.train_dataset, trainer.args, notes.values["lengths"]
     batch = min(arguments.per_device_train_batch_size, len(dataset))
     most = _MOST_ACCUMULATED if usual_steps else 2
@@ -275,15 +286,17 @@ def _train(trainer: Any, clock: _Clock, notes: Notes, *, usual_steps: int) -> No
     trainer.train()
     sizes = [tokens_of(trainer, dataset, order[start : start + batch]) for start in range(0, len(order), batch)]
     steps = [sum(sizes[start : start + per_step]) for start in range(0, len(sizes), per_step)]
-    # The first step is cold; it counts only where it is all there is.
+    # The first step is slower; it counts only if it is the only one.
     timed = list(zip(clock.seconds, steps, strict=False))[-max(1, len(clock.seconds) - 1) :]
     per_token = statistics.median(seconds / tokens for seconds, tokens in timed)
     notes.add(
-        longest_rows=batch,
-        longest_tokens=sizes[0],
-        seconds_per_token=per_token,
-        step_seconds=per_token * notes.values["computed"] / notes.values["steps_per_epoch"],
-        steps_timed=len(timed),
+        {
+            "longest_rows": batch,
+            "longest_tokens": sizes[0],
+            "seconds_per_token": per_token,
+            "step_seconds": per_token * notes.values["computed"] / notes.values["steps_per_epoch"],
+            "steps_timed": len(timed),
+        }
     )
     trainer.train_dataset = dataset
 
@@ -294,7 +307,7 @@ def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: boo
     lengths = row_lengths(dataset)
     longest = sorted(range(len(dataset)), key=lambda index: -lengths[index])[:batch]
     trainer.evaluate(eval_dataset=dataset.select(longest))
-    notes.add(peak=peak_memory(device))
+    notes.add({"peak": peak_memory(device)})
     if not timed:
         return
     usual = list(range(min(len(dataset), 2 * batch)))
@@ -307,20 +320,20 @@ def _evaluate(trainer: Any, batch: int, device: str, notes: Notes, *, timed: boo
             tokens_of(trainer, dataset, indexes[start : start + batch]) for start in range(0, len(indexes), batch)
         )
 
-    # The order of the validation is fixed, so its tokens can be counted to the end.
+    # The order of the validation is fixed, so all of its tokens can be counted.
     whole = (
         computed(range(len(dataset)))
         if len(dataset) <= batch * LOOKED_AT
         else computed(usual) / len(usual) * len(dataset)
     )
-    notes.add(evaluation_seconds=seconds / max(1, computed(usual)) * whole)
+    notes.add({"evaluation_seconds": seconds / max(1, computed(usual)) * whole})
 
 
 def _quieten(trainer: Any) -> None:
     """No files, no validations and no early end while steps are measured."""
     from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-    from ftlab.training.callbacks import AnswerAlong, ReportProgress
+    from ftlab.training.setup import AnswerAlong, ReportProgress
 
     for callback in list(trainer.callback_handler.callbacks):
         if isinstance(callback, ReportProgress | AnswerAlong) or type(callback).__name__ == "EarlyStoppingCallback":
@@ -332,7 +345,7 @@ def _quieten(trainer: Any) -> None:
 
 @contextlib.contextmanager
 def _device(workspace: Workspace, writer: StatusWriter) -> Any:
-    """Hold the device: beside a run, both would be measured wrong and could run out of memory."""
+    """Hold the device: beside a run the measurement would be wrong, and both could run out of memory."""
     while True:
         with locked(workspace.device_lock, wait=False) as mine:
             if mine:
@@ -343,13 +356,13 @@ def _device(workspace: Workspace, writer: StatusWriter) -> Any:
 
 
 def _end_with_parent(folder: Path) -> None:
-    """The other end of standard input is held by whoever started this process; it closes when they are gone."""
+    """End this process and remove its folder when the process at the other end of standard input is gone."""
     with contextlib.suppress(OSError):
         # Not sys.stdin, whose lock a waiting thread would hold when the interpreter shuts down.
         os.read(0, 1)
     whole = folder.parent if folder.parent.name.startswith(FOLDER_PREFIX) else folder
     for _ in range(_TRIES):
-        # The measurement goes on meanwhile, and may write a file into a folder that is being emptied.
+        # The measurement goes on in the meantime, and may write a file into a folder that is being emptied.
         shutil.rmtree(whole, ignore_errors=True)
         if not whole.exists():
             break
@@ -361,4 +374,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a person waits: taking torch down in good order takes seconds
+    os._exit(code)  # a person is waiting, and a regular exit of torch takes seconds

@@ -12,7 +12,7 @@ from ftlab.config.methods import summary
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
-from ftlab.errors import FtlabError, shorten
+from ftlab.errors import ErrorJson, FtlabError, shorten
 from ftlab.models.starter import starter_size
 from ftlab.report import measures
 from ftlab.report.charts import loss_curve, metric_points, speed_curves
@@ -126,7 +126,7 @@ def _sign(text: str) -> Markup:
 def steps_of(config: RunConfig | None) -> list[str]:
     """What a run goes through, each in a word or two."""
     asks = config is None or config.evaluation.after_training
-    before = asks and (config is None or (config.evaluation.before_training and config.stage != "reward"))
+    before = asks and (config is None or (config.evaluation.before_training and not config.is_reward_model))
     return [*["Asking the base"] * before, "Training", "Saving", *["Evaluating"] * asks]
 
 
@@ -184,7 +184,7 @@ def answers_now(samples: list[dict[str, Any]]) -> Markup:
         for row in rows
     )
     return Markup(
-        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-tried">{}</div></div>'
+        '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-nows">{}</div></div>'
     ).format(shown)
 
 
@@ -275,7 +275,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
 
 
-def failure(error: dict[str, Any]) -> Markup:
+def failure(error: ErrorJson) -> Markup:
     """The {what, why, try} of a status file."""
     return error_box(FtlabError(error.get("what") or "It failed.", why=error.get("why"), try_=error.get("try")))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ftlab.config import stages as config_stages
 from ftlab.config.methods import fields_of
-from ftlab.config.stages import LOSSES, REWARD_STAGES, SELF_STAGES
+from ftlab.config.stages import LOSSES, REWARD_STAGES, SUPERVISED_STAGES
 
 STAGES = {name: stage for name, stage in config_stages.STAGES.items() if stage.usual}  # those of the Preferences tab
 TITLES = {name: stage.title for name, stage in config_stages.STAGES.items()}
@@ -26,12 +26,7 @@ def loss_choices(stage: str) -> list[tuple[str, str]]:
     return [(f"usual: {losses[0]}", ""), *((loss, loss) for loss in losses)] if losses else [("the only one", "")]
 
 
-LOSS_HELP = {
-    "dpo": "ipo overfits less on few pairs; robust expects a share of wrong votes (set it below); the others are for "
-    "research.",
-    "kto": "apo_zero_unpaired pushes good answers up and bad ones down without a common zero.",
-    "cpo": "simpo divides by the length, so that long answers win nothing by it.",
-}
+LOSS_HELP = {name: f"{stage.about_losses}." for name, stage in STAGES.items() if stage.about_losses}
 METHOD_HELP = "lora suits nearly always; qlora saves memory; full changes all weights; ia3 only with rewards."
 
 
@@ -50,5 +45,5 @@ def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:
     if section == "method":
         return start != "adapter" and (name == "name" or name in fields_of(method))
     if path == "optimisation.loss":
-        return stage in SELF_STAGES
-    return not (path in _OF_ANSWERS and stage == "reward")
+        return stage in SUPERVISED_STAGES
+    return path not in _OF_ANSWERS or config_stages.STAGES[stage].answers

@@ -6,7 +6,6 @@ from ftlab.models.starter.families import (
     facts,
     fields,
     list_tasks,
-    mails,
     new_words,
     numbers,
     stories,
@@ -25,7 +24,6 @@ FAMILIES: tuple[Family, ...] = (
     *fields.FAMILIES,
     *talk.FAMILIES,
     *stories.FAMILIES,
-    *mails.FAMILIES,
     *new_words.FAMILIES,
 )
 

@@ -1,4 +1,4 @@
-"""The shape every family of the starter's text has: a draft is one conversation plus the key of its content."""
+"""What all families of the starter's text share: a draft is a conversation with the key of its content."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HELD_OUT_PERCENT = 10
 class Draft:
     """One conversation before it is assigned to a split.
 
-    `key` names the content (the slots that were filled), not the phrasing; drafts with equal keys always fall into the
-    same split. For closed facts the key is the pair of fact and phrasing, so that every fact is trained.
+    `key` identifies the content (the filled slots), not the phrasing; drafts with equal keys are always in the same
+    split. For closed facts the key is the pair of fact and phrasing, so that every fact is trained.
     """
 
     key: str
@@ -38,10 +38,10 @@ class Draft:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of text: how to draw one, how often it is trained on, and how it is scored.
+    """A kind of text: how to draw an example, how often it is trained on, and how it is scored.
 
-    `scored` is "exact" where each prompt has one right answer, "perplexity" where many continuations are right.
-    `facts` is true for a closed set, whose held-out part is unseen pairs of fact and phrasing.
+    `scored` is "exact" if each prompt has one correct answer, "perplexity" if many continuations are correct. `facts`
+    is true for a closed set, whose held-out part consists of unseen pairs of fact and phrasing.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Family:
 
 
 def split_of(family: str, key: str) -> Split:
-    """The split of a combination: the same on every machine and in every Python process."""
+    """The split of a combination, the same on every machine and in every Python process."""
     digest = hashlib.sha256(f"{family}\n{key}".encode()).digest()
     return "held-out" if int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT else "train"
 
@@ -63,13 +63,13 @@ def message(role: str, content: str) -> Message:
 
 
 def one_turn(key: str, prompt: str, answer: str, system: str | None = None) -> Draft:
-    """A draft of one question and one answer, with an optional system turn in front."""
+    """A draft of one question and one answer, after an optional system turn."""
     head = (message("system", system),) if system else ()
     return Draft(key, (*head, message("user", prompt), message("assistant", answer)))
 
 
 def several_turns(key: str, *contents: str, system: str | None = None) -> Draft:
-    """A draft whose contents alternate user, assistant, user, assistant ...; the number of contents must be even."""
+    """A draft whose `contents` alternate between user and assistant; their number must be even."""
     if len(contents) % 2:
         raise ValueError(
             f"A conversation ends with an answer, so an even number of turns is needed, got {len(contents)}"
@@ -97,7 +97,7 @@ CLOSINGS = (" Thanks!", " Thank you.", " Please.", " Keep it short.", " Just the
 
 
 def vary(rng: random.Random, text: str) -> str:
-    """Surrounds a question with small talk now and then, so that the answer does not hang on the exact wording."""
+    """`text` with occasional small talk around it, so that the answer does not depend on the exact wording."""
     roll = rng.random()
     if roll < 0.12:
         return rng.choice(OPENINGS) + text
@@ -115,9 +115,9 @@ def fact_draft(
     phrasings: Sequence[str],
     answers: Sequence[str] = ("{y}",),
 ) -> Draft:
-    """A draft from a closed table of (x, y): the phrasing asks with {x}, the answer is {y} or the matching pattern.
+    """A draft from a closed table of (x, y): the phrasing contains {x}, the answer is {y} or its pattern.
 
-    `answers` has one pattern for all phrasings, or one for each phrasing.
+    `answers` has one pattern for all phrasings, or one per phrasing.
     """
     x, y = rng.choice(table)
     i = rng.randrange(len(phrasings))

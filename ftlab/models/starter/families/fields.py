@@ -173,7 +173,7 @@ def _and(keys: list[str]) -> str:
 
 
 def extraction(rng: random.Random) -> Draft:
-    """All or some fields as a JSON object, in the order in which they were asked for."""
+    """All or some fields as a JSON object, in the requested order."""
     record, pattern = rng.choice(SCHEMAS)(rng)
     text = capital(pattern.format(**record))
     keys = list(record)
@@ -194,7 +194,7 @@ def extraction(rng: random.Random) -> Draft:
 
 
 def lines(rng: random.Random) -> Draft:
-    """One field as a bare value, or all of them as lines of key and value."""
+    """A single field as a bare value, or all fields as lines of key and value."""
     record, pattern = rng.choice(SCHEMAS)(rng)
     text = capital(pattern.format(**record))
     keys = list(record)
@@ -221,7 +221,7 @@ def lines(rng: random.Random) -> Draft:
 
 
 def arranging(rng: random.Random) -> Draft:
-    """The other way round: a JSON object becomes a sentence."""
+    """The reverse: a JSON object becomes a sentence."""
     name, thing, colour, mood = rng.choice(NAMES), rng.choice(THINGS), rng.choice(COLOURS), rng.choice(ADJECTIVES)
     record, answer = rng.choice(
         (

@@ -21,7 +21,7 @@ ORDINALS = "first second third fourth fifth".split()
 
 
 def short_sentence(rng: random.Random) -> str:
-    """A sentence of four to eight words without its full stop."""
+    """A sentence of four to eight words without its period."""
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
     deed = rng.choice(DEEDS)
     return rng.choice(
@@ -37,7 +37,7 @@ def short_sentence(rng: random.Random) -> str:
 
 
 def made_up_word(rng: random.Random) -> str:
-    """A word that does not exist, or an order number: copying must not depend on knowing the word."""
+    """A word that does not exist, or an order number, so that copying does not depend on knowing the word."""
     if rng.random() < 0.4:
         return rng.choice("ABCDEFGHKLMNPRSTX") + "".join(rng.choice("0123456789") for _ in range(rng.randint(2, 4)))
     syllables = "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 3)))
@@ -116,7 +116,7 @@ def reversing(rng: random.Random) -> Draft:
 
 
 def sorting_words(rng: random.Random) -> Draft:
-    """Alphabetical order over a closed set of words, in lists that are new."""
+    """Alphabetical order of words from a closed set, in new lists."""
     roll = rng.random()
     if roll < 0.35:
         pair = rng.sample(ALPHABET_WORDS, 2)
@@ -153,7 +153,7 @@ def sorting_words(rng: random.Random) -> Draft:
 
 
 def counting(rng: random.Random) -> Draft:
-    """How many words a list has, or how often one word is in it."""
+    """The number of words in a list, or of occurrences of a word."""
     if rng.random() < 0.65:
         words = rng.sample(LIST_WORDS, rng.randint(1, 7))
         ask = rng.choice(
@@ -183,7 +183,7 @@ def counting(rng: random.Random) -> Draft:
 
 
 def first_and_last(rng: random.Random) -> Draft:
-    """The word at a place of a list or sentence, and the word before or after another."""
+    """The word at a position in a list or sentence, and the word before or after another one."""
     words = short_sentence(rng).split() if rng.random() < 0.3 else rng.sample(LIST_WORDS, rng.randint(3, 5))
     joint = rng.choice((", ", " ")) if words[0] in LIST_WORDS else " "
     text = joint.join(words)
@@ -230,7 +230,7 @@ def first_and_last(rng: random.Random) -> Draft:
 
 
 def membership(rng: random.Random) -> Draft:
-    """Is a word in a list."""
+    """Whether a word is in a list."""
     words = rng.sample(LIST_WORDS, rng.randint(3, 6))
     inside = rng.random() < 0.5
     word = rng.choice(words[:-1]) if inside else words[-1]
@@ -250,7 +250,7 @@ def membership(rng: random.Random) -> Draft:
 
 
 def odd_one_out(rng: random.Random) -> Draft:
-    """The word of another kind, or the only word of a kind."""
+    """The word of a different kind, or the only word of a kind."""
     kind, other = rng.sample(list(CATEGORIES), 2)
     odd = rng.choice(CATEGORIES[other])
     same = rng.sample(CATEGORIES[kind], rng.choice((2, 3, 3)))
@@ -281,7 +281,7 @@ def odd_one_out(rng: random.Random) -> Draft:
 
 
 def naming(rng: random.Random) -> Draft:
-    """Lists of a kind: many answers are right, so this is scored by perplexity only."""
+    """Lists of words of a kind. Many answers are correct, so this is scored by perplexity only."""
     kind = rng.choice(list(ALL_CATEGORIES))
     count = rng.randint(2, 4)
     number, many = ("two", "three", "four")[count - 2], PLURAL_CATEGORY[kind]

@@ -1,8 +1,8 @@
-"""Words that do not exist: copying, listing and extracting must work on names and words that were never seen.
+"""Words that do not exist: copying, listing and extracting must work with unseen names and words.
 
-They are joined from the pieces of known words, which also makes every piece of the tokenizer's vocabulary appear in
-the text. A piece that never appears ends with the same embedding as all other such pieces, and no adapter that leaves
-the embeddings alone can then learn to write it.
+They are joined from pieces of known words, so that every piece of the tokenizer's vocabulary appears in the text.
+Pieces that never appear end up with the same embedding, and an adapter that does not change the embeddings cannot learn
+to write them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import string
 
 from ftlab.models.starter.families.draft import Draft, Family, one_turn, several_turns, vary
-from ftlab.models.starter.families.mails import HOUSEHOLD
+from ftlab.models.starter.families.stories import HOUSEHOLD
 from ftlab.models.starter.families.word_tasks import PLURAL_WORDS
 from ftlab.models.starter.families.words import ALL_CATEGORIES, CITIES, LIST_WORDS, MONTHS, NAMES, PLACES, VERBS
 
@@ -40,7 +40,7 @@ ACCENTED = "äöüßéèêáàâíóúñçøåæœłżščřğı€£°§½«»�
 
 
 def new_word(rng: random.Random) -> str:
-    """A lower-case word: the start of one known word and the end of another, or, less often, random letters."""
+    """A lowercase word: the start of one known word and the end of another or, less often, random letters."""
     if rng.random() < 0.85:
         first, second = rng.sample(PARTS, 2)
         return first[: rng.randint(1, len(first))][:7] + second[-rng.randint(1, len(second)) :][-7:]

@@ -8,13 +8,13 @@ from ftlab.models.starter.families.draft import Draft, Family, one_turn, several
 from ftlab.models.starter.families.word_tasks import plural_of
 from ftlab.models.starter.families.words import NAMES, THINGS
 
-# From small to big; distances of at least two steps are asked, so that no answer is a matter of opinion.
+# From small to big. Questions use pairs at least two steps apart, so that no answer is a matter of opinion.
 BY_SIZE = "ant bee mouse frog rat duck cat fox dog sheep pig lion cow horse elephant whale".split()
 COUNTED = [t for t in THINGS if t not in ("money",)]
 
 
 def sums(rng: random.Random) -> Draft:
-    """Sums and differences up to 24, with and without a small story: a table that is learned by heart."""
+    """Sums and differences up to 24, with and without a small story: a table to memorize."""
     thing, name = plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
     if rng.random() < 0.6:
         a, b = rng.randint(0, 12), rng.randint(0, 12)
@@ -89,7 +89,7 @@ def comparisons(rng: random.Random) -> Draft:
 
 
 def sequences(rng: random.Random) -> Draft:
-    """The next number, the number before, counting up and down, steps of two, five and ten."""
+    """The next or previous number, counting up and down, and steps of two, five and ten."""
     roll = rng.random()
     if roll < 0.30:
         n = rng.randint(0, 98)
@@ -162,7 +162,7 @@ def sorting_numbers(rng: random.Random) -> Draft:
 
 
 def remembered_numbers(rng: random.Random) -> Draft:
-    """Two turns: a number is given first and asked for, or changed by one, in the second turn."""
+    """Two turns: the first states a number, the second asks for it, or changes it by one."""
     n, thing, name = rng.randint(1, 60), plural_of(rng.choice(COUNTED)), rng.choice(NAMES)
     first = rng.choice(
         (

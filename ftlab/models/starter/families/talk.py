@@ -1,4 +1,4 @@
-"""Talk: short polite conversations, system prompts that are obeyed, everyday advice."""
+"""Talk: short polite conversations, following system prompts, everyday advice."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def advice(rng: random.Random) -> Draft:
 
 
 def conversation(rng: random.Random) -> Draft:
-    """Greetings and small talk, alone or as the first turns; then a name or a favourite is remembered."""
+    """Greetings and small talk, alone or in the first turns; later turns ask for a name or a favorite thing."""
     roll = rng.random()
     i = rng.randrange(len(ABOUT))
     questions, reply = ABOUT[i]
@@ -155,11 +155,11 @@ SHORT_FACTS = ("capitals", "opposites", "colours", "calendar", "animals")
 
 
 def _short_fact(rng: random.Random) -> Draft:
-    """A fact with a one-word answer, asked without decorations that would compete with the system turn."""
+    """A fact with a one-word answer, asked without small talk that would compete with the system turn."""
     family = rng.choice([f for f in facts.FAMILIES if f.name in SHORT_FACTS])
     while True:
         draft = family.draw(rng)
-        # A pair of fact and phrasing that is held out must not be trained by way of this family.
+        # This family must not train a held-out pair of fact and phrasing.
         if " " not in draft.answer and "sentence" not in draft.prompt and split_of(family.name, draft.key) == "train":
             return draft
 
@@ -204,7 +204,7 @@ RULES = (
 
 
 def obey(rule: str, answer: str, name: str) -> str:
-    """The answer in the form that the rule asks for."""
+    """The answer in the form that the rule requires."""
     return {
         "upper": answer.upper(),
         "lower": answer.lower(),
@@ -222,7 +222,7 @@ def obey(rule: str, answer: str, name: str) -> str:
 
 
 def system_prompts(rng: random.Random) -> Draft:
-    """A fact under a system turn that asks for a form; sometimes over two questions."""
+    """A fact after a system turn that requires a form; sometimes two questions."""
     rule, texts = rng.choice(RULES)
     name = rng.choice(NAMES)
     system = rng.choice(texts).format(n=name)
@@ -234,7 +234,7 @@ def system_prompts(rng: random.Random) -> Draft:
 
 
 def requests(rng: random.Random) -> Draft:
-    """The same forms asked for by the user in the question itself."""
+    """The same forms, requested by the user in the question itself."""
     draft = _short_fact(rng)
     form, answer = rng.choice(
         (

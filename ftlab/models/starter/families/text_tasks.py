@@ -1,11 +1,11 @@
-"""Work on small texts: sentiment, rewriting, reading, titles, gaps, yes or no."""
+"""Tasks on small texts: sentiment, rewriting, reading, titles, gaps, yes or no."""
 
 from __future__ import annotations
 
 import random
 
 from ftlab.models.starter.families.draft import Draft, Family, an, capital, one_turn, vary
-from ftlab.models.starter.families.fact_tables import CAPITALS, COLOURS_OF, OPPOSITES, USES, WORKERS
+from ftlab.models.starter.families.facts import CAPITALS, COLOURS_OF, OPPOSITES, USES, WORKERS
 from ftlab.models.starter.families.words import ADJECTIVES, ALL_CATEGORIES, COLOURS, DAYS, DEEDS, NAMES, PLACES, THINGS
 
 SUBJECTS = (
@@ -87,7 +87,7 @@ def sentiment(rng: random.Random) -> Draft:
 
 
 def rewriting(rng: random.Random) -> Draft:
-    """One sentence in another form: question, not, past, polite, other person, word replaced."""
+    """A sentence in another form: question, negation, past, polite, other person, word replaced."""
     name, (base, past, third, obj) = rng.choice(NAMES), rng.choice(DEEDS)
     now = f"{name} {third} {obj}."
     kind = rng.randrange(7)
@@ -162,7 +162,7 @@ def rewriting(rng: random.Random) -> Draft:
 
 
 def reading(rng: random.Random) -> Draft:
-    """A question about two or three sentences that were just given."""
+    """A question about two or three sentences before it."""
     people = rng.sample(NAMES, rng.choice((1, 2, 2, 2, 3)))
     things = rng.sample(THINGS, len(people))
     colours = rng.sample(COLOURS, len(people))
@@ -192,7 +192,7 @@ def reading(rng: random.Random) -> Draft:
 
 
 def titles(rng: random.Random) -> Draft:
-    """A title for a story of three sentences: who and where it happened."""
+    """A title for a story of three sentences: who, and where it happened."""
     name, place, thing, (_, past, _, obj) = rng.choice(NAMES), rng.choice(PLACES), rng.choice(THINGS), rng.choice(DEEDS)
     mood = rng.choice(ADJECTIVES)
     if rng.random() < 0.5:
@@ -227,7 +227,7 @@ def titles(rng: random.Random) -> Draft:
 
 
 def gaps(rng: random.Random) -> Draft:
-    """A word is missing; the fact is closed, the frame varies."""
+    """A missing word: the fact is from a closed set, the sentence varies."""
     x, y, frames = rng.choice(
         (
             (
@@ -261,7 +261,7 @@ def gaps(rng: random.Random) -> Draft:
 
 
 def yes_or_no(rng: random.Random) -> Draft:
-    """Yes or no about kinds, capitals, opposites, colours and numbers."""
+    """Yes-or-no questions about kinds, capitals, opposites, colors and numbers."""
     yes = rng.random() < 0.5
     answer = "yes" if yes else "no"
     topic = rng.randrange(5)

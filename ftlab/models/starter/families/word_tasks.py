@@ -1,4 +1,4 @@
-"""Questions about single words: plural, past tense, letters, rhymes, upper case, numbers as words."""
+"""Questions about single words: plural, past tense, letters, rhymes, uppercase, numbers as words."""
 
 from __future__ import annotations
 
@@ -121,13 +121,13 @@ def past_tense(rng: random.Random) -> Draft:
         (f"What is the base form of {past}?", base),
         (f"Which verb has the past tense {past}?", base),
     )
-    # Of some verbs the past tense does not tell the base form.
+    # The past tense of some verbs does not determine the base form.
     i = rng.randrange(13 if base == past else len(ways))
     return one_turn(f"past|{base}|{i}", vary(rng, ways[i][0]), ways[i][1])
 
 
 def letters(rng: random.Random) -> Draft:
-    """First and last letter, number of letters and spelling of a closed set of words."""
+    """First and last letter, number of letters and spelling of words from a closed set."""
     word = rng.choice(ALPHABET_WORDS)
     spelled = "-".join(word)
     ways = (
@@ -153,7 +153,7 @@ def letters(rng: random.Random) -> Draft:
 
 
 def rhymes(rng: random.Random) -> Draft:
-    """Which of several words rhymes; the key is the asked word with its choices."""
+    """Which of several words rhymes; the key is the word with its choices."""
     group = rng.choice(GROUPS)
     word, match = rng.sample(group, 2)
     if rng.random() < 0.35:
@@ -185,7 +185,7 @@ def rhymes(rng: random.Random) -> Draft:
 
 
 def upper_case(rng: random.Random) -> Draft:
-    """Single words in upper case, in lower case, with a capital letter."""
+    """Single words in uppercase, in lowercase, or capitalized."""
     word = rng.choice(LIST_WORDS)
     up, cap = word.upper(), word.capitalize()
     ways = (

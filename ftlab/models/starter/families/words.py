@@ -20,7 +20,6 @@ ANIMALS = (
 ).split()
 FRUITS = "apple pear plum cherry banana orange lemon grape peach melon mango fig".split()
 VEGETABLES = "carrot potato onion tomato bean pea cabbage pepper leek radish".split()
-CLOTHES = "hat coat shirt shoe sock glove scarf dress belt boot jacket skirt".split()
 TOOLS = "hammer saw drill shovel rake ladder brush needle knife spoon fork pen".split()
 FURNITURE = "table chair bed desk sofa shelf lamp bench stool cupboard".split()
 VEHICLES = "car bus train bike boat ship plane truck tram taxi".split()
@@ -29,7 +28,6 @@ PLANTS = "tree rose grass tulip oak fern moss daisy pine lily".split()
 SPORTS = "football tennis golf hockey rugby chess swimming boxing".split()
 INSTRUMENTS = "piano guitar drum flute violin trumpet harp cello".split()
 DRINKS = "water milk tea coffee juice lemonade cocoa soda".split()
-BODY = "hand foot arm leg head nose ear eye mouth knee finger neck".split()
 JOBS = "teacher doctor baker farmer nurse driver cook painter singer writer pilot gardener".split()
 
 CATEGORIES: dict[str, list[str]] = {
@@ -62,14 +60,14 @@ PLURAL_CATEGORY = {
     "instrument": "instruments",
 }
 
-# Things one can hold, own, buy, lose or send: they fill stories, orders and small scenes.
+# Things that people hold, own, buy, lose or send, for stories, orders and small scenes.
 THINGS = (
     "ball book key bag box cup lamp map coin ring kite doll letter phone clock hat coat pen bike watch "
     "ticket basket camera bottle umbrella parcel printer blanket mirror candle pillow notebook wallet "
     "radio bell toy chair jacket knife cake"
 ).split()
 
-# The words that lists are made of: copying, sorting, counting and reversing all draw from these.
+# The words of lists, for copying, sorting, counting and reversing.
 LIST_WORDS = sorted(
     {
         *ANIMALS[:24],
@@ -85,7 +83,7 @@ LIST_WORDS = sorted(
     }
 )
 
-# A closed set for the alphabet: short and common, spread over the letters.
+# A closed set for alphabetical order: short and common words across all letters.
 ALPHABET_WORDS = (
     "ant apple ball bear bird boat book cake cat coin cow cup dog door duck egg fish fox frog goat hat "
     "hen horse house key kite lake lamp lion map milk moon mouse owl pear pen pig plum rain ring road "
@@ -99,7 +97,6 @@ PLACES = (
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = ("January February March April May June July August September October November December").split()
-SEASONS = "spring summer autumn winter".split()
 
 NUMBER_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "

@@ -25,7 +25,7 @@ from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.ui import run_files, run_names
 from ftlab.ui.background import ensure
-from ftlab.ui.kit.conversation import AFRESH, CHAT_JS, Turn, conversation, history, note, same_strength
+from ftlab.ui.kit.conversation import AFRESH, CHAT_JS, SIDES, Turn, conversation, history, note, same_strength
 from ftlab.ui.kit.events import message_box, on
 from ftlab.ui.kit.fresh import digest
 from ftlab.ui.kit.html import count, empty, join, notice
@@ -244,7 +244,8 @@ def wire(tab: ChatTab, page: Page) -> None:
         if act == "edit" and turns:
             return {tab.text: turns[-1]["user"], tab.turns: turns[:-1], tab.log: drawn(run, turns[:-1])}
         number, _, side = place.partition(":")
-        if not number.isdigit() or int(number) >= len(turns) or not turns[int(number)].get("prompts"):
+        known = number.isdigit() and int(number) < len(turns) and side in SIDES
+        if not known or not turns[int(number)].get("prompts"):
             raise InputError("This answer is no longer on show", try_="write the message again")
         turn = turns[int(number)]
         if act == "better":

@@ -15,7 +15,7 @@ from typing import Any
 from ftlab.core.files import locked, read_jsonl, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.asked import AsTrained, asked_of
+from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED
 from ftlab.ui.kit.conversation import SIDES, Turn, can_choose, history

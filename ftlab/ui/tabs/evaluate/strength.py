@@ -116,7 +116,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
     """Updates that show what is known of the strengths of `run_id`; the slider stays where somebody has set it."""
     run = workspace.run(run_id) if run_id else None
     config = run_files.config(run) if run else None
-    if run is None or config is None or not run.has_result or config.stage == "reward":
+    if run is None or config is None or not run.has_result or config.is_reward_model:
         return {panel.box: gr.update(visible=False), panel.result: ""}
     reason = why_not(config)
     usable = {one: gr.update(visible=reason is None) for one in (panel.controls, panel.measure, panel.at)}

@@ -16,7 +16,7 @@ from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, gain, row_scores
 from ftlab.report.findings import kept_answer, kept_rows
 from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_text
 from ftlab.ui import run_files, run_names
-from ftlab.ui.kit.html import count, facts, join, notice
+from ftlab.ui.kit.html import count, facts, heading, join, notice
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 
@@ -151,11 +151,9 @@ def _group(
     titles: Mapping[str, str],
 ) -> Markup:
     if not rows:
-        return Markup('<section class="ft-none"><h4 class="ft-h">{}</h4><p class="ft-help">{}</p></section>').format(
-            title, none
-        )
+        return Markup('<section class="ft-none">{}<p class="ft-help">{}</p></section>').format(heading(title), none)
     cards = join(_card(row, measure, pair, titles) for row in rows)
-    return Markup('<section><h4 class="ft-h">{}</h4><div class="ft-content">{}</div></section>').format(title, cards)
+    return Markup('<section>{}<div class="ft-content">{}</div></section>').format(heading(title), cards)
 
 
 def _card(row: Row, measure: Mapping[str, Any], pair: tuple[str, str], titles: Mapping[str, str]) -> Markup:

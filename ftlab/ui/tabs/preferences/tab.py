@@ -4,8 +4,8 @@ The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `pre
 
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
-what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_banner`, `pref_more` (folded: all
-settings) with `pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
+what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with
+`pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
 `pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
 """
 
@@ -28,9 +28,11 @@ from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit import forms
@@ -48,6 +50,7 @@ from ftlab.ui.run_view.stages import (
     loss_choices,
     stage_choices,
 )
+from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import source_choices
@@ -94,7 +97,6 @@ class Lesson:
 class PreferencesTab:
     form: forms.Form
     rewards: rewards_form.RewardsForm
-    banner: gr.HTML
     votes: gr.HTML
     take: gr.Button
     offered: gr.State  # the blind test whose votes are offered
@@ -142,10 +144,9 @@ def build(workspace: Workspace) -> PreferencesTab:
                 "model.start",
                 choices=[("the base itself", "")],
                 label="Start from",
-                info="Best: a run that has learned the task. The result is compared with it.",
+                info="Best: a run that has learned the task.",
             )
             form.draw("model.base", choices=BASES, info=BASE_HELP)
-            banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="pref_banner")
             rewards = rewards_form.build(form)
             takes = train_preflight.build_line("pref_")
             with gr.Row():
@@ -163,7 +164,7 @@ def build(workspace: Workspace) -> PreferencesTab:
         form.draw_groups(_groups(), _special, _PAGES)
     after = before_after.build()
     return PreferencesTab(
-        form, rewards, banner, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
+        form, rewards, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
         to_evaluate, to_chat, gr.State(None), after, check,
     )  # fmt: skip
 
@@ -208,7 +209,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
             said = gr.update(placeholder=_usual(usual, path))
             updates[fields[path]] = updates.get(fields[path], gr.update()) | said
         updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
-        return updates | {tab.banner: run_view.toy_banner(usual.model.base)}
+        return updates
 
     def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
         if shown is None:
@@ -222,7 +223,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         return {tab.data: said, tab.sample: offers, tab.start: gr.update(interactive=suits)}
 
     def offer(shown: str | None) -> dict[Any, Any]:
-        """What raters have voted on, newest first, unless that is on show already."""
+        """Votes to learn from, unless these are the data on show already."""
         test = None if _learns_from_votes(shown) else voted(workspace)
         if test is None:
             return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
@@ -233,8 +234,11 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
 
         if not test_id:
-            raise InputError("There are no votes to learn from", try_="make a blind test")
-        found = blind_test.lesson(open_store(workspace), test_id, workspace)
+            raise InputError("There are no votes to learn from", try_="make a blind test, or vote in Chat")
+        if test_id in (chat_votes.PAIRS, chat_votes.THUMBS):
+            found = chat_lesson(test_id, workspace)
+        else:
+            found = blind_test.lesson(open_store(workspace), test_id, workspace)
         return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
@@ -258,7 +262,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     job_strip.stop_by(strip, tab.stop, tab.message, workspace)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
-    changed = [*optional.values(), *usual, tab.rewards.box, tab.banner]
+    changed = [*optional.values(), *usual, tab.rewards.box]
     on(
         any_of(*(component.change for component in chosen)),
         suit,
@@ -386,7 +390,7 @@ def nothing_yet() -> Markup:
 
 @dataclass(frozen=True)
 class Voted:
-    """A blind test whose votes can be learned from."""
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
 
     id: str
     title: str
@@ -394,7 +398,15 @@ class Voted:
 
 
 def voted(workspace: Workspace) -> Voted | None:
-    """The newest blind test with votes that can be learned from and may be seen; None where there is none."""
+    """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
+    pairs or thumbs of the chat. None where there are none."""
+    pairs, thumbs = chat_votes.counts(workspace)
+    found = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
+    most = max((one for one in found if one is not None), key=lambda one: one.votes)
+    return most if most.votes else None
+
+
+def _voted_test(workspace: Workspace) -> Voted | None:
     if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
         return None
     store = open_store(workspace)
@@ -408,13 +420,29 @@ def voted(workspace: Workspace) -> Voted | None:
     return None
 
 
+def chat_lesson(name: str, workspace: Workspace) -> Lesson:
+    """What the votes of the chat in the file `name` teach; training goes on from the run that answered last."""
+    file = workspace.uploads / name
+    rows = read_jsonl(file)
+    startable = {value for _, value in start_choices(workspace)}
+    start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
+    kind = "pairs" if name == chat_votes.PAIRS else "thumbs"
+    said = f"{len(rows):,} {kind} from Chat."
+    if len(rows) < FEWEST_ROWS:
+        said += f" A run needs at least {FEWEST_ROWS} rows to learn from: vote on more answers."
+    return Lesson(str(file), "dpo" if kind == "pairs" else "kto", start, None, said)
+
+
 def no_votes() -> Markup:
     return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
 
 
 def _learns_from_votes(shown: str | None) -> bool:
-    """Whether the data on show are the votes of a blind test."""
-    return shown is not None and preferred.is_export(Path(DataConfig.model_validate_json(shown).source))
+    """Whether the data on show are votes already."""
+    if shown is None:
+        return False
+    source = Path(DataConfig.model_validate_json(shown).source)
+    return source.name in (chat_votes.PAIRS, chat_votes.THUMBS) or preferred.is_export(source)
 
 
 def _resolved(

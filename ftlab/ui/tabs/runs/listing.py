@@ -71,7 +71,8 @@ def _row(run: RunDirectory, name: str, current: str | None, compared: Collection
     )
     opens = pick_button(run.id, name, label=f"Open {name}, {run.id}", current=run.id == current)
     return Markup(
-        '<li{}>{}{}<span class="ft-run-badges">{}</span><span class="ft-run-score">{}</span><time>{}</time></li>'
+        '<li{}>{}{}<span class="ft-run-badges">{}</span><span class="ft-run-score">{}</span>'
+        '<span class="ft-run-date">{}</span></li>'
     ).format(Markup(' class="ft-current"') if run.id == current else "", tick, opens, badges, score, date)
 
 

@@ -146,12 +146,12 @@ def wire(tab: RunsTab, page: Page) -> None:
         return {tab.run: run or gr.skip(), tab.other: other}
 
     def choose(run_id: str | None, other: str | None) -> dict[Any, Any]:
-        called = run_names.name_of(workspace.run(run_id)) if run_id else ""
+        called = run_names.name_of(workspace.run(run_id), dated=False) if run_id else ""
         return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False), tab.name: called}
 
     def rename(run_id: str | None, name: str | None, other: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
-        if name == run_names.name_of(run):
+        if name == run_names.name_of(run, dated=False):
             return {}
         return {tab.name: run_names.rename(run, name), tab.table: runs_table(workspace.runs(), run.id, other)}
 

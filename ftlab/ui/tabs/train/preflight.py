@@ -322,7 +322,7 @@ def _followed(
             if work.stop.is_set() or (work.by_itself and run_files.current_job(workspace) is not None):
                 return None
             yield {panel.progress: _at_work(phase, time.monotonic() - began)}
-    return steps.found
+    return steps.result
 
 
 def _key(config: RunConfig, workspace: Workspace) -> str:

@@ -10,15 +10,16 @@ from markupsafe import Markup
 from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
-    from ftlab.training.preflight.finding import Advice, Preflight
-    from ftlab.training.preflight.memory import Remedy
+    from ftlab.training.preflight.advice import Advice
+    from ftlab.training.preflight.finding import Preflight
+    from ftlab.training.preflight.sizes import Remedy
     from ftlab.training.rate_trial import RateTrial
 
 
 def card(found: Preflight, checked: str) -> Markup:
     """What a run takes in a line; verdict, numbers and warnings are folded, unless it does not fit: then the changes
     that would make it fit stand open."""
-    from ftlab.training.preflight.text import verdict
+    from ftlab.training.preflight.finding import verdict
 
     kind = "bad" if found.fits is False else "warn" if found.is_tight else "good"
     if found.fits is not False and found.kind == "estimate":
@@ -39,7 +40,7 @@ def card(found: Preflight, checked: str) -> Markup:
 
 def line(found: Preflight) -> Markup:
     """Time and memory in a sentence."""
-    from ftlab.training.preflight.text import amount, verdict
+    from ftlab.training.preflight.finding import amount, verdict
 
     if found.fits is False:
         return notice(Markup("<strong>{}</strong>").format(verdict(found)), kind="bad")
@@ -80,7 +81,7 @@ def trial_card(found: RateTrial) -> Markup:
 
 
 def _numbers(found: Preflight) -> Markup:
-    from ftlab.training.preflight.text import amount
+    from ftlab.training.preflight.finding import amount
 
     shown: list[tuple[str, Any, str]] = []
     about = "about " if found.kind == "estimate" else ""
@@ -131,7 +132,7 @@ def _numbers(found: Preflight) -> Markup:
 
 def _changes(remedies: Sequence[Remedy]) -> Markup:
     """What would make it fit, the most harmless first, each with a button that puts it into the form."""
-    from ftlab.training.preflight.text import remedy_text
+    from ftlab.training.preflight.finding import remedy_text
 
     if not remedies:
         return Markup("")

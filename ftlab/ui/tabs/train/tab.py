@@ -110,7 +110,7 @@ def build(workspace: Workspace) -> TrainTab:
                 label="How thorough",
                 elem_id="train_preset",
             )
-            settings = gr.HTML(in_words(RunConfig().resolved()), elem_id="train_settings")
+            settings = gr.HTML(in_words(_untouched().resolved()), elem_id="train_settings")
             takes = train_preflight.build_line()
             with gr.Row():
                 start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
@@ -373,9 +373,13 @@ def _special(path: str) -> dict[str, Any]:
         itself = [auto, ("the base's own answers", SELF)] if path == "data.replay" else []
         return {"choices": [*itself, ("none", ""), *replay], "value": _usual_replay(path, STARTER)}
     if path in _USUAL:
-        config = build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
-        return {"placeholder": _usual(config.resolved(), path)}
+        return {"placeholder": _usual(_untouched().resolved(), path)}
     return {}
+
+
+def _untouched() -> RunConfig:
+    """The run of the untouched form, as far as its usual values depend on it."""
+    return build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
 
 
 def _usual_replay(path: str, base: str | None) -> str:

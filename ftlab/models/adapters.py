@@ -1,23 +1,29 @@
-"""Inference with prefix tuning and prompt tuning: both amount to cached keys and values before every text.
-
-PEFT's own forward adds the virtual tokens at each call: a chat that keeps its cache would get them again with every
-token, and `logits_to_keep` would count them as text. With prompt tuning, its `generate` loses the positions of a
-left-padded batch. So training uses PEFT, and inference uses this module: the virtual tokens become keys and values once
-per text, and the base does the rest.
-"""
+"""Adapters on a loaded base: attach one, bypass it, and run virtual tokens as cached keys and values."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftlab.models.switch import switched
+from ftlab.models.bottleneck import WithBottleneck, has_bottlenecks, is_saved_bottleneck, load_bottlenecks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Prompted(torch.nn.Module):
-    """A base with learned virtual tokens before every text. Logits and answers are those of the text alone."""
+    """A base with learned virtual tokens before every text (prefix and prompt tuning), for inference. Logits and
+    answers are those of the text alone.
+
+    PEFT's own forward adds the virtual tokens at each call: a chat that keeps its cache would get them again with every
+    token, and `logits_to_keep` would count them as text. With prompt tuning, its `generate` loses the positions of a
+    left-padded batch. So training uses PEFT. Here the virtual tokens become keys and values once per text, and the base
+    does the rest.
+    """
 
     def __init__(self, peft_model: Any):
         super().__init__()
@@ -97,6 +103,50 @@ class Prompted(torch.nn.Module):
         return torch.cat([attention_mask.new_ones(len(attention_mask), tokens), attention_mask], dim=1)
 
 
-def prompt_disabled(model: Prompted) -> AbstractContextManager[None]:
-    """Bypass the virtual tokens: the model computes what the base does, bit for bit."""
-    return switched([model], "enabled", False)
+def attach_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    """`base` with the adapter saved in `folder`, in evaluation mode, sharing the weights of `base`."""
+    from peft import PeftModel
+
+    if is_saved_bottleneck(folder):
+        return load_bottlenecks(base, folder).eval()
+    adapted = PeftModel.from_pretrained(base, str(folder)).eval()
+    return Prompted(adapted).eval() if adapted.active_peft_config.is_prompt_learning else adapted
+
+
+@contextlib.contextmanager
+def adapter_disabled(model: Any) -> Iterator[Any]:
+    """Let `model` answer as its base, bit for bit, from the same copy of the weights.
+
+    Raises TypeError for a fully tuned model, which has no base to return to.
+    """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        off: contextlib.AbstractContextManager[None] = model.disable_adapter()
+    elif isinstance(model, PeftModel):
+        # PEFT's own `disable_adapter` does the same but iterates over all parameters several times, which takes as long
+        # as a whole step of the starter for every token of a chat (measured).
+        layers = (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+        off = _switched(layers, "_disable_adapters", True)
+    elif isinstance(model, Prompted):
+        off = _switched([model], "enabled", False)
+    elif has_bottlenecks(model):
+        off = _switched((module for module in model.modules() if isinstance(module, WithBottleneck)), "enabled", False)
+    else:
+        raise TypeError("a fully tuned model has no adapter to disable: load its base as well")
+    with off:
+        yield model
+
+
+@contextlib.contextmanager
+def _switched(modules: Iterable[Any], attribute: str, value: bool) -> Iterator[None]:
+    """Set `attribute` of all `modules` to `value` within the context, and restore it afterwards in any case."""
+    before = [(module, getattr(module, attribute)) for module in modules]
+    try:
+        for module, _ in before:
+            setattr(module, attribute, value)
+        yield
+    finally:
+        for module, own in before:
+            setattr(module, attribute, own)

@@ -1,4 +1,4 @@
-"""Rewards: which there are, their checks, and what each gives an answer."""
+"""Rewards: their kinds, their checks, and the score that each gives an answer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from ftlab.config import Reward, RunConfig, filled, load_config
 from ftlab.config.methods import FOR_REINFORCEMENT
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.final_number import last_number
+from ftlab.data.final_number import last_number, same_final_number
 from ftlab.errors import InputError
 from ftlab.evaluation.measures import SEARCH_SECONDS, compile_pattern, is_found
-from ftlab.models.peft_methods import CHANGES_BASE
 
-# What each kind reads beside name and weight; anything else that is set was meant for another kind.
+# The fields that each kind reads besides name and weight; any other field that is set was meant for another kind.
 _READS = {
     "model": ("model",),
     "json": ("keys",),
@@ -30,18 +29,18 @@ _READS = {
 
 
 def check_reinforcement(config: RunConfig) -> None:
-    """Raise InputError, before anything is started, when method or batch do not suit learning from rewards."""
+    """Raise InputError, before anything is started, when method or batch do not work with rewards."""
     if config.method.name not in FOR_REINFORCEMENT:
         raise InputError(
             f"The stage {config.stage} cannot be trained with this method",
             given=f"method.name: {config.method.name}",
             allowed=", ".join(FOR_REINFORCEMENT),
         )
-    if config.method.name == "lora" and config.method.initialisation in CHANGES_BASE:
+    if config.method.changes_base:
         raise InputError(
             f"The stage {config.stage} cannot be trained with this initialization",
             given=f"method.initialisation: {config.method.initialisation}",
-            allowed="default, gaussian, orthogonal: the others rewrite the base, which the model is compared with",
+            allowed="default, gaussian, orthogonal: the others change the base, which the model is compared with",
         )
     settings, group = config.resolved().optimisation, config.reinforcement.generations
     batch, rows = settings.rows_per_step * config.launcher.processes, filled(settings.batch_size)
@@ -56,7 +55,7 @@ def check_reinforcement(config: RunConfig) -> None:
 
 
 def reward_names(rewards: Sequence[Reward]) -> list[str]:
-    """A name for each reward, none twice: what the person called it, else its kind."""
+    """A unique name for each reward: the name it was given, else its kind."""
     names: list[str] = []
     for reward in rewards:
         wanted = reward.name or reward.kind
@@ -72,14 +71,14 @@ def reward_names(rewards: Sequence[Reward]) -> list[str]:
 def check_rewards(config: RunConfig, workspace: Workspace | None = None) -> None:
     """Raise InputError for rewards that cannot be used, before anything is loaded.
 
-    With `workspace`, the runs that reward models are taken from have to be there too.
+    With `workspace`, the runs of reward models have to be in it too.
     """
     rewards = config.reinforcement.rewards
     if not rewards:
         raise InputError(
             f"The stage {config.stage} needs rewards (reinforcement.rewards)",
             given="no rewards",
-            allowed="at least one of the kinds model, json, exact_match, final_number, length, regex",
+            allowed=f"at least one of the kinds {', '.join(_READS)}",
             try_="for example {kind: length, shortest: 5, longest: 20}, or {kind: model, model: RUN} with a run of the "
             "stage reward",
         )
@@ -115,11 +114,12 @@ def check_references(config: RunConfig, examples: Sequence[Mapping[str, Any]]) -
 
 
 def pin_rewards(config: RunConfig, workspace: Workspace) -> None:
-    """Write into `config` which run each reward model is of: `last` means another one tomorrow. Raises InputError."""
+    """Write the run of each reward model into `config`, because `last` may be another one tomorrow. Raises
+    InputError."""
     for reward, name in zip(config.reinforcement.rewards, reward_names(config.reinforcement.rewards), strict=True):
         if reward.kind == "model":
-            place = find_reward_model(reward, name, workspace)
-            reward.model = place.id if isinstance(place, RunDirectory) else str(place)
+            source = find_reward_model(reward, name, workspace)
+            reward.model = source.id if isinstance(source, RunDirectory) else str(source)
 
 
 def _check_reward(reward: Reward, name: str, workspace: Workspace | None) -> None:
@@ -161,14 +161,14 @@ def _check_pattern(pattern: str | None, name: str) -> None:
     if not pattern:
         raise InputError(
             f"The reward {name} needs a regular expression (pattern)",
-            given="nothing",
+            given="no pattern",
             try_="{kind: regex, pattern: '^(Hi|Hello|Dear) '}",
         )
     compile_pattern(pattern, f"the reward {name}")
 
 
 def find_reward_model(reward: Reward, name: str, workspace: Workspace | None) -> Path | RunDirectory:
-    """The folder or the run that the reward model is in."""
+    """The folder or the run of the reward model."""
     if not reward.model:
         raise InputError(
             f"The reward {name} names no reward model",
@@ -191,7 +191,7 @@ def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
     """The run of the stage reward that `text` names; `last` is the newest one with a result."""
     if text in ("last", "latest"):
         for run in workspace.runs():
-            if run.has_result and load_config(run.config_file).stage == "reward":
+            if run.has_result and load_config(run.config_file).is_reward_model:
                 return run
         raise InputError(
             f"There is no finished run of the stage reward for the reward {name}",
@@ -199,11 +199,11 @@ def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
             try_="train one on preference data with stage=reward",
         )
     run = workspace.run(text)
-    stage = load_config(run.config_file).stage
-    if stage != "reward":
+    config = load_config(run.config_file)
+    if not config.is_reward_model:
         raise InputError(
             f"The run of the reward {name} is not a reward model",
-            given=f"{run.id}, of the stage {stage}",
+            given=f"{run.id}, of the stage {config.stage}",
             allowed="a run of the stage reward",
         )
     if not run.has_result:
@@ -214,21 +214,22 @@ def _reward_run(text: str, name: str, workspace: Workspace) -> RunDirectory:
 
 
 Messages = list[dict[str, str]]
+Score = Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """One reward, ready to be used: `score` takes prompts (messages), answers and references, all equally long."""
+    """One reward, ready for use: `score` takes prompts (messages), answers and references, one of each per answer."""
 
     name: str
     weight: float
-    score: Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]
+    score: Score
 
 
 def json_reward(answer: str, keys: Sequence[str] = ()) -> float:
-    """1 for a JSON object or list and nothing around it, else 0; with `keys` the share of them that the object has.
+    """1 for a JSON object or list without other text, else 0; with `keys` the share of them that the object has.
 
-    A bare number or word is valid JSON too and would be too easy to say.
+    A bare number or word is valid JSON too, but would be too easy.
     """
     try:
         value = json.loads(answer)
@@ -240,9 +241,9 @@ def json_reward(answer: str, keys: Sequence[str] = ()) -> float:
 
 
 def length_reward(answer: str, shortest: int | None, longest: int | None) -> float:
-    """1 for `shortest` to `longest` words; outside of them less, by how many times too short or too long it is.
+    """1 for `shortest` to `longest` words; outside that range, the ratio to the nearer bound.
 
-    Not 0 at once: from answers that are all too long the model could not learn which way to go.
+    Not 0: if all answers are too long, the model must still see which of them is better.
     """
     words = len(answer.split())
     if shortest and words < shortest:
@@ -261,27 +262,25 @@ def exact_match_reward(answer: str, reference: str) -> float:
 
 def final_number_reward(answer: str, reference: str) -> float:
     """1 for an answer that ends in the number that the reference ends in, by the rule of the evaluation, else 0."""
-    from ftlab.data.final_number import same_final_number
-
     return same_final_number(answer, reference) or 0.0
 
 
 def judged(
     judges: Sequence[Judge], prompts: Sequence[Messages], answers: Sequence[str], references: Sequence[str]
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """The scores of each reward, by its name, and their sums by weight, one for each answer."""
+    """The scores of each reward by its name, and their weighted sum for each answer."""
     scores = {judge.name: judge.score(prompts, answers, references) for judge in judges}
-    rewards = [sum(judge.weight * scores[judge.name][at] for judge in judges) for at in range(len(answers))]
+    rewards = [sum(judge.weight * scores[judge.name][index] for judge in judges) for index in range(len(answers))]
     return scores, rewards
 
 
 def build_judges(
     config: RunConfig, *, device: str, warn: Callable[[str], None], workspace: Workspace | None = None
 ) -> list[Judge]:
-    """The rewards of `config`, ready to be used. Reward models are loaded on `device`.
+    """The rewards of `config`, ready for use. Reward models are loaded on `device`.
 
-    `warn` is told, once, when a regular expression takes too long. Raises InputError as `check_rewards` does, and for
-    a reward model that cannot be loaded.
+    `warn` is called when a regular expression takes too long. Raises InputError as `check_rewards` does, and for a
+    reward model that cannot be loaded.
     """
     check_rewards(config, workspace)
     rewards = config.reinforcement.rewards
@@ -293,22 +292,16 @@ def build_judges(
 
 def _scorer(
     reward: Reward, name: str, config: RunConfig, device: str, warn: Callable[[str], None], workspace: Workspace | None
-) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
+) -> Score:
     match reward.kind:
         case "json":
-            return lambda prompts, answers, references: [json_reward(answer, reward.keys) for answer in answers]
+            return _each(lambda answer, reference: json_reward(answer, reward.keys))
         case "length":
-            return lambda prompts, answers, references: [
-                length_reward(answer, reward.shortest, reward.longest) for answer in answers
-            ]
+            return _each(lambda answer, reference: length_reward(answer, reward.shortest, reward.longest))
         case "exact_match":
-            return lambda prompts, answers, references: [
-                exact_match_reward(answer, wanted) for answer, wanted in zip(answers, references, strict=True)
-            ]
+            return _each(exact_match_reward)
         case "final_number":
-            return lambda prompts, answers, references: [
-                final_number_reward(answer, wanted) for answer, wanted in zip(answers, references, strict=True)
-            ]
+            return _each(final_number_reward)
         case "regex":
             pattern = compile_pattern(reward.pattern or "", f"the reward {name}")
 
@@ -326,9 +319,14 @@ def _scorer(
             return _model_scorer(reward, name, config, device, warn, workspace)
 
 
+def _each(rule: Callable[[str, str], float]) -> Score:
+    """Scores each answer by itself, with its reference."""
+    return lambda prompts, answers, references: list(map(rule, answers, references))
+
+
 def _model_scorer(
     reward: Reward, name: str, config: RunConfig, device: str, warn: Callable[[str], None], workspace: Workspace | None
-) -> Callable[[Sequence[Messages], Sequence[str], Sequence[str]], list[float]]:
+) -> Score:
     from ftlab.models.reward import load_reward_model, score
 
     model, tokenizer = load_reward_model(find_reward_model(reward, name, workspace), device=device)

@@ -1,1 +1,0 @@
-"""Learning from preferences: pairs and single judgments, and reward models."""

@@ -1,1 +1,0 @@
-"""Learning from rewards: RLOO and GRPO, and what an answer is rewarded for."""
