@@ -27,7 +27,7 @@ from ftlab.data.conversion import (
     likely_texts,
     turns_of_row,
 )
-from ftlab.data.guess import guess_columns, is_never_a_prompt
+from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
@@ -139,7 +139,10 @@ def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, 
     by_name = _from_names(askable, rows)
     if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
         guess = guess_columns(columns, rows)
-        if guess is not None:
+        # Beside the names of tools, a column that says nothing is a kind or a source: {text, source}, {prompt, kind}.
+        unnamed = guess is not None and "label" in guess.roles and not names_classes(guess.roles["label"])
+        of_tools = by_name is not None or _first(_PROMPTS, {_plain(column): column for column in columns}) is not None
+        if guess is not None and not (of_tools and unnamed):
             kind = "classification" if "label" in guess.roles else "prompt_completion"
             return Detected(kind, dict(guess.roles), f"guessed: {guess.why}", GUESSED)
     return by_name or (_from_names(columns, rows) if askable != list(columns) else None)

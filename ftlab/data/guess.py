@@ -109,6 +109,11 @@ def guess_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
     return _by_content(seen, [*plain, *([prompt] if prompt else [])]) if answer is None else None
 
 
+def names_classes(header: str) -> bool:
+    """Whether the header of a column says that it holds classes."""
+    return _names(_words_of(header), _CLASSES)
+
+
 def is_never_a_prompt(cells: Sequence[Any]) -> bool:
     """Whether a column holds only codes, dates, numbers or names of people."""
     return _kind(_texts(cells)) in ("code", "date", "number", "name")
@@ -128,9 +133,9 @@ def _by_content(seen: Sequence[_Column], texts: Sequence[_Column]) -> Guess | No
     if len(structured) == 1:
         return _pair(texts[0], structured[0], f"{structured[0].name} holds what is to be read out of {texts[0].name}")
     classes = [one for one in others if one.kind == "classes"]
-    labels = [one for one in classes if one.classes] or (
-        [one for one in classes if not one.beside] if len(others) == 1 else []
-    )
+    labels = [one for one in classes if one.classes]
+    if not labels and len(others) == 1:
+        labels = [one for one in classes if not one.beside]
     if len(labels) != 1:
         return None
     return Guess(

@@ -165,10 +165,11 @@ def test_help_of_a_shared_app_is_behind_its_password(monkeypatch: pytest.MonkeyP
 
 
 def test_words_beside_a_control_lead_to_a_heading_of_help():
+    from ftlab.ui.tabs.preferences import tab as preferences
     from ftlab.ui.tabs.train import tab as train
 
     code = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "ftlab" / "ui").rglob("*.py"))
-    targets = [*re.findall(r'page="([^"]+)"', code), *train._HELP.values()]
+    targets = [*re.findall(r'page="([^"]+)"', code), *train._PAGES.values(), *preferences._PAGES.values()]
     assert len(targets) > 6
     for target in targets:
         name, _, anchor = target.partition("#")

@@ -182,7 +182,7 @@ def test_what_is_pressed_next_is_share_with_a_result_and_evaluate_without(worksp
 
     run = evaluated_run(workspace)
     with gr.Blocks():
-        tab = evaluate.build()
+        tab = evaluate.build(workspace)
 
     def primary(run_id):
         found = evaluate.show(tab, run_id, [], "", None, workspace)

@@ -182,3 +182,25 @@ def test_what_was_guessed_stays_with_the_version_and_the_run(tmp_path: Path, wor
     assert look(cut.source, workspace).detected.columns == pair
     run, config = supervisor.create(build_config({"data": {"source": str(file)}}), workspace)
     assert config.data.columns == run.manifest()["columns"] == pair
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"text": "A long story about a harbor and a lamp, number {n}.", "kind": "stories"}, "text"),
+        ({"text": "A long story about a harbor and a lamp, number {n}.", "Kategorie": "stories"}, "classification"),
+        ({"prompt": "Which ocean lies between Africa and Asia, number {n}?", "kind": "facts"}, None),
+    ],
+    ids=["a corpus with sources", "a named class", "prompts without answers"],
+)
+def test_a_column_of_kinds_is_no_answer_unless_its_header_says_so(columns, kind):
+    others = {"stories": "news", "facts": "sums"}
+    rows = [
+        {name: others[cell] if cell in others and n % 2 else cell.format(n=n) for name, cell in columns.items()}
+        for n in range(40)
+    ]
+    if kind is None:
+        with pytest.raises(InputError):
+            detect(list(columns), rows)
+    else:
+        assert detect(list(columns), rows).format == kind
