@@ -146,7 +146,7 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
 
 def _build_chosen() -> dict[str, Any]:
     """What is learned from the data, and the way on."""
-    parts: dict[str, Any] = {"summary": gr.HTML(elem_id="data_summary")}
+    parts: dict[str, Any] = {"summary": gr.HTML("<p>Reading the data …</p>", elem_id="data_summary")}
     parts["message"] = message_box("data_message")
     with gr.Column(visible=False, elem_classes="ft-card", elem_id="data_pick") as parts["pick"]:
         gr.HTML("<strong>Which column is the prompt, and which is its answer?</strong>")
@@ -159,7 +159,14 @@ def _build_chosen() -> dict[str, Any]:
                 )
             }
     with gr.Row(elem_id="data_way"):
-        parts["use"] = gr.Button("Train on this data", variant="primary", elem_id="data_use", min_width=210, scale=0)
+        parts["use"] = gr.Button(
+            "Train on this data",
+            variant="primary",
+            interactive=False,  # until the data are read
+            elem_id="data_use",
+            min_width=210,
+            scale=0,
+        )
         parts["change"] = gr.Button("Change columns", elem_id="data_change", min_width=175, scale=0)
         parts["checks_line"] = gr.HTML(elem_id="data_checks_line", js_on_load=PICK_JS)
     parts["mixed"] = gr.HTML(elem_id="data_mixed")
