@@ -299,6 +299,23 @@ def test_a_chat_without_a_run_says_what_to_do_first(served):
     assert "train one on the Train tab first" in served.fire("chat_send", "click", chat_text="hi")["chat_message"]
 
 
+def test_what_is_pressed_in_a_chat_without_answers_is_told_in_its_place(served):
+    asked = served.fire("chat_log", "ask", {"value": "ask:0"})
+    assert "train one on the Train tab first" in asked["chat_message"]
+    again = served.fire("chat_log", "ask", {"value": "again"})
+    assert "There is no message to answer again" in again["chat_message"]
+    run = served.workspace.create_run("talk")
+    write_text(run.config_file, "name: talk\n")
+    write_status(run.status_file, RunStatus(state="completed", step=2, total_steps=2, created=1, finished=9))
+    for value in ("up:0:adapted", "up:0:nobody", "better::", "nothing"):
+        voted = served.fire("chat_log", "vote", {"value": value}, chat_run=run.id)
+        assert "This answer is no longer on show" in voted["chat_message"], value
+    offered = served.fire("chat_log", "ask", {"value": "ask:7"}, chat_run=run.id)
+    assert "This prompt is no longer offered" in offered["chat_message"]
+    supervisor.delete(run, served.workspace)
+    served.tick()
+
+
 def test_a_run_started_elsewhere_appears_by_itself(served):
     served.tick()
     run = served.workspace.create_run("elsewhere")
