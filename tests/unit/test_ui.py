@@ -510,3 +510,15 @@ def test_the_base_of_the_latest_run_is_known(workspace):
     assert train.latest_base(workspace) is None
     a_run(workspace, "older", model={"base": "smollm2"})
     assert train.latest_base(workspace) == "smollm2"
+
+
+def test_the_paths_that_are_checked_are_those_of_the_inputs_wherever_the_event_stands():
+    import gradio as gr
+
+    def first(event: gr.EventData, text: str, path: str) -> None: ...
+    def between(text: str, event: gr.EventData, request: gr.Request, path: str) -> None: ...
+    def rest(request: gr.Request, *values: str) -> None: ...
+
+    assert events._places(first, [0, 1]) == [1, 2]
+    assert events._places(between, [0, 1]) == [0, 3]
+    assert events._places(rest, [2]) == [3]

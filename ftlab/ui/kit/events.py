@@ -169,6 +169,7 @@ def guarded(
     """
 
     folders = reach()
+    lines = _places(handler, lines)
 
     def tidy(result: Any) -> dict[Any, Any]:
         result = dict(result or {})
@@ -224,6 +225,16 @@ def guarded(
             return failed(error) or gr.skip()
 
     return call
+
+
+def _places(handler: Callable[..., Any], inputs: Sequence[int]) -> list[int]:
+    """Where the values of `inputs`, counted among the inputs, stand among the arguments of `handler`: Gradio puts event
+    data and requests in between, wherever their type is named."""
+    special = ("EventData", "SelectData", "KeyUpData", "LikeData", "Request", "Progress", "OAuthProfile", "OAuthToken")
+    parameters = list(inspect.signature(handler).parameters.values())
+    taken = {at for at, one in enumerate(parameters) if str(one.annotation).removesuffix("'>").endswith(special)}
+    free = [at for at in range(len(parameters) + max(inputs, default=0) + 1) if at not in taken]
+    return [free[number] for number in inputs]
 
 
 def _repeated(said: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:

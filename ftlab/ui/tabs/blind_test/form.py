@@ -22,8 +22,8 @@ from ftlab.core.files import read_cached, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.ui import run_files
-from ftlab.ui.kit.html import heading, when
+from ftlab.ui import run_files, run_names
+from ftlab.ui.kit.html import heading
 from ftlab.ui.tabs.data.sources import FILE_TYPES, source_choices
 from ftlab.ui.tabs.train.tab import BASES
 
@@ -264,9 +264,8 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def _called(run: RunDirectory) -> str:
-    """A run as a person knows it: its name and when it was made."""
-    config = run_files.config(run)
-    return f"{(config and config.name) or 'Run'}, {when(run_files.status(run).created)}"
+    """A run as a person knows it."""
+    return run_names.name_of(run)
 
 
 def suit(form: Form, values: dict[str, Any], topics: list[str]) -> dict[Any, Any]:

@@ -34,7 +34,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
-from ftlab.ui import background, job_strip, run_files
+from ftlab.ui import background, job_strip, run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
@@ -45,7 +45,6 @@ from ftlab.ui.run_view.stages import (
     LOSS_HELP,
     METHOD_HELP,
     STAGES,
-    TITLES,
     is_read,
     loss_choices,
     stage_choices,
@@ -355,7 +354,7 @@ def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
     for run in run_files.runs_that_answer(workspace):
         config = run_files.config(run)
         if config is not None and (config.method.name in CONTINUED or not run.adapter.exists()):
-            found.append((f"{TITLES[config.stage]}: {run.id}", run.id))
+            found.append((run_names.name_of(run), run.id))
     return found
 
 
