@@ -164,8 +164,8 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     log.get_by_role("button", name="Adapted is better").click()
     expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
     log.get_by_role("button", name="Base: bad answer").click()
-    expect(page.locator("#chat_votes")).to_contain_text("1 pairs")
-    expect(page.locator("#chat_votes")).to_contain_text("1 thumbs")
+    expect(page.locator("#chat_votes")).to_contain_text("pairs: 1")
+    expect(page.locator("#chat_votes")).to_contain_text("thumbs: 1")
     uploads = Workspace.open(finished.workspace).uploads
     pair = json.loads((uploads / "chat-pairs.jsonl").read_text())
     assert pair["prompt"][-1]["content"] == quickstart.run.predictions()[0]["prompt"]

@@ -107,7 +107,7 @@ def _votes(turn: Turn, side: str, number: int) -> Markup:
     parts = []
     if turn.get("prompts") and turn[side]:
         known = (turn.get("thumbs") or {}).get(side)
-        for name, good, sign, says in (("up", True, "👍", "good"), ("down", False, "👎", "bad")):
+        for name, good, sign, says in (("up", True, "Good", "good"), ("down", False, "Bad", "bad")):
             parts.append(_act(f"{name}:{number}:{side}", sign, f"{SIDES[side]}: {says} answer", pressed=known is good))
         if can_choose(turn):
             better = turn.get("better") == side

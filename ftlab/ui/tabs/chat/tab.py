@@ -355,7 +355,7 @@ def kept_votes(workspace: Workspace) -> Markup:
     pairs, thumbs = votes.counts(workspace)
     if not pairs and not thumbs:
         return Markup("")
-    said = f"{count(pairs)} pairs ({votes.PAIRS}) and {count(thumbs)} thumbs ({votes.THUMBS})"
+    said = f"pairs: {count(pairs)} ({votes.PAIRS}), thumbs: {count(thumbs)} ({votes.THUMBS})"
     return notice(f"Kept for the Preferences tab: {said}. Choose them on the Data tab.", kind="good")
 
 
