@@ -47,7 +47,7 @@ def test_a_newcomers_odd_table_is_on_its_way_to_training_after_one_click(app, vi
     assert place["y"] + place["height"] < viewport["height"] and page.evaluate("window.scrollY") == 0
     page.locator("#data_use").click()
     clicks += 1
-    expect(page.locator("#train_data")).to_contain_text("48 train")
+    expect(page.locator("#train_data")).to_contain_text("48 to learn from")
     assert clicks == 1 and not one.errors
 
 
@@ -97,7 +97,7 @@ def test_where_nobody_can_guess_the_columns_choosing_them_is_enough(app, visit):
     # What was said goes with the data to the Train tab.
     page.locator("#data_use").click()
     expect(page.locator("#train_data")).to_contain_text("pasted")
-    expect(page.locator("#train_data")).to_contain_text("20 train")
+    expect(page.locator("#train_data")).to_contain_text("20 to learn from")
     assert not one.errors
 
 

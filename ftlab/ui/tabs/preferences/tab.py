@@ -52,7 +52,7 @@ from ftlab.ui.run_view.stages import (
 from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import source_choices
+from ftlab.ui.tabs.data.sources import shown_name, source_choices
 from ftlab.ui.tabs.preferences import before_after, rewards_form
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
@@ -495,7 +495,7 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     """(what there is to say of the data of `config` for its stage, whether they suit it)."""
     from ftlab.data.inspection import files_of, look
 
-    name = config.data.source.rsplit("/", 1)[-1]
+    name = shown_name(config.data.source)
     try:
         found = look(config.data, workspace)
         if found.detected is not None and (needed := _other_kind(config.stage, found)):

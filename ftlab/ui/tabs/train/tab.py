@@ -33,6 +33,7 @@ from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
+from ftlab.ui.tabs.data.sources import shown_name
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import sweep
 
@@ -291,7 +292,7 @@ def data_line(shown: str | None, workspace: Workspace, replay: dict[str, Any] | 
     sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in found.splits.items())
     mixed = mixed_in(replay or {}, found.splits.get("train", 0), workspace)
     return Markup('<strong>{}</strong><div class="ft-help">{}{}</div>').format(
-        found.name.rsplit("/", 1)[-1], sizes, f". Against forgetting: {mixed}." if mixed else ""
+        shown_name(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
     )
 
 
