@@ -45,7 +45,7 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     result, answers = page.locator("#evaluate_result"), page.locator("#evaluate_answers")
     full = page.locator("#evaluate_full")
     # First the verdict, three figures and the answers that changed most; everything else is one press away.
-    expect(result.locator(".ft-fact dd").first).to_have_text("10% → 80%")
+    expect(result.locator(".ft-fact dd").first).to_contain_text("10% → 80%")
     expect(result.locator(".ft-example")).to_have_count(4)
     expect(result.locator("section", has_text="Got worse").locator(".ft-example")).to_contain_text("question 3")
     for folded in ("evaluate_answers_box", "evaluate_details", "evaluate_more", "evaluate_helps"):
