@@ -105,6 +105,7 @@ def test_a_phone_reads_rows_without_scrolling_the_page_sideways(app, visit):
     one = visit(app.url, {"width": 390, "height": 844})
     page = one.page
     page.locator("#data_try").click()  # which leaves the welcome
+    expect(page.locator("#train_start")).to_be_visible()
     one.tab("data")
     one.panel("rows")
     expect(page.locator("#data_tokens")).to_be_visible()
