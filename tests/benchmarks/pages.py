@@ -51,7 +51,12 @@ def measure(page: Any, tab: str) -> dict[str, Any]:
     """The figures of one tab of an opened page, after it has settled."""
     page.locator(f"#tab_{tab}-button").click()
     page.locator(f"#tab_{tab}").wait_for()
-    page.wait_for_timeout(2500)
+    # Until nothing has been drawn for a moment: a tab is filled once it is opened.
+    page.wait_for_timeout(600)
+    before, now = "", page.locator(f"#tab_{tab}").inner_text()
+    while now != before:
+        page.wait_for_timeout(900)
+        before, now = now, page.locator(f"#tab_{tab}").inner_text()
     return dict(page.evaluate(FIGURES, tab))
 
 
