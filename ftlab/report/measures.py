@@ -82,6 +82,12 @@ def verdict_text(comparison: Comparison) -> str:
     return f"{text.removesuffix('.')}; what it forgot was not measured."
 
 
+def verdict_line(comparison: Comparison) -> str:
+    """The verdict without the figures of what was forgotten, for where these stand beside it or one press away."""
+    text, forgot, _ = verdict_text(comparison).partition(", but it forgot: ")
+    return f"{text}, but it forgot." if forgot else text
+
+
 def of_documents(comparison: Comparison) -> bool:
     """Whether plain text was compared: documents that are predicted, without prompts and answers."""
     return scores_of(comparison, "adapted").get("exact_match", 0) is None

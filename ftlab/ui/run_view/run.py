@@ -265,7 +265,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
         return failure(status.error)
     comparison = run_files.comparison(run)
     if comparison:
-        said = Markup("<strong>{}</strong>").format(measures.verdict_text(comparison))
+        said = Markup("<strong>{}</strong>").format(measures.verdict_line(comparison))
         return notice(said, kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."

@@ -14,7 +14,7 @@ from ftlab.evaluation.figures import in_sentence, value_text
 from ftlab.evaluation.metrics.text import words
 from ftlab.evaluation.rows import LOSS, LOSS_MEASURE, gain, row_scores
 from ftlab.report.findings import kept_answer, kept_rows
-from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_text
+from ftlab.report.measures import interval_text, measures_of, of_documents, sides_of, verdict_line
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import count, facts, heading, join, notice
 from ftlab.ui.run_view import run as run_view
@@ -38,7 +38,7 @@ def verdict(comparison: ComparisonJson) -> Markup:
     """The verdict in a sentence; of several runs beside each other, one for each."""
     if verdict_of(comparison, "adapted"):
         kind = run_view.verdict_kind(comparison)
-        return notice(Markup("<strong>{}</strong>").format(verdict_text(comparison)), kind=kind)
+        return notice(Markup("<strong>{}</strong>").format(verdict_line(comparison)), kind=kind)
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
     found = {name: one for name, one in comparison.get("verdicts", {}).items() if name in titles}
     kinds = {True: "good", False: "bad", None: "warn"}

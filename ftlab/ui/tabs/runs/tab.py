@@ -23,7 +23,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.report.charts import compared_losses
-from ftlab.report.measures import by_same_kinds, verdict_text
+from ftlab.report.measures import by_same_kinds, verdict_line
 from ftlab.ui import background, run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
@@ -281,7 +281,7 @@ def brief(run: RunDirectory) -> Markup:
     status, comparison = run_files.status(run), run_files.comparison(run)
     damage = join(error_box(error) for error in run_files.damage(run))
     if comparison and not status.is_active:
-        said = notice(verdict_text(comparison), kind=run_view.verdict_kind(comparison))
+        said = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
     else:
         said = run_view.outcome(run, status) or notice("Trained.")
     return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, said, run.id)

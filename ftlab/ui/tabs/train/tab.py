@@ -99,7 +99,7 @@ def build(workspace: Workspace) -> TrainTab:
     with gr.Row(equal_height=False, elem_id="train_layout", elem_classes="ft-run-layout"):
         with gr.Column(elem_id="train_choices", elem_classes="ft-run-choices", min_width=280):
             with gr.Row(elem_classes="ft-data-line"):
-                data = gr.HTML("Reading the data …", elem_id="train_data", elem_classes="ft-about-data")
+                data = gr.HTML("Reading the data …", elem_id="train_data", elem_classes="ft-about-data ft-content")
                 change_data = gr.Button(
                     "Change", size="sm", scale=0, min_width=80, elem_id="train_change_data", elem_classes="ft-act"
                 )
