@@ -239,7 +239,13 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     broken.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a", \n')
     upload(one, broken)
     expect(one.page.locator("#data_message")).to_contain_text("line 2")
+    # The broken file is still chosen: what cannot be trained on cannot be started, and says so.
     one.page.reload()
+    one.tab("train")
+    expect(one.page.locator("#train_start")).to_be_disabled()
+    one.tab("data")
+    fill_list(one.page, "set_data_source", "support_triage")
+    expect(one.page.locator("#data_summary")).to_contain_text("600")
     one.tab("train")
     open_advanced(one.page)
     one.page.locator("#set_optimisation_learning_rate input").first.fill("5")
@@ -289,7 +295,7 @@ def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app,
     one.tab("train")
     fill_list(one.page, "set_model_base", "somebody/some-base")
     one.tab("runs")
-    one.page.locator("#runs_table [data-pick]").filter(has_text=re.compile("aged")).first.click()
+    one.page.locator(f"#runs_table [data-pick='{runs[0].id}']").first.click()
     expect(one.page.locator("#runs_detail")).to_contain_text(runs[0].id)
     page_file = workspace.page_file
     for _ in range(300):
