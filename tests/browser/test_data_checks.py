@@ -89,6 +89,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     assert is_as_wide_as_the_screen(phone.page) and not phone.errors
 
 
+@pytest.mark.long
 def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_looks_what_it_did(shop, visit, tmp_path):
     file = tmp_path / "long.jsonl"
     lines = [{"prompt": f"Tell me of {n}.", "completion": f"It is {n}." + " More of it." * (n % 20)} for n in range(60)]

@@ -84,6 +84,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     expect(page.locator("#runs_table")).to_contain_text("DPO")
     page.locator("#runs_menu button").first.click()
     page.locator("#runs_again").click()
+    page.locator("#pref_more").get_by_role("button").first.click()
     expect(page.locator("#pref_preference_beta").locator("input, textarea").first).to_have_value("0.2")
     assert not one.errors
 

@@ -84,6 +84,7 @@ def test_settings_are_found_by_label_help_and_key(app, visit):
     assert person.errors == []
 
 
+@pytest.mark.long
 def test_a_learning_rate_is_found_and_stands_in_the_form(app, visit):
     person = visit(app.url)
     person.tab("train")

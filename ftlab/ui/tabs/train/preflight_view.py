@@ -53,10 +53,10 @@ def line(found: Preflight) -> Markup:
         about = "about " if found.kind == "estimate" else ""
         where = "GPU memory" if found.device == "cuda" else "memory"
         parts.append(f"{about}{amount(found.peak_bytes)} of {amount(found.available_bytes)} free {where}")
-    if found.cost is not None:
-        parts.append(f"cost {found.cost:,.2f}")
     said = "; ".join(parts) or verdict(found).rstrip(".")
     source = " (estimate: the base is not on this machine)" if found.kind == "estimate" else " on this machine"
+    if found.cost is not None:
+        source += f"; cost {found.cost:,.2f}"
     return Markup('<p class="ft-takes-line" data-kind="{}"><strong>{}</strong>{}.</p>').format(
         found.kind, f"{said[:1].upper()}{said[1:]}", source
     )
