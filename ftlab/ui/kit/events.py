@@ -73,8 +73,9 @@ def on(
         settings.setdefault("show_progress_on", [])
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
     lines = [number for number, one in enumerate(inputs) if _is_line(one) and not checks_itself]
+    call = guarded(handler, box, clears=clears, lines=lines)
     return trigger(
-        guarded(handler, box, clears=clears, lines=lines),
+        call if targets or inspect.isgeneratorfunction(handler) else _without_answer(call),
         list(inputs),
         targets or None,
         show_progress=progress,
@@ -225,6 +226,16 @@ def guarded(
             return failed(error) or gr.skip()
 
     return call
+
+
+def _without_answer(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` for an event without outputs, which Gradio warns about when it is given an answer."""
+
+    @functools.wraps(call)
+    def silent(*args: Any, **kwargs: Any) -> None:
+        call(*args, **kwargs)
+
+    return silent
 
 
 def _places(handler: Callable[..., Any], inputs: Sequence[int]) -> list[int]:
