@@ -171,7 +171,7 @@ def test_the_base_with_examples_is_asked_where_memory_peaks_since_its_prompts_ar
         watch.remove()
     rows, tokens = max(read, key=lambda shape: shape[0] * shape[1])
     assert (rows, tokens) == (4, longest["prompted"]), "a whole batch of them at once"
-    assert min(measured["rates"].read, measured["rates"].written, measured["rates"].scored) > 0
+    assert min(measured.rates.read, measured.rates.written, measured.rates.scored) > 0
 
 
 def test_progress_is_told_in_words_and_nothing_is_left_behind(measured):
