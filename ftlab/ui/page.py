@@ -12,6 +12,7 @@ The page loops over its tabs and knows none of their parts.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import threading
@@ -83,7 +84,8 @@ class Page:
         **settings: Any,
     ) -> None:
         """Let `trigger` open the tab `to` through its `door`, with what `value` makes of `inputs` (else the first of
-        them). Without `to`, the first tab with such a door that accepts the value. `settings` go to `on`."""
+        them); a `value` whose first parameter is `event` takes the event data too. Without `to`, the first tab with
+        such a door that accepts the value. `settings` go to `on`."""
         ways = {tab: doors[door] for tab, doors in self.doors.items() if door in doors and to in (None, tab)}
 
         def go(*values: Any) -> dict[Any, Any]:
@@ -91,8 +93,12 @@ class Page:
             tab, way = next((tab, way) for tab, way in ways.items() if way.accepts(carried))
             return {**self.to(tab), **way.fill(carried)}
 
+        def pick(event: gr.EventData, *values: Any) -> dict[Any, Any]:
+            return go(event, *values)
+
+        takes_event = value is not None and next(iter(inspect.signature(value).parameters), None) == "event"
         outputs = list(dict.fromkeys(one for way in ways.values() for one in way.outputs))
-        on(trigger, go, inputs, [self.tabs, *outputs], **settings)
+        on(trigger, pick if takes_event else go, inputs, [self.tabs, *outputs], **settings)
 
 
 @dataclass(frozen=True)
