@@ -49,6 +49,7 @@ def is_as_wide_as_the_screen(page) -> bool:
     return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.long
 def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one_press(shop, visit):
     one = visit(shop.url)
     choose(one, "messy_tickets")

@@ -28,6 +28,7 @@ def choose(page, name, option):
     page.get_by_role("option", name=option).first.click()
 
 
+@pytest.mark.long
 def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_accuracy(app, visit):
     one = visit(app.url)
     page = one.page
