@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ftlab.training.reinforcement.held_out import Measured, compare
+from ftlab.training.reinforcement import Measured, compare
 
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.metrics.text import repetition
