@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from ftlab.training.reinforcement import Measured, compare
 
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.metrics.text import repetition
 from ftlab.evaluation.significance import mean_difference
+from ftlab.training.reinforcement import Measured, compare
 from ftlab.training.signs import read_signs
 
 STEPS = 24
