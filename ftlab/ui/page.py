@@ -197,16 +197,16 @@ def follow_files(page: Page, followers: Sequence[Follower]) -> None:
     def look(known: dict[str, str], given: dict[Any, Any]) -> dict[Any, Any]:
         job, runs, now = run_files.current_job(workspace), run_files.fingerprint(workspace), dict(known)
         updates: dict[Any, Any] = {}
-        kept = kept_choices(workspace)
+        kept = None if known else kept_choices(workspace)  # only the first look comes back to what was chosen
         for number, follower in enumerate(followers):
             mine = {name: text for name, text in known.items() if name.startswith(f"{number} ")}
             seen = Look(workspace, job, dict(given), {name.split(" ", 1)[1]: text for name, text in mine.items()})
-            if not known:
+            if kept is not None:
                 seen.given |= {one: getattr(kept, name) or given[one] for name, one in follower.remembers.items()}
             updates |= _redrawn(follower, seen, runs, given)
+            if kept is None:
+                _keep(follower, seen)
             now |= {f"{number} {name}": text for name, text in seen.notes.items()}
-            if known:
-                _keep(follower, seen, given, workspace, now, number)
         return updates | ({memory: now} if now != known else {})
 
     on(
@@ -258,14 +258,12 @@ def _drawn(follower: Follower, seen: Look) -> dict[Any, Any]:
         return {} if follower.box is None else {follower.box: error_box(error)}
 
 
-def _keep(
-    follower: Follower, seen: Look, given: Mapping[Any, Any], workspace: Workspace, now: dict[str, str], number: int
-) -> None:
+def _keep(follower: Follower, seen: Look) -> None:
     """Remember a choice that this page has changed; that of the newest of a list as none, so that it goes on."""
     for name, component in follower.remembers.items():
-        chosen, note = str(given[component] or ""), f"{number} said {name}"
-        if now.get(note) != chosen:
-            if note in now:
+        chosen, note = str(seen.given[component] or ""), f"said {name}"
+        if seen.notes.get(note) != chosen:
+            if note in seen.notes:
                 newest = seen.notes.get(f"newest {component._id}")
-                remember_choice(workspace, **{name: "" if chosen == newest else chosen})
-            now[note] = chosen
+                remember_choice(seen.workspace, **{name: "" if chosen == newest else chosen})
+            seen.notes[note] = chosen
