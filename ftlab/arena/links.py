@@ -332,7 +332,7 @@ def _unknown() -> InputError:
 
 def _must_be_open(test: Row[Any]) -> None:
     if test.state == "closed":
-        raise InputError("This test is over. Thank you for your votes", try_="ask whoever invited you for the result")
+        raise InputError("This test is over", try_="ask whoever invited you for the result")
     if test.state != "open":
         raise NotBegun("This test has not begun", try_="come back when your host says that it has")
 

@@ -44,6 +44,7 @@ class Where:
 @dataclass(frozen=True)
 class BlindTestTab:
     chosen: gr.Dropdown
+    new: gr.Button
     form: forms.Form
     where: Where
     message: gr.HTML
@@ -82,6 +83,7 @@ def build(workspace: Workspace) -> BlindTestTab:
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
+    new = gr.Button("New test", size="sm", elem_id="blind_new", elem_classes="ft-act", visible=False)
     form = forms.Form()
     forms.build_fields(form)
     where = _where()
@@ -112,11 +114,6 @@ def build(workspace: Workspace) -> BlindTestTab:
             button("export", "Download the votes as data")
             report_file = gr.DownloadButton("Save report.html", elem_id="blind_report_file", elem_classes="ft-gone")
             export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
-        with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
-            warn = gr.HTML(elem_id="blind_warning")
-            with gr.Row(elem_classes="ft-buttons"):
-                yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
-                no = gr.Button("No, leave it", elem_id="blind_no")
         with gr.Accordion("Details: settings, raters, links", open=False, elem_id="blind_details"):
             text("facts")
             with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
@@ -145,8 +142,13 @@ def build(workspace: Workspace) -> BlindTestTab:
                 button("early", "Open the tally early", size="sm")
                 button("close", "Close the test", size="sm")
                 button("delete", "Delete the test", size="sm")
+            with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
+                warn = gr.HTML(elem_id="blind_warning")
+                with gr.Row(elem_classes="ft-buttons"):
+                    yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
+                    no = gr.Button("No, leave it", elem_id="blind_no")
     return BlindTestTab(
-        chosen, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
+        chosen, new, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
         open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui import background, run_files
-from ftlab.ui.kit.events import any_of, offer_file, on, press
+from ftlab.ui.kit.events import any_of, offer_file, on, press, reveal
 from ftlab.ui.kit.fresh import digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
 from ftlab.ui.page import Page, kept_choices, remember_choice
@@ -66,6 +66,9 @@ def wire(tab: BlindTestTab, page: Page) -> None:
                 visible=len(known) > 1,
             )
         }
+
+    def another(chosen: str | None) -> dict[Any, Any]:
+        return {tab.new: gr.update(visible=bool(chosen) and chosen != NEW)}
 
     def load(chosen: str | None) -> dict[Any, Any]:
         shown = listed(chosen or kept_choices(workspace).test)
@@ -210,9 +213,14 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         if what not in does:
             raise InputError("There is nothing to confirm")
         does[what](store, test_id)
-        said = {"early": "The tally is open.", "close": "The test is closed.", "delete": "The test is deleted."}[what]
         left = listed(chosen)
-        return {**after(left[tab.chosen]["value"], said), **hidden, tab.asked: None, **left}
+        told = after(left[tab.chosen]["value"], "The test is deleted.")
+        if what != "delete":
+            told[tab.message] = ""  # the verdict is there now
+        return {**told, **hidden, tab.asked: None, **left}
+
+    def new() -> dict[Any, Any]:
+        return {tab.chosen: NEW, **choose(NEW)}
 
     def report(chosen: str | None) -> dict[Any, Any]:
         from ftlab.report.arena import write_arena_report
@@ -238,6 +246,9 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen], **filled)
+    began = on(tab.new.click, new, [], [tab.chosen, *every, *hidden], **shows)
+    on(began.then, look, [tab.chosen], **filled)
+    on(tab.chosen.change, another, [tab.chosen], [tab.new], queue=False)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
@@ -256,8 +267,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
     on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
     for what in ("early", "close", "delete"):
-        on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
-    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
+        asked = on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
+        asked.then(None, js=reveal("#blind_confirm"))
+    sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
+    sure.then(None, js=reveal("#tab_blind"))
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
     done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
@@ -308,12 +321,15 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     def keep(*given: Any) -> None:
         """At once, and beside the queue: reading the prompts may take a while."""
         values = form.read(given)
-        if values != forms.load(workspace):
+        if forms.is_filled(values) and values != forms.load(workspace):
             forms.keep(values, workspace)
 
     def changed(sent: dict[str, str], *given: Any) -> dict[Any, Any]:
         """Only what is new: anything else would say that it changed, and never end."""
-        found = suited(form, form.read(given), workspace)
+        values = form.read(given)
+        if not forms.is_filled(values):
+            return {}
+        found = suited(form, values, workspace)
         fresh = only_new(found, sent)
         return {**fresh, known: digests(found)} if fresh else {}
 

@@ -12,7 +12,7 @@ from ftlab.data.conversion import likely_texts
 from ftlab.data.formats import PREFERENCES
 from ftlab.errors import InputError, shorten
 from ftlab.ui.kit.html import count, facts, heading, join, percent
-from ftlab.ui.tabs.data.sources import shown_name
+from ftlab.ui.run_names import source_title
 
 WELCOME = Markup(
     '<h2 class="ft-welcome">Teach a language model your task</h2>'
@@ -29,7 +29,7 @@ def sentence(found: Any) -> Markup:
     """What is learned from what, and how many rows of it are for what."""
     from ftlab.data.inspection import WHOLE
 
-    title = Markup('<h2 class="ft-h">{}</h2>').format(shown_name(found.name))
+    title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(found.name))
     if found.problem or not found.detected:
         rows = f"{count(found.rows)} rows, {count(len(found.columns))} columns." if found.rows else ""
         return title + Markup("<p>{}</p>").format(rows)
@@ -112,7 +112,7 @@ def mixed_in(found: Any, base: str | None) -> Markup:
         examples, documents = (
             max(1, round(share * own)) for share in (usual.replay_fraction, usual.replay_text_fraction)
         )
-        added = f"up to {count(examples)} general examples and {count(documents)} documents"
+        added = f"up to {count(examples)} general examples and {count(documents)} general documents"
     else:
         added = "answers of the base itself"
     return Markup('<p class="ft-help">Training mixes in {}, so that the model keeps what it knows.</p>').format(added)

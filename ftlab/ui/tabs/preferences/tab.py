@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from ftlab.arena import preferences as preferred
 from ftlab.arena import tally
+from ftlab.arena.ballots import judged
 from ftlab.arena.blind_tests import list_tests
 from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
@@ -30,6 +31,7 @@ from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
 from ftlab.data.splits import FEWEST_ROWS
@@ -40,8 +42,7 @@ from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
-from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import (
+from ftlab.ui.run_stages import (
     LOSS_HELP,
     METHOD_HELP,
     STAGES,
@@ -49,10 +50,11 @@ from ftlab.ui.run_view.stages import (
     loss_choices,
     stage_choices,
 )
+from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import shown_name, source_choices
+from ftlab.ui.tabs.data.sources import source_choices
 from ftlab.ui.tabs.preferences import before_after, rewards_form
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
@@ -226,8 +228,12 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         test = None if _learns_from_votes(shown) else voted(workspace)
         if test is None:
             return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
-        said = Markup("You have <strong>{} votes</strong> from {}.").format(count(test.votes), test.title)
-        return {tab.votes: said, tab.take: gr.update(visible=True), tab.offered: test.id}
+        said = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
+        if test.rows < FEWEST_ROWS:
+            said += Markup(" They make {} to learn from; a run needs {}.").format(
+                counted(test.rows, "row"), FEWEST_ROWS
+            )
+        return {tab.votes: said, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
         from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
@@ -326,7 +332,7 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any
     ready = run_files.result_ready(run)
     return {
         tab.live: run_view.live(run),
-        tab.to_evaluate: gr.update(visible=ready),
+        tab.to_evaluate: gr.update(visible=ready, value=run_view.on_to_evaluate(run)),
         tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
         tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
         tab.shown: run.id,
@@ -389,18 +395,24 @@ def nothing_yet() -> Markup:
 
 @dataclass(frozen=True)
 class Voted:
-    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat; `rows` is what they make to learn
+    from, where raters of one prompt count once."""
 
     id: str
     title: str
     votes: int
+    rows: int
 
 
 def voted(workspace: Workspace) -> Voted | None:
     """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
     pairs or thumbs of the chat. None where there are none."""
     pairs, thumbs = chat_votes.counts(workspace)
-    found = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
+    found = [
+        Voted(chat_votes.PAIRS, "Chat", pairs, pairs),
+        Voted(chat_votes.THUMBS, "Chat", thumbs, thumbs),
+        _voted_test(workspace),
+    ]
     most = max((one for one in found if one is not None), key=lambda one: one.votes)
     return most if most.votes else None
 
@@ -411,9 +423,10 @@ def _voted_test(workspace: Workspace) -> Voted | None:
     store = open_store(workspace)
     for test in list_tests(store):
         try:
-            if preferred.collect(store, test.id).judged:
-                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
-                return Voted(test.id, test.title, votes)
+            found = preferred.collect(store, test.id)
+            if rows := found.pairs or found.judged:
+                votes = sum(judged(ballot) for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes, len(rows))
         except InputError:  # its votes are hidden still
             continue
     return None
@@ -426,7 +439,7 @@ def chat_lesson(name: str, workspace: Workspace) -> Lesson:
     startable = {value for _, value in start_choices(workspace)}
     start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
     kind = "pairs" if name == chat_votes.PAIRS else "thumbs"
-    said = f"{len(rows):,} {kind} from Chat."
+    said = f"{counted(len(rows), kind[:-1])} from Chat."
     if len(rows) < FEWEST_ROWS:
         said += f" A run needs at least {FEWEST_ROWS} rows to learn from: vote on more answers."
     return Lesson(str(file), "dpo" if kind == "pairs" else "kto", start, None, said)
@@ -488,16 +501,19 @@ def _usual(config: RunConfig, path: str) -> str:
 SAMPLE = "brand_voice_preferences"
 _MOST_ROWS = 50_000  # checked while a person waits
 _TOKENISED = 5_000  # rows whose tokens are counted
-_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth mending", "warn"), "info": ("Good to know", "info")}
+_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth fixing", "warn"), "info": ("Good to know", "info")}
 
 
 def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     """(what there is to say of the data of `config` for its stage, whether they suit it)."""
     from ftlab.data.inspection import files_of, look
 
-    name = shown_name(config.data.source)
+    name = run_names.source_title(config.data.source)
     try:
         found = look(config.data, workspace)
+        if found.problem:
+            said = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
+            return Markup("<strong>{}</strong>").format(name) + said, False
         if found.detected is not None and (needed := _other_kind(config.stage, found)):
             return _line(name, f"{count(found.rows)} rows") + needed, False
         if found.rows > _MOST_ROWS:
@@ -518,7 +534,7 @@ def _other_kind(stage: str, found: Any) -> Markup | None:
     try:
         check_format(stage, found.detected, found.name, found.columns)
     except InputError:
-        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and this data has none."
         return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
     return None
 
@@ -529,7 +545,7 @@ def cards(findings: list[PreferenceFinding]) -> Markup:
     others = [one for one in findings if one.kind != "bad"]
     if not others:
         return stops
-    return stops + details(f"About these data ({len(others)})", join(_card(one) for one in others))
+    return stops + details(f"About this data ({len(others)})", join(_card(one) for one in others))
 
 
 def _card(one: PreferenceFinding) -> Markup:

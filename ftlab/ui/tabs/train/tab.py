@@ -29,11 +29,11 @@ from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import count, empty, notice
 from ftlab.ui.page import Door, Follower, Look, Page, kept_choices
 from ftlab.ui.run_files import Job
+from ftlab.ui.run_names import source_title
+from ftlab.ui.run_stages import STAGES as PREFERENCE_STAGES
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import shown_name
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import sweep
 
@@ -50,6 +50,7 @@ BASE_HELP = "From the list, a folder, a GGUF file or a Hub id."
 # What the data on the Data tab can be trained for; preferences have a tab of their own.
 STAGES = [("Answers (instruction tuning)", "sft"), ("Plain text (continued pretraining)", "pretraining")]
 _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
+_GENERAL = {"general_replay": "general examples", "general_documents": "general documents"}
 _FRACTIONS = tuple(f"{path}_fraction" for path in _REPLAYED)
 # Left empty, they take what suits base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
@@ -254,7 +255,7 @@ def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]
     own = job is None or run_files.stage(job.run) not in PREFERENCE_STAGES
     return {
         tab.live: run_view.live(run),
-        tab.to_evaluate: ready,
+        tab.to_evaluate: {**ready, "value": run_view.on_to_evaluate(run)},
         tab.to_chat: ready,
         tab.stop: job_strip.stop_button(job if own else None),
         tab.shown: run.id,
@@ -292,7 +293,7 @@ def data_line(shown: str | None, workspace: Workspace, replay: dict[str, Any] | 
     sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in found.splits.items())
     mixed = mixed_in(replay or {}, found.splits.get("train", 0), workspace)
     return Markup('<strong>{}</strong><div class="ft-help">{}{}</div>').format(
-        shown_name(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
+        source_title(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
     )
 
 
@@ -314,8 +315,9 @@ def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
             continue
         wanted = max(1, round(share * rows))
         there = _rows_of(source, workspace)
-        what = "documents" if path == "data.replay_text" else "rows"
-        parts.append(f"about {count(min(wanted, there) if there else wanted)} {what} of {source}")
+        kind = "documents" if path == "data.replay_text" else "rows"
+        what = _GENERAL.get(source) or f"{kind} of {source_title(source)}"
+        parts.append(f"about {count(min(wanted, there) if there else wanted)} {what}")
     return " and ".join(parts)
 
 
