@@ -96,7 +96,7 @@ def _rejected(found: Any, row: int) -> Markup:
     worse = found.row(row).get(found.detected.columns.get("rejected", ""))
     turns = worse[-1:] if isinstance(worse, list) else [worse]
     texts = [one.get("content") or one.get("value") if isinstance(one, dict) else one for one in turns]
-    return join(_bubble("assistant", text, "Rejected answer") for text in texts if isinstance(text, str))
+    return join(_bubble("rejected", text, "Rejected answer") for text in texts if isinstance(text, str))
 
 
 def _main(found: Any) -> str:
