@@ -1,5 +1,4 @@
-"""What made people stumble who walked through the app from screenshots alone, as their tasks: no wider and no longer than
-they did it, in light and dark, with the clicks counted."""
+"""Where people stumbled who walked through the app from screenshots alone, as their tasks, with the clicks counted."""
 
 from __future__ import annotations
 
