@@ -130,15 +130,19 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     if job.waiting:
         numbers.append(("", f"{job.waiting} more waiting"))
     text = join(
-        Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
+        Markup('<span class="ft-strip-n{}"><span class="ft-help">{}</span> {}</span>').format(
+            "" if number == len(numbers) - 1 else " ft-strip-more", *one
+        )
+        for number, one in enumerate(numbers)
     )
     what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
     doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
+    of_phase = "" if at is None else "ft-strip-more"  # on a phone the step says enough
     if at is not None:
         what += f", step {at[0]} of {at[1]}"
     return Markup('<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help">{}</span></div>{}').format(
         what,
-        Markup("<span>{}</span>").format(doing) if doing != job.kind else "",
+        Markup('<span class="{}">{}</span>').format(of_phase, doing) if doing != job.kind else "",
         text,
         run_names.name_of(job.run, dated=False),
         _bar(share),

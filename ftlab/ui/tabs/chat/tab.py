@@ -71,7 +71,7 @@ def build(workspace: Workspace) -> ChatTab:
     banner = gr.HTML(elem_id="chat_banner")
     with gr.Row(elem_classes="ft-controls ft-head ft-line"):
         run = gr.Dropdown(
-            [], value=None, label="Run", allow_custom_value=True, elem_id="chat_run", scale=4, min_width=260
+            [], value=None, label="Run", allow_custom_value=True, elem_id="chat_run", scale=4, min_width=180
         )
         clear = gr.Button("New chat", elem_id="chat_clear", scale=0, min_width=130)
     log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False, js_on_load=CHAT_JS)

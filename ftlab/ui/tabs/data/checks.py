@@ -230,7 +230,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         config, done = config_of(shown), _job(job_id, workspace)
         before, report = done.request, _report(job_id, workspace)
         if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
-            raise InputError("The data have changed since they were checked", try_="check again")
+            raise InputError("The data has changed since it was checked", try_="check again")
         with taken(config, workspace, who=who(), why="before the first remedy") as first:
             made = change(first, report["roles"])
         new = config.model_copy(update={"source": made.source})

@@ -234,7 +234,7 @@ def _made_for(made: Request, wanted: Request | None) -> Markup:
 
 def never() -> Markup:
     return empty(
-        "These data have not been checked yet.",
+        "Not checked yet.",
         "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
         "too long, and says what to do about them. Nothing is changed.",
     )

@@ -293,7 +293,7 @@ def _at_work(run: RunDirectory) -> bool:
 
 
 def nothing_yet() -> Markup:
-    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated by itself.")
+    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated automatically.")
 
 
 def _preferences(run: RunDirectory) -> Markup:

@@ -213,7 +213,7 @@ def wire(
                 yield show(found, _remember(config, workspace, found))
         except FtlabError as error:
             # Nobody asked, and Start says the same at length.
-            said = Markup('<p class="ft-help">Time and memory cannot be told: {}.</p>').format(error.what)
+            said = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
             yield {panel.progress: said, panel.result: "", panel.found: None}
         finally:
             _end(page, work)
