@@ -49,6 +49,12 @@ def test_from_one_button_to_a_vote_on_a_phone_and_the_verdict_that_its_owner_rea
     link = page.locator("#blind_share .ft-link")
     expect(link).to_contain_text("#key=", timeout=LONG)
 
+    if network:  # the code and its white border are whole: cameras need both
+        drawn = page.locator("#blind_share .ft-qr svg").evaluate(
+            "svg => [svg, svg.querySelector('path')].map(one => one.getBoundingClientRect().right)"
+        )
+        assert drawn[1] <= drawn[0] + 1
+
     phone = chromium.new_context(viewport=PHONE, color_scheme="dark", has_touch=True, is_mobile=True).new_page()
     phone.goto(link.inner_text())
     taps = 1
