@@ -35,6 +35,7 @@ from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, war
 from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
 from ftlab.ui.tabs.preferences.tab import Lesson, start_choices
+from ftlab.ui.tabs.train import preflight as train_preflight
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
@@ -146,6 +147,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         if test.state == "ready" or (test.state == "draft" and test.settings["live"]):
             blind_tests.open_test(store, test_id)
         elif test.state != "open":
+            train_preflight.give_way()  # else the answers wait for a measurement that nobody asked for
             answering.start(workspace, test_id, then_open=True)
             background.release_chat("auto")
         served = raters_page.kept(workspace)
