@@ -1,4 +1,4 @@
-"""Every `python -m ftlab` command of the documentation, run as it stands, page by page, in the order in which it is read.
+"""Every `python -m ftlab` command of the documentation, run as it stands, page by page, in the order of the page.
 
 Not run: blocks marked `<!-- needs: ... -->`, which say what this machine lacks; sentences that name a command of the
 repository (pytest, .ci, tests.benchmarks), which tests/unit/test_docs.py looks up; and what ELSEWHERE names, which
