@@ -61,10 +61,7 @@ _PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "base
 
 def _groups() -> dict[str, list[str]]:
     """The settings of the tab by the title of their group: those that people change first."""
-
-    def of(*sections: str) -> list[str]:
-        return [path for path in forms.fields() if path.startswith(sections)]
-
+    of = forms.fields_of
     return {
         "Preferences": ["preference.loss", "preference.beta", *of("preference.")],
         "Rewards": [path for path in of("reinforcement.") if path != rewards_form.PATH],

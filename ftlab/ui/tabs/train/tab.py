@@ -59,10 +59,7 @@ _PAGES |= {"Against forgetting": "replay", "Name, tracking, device": "programs#e
 
 def _groups() -> dict[str, list[str]]:
     """The settings of the tab by the title of their group: those that people change first."""
-
-    def of(*sections: str) -> list[str]:
-        return [path for path in forms.fields() if path.startswith(sections)]
-
+    of = forms.fields_of
     return {
         "Training": ["stage", *_USUAL, "optimisation.max_length", *of("optimisation.")],
         "Method": ["method.name", "method.rank", *of("method.")],
