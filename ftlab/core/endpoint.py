@@ -383,3 +383,30 @@ def _asked_wait(answer: Answer) -> float | None:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def cost(prompt_tokens: int, reply_tokens: int, price_in: float | None, price_out: float | None) -> float | None:
+    """In the currency of the prices, which are per million tokens; None if one of them is not given."""
+    if price_in is None or price_out is None:
+        return None
+    return (prompt_tokens * price_in + reply_tokens * price_out) / 1_000_000
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens `text` has for a large model: four ASCII characters each, one for any other character."""
+    ascii_ = sum(character.isascii() for character in text)
+    return math.ceil(ascii_ / 4) + len(text) - ascii_
+
+
+def money(value: float) -> str:
+    """A cost in the currency of the prices: 0.0042, 0.31, 12.40."""
+    if value == 0:
+        return "nothing"
+    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def cost_line(price: float | None, at_most: float | None) -> str:
+    """What a plan says of its cost."""
+    if price is None:
+        return "Cost unknown: give the prices per million tokens (0 for your own server)."
+    return f"That costs about {money(price)}, at most {money(at_most or 0)}."

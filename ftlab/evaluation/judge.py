@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ftlab.core.endpoint import Asker, Replied, Reply, Request
+from ftlab.core.endpoint import Asker, Replied, Reply, Request, cost
 from ftlab.core.files import append_jsonl, locked, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson, JudgementJson
@@ -21,7 +21,6 @@ from ftlab.evaluation.judge_plan import (
     JudgeSettings,
     answered_rows,
     answers_digest,
-    cost,
     known_lines,
     questions,
     read_choice,
@@ -126,7 +125,7 @@ def summarise(
         "longer": {"won": longer[1], "rows": sum(longer)},
         "requests": len(answered),
         "tokens": tokens,
-        "cost": cost(tokens["prompt"], tokens["completion"], settings),
+        "cost": cost(tokens["prompt"], tokens["completion"], settings.price_in, settings.price_out),
         "rule": _RULE,
         "proxy": PROXY,
         "settings": {
