@@ -136,7 +136,9 @@ def _converted(raw: bytes, suffix: str, name: str) -> str:
             raise InputError(f"{name} is damaged: it is not a valid {suffix} file", given=name) from None
     try:
         # A stream: given a name, the library would also open addresses.
-        return str(MarkItDown(enable_plugins=False).convert_stream(io.BytesIO(raw), file_extension=suffix).markdown)
+        text = MarkItDown(enable_plugins=False).convert_stream(io.BytesIO(raw), file_extension=suffix).markdown
+        # Words that a PDF divides at the end of a line.
+        return re.sub(r"(?<=[^\W\d_])-\n(?=[a-zß-ÿ])", "", text) if suffix == ".pdf" else text
     except MarkItDownException as error:
         raise _damaged(name, suffix, error) from None
     except Exception as error:  # what its parsers raise at damaged files: any type
@@ -146,7 +148,7 @@ def _converted(raw: bytes, suffix: str, name: str) -> str:
 def _damaged(name: str, suffix: str, error: Exception) -> InputError:
     message = str(error).strip() or type(error).__name__
     why = f"The reader says: {shorten(message.splitlines()[-1])}"
-    return InputError(f"{name} cannot be read as {suffix}", why=why, try_="open it in its program and save it again")
+    return InputError(f"{name} cannot be read as {suffix}. {why}", try_="open it in its program and save it again")
 
 
 def passages_of(document: Document) -> list[Passage]:
@@ -242,14 +244,14 @@ def _shortened(paragraph: str) -> list[str]:
     if count_words(paragraph) <= _LONGEST_PARAGRAPH:
         return [paragraph]
     parts, size = [""], 0
-    for sentence in re.split(r"(?<=[.!?。！？])\s+|\n", paragraph):
+    for sentence in re.findall(r".+?(?:[.!?]\s+|[。！？]|\n|$)", paragraph):
         words = count_words(sentence)
         if parts[-1] and size + words > PASSAGE_WORDS:
             parts.append("")
             size = 0
-        parts[-1] = f"{parts[-1]} {sentence}".strip()
+        parts[-1] += sentence
         size += words
-    return [part for part in parts if part]
+    return [part.strip() for part in parts if part.strip()]
 
 
 def read_passages(paths: Sequence[Path], notes: list[str]) -> tuple[list[Passage], list[Document]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ftlab.core.endpoint import Asker, Replied, Reply, Request, cost
-from ftlab.core.files import append_jsonl, locked, write_json
+from ftlab.core.files import append_jsonl, end_last_line, locked, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson, JudgementJson
 from ftlab.errors import FtlabError, shorten
@@ -220,7 +218,7 @@ def judge_by_endpoint(
         left = [question for question in asked if question.key not in known]
         tell = progress or silent
         tell(PHASE, len(lines), len(asked))
-        _end_last_line(run.judged_answers_file)
+        end_last_line(run.judged_answers_file)
         try:
             for line in _answers(left, settings, should_stop or (lambda: False), fresh=not lines):
                 append_jsonl(run.judged_answers_file, {"judgement": settings.id, **line})
@@ -297,15 +295,6 @@ def _no_choice(line: JudgedLineJson, settings: JudgeSettings) -> FtlabError:
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
     why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")
-
-
-def _end_last_line(file: Path) -> None:
-    """A killed process may have left half a line: the next line must not be appended to it."""
-    with contextlib.suppress(FileNotFoundError):
-        content = file.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with file.open("ab") as end:
-                end.write(b"\n")
 
 
 def _keep(run: RunDirectory, judgement: JudgementJson) -> None:
