@@ -151,7 +151,9 @@ def read_pairs(reply: str, task: Task, *, cut: bool = False) -> list[Written]:
     lack its end."""
     text = _THOUGHT.sub(" ", reply)
     labels = list(_LABEL.finditer(text))
-    ends = [label.start() for label in labels[1:]] + [len(text)]
+    if not labels:
+        return []
+    ends = [*(label.start() for label in labels[1:]), len(text)]
     parts = [(label[1][0].lower(), _bare(text[label.end() : end])) for label, end in zip(labels, ends, strict=True)]
     written: list[Written] = []
     if task.kind == PARAPHRASES:
