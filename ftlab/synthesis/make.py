@@ -89,7 +89,7 @@ def make(
         if not mine:
             raise FtlabError("These rows are already being written", try_="wait, or stop that work")
         outcome = read_json(folder / "outcome.json")
-        if outcome is not None and (done := _again(outcome, workspace)) is not None:
+        if outcome is not None and (done := made_before(outcome, workspace)) is not None:
             return done
         file = folder / "replies.jsonl"
         end_last_line(file)
@@ -340,7 +340,7 @@ def _short(reason: str) -> str:
     return "the judge did not accept it" if reason.startswith(JUDGED) else reason
 
 
-def _again(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
+def made_before(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
     """What the same work made before, if its version is still there."""
     try:
         version = resolve(outcome["version"], workspace)

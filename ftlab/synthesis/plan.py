@@ -93,9 +93,9 @@ def build_settings(
     """The settings, checked. Raises InputError naming what cannot be used."""
     if url and base:
         raise InputError("Either an address or a base writes, not both", given=f"{url} and {base}")
-    if not url and not base:
+    if url is None and not base:
         raise InputError(
-            "Nobody writes the rows yet",
+            "No model is named to write the rows",
             allowed="a model behind an OpenAI-compatible address, or a base on this machine",
         )
     for name, value, most in (
@@ -109,7 +109,7 @@ def build_settings(
         if price is not None and not 0 <= price < math.inf:
             raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
     endpoint = None
-    if url:
+    if url is not None:
         if not (model or "").strip():
             raise InputError("No model is named", try_="give the name of the model at the address")
         endpoint = Endpoint(endpoint_url(url, WRITER), (model or "").strip(), _LONGEST_REPLY)
