@@ -110,9 +110,10 @@ def build_settings(
             raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
     endpoint = None
     if url is not None:
+        address = endpoint_url(url, WRITER)
         if not (model or "").strip():
             raise InputError("No model is named", try_="give the name of the model at the address")
-        endpoint = Endpoint(endpoint_url(url, WRITER), (model or "").strip(), _LONGEST_REPLY)
+        endpoint = Endpoint(address, (model or "").strip(), _LONGEST_REPLY)
     else:
         from ftlab.models.load import check_base
 

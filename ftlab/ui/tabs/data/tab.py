@@ -25,9 +25,10 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
+from ftlab.data.curation import unread
 from ftlab.data.documents import SUFFIXES, is_document
 from ftlab.data.load import find_source, remember
-from ftlab.data.versions import PREFIX
+from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.synthesis.job import keep_document
 from ftlab.ui.kit import forms
@@ -211,6 +212,13 @@ def wire(tab: DataTab, page: Page) -> None:
             remember(config, workspace)
         stays = config.source == DataConfig().source and is_first_visit(workspace)
         said = notice(found.problem, kind="warn") if found.problem and not found.needs_columns else ""
+        if not found.problem and (open_ := unread_rows(config, workspace)):
+            rows = f"{open_:,} rows were" if open_ > 1 else "One row was"
+            said = notice(
+                f"{rows} written by a model and nobody has read them. Read them in Curate, or accept them "
+                "under Write rows: then they can be trained on.",
+                kind="warn",
+            )
         return (
             changed
             | _way(found, config)
@@ -240,7 +248,9 @@ def wire(tab: DataTab, page: Page) -> None:
         return pickers | {
             tab.pick: gr.update(visible=unsure),
             tab.change: gr.update(visible=not unsure and len(choices) > 1),
-            tab.use: gr.update(interactive=found is not None and not found.problem),
+            tab.use: gr.update(
+                interactive=found is not None and not found.problem and not (config and unread_rows(config, workspace))
+            ),
         }
 
     def choose(shown: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
@@ -269,7 +279,7 @@ def wire(tab: DataTab, page: Page) -> None:
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
             document = keep_document(Path(path), workspace)
-            text = Markup('<span class="ft-document">{} is a document. A model can write rows about it, below.</span>')
+            text = Markup('<span class="ft-document">{} is a document: a model can write rows about it, below.</span>')
             return {
                 **leave_welcome(),
                 **data_write.add_documents(tab.panels["write"], [str(document)]),
@@ -343,6 +353,11 @@ def wire(tab: DataTab, page: Page) -> None:
         module.wire(tab.panels[name], context)
     tab.details.click(None, js=_TOGGLE, api_visibility="private")
     tab.checks_line.pick(None, js=_OPEN_PANEL % ("#data_panel_checks-button", "checks"), api_visibility="private")
+
+
+def unread_rows(config: DataConfig, workspace: Workspace) -> int:
+    """How many rows of a version a model wrote and nobody has read."""
+    return len(unread(find(config.source, workspace))) if config.source.startswith(PREFIX) else 0
 
 
 def _source_of(shown: str | None) -> tuple[str, str | None] | None:

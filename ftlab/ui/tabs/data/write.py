@@ -6,7 +6,8 @@ anything is trained on it.
 elem_ids: `data_write_kind`, `data_write_documents` (box: `data_write_upload`, `data_write_listed`, `data_write_clear`,
 `data_write_like`), `data_write_who`, `data_write_url`, `data_write_model`, `data_write_rows`, `data_write_more`
 (folded: `data_write_each`, `data_write_price_in`, `data_write_price_out`, `data_write_judge`), `data_write_look`,
-`data_write_send`, `data_write_stop`, `data_write_message`, `data_write_plan`, `data_write_result`, `data_write_read`.
+`data_write_send`, `data_write_stop`, `data_write_message`, `data_write_plan`, `data_write_result`, `data_write_read`,
+`data_write_accept`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from markupsafe import Markup
 from ftlab.config import STARTER
 from ftlab.core.endpoint import WRITER, find_key
 from ftlab.core.workspace import Workspace
+from ftlab.data.curation import accept_unread, unread
 from ftlab.data.documents import SUFFIXES
-from ftlab.data.versions import person
+from ftlab.data.versions import Version, find, person
 from ftlab.errors import FtlabError, InputError
 from ftlab.synthesis import job
 from ftlab.synthesis.job import Request
@@ -68,6 +70,7 @@ class Panel:
     plan: gr.HTML
     result: gr.HTML
     read: gr.Button
+    accept: gr.Button
     timer: gr.Timer
     documents: gr.State  # paths of the copies in the workspace
     planned: gr.State  # the request that the cost on show is for: what is sent is what was shown
@@ -75,7 +78,7 @@ class Panel:
 
     @property
     def progress(self) -> list[Any]:
-        return [self.result, self.stop, self.read, self.timer]
+        return [self.result, self.stop, self.read, self.accept, self.timer]
 
 
 def build() -> Panel:
@@ -131,9 +134,13 @@ def build() -> Panel:
     parts["message"] = message_box("data_write_message")
     parts["plan"] = gr.HTML(elem_id="data_write_plan", elem_classes="ft-maybe")
     parts["result"] = gr.HTML(elem_id="data_write_result", elem_classes="ft-maybe")
-    parts["read"] = gr.Button(
-        "Read the rows", visible=False, variant="primary", elem_id="data_write_read", scale=0, min_width=200
-    )
+    with gr.Row():
+        parts["read"] = gr.Button(
+            "Read the rows", visible=False, variant="primary", elem_id="data_write_read", scale=0, min_width=200
+        )
+        parts["accept"] = gr.Button(
+            "Accept them unread", visible=False, elem_id="data_write_accept", scale=0, min_width=200
+        )
     parts["timer"] = gr.Timer(_POLL_SECONDS, active=False)
     return Panel(**parts, documents=gr.State([]), planned=gr.State(None), looked=gr.State(0))
 
@@ -240,11 +247,12 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         }
 
     def read() -> dict[Any, Any]:
-        folder = job.latest(workspace)
-        made = job.outcome(folder, workspace) if folder else None
-        if made is None:
-            raise InputError("The rows are gone", try_="write them again")
-        return context.open(made.version.source)
+        return context.open(_newest(workspace).source)
+
+    def accept() -> dict[Any, Any]:
+        version = accept_unread(_newest(workspace), workspace, who=who())
+        said = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
+        return {**context.open(version.source), **_progress(panel, workspace), panel.message: said}
 
     cost = [panel.plan, panel.send, panel.planned]
     files = [panel.documents, panel.listed, panel.clear, panel.upload]
@@ -262,6 +270,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     on(typed, forget, [], cost, trigger_mode="always_last", **lane)
     opened = on(panel.read.click, read, [], [context.source], box=panel.message)
     opened.then(None, js=_OPEN_CURATE)
+    on(panel.accept.click, accept, [], [context.source, *panel.progress], box=panel.message)
 
 
 def add_documents(panel: Panel, paths: list[str]) -> dict[Any, Any]:
@@ -293,12 +302,20 @@ def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:
         result = notice(text, kind="good")
     return {
         panel.result: result,
-        panel.stop: gr.update(
-            visible=working, value="Kill it now" if status and status.state == "stopping" else "Stop"
-        ),
+        panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
         panel.read: gr.update(visible=made is not None),
+        panel.accept: gr.update(visible=made is not None and bool(unread(_newest(workspace)))),
         panel.timer: gr.Timer(active=working),
     }
+
+
+def _newest(workspace: Workspace) -> Version:
+    """The newest version of the data whose rows were written last. Raises InputError if they are gone."""
+    folder = job.latest(workspace)
+    made = job.outcome(folder, workspace) if folder else None
+    if made is None:
+        raise InputError("The rows are gone", try_="write them again")
+    return find(made.version.name, workspace)
 
 
 def _listed(paths: list[str]) -> Markup:
@@ -307,7 +324,8 @@ def _listed(paths: list[str]) -> Markup:
             '<p class="ft-help">Whole documents are held out: test questions come from texts that training '
             "never sees.</p>"
         )
-    return Markup("<p>{} documents: {}</p>").format(len(paths), ", ".join(Path(path).name for path in paths))
+    names = ", ".join(Path(path).name for path in paths)
+    return Markup("<p>{}: {}</p>").format("1 document" if len(paths) == 1 else f"{count(len(paths))} documents", names)
 
 
 def _key() -> Markup:
