@@ -121,7 +121,7 @@ ROLES = {
     TOOL: (TOOL, "observation", "function", "function_response", "tool_response", "tool_result", "ipython"),
 }
 _CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # ShareGPT: an assistant's call as a turn of its own
-_ROLE = {name: role for role, names in ROLES.items() for name in names}
+_ROLE = {name: role for role, names in ROLES.items() for name in names} | {TOOLS: TOOLS}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 

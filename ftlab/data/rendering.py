@@ -15,8 +15,8 @@ from typing import Any
 
 from ftlab.data.conversion import Message, is_document
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
-from ftlab.data.tool_calls import parts_of, thinks, uses_tools
-from ftlab.data.tool_templates import SETTLED, ToolFacts, examine, template_input
+from ftlab.data.tool_calls import Call, Said, parts_of, thinks, uses_tools
+from ftlab.data.tool_templates import SETTLED, ToolFacts, examine, template_input, vllm_parser
 from ftlab.errors import InputError, shorten
 
 # Private-use characters around the number of a literal: absent from real text, and passed through by every template.
@@ -81,6 +81,18 @@ def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
 def knows_thinking(template: str) -> bool:
     """Whether a chat template can turn thinking on and off."""
     return "enable_thinking" in SETTLED.sub("", template)
+
+
+def base_thinks(tokenizer: Any) -> bool:
+    """Whether the base thinks before it answers, by its chat template: it has a thinking mode, or every answer begins
+    with a thought."""
+    template = tokenizer.chat_template
+    if isinstance(template, str) and knows_thinking(template):
+        return True
+    try:
+        return "<think>" in _sample(tokenizer, ask=True)
+    except InputError:
+        return False
 
 
 def _ask_with_heading(tokenizer: Any) -> str | None:
@@ -175,6 +187,16 @@ def _takes_system(tokenizer: Any) -> bool:
         return _system_in_sample(tokenizer)
     except InputError:
         return False
+
+
+def vllm_parser_of(tokenizer: Any) -> str | None:
+    """The --tool-call-parser of vLLM for the calls of this base; None if none is known."""
+    call = {"role": "assistant", "content": Said("", "", (Call("look_up", {"word": "heron"}),)).whole}
+    try:
+        asked = render([{"role": "user", "content": "seven"}], tokenizer)
+        return vllm_parser(render([{"role": "user", "content": "seven"}, call], tokenizer)[len(asked) :])
+    except InputError:
+        return None
 
 
 def read_calls(text: str, tokenizer: Any) -> str:

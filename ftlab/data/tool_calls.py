@@ -186,6 +186,17 @@ def thinks(messages: Sequence[Mapping[str, Any]]) -> bool:
     return any(m["role"] == "assistant" and m["content"].lstrip().startswith("<think>") for m in messages)
 
 
+def most_think(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether most of the conversations hold thoughts: then a base with a thinking mode trains, and answers, in it."""
+    return bool(conversations) and 2 * sum(map(thinks, conversations)) > len(conversations)
+
+
+def next_turn(history: Sequence[Mapping[str, Any]], text: str) -> dict[str, str]:
+    """What a person types after `history`: the reply of a tool if the last answer called some, else a question."""
+    called = bool(history) and history[-1]["role"] == "assistant" and bool(parts_of(history[-1]["content"]).calls)
+    return {"role": TOOL if called else "user", "content": text}
+
+
 def without_blank_arguments(call: Call, tools: Sequence[Mapping[str, Any]]) -> Call:
     """`call` without the arguments that Parquet added for other calls: those without a value that its tool does not
     know, or does not allow to be null."""

@@ -35,8 +35,7 @@ _MARK = "{#- ftlab: tools in the form of Hermes -#}"
 # The tags of Hermes with few words around them: these tokens stand in every row.
 _INSTRUCTION = (
     "You can call these tools:\n<tools>",
-    "</tools>\nTo call one, write:\n<tool_call>\n"
-    '{"name": <name>, "arguments": <JSON object>}\n</tool_call>',
+    '</tools>\nTo call one, write:\n<tool_call>\n{"name": <name>, "arguments": <JSON object>}\n</tool_call>',
 )
 _BEGINNING = """\
 {%- set ftlab = namespace(turns=[], replies='', tools='') -%}
@@ -90,6 +89,16 @@ def with_tools(template: str, *, system: bool = True) -> str:
     beginning = _BEGINNING.replace("ROLE", role).replace("JOINED", joined).replace("HEAD", head).replace("TAIL", tail)
     settled = match.group() if (match := SETTLED.match(template)) else ""
     return settled + _MARK + beginning + template[len(settled) :]
+
+
+def go_tools() -> tuple[str, str]:
+    """What stands before and after the list of tools in the system prompt, for a template in another language."""
+    return _INSTRUCTION
+
+
+def writes_tools(template: str, *, system: bool = True) -> bool:
+    """Whether `with_tools` made this template, with the tools in the system prompt (or not)."""
+    return with_tools("", system=system) in template
 
 
 def without_tools(template: str) -> str:
@@ -232,6 +241,21 @@ def _as_text(messages: Sequence[dict[str, str]], facts: ToolFacts) -> list[dict[
             turns.append(dict(message))
         before = role
     return turns
+
+
+# By a mark in a rendered call, in this order; Hermes, with nothing but the tag, comes last.
+_PARSERS = {
+    "<function=": "qwen3_coder",
+    "<arg_key>": "glm45",
+    "[TOOL_CALLS]": "mistral",
+    '"parameters": ': "llama3_json",
+    "<tool_call>": "hermes",
+}
+
+
+def vllm_parser(rendered: str) -> str | None:
+    """The --tool-call-parser of vLLM that reads calls as in `rendered`, a conversation with one; None if unknown."""
+    return next((name for mark, name in _PARSERS.items() if mark in rendered), None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ftlab.core.comparison import (
     ScoresJson,
     scores_of,
 )
-from ftlab.data.tool_calls import spoken
+from ftlab.data.tool_calls import TOOL, spoken
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.losses import Losses, compare_documents, perplexity_of
@@ -334,7 +334,13 @@ def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Pro
 
 
 def _last_question(messages: list[dict[str, str]]) -> str:
-    return next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    """The last question, with the calls and replies after it."""
+    last = max((at for at, turn in enumerate(messages) if turn["role"] == "user"), default=None)
+    if last is None:
+        return ""
+    after = messages[last + 1 :]
+    replied = after if any(turn["role"] == TOOL for turn in after) else []
+    return "\n\n".join([messages[last]["content"], *(f"{turn['role']}: {turn['content']}" for turn in replied)])
 
 
 Row = Mapping[str, Any]
