@@ -368,9 +368,10 @@ def _turns(value: Any, column: str) -> list[Message]:
     if value is None:
         return []
     if isinstance(value, str):
-        if (turns := json_or(value, None)) is None:
+        parsed = json_or(value, None)
+        if parsed is None:
             raise WrongCell(column, value, "a list of messages")
-        value = turns
+        value = parsed
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value):

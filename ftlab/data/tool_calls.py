@@ -108,7 +108,9 @@ def call_of(value: Any) -> Call | None:
     if not isinstance(value, dict):
         return None
     name = value.get("name")
-    arguments = next((value[key] for key in ("arguments", "parameters", "input") if value.get(key) is not None), {})
+    arguments: Any = next(
+        (value[key] for key in ("arguments", "parameters", "input") if value.get(key) is not None), {}
+    )
     if isinstance(arguments, str):
         arguments = json_or(arguments, None) if arguments.strip() else {}
     if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
