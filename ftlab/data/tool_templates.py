@@ -192,6 +192,23 @@ def turns_for(messages: Sequence[dict[str, str]], *, field: bool) -> list[dict[s
     return turns
 
 
+def openai_form(messages: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """`messages` as OpenAI and compatible servers take them: {"messages": [...]}, and "tools" where there are some.
+    Arguments are JSON text there, and the content beside calls may be empty; thoughts have no place."""
+    turns = turns_for(messages, field=True)
+    for turn in turns:
+        for key in ("reasoning_content", "reasoning", "thinking"):
+            turn.pop(key, None)
+        for call in turn.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+        if "tool_calls" in turn and not turn["content"]:
+            turn["content"] = None
+        if turn["role"] == TOOL:
+            turn.pop("name", None)
+    tools = tools_of([message for message in messages if message["role"] == TOOLS])
+    return {"messages": turns} | ({"tools": tools} if tools else {})
+
+
 def _turn(message: dict[str, str], *, field: bool) -> dict[str, Any]:
     """One message with its calls, and with `field` its thoughts, as fields. Calls that cannot be read stay text."""
     if message["role"] != "assistant":

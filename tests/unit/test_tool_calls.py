@@ -14,6 +14,7 @@ from ftlab.config import build_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.checks import check
 from ftlab.data.conversion import to_messages
+from ftlab.data.export import problems_of
 from ftlab.data.formats import detect
 from ftlab.data.prompt_template import as_trained
 from ftlab.data.rendering import (
@@ -28,6 +29,7 @@ from ftlab.data.rendering import (
 )
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.data.tool_calls import Call, Said, fault_of, parts_of, spoken, tools_of, tools_text
+from ftlab.data.tool_templates import openai_form
 from ftlab.evaluation.material import each_turn
 from ftlab.evaluation.measures import MeasureOptions, measure_answers, suggest
 from ftlab.export.serving import take_apart
@@ -100,6 +102,14 @@ def test_a_prompt_with_a_list_of_calls_as_its_answer_is_read_as_calls() -> None:
         "tools": json.dumps([FLIGHT]),
     }
     assert read(row)[1:] == [ASK, CALL]
+
+
+def test_calls_are_exported_as_openai_takes_them_and_read_back_the_same() -> None:
+    row = openai_form(TALK)
+    assert problems_of([row], whole_file=False) == []
+    assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == json.dumps(ARGUMENTS, ensure_ascii=False)
+    assert row["messages"][2]["tool_call_id"] == row["messages"][1]["tool_calls"][0]["id"]
+    assert read(row) == TALK
 
 
 def test_text_before_a_call_and_several_calls_stay_one_turn_with_replies_in_the_order_of_the_calls() -> None:
