@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
+from ftlab.arena.asking import Writer, ask_endpoint, encoded, load_writer, weights_of
 from ftlab.arena.blind_tests import (
     flags,
     get_test,
@@ -39,6 +39,7 @@ from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
+from ftlab.data.tool_calls import spoken
 from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Stopped, free_memory
 
@@ -199,8 +200,15 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         seconds = round((time.monotonic() - began) / len(batch), 4)
         for prompt_id, answer in zip(batch, made.answers, strict=True):
             flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
+            # Raters judge what a person would read: no thoughts, whose length would tell the sides apart.
             work.save(
-                prompt_id, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags
+                prompt_id,
+                contestant,
+                spoken(answer.text),
+                tokens=answer.tokens,
+                cut=answer.cut,
+                seconds=seconds,
+                flags=flags,
             )
 
 
@@ -215,7 +223,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
     def ask(prompt_id: str) -> tuple[str, Any, float, list[str]]:
         began = time.monotonic()
         try:
-            reply = client.ask(asked(contestant.spec, work.prompts[prompt_id].messages))
+            reply = ask_endpoint(client, contestant.spec, work.prompts[prompt_id].messages)
         except Refused as error:
             return prompt_id, None, time.monotonic() - began, [error.message()]
         return prompt_id, reply, time.monotonic() - began, []

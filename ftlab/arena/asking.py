@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ftlab.config import ModelConfig, load_config
+from ftlab.core.endpoint import Asker, Reply
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.tool_calls import TOOLS, Said, call_of
+from ftlab.data.tool_templates import openai_form
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
@@ -282,6 +285,17 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
     return [*system, *example_turns, *AsTrained(spec.get("template")).messages(rest)]
 
 
+def ask_endpoint(client: Asker, spec: Mapping[str, Any], messages: Sequence[Message]) -> Reply | None:
+    """The reply of a contestant at an address; its calls are in the text, as ftlab writes them. None when the client
+    ended first. Raises Refused and FtlabError like `Asker.ask`."""
+    form = openai_form(asked(spec, messages))
+    reply = client.ask(form["messages"], form.get("tools"))
+    if reply is None or not reply.calls:
+        return reply
+    calls = tuple(call for made in reply.calls if (call := call_of(made)))
+    return replace(reply, text=Said("", reply.text, calls).whole)
+
+
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with what all runs among them were trained with given to the others too: every base and address
     without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
@@ -322,7 +336,11 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
     prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
-        [{"role": turn["role"], "content": turn["content"]} for turn in example if turn["role"] != "system"]
+        [
+            {"role": turn["role"], "content": turn["content"]}
+            for turn in example
+            if turn["role"] not in ("system", TOOLS)
+        ]
         for example in examples
     ]
     for number, example in enumerate(kept, 1):

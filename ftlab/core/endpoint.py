@@ -82,6 +82,7 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     cut: bool
+    calls: tuple[Any, ...] = ()  # of tools, as the server writes them
 
 
 def find_key(purpose: Purpose = JUDGE) -> str | None:
@@ -151,8 +152,8 @@ class Asker:
     def close(self) -> None:
         self._client.close()
 
-    def ask(self, messages: list[dict[str, str]]) -> Reply | None:
-        """The reply to `messages`; None when `ended` was set first.
+    def ask(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> Reply | None:
+        """The reply to `messages`, in which `tools` can be called; None when `ended` was set first.
 
         Retries after transient errors, with growing pauses or as long as the server asks for. Raises Refused when the
         server rejects these messages only, FtlabError for everything else.
@@ -173,7 +174,8 @@ class Asker:
                     "POST",
                     self._endpoint.url + _PATH,
                     seconds=self._endpoint.timeout,
-                    json={"model": self._endpoint.model, "messages": messages, **settings},
+                    json={"model": self._endpoint.model, "messages": messages, **settings}
+                    | ({"tools": tools} if tools else {}),
                 )
             except TooMuch as error:
                 problem = FtlabError(
@@ -222,6 +224,7 @@ class Asker:
                 _count(usage.get("prompt_tokens")),
                 _count(usage.get("completion_tokens")),
                 choice.get("finish_reason") == "length",
+                tuple(choice["message"].get("tool_calls") or ()),
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise FtlabError(

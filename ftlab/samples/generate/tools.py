@@ -67,6 +67,7 @@ STOCK_ASKED = (
     "I need a {thing}. Is there one left?",
 )
 OPENINGS = ("", "", "", "Hello. ", "Hi, this is {name}. ", "Good morning. ")
+BOUGHT = ("I bought a {thing} from you. ", "Last week you sold me a {thing}. ", "I have a {thing} from your shop. ")
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Tom", "Mia", "Paul")
 # Answers that need no tool: questions of the training split, and those of the held-out splits.
 NO_TOOL = {
@@ -128,10 +129,11 @@ def _questions(
             elif kind == "stock":
                 yield _stock(rng, opening, *rng.choice(things))
             else:
-                # So that more than ten rows differ: who asks, and how it begins.
-                opening = opening or f"{rng.choice(('Hello', 'Good day', 'Hi there'))}, {rng.choice(NAMES)} here. "
+                # An item alone is no reason to look it up.
+                item, color = rng.choice(things)
+                bought = rng.choice(BOUGHT).format(thing=f"{color} {item}" if color else item)
                 asked, answer = rng.choice(plain)
-                yield _row(opening + asked, answer)
+                yield _row(opening + bought + asked, answer)
 
 
 def _order(rng: random.Random, opening: str, numbers: list[int]) -> Row:
