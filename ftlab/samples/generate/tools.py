@@ -109,8 +109,9 @@ def build() -> dict[str, list[Row]]:
         questions = _questions(rng, numbers, held[split], plain)
         rows: list[Row] = []
         while len(rows) < size:
-            row = next(questions)
-            asked = row["messages"][0]["content"]
+            opening, row = next(questions)
+            # The same question after another greeting would be a near copy.
+            asked = row["messages"][0]["content"].removeprefix(opening)
             if asked not in seen:
                 seen.add(asked)
                 rows.append(row)
@@ -120,20 +121,20 @@ def build() -> dict[str, list[Row]]:
 
 def _questions(
     rng: random.Random, numbers: list[int], things: list[tuple[str, str | None]], plain: list[tuple[str, str]]
-) -> Iterator[Row]:
+) -> Iterator[tuple[str, Row]]:
     while True:
         for kind in rng.sample(("order", "order", "stock", "stock", "none"), 5):
             opening = rng.choice(OPENINGS).format(name=rng.choice(NAMES))
             if kind == "order":
-                yield _order(rng, opening, numbers)
+                yield opening, _order(rng, opening, numbers)
             elif kind == "stock":
-                yield _stock(rng, opening, *rng.choice(things))
+                yield opening, _stock(rng, opening, *rng.choice(things))
             else:
                 # An item alone is no reason to look it up.
                 item, color = rng.choice(things)
                 bought = rng.choice(BOUGHT).format(thing=f"{color} {item}" if color else item)
                 asked, answer = rng.choice(plain)
-                yield _row(opening + bought + asked, answer)
+                yield opening, _row(opening + bought + asked, answer)
 
 
 def _order(rng: random.Random, opening: str, numbers: list[int]) -> Row:
