@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ftlab.config import ModelConfig, load_config
-from ftlab.core.endpoint import Asker, Reply
+from ftlab.core.endpoint import Reply, Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import Message
@@ -285,15 +285,16 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
     return [*system, *example_turns, *AsTrained(spec.get("template")).messages(rest)]
 
 
-def ask_endpoint(client: Asker, spec: Mapping[str, Any], messages: Sequence[Message]) -> Reply | None:
-    """The reply of a contestant at an address; its calls are in the text, as ftlab writes them. None when the client
-    ended first. Raises Refused and FtlabError like `Asker.ask`."""
+def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
+    """What a contestant at an address is sent for `messages`."""
     form = openai_form(asked(spec, messages))
-    reply = client.ask(form["messages"], form.get("tools"))
-    if reply is None or not reply.calls:
-        return reply
+    return Request(key, form["messages"], form.get("tools"))
+
+
+def text_of_reply(reply: Reply) -> str:
+    """What a contestant at an address said, with its calls as ftlab writes them."""
     calls = tuple(call for made in reply.calls if (call := call_of(made)))
-    return replace(reply, text=Said("", reply.text, calls).whole)
+    return Said("", reply.text, calls).whole if calls else reply.text
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
