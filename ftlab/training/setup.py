@@ -28,10 +28,10 @@ from ftlab.data.splits import read_split
 from ftlab.data.tool_calls import most_think, uses_tools
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.models.methods import apply_method, check_method, count_trained, remarks_on, save_adapter
+from ftlab.training import together
 from ftlab.training.arguments import begin_tracking
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint, seal
 from ftlab.training.failures import LogWatch
-from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
 
 # The figures that metrics.jsonl keeps: those logged under the same name,

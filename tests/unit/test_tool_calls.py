@@ -31,7 +31,7 @@ from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.data.tool_calls import Call, Said, fault_of, parts_of, spoken, tools_of, tools_text
 from ftlab.data.tool_templates import openai_form
 from ftlab.evaluation.material import each_turn
-from ftlab.evaluation.measures import MeasureOptions, measure_answers, suggest
+from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers, suggest
 from ftlab.export.serving import take_apart
 from ftlab.models.starter import starter_path
 
