@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -347,5 +348,9 @@ def test_the_template_for_ollama_writes_tools_as_the_chat_template_does(starter:
     turns = take_apart(tokenizer)
     assert turns is not None
     go = turns.go_template(tools=True)
-    assert "{{- range .Tools }}" in go and "{{ .Function.Arguments }}" in go and 'eq .Role "tool"' in go
-    assert go.count("{{- if") + go.count("{{- range") == go.count("{{- end }}")
+    assert (
+        "{{- range .Tools }}" in go
+        and '<tool_call>\n{"name": "{{ $call.Function.Name }}"' in go
+        and 'eq .Role "tool"' in go
+    )
+    assert len(re.findall(r"\{\{-? (?:if|range) ", go)) == len(re.findall(r"\{\{-? end \}\}", go))
