@@ -196,7 +196,9 @@ def compare_results(
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
-        scores, tests, predictions = compare_documents(rows, sizes, sides, measures, clusters)
+        scores, tests, predictions = compare_documents(
+            rows, sizes, {side: result.losses for side, result in sides.items()}, measures, clusters
+        )
     else:
         scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {

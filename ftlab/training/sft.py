@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.config.methods import virtual_tokens
+from ftlab.config.sections import virtual_tokens
 from ftlab.config.stages import SFT
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
