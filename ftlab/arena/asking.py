@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from ftlab.config import ModelConfig, load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.shapes import Message
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftlab.core.parsing import json_or
 from ftlab.data.prompt_template import escaped, fill
+from ftlab.data.shapes import Detected, Message
 from ftlab.errors import shorten
-
-if TYPE_CHECKING:
-    from ftlab.data.formats import Detected
-
-Message = dict[str, str]
 
 DOCUMENT = "document"
 

@@ -23,7 +23,7 @@ from ftlab.data.tabular import Row
 from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from ftlab.data.conversion import Message
+    from ftlab.data.shapes import Message
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 

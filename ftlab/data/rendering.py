@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.data.conversion import Message, is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
+from ftlab.data.shapes import Message
 from ftlab.errors import InputError, shorten
 
 # The prefix of a template that supports thinking: the default for callers that do not set it.

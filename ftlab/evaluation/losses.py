@@ -14,6 +14,7 @@ from ftlab.config import DataConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.core.comparison import MeasureJson, ScoresJson
 from ftlab.data.rendering import Encoded
+from ftlab.data.shapes import Example
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
 from ftlab.evaluation.metrics.measures import corpus_perplexity
@@ -21,7 +22,7 @@ from ftlab.evaluation.probes import evenly, was_replayed
 from ftlab.models.families import takes_logits_to_keep
 
 if TYPE_CHECKING:
-    from ftlab.data.conversion import Message
+    from ftlab.data.shapes import Message
 
 # The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
 _SLICE = 2**24
@@ -177,7 +178,7 @@ def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def compare_documents(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     sizes: Sequence[int],
     sides: Mapping[str, Losses],
     measures: Sequence[MeasureJson] = (),

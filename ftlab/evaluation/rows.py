@@ -18,6 +18,7 @@ from ftlab.core.comparison import (
     ScoresJson,
     scores_of,
 )
+from ftlab.data.shapes import Example
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.losses import Losses, compare_documents, perplexity_of
@@ -179,7 +180,7 @@ class Compared:
 
 
 def compare_results(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     references: Sequence[str],
     sizes: Sequence[int] | None,
     probes: Sequence[Probe],
@@ -223,7 +224,7 @@ def compare_results(
 
 
 def _compare_answers(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     references: Sequence[str],
     sides: Mapping[str, Result],
     measures: Sequence[MeasureJson],

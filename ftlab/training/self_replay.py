@@ -25,7 +25,7 @@ from ftlab.config.evaluation import names
 from ftlab.config.stages import REWARD_STAGES, WITH_REFERENCE
 from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.conversion import Message
+from ftlab.data.shapes import Message
 from ftlab.errors import FtlabError, shorten
 from ftlab.training.launcher import shards
 from ftlab.training.status import StatusWriter

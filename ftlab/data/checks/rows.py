@@ -23,9 +23,10 @@ from ftlab.data.checks.finding import (
     WordsJson,
     by_split,
 )
-from ftlab.data.conversion import MARKED_BAD, Message
+from ftlab.data.conversion import MARKED_BAD
 from ftlab.data.normal import Watch, split_words
 from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render
+from ftlab.data.shapes import Message
 from ftlab.errors import InputError, shorten
 
 _USUAL = 0.3  # share of rows with tags from which on HTML is the subject of the data
