@@ -10,6 +10,7 @@ from typing import Any
 from ftlab.cli.output import print_json, say, without_controls
 from ftlab.cli.parser import Parser, add_run, add_strength, define
 from ftlab.core.workspace import Workspace
+from ftlab.data.tool_calls import next_turn, parts_of
 from ftlab.errors import InputError
 
 # A side that did not change for so many updates has ended: one character may take several tokens.
@@ -72,7 +73,9 @@ def chat(args: argparse.Namespace) -> int:
             continue
         for side in SIDES:
             answer = {"role": "assistant", "content": getattr(last, side)}
-            history[side] += [{"role": "user", "content": message}, answer]
+            if calls := parts_of(answer["content"]).calls:
+                say(f"{side} called {', '.join(call.name for call in calls)}: type what the tool replies.")
+            history[side] += [next_turn(history[side], message), answer]
 
 
 def show(stream: Iterator[Any], longest: int) -> Any:

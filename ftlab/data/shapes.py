@@ -15,7 +15,8 @@ class Example(TypedDict, total=False):
     """A row to learn from. `row` is its number in `source`. By the stage it has `messages` (the last one is the answer
     or the document), `prompt` with `chosen` and `rejected`, `prompt` with `completion` and `label`, or a prompt alone.
 
-    `columns`, for evaluation, are the short cells of the row beside these.
+    For evaluation: `columns` are the short cells of the row beside these; `turn` counts the assistant's turns where
+    a row with tools is asked at each of them.
     """
 
     row: int
@@ -27,14 +28,15 @@ class Example(TypedDict, total=False):
     completion: list[Message]
     label: bool
     columns: dict[str, Any]
+    turn: int
 
 
 @dataclass
 class Detected:
     """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
-    Roles: prompt, input, history, completion, system; messages; chosen, rejected; text, label. `unused` are the other
-    columns. `template` builds the prompt from columns, if one is used.
+    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label. `unused` are the
+    other columns. `template` builds the prompt from columns, if one is used.
     """
 
     format: str

@@ -12,7 +12,8 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.prompt_template import AsTrained, asked_of
-from ftlab.data.rendering import encode_prompt, stop_token_ids
+from ftlab.data.rendering import encode_prompt, read_calls, stop_token_ids
+from ftlab.data.tool_calls import TOOL, next_turn
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
 from ftlab.models.load import load_run, load_trained_base, text_length
@@ -77,7 +78,8 @@ class Duet:
     ) -> Generator[Answers, None, None]:
         """Both answers to `message` as they grow; the last one has `done`.
 
-        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).
+        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user, assistant and tool).
+        After a call, `message` is what the tool replies.
         With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
         system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
         each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
@@ -97,7 +99,8 @@ class Duet:
             notes.append(f"The adapted model answers at {strength_name(at)}{chosen}.")
         streams = {}
         for side in SIDES:
-            turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
+            earlier = (history or {}).get(side, [])
+            turns = [*earlier, next_turn(earlier, message)]
             prompt, dropped = self._prompt(turns, asked, system, max_new_tokens)
             left_out = "The conversation is longer than the model can read; its oldest turns were left out."
             if dropped and left_out not in notes:
@@ -165,9 +168,12 @@ class Duet:
                     try_="shorten it, or lower the longest answer",
                 )
             dropped += 2
+            while dropped + 2 < len(turns) and turns[dropped]["role"] == TOOL:
+                dropped += 2  # a reply means nothing without its call
 
     def _text(self, stream: _Stream, *, final: bool) -> str:
         text = self.tokenizer.decode(stream.tokens, skip_special_tokens=True)
+        text = read_calls(text, self.tokenizer) if final and self.asked.tools else text
         # Half of a character of several bytes: wait for the rest of it.
         return text if final else text.rstrip("\ufffd")
 
