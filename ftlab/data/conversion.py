@@ -223,9 +223,9 @@ def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
 def _without_blanks(turn: Message, tools: list[dict[str, Any]]) -> Message:
     if turn["role"] != "assistant" or "<tool_call>" not in turn["content"] or ": null" not in turn["content"]:
         return turn
-    said = parts_of(turn["content"])
-    calls = tuple(without_blank_arguments(call, tools) for call in said.calls)
-    return {"role": "assistant", "content": Said(said.thought, said.text, calls, said.broken).whole}
+    parts = parts_of(turn["content"])
+    calls = tuple(without_blank_arguments(call, tools) for call in parts.calls)
+    return {"role": "assistant", "content": Said(parts.thought, parts.text, calls, parts.broken).whole}
 
 
 def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
@@ -445,8 +445,8 @@ def _whole_answer(turn: dict[str, Any], content: str) -> str:
         raise UnusableRow(UNREADABLE_CALL)
     if not thought and not calls:
         return content
-    said = parts_of(content)
-    return Said(thought.strip() or said.thought, said.text, said.calls + calls, said.broken).whole
+    parts = parts_of(content)
+    return Said(thought.strip() or parts.thought, parts.text, parts.calls + calls, parts.broken).whole
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -350,10 +350,10 @@ def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
         for turn in turns:
             if turn["role"] != "assistant" or "<tool_call>" not in turn["content"]:
                 continue
-            said = parts_of(turn["content"])
-            for text in said.broken:
+            parts = parts_of(turn["content"])
+            for text in parts.broken:
                 faults["call_broken"].setdefault(position, shorten(text))
-            for call in said.calls:
+            for call in parts.calls:
                 fault = fault_of(call, tools)
                 kind = "call_unlisted" if fault == UNLISTED else "call_schema"
                 if fault:
