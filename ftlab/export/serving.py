@@ -205,9 +205,11 @@ class Turns:
         return "{{- if .Tools }}" + _literal(before) + system + listed + _literal("\n" + tail + after) + "{{- end }}"
 
 
+# The tags as plain text, not as string expressions: Ollama looks for them there to tell calls from other answers.
 _GO_CALLS = (
-    '{{- range .ToolCalls }}{{ "\\n<tool_call>\\n{\\"name\\": \\"" }}{{ .Function.Name }}'
-    '{{ "\\", \\"arguments\\": " }}{{ .Function.Arguments }}{{ "}\\n</tool_call>" }}{{- end }}'
+    "{{- $said := .Content }}{{- range $number, $call := .ToolCalls }}"
+    '{{ if or $said $number }}{{ "\\n" }}{{ end }}<tool_call>\n{"name": "{{ $call.Function.Name }}", '
+    '"arguments": {{ $call.Function.Arguments }}}\n</tool_call>{{ end }}'
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ftlab.data.rendering import (
 from ftlab.data.splits import freeze, prepare, read_split
 from ftlab.data.tool_calls import Call, Said, fault_of, parts_of, spoken, tools_of, tools_text
 from ftlab.data.tool_templates import openai_form
+from ftlab.errors import InputError
 from ftlab.evaluation.material import each_turn
 from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers, suggest
 from ftlab.export.serving import take_apart
@@ -347,5 +349,21 @@ def test_the_template_for_ollama_writes_tools_as_the_chat_template_does(starter:
     turns = take_apart(tokenizer)
     assert turns is not None
     go = turns.go_template(tools=True)
-    assert "{{- range .Tools }}" in go and "{{ .Function.Arguments }}" in go and 'eq .Role "tool"' in go
-    assert go.count("{{- if") + go.count("{{- range") == go.count("{{- end }}")
+    assert (
+        "{{- range .Tools }}" in go
+        and '<tool_call>\n{"name": "{{ $call.Function.Name }}"' in go
+        and 'eq .Role "tool"' in go
+    )
+    assert len(re.findall(r"\{\{-? (?:if|range) ", go)) == len(re.findall(r"\{\{-? end \}\}", go))
+
+
+def test_tools_of_ones_own_take_the_place_of_those_of_training_and_anything_else_is_refused() -> None:
+    different = as_trained(
+        None, [[{**LISTED, "content": tools_text([{"name": name}]) or ""}, ASK, SAY] for name in "abc"]
+    )
+    assert different.tools is None and "list different tools" in different.described()[0]
+    offered = different.offering(json.dumps([HOTEL]))
+    assert tools_of(offered.messages([ASK])) == [{"type": "function", "function": HOTEL}]
+    assert different.offering(" ") is different
+    with pytest.raises(InputError, match=r"These are no tools.*JSON list"):
+        different.offering("find a hotel")

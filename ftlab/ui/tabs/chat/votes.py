@@ -25,10 +25,16 @@ PAIRS, THUMBS = "chat-pairs.jsonl", "chat-thumbs.jsonl"
 
 
 def prompts(
-    run: RunDirectory, before: list[Turn], text: str, *, as_trained: bool, system: str | None
+    run: RunDirectory,
+    before: list[Turn],
+    text: str,
+    *,
+    as_trained: bool,
+    system: str | None,
+    tools: str | None = None,
 ) -> dict[str, list[dict[str, str]]]:
     """What each side is given for `text` after the turns `before`, as data: a list of turns by side."""
-    asked = asked_of(run) if as_trained else AsTrained()
+    asked = (asked_of(run) if as_trained else AsTrained()).offering(tools)
     earlier = history(before)
     return {side: asked.messages([*earlier[side], next_turn(earlier[side], text)], system) for side in SIDES}
 
