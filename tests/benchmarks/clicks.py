@@ -52,6 +52,10 @@ new PerformanceObserver(list => {
 }).observe({entryTypes: ['longtask']});
 window.seen = selector => [...document.querySelectorAll(selector)].find(
   one => one.checkVisibility({visibilityProperty: true, opacityProperty: true}) && one.getClientRects().length);
+window.text = selector => document.querySelector(selector)?.innerText;
+window.current = () => document.querySelector('#runs_table .ft-current .ft-pick')?.dataset.pick;
+window.answers = () => text('#evaluate_answers');
+window.words = () => text('#train_settings');
 window.says = (selector, words) => { const one = seen(selector); return one && words.test(one.innerText); };
 """
 USABLE = "() => ['#data_use', '#data_try'].some(one => seen(one) && !seen(one).disabled)"
@@ -125,13 +129,8 @@ BEFORE: dict[str, Callable[[Any], Any]] = {
     "press a held-out prompt": tab("chat"),
     "press it again": press("#chat_clear"),
 }
-LOOKS = """
-window.current = () => document.querySelector('#runs_table .ft-current .ft-pick')?.dataset.pick;
-window.answers = () => document.querySelector('#evaluate_answers').innerText;
-window.words = () => document.querySelector('#train_settings').innerText;
-"""
 # Kept before each click, to see that it has become another.
-KEEP = "window.was = {run: current(), rows: answers(), words: words()}"
+KEEP = "() => { window.was = {run: current(), rows: answers(), words: words()} }"
 
 
 def main() -> None:
@@ -171,7 +170,6 @@ def _round(playwright: Any, workspace: Path, size: dict[str, int]) -> dict[str, 
         page.set_default_timeout(120_000)
         page.add_init_script(CLOCK)
         figures |= _first_page(page, app.url)
-        page.evaluate(LOOKS)
         page.wait_for_timeout(3000)  # somebody reads; what is imported in the background may be done
         for click in clicks(file):
             if click.name in BEFORE:

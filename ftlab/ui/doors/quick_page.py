@@ -23,7 +23,9 @@ _SEARCH = re.compile(
 )
 # `places` has the way to each component that was found: the numbers of the children on it.
 _LOOK_UP = r"""const places=new WeakMap();function \g<name>(root,id){
-let known=places.get(root);if(!known)places.set(root,known=new Map());
+let known=places.get(root);
+if(!known){places.set(root,known=new Map());
+const list=(node,way)=>{known.set(node.id,way);node.children?.forEach((child,at)=>list(child,[...way,at]))};list(root,[])}
 const way=known.get(id);if(way){let node=root;for(const at of way){node=node.children?.[at];if(!node)break}
 if(node?.id===id)return node}
 const path=[],search=node=>{if(node.id===id)return node;
