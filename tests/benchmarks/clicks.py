@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.clicks WORKSPACE [--times 5] [--phone]
 
-WORKSPACE holds a run that was evaluated; it is copied, with its run twice. Each round starts an app of its own and opens
-a fresh browser, so that what is built when it is first opened is built. Of each click: until the first sign of life (the
-page changed at all), until the reply (what was asked for is there), and the longest time for which the browser answered
-nothing. Medians over the rounds, in milliseconds of this machine: compare two versions by turns on the same one. Bytes
-are those that the browser received before the page could be used, as compressed by the server.
+WORKSPACE holds a run that was evaluated; it is copied, with its run twice. Each round starts an app of its own and
+opens a fresh browser. Of each click: until the first sign of life (the page changed at all), until the reply (what was
+asked for is there), and the longest time for which the browser answered nothing. Medians over the rounds, in
+milliseconds of this machine: compare two versions by turns on the same one. Kilobytes are what the browser received
+before the page could be used, as the server compressed it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ window.clock = {
 };
 new PerformanceObserver(list => {
   const said = window.clock.now;
-  for (const one of list.getEntries()) if (said && said.start !== null) said.frozen = Math.max(said.frozen, one.duration);
+  if (!said || said.start === null) return;
+  for (const one of list.getEntries()) said.frozen = Math.max(said.frozen, one.duration);
 }).observe({entryTypes: ['longtask']});
 window.seen = selector => [...document.querySelectorAll(selector)].find(
   one => one.checkVisibility({visibilityProperty: true, opacityProperty: true}) && one.getClientRects().length);
@@ -71,6 +72,8 @@ FILLED = {
     "runs": "seen('#runs_table li') && says('#runs_detail', /./)",
 }
 ROWS = [("Where is my parcel?", "Sorry to hear that.", "Thank you."), ("The box was torn.", "That is bad.", "Hello.")]
+
+ASK = "#chat_log [data-act^=ask]"
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ def clicks(file: Path) -> list[Click]:
         Click("open the column pickers", press("#data_change"), "seen('#data_pick_answer input')"),
         Click("pick another column", other_column, "says('#data_sentence', /Third/)", "mousedown"),
         Click("open rows of the data", press("#data_details"), "seen('#data_panels')"),
-        Click("press a held-out prompt", press("#chat_log [data-act^=ask]"), "says('#chat_log [data-side=base] .ft-text', /./)"),
-        Click("press it again", press("#chat_log [data-act^=ask]"), "says('#chat_log [data-side=base] .ft-text', /./)"),
+        Click("press a held-out prompt", press(ASK), "says('#chat_log [data-side=base] .ft-text', /./)"),
+        Click("press it again", press(ASK), "says('#chat_log [data-side=base] .ft-text', /./)"),
     ]  # fmt: skip
 
 
