@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import gradio
@@ -12,7 +11,7 @@ from starlette.testclient import TestClient
 from ftlab.core.workspace import Workspace
 from ftlab.ui.app import build_app, page_settings
 from ftlab.ui.doors.hosts import Names, gradio_app
-from ftlab.ui.doors.quick_page import quick_script
+from ftlab.ui.doors.quick_page import _SEARCH, quick_script
 
 ASSETS = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
 
@@ -33,10 +32,9 @@ def core() -> str:
 
 def test_the_script_of_this_version_of_gradio_has_the_search_and_only_it_is_changed():
     before, after = (ASSETS / core()).read_text(), quick_script(core()).decode()
-    start = len(os.path.commonprefix([before, after]))
-    end = len(os.path.commonprefix([before[::-1], after[::-1]]))
-    assert "new WeakMap" in after[start : len(after) - end]
-    assert 0 < len(before) - start - end < 130, "the search is one short function"
+    (search,) = _SEARCH.finditer(before)
+    assert "new WeakMap" in after and len(search[0]) < 130
+    assert after.startswith(before[: search.start()]) and after.endswith(before[search.end() :])
 
 
 def test_a_script_without_the_search_and_one_that_is_not_there_are_left_as_they_are(client):

@@ -55,7 +55,7 @@ from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import shown_name, source_choices
 from ftlab.ui.tabs.preferences import before_after, rewards_form
 from ftlab.ui.tabs.train import preflight as train_preflight
-from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
+from ftlab.ui.tabs.train.tab import BASE_HELP, BASES, leads, learned_from
 
 FIRST = "dpo"
 NAME, TITLE = "preferences", "Preferences"
@@ -247,7 +247,14 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
     before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown, tab.start]
+
+    def lead() -> dict[Any, Any]:
+        """What somebody changes is for a run that is still to be started."""
+        return leads(tab, run_files.current_job(workspace))
+
+    changes = (one.input for one in tab.form.inputs)
+    on(any_of(*changes), lead, [], [tab.start, tab.to_evaluate], queue=False)
     on(
         tab.start.click,
         start,
@@ -316,17 +323,18 @@ def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
     return tab.form.fill(config) | rewards_form.fill(tab.rewards, config.reinforcement.rewards)
 
 
-def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
     """Updates that show the preference run that trains, else the newest one, as it is on disk."""
     run = run_to_show(job, workspace)
     hidden = gr.update(visible=False)
     if run is None:
         nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
-        return nothing | {tab.live: nothing_yet(), tab.shown: None}
-    ready = run_files.result_ready(run)
+        return leads(tab, job) | nothing | {tab.live: nothing_yet(), tab.shown: None}
+    ready, main = run_files.result_ready(run), leads(tab, job, start=not learned_from(run, data))
     return {
         tab.live: run_view.live(run),
-        tab.to_evaluate: gr.update(visible=ready),
+        **main,
+        tab.to_evaluate: main[tab.to_evaluate] | gr.update(visible=ready),
         tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
         tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
         tab.shown: run.id,
@@ -578,7 +586,8 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
     def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, said = filled
-        return {**fill(tab, config), **data.form.fill(config), tab.message: said}
+        mine = leads(tab, run_files.current_job(page.workspace))
+        return {**fill(tab, config), **data.form.fill(config), **mine, tab.message: said}
 
     def learn(found: Lesson) -> dict[Any, Any]:
         return {
@@ -593,7 +602,7 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
     return {
         "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
         "settings": Door(
-            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.message],
+            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.start, tab.to_evaluate, tab.message],
             settings_of,
             lambda filled: filled[0].stage in STAGES,
         ),
@@ -602,9 +611,10 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown, tab.start]
+    data = page.parts[data_tab.NAME].shown
     return [
-        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace, seen.given[data]), [data]),
         Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
         Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
     ]

@@ -156,6 +156,10 @@ def wire(tab: TrainTab, page: Page) -> None:
         said, now = job_strip.submitted(strip, run, workspace)
         return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
+    def lead() -> dict[Any, Any]:
+        """What somebody changes is for a run that is still to be started."""
+        return leads(tab, run_files.current_job(workspace))
+
     def chosen(*values: Any) -> tuple[RunConfig, Any]:
         """What is chosen, and the shape of its base; without what is still being typed."""
         from ftlab.models.load import shape_of
@@ -210,7 +214,14 @@ def wire(tab: TrainTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *data.form.inputs]
     sweep.wire_form(tab.sweep, inputs, configured, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace, by_itself=True)
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown, tab.start]
+    on(
+        any_of(*(one.input for one in tab.form.inputs), tab.preset.input),
+        lead,
+        [],
+        [tab.start, tab.to_evaluate],
+        queue=False,
+    )
     on(
         tab.start.click,
         start,
@@ -241,23 +252,43 @@ def wire(tab: TrainTab, page: Page) -> None:
         page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
 
 
-def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the run that trains, else the newest one, as it is on disk."""
+def show(tab: TrainTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
+    """Updates that show the run that trains, else the newest one, as it is on disk; and which button is right now:
+    where the run on show has learned from `data` (as the Data tab shows them), its evaluation comes first."""
     run = run_to_show(job, workspace)
     if run is None:
         hidden = gr.update(visible=False)
-        return dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden) | {
-            tab.live: nothing_yet(),
-            tab.shown: None,
-        }
-    ready = gr.update(visible=run_files.result_ready(run))
+        nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
+        return leads(tab, job) | nothing | {tab.live: nothing_yet(), tab.shown: None}
+    can, main = run_files.result_ready(run), leads(tab, job, start=not learned_from(run, data))
     own = job is None or run_files.stage(job.run) not in PREFERENCE_STAGES
     return {
         tab.live: run_view.live(run),
-        tab.to_evaluate: ready,
-        tab.to_chat: ready,
+        **main,
+        tab.to_evaluate: main[tab.to_evaluate] | gr.update(visible=can),
+        tab.to_chat: gr.update(visible=can),
         tab.stop: job_strip.stop_button(job if own else None),
         tab.shown: run.id,
+    }
+
+
+def learned_from(run: RunDirectory, data: str | None) -> bool:
+    """Whether `run` has a result that comes from `data`, as the Data tab shows them."""
+    config = run_files.config(run)
+    if not (data and config and run_files.result_ready(run)):
+        return False
+    return config.data.source == DataConfig.model_validate_json(data).source
+
+
+def leads(tab: Any, job: Job | None, *, start: bool = True) -> dict[Any, Any]:
+    """Which button of `tab`, this one or Preferences, is the main one: Start, or else the evaluation; none while a job
+    is at work, when Start fills the queue."""
+    main, other = gr.update(variant="primary"), gr.update(variant="secondary")
+    if job is not None:
+        return {tab.start: other | gr.update(value="Add to the queue"), tab.to_evaluate: other}
+    return {
+        tab.start: (main if start else other) | gr.update(value="Start training"),
+        tab.to_evaluate: other if start else main,
     }
 
 
@@ -402,12 +433,13 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
 
     def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, said = filled
-        return {**tab.form.fill(config), **data.form.fill(config), tab.message: said}
+        mine = leads(tab, run_files.current_job(page.workspace))
+        return {**tab.form.fill(config), **data.form.fill(config), **mine, tab.message: said}
 
     return {
         "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
         "settings": Door(
-            [*tab.form.inputs, *data.form.inputs, tab.message],
+            [*tab.form.inputs, *data.form.inputs, tab.start, tab.to_evaluate, tab.message],
             fill,
             lambda filled: filled[0].stage not in PREFERENCE_STAGES,
         ),
@@ -429,8 +461,9 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         suits = {one: gr.update(value=_usual_replay(path, name)) for one, path in replayed.items()}
         return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
 
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
+    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown, tab.start]
+    data = page.parts[data_tab.NAME].shown
     return [
-        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(live, lambda seen: show(tab, seen.job, page.workspace, seen.given[data]), [data]),
         Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
     ]
