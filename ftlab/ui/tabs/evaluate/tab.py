@@ -237,7 +237,7 @@ def show(
     hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)
     hidden[tab.details] = gr.update(visible=bool(run_id))
-    works = bool(run_id) and _at_work(workspace.run(run_id))
+    works = _at_work(workspace.run(run_id)) if run_id else False
     hidden[tab.form.start] = starts("Evaluate", works, can=bool(run_id), leads=True)
     if not run_id:
         return {**hidden, tab.result: nothing_yet(), tab.form.view: gr.update(visible=False)}

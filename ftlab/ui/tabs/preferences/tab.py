@@ -149,7 +149,10 @@ def build(workspace: Workspace) -> PreferencesTab:
             rewards = rewards_form.build(form)
             takes = train_preflight.build_line("pref_")
             with gr.Row():
-                start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
+                # Off until the data are read.
+                start = gr.Button(
+                    "Start training", variant="primary", interactive=False, elem_id="pref_start", min_width=150
+                )
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
             message = message_box("pref_message")
         with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):

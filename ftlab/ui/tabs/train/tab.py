@@ -114,7 +114,10 @@ def build(workspace: Workspace) -> TrainTab:
             settings = gr.HTML(in_words(_untouched().resolved()), elem_id="train_settings")
             takes = train_preflight.build_line()
             with gr.Row():
-                start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
+                # Off until the data are read.
+                start = gr.Button(
+                    "Start training", variant="primary", interactive=False, elem_id="train_start", min_width=150
+                )
                 stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
             message = message_box("train_message")
         with gr.Column(elem_id="train_picture", elem_classes="ft-run-picture", min_width=280):
