@@ -110,6 +110,15 @@ def watch(page: Any) -> tuple[set[str], list[str]]:
     return hosts, errors
 
 
+def violations(page: Any) -> list[str]:
+    """What axe-core finds on `page`, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(reduced_motion="reduce")  # a button that fades in has no contrast yet
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
+
+
 def open_panel(page: Any, name: str) -> None:
     """Open rows, checks, curate or versions of the Data tab, which are folded at first."""
     if not page.locator("#data_panels").is_visible():
