@@ -68,7 +68,7 @@ FILLED = {
     "evaluate": "seen('#evaluate_result .ft-example')",
     "chat": "seen('#chat_log [data-act^=ask]')",
     "blind": "seen('#blind_make') && !seen('#blind_make').disabled && seen('#blind_who_2 input')"
-    " && seen('#blind_who_2 input').value !== '' && says('#blind_power', /./)",
+    " && seen('#blind_who_2 input').value !== ''",
     "runs": "seen('#runs_table li') && says('#runs_detail', /./)",
 }
 ROWS = [("Where is my parcel?", "Sorry to hear that.", "Thank you."), ("The box was torn.", "That is bad.", "Hello.")]
