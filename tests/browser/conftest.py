@@ -43,11 +43,12 @@ class App:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while time.monotonic() < end:
             assert self._process.poll() is None, self.log.read_text()[-3000:]
             try:
-                urllib.request.urlopen(self.url, timeout=2).read()
+                # Patient: on a busy machine the page takes seconds, and the server goes on with each that is given up.
+                urllib.request.urlopen(self.url, timeout=60).read()
                 return self
             except OSError:
                 time.sleep(0.2)
