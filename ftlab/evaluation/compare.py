@@ -36,7 +36,8 @@ from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.material import Material, gather, has_references
-from ftlab.evaluation.measures import (
+from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
+from ftlab.evaluation.metrics.measures import (
     Measured,
     MeasureOptions,
     Rows,
@@ -45,7 +46,6 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.probes import HELD_RULE
 from ftlab.evaluation.rows import Result, changed, compare_results, measure_samples, right_of, samples_note

@@ -21,7 +21,7 @@ from ftlab.core.comparison import (
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.losses import Losses, compare_documents, perplexity_of
-from ftlab.evaluation.measures import Measured, MeasureOptions, Rows, measure_answers
+from ftlab.evaluation.metrics.measures import Measured, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Followed, Probe, Written, by_replay, is_right
 from ftlab.evaluation.significance import (

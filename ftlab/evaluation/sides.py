@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
+from ftlab.config.stages import SFT
 from ftlab.core.comparison import SideJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
@@ -146,7 +147,7 @@ def start_side(run: RunDirectory, config: RunConfig) -> Side:
 
 def _method(config: RunConfig) -> str:
     rank = f" rank {config.method.rank}" if "rank" in fields_of(config.method.name) else ""
-    stage = "" if config.stage == "sft" else f", {config.stage}"
+    stage = "" if config.stage == SFT else f", {config.stage}"
     return f"{METHODS[config.method.name].title}{rank}{stage}"
 
 

@@ -11,8 +11,8 @@ from ftlab.core.comparison import ComparisonJson, ForgettingJson, MeasureJson, S
 from ftlab.core.words import listed
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
-from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
+from ftlab.evaluation.metrics.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.rows import LOSS_MEASURE, rows_in_common, what_to_read
 from ftlab.evaluation.significance import p_text

@@ -22,7 +22,7 @@ from ftlab.models.methods import check_method, method_of_adapter
 from ftlab.models.starter import starter_path
 from ftlab.models.strength import chosen_strength, strength_name
 from ftlab.training.arguments import check_tracking, check_trainer_settings
-from ftlab.training.launching.launcher import check_launcher, shards
+from ftlab.training.launcher import check_launcher, shards
 
 if TYPE_CHECKING:
     from ftlab.data.splits import Prepared
@@ -230,13 +230,16 @@ def prepare_data(config: RunConfig, workspace: Workspace, *, records: bool = Fal
 
     With `records` the configuration and later commands say how the rows were read. Raises InputError as `checked` does.
     """
+    from ftlab.data.curation import check_read
     from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import prepare
-    from ftlab.data.versions import pinned
+    from ftlab.data.versions import PREFIX, pinned, resolve
     from ftlab.training.rewards import check_references
 
     config.data.source = pinned(config.data.source, workspace)
+    if config.data.source.startswith(PREFIX):
+        check_read(resolve(config.data.source, workspace))
     loaded, data = load_rows(config.data, workspace), config.data
     # Prompts alone have no answers to guess.
     guessed = records and config.stage not in REWARD_STAGES

@@ -25,10 +25,10 @@ from ftlab.core.files import append_jsonl, read_json, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.models.methods import apply_method, check_method, count_trained, remarks_on, save_adapter
+from ftlab.training import together
 from ftlab.training.arguments import begin_tracking
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint, seal
 from ftlab.training.failures import LogWatch
-from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
 
 # The figures that metrics.jsonl keeps: those logged under the same name,

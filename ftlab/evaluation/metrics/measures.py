@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import unicodedata
@@ -14,7 +15,7 @@ import regex
 from ftlab.core.comparison import MeasureInfoJson, MeasureJson
 from ftlab.core.processes import child_environment
 from ftlab.data.final_number import final_number, same_final_number
-from ftlab.errors import InputError, nearest
+from ftlab.errors import FtlabError, InputError, nearest
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics import text as structured
 from ftlab.evaluation.metrics.form import named_labels, names_reference, unlabelled
@@ -470,6 +471,24 @@ def measure_answers(
     return measures, rows
 
 
+def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
+    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
+
+    Raises FtlabError when the loss is not a number or there are no tokens.
+    """
+    total, count = math.fsum(nll), sum(tokens)
+    if not count:
+        raise FtlabError("There are no tokens to score", why="every answer in the split is empty")
+    if not math.isfinite(total):
+        raise FtlabError(
+            "The loss of the model is not a number",
+            why="training has diverged, or the number format of the model overflows",
+            try_="train again with a lower learning rate, or with model.dtype=float32",
+        )
+    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
+    return math.exp(min(total / count, 700.0))
+
+
 def measure_losses(
     nll: Mapping[str, Sequence[float]],
     tokens: Mapping[str, Sequence[int]],
@@ -485,8 +504,6 @@ def measure_losses(
     `name` that ends in bits_per_byte gives that one alone. Raises FtlabError when a loss is not a number.
     """
     import numpy as np
-
-    from ftlab.evaluation.losses import corpus_perplexity
 
     for side in nll:
         corpus_perplexity(nll[side], tokens[side])
