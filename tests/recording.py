@@ -1,10 +1,11 @@
 """The README's pictures, from a real run in a real browser: from a CSV to a blind test, as a recording with captions.
 
-    python -m tests.recording [--base smollm2] [--into .github]
+    python -m tests.recording [--base smollm2] [--into .github] [--of WORKSPACE]
 
 Writes `recording.webp` (about a minute, under 2 MB) and `evaluate.png` of the same run. Nothing is staged: the file
 holds the rows of the sample as a table, the model is trained, asked and compared while the recording is made, and only
-the time is shortened. Takes as long as the run itself: some minutes on two cores with the starter.
+the time is shortened. Takes as long as the run itself: some minutes on two cores with the starter. With `--of`, the run
+was trained before: the recording shows its data and its end, and goes on from there, in a copy of the workspace.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -85,10 +87,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="starter", choices=("starter", "smollm2"))
     parser.add_argument("--into", type=Path, default=ROOT / ".github")
+    parser.add_argument("--of", type=Path, help="a workspace with a finished run of the quickstart")
     parser.add_argument("--frames", type=Path, help="a folder for the single frames")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         place = Path(folder)
+        if args.of:
+            shutil.copytree(args.of, place / "workspace")
         app = App(place / "workspace").start()
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
         try:
@@ -97,7 +102,11 @@ def main() -> None:
             expect.set_options(timeout=LONG)
             page.goto(app.url)
             recording = Recording(page)
-            record(recording, table(place / "tickets.csv"), args.base, browser)
+            if args.of:
+                trained(recording)
+            else:
+                learn(recording, table(place / "tickets.csv"), args.base)
+            show(recording, browser)
             recording.save(args.into / "recording.webp")
             if args.frames:
                 args.frames.mkdir(parents=True, exist_ok=True)
@@ -123,7 +132,28 @@ def table(file: Path) -> Path:
     return file
 
 
-def record(recording: Recording, file: Path, base: str, browser: Any) -> None:
+def trained(recording: Recording) -> None:
+    """The data and the end of a run that was trained before."""
+    page = recording.page
+    expect(page.locator("#data_sentence")).to_contain_text("to learn from")
+    page.wait_for_timeout(1500)
+    recording.say("1  Bring a table of what people ask and what the answer should be", 4)
+    recording.press("#data_use")
+    expect(page.locator("#train_to_evaluate")).to_be_visible()
+    expect(page.locator("#preflight_result")).to_contain_text(re.compile("memory", re.I))
+    recording.say("2  Quick, balanced or thorough: time and memory are measured before", 4)
+    page.locator("#train_live summary").first.click()
+    page.wait_for_timeout(500)
+    recording.say("3  It trains in a process of its own: the curve, and answers as it learns", 4)
+    page.locator("#train_live .ft-nows").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    recording.say("3  Three held-out rows, before and after", 4)
+    page.mouse.wheel(0, -4000)
+    page.wait_for_timeout(300)
+
+
+def learn(recording: Recording, file: Path, base: str) -> None:
+    """From a file to a trained model."""
     page, say, press = recording.page, recording.say, recording.press
 
     expect(page.locator("#data_try")).to_be_visible()
@@ -147,6 +177,10 @@ def record(recording: Recording, file: Path, base: str, browser: Any) -> None:
     press("#train_start")
     train(recording)
 
+
+def show(recording: Recording, browser: Any) -> None:
+    """What becomes of a trained model: the verdict, answers, votes, the list of runs."""
+    page, say, press = recording.page, recording.say, recording.press
     press("#train_to_evaluate")
     expect(page.locator("#evaluate_result .ft-example").first).to_be_visible()
     page.wait_for_timeout(600)

@@ -31,7 +31,7 @@ def offers(page: Any, **wanted: str) -> None:
     for tab, button in wanted.items():
         page.locator(f"#tab_{tab}-button").click()
         try:
-            page.wait_for_function(PRIMARY, arg=[tab, button], timeout=30_000)
+            page.wait_for_function(PRIMARY, arg=[tab, button], timeout=120_000)
         except PlaywrightTimeout:
             raise AssertionError(f"{page.evaluate('window.primary')}, not {button}") from None
 
