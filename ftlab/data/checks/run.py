@@ -372,6 +372,7 @@ def _run(
         "one-word answers": lambda: rows.one_word_answers(examples, watch),
         "JSON answers": lambda: rows.json_answers(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),
+        "tool calls": lambda: rows.tool_calls(examples, watch),
         "HTML": lambda: rows.html_remains(examples, watch),
         "personal data": lambda: personal.personal_data(examples, watch),
         "lengths": lambda: duplicates.odd_lengths(examples, watch, same),

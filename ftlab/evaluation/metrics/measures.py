@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from ftlab.evaluation.metrics.text import (
     token_f1,
     words,
 )
+from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 
 if TYPE_CHECKING:
     from ftlab.evaluation.significance import Clusters
@@ -146,6 +148,8 @@ def measure_family(
         return _length_ratio(answers, references, options.clusters)
     if name == "pattern":
         return _by_pattern(answers, options)
+    if name in TOOL_MEASURES:
+        return _by_tools(name, answers, references, options)
     return _by_json(name, answers, references, options)
 
 
@@ -320,6 +324,19 @@ def _by_pattern(answers: Answers, options: MeasureOptions) -> Measured:
     return [of_rows(replace(BUILT_IN["pattern"], rule=rule), rows, clusters=options.clusters)], {"pattern": rows}
 
 
+def _by_tools(name: str, answers: Answers, references: Sequence[str], options: MeasureOptions) -> Measured:
+    listed = [json.loads(text) if text else [] for text in options.tools or [""] * len(references)]
+    rows = {
+        side: [
+            TOOL_MEASURES[name](answer, reference, tools)
+            for answer, reference, tools in zip(texts, references, listed, strict=True)
+        ]
+        for side, texts in answers.items()
+    }
+    measure = of_rows(BUILT_IN[name], rows, clusters=options.clusters)
+    return [measure], {name: rows}
+
+
 def _by_json(name: str, answers: Answers, references: Sequence[str], options: MeasureOptions) -> Measured:
     validator = structured.schema_validator(options.schema) if options.schema is not None else None
     info = BUILT_IN[name]
@@ -359,9 +376,9 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own; `commonest` is the answer that most of the training rows have; and `clusters`,
-    what each row belongs to (see significance.py)."""
+    """What some measures need to know: labels of the classes, a JSON schema, a regular expression, the `tools` of each
+    row as JSON text ("" without any), and `extra`, the paths of metric files of one's own; `commonest` is the answer
+    that most of the training rows have; and `clusters`, what each row belongs to (see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
@@ -369,6 +386,7 @@ class MeasureOptions:
     extra: tuple[str, ...] = ()
     clusters: tuple[int, ...] | None = None
     commonest: str | None = None
+    tools: tuple[str, ...] | None = None
 
 
 def describe(name: str) -> MeasureInfoJson:
@@ -383,11 +401,11 @@ def describe(name: str) -> MeasureInfoJson:
     return BUILT_IN[name].as_json()
 
 
-def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
+def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None, tools: bool = False) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
-    apart. Empty references are ignored.
+    `tools`: there are rows with tools, whose calls are measured. Labels, JSON objects and lists, numbers, reasoning
+    that ends in a number, code, short answers and free text are told apart. Empty references are ignored.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -396,6 +414,8 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
 
     if not known:
         return list(STYLE)
+    if tools:
+        return [*TOOL_MEASURES, "exact_match", "bleu", *STYLE]
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
         return ["accuracy", "label_named", "macro_f1"]

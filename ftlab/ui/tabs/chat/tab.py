@@ -2,7 +2,8 @@
 
 elem_ids: `chat_run` (dropdown), `chat_log` (the conversation; before it, three held-out prompts to press), `chat_text`
 (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`, `chat_votes` (what votes have been kept),
-`chat_settings` (folded: `chat_as_trained`, `chat_strength`, `chat_system`, `chat_temperature`, `chat_length`).
+`chat_settings` (folded: `chat_as_trained`, `chat_strength`, `chat_system`, `chat_tools`, `chat_temperature`,
+`chat_length`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Settings:
     as_trained: bool
     strength: float | None
     system: str | None
+    tools: str | None
     temperature: float | None
     length: float | None
 
@@ -64,6 +66,7 @@ class ChatTab:
     as_trained: gr.Checkbox
     strength: gr.Slider
     system: gr.Textbox
+    tools: gr.Textbox
     temperature: gr.Slider
     length: gr.Number
     log: gr.HTML
@@ -123,6 +126,13 @@ def build(workspace: Workspace) -> ChatTab:
                 elem_id="chat_system",
                 min_width=260,
             )
+            tools = gr.Textbox(
+                label="Tools",
+                info="A JSON list that both models may call; you type what they reply. Empty: those of training.",
+                elem_id="chat_tools",
+                min_width=260,
+                max_lines=4,
+            )
             temperature = gr.Slider(
                 0,
                 2,
@@ -141,7 +151,7 @@ def build(workspace: Workspace) -> ChatTab:
                 elem_id="chat_length",
                 min_width=180,
             )
-    asks = (as_trained, strength, system, temperature, length)
+    asks = (as_trained, strength, system, tools, temperature, length)
     return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, kept, gr.State([]), gr.State(None))
 
 
@@ -201,6 +211,7 @@ def wire(tab: ChatTab, page: Page) -> None:
                 turn["user"],
                 history(read),
                 system=system,
+                tools=settings.tools,
                 as_trained=settings.as_trained,
                 temperature=temperature,
                 max_new_tokens=int(settings.length or 128),
@@ -224,7 +235,9 @@ def wire(tab: ChatTab, page: Page) -> None:
             _stops.pop(request.session_hash or "", None)
         # Half an answer is no answer to judge.
         if turn["note"] != "Stopped by you.":
-            turn["prompts"] = votes.prompts(run, read, turn["user"], as_trained=settings.as_trained, system=system)
+            turn["prompts"] = votes.prompts(
+                run, read, turn["user"], as_trained=settings.as_trained, system=system, tools=settings.tools
+            )
         turns = [*turns, turn]
         yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
 
@@ -262,7 +275,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         # What somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **shown}
 
-    settings = [tab.as_trained, tab.strength, tab.system, tab.temperature, tab.length]  # as in Settings
+    settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
     answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
     # One answer at a time on the device, whoever asks.
     device: dict[str, Any] = {"box": tab.message, "concurrency_id": "device", "concurrency_limit": 1}
@@ -337,7 +350,9 @@ def drawn(run: RunDirectory, turns: list[Turn]) -> Markup:
 def suggestions(run: RunDirectory) -> list[str]:
     """The first prompts of held-out rows that a person could have typed; none for plain text."""
     rows = run_files.predictions(run) or run_files.before_after_answers(run)
-    prompts = dict.fromkeys(str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str))
+    prompts = dict.fromkeys(
+        str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str) and row.get("turn", 1) == 1
+    )
     return [prompt for prompt in prompts if prompt][:SUGGESTIONS]
 
 
