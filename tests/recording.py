@@ -210,7 +210,7 @@ def show(recording: Recording, browser: Any) -> None:
     link = page.locator("#blind_share .ft-link")
     expect(link).to_contain_text("#key=")
     page.wait_for_timeout(800)
-    say("6  One press makes the answers, the link and the QR code", 4)
+    say("6  One press makes the answers and the link", 4)
     vote(recording, link.inner_text().strip(), browser)
 
     press("#tab_runs-button")
