@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ftlab.core.parsing import json_or
@@ -16,7 +16,6 @@ from ftlab.data.conversion import (
     ROLE_KEYS,
     TEXT_KEYS,
     TEXTS,
-    Message,
     UnusableRow,
     are_classes,
     column_values,
@@ -29,6 +28,7 @@ from ftlab.data.conversion import (
 )
 from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
+from ftlab.data.shapes import GUESSED, Detected, Message
 from ftlab.data.tool_calls import call_of, tools_text
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
@@ -67,32 +67,8 @@ _ROLE_ALIASES = {
 }
 
 
-GUESSED = 0.6  # the confidence in what no name says
-
-
 class ColumnsUnknown(InputError):
     """The data are readable, but which column plays which part is not known: a person can say it."""
-
-
-@dataclass
-class Detected:
-    """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
-
-    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label. `unused` are the
-    other columns. `template` builds the prompt from columns, if one is used.
-    """
-
-    format: str
-    columns: dict[str, str]
-    why: str
-    confidence: float
-    unused: list[str] = field(default_factory=list)
-    template: str | None = None
-
-    @property
-    def is_guess(self) -> bool:
-        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
-        return self.confidence == GUESSED
 
 
 def detect(

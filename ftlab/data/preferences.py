@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import JUDGED_STAGES, PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
-from ftlab.data.conversion import Message, MissingColumn, UnusableRow, convert, judgement, usable_turns
-from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
-from ftlab.data.partition import Example, no_text, only_text
+from ftlab.data.conversion import MissingColumn, UnusableRow, convert, judgement, usable_turns
+from ftlab.data.formats import FORMATS, PREFERENCES, example_of
+from ftlab.data.partition import no_text, only_text
+from ftlab.data.shapes import Detected, Example, Message
 from ftlab.errors import InputError
 
 EMPTY_SIDE = "an empty side"
