@@ -76,7 +76,7 @@ class BlindTestTab:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        boxes = [self.links_box, self.box, self.form.box, self.form.actions]
+        boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
         return [*self.texts.values(), *self.buttons.values(), *boxes]
 
 
@@ -177,7 +177,7 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
     """Updates that show the chosen test, or the form of a new one."""
     new = not chosen or chosen == NEW
     boxes = {one: gr.update(visible=new) for one in (tab.form.box, tab.form.actions)}
-    boxes[tab.box] = gr.update(visible=not new)
+    boxes[tab.box] = boxes[tab.new] = gr.update(visible=not new)
     if not chosen or new:
         return boxes
     try:

@@ -102,9 +102,6 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def listed(chosen: str | None) -> dict[Any, Any]:
         return _listed(tab, chosen, workspace)
 
-    def another(chosen: str | None) -> dict[Any, Any]:
-        return {tab.new: gr.update(visible=bool(chosen) and chosen != NEW)}
-
     def load(chosen: str | None, built: dict[str, str]) -> dict[Any, Any]:
         shown = opening(tab, chosen, workspace)
         known = _sent(form, forms.load(workspace))
@@ -278,7 +275,6 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(chose.then, look, [tab.chosen, tab.known], **filled)
     began = on(tab.new.click, new, [], [tab.chosen, *every, *hidden], **shows)
     on(began.then, look, [tab.chosen, tab.known], **filled)
-    on(tab.chosen.change, another, [tab.chosen], [tab.new], queue=False)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
