@@ -21,7 +21,7 @@ from ftlab.config import STARTER, DataConfig, load_config
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import as_read, load_rows, recall
-from ftlab.data.readers import SPLITS
+from ftlab.data.split_names import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
     DetailsJson,

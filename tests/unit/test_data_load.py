@@ -186,7 +186,11 @@ BROKEN = [
     ("a.jsonl", lines(ROWS[:2]) + '{"prompt": "x", "completion": \n', ["line 3", "not valid JSON", '"completion":']),
     ("a.jsonl", lines(ROWS)[:-9], ["line 20", "Unterminated string", "ask 19, please"]),
     ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
-    ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
+    (
+        "a.jsonl",
+        '{"prompt": "grün"}\n{"prompt": "Größe"}\n'.encode() + b'{"prompt": "gr\xfc"}',
+        ["line 3", "not UTF-8"],
+    ),
     ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "nested more than 100"]),
     ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "download it again"]),
     ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
