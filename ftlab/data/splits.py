@@ -17,7 +17,7 @@ from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import (
-    MARKED_BAD,
+    CHOICES,
     PLAIN_TEXTS,
     Message,
     MissingColumn,
@@ -306,7 +306,7 @@ def _converted(
             notes.append(f"{len(chosen)} of {len(rows)} rows were sampled from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, read_row, dropped, remarks)
     usable = sum(map(len, splits.values()))
-    if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
+    if sum(dropped.values()) - sum(dropped[reason] for reason in CHOICES) > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
     notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
     return splits

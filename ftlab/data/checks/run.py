@@ -15,7 +15,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.checks import duplicates, personal, rows
 from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
-from ftlab.data.conversion import MARKED_BAD
+from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
 from ftlab.data.formats import PREFERENCES, Detected
 from ftlab.data.load import Loaded, load_rows
@@ -347,9 +347,14 @@ def _begin(loaded: Loaded, detected: Detected) -> Report:
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
     """Parts of the data that no check reads: only the answers to train on are checked."""
-    bad = sum(reason == MARKED_BAD for _, _, reason in examples.refused)
-    unread = [f"{bad:,} answers marked as bad"] if bad else []
-    return unread + (["the rejected answers"] if "rejected" in detected.columns else [])
+    reasons = Counter(reason for _, _, reason in examples.refused)
+    named = {
+        MARKED_BAD: "answers marked as bad",
+        NOT_JUDGED: "answers marked neither good nor bad",
+        NO_WINNER: "ties between two answers",
+    }
+    unread = [f"{reasons[reason]:,} {name}" for reason, name in named.items() if reasons[reason]]
+    return unread + (["the rejected answers"] if detected.columns.keys() & {"rejected", "second"} else [])
 
 
 def _run(
