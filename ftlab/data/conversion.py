@@ -188,6 +188,7 @@ WRITTEN_OUT = "an answer or a prompt that was not text was written out as text"
 LEFT_OVER = "a left-over None or nan was not added to the prompt"
 # What programs write where there was nothing.
 PLACEHOLDERS = ("none", "nan", "null", "nil", "undefined", "<na>", "#n/a", "n/a", "<noinput>", "noinput", "no input")
+PLACEHOLDERS += ("[object object]", "#value!", "#ref!", "#name?")
 NO_WEIGHT = "an answer with weight 0 is trained on like the others"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 

@@ -79,7 +79,7 @@ def find_encoding(source: Source, name: str, wanted: str | None = None) -> str:
             raise _no_text(source, name, start)
     if b"\x00" in start:
         for encoding in _by_zeros(start):
-            if _decodes(source, encoding):
+            if _looks_wide(start, encoding) and _decodes(source, encoding):
                 return encoding
         raise _no_text(source, name, start)
     if _decodes(source, "utf-8"):
@@ -154,6 +154,13 @@ def _by_zeros(start: bytes) -> list[str]:
     return []
 
 
+def _looks_wide(start: bytes, encoding: str) -> bool:
+    """Whether a file with zeros is text in UTF-16 or UTF-32: it has ASCII signs, and few letters at odd places."""
+    text = start[:40_000].decode(encoding, "ignore")
+    plain = sum(letter < "\x80" for letter in text)
+    return plain > len(text) / 100 and _odd_letters(text) < len(text) / 10
+
+
 def _escaped(start: bytes) -> str:
     import chardet
 
@@ -204,10 +211,13 @@ def _wider(name: str) -> str:
     return _WIDER.get(name, name)
 
 
+_FOREIGN_WORD = re.compile(r"(?<![A-Za-z])[^\W\d_A-Za-z]{4,}(?![A-Za-z])")
+
+
 def _odd_letters(text: str) -> int:
     """The characters beyond ASCII at places where no language has them: a capital inside a word, a sign between
-    letters, a letter beside one of another script."""
-    odd = 0
+    letters, a letter beside one of another script, a Latin word without one plain letter."""
+    odd = sum(_is_latin(word[0]) for word in _FOREIGN_WORD.findall(text))
     for place, letter in enumerate(text):
         if letter < "\x80":
             continue

@@ -103,6 +103,14 @@ class Detected:
     scores: Vote | None = None
     scale: tuple[float, float] | None = None
 
+    def not_used(self, also_used: Sequence[str | None] = ()) -> list[str]:
+        """A line on the columns that training will not see, but for those `also_used`; none if there are none."""
+        names = [column for column in self.unused if column not in also_used]
+        if not names:
+            return []
+        which = "1 column is" if len(names) == 1 else f"{len(names)} columns are"
+        return [f"{which} not used: {shorten(', '.join(names), 200)}."]
+
     @property
     def is_guess(self) -> bool:
         """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""

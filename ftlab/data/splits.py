@@ -89,7 +89,7 @@ def prepare(
     detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
-    notes = list(loaded.notes)
+    notes = [*loaded.notes, *detected.not_used((data.group_by, data.stratify_by))]
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or SFT)
     if len(splits) == 1 and loaded.main != "train":

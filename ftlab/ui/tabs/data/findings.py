@@ -16,6 +16,11 @@ _SHOWN_TEXTS = 3
 _CELL_CHARACTERS = 6000
 _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
+    "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
+    "unused_label": "Choose the column as Label under Rows, Which column is which.",
+    "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
+    "stock_answers": "Have a person write some of the answers anew.",
+    "one_template": "Add prompts as people write them.",
     "not_covered": "Collect rows about these topics, or decide that the model need not know them.",
     "system_unseen": "Write what the system prompt says into the questions, or choose a base whose template shows it.",
     "stop_token": "Choose a base whose chat template ends its answers, or tell the makers of this one.",
