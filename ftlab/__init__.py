@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ftlab.api import (
         BlindTest,
         Run,
+        accept,
         as_read,
         blind_test,
         blind_verdict,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         train,
         trained,
         workspace_folder,
+        write,
     )
     from ftlab.config import RunConfig
 
@@ -47,6 +49,7 @@ __all__ = [
     "BlindTest",
     "Run",
     "RunConfig",
+    "accept",
     "as_read",
     "blind_test",
     "blind_verdict",
@@ -69,6 +72,7 @@ __all__ = [
     "train",
     "trained",
     "workspace_folder",
+    "write",
 ]
 
 

@@ -11,6 +11,7 @@ from ftlab.api.run import Run, compare_metrics, raise_failure, same_data, same_v
 from ftlab.api.series import blind_verdict, compare, rater_links, resume_interrupted, trained, workspace_folder
 from ftlab.api.shown import BlindVerdict, Compared, Comparison, suit_jupyter
 from ftlab.api.verbs import (
+    accept,
     as_read,
     chat,
     check,
@@ -23,6 +24,7 @@ from ftlab.api.verbs import (
     preflight,
     show,
     train,
+    write,
 )
 
 suit_jupyter()

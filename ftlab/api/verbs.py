@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ftlab.data.checks import Report
     from ftlab.data.inspection import Inspection
     from ftlab.data.versions import Version
+    from ftlab.synthesis.make import Made
+    from ftlab.synthesis.plan import Plan
     from ftlab.training.preflight.finding import Preflight
     from ftlab.training.rate_trial import RateTrial
 
@@ -131,6 +133,54 @@ def fix(
             return mend_findings(first, findings, report.roles, remedies, tokens=tokens, why=why)
         except NothingChanged:
             return first
+
+
+def write(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    url: str | None = None,
+    model: str | None = None,
+    base: str | None = None,
+    kind: str = "documents",
+    examples: str | None = None,
+    send: bool = False,
+    workspace: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Plan | Made:
+    """Let a model write questions and answers about documents, or rows like those of a data set (`kind`: cases or
+    paraphrases).
+
+    The model is behind an OpenAI-compatible address (`url`, `model`; key in FTLAB_ENDPOINT_KEY), or a `base` on this
+    machine. Without `send` nothing is asked: the plan says what leaves this machine and what it costs. `examples` is a
+    data set whose form and style are followed. `settings`: each (rows per request, 3), rows (at most), judged, price_in
+    and price_out (per million tokens), at_once, seed. Read the rows of `version` in Curate, or take them with `accept`.
+    Raises InputError for documents that cannot be read, FtlabError when the model writes nothing that can be used.
+    """
+    from ftlab.config import DataConfig
+    from ftlab.synthesis.make import make
+    from ftlab.synthesis.plan import KINDS, build_settings, document_work, examples_of, plan, row_work
+
+    if kind not in KINDS:
+        raise InputError("There is no such kind of rows", given=kind, allowed=", ".join(KINDS))
+    opened = Workspace.open(workspace)
+    chosen = build_settings(url=url, model=model, base=base, **settings)
+    if kind == "documents":
+        places = [source] if isinstance(source, str | os.PathLike) else list(source)
+        shown = examples_of(DataConfig(source=examples), opened) if examples else ()
+        work = document_work([Path(place) for place in places], chosen, shown)
+    else:
+        work = row_work(DataConfig(source=str(source)), opened, kind, chosen)
+    return make(work, opened) if send else plan(work, opened)
+
+
+def accept(source: str, *, why: str = "", workspace: str | os.PathLike[str] | None = None) -> Version:
+    """Accept the rows of a version that a model wrote and nobody has read; the report and the model card say so. Raises
+    InputError if there are none."""
+    from ftlab.data.curation import accept_unread
+    from ftlab.data.versions import find
+
+    opened = Workspace.open(workspace)
+    return accept_unread(find(source, opened), opened, why=why)
 
 
 def _latest(

@@ -10,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,6 @@ from ftlab.evaluation.batches import Stopped, free_memory
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192
 AT_ONCE = 4  # requests to an endpoint
-_POLL_SECONDS = 0.5
 
 Progress = Callable[[str, int, int], None]
 ShouldStop = Callable[[], bool]
@@ -206,45 +204,31 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
     """Returns the settings that the endpoint accepts."""
-    from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint, Refused
+    from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint, Request
 
-    ended = threading.Event()
     endpoint = Endpoint(contestant.spec["url"], contestant.spec["model"], work.settings["max_new_tokens"])
-    client = Asker(endpoint, ended, CONTESTANT, temperature=work.settings["temperature"])
-
-    def ask(prompt_id: str) -> tuple[str, Any, float, list[str]]:
-        began = time.monotonic()
-        try:
-            reply = client.ask(asked(contestant.spec, work.prompts[prompt_id].messages))
-        except Refused as error:
-            return prompt_id, None, time.monotonic() - began, [error.message()]
-        return prompt_id, reply, time.monotonic() - began, []
-
+    client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=work.settings["temperature"])
+    requests = [
+        Request(prompt_id, asked(contestant.spec, work.prompts[prompt_id].messages)) for prompt_id in prompt_ids
+    ]
     work.tell(f"answers of {contestant.title}")
     refused: list[str] = []
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="endpoint") as pool:
-        try:
-            waiting = {pool.submit(ask, prompt_id) for prompt_id in prompt_ids}
-            while waiting:
-                work.check()
-                finished, waiting = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    prompt_id, reply, seconds, flags = future.result()
-                    refused += flags
-                    if reply is not None:
-                        # Written by this thread alone, so that progress only ever goes up.
-                        work.save(
-                            prompt_id,
-                            contestant,
-                            reply.text,
-                            tokens=reply.completion_tokens,
-                            cut=reply.cut,
-                            seconds=round(seconds, 3),
-                        )
-        finally:
-            ended.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            client.close()
+    try:
+        for replied in client.ask_all(requests, at_once=AT_ONCE, should_stop=work.should_stop):
+            if replied.reply is None:
+                refused.append(replied.refused)
+                continue
+            work.save(
+                replied.key,
+                contestant,
+                replied.reply.text,
+                tokens=replied.reply.completion_tokens,
+                cut=replied.reply.cut,
+                seconds=round(replied.seconds, 3),
+            )
+    finally:
+        client.close()
+    work.check()
     if refused:
         count = f"{len(refused)} of {len(prompt_ids)} prompts"
         raise FtlabError(

@@ -1,5 +1,5 @@
-"""`python -m ftlab data inspect | fix | split | export | push | versions`: what is wrong with a data set, and its
-versions."""
+"""`python -m ftlab data inspect | fix | make | split | export | push | versions`: what is wrong with a data set, rows
+that a model writes, and versions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftlab.cli.make import add_make
 from ftlab.cli.output import Progress, print_result
 from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, keeping, overrides
@@ -52,6 +53,7 @@ def add_data(parser: Parser) -> None:
         help="another remedy for a kind, such as email=drop (repeatable)",
     )
     add_who(command)
+    add_make(group)
     add_versions(group)
 
 

@@ -7,9 +7,13 @@ and removed from everything the server returns.
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
+import queue
 import random
 import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +25,8 @@ ATTEMPTS = 5
 _PATH = "/chat/completions"
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth a retry
 _LONGEST_WAIT = 60.0  # seconds
+_LOOK_SECONDS = 0.25
+_GRACE_SECONDS = 10.0
 _SECRET = 8  # characters: shorter keys are placeholders like EMPTY for local servers
 # Parameters that newer models reject, and their replacements.
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "temperature": None}
@@ -47,6 +53,7 @@ class Purpose:
         return f"try again later; {self.kept}"
 
 
+WRITER = Purpose("the writer", "FTLAB_ENDPOINT_KEY", "replies so far are kept")
 JUDGE = Purpose("the judge", "FTLAB_JUDGE_KEY", "judgments so far are kept")
 CONTESTANT = Purpose("the endpoint", "FTLAB_ENDPOINT_KEY", "answers so far are kept")
 
@@ -82,6 +89,24 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     cut: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """Messages to send; `key` tells their reply from others."""
+
+    key: str
+    messages: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Replied:
+    """What came back for a request: a reply, or the server's reason to reject this one. `seconds` is its time."""
+
+    key: str
+    reply: Reply | None
+    refused: str
+    seconds: float
 
 
 def find_key(purpose: Purpose = JUDGE) -> str | None:
@@ -150,6 +175,70 @@ class Asker:
 
     def close(self) -> None:
         self._client.close()
+
+    def ask_all(
+        self, requests: Sequence[Request], *, at_once: int, should_stop: Callable[[], bool] | None = None
+    ) -> Iterator[Replied]:
+        """What comes back for each of `requests`, in the order in which it comes.
+
+        The first is sent alone: a wrong key or model is found by one request. After `should_stop`, or a failure, no
+        more are sent; replies on their way have been paid for and are returned if they come soon. Raises the failure
+        that ended it, after them.
+        """
+        todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        replied: queue.SimpleQueue[Replied | Exception | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            while not self._ended.is_set():
+                try:
+                    request = todo.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                began = time.monotonic()
+                try:
+                    reply, refused = self.ask(request.messages), ""
+                except Refused as error:
+                    # One request may be too long for the model; the others are not.
+                    reply, refused = None, str(error)
+                except Exception as error:  # raised again below, in the thread of the caller
+                    replied.put(error)
+                    continue
+                ended = reply is None and not refused
+                replied.put(None if ended else Replied(request.key, reply, refused, time.monotonic() - began))
+
+        # Daemons: nobody who presses ctrl-C waits for a reply that is on its way.
+        threads = [threading.Thread(target=work, daemon=True, name="endpoint") for _ in requests[:at_once]]
+        for thread in threads:
+            thread.start()
+        for request in requests[:1]:
+            todo.put(request)
+        done, last = 0, math.inf
+        failure: Exception | None = None
+        try:
+            while done < len(requests):
+                if not self._ended.is_set() and (failure is not None or (should_stop and should_stop())):
+                    self._ended.set()
+                if self._ended.is_set() and last == math.inf:
+                    last = time.monotonic() + _GRACE_SECONDS
+                over = time.monotonic() > last or not any(thread.is_alive() for thread in threads)
+                if over and replied.empty():
+                    break
+                try:
+                    answer = replied.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                if isinstance(answer, Exception):
+                    failure = failure or answer
+                elif answer is not None:
+                    done += 1
+                    yield answer
+                    if done == 1:
+                        for request in requests[1:]:
+                            todo.put(request)
+        finally:
+            self._ended.set()
+        if failure is not None:
+            raise failure
 
     def ask(self, messages: list[dict[str, str]]) -> Reply | None:
         """The reply to `messages`; None when `ended` was set first.
@@ -294,3 +383,30 @@ def _asked_wait(answer: Answer) -> float | None:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def cost(prompt_tokens: int, reply_tokens: int, price_in: float | None, price_out: float | None) -> float | None:
+    """In the currency of the prices, which are per million tokens; None if one of them is not given."""
+    if price_in is None or price_out is None:
+        return None
+    return (prompt_tokens * price_in + reply_tokens * price_out) / 1_000_000
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens `text` has for a large model: four ASCII characters each, one for any other character."""
+    ascii_ = sum(character.isascii() for character in text)
+    return math.ceil(ascii_ / 4) + len(text) - ascii_
+
+
+def money(value: float) -> str:
+    """A cost in the currency of the prices: 0.0042, 0.31, 12.40."""
+    if value == 0:
+        return "nothing"
+    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def cost_line(price: float | None, at_most: float | None) -> str:
+    """What a plan says of its cost."""
+    if price is None:
+        return "Cost unknown: give the prices per million tokens (0 for your own server)."
+    return f"That costs about {money(price)}, at most {money(at_most or 0)}."

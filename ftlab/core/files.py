@@ -193,6 +193,15 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
         file.write(in_unicode(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
 
 
+def end_last_line(file: Path) -> None:
+    """A killed process may have left half a line: the next line must not be appended to it."""
+    with contextlib.suppress(FileNotFoundError):
+        content = file.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with file.open("ab") as end:
+                end.write(b"\n")
+
+
 def read_jsonl(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
     """The rows of `path`; none when it is missing.
 

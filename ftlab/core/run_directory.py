@@ -44,6 +44,15 @@ class ReplayJson(TypedDict):
     times: NotRequired[int]
 
 
+class MadeRowsJson(TypedDict):
+    """Rows of a run that a model wrote, by split; `unread` are those of them that nobody read before training."""
+
+    by: str
+    kind: str
+    rows: dict[str, int]
+    unread: dict[str, int]
+
+
 class ManifestJson(TypedDict, total=False):
     """The content of `data/manifest.json`: where the frozen rows of a run came from, and what was done to them."""
 
@@ -56,6 +65,7 @@ class ManifestJson(TypedDict, total=False):
     splits: dict[str, int]
     seed: int
     split_by: dict[str, str | None]
+    made: MadeRowsJson | None
     replay: ReplayJson | None
     replay_text: ReplayJson | None
     prompt_fingerprints: dict[str, list[str]]

@@ -109,6 +109,11 @@ class Workspace:
         return self.root / "cache" / "pages"
 
     @property
+    def made_folder(self) -> Path:
+        """One folder per request for rows that a model writes, with its replies."""
+        return self.root / "made"
+
+    @property
     def checks_folder(self) -> Path:
         """One folder per data check, with its report. Safe to delete."""
         return self.root / "cache" / "checks"

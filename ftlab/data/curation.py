@@ -16,7 +16,20 @@ from ftlab.config import DataConfig
 from ftlab.core.files import locked, read_cached, read_json, write_text
 from ftlab.core.parsing import json_or, parse_json, whole
 from ftlab.core.workspace import Workspace
-from ftlab.data.versions import PREFIX, Version, VersionRow, derive, find, history, resolve, row_ids, rows_of, taken
+from ftlab.data.versions import (
+    MADE_BY,
+    PREFIX,
+    Version,
+    VersionRow,
+    derive,
+    find,
+    history,
+    person,
+    resolve,
+    row_ids,
+    rows_of,
+    taken,
+)
 from ftlab.errors import InputError, did_you_mean
 
 _KINDS = {dict: "an object {…}", list: "a list […]", bool: "true or false", float: "a number", int: "a number"}
@@ -176,6 +189,68 @@ def apply(
         details={"row_ids": numbers[:1000], "by_row": by_row},
         columns=version.columns,
     )
+
+
+ACCEPTED = "accepted unread"  # the note of a row that a model wrote and a person took without reading it
+
+
+def unread(version: Version, *, accepted: bool = False) -> list[int]:
+    """The ids of the rows that a model wrote and nobody has read: neither marked, annotated nor edited. Excluded rows
+    do not count; with `accepted`, those do that a person accepted unread."""
+    if "made" not in version.details:
+        return []
+    edited: set[str] = set()
+    known = {stored.id: stored for stored in history(_workspace(version), version.name)}
+    step: Version | None = version
+    while step is not None:
+        edited |= step.details.get("by_row", {}).keys()
+        step = known.get(step.parent or "")
+    rows = []
+    for row in rows_of(version):
+        if row.cells.get(MADE_BY) and row.excluded is None and row.mark is None and str(row.id) not in edited:
+            notes = [note for note in row.notes if not (accepted and note.endswith(f": {ACCEPTED}"))]
+            if not notes:
+                rows.append(row.id)
+    return rows
+
+
+def accept_unread(version: Version, workspace: Workspace, *, who: str | None = None, why: str = "") -> Version:
+    """A new version in which the `unread` rows carry a note that this person accepted them. Raises InputError when
+    there are none."""
+    open_ = set(unread(version))
+    if not open_:
+        raise InputError(
+            f"{version.id} has no row that a model wrote and nobody has read", given=version.source, try_="train on it"
+        )
+    name = who or person()
+    return derive(
+        version,
+        lambda: (
+            row.with_(notes=(*row.notes, f"{name}: {ACCEPTED}")) if row.id in open_ else row for row in rows_of(version)
+        ),
+        f"accepted {len(open_):,} {'row' if len(open_) == 1 else 'rows'} unread",
+        who=name,
+        why=why,
+        workspace=workspace,
+        columns=version.columns,
+    )
+
+
+def check_read(version: Version) -> None:
+    """Raise InputError if a model wrote rows of `version` that nobody has read."""
+    if open_ := unread(version):
+        rows = f"{len(open_):,} of its {version.total:,} rows were" if len(open_) > 1 else "one of its rows was"
+        raise InputError(
+            f"{version.id} is not ready to train on: {rows} written by {version.details['made']['by']}, and nobody has "
+            "read them",
+            given=version.source,
+            try_=f"read them in Data, under Curate, and mark them; or accept them unread: "
+            f"python -m ftlab data accept {version.source}",
+        )
+
+
+def _workspace(version: Version) -> Workspace:
+    return Workspace(version.folder.parents[2])
 
 
 def _check_columns(version: Version, columns: Collection[str]) -> None:

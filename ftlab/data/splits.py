@@ -14,7 +14,7 @@ from ftlab.config import SELF, DataConfig, load_config
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
 from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT, STAGES
 from ftlab.core.files import write_json, write_jsonl
-from ftlab.core.run_directory import ManifestJson, ReplayJson, RunDirectory
+from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import (
     CHOICES,
@@ -48,7 +48,7 @@ from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_o
 from ftlab.data.rendering import reference
 from ftlab.data.tabular import Row
 from ftlab.data.version_store import DetailsJson
-from ftlab.data.versions import Version, VersionRow, derive, rows_of, taken
+from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, ids_of, resolve, rows_of, taken
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
@@ -123,6 +123,7 @@ def prepare(
         "splits": {split: len(examples) for split, examples in splits.items()},
         "seed": data.seed,
         "split_by": {name: getattr(data, name) for name in ("group_by", "near_duplicates", "stratify_by")},
+        "made": _written_rows(loaded, splits, workspace),
         "replay": replayed["replay"],
         "replay_text": replayed["replay_text"],
         "prompt_fingerprints": {split: list(dict.fromkeys(prints)) for split, prints in fingerprints.items()},
@@ -134,6 +135,30 @@ def prepare(
         for split in ("validation", "test")
     }
     return Prepared(splits, manifest, columns, how, prompts)
+
+
+def _written_rows(
+    loaded: Loaded, splits: Mapping[str, Sequence[Example]], workspace: Workspace | None
+) -> MadeRowsJson | None:
+    """The rows among `splits` that a model wrote; None if it wrote none."""
+    if loaded.kind != "version":
+        return None
+    from ftlab.data.curation import unread
+
+    version = resolve(loaded.name, workspace)
+    if "made" not in version.details:
+        return None
+    made = version.details["made"]
+    open_ = set(unread(version, accepted=True))
+    ids = {split: ids_of(version, split) for split in loaded.splits}
+    counts: dict[str, Counter[str]] = {"rows": Counter(), "unread": Counter()}
+    for split, examples in splits.items():
+        for example in examples:
+            place = loaded.splits.get(example["source"])
+            if place is not None and place[example["row"]].get(MADE_BY):
+                counts["rows"][split] += 1
+                counts["unread"][split] += ids[example["source"]][example["row"]] in open_
+    return {"by": made["by"], "kind": made["kind"], "rows": dict(counts["rows"]), "unread": dict(+counts["unread"])}
 
 
 def _check_replay(data: DataConfig, stage: str | None) -> None:

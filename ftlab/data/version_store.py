@@ -203,6 +203,14 @@ class LostJson(TypedDict):
     text: str
 
 
+class MadeJson(TypedDict):
+    """Who wrote rows of a version: the model, whether about documents or like rows, and how many it kept."""
+
+    by: str
+    kind: str
+    rows: int
+
+
 class DetailsJson(TypedDict, total=False):
     """How a version was made; which keys it has depends on the action."""
 
@@ -222,6 +230,8 @@ class DetailsJson(TypedDict, total=False):
     lost: list[LostJson]
     # Split: seed, group_by, near_duplicates, stratify_by and the fractions.
     settings: dict[str, Any]
+    # Rows written by a model, here or in an earlier version.
+    made: MadeJson
 
 
 class DeletedJson(TypedDict):

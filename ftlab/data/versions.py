@@ -40,6 +40,7 @@ from ftlab.data.version_store import (
 from ftlab.errors import InputError
 
 __all__ = [
+    "MADE_BY",
     "PREFIX",
     "Version",
     "VersionRow",
@@ -50,6 +51,7 @@ __all__ = [
     "history",
     "ids_of",
     "latest_choice",
+    "originate",
     "person",
     "pinned",
     "resolve",
@@ -59,6 +61,10 @@ __all__ = [
     "train_command",
     "used_by",
 ]
+
+
+# The column that says which model wrote a row, in versions with `details["made"]`; empty for rows of people.
+MADE_BY = "made_by"
 
 
 def create(
@@ -109,6 +115,23 @@ def create(
     )
 
 
+def originate(
+    workspace: Workspace,
+    name: str,
+    rows: list[VersionRow],
+    columns: list[str],
+    action: str,
+    origin: list[SourceJson],
+    details: DetailsJson,
+    *,
+    who: str | None = None,
+    why: str = "",
+) -> Version:
+    """A first version of `rows` that come from no data source, but from `origin`. Raises InputError if all are
+    excluded."""
+    return _write(workspace, _slug(name), lambda: rows, columns, None, action, who, why, origin=origin, details=details)
+
+
 @contextlib.contextmanager
 def taken(
     source: str | DataConfig, workspace: Workspace, *, who: str | None = None, why: str = ""
@@ -151,6 +174,8 @@ def derive(
         columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
     kept: DetailsJson = {**named.as_dict()} if named else {}
+    if "made" in parent.details:
+        kept["made"] = parent.details["made"]
     return _write(
         workspace,
         parent.name,

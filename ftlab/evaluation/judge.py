@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ftlab.core.endpoint import Asker, Refused, Reply
-from ftlab.core.files import append_jsonl, locked, write_json
+from ftlab.core.endpoint import Asker, Replied, Reply, Request, cost
+from ftlab.core.files import append_jsonl, end_last_line, locked, write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson, JudgementJson
 from ftlab.errors import FtlabError, shorten
@@ -23,7 +19,6 @@ from ftlab.evaluation.judge_plan import (
     JudgeSettings,
     answered_rows,
     answers_digest,
-    cost,
     known_lines,
     questions,
     read_choice,
@@ -128,7 +123,7 @@ def summarise(
         "longer": {"won": longer[1], "rows": sum(longer)},
         "requests": len(answered),
         "tokens": tokens,
-        "cost": cost(tokens["prompt"], tokens["completion"], settings),
+        "cost": cost(tokens["prompt"], tokens["completion"], settings.price_in, settings.price_out),
         "rule": _RULE,
         "proxy": PROXY,
         "settings": {
@@ -199,8 +194,6 @@ def _notes(judgement: JudgementJson) -> list[str]:
 PHASE = "the judge compares the answers"
 _LONGEST_KEPT = 4000  # characters of a reply
 _FIRST_WITHOUT_CHOICE = 6  # replies
-_LOOK_SECONDS = 0.25
-_GRACE_SECONDS = 10.0
 
 
 def judge_by_endpoint(
@@ -225,7 +218,7 @@ def judge_by_endpoint(
         left = [question for question in asked if question.key not in known]
         tell = progress or silent
         tell(PHASE, len(lines), len(asked))
-        _end_last_line(run.judged_answers_file)
+        end_last_line(run.judged_answers_file)
         try:
             for line in _answers(left, settings, should_stop or (lambda: False), fresh=not lines):
                 append_jsonl(run.judged_answers_file, {"judgement": settings.id, **line})
@@ -247,82 +240,36 @@ def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
 def _answers(
     left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
 ) -> Iterator[JudgedLineJson]:
-    """A line for each question, in the order in which the answers come. Raises what ended it before all were there.
+    """A line for each question, in the order in which the replies come. Raises what ended it before all were there.
 
     `fresh`: this judge has not made a choice yet, so that it is given up when its first replies hold none.
     """
-    ended = threading.Event()
-    asker = Asker(settings.endpoint, ended)
-    todo: queue.SimpleQueue[JudgeRequest] = queue.SimpleQueue()
-    answered: queue.SimpleQueue[JudgedLineJson | Exception | None] = queue.SimpleQueue()
-
-    def work() -> None:
-        while not ended.is_set():
-            try:
-                question = todo.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                continue
-            try:
-                answered.put(_ask(asker, question))
-            except Exception as error:  # raised again below, in the thread of the caller
-                answered.put(error)
-
-    # Daemons: nobody who presses ctrl-C waits for an answer that is on its way.
-    threads = [threading.Thread(target=work, daemon=True, name="judge") for _ in left[: settings.at_once]]
-    for thread in threads:
-        thread.start()
-    # The first one alone: a wrong key or model is found by one request.
-    for question in left[:1]:
-        todo.put(question)
+    asker = Asker(settings.endpoint, threading.Event())
+    questions = {question.key: question for question in left}
     done = without = 0
-    last = math.inf
-    failure: Exception | None = None
+    useless: list[FtlabError] = []
+    requests = [Request(question.key, question.messages) for question in left]
     try:
-        while done < len(left):
-            if failure is None and should_stop():
-                failure = Stopped()
-            if failure is not None and not ended.is_set():
-                ended.set()
-                last = time.monotonic() + _GRACE_SECONDS
-            # What is on its way has been paid for and is kept, if it comes soon.
-            over = time.monotonic() > last or not any(thread.is_alive() for thread in threads)
-            if over and answered.empty():
-                break
-            try:
-                reply = answered.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(reply, Exception):
-                failure = failure or reply
-                continue
-            if reply is None:
-                continue
-            done, without = done + 1, without + (reply["choice"] is None)
-            yield reply
-            if done == 1:
-                for question in left[1:]:
-                    todo.put(question)
+        for replied in asker.ask_all(
+            requests, at_once=settings.at_once, should_stop=lambda: bool(useless) or should_stop()
+        ):
+            line = _line(replied, questions[replied.key])
+            done, without = done + 1, without + (line["choice"] is None)
+            yield line
             if fresh and done == without == min(_FIRST_WITHOUT_CHOICE, len(left)):
-                failure = failure or _no_choice(reply, settings)
+                useless.append(_no_choice(line, settings))
     finally:
-        ended.set()
         asker.close()
-    if failure is not None and (done < len(left) or not isinstance(failure, Stopped)):
-        raise failure
+    if useless:
+        raise useless[0]
+    if done < len(left):
+        raise Stopped
 
 
-def _ask(asker: Asker, question: JudgeRequest) -> JudgedLineJson | None:
-    """The line of one request; None if judging ended before its answer."""
-    began, refused = time.monotonic(), False
-    try:
-        reply = asker.ask(question.messages)
-    except Refused as error:
-        # One row may be too long for the judge; the others are not.
-        reply, choice, refused = Reply(str(error), None, None, False), None, True
-    else:
-        if reply is None:
-            return None
-        choice = read_choice(reply.text)
+def _line(replied: Replied, question: JudgeRequest) -> JudgedLineJson:
+    """The line of one request, as it is kept."""
+    reply = replied.reply or Reply(replied.refused, None, None, False)
+    choice = None if replied.reply is None else read_choice(reply.text)
     chosen = None if choice is None else TIE if choice < 0 else question.order[choice]
     return {
         "key": question.key,
@@ -330,11 +277,11 @@ def _ask(asker: Asker, question: JudgeRequest) -> JudgedLineJson | None:
         "order": list(question.order),
         "choice": chosen,
         "reply": shorten(reply.text, _LONGEST_KEPT),
-        "refused": refused,
+        "refused": replied.reply is None,
         "cut": reply.cut,
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(replied.seconds, 3),
         "created": time.time(),
     }
 
@@ -348,15 +295,6 @@ def _no_choice(line: JudgedLineJson, settings: JudgeSettings) -> FtlabError:
         return FtlabError(what, why=f"The last reply: {shorten(line['reply']) or 'empty'}", try_=longer)
     why = f"It should have returned a JSON object. The last reply: {shorten(line['reply']) or 'empty'}"
     return FtlabError(what, why=why, try_="a more capable model")
-
-
-def _end_last_line(file: Path) -> None:
-    """A killed process may have left half a line: the next line must not be appended to it."""
-    with contextlib.suppress(FileNotFoundError):
-        content = file.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with file.open("ab") as end:
-                end.write(b"\n")
 
 
 def _keep(run: RunDirectory, judgement: JudgementJson) -> None:

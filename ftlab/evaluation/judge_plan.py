@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ftlab.core.endpoint import Endpoint, endpoint_url
+from ftlab.core.endpoint import Endpoint, cost, cost_line, endpoint_url, estimate_tokens
 from ftlab.core.files import DamagedFile, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson
@@ -101,7 +101,6 @@ def _as_text(prompt: Sequence[dict[str, str]]) -> str:
 
 
 REPLY_TOKENS = 60  # what a choice with its reason usually takes
-_MILLION = 1_000_000
 _MOST_AT_ONCE = 64
 
 
@@ -181,10 +180,7 @@ class Plan:
             f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
             f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
         ]
-        if self.price is None:
-            lines.append("Cost unknown: give the prices per million tokens (0 for your own server).")
-        else:
-            lines.append(f"That costs about {money(self.price)}, at most {money(self.price_at_most or 0)}.")
+        lines.append(cost_line(self.price, self.price_at_most))
         lines.append(
             f"Prompts and answers of {prompts:,} rows are read by a server on this machine and do not leave it."
             if self.is_here
@@ -330,30 +326,10 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
         sent,
         usual,
         most,
-        cost(sent, usual, settings),
-        cost(sent, most, settings),
+        cost(sent, usual, settings.price_in, settings.price_out),
+        cost(sent, most, settings.price_in, settings.price_out),
         settings.endpoint.is_here,
     )
-
-
-def cost(prompt_tokens: int, reply_tokens: int, settings: JudgeSettings) -> float | None:
-    """In the currency of the prices; None if one of them is not given."""
-    if settings.price_in is None or settings.price_out is None:
-        return None
-    return (prompt_tokens * settings.price_in + reply_tokens * settings.price_out) / _MILLION
-
-
-def estimate_tokens(text: str) -> int:
-    """About how many tokens `text` has for a large model: four ASCII characters each, one for any other character."""
-    ascii_ = sum(character.isascii() for character in text)
-    return math.ceil(ascii_ / 4) + len(text) - ascii_
-
-
-def money(value: float) -> str:
-    """A cost in the currency of the prices: 0.0042, 0.31, 12.40."""
-    if value == 0:
-        return "nothing"
-    return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def _check(name: str, value: int | None, least: int, most: int) -> None:

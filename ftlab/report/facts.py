@@ -121,7 +121,20 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
         else source_name(name)
         for name in config.data.replayed
     ]
-    return text + (f", with {' and '.join(mixed_in)} mixed in" if mixed_in else "")
+    text += f", with {' and '.join(mixed_in)} mixed in" if mixed_in else ""
+    return f"{text}. {written}" if (written := written_rows(run)) else text
+
+
+def written_rows(run: RunDirectory) -> str:
+    """Which rows of the data a model wrote, and how many of them nobody read; empty if there are none."""
+    made = run.manifest().get("made")
+    if not made or not made["rows"]:
+        return ""
+    parts = [
+        f"{count:,} {split}" + (f" ({unread:,} of them unread)" if (unread := made["unread"].get(split)) else "")
+        for split, count in made["rows"].items()
+    ]
+    return f"Written by {made['by']}, not by people: {listed(parts)} rows"
 
 
 def origin_of(base: str) -> str:

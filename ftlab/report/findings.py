@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftlab.core.comparison import VerdictJson, decided_by, parts_of
+from ftlab.core.endpoint import money
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson, JudgementJson, RewardVerdictJson
 from ftlab.evaluation.before_after import CONTESTANTS
@@ -13,7 +14,6 @@ from ftlab.evaluation.drift import kinds_in_words
 from ftlab.evaluation.figures import in_sentence, nats, number, percent, value_text
 from ftlab.evaluation.forgetting import answer_of, what_was_lost
 from ftlab.evaluation.judge import is_current
-from ftlab.evaluation.judge_plan import money
 from ftlab.evaluation.keeping import also_asked
 from ftlab.evaluation.metrics.form import label_notes
 from ftlab.evaluation.rows import LOSS, Slice, columns_of, findings, gain, measured, slices

@@ -230,13 +230,16 @@ def prepare_data(config: RunConfig, workspace: Workspace, *, records: bool = Fal
 
     With `records` the configuration and later commands say how the rows were read. Raises InputError as `checked` does.
     """
+    from ftlab.data.curation import check_read
     from ftlab.data.load import as_read, load_rows, remember, settled
     from ftlab.data.preferences import record_findings
     from ftlab.data.splits import prepare
-    from ftlab.data.versions import pinned
+    from ftlab.data.versions import PREFIX, pinned, resolve
     from ftlab.training.rewards import check_references
 
     config.data.source = pinned(config.data.source, workspace)
+    if config.data.source.startswith(PREFIX):
+        check_read(resolve(config.data.source, workspace))
     loaded, data = load_rows(config.data, workspace), config.data
     # Prompts alone have no answers to guess.
     guessed = records and config.stage not in REWARD_STAGES

@@ -212,3 +212,24 @@ def shown(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, bool | str) else str(value)
+
+
+def whole_number(name: str, typed: str | None) -> int | None:
+    """The number typed into the field `name`; None if it is empty. Raises InputError."""
+    text = (typed or "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a whole number, or empty")
+    return int(text)
+
+
+def price(name: str, typed: str | None) -> float | None:
+    """The price typed into the field `name`; None if it is empty. Raises InputError."""
+    text = (typed or "").strip().replace(",", ".")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{name} cannot take this value", given=text, allowed="a number, or empty") from None

@@ -21,12 +21,16 @@ from typing import Any
 
 import gradio as gr
 import yaml
+from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
+from ftlab.data.curation import unread
+from ftlab.data.documents import SUFFIXES, is_document
 from ftlab.data.load import encoding_of, find_source, forget_encoding, remember
-from ftlab.data.versions import PREFIX
+from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
+from ftlab.synthesis.job import keep_document
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on, press
 from ftlab.ui.kit.html import PICK_JS, error_box, notice
@@ -36,12 +40,14 @@ from ftlab.ui.tabs.data import curate as data_curate
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import summary
 from ftlab.ui.tabs.data import versions as data_versions
+from ftlab.ui.tabs.data import write as data_write
 from ftlab.ui.tabs.data.sources import FILE_TYPES, DataContext, config_of, is_first_visit, keep_upload, source_choices
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
     "checks": ("Checks", data_checks),
     "curate": ("Curate", data_curate),
     "versions": ("Versions", data_versions),
+    "write": ("Write rows", data_write),
 }
 # Settings that say which column plays which part stand beside the row on which one sees what they do.
 _BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template")
@@ -54,10 +60,11 @@ _TOGGLE = """() => {
   const open = document.querySelector('#data_details_box').classList.toggle('ft-open');
   document.querySelector('#data_details').setAttribute('aria-expanded', open);
 }"""
-_OPEN_CHECKS = """() => {
+_OPEN_PANEL = """() => {
+  if (!document.querySelector('%s')) return;
   document.querySelector('#data_details_box').classList.add('ft-open');
   document.querySelector('#data_details').setAttribute('aria-expanded', true);
-  document.querySelector('#data_panel_checks-button').click();
+  document.querySelector('#data_panel_%s-button').click();
   document.querySelector('#data_details').scrollIntoView({block: 'start'});
 }"""
 
@@ -103,7 +110,7 @@ def build(workspace: Workspace) -> DataTab:
         with gr.Column(scale=3, min_width=300, visible=not first, elem_id="data_chosen") as parts["chosen"]:
             parts |= _build_chosen()
     parts["details"] = gr.Button(
-        "Rows, checks, curation, versions", visible=not first, elem_id="data_details", size="md"
+        "Rows, checks, curation, versions, writing", visible=not first, elem_id="data_details", size="md"
     )
     # Not an Accordion: Gradio 6.31 does not draw tabs inside a closed one.
     with gr.Column(elem_id="data_details_box"):
@@ -123,8 +130,8 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
     """Where data come from: a file, a name, what is pasted; and how they are read."""
     parts: dict[str, Any] = {}
     parts["upload"] = gr.File(
-        label="Upload: CSV, Excel, JSONL, JSON, Parquet, text, zip",
-        file_types=FILE_TYPES,
+        label="Upload: CSV, Excel, JSONL, JSON, Parquet, text, zip, documents",
+        file_types=[*FILE_TYPES, *SUFFIXES],
         height=130,
         elem_id="data_upload",
     )
@@ -207,6 +214,13 @@ def wire(tab: DataTab, page: Page) -> None:
             remember(config, workspace)
         stays = config.source == DataConfig().source and is_first_visit(workspace)
         said = notice(found.problem, kind="warn") if found.problem and not found.needs_columns else ""
+        if not found.problem and (open_ := unread_rows(config, workspace)):
+            rows = f"{open_:,} rows were" if open_ > 1 else "One row was"
+            said = notice(
+                f"{rows} written by a model and nobody has read them. Read them in Curate, or accept them "
+                "under Write rows: then they can be trained on.",
+                kind="warn",
+            )
         return (
             changed
             | _way(found, config)
@@ -236,7 +250,9 @@ def wire(tab: DataTab, page: Page) -> None:
         return pickers | {
             tab.pick: gr.update(visible=unsure),
             tab.change: gr.update(visible=not unsure and len(choices) > 1),
-            tab.use: gr.update(interactive=found is not None and not found.problem),
+            tab.use: gr.update(
+                interactive=found is not None and not found.problem and not (config and unread_rows(config, workspace))
+            ),
         }
 
     def choose(shown: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
@@ -263,6 +279,15 @@ def wire(tab: DataTab, page: Page) -> None:
         return {**leave_welcome(), source: DataConfig().source, base: STARTER}
 
     def take(path: str | None) -> dict[Any, Any]:
+        if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
+            document = keep_document(Path(path), workspace)
+            text = Markup('<span class="ft-document">{} is a document: a model can write rows about it, below.</span>')
+            return {
+                **leave_welcome(),
+                **data_write.add_documents(tab.panels["write"], [str(document)]),
+                tab.message: notice(text.format(document.name)),
+                tab.upload: None,
+            }
         return {**context.open(str(keep_upload(Path(path), workspace))), tab.upload: None} if path else {}
 
     def paste(text: str | None) -> dict[Any, Any]:
@@ -315,7 +340,10 @@ def wire(tab: DataTab, page: Page) -> None:
     # At once, not after the look: a reload right after a save comes back to what was saved.
     on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
-    on(tab.upload.upload, take, [tab.upload], [source, tab.upload], box=tab.message)
+    write = tab.panels["write"]
+    documents = [write.documents, write.listed, write.clear]
+    taken = on(tab.upload.upload, take, [tab.upload], [source, tab.upload, *first_view, *documents], box=tab.message)
+    taken.then(None, js=_OPEN_PANEL % ("#data_message .ft-document", "write"))
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
     tried = on(tab.try_it.click, try_it, [], [source, base, *first_view], box=tab.message, queue=False)
     tried.then(None, js=press("#tab_train-button", "#data_message"))
@@ -326,7 +354,12 @@ def wire(tab: DataTab, page: Page) -> None:
     for name, (_, module) in PANELS.items():
         module.wire(tab.panels[name], context)
     tab.details.click(None, js=_TOGGLE, api_visibility="private")
-    tab.checks_line.pick(None, js=_OPEN_CHECKS, api_visibility="private")
+    tab.checks_line.pick(None, js=_OPEN_PANEL % ("#data_panel_checks-button", "checks"), api_visibility="private")
+
+
+def unread_rows(config: DataConfig, workspace: Workspace) -> int:
+    """How many rows of a version a model wrote and nobody has read."""
+    return len(unread(find(config.source, workspace))) if config.source.startswith(PREFIX) else 0
 
 
 def _source_of(shown: str | None) -> tuple[str, str | None] | None:

@@ -28,6 +28,7 @@ from ftlab.report.findings import judge_figures, judge_lines
 from ftlab.ui import job_strip, run_files
 from ftlab.ui.kit.answer_tables import text_cell
 from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.forms import price, whole_number
 from ftlab.ui.kit.html import count, details, error_box, join, notice, stop_note, table, when
 from ftlab.ui.run_view import run as run_view
 
@@ -227,33 +228,14 @@ def _read(
         url,
         model,
         sides=(sides or _DEFAULT_SIDES).split(","),
-        rows=_whole("Rows at most", rows),
+        rows=whole_number("Rows at most", rows),
         criteria=criteria,
         reference=bool(reference),
-        price_in=_price("The price of input", price_in),
-        price_out=_price("The price of output", price_out),
-        at_once=_whole("Requests at once", at_once) or 4,
-        max_tokens=_whole("Longest reply", max_tokens) or 1024,
+        price_in=price("The price of input", price_in),
+        price_out=price("The price of output", price_out),
+        at_once=whole_number("Requests at once", at_once) or 4,
+        max_tokens=whole_number("Longest reply", max_tokens) or 1024,
     )
-
-
-def _whole(name: str, typed: str | None) -> int | None:
-    text = (typed or "").strip()
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{name} cannot take this value", given=text, allowed="a whole number, or empty")
-    return int(text)
-
-
-def _price(name: str, typed: str | None) -> float | None:
-    text = (typed or "").strip().replace(",", ".")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{name} cannot take this value", given=text, allowed="a number, or empty") from None
 
 
 def _about() -> Markup:

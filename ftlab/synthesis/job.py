@@ -1,0 +1,209 @@
+"""Writing rows in a process of its own: the page can be closed, and the work stopped and continued.
+
+The folder of the work (`<workspace>/made/<id>/`) holds `request.json`, `replies.jsonl`, `outcome.json` once the rows
+are saved, `status.json`, `stop` after a stop was requested, and `write.log`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.config import DataConfig
+from ftlab.core import jobs
+from ftlab.core.endpoint import WRITER, Endpoint
+from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json
+from ftlab.core.processes import hold_own, let_go
+from ftlab.core.quiet import quieten
+from ftlab.core.run_directory import WORK_LOCK
+from ftlab.core.workspace import Workspace
+from ftlab.errors import ErrorJson, FtlabError, shorten
+from ftlab.evaluation.batches import Stopped
+from ftlab.synthesis.make import Made, made_before, make
+from ftlab.synthesis.plan import Settings, Work, document_work, examples_of, folder_of, row_work
+from ftlab.synthesis.writing import DOCUMENTS
+
+_NICENESS = 10
+_PER_SECOND = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be written. `documents` are paths; `data` holds the rows to extend, or whose form is followed."""
+
+    kind: str
+    settings: Settings
+    documents: tuple[str, ...] = ()
+    data: DataConfig | None = None
+    name: str | None = None
+    who: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"data": self.data.model_dump() if self.data else None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Request:
+        settings = values["settings"]
+        endpoint = Endpoint(**settings["endpoint"]) if settings["endpoint"] else None
+        return cls(
+            values["kind"],
+            Settings(**settings | {"endpoint": endpoint}),
+            tuple(values["documents"]),
+            DataConfig.model_validate(values["data"]) if values["data"] else None,
+            values["name"],
+            values["who"],
+        )
+
+
+def work_of(request: Request, workspace: Workspace) -> Work:
+    """The work that `request` asks for. Raises InputError as `document_work` and `row_work` do."""
+    if request.kind == DOCUMENTS:
+        examples = examples_of(request.data, workspace) if request.data else ()
+        return document_work(request.documents, request.settings, examples, request.name)
+    return row_work(request.data or DataConfig(), workspace, request.kind, request.settings)
+
+
+def start(request: Request, work: Work, workspace: Workspace) -> Path:
+    """Start writing, unless that is at work already; returns the folder of the work."""
+    folder = folder_of(workspace, work)
+    folder.mkdir(parents=True, exist_ok=True)
+    job = _job(folder)
+    with locked(folder / "start.lock"):
+        before = status(folder)
+        if before is None or not before.is_active:
+            write_json(folder / "request.json", request.as_dict() | {"workspace": str(workspace.root)})
+            jobs.begin(job, jobs.Status(created=time.time()))
+            words = [sys.executable, "-m", "ftlab.synthesis.job", "--", str(folder)]
+            jobs.start(job, words, jobs.environment({}, online=True, keep=[WRITER.key_variable]))
+    return folder
+
+
+def status(folder: Path) -> jobs.Status | None:
+    """The status, corrected if the process is gone; None if it was never started."""
+    job = _job(folder)
+
+    def explain(current: jobs.Status, code: int | None) -> ErrorJson:
+        return FtlabError(
+            "The process that wrote the rows ended before it was done",
+            why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",
+            try_="start again: what was written is kept",
+        ).as_dict()
+
+    with contextlib.suppress(FileNotFoundError, DamagedFile):
+        return jobs.settled(job, lambda: jobs.read_status(job.status_file, jobs.Status), explain)
+    return None
+
+
+def at_work(workspace: Workspace) -> list[tuple[Path, jobs.Status]]:
+    """The folders in which rows are being written, with their status."""
+    states = [(file.parent, status(file.parent)) for file in sorted(workspace.made_folder.glob("*/status.json"))]
+    return [(folder, current) for folder, current in states if current is not None and current.is_active]
+
+
+def latest(workspace: Workspace) -> Path | None:
+    """The folder of the work that was started last; None if there is none."""
+    dated = []
+    for file in workspace.made_folder.glob("*/request.json"):
+        with contextlib.suppress(FileNotFoundError):
+            dated.append((file.stat().st_mtime, file.parent))
+    return max(dated)[1] if dated else None
+
+
+def outcome(folder: Path, workspace: Workspace) -> Made | None:
+    """What was made; None before the end, and once its version was deleted."""
+    values = read_json(folder / "outcome.json")
+    return made_before(values, workspace) if values else None
+
+
+def stop(folder: Path) -> jobs.StopResult:
+    """Ask the process to stop; the second time, kill it."""
+    current = status(folder)
+    result = "idle" if current is None else jobs.stop(_job(folder), current)
+    messages: dict[jobs.StopOutcome, str] = {
+        "idle": "No rows are being written.",
+        "asked": "Stopping. Replies so far are kept: start again to continue.",
+        "killed": "Stopped at once.",
+        "ended": "It has already ended.",
+        "unproven": "Not killed: no process here can be identified as the one that writes these rows.",
+    }
+    return jobs.StopResult(result, messages[result])
+
+
+def keep_document(path: Path, workspace: Workspace) -> Path:
+    """A copy of an uploaded document in the workspace, under its own name."""
+    folder = workspace.made_folder / "documents"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    if not target.exists() or target.read_bytes() != path.read_bytes():
+        shutil.copyfile(path, target)
+    return target
+
+
+def _job(folder: Path) -> jobs.Job:
+    files = (folder / "status.json", folder / WORK_LOCK, folder / "write.log")
+    return jobs.Job(*files, (folder,), folder / "stop")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process itself: writes the rows, and the outcome to status.json."""
+    parser = argparse.ArgumentParser(prog="ftlab.synthesis.job")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(arguments).folder
+    quieten()
+    job = _job(folder)
+    hold_own(job.lock)
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    values = read_json(folder / "request.json")
+    request, workspace = Request.from_dict(values), Workspace.open(values["workspace"])
+    current = jobs.Status(state="running", created=time.time(), started=time.time())
+    current.sign()
+    told = [0.0]
+
+    def tell(phase: str, done: int, total: int) -> None:
+        changed = phase != current.phase
+        current.phase, current.done, current.total = phase, done, total
+        current.heartbeat = time.time()
+        if changed or time.monotonic() - told[0] > _PER_SECOND:
+            told[0] = time.monotonic()
+            jobs.write_status(job.status_file, current)
+
+    tell("reading", 0, 0)
+    try:
+        with jobs.ended_by(lambda: job.is_asked_to_stop and request.settings.endpoint is None, Stopped):
+            make(
+                work_of(request, workspace),
+                workspace,
+                who=request.who,
+                progress=tell,
+                should_stop=lambda: job.is_asked_to_stop,
+            )
+        current.state = "done"
+    except Stopped:
+        current.state = "stopped"
+    except BaseException as error:
+        traceback.print_exc()
+        if not isinstance(error, FtlabError):
+            error = FtlabError(
+                "The rows could not be written",
+                why=f"{type(error).__name__}: {shorten(error, 300)}",
+                try_=f"start again; if it fails again, the full message is in {job.log_file}",
+            )
+        current.state, current.error = "failed", error.as_dict()
+    current.finished, current.phase = time.time(), ""
+    jobs.write_status(job.status_file, current)
+    let_go()
+    return 0 if current.state != "failed" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

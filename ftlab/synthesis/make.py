@@ -1,0 +1,349 @@
+"""Rows written by a model: asked for, filtered, and saved as a version of data that a person then reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ftlab.config import ModelConfig
+from ftlab.core.endpoint import (
+    WRITER,
+    Asker,
+    Request,
+    cost,
+)
+from ftlab.core.files import append_jsonl, end_last_line, locked, read_json, write_json
+from ftlab.core.workspace import Workspace
+from ftlab.data.version_store import DetailsJson, MadeJson
+from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, originate, resolve, rows_of
+from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.evaluation.batches import Progress, Stopped, free_memory, silent
+from ftlab.synthesis.plan import PAIR_TOKENS, ReplyLine, Settings, Work, folder_of, kept_replies
+from ftlab.synthesis.writing import (
+    CASES,
+    DOCUMENTS,
+    PARAPHRASES,
+    TITLES,
+    Written,
+    judge_messages,
+    read_judgment,
+    read_pairs,
+    request_key,
+    why_not,
+    without_copies,
+)
+
+_BATCH = 8  # requests to a base at once: each batch is kept
+UNREADABLE = "the judge's reply says neither yes nor no"
+JUDGED = "the judge: "
+_MANY = 0.5  # share of rows left out for one reason that is worth a note
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of it. `left_out` counts the rows by reason, with an example of each in `shown`."""
+
+    version: Version
+    written: int
+    kept: int
+    left_out: dict[str, int]
+    shown: dict[str, str]
+    unreadable: int  # replies without any row
+    tokens: dict[str, int]
+    cost: float | None
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "version": self.version.source}
+
+    def lines(self) -> list[str]:
+        lines = [f"{self.written:,} rows were written, {self.kept:,} of them kept."]
+        lines += [f"  left out: {count:,}, {reason}" for reason, count in self.left_out.items()]
+        lines += [f"    such as: {shorten(self.shown[reason], 160)}" for reason in list(self.left_out)[:3]]
+        if self.unreadable:
+            lines.append(f"  {self.unreadable:,} replies held no row")
+        return lines + self.notes
+
+
+def make(
+    work: Work,
+    workspace: Workspace,
+    *,
+    who: str | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Made:
+    """Write the rows and save them as a version: those that were left out are in it, excluded, with the reason.
+
+    Each reply is kept as it comes: after a stop or a failure the same call continues. Raises Stopped, and FtlabError
+    when the writer cannot be used, writes nothing that can be read, or all its rows are left out.
+    """
+    folder = folder_of(workspace, work)
+    folder.mkdir(parents=True, exist_ok=True)
+    tell, stopping = progress or silent, should_stop or (lambda: False)
+    with locked(folder / "lock", wait=False) as mine:
+        if not mine:
+            raise FtlabError("These rows are already being written", try_="wait, or stop that work")
+        outcome = read_json(folder / "outcome.json")
+        if outcome is not None and (done := made_before(outcome, workspace)) is not None:
+            return done
+        file = folder / "replies.jsonl"
+        end_last_line(file)
+        replies = kept_replies(workspace, work)
+
+        def ask(requests: Sequence[Request], phase: str) -> None:
+            left = [request for request in requests if request.key not in replies]
+            count = len(requests) - len(left)
+            tell(phase, count, len(requests))
+            for line in _asked(left, work.settings, workspace, tell, stopping):
+                append_jsonl(file, dict(line))
+                replies[line["key"]] = line
+                count += 1
+                tell(phase, count, len(requests))
+            if any(request.key not in replies for request in requests):
+                raise Stopped
+
+        ask(work.requests, "writing rows")
+        rows, unreadable = _read(work, replies)
+        if not rows:
+            raise _nothing(work, replies)
+        rows = _filtered(work, rows, tell)
+        if work.settings.judged:
+            open_ = [row for row in rows if not row.why_not]
+            who_judges = (*work.settings.who, "judge")
+            judging = [
+                Request(request_key(messages, *who_judges), messages)
+                for row in open_
+                for messages in [judge_messages(row)]
+            ]
+            unique = list({request.key: request for request in judging}.values())
+            ask(unique, "judging rows")
+            verdicts = {id(row): replies[request.key] for row, request in zip(open_, judging, strict=True)}
+            rows = [_judged(row, verdicts.get(id(row))) for row in rows]
+        if work.settings.rows is not None:
+            rows = _at_most(rows, work.settings.rows)
+        tell("saving the rows", 0, 0)
+        version = _save(work, workspace, rows, who)
+        made = _made(work, version, rows, unreadable, replies)
+        write_json(folder / "outcome.json", made.as_dict())
+        return made
+
+
+def _asked(
+    left: Sequence[Request],
+    settings: Settings,
+    workspace: Workspace,
+    tell: Progress,
+    should_stop: Callable[[], bool],
+) -> Iterator[ReplyLine]:
+    """The replies to the requests; fewer after a stop."""
+    if not left:
+        return
+    if settings.endpoint is not None:
+        asker = Asker(settings.endpoint, threading.Event(), WRITER)
+        try:
+            for replied in asker.ask_all(left, at_once=settings.at_once, should_stop=should_stop):
+                reply = replied.reply
+                yield {
+                    "key": replied.key,
+                    "text": reply.text if reply else replied.refused,
+                    "cut": bool(reply and reply.cut),
+                    "refused": reply is None,
+                    "prompt_tokens": reply.prompt_tokens if reply else None,
+                    "completion_tokens": reply.completion_tokens if reply else None,
+                }
+        finally:
+            asker.close()
+        return
+    while not should_stop():
+        # One at a time uses the device, runs among them.
+        with locked(workspace.device_lock, wait=False) as mine:
+            if mine:
+                yield from _written_here(left, settings, tell, should_stop)
+                return
+        tell("waiting for a run that uses the device", 0, 0)
+        time.sleep(0.5)
+
+
+def _written_here(
+    left: Sequence[Request], settings: Settings, tell: Progress, should_stop: Callable[[], bool]
+) -> Iterator[ReplyLine]:
+    from ftlab.data.rendering import encode_prompt, ensure_chat_template, stop_token_ids
+    from ftlab.evaluation.generate import generate_answers
+    from ftlab.models.load import context_length, load_base, load_tokenizer
+
+    base = ModelConfig(base=str(settings.base))
+    tell(f"loading {settings.base}", 0, 0)
+    tokenizer = load_tokenizer(base.base)
+    ensure_chat_template(tokenizer)
+    model, context = load_base(base), context_length(base)
+    longest = settings.each * 2 * PAIR_TOKENS
+    # The longest first: memory runs out at once or not at all.
+    encoded = [
+        (request, encode_prompt([*request.messages, {"role": "assistant", "content": ""}], tokenizer))
+        for request in left
+    ]
+    encoded.sort(key=lambda pair: -len(pair[1]))
+    try:
+        for start in range(0, len(encoded), _BATCH):
+            batch = encoded[start : start + _BATCH]
+            try:
+                answers = generate_answers(
+                    model,
+                    tokenizer,
+                    [ids for _, ids in batch],
+                    max_new_tokens=longest,
+                    stop_ids=stop_token_ids(tokenizer, model.generation_config),
+                    batch_rows=_BATCH,
+                    context=context,
+                    should_stop=should_stop,
+                ).answers
+            except Stopped:
+                return
+            for (request, ids), answer in zip(batch, answers, strict=True):
+                yield {
+                    "key": request.key,
+                    "text": answer.text,
+                    "cut": answer.cut,
+                    "refused": False,
+                    "prompt_tokens": len(ids),
+                    "completion_tokens": answer.tokens,
+                }
+    finally:
+        del model
+        free_memory()
+
+
+def _read(work: Work, replies: Mapping[str, ReplyLine]) -> tuple[list[Written], int]:
+    """The rows in the replies, in the order of the tasks, and the number of replies without any."""
+    rows: list[Written] = []
+    unreadable = 0
+    for request in work.requests:
+        reply = replies[request.key]
+        written = [] if reply["refused"] else read_pairs(reply["text"], work.by_key[request.key], cut=reply["cut"])
+        unreadable += not written
+        rows += written
+    return rows, unreadable
+
+
+def _nothing(work: Work, replies: Mapping[str, ReplyLine]) -> FtlabError:
+    reply = replies[work.requests[0].key]
+    if reply["refused"]:
+        return FtlabError(reply["text"])
+    return FtlabError(
+        f"{work.settings.writer} wrote no row that can be read",
+        why=f"A row is a line `Question: ...` with a line `Answer: ...`. A reply: {shorten(reply['text']) or 'empty'}",
+        try_="use a more capable model",
+    )
+
+
+LABELS = "an answer that your data do not have: it is no label of theirs"
+
+
+def _filtered(work: Work, rows: Sequence[Written], tell: Progress) -> list[Written]:
+    tell("looking for copies", 0, 0)
+    labels = None
+    if work.place is not None and work.place.is_label:
+        labels = {example.answer for task in work.tasks for example in task.examples}
+        labels |= {str(row.cells.get(work.place.answer or "")) for row in work.like.values()}
+    checked = []
+    for row in rows:
+        reason = why_not(row)
+        if not reason and labels is not None and row.answer not in labels:
+            reason = LABELS
+        checked.append(replace(row, why_not=reason))
+    return without_copies(checked, work.known)
+
+
+def _judged(row: Written, reply: ReplyLine | None) -> Written:
+    if row.why_not or reply is None:
+        return row
+    keep, reason = (None, "") if reply["refused"] else read_judgment(reply["text"])
+    if keep is None:
+        return replace(row, why_not=UNREADABLE)
+    return row if keep else replace(row, why_not=f"{JUDGED}{reason or 'it should not be learned from'}")
+
+
+def _at_most(rows: Sequence[Written], most: int) -> list[Written]:
+    """`rows` without the good ones beyond `most`."""
+    kept, good = [], 0
+    for row in rows:
+        good += not row.why_not
+        if row.why_not or good <= most:
+            kept.append(row)
+    return kept
+
+
+def _save(work: Work, workspace: Workspace, rows: Sequence[Written], who: str | None) -> Version:
+    settings = work.settings
+    writer = f"{settings.writer} at {settings.endpoint.host}" if settings.endpoint else settings.writer
+    made: MadeJson = {"by": writer, "kind": work.kind, "rows": sum(not row.why_not for row in rows)}
+    action = f"{made['rows']} rows {_ACTIONS[work.kind]} by {writer}"
+    signed = f"{writer}, {TITLES[work.kind]}"
+    if work.parent is None:
+        columns = ["question", "answer", "document", "section", "passage", MADE_BY]
+        details: DetailsJson = {
+            "columns": {"prompt": "question", "completion": "answer"},
+            "prompt_template": None,
+            "made": made,
+        }
+        new = []
+        for number, row in enumerate(rows):
+            passage = row.task.passage
+            assert passage is not None
+            cells = [row.prompt, row.answer, passage.document, passage.title, passage.text, signed]
+            split = work.splits[passage]
+            new.append(VersionRow(number, dict(zip(columns, cells, strict=True)), split, row.why_not or None))
+        return originate(workspace, work.name, new, columns, action, work.origin, details, who=who)
+    assert work.place is not None
+    old = list(rows_of(work.parent))
+    free = max(row.id for row in old) + 1
+    for number, row in enumerate(rows):
+        like = work.like[row.task.examples[0].id]
+        added = work.place.write(like.cells, row.prompt, row.answer) | {MADE_BY: signed}
+        old.append(VersionRow(free + number, added, "train", row.why_not or None))
+    columns = [*work.parent.columns, *([] if MADE_BY in work.parent.columns else [MADE_BY])]
+    return derive(work.parent, old, action, who=who, workspace=workspace, details={"made": made}, columns=columns)
+
+
+_ACTIONS = {DOCUMENTS: "about documents, written", CASES: "of the same kind, written", PARAPHRASES: "reworded"}
+
+
+def _made(
+    work: Work, version: Version, rows: Sequence[Written], unreadable: int, replies: Mapping[str, ReplyLine]
+) -> Made:
+    reasons = Counter(_short(row.why_not) for row in rows if row.why_not)
+    shown = {_short(row.why_not): f"{row.prompt} -> {row.answer}" for row in reversed(rows) if row.why_not}
+    tokens = {
+        "prompt": sum(line["prompt_tokens"] or 0 for line in replies.values()),
+        "completion": sum(line["completion_tokens"] or 0 for line in replies.values()),
+    }
+    notes = []
+    kept = sum(not row.why_not for row in rows)
+    for reason, count in reasons.most_common(1):
+        if count > _MANY * len(rows):
+            notes.append(
+                f"Most rows were left out for one reason ({reason}): a more capable model writes fewer of them."
+            )
+    splits = Counter((row.task.passage and work.splits[row.task.passage]) or "train" for row in rows if not row.why_not)
+    if work.parent is None and kept and not splits["test"]:
+        notes.append("No test question is left: add documents, or ask for more rows per passage.")
+    price = cost(tokens["prompt"], tokens["completion"], work.settings.price_in, work.settings.price_out)
+    return Made(version, len(rows), kept, dict(reasons.most_common()), shown, unreadable, tokens, price, notes)
+
+
+def _short(reason: str) -> str:
+    return "the judge did not accept it" if reason.startswith(JUDGED) else reason
+
+
+def made_before(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
+    """What the same work made before, if its version is still there."""
+    try:
+        version = resolve(outcome["version"], workspace)
+    except InputError:
+        return None
+    return Made(**outcome | {"version": version})

@@ -1,0 +1,432 @@
+"""What a model is to write, before anything is asked: the requests, what they cost, and where their rows belong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ftlab.config import DataConfig, ModelConfig
+from ftlab.core.endpoint import (
+    WRITER,
+    Endpoint,
+    Request,
+    cost,
+    cost_line,
+    endpoint_url,
+    estimate_tokens,
+)
+from ftlab.core.files import read_jsonl
+from ftlab.core.parsing import json_or
+from ftlab.core.workspace import Workspace
+from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
+from ftlab.data.formats import Detected
+from ftlab.data.load import as_read, load_rows
+from ftlab.data.splits import detect_format, split_version
+from ftlab.data.version_store import SourceJson
+from ftlab.data.versions import MADE_BY, Version, VersionRow, rows_of, taken
+from ftlab.errors import InputError
+from ftlab.synthesis.writing import (
+    CASES,
+    DOCUMENTS,
+    JUDGE_REPLY_TOKENS,
+    PARAPHRASES,
+    Row,
+    Task,
+    document_tasks,
+    request_key,
+    row_tasks,
+)
+
+KINDS = (DOCUMENTS, CASES, PARAPHRASES)
+PAIR_TOKENS = 70  # what a question with its answer usually takes
+_LONGEST_REPLY = 2048  # tokens
+_MOST_AT_ONCE = 64
+_MOST_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who writes (a base here, or an address) and how much. Prices are per million tokens, shares of the passages."""
+
+    base: str | None = None
+    endpoint: Endpoint | None = None
+    each: int = 3  # rows per request
+    rows: int | None = None
+    judged: bool = True  # by the model at the address; a base on this machine does not judge itself
+    seed: int = 42
+    validation: float = 0.1
+    test: float = 0.1
+    price_in: float | None = None
+    price_out: float | None = None
+    at_once: int = 4
+
+    @property
+    def writer(self) -> str:
+        return self.endpoint.model if self.endpoint else str(self.base)
+
+    @property
+    def who(self) -> tuple[object, ...]:
+        """What replies depend on besides the messages."""
+        return (self.endpoint.url, self.endpoint.model) if self.endpoint else ("base", self.base)
+
+
+def build_settings(
+    *,
+    url: str | None = None,
+    model: str | None = None,
+    base: str | None = None,
+    each: int = 3,
+    rows: int | None = None,
+    judged: bool = True,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    at_once: int = 4,
+    seed: int = 42,
+) -> Settings:
+    """The settings, checked. Raises InputError naming what cannot be used."""
+    if url and base:
+        raise InputError("Either an address or a base writes, not both", given=f"{url} and {base}")
+    if url is None and not base:
+        raise InputError(
+            "No model is named to write the rows",
+            allowed="a model behind an OpenAI-compatible address, or a base on this machine",
+        )
+    for name, value, most in (
+        ("Rows per request", each, 20),
+        ("Rows", rows, _MOST_ROWS),
+        ("Requests at once", at_once, _MOST_AT_ONCE),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"{name} cannot take this value", given=value, allowed=f"1 to {most:,}")
+    for name, price in (("input", price_in), ("output", price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
+    endpoint = None
+    if url is not None:
+        address = endpoint_url(url, WRITER)
+        if not (model or "").strip():
+            raise InputError("No model is named", try_="give the name of the model at the address")
+        endpoint = Endpoint(address, (model or "").strip(), _LONGEST_REPLY)
+    else:
+        from ftlab.models.load import check_base
+
+        check_base(ModelConfig(base=str(base)))
+    return Settings(
+        base, endpoint, each, rows, judged and endpoint is not None, seed, 0.1, 0.1, price_in, price_out, at_once
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that is to be written, before anything is asked.
+
+    `splits` is the split of each passage of the documents; `parent` the version that rows are added to, `known` the
+    prompts that no new row may repeat: those of all splits.
+    """
+
+    kind: str
+    name: str
+    tasks: list[Task] = field(repr=False)
+    settings: Settings
+    splits: dict[Passage, str] = field(default_factory=dict, repr=False)
+    origin: list[SourceJson] = field(default_factory=list)
+    parent: Version | None = None
+    known: list[str] = field(default_factory=list, repr=False)
+    like: dict[int, VersionRow] = field(default_factory=dict, repr=False)
+    place: Place | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """One per task; tasks with the same messages (the same passage twice) are one."""
+        every = {}
+        for number, task in enumerate(self.tasks):
+            # Paraphrases of one row in several requests, and cases after the same examples, are other draws.
+            again = sum(other == task for other in self.tasks[:number]) if self.kind != DOCUMENTS else 0
+            key = request_key(task.messages, *self.settings.who, task.wanted, again)
+            every[key] = Request(key, task.messages)
+        return list(every.values())
+
+    @cached_property
+    def by_key(self) -> dict[str, Task]:
+        return dict(zip((request.key for request in self.requests), self.tasks, strict=True))
+
+    @property
+    def id(self) -> str:
+        keys = [request.key for request in self.requests]
+        parent = self.parent.id if self.parent else None
+        asked = [keys, self.settings.judged, self.settings.rows, parent, sorted(self.splits.values())]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be asked, and what it costs; tokens are estimates."""
+
+    kind: str
+    writer: str
+    host: str | None  # None: a base on this machine
+    is_here: bool
+    passages: int
+    documents: int
+    requests: int
+    known: int
+    rows: int  # at most
+    prompt_tokens: int
+    reply_tokens: int
+    reply_tokens_at_most: int
+    judged: bool
+    price: float | None
+    price_at_most: float | None
+    splits: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def open(self) -> int:
+        return self.requests - self.known
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "notes": list(self.notes)}
+
+    def lines(self) -> list[str]:
+        """What a person should know before anything is sent."""
+        lines = []
+        if self.kind == DOCUMENTS:
+            parts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items() if count)
+            lines.append(f"{self.documents:,} documents, {self.passages:,} passages ({parts}).")
+        lines += self.notes
+        known = f"; {self.known:,} were answered before and are not asked again" if self.known else ""
+        where = f"{self.writer} at {self.host}" if self.host else f"{self.writer} on this machine"
+        lines.append(f"{self.open:,} requests to {where}, for at most {self.rows:,} rows{known}.")
+        if not self.host:
+            lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
+            return lines
+        judged = " Each row is then judged by the same model." if self.judged else ""
+        lines.append(
+            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
+            f"(at most {self.reply_tokens_at_most:,}).{judged} A model that thinks before it replies writes more."
+        )
+        lines.append(cost_line(self.price, self.price_at_most))
+        what = "The passages" if self.kind == DOCUMENTS else "Rows of your data"
+        lines.append(
+            f"{what} are read by a server on this machine and do not leave it."
+            if self.is_here
+            else f"{what} leave this machine for {self.host}."
+        )
+        return lines
+
+
+def examples_of(data: DataConfig, workspace: Workspace) -> list[Row]:
+    """The questions and answers of one turn in the training rows of `data`: examples of form and style. Raises
+    InputError if there are none."""
+    loaded = load_rows(data, workspace)
+    place = _place(detect_format(loaded, as_read(data, loaded)))
+    rows = [row for cells in loaded.splits[loaded.main] if (row := place.read(cells)) is not None]
+    if not rows:
+        raise _no_example(loaded.name)
+    return rows
+
+
+def _no_example(name: str) -> InputError:
+    return InputError(
+        f"{name} has no row with one question and one answer", allowed="questions with answers, in one turn each"
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the question and the answer of a row stand: in two columns, or as two turns in one (`answer` is None)."""
+
+    question: str
+    answer: str | None
+    input: str | None = None
+    history: str | None = None
+    is_label: bool = False
+
+    def read(self, cells: Mapping[str, Any]) -> Row | None:
+        """The question and answer as they stand there; None if the row has more turns, or lacks one."""
+        if self.answer is None:
+            turns = _turns(cells.get(self.question))
+            spoken = [turn for turn in turns if _role(turn) != "system"]
+            if [_role(turn) for turn in spoken] != ["user", "assistant"]:
+                return None
+            texts = [turn.get(_text_key(turn)) for turn in spoken]
+        else:
+            if self.history and cells.get(self.history):
+                return None
+            texts = [cells.get(self._asked(cells)), cells.get(self.answer)]
+        question, answer = (text.strip() if isinstance(text, str) else "" for text in texts)
+        return Row(question, answer) if question and answer else None
+
+    def write(self, cells: Mapping[str, Any], question: str, answer: str) -> dict[str, Any]:
+        """`cells` with another question and answer."""
+        if self.answer is not None:
+            return {**cells, self._asked(cells): question, self.answer: answer}
+        texts = iter((question, answer))
+        turns = [
+            turn if _role(turn) == "system" else {**turn, _text_key(turn): next(texts)}
+            for turn in _turns(cells[self.question])
+        ]
+        return {**cells, self.question: turns}
+
+    def _asked(self, cells: Mapping[str, Any]) -> str:
+        """The column with what changes from row to row: where an instruction has an input, that."""
+        return self.input if self.input and str(cells.get(self.input) or "").strip() else self.question
+
+
+def _place(detected: Detected) -> Place:
+    """Raises InputError for a format whose rows are no questions with answers."""
+    columns = detected.columns
+    for question, answer in (("prompt", "completion"), ("text", "label")):
+        if {question, answer} <= columns.keys():
+            label = answer == "label"
+            return Place(columns[question], columns[answer], columns.get("input"), columns.get("history"), label)
+    if detected.format in ("messages", "sharegpt"):
+        return Place(columns["messages"], None)
+    raise InputError(
+        "These rows cannot serve as examples",
+        given=f"the format {detected.format}",
+        allowed="questions with answers, conversations of one turn, or text with labels",
+    )
+
+
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+
+
+def _turns(cell: Any) -> list[dict[str, Any]]:
+    value = json_or(cell, None) if isinstance(cell, str) else cell
+    return value if isinstance(value, list) and all(isinstance(turn, dict) for turn in value) else []
+
+
+def _role(turn: Mapping[str, Any]) -> str:
+    role = str(turn.get("role") or turn.get("from") or "").lower()
+    return _ROLES.get(role, role)
+
+
+def _text_key(turn: Mapping[str, Any]) -> str:
+    return "content" if "content" in turn else "value"
+
+
+def document_work(
+    places: Sequence[str | Path], settings: Settings, examples: Sequence[Row] = (), name: str | None = None
+) -> Work:
+    """The work of writing rows about documents. Raises InputError if none can be read."""
+    notes: list[str] = []
+    paths = find_documents(places)
+    passages, documents = read_passages(paths, notes)
+    splits = part_documents(passages, notes, validation=settings.validation, test=settings.test, seed=settings.seed)
+    tasks = document_tasks(passages, examples, settings.each, settings.rows, settings.seed)
+    counts = Counter(passage.document for passage in passages)
+    origin: list[SourceJson] = [
+        {
+            "name": document.name,
+            "kind": "document",
+            "path": None,
+            "sha256": document.sha256,
+            "rows": counts[document.name],
+        }
+        for document in documents
+    ]
+    if name is None:
+        place = Path(places[0]).expanduser()
+        name = (place if place.is_dir() else place.parent if len(paths) > 1 else Path(place.stem)).name or "documents"
+    return Work(DOCUMENTS, name, tasks, settings, dict(zip(passages, splits, strict=True)), origin, notes=notes)
+
+
+def row_work(data: DataConfig, workspace: Workspace, kind: str, settings: Settings) -> Work:
+    """The work of writing more rows like those of `data`. Its rows are split first, if they are not: new rows belong to
+    training alone. Makes a version of the data. Raises InputError if no row can serve as an example."""
+    if settings.rows is None:
+        raise InputError("The number of rows to write is missing", allowed=f"1 to {_MOST_ROWS:,}")
+    parent = _split_first(data, workspace)
+    loaded = load_rows(DataConfig(source=parent.source), workspace)
+    place = _place(detect_format(loaded, as_read(DataConfig(source=parent.source), loaded)))
+    if MADE_BY in parent.columns and "made" not in parent.details:
+        raise InputError(
+            f"Your data have a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
+        )
+    like, examples, known = {}, [], []
+    for row in rows_of(parent):
+        parts = place.read(row.cells)
+        if parts is None:
+            continue
+        known.append(parts.prompt)
+        # What a model wrote is no example for the next: errors would breed.
+        if row.excluded is None and row.split == "train" and not row.cells.get(MADE_BY):
+            like[row.id] = row
+            examples.append(replace(parts, id=row.id))
+    if not examples:
+        raise _no_example(loaded.name)
+    tasks = row_tasks(kind, examples, settings.rows, settings.each, settings.seed)
+    return Work(kind, parent.name, tasks, settings, parent=parent, known=known, like=like, place=place)
+
+
+def _split_first(data: DataConfig, workspace: Workspace) -> Version:
+    with taken(data, workspace) as version:
+        if {"validation", "test"} & version.rows.keys():
+            return version
+        return split_version(data.model_copy(update={"source": version.source}), workspace)[0]
+
+
+class ReplyLine(TypedDict):
+    """A reply as it is kept. `refused`: the server rejected the request, and `text` is its reason."""
+
+    key: str
+    text: str
+    cut: bool
+    refused: bool
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+def folder_of(workspace: Workspace, work: Work) -> Path:
+    return workspace.made_folder / work.id
+
+
+def kept_replies(workspace: Workspace, work: Work) -> dict[str, ReplyLine]:
+    lines: list[Any] = read_jsonl(folder_of(workspace, work) / "replies.jsonl")
+    return {line["key"]: line for line in lines if "key" in line}
+
+
+def plan(work: Work, workspace: Workspace) -> Plan:
+    """What the work will take; asks nobody."""
+    settings = work.settings
+    known = kept_replies(workspace, work)
+    left = [request for request in work.requests if request.key not in known]
+    rows = sum(work.by_key[request.key].wanted for request in left)
+    sent = sum(estimate_tokens(turn["content"]) + 8 for request in left for turn in request.messages)
+    usual, most = rows * PAIR_TOKENS, len(left) * _LONGEST_REPLY
+    if settings.judged:
+        # Each row is sent once more, with its passage or examples.
+        sent += sum(
+            work.by_key[request.key].wanted * (estimate_tokens(request.messages[-1]["content"]) + PAIR_TOKENS)
+            for request in left
+        )
+        usual, most = usual + rows * JUDGE_REPLY_TOKENS, most + rows * _LONGEST_REPLY
+    endpoint = settings.endpoint
+    return Plan(
+        work.kind,
+        settings.writer,
+        endpoint.host if endpoint else None,
+        endpoint is None or endpoint.is_here,
+        len(work.splits),
+        len(work.origin),
+        len(work.requests),
+        len(work.requests) - len(left),
+        sum(task.wanted for task in work.tasks),
+        sent,
+        usual,
+        most,
+        settings.judged,
+        cost(sent, usual, settings.price_in, settings.price_out),
+        cost(sent, most, settings.price_in, settings.price_out),
+        dict(Counter(work.splits.values())),
+        tuple(work.notes),
+    )

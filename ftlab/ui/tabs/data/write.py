@@ -1,0 +1,342 @@
+"""Write: let a model write rows, about documents or like those on show. Nothing is sent before its cost was shown.
+
+The work is a process of its own (`synthesis/job.py`); what it wrote is a version, which a person reads in Curate before
+anything is trained on it.
+
+elem_ids: `data_write_kind`, `data_write_documents` (box: `data_write_upload`, `data_write_listed`, `data_write_clear`,
+`data_write_like`), `data_write_who`, `data_write_url`, `data_write_model`, `data_write_rows`, `data_write_more`
+(folded: `data_write_each`, `data_write_price_in`, `data_write_price_out`, `data_write_judge`), `data_write_look`,
+`data_write_send`, `data_write_stop`, `data_write_message`, `data_write_plan`, `data_write_result`, `data_write_read`,
+`data_write_accept`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.config import STARTER
+from ftlab.core.endpoint import WRITER, find_key
+from ftlab.core.workspace import Workspace
+from ftlab.data.curation import accept_unread, unread
+from ftlab.data.documents import SUFFIXES
+from ftlab.data.versions import Version, find, person
+from ftlab.errors import FtlabError, InputError
+from ftlab.synthesis import job
+from ftlab.synthesis.job import Request
+from ftlab.synthesis.plan import build_settings, plan
+from ftlab.synthesis.writing import CASES, DOCUMENTS, PARAPHRASES
+from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.forms import price, whole_number
+from ftlab.ui.kit.html import count, error_box, join, notice, stop_note
+from ftlab.ui.tabs.data.sources import DataContext, config_of
+
+_POLL_SECONDS = 1.0
+_KINDS = [
+    ("Questions and answers about documents", DOCUMENTS),
+    ("New cases like the data on show", CASES),
+    ("Other wordings of its prompts", PARAPHRASES),
+]
+_ADDRESS, _BASE = "address", "base"
+_OPEN_CURATE = "() => setTimeout(() => document.querySelector('#data_panel_curate-button')?.click(), 150)"
+
+
+@dataclass(frozen=True)
+class Panel:
+    kind: gr.Radio
+    box: gr.Column
+    upload: gr.File
+    listed: gr.HTML
+    clear: gr.Button
+    like: gr.Checkbox
+    who: gr.Radio
+    url: gr.Textbox
+    model: gr.Textbox
+    key: gr.HTML
+    rows: gr.Textbox
+    each: gr.Textbox
+    price_in: gr.Textbox
+    price_out: gr.Textbox
+    judge: gr.Checkbox
+    look: gr.Button
+    send: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+    plan: gr.HTML
+    result: gr.HTML
+    read: gr.Button
+    accept: gr.Button
+    timer: gr.Timer
+    documents: gr.State  # paths of the copies in the workspace
+    planned: gr.State  # the request that the cost on show is for: what is sent is what was shown
+    looked: gr.State
+
+    @property
+    def progress(self) -> list[Any]:
+        return [self.result, self.stop, self.read, self.accept, self.timer]
+
+
+def build() -> Panel:
+    def line(label: str, name: str, value: str = "", **settings: Any) -> gr.Textbox:
+        return gr.Textbox(value, label=label, max_lines=1, elem_id=f"data_write_{name}", **settings)
+
+    parts: dict[str, Any] = {}
+    parts["kind"] = gr.Radio(_KINDS, value=DOCUMENTS, label="What a model writes", elem_id="data_write_kind")
+    with gr.Column(elem_id="data_write_documents") as parts["box"]:
+        parts["upload"] = gr.File(
+            label=f"Documents: {', '.join(suffix[1:] for suffix in SUFFIXES)}",
+            file_count="multiple",
+            file_types=list(SUFFIXES),
+            height=110,
+            elem_id="data_write_upload",
+        )
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            parts["listed"] = gr.HTML(_listed([]), elem_id="data_write_listed")
+            parts["clear"] = gr.Button(
+                "Remove all", visible=False, elem_id="data_write_clear", size="sm", scale=0, min_width=120
+            )
+        parts["like"] = gr.Checkbox(
+            False, label="Follow the form and style of the data on show", elem_id="data_write_like"
+        )
+    with gr.Row(equal_height=False, elem_classes="ft-controls"):
+        parts["who"] = gr.Radio(
+            [("A model behind an address", _ADDRESS), ("The base on the Train tab, on this machine", _BASE)],
+            value=_ADDRESS,
+            label="Who writes",
+            elem_id="data_write_who",
+            min_width=260,
+        )
+        parts["url"] = line(
+            "Address", "url", info="OpenAI-compatible.", placeholder="https://api.example.com/v1", min_width=240
+        )
+        parts["model"] = line("Model", "model", info="The name that the address uses.", min_width=160)
+        parts["rows"] = line("Rows at most", "rows", info="Documents: empty for three per passage.", min_width=140)
+    parts["key"] = gr.HTML(_key(), elem_id="data_write_key")
+    with gr.Accordion("Prices, judging, rows per request", open=False, elem_id="data_write_more"):
+        with gr.Row(equal_height=False, elem_classes="ft-controls"):
+            parts["each"] = line("Rows per request", "each", "3", info="For each passage.", min_width=140)
+            parts["price_in"] = line("Price of input", "price_in", info="Per million tokens.", min_width=140)
+            parts["price_out"] = line("Price of output", "price_out", info="Per million tokens.", min_width=140)
+        parts["judge"] = gr.Checkbox(True, label="Let the model judge each row", elem_id="data_write_judge")
+    with gr.Row():
+        parts["look"] = gr.Button("Show what it takes", elem_id="data_write_look", scale=0, min_width=230)
+        parts["send"] = gr.Button(
+            "Write", variant="primary", visible=False, elem_id="data_write_send", scale=0, min_width=230
+        )
+        parts["stop"] = gr.Button(
+            "Stop", variant="stop", visible=False, elem_id="data_write_stop", scale=0, min_width=110
+        )
+    parts["message"] = message_box("data_write_message")
+    parts["plan"] = gr.HTML(elem_id="data_write_plan", elem_classes="ft-maybe")
+    parts["result"] = gr.HTML(elem_id="data_write_result", elem_classes="ft-maybe")
+    with gr.Row():
+        parts["read"] = gr.Button(
+            "Read the rows", visible=False, variant="primary", elem_id="data_write_read", scale=0, min_width=200
+        )
+        parts["accept"] = gr.Button(
+            "Accept them unread", visible=False, elem_id="data_write_accept", scale=0, min_width=200
+        )
+    parts["timer"] = gr.Timer(_POLL_SECONDS, active=False)
+    return Panel(**parts, documents=gr.State([]), planned=gr.State(None), looked=gr.State(0))
+
+
+def views(panel: Panel) -> list[Any]:
+    """The components that `show` updates."""
+    return panel.progress
+
+
+def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """What was written last, whatever data are on show."""
+    return _progress(panel, workspace)
+
+
+def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) -> None:
+    """Wire the handlers of the panel. `who` names the person for the version that is made."""
+    workspace = context.workspace
+    form = [panel.kind, panel.documents, panel.like, panel.who, panel.url, panel.model, panel.rows, panel.each]
+    form += [panel.price_in, panel.price_out, panel.judge, context.shown, context.base]
+
+    def request_of(
+        kind: str,
+        documents: list[str],
+        like: bool,
+        writer: str,
+        url: str | None,
+        model: str | None,
+        rows: str | None,
+        each: str | None,
+        price_in: str | None,
+        price_out: str | None,
+        judged: bool,
+        shown: str | None,
+        base: str | None,
+    ) -> Request:
+        if kind == DOCUMENTS and not documents:
+            raise InputError("No document is here", allowed=", ".join(SUFFIXES), try_="upload some above")
+        at_address = writer == _ADDRESS
+        settings = build_settings(
+            url=(url or "").strip() if at_address else None,
+            model=model,
+            base=None if at_address else base or STARTER,
+            each=whole_number("Rows per request", each) or 3,
+            rows=whole_number("Rows at most", rows),
+            judged=bool(judged),
+            price_in=price("The price of input", price_in),
+            price_out=price("The price of output", price_out),
+        )
+        data = config_of(shown) if kind != DOCUMENTS or like else None
+        return Request(kind, settings, tuple(documents) if kind == DOCUMENTS else (), data, None, who())
+
+    def look(*values: Any) -> dict[Any, Any]:
+        request = request_of(*values)
+        planned = plan(job.work_of(request, workspace), workspace)
+        lines = join(Markup("<li>{}</li>").format(text) for text in planned.lines())
+        send = f"Write up to {count(planned.rows)} rows" if planned.open else "Show the rows"
+        return {
+            panel.plan: notice(Markup("<ul>{}</ul>").format(lines)),
+            panel.send: gr.update(visible=True, value=send),
+            panel.planned: request.as_dict(),
+        }
+
+    def send(planned: dict[str, Any] | None) -> dict[Any, Any]:
+        if planned is None:
+            raise InputError("Nothing was planned yet", try_="press Show what it takes")
+        request = Request.from_dict(planned)
+        job.start(request, job.work_of(request, workspace), workspace)
+        return {**forget(), **_progress(panel, workspace)}
+
+    def stop() -> dict[Any, Any]:
+        folder = job.latest(workspace)
+        if folder is None:
+            raise InputError("No rows are being written")
+        return {panel.message: stop_note(job.stop(folder)), **_progress(panel, workspace)}
+
+    def forget() -> dict[Any, Any]:
+        """A cost that was shown for other settings is none."""
+        return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
+
+    def add(paths: list[str] | None, before: list[str]) -> dict[Any, Any]:
+        return {
+            **listed([*before, *(str(job.keep_document(Path(path), workspace)) for path in paths or [])]),
+            **forget(),
+        }
+
+    def listed(paths: list[str]) -> dict[Any, Any]:
+        paths = list(dict.fromkeys(paths))
+        return {
+            panel.documents: paths,
+            panel.listed: _listed(paths),
+            panel.clear: gr.update(visible=bool(paths)),
+            panel.upload: None,
+        }
+
+    def chosen(kind: str, writer: str) -> dict[Any, Any]:
+        at_address = gr.update(visible=writer == _ADDRESS)
+        return {
+            panel.box: gr.update(visible=kind == DOCUMENTS),
+            panel.url: at_address,
+            panel.model: at_address,
+            panel.key: at_address,
+            panel.judge: at_address,
+            **forget(),
+        }
+
+    def read() -> dict[Any, Any]:
+        return context.open(_newest(workspace).source)
+
+    def accept() -> dict[Any, Any]:
+        version = accept_unread(_newest(workspace), workspace, who=who())
+        said = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
+        return {**context.open(version.source), **_progress(panel, workspace), panel.message: said}
+
+    cost = [panel.plan, panel.send, panel.planned]
+    files = [panel.documents, panel.listed, panel.clear, panel.upload]
+    lane: dict[str, Any] = {"box": panel.message, "lane": "cost of writing"}
+    on(panel.look.click, look, form, cost, progress="minimal", **lane)
+    on(panel.send.click, send, [panel.planned], [*cost, *panel.progress], progress="minimal", **lane)
+    on(panel.stop.click, stop, [], panel.progress, box=panel.message, queue=False)
+    on(panel.timer.tick, lambda: _progress(panel, workspace), [], panel.progress, clears=False, queue=False)
+    on(panel.upload.upload, add, [panel.upload, panel.documents], [*files, *cost], box=panel.message)
+    on(panel.clear.click, lambda: {**listed([]), **forget()}, [], [*files, *cost], box=panel.message, queue=False)
+    both = any_of(panel.kind.input, panel.who.input)
+    seen = [panel.box, panel.url, panel.model, panel.key, panel.judge]
+    on(both, chosen, [panel.kind, panel.who], [*seen, *cost], **lane)
+    typed = any_of(*(field.input for field in _own(panel)))
+    on(typed, forget, [], cost, trigger_mode="always_last", **lane)
+    opened = on(panel.read.click, read, [], [context.source], box=panel.message)
+    opened.then(None, js=_OPEN_CURATE)
+    on(panel.accept.click, accept, [], [context.source, *panel.progress], box=panel.message)
+
+
+def add_documents(panel: Panel, paths: list[str]) -> dict[Any, Any]:
+    """Updates for documents that were dropped where data are uploaded."""
+    return {panel.documents: paths, panel.listed: _listed(paths), panel.clear: gr.update(visible=True)}
+
+
+def _own(panel: Panel) -> list[Any]:
+    return [panel.like, panel.url, panel.model, panel.rows, panel.each, panel.price_in, panel.price_out, panel.judge]
+
+
+def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show how far the work is, or what came of it."""
+    folder = job.latest(workspace)
+    status = job.status(folder) if folder else None
+    working = status is not None and status.is_active
+    again = status is not None and status.state == "stopping"
+    result, made = Markup(""), None
+    if status is not None and working:
+        far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
+        result = notice(f"{status.phase.capitalize()}{far}. What is written is kept, also when it is stopped.")
+    elif status is not None and status.error:
+        result = error_box(FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"]))
+    elif status is not None and status.state == "stopped":
+        result = notice("Stopped. What was written is kept: press Show what it takes to continue.", kind="warn")
+    elif folder is not None and (made := job.outcome(folder, workspace)) is not None:
+        lines = join(Markup("<li>{}</li>").format(text) for text in made.lines()[1:])
+        text = Markup("{} Read them before you train.<ul>{}</ul>").format(made.lines()[0], lines)
+        result = notice(text, kind="good")
+    return {
+        panel.result: result,
+        panel.stop: gr.update(visible=working, value="Kill it now" if again else "Stop"),
+        panel.read: gr.update(visible=made is not None),
+        panel.accept: gr.update(visible=made is not None and bool(unread(_newest(workspace)))),
+        panel.timer: gr.Timer(active=working),
+    }
+
+
+def _newest(workspace: Workspace) -> Version:
+    """The newest version of the data whose rows were written last. Raises InputError if they are gone."""
+    folder = job.latest(workspace)
+    made = job.outcome(folder, workspace) if folder else None
+    if made is None:
+        raise InputError("The rows are gone", try_="write them again")
+    return find(made.version.name, workspace)
+
+
+def _listed(paths: list[str]) -> Markup:
+    if not paths:
+        return Markup(
+            '<p class="ft-help">Whole documents are held out: test questions come from texts that training '
+            "never sees.</p>"
+        )
+    names = ", ".join(Path(path).name for path in paths)
+    return Markup("<p>{}: {}</p>").format("1 document" if len(paths) == 1 else f"{count(len(paths))} documents", names)
+
+
+def _key() -> Markup:
+    """Whether a key is there; never the key."""
+    try:
+        there = find_key(WRITER)
+    except FtlabError as error:
+        return error_box(error)
+    text = (
+        f"{WRITER.key_variable} is set; it is sent to the address alone."
+        if there
+        else f"{WRITER.key_variable} is not set: only an address that needs no key will answer."
+    )
+    return Markup('<p class="ft-help">{}</p>').format(text)
