@@ -162,6 +162,14 @@ KINDS: dict[str, Kind] = {
         "and bad.",
         "none",
     ),
+    "suspicious_label": Kind(
+        "warning",
+        "Labels that look wrong",
+        "A classifier trained on the other rows is sure of another label, and a model learns wrong labels as it learns "
+        "right ones. Read these rows: some are only unusual.",
+        "none",
+        ("drop",),
+    ),
     "alike_sides": Kind(
         "warning",
         "Pairs whose answers say the same",
@@ -281,6 +289,8 @@ class DetailJson(TypedDict, total=False):
     topics: list[list[str]]  # not_covered: the terms of each topic
     read_as: str  # mojibake: the encoding that the text was read in
     meant: str  # mojibake: the one that it looks like
+    suggested: list[str]  # suspicious_label: the likelier label of each row
+    first: list[int]  # suspicious_label: the rows to read first
     of: int  # alike_sides, tie, against_scores: the pairs of the split
     share: float  # few_answers: different answers per row; stock_answers, one_template: of the rows
     max_length: int  # too_long, with all that follow

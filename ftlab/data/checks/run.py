@@ -12,7 +12,7 @@ from typing import Any
 
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
-from ftlab.data.checks import content, duplicates, personal, rows
+from ftlab.data.checks import content, duplicates, labels, personal, rows
 from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
@@ -385,6 +385,7 @@ def _run(
         "doubled keys": lambda: content.doubled_keys(loaded),
         "pairs": lambda: content.pairs(loaded, detected, step, watch),
         "judgements": lambda: content.unused_judgements(loaded, detected),
+        "labels": lambda: labels.suspicious_labels(examples, watch, classes),
         "few answers": lambda: content.few_answers(examples, watch, classes),
         "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),

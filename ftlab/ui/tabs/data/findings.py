@@ -18,6 +18,7 @@ _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
     "unused_label": "Choose the column as Label under Rows, Which column is which.",
+    "suspicious_label": "Read these rows in Curate (show: Label looks wrong) and mend the labels that are.",
     "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
     "stock_answers": "Have a person write some of the answers anew.",
     "one_template": "Add prompts as people write them.",
@@ -139,7 +140,7 @@ def _remedies(number: int, finding: Mapping[str, Any]) -> Markup:
         hint = Markup('<p class="ft-help">Press a row to say which answer is right.</p>')
         if not has_majority(finding):
             offered.remove("relabel")
-    elif not offered:
+    elif not offered or finding["kind"] in _DECIDE:
         hint = Markup('<p class="ft-help">{}</p>').format(
             _DECIDE.get(finding["kind"], "This needs a decision of yours.")
         )
