@@ -7,14 +7,18 @@ from collections.abc import Iterable
 
 from typing_extensions import TypedDict
 
-from ftlab.core.words import sentence
-
 # An error as status.json keeps it. `kind`: input, run, disk, damaged or gone; `out_of_memory` only of a measurement.
 ErrorJson = TypedDict(
     "ErrorJson",
     {"what": str, "why": str | None, "try": str | None, "kind": str, "out_of_memory": bool},
     total=False,
 )
+
+
+def sentence(text: str) -> str:
+    """`text` with a period at its end, if it lacks one."""
+    text = text.strip()
+    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."
 
 
 class FtlabError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ftlab.evaluation.measures import MeasureOptions, measure_answers
+from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers
 
 TRUE = ["bug", "bug", "question", "praise", "bug", "question", "praise", "bug"] * 3  # labels of 24 rows
 

@@ -11,6 +11,7 @@ from ftlab.api.run import Run
 from ftlab.api.series import Folder, blind_verdict
 from ftlab.api.shown import BlindVerdict
 from ftlab.arena.store import Store, open_store
+from ftlab.config.stages import FROM_JUDGED, FROM_PAIRS
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 
@@ -122,7 +123,7 @@ class BlindTest:
         from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
 
         folder, rows = export(self._store, self.id)
-        file, stage = (DPO_FILE, "dpo") if rows.pairs else (KTO_FILE, "kto")
+        file, stage = (DPO_FILE, FROM_PAIRS) if rows.pairs else (KTO_FILE, FROM_JUDGED)
         return Votes(str(folder / file), stage, rows.pairs, rows.pair_origins, rows.text())
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ftlab.synthesis.make import Made
     from ftlab.synthesis.plan import Plan
     from ftlab.training.preflight.finding import Preflight
-    from ftlab.training.rate_trial import RateTrial
+    from ftlab.training.preflight.rate_trial import RateTrial
 
 
 def inspect(source: str, *, workspace: str | os.PathLike[str] | None = None, **settings: Any) -> Inspection:
@@ -223,7 +223,7 @@ def find_rate(
 
     Arguments and InputError are those of `train`.
     """
-    from ftlab.training.rate_trial import run_find_rate
+    from ftlab.training.preflight.rate_trial import run_find_rate
 
     return run_find_rate(_configured(config, settings), Workspace.open(workspace))
 

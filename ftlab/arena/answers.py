@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
 from ftlab.arena.blind_tests import (
     flags,
     get_test,
@@ -38,6 +38,7 @@ from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
+from ftlab.data.tool_calls import spoken
 from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Stopped, free_memory
 
@@ -197,20 +198,25 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         seconds = round((time.monotonic() - began) / len(batch), 4)
         for prompt_id, answer in zip(batch, made.answers, strict=True):
             flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
+            # Raters judge what a person would read: no thoughts, whose length would tell the sides apart.
             work.save(
-                prompt_id, contestant, answer.text, tokens=answer.tokens, cut=answer.cut, seconds=seconds, flags=flags
+                prompt_id,
+                contestant,
+                spoken(answer.text),
+                tokens=answer.tokens,
+                cut=answer.cut,
+                seconds=seconds,
+                flags=flags,
             )
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
     """Returns the settings that the endpoint accepts."""
-    from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint, Request
+    from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint
 
     endpoint = Endpoint(contestant.spec["url"], contestant.spec["model"], work.settings["max_new_tokens"])
     client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=work.settings["temperature"])
-    requests = [
-        Request(prompt_id, asked(contestant.spec, work.prompts[prompt_id].messages)) for prompt_id in prompt_ids
-    ]
+    requests = [request_of(prompt_id, contestant.spec, work.prompts[prompt_id].messages) for prompt_id in prompt_ids]
     work.tell(f"answers of {contestant.title}")
     refused: list[str] = []
     try:
@@ -221,7 +227,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
             work.save(
                 replied.key,
                 contestant,
-                replied.reply.text,
+                text_of_reply(replied.reply),
                 tokens=replied.reply.completion_tokens,
                 cut=replied.reply.cut,
                 seconds=round(replied.seconds, 3),

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ftlab.config import ModelConfig, load_config
+from ftlab.core.endpoint import Reply, Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.tool_calls import TOOLS, Said, call_of
+from ftlab.data.tool_templates import openai_form
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
@@ -282,6 +285,18 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
     return [*system, *example_turns, *AsTrained(spec.get("template")).messages(rest)]
 
 
+def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
+    """What a contestant at an address is sent for `messages`."""
+    form = openai_form(asked(spec, messages))
+    return Request(key, form["messages"], form.get("tools"))
+
+
+def text_of_reply(reply: Reply) -> str:
+    """What a contestant at an address said, with its calls as ftlab writes them."""
+    calls = tuple(call for made in reply.calls if (call := call_of(made)))
+    return Said("", reply.text, calls).whole if calls else reply.text
+
+
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with what all runs among them were trained with given to the others too: every base and address
     without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
@@ -322,7 +337,11 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
     prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
-        [{"role": turn["role"], "content": turn["content"]} for turn in example if turn["role"] != "system"]
+        [
+            {"role": turn["role"], "content": turn["content"]}
+            for turn in example
+            if turn["role"] not in ("system", TOOLS)
+        ]
         for example in examples
     ]
     for number, example in enumerate(kept, 1):

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ftlab.arena.answers import check_generation
-from ftlab.arena.asking import Writer, asked, encoded, load_writer, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
 from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
@@ -121,11 +121,12 @@ def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings
     endpoint = Endpoint(spec["url"], spec["model"], settings["max_new_tokens"])
     client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=settings["temperature"])
     try:
-        reply = client.ask(asked(spec, messages))
+        request = request_of("", spec, messages)
+        reply = client.ask(request.messages, request.tools)
     finally:
         client.close()
     assert reply is not None  # nothing ends the waiting here
-    return {"text": reply.text, "tokens": reply.completion_tokens, "cut": reply.cut, "flags": []}
+    return {"text": text_of_reply(reply), "tokens": reply.completion_tokens, "cut": reply.cut, "flags": []}
 
 
 def _keep_only(wanted: set[tuple[Any, ...]]) -> None:

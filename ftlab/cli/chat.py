@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ftlab.cli.output import print_json, say, without_controls
 from ftlab.cli.parser import Parser, add_run, add_strength, define
 from ftlab.core.workspace import Workspace
+from ftlab.data.tool_calls import next_turn, parts_of
 from ftlab.errors import InputError
 
 # A side that did not change for so many updates has ended: one character may take several tokens.
@@ -21,6 +23,7 @@ def add_chat(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("--message", help="answer this message and exit")
     parser.add_argument("--system", help="system prompt (default: that of training)")
+    parser.add_argument("--tools", metavar="FILE", help="tools to offer, a JSON list (default: those of training)")
     parser.add_argument(
         "--bare", action="store_true", help="send messages unchanged, without the prompt template of training"
     )
@@ -45,6 +48,7 @@ def chat(args: argparse.Namespace) -> int:
         "max_new_tokens": args.max_new_tokens,
         "threads": _threads(workspace),
         "strength": args.strength,
+        "tools": _tools(args.tools),
     }
     for line in () if args.bare else duet.asked.described():
         say(f"as in training: {line}")
@@ -72,7 +76,18 @@ def chat(args: argparse.Namespace) -> int:
             continue
         for side in SIDES:
             answer = {"role": "assistant", "content": getattr(last, side)}
-            history[side] += [{"role": "user", "content": message}, answer]
+            if calls := parts_of(answer["content"]).calls:
+                say(f"{side} called {', '.join(call.name for call in calls)}: type what the tool replies.")
+            history[side] += [next_turn(history[side], message), answer]
+
+
+def _tools(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("The file of --tools cannot be read", given=file, try_=str(error)) from None
 
 
 def show(stream: Iterator[Any], longest: int) -> Any:

@@ -13,8 +13,7 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.cli.parser import PROGRAM, Parser, UsageError
-from ftlab.core.words import sentence
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError, InputError, sentence
 
 # In the order of the pipeline: each command with the function that fills its parser, and its line in the help.
 COMMANDS = {

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ftlab.core.words import listed, sentence
-from ftlab.errors import InputError, nearest
+from ftlab.core.words import listed
+from ftlab.errors import InputError, nearest, sentence
 
 PROGRAM = "python -m ftlab"
 Command = Callable[[argparse.Namespace], int]

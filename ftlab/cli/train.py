@@ -214,7 +214,7 @@ def _train_seeds(config: RunConfig, args: argparse.Namespace, workspace: Workspa
 def _with_best_rate(config: RunConfig, workspace: Workspace) -> RunConfig:
     """`config` with the best of three learning rates, after a trial whose figures are shown."""
     from ftlab.core.steps import Steps
-    from ftlab.training.rate_trial import find_rate
+    from ftlab.training.preflight.rate_trial import find_rate
 
     progress = Progress()
     try:

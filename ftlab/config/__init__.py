@@ -135,8 +135,7 @@ class RunConfig(Section):
         if preference.loss is None and self.stage in LOSSES:
             preference.loss = LOSSES[self.stage][0]
         if preference.beta is None:
-            # Meng et al. 2024 use 2 to 2.5 for SimPO: its rewards are means over tokens, so much smaller.
-            preference.beta = 2.0 if preference.loss in ("simpo", "alphapo") else 0.1
+            preference.beta = STAGES[self.stage].betas.get(preference.loss or "", 0.1)
         if config.data.replay == AUTO:
             config.data.replay = SELF if why_not_held(self) is None else None
         if config.evaluation.probes == "auto":

@@ -99,7 +99,7 @@ class ModelConfig(Section):
         False,
         "Thinking",
         "Whether a reasoning base thinks before it answers, in training, evaluation, chat and export. Leave it off for "
-        "data without reasoning traces.",
+        "data without reasoning traces; data in which most answers hold thoughts turns it on.",
         advanced=True,
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(

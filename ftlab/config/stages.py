@@ -5,7 +5,8 @@ The only list of stages; `training/` trains them. No heavy imports: forms, help 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 
@@ -53,9 +54,10 @@ class Stage:
 
     `reads`: the settings of PreferenceConfig it uses. `losses`: the default first; `about_losses` explains them;
     `smoothed` are those that use label smoothing, `per_token` those that score the mean of an answer's tokens, not
-    their sum (True: all). `usual`: None if the rate follows the method
-    (`config.methods.real_rate`). `reference`: beta holds the model to where it started. `experimental`: in
-    trl.experimental, which may change with any version. `answers`: whether the trained model writes answers.
+    their sum (True: all); `betas` are usual values of beta other than 0.1, by loss. `usual`: None if the
+    rate follows the method (`config.methods.real_rate`). `reference`: beta holds the model to where it started.
+    `experimental`: in trl.experimental, which may change with any version. `answers`: whether the trained model writes
+    answers.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Stage:
     about_losses: str = ""
     smoothed: tuple[str, ...] = ()
     per_token: bool | tuple[str, ...] = False
+    betas: Mapping[str, float] = field(default_factory=dict)
     usual: Usual | None = None
     reference: bool = False
     experimental: bool = False
@@ -157,6 +160,8 @@ STAGES: dict[str, Stage] = {
         about_losses="sigmoid, hinge, ipo, alphapo; simpo divides by the length, so long answers gain nothing from it",
         smoothed=("sigmoid", "simpo", "alphapo"),
         per_token=("ipo", "simpo", "alphapo"),
+        # Meng et al. 2024 use 2 to 2.5 for SimPO: its rewards are means over tokens, so much smaller.
+        betas={"simpo": 2.0, "alphapo": 2.0},
         usual=Usual(
             5e-7, 5e-6, 1, 2e-5, 1e-4, 2, "3e-7 to 1e-6 in Meng et al. 2024, arXiv 2405.14734; LoRA ten times that"
         ),
@@ -204,6 +209,9 @@ REWARD_STAGES = tuple(name for name, stage in STAGES.items() if stage.data == "p
 SUPERVISED_STAGES = tuple(name for name, stage in STAGES.items() if stage.data in ("conversations", "documents"))
 WITH_REFERENCE = tuple(name for name, stage in STAGES.items() if stage.reference)
 EXPERIMENTAL = tuple(name for name, stage in STAGES.items() if stage.experimental)
+# What votes are learned by, unless another stage is chosen: the first of each kind.
+FROM_PAIRS, FROM_JUDGED = PAIR_STAGES[0], JUDGED_STAGES[0]
+SCORING = tuple(name for name, stage in STAGES.items() if not stage.answers)  # whose models score answers
 LOSSES = {name: stage.losses for name, stage in STAGES.items() if stage.losses}
 
 

@@ -89,14 +89,16 @@ class Reply:
     prompt_tokens: int | None
     completion_tokens: int | None
     cut: bool
+    calls: tuple[Any, ...] = ()  # of tools, as the server writes them
 
 
 @dataclass(frozen=True)
 class Request:
-    """Messages to send; `key` tells their reply from others."""
+    """Messages to send, with the tools that can be called; `key` tells their reply from others."""
 
     key: str
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ class Asker:
                     continue
                 began = time.monotonic()
                 try:
-                    reply, refused = self.ask(request.messages), ""
+                    reply, refused = self.ask(request.messages, request.tools), ""
                 except Refused as error:
                     # One request may be too long for the model; the others are not.
                     reply, refused = None, str(error)
@@ -240,8 +242,8 @@ class Asker:
         if failure is not None:
             raise failure
 
-    def ask(self, messages: list[dict[str, str]]) -> Reply | None:
-        """The reply to `messages`; None when `ended` was set first.
+    def ask(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> Reply | None:
+        """The reply to `messages`, in which `tools` can be called; None when `ended` was set first.
 
         Retries after transient errors, with growing pauses or as long as the server asks for. Raises Refused when the
         server rejects these messages only, FtlabError for everything else.
@@ -262,7 +264,8 @@ class Asker:
                     "POST",
                     self._endpoint.url + _PATH,
                     seconds=self._endpoint.timeout,
-                    json={"model": self._endpoint.model, "messages": messages, **settings},
+                    json={"model": self._endpoint.model, "messages": messages, **settings}
+                    | ({"tools": tools} if tools else {}),
                 )
             except TooMuch as error:
                 problem = FtlabError(
@@ -311,6 +314,7 @@ class Asker:
                 _count(usage.get("prompt_tokens")),
                 _count(usage.get("completion_tokens")),
                 choice.get("finish_reason") == "length",
+                tuple(choice["message"].get("tool_calls") or ()),
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise FtlabError(

@@ -89,7 +89,7 @@ INSIDES = (
         "overridden: a damaged checkpoint is refused",
         "d4b5ca1e64a3fc9a",
     ),
-    # training/rate_trial.py
+    # training/preflight/rate_trial.py
     Inside("transformers.trainer.Trainer._prepare_inputs", "called: the loss of single rows", "678e73cee20fc6e6"),
     # training/checkpoints.py
     Inside(

@@ -28,12 +28,6 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip())
 
 
-def sentence(text: str) -> str:
-    """`text` with a period at its end, if it lacks one."""
-    text = text.strip()
-    return text if text.endswith((".", "?", "!", "…", ":")) else text + "."
-
-
 def listed(words: Sequence[str]) -> str:
     """`words` as a list in a sentence: a; a and b; a, b and c."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -6,6 +6,7 @@ token of it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.core.parsing import json_or
 from ftlab.data.prompt_template import cell_as_text, escaped, fill
+from ftlab.data.tool_calls import (
+    THINKING_KEYS,
+    TOOL,
+    TOOLS,
+    Call,
+    Said,
+    call_of,
+    parts_of,
+    tools_text,
+    without_blank_arguments,
+)
 from ftlab.data.votes import FIRST, SECOND
 from ftlab.errors import shorten
 
@@ -172,8 +184,10 @@ ROLES = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter", "customer", "question"),
     "assistant": ("assistant", "gpt", "bot", "chatbot", "model", "ai", "chatgpt", "agent"),
+    TOOL: (TOOL, "observation", "function", "function_response", "tool_response", "tool_result", "ipython"),
 }
-_ROLE = {name: role for role, names in ROLES.items() for name in names}
+_CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # ShareGPT: an assistant's call as a turn of its own
+_ROLE = {name: role for role, names in ROLES.items() for name in names} | {TOOLS: TOOLS}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
 
@@ -190,6 +204,8 @@ LEFT_OVER = "a left-over None or nan was not added to the prompt"
 PLACEHOLDERS = ("none", "nan", "null", "nil", "undefined", "<na>", "#n/a", "n/a", "<noinput>", "noinput", "no input")
 PLACEHOLDERS += ("[object object]", "#value!", "#ref!", "#name?")
 NO_WEIGHT = "an answer with weight 0 is trained on like the others"
+UNREADABLE_CALL = "a tool call that cannot be read"
+UNREADABLE_TOOLS = "tools that cannot be read"
 REPLACED_CHARACTERS = "characters that are not valid Unicode were replaced"
 
 
@@ -262,7 +278,7 @@ def usable_turns(
     users = [message for message in messages if message["role"] == "user"]
     if not any(message["content"].strip() for message in users):
         raise UnusableRow("empty prompt")
-    if not all(message["content"].strip() for message in messages if message["role"] != "system"):
+    if not all(message["content"].strip() for message in messages if message["role"] not in ("system", TOOL)):
         raise UnusableRow("empty turn")
     if messages[0]["role"] == "system" and not messages[0]["content"].strip():
         messages = messages[1:]
@@ -272,7 +288,29 @@ def usable_turns(
 
 
 def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
-    """The turns of `row` as they are, before checks. Raises UnusableRow."""
+    """The turns of `row` as they are, before checks; its tools stand after the system prompt. Raises UnusableRow."""
+    turns = _turns_of_row(row, detected)
+    if "tools" not in detected.columns:
+        return turns
+    listed = tools_text(row.get(detected.columns["tools"]))
+    if listed is None:
+        raise UnusableRow(UNREADABLE_TOOLS)
+    if not listed:
+        return turns
+    turns = [_without_blanks(turn, json.loads(listed)) for turn in turns]
+    place = 1 if turns and turns[0]["role"] == "system" else 0
+    return [*turns[:place], {"role": TOOLS, "content": listed}, *turns[place:]]
+
+
+def _without_blanks(turn: Message, tools: list[dict[str, Any]]) -> Message:
+    if turn["role"] != "assistant" or "<tool_call>" not in turn["content"] or ": null" not in turn["content"]:
+        return turn
+    said = parts_of(turn["content"])
+    calls = tuple(without_blank_arguments(call, tools) for call in said.calls)
+    return {"role": "assistant", "content": Said(said.thought, said.text, calls, said.broken).whole}
+
+
+def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     detected = decided(row, detected)
     columns = detected.columns
     if detected.format == "text":
@@ -302,6 +340,9 @@ def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
 
 
+_BESIDE_ANSWERS = ("prompt", "system", "history", "tools")
+
+
 def decided(row: Mapping[str, Any], detected: Detected) -> Detected:
     """`detected` with the answer that won as the chosen one, if the row holds two answers and a vote. Raises
     UnusableRow for a tie."""
@@ -312,7 +353,7 @@ def decided(row: Mapping[str, Any], detected: Detected) -> Detected:
         raise UnusableRow(NO_WINNER)
     sides = [detected.columns["first"], detected.columns["second"]]
     chosen, rejected = sides if winner == FIRST else reversed(sides)
-    others = {role: column for role, column in detected.columns.items() if role in ("prompt", "system", "history")}
+    others = {role: column for role, column in detected.columns.items() if role in _BESIDE_ANSWERS}
     return replace(detected, format="preference", columns=others | {"chosen": chosen, "rejected": rejected}, vote=None)
 
 
@@ -321,6 +362,8 @@ def _about_cells(row: Mapping[str, Any], detected: Detected) -> list[str]:
     remarks = []
     columns = detected.columns
     cells = [row.get(columns[role]) for role in ("prompt", "completion", "input", "chosen") if role in columns]
+    if "tools" in columns:
+        cells = [cell for cell in cells if not _calls(cell)]
     if any(not is_missing(cell) and not isinstance(cell, str) and not _are_turns(cell) for cell in cells):
         remarks.append(WRITTEN_OUT)
     if is_placeholder(row.get(columns.get("input", ""))):
@@ -351,6 +394,8 @@ def _answer_turns(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         return [{"role": "assistant", "content": label_text(label)}]
     column = columns["chosen"] if "chosen" in columns else columns["completion"]
     answer = _cell(row, column)
+    if "tools" in columns and (calls := _calls(answer)):
+        return [{"role": "assistant", "content": Said("", "", calls).whole}]
     if isinstance(answer, str) and "prompt" not in columns and is_dialogue(answer):
         return _dialogue(answer)
     if isinstance(answer, str) or answer is None:
@@ -452,14 +497,52 @@ def _turns(value: Any, column: str) -> list[Message]:
     if value is None:
         return []
     if isinstance(value, str):
-        if (turns := json_or(value, None)) is None:
+        parsed = json_or(value, None)
+        if parsed is None:
             raise WrongCell(column, value, "a list of messages")
-        value = turns
+        value = parsed
     if isinstance(value, dict):
         value = value["messages"] if isinstance(value.get("messages"), list) else [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(turn, dict) for turn in value):
         raise WrongCell(column, value, "text or a list of messages")
-    return [_turn(turn, column) for turn in value]
+    turns: list[Message] = []
+    for turn in _in_order_of_calls(value):
+        message = _turn(turn, column)
+        if _role_of(turn) in _CALL_ROLES and turns and turns[-1]["role"] == "assistant":
+            turns[-1] = {"role": "assistant", "content": f"{turns[-1]['content']}\n{message['content']}".lstrip()}
+        else:
+            turns.append(message)
+    return turns
+
+
+def _role_of(turn: dict[str, Any]) -> Any:
+    role = next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)
+    return role.strip().lower() if isinstance(role, str) else role
+
+
+def _in_order_of_calls(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The replies to several calls of one turn in the order of the calls, which their ids say."""
+    ordered: list[dict[str, Any]] = []
+    ids: list[Any] = []
+    for turn in turns:
+        if isinstance(calls := turn.get("tool_calls"), list):
+            ids = [call.get("id") for call in calls if isinstance(call, dict)]
+        elif (own := turn.get("tool_call_id")) in ids and ordered:
+            place = len(ordered)
+            while (before := ordered[place - 1].get("tool_call_id")) in ids and ids.index(before) > ids.index(own):
+                place -= 1
+            ordered.insert(place, turn)
+            continue
+        ordered.append(turn)
+    return ordered
+
+
+def _calls(value: Any) -> tuple[Call, ...]:
+    """The calls in a cell or field: one or a list of them, also as JSON text; none if it holds anything else."""
+    if isinstance(value, str):
+        value = json_or(value, None)
+    calls = [call_of(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(call for call in calls if call) if all(calls) else ()
 
 
 def _turn(turn: dict[str, Any], column: str) -> Message:
@@ -472,12 +555,31 @@ def _turn(turn: dict[str, Any], column: str) -> Message:
         if any(not isinstance(part.get("text"), str) for part in content):
             raise UnusableRow("a message that is not text")
         content = "".join(part["text"] for part in content)
+    if role.strip().lower() in _CALL_ROLES:
+        if not (calls := _calls(content)):
+            raise UnusableRow(UNREADABLE_CALL)
+        return {"role": "assistant", "content": Said("", "", calls).whole}
+    known = _ROLE.get(role.strip().lower())
+    if known == TOOL and not isinstance(content, str):
+        content = json.dumps(content, ensure_ascii=False, default=str)
     if not isinstance(content, str):
         raise WrongCell(column, content)
-    known = _ROLE.get(role.strip().lower())
     if known is None:
         raise UnusableRow(f"unknown role {shorten(role, 40)!r}")
-    return {"role": known, "content": content}
+    return {"role": known, "content": _whole_answer(turn, content) if known == "assistant" else content}
+
+
+def _whole_answer(turn: dict[str, Any], content: str) -> str:
+    """What an assistant's turn says, with the thoughts and calls that stand beside it."""
+    thought = next((turn[key] for key in THINKING_KEYS if isinstance(turn.get(key), str) and turn[key].strip()), "")
+    made = turn.get("tool_calls") or turn.get("function_call")
+    calls = _calls(made) if made else ()
+    if made and not calls:
+        raise UnusableRow(UNREADABLE_CALL)
+    if not thought and not calls:
+        return content
+    said = parts_of(content)
+    return Said(thought.strip() or said.thought, said.text, said.calls + calls, said.broken).whole
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -24,6 +24,7 @@ from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
+from ftlab.data.tool_templates import openai_form
 from ftlab.data.versions import Version, find, history
 from ftlab.errors import InputError, shorten
 
@@ -187,7 +188,7 @@ def _chats(rows: Sequence[Row], detected: Detected, system: str | None, done: Ex
         )
     for row in rows:
         try:
-            yield {"messages": to_messages(row, detected, system)}
+            yield openai_form(to_messages(row, detected, system))
         except UnusableRow as problem:
             done.left_out[problem.reason] = done.left_out.get(problem.reason, 0) + 1
 

@@ -30,6 +30,7 @@ from ftlab.data.conversion import (
 )
 from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
+from ftlab.data.tool_calls import call_of, tools_text
 from ftlab.data.votes import Vote, find_scores, find_vote, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
@@ -56,6 +57,7 @@ _LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "i
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
+_TOOLS = ("tools", "functions", "availabletools")
 # Over columns that judge answers; compared as above.
 _JUDGEMENTS = (
     "label ktotag desirable isdesirable isgood good thumb thumbs thumbsup vote feedback userfeedback liked like "
@@ -70,6 +72,7 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("completion", "output", "response", "answer", "assistant"), "completion"),
     **dict.fromkeys(("messages", "conversations", "conversation"), "messages"),
     **dict.fromkeys(("input", "context"), "input"),
+    **dict.fromkeys(("tools", "functions"), "tools"),
     **{
         name: name for name in ("system", "chosen", "rejected", "history", "text", "label", "first", "second", "winner")
     },
@@ -87,8 +90,8 @@ class ColumnsUnknown(InputError):
 class Detected:
     """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
-    Roles: prompt, input, history, completion, system; messages; chosen, rejected; text, label. `unused` are the other
-    columns. `template` builds the prompt from columns, if one is used. Two answers with a vote have the roles first,
+    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label. `unused` are the
+    other columns. `template` builds the prompt from columns, if one is used. Two answers with a vote have the roles first,
     second and winner, and `vote` reads it; of pairs, `scores` are those of both sides. `scale` holds the lowest and the
     highest grade of a label that is a number.
     """
@@ -131,7 +134,7 @@ def detect(
     """
     roles = _checked_mapping(mapping or {}, columns)
     named = check_template(template, columns) if template else []
-    if (roles and not roles.keys() <= {"system", "input", "rejected", "history"}) or named:
+    if (roles and not roles.keys() <= {"system", "input", "rejected", "history", "tools"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
     elif (found := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
@@ -145,6 +148,11 @@ def detect(
         detected.why += "; your template builds the prompt"
     elif detected.format == "classification":
         detected.template = instruction(column_values(rows, detected.columns["label"]), detected.columns["text"])
+    if "tools" not in detected.columns and detected.format not in ("text", "classification"):
+        tools = next((column for column in columns if _plain(column) in _TOOLS and _lists_tools(rows, column)), None)
+        if tools is not None and tools not in detected.columns.values():
+            detected.columns["tools"] = tools
+            detected.why += f"; {tools} lists the tools that can be called"
     _add_judgements(detected, columns, rows)
     used = {*detected.columns.values(), *named, *(detected.vote.columns if detected.vote else ())}
     detected.unused = [column for column in columns if column not in used]
@@ -237,6 +245,8 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
         why = f"the column {conversation} holds lists of messages with {keys}"
         return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
     answer = _first([name for name in _ANSWERS if name != prompt], by_name)
+    if answer is None and "answers" in by_name and _holds_calls(_first_value(rows, by_name["answers"])):
+        answer = "answers"  # the layout of xLAM: query, answers (a list of calls), tools
     if prompt is None or answer is None:
         return _from_labels(columns, rows, by_name, extra)
     if "label" in by_name and is_judgement(column_values(rows, by_name["label"])):
@@ -439,6 +449,16 @@ def _turn_keys(value: Any) -> tuple[str, str] | None:
     role = next((key for key in ROLE_KEYS if key in turn), None)
     text = next((key for key in TEXT_KEYS if key in turn), None)
     return (role, text) if role and text else None
+
+
+def _lists_tools(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    values = [row.get(column) for row in rows]
+    return any(tools_text(value) for value in values) and all(tools_text(value) is not None for value in values[:20])
+
+
+def _holds_calls(value: Any) -> bool:
+    value = json_or(value, None) if isinstance(value, str) else value
+    return isinstance(value, list) and bool(value) and all(map(call_of, value))
 
 
 def _first_value(rows: Sequence[Mapping[str, Any]], column: str) -> Any:

@@ -15,6 +15,7 @@ from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.split_names import SPLITS
 from ftlab.data.tabular import Row
+from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
@@ -201,12 +202,12 @@ def hold_out(
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """The prompt as text, with earlier turns and without the system prompt; a document is returned whole."""
+    """The prompt as text, with earlier turns, without the system prompt and the tools; a document is returned whole."""
     if is_document(messages):
         return messages[0]["content"]
     from ftlab.data.rendering import prompt_messages
 
-    return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] != "system")
+    return "\n".join(turn["content"] for turn in prompt_messages(messages) if turn["role"] not in ("system", TOOLS))
 
 
 def _take(groups: list[list[int]], target: int, labels: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:

@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import load_config
@@ -20,6 +20,7 @@ from ftlab.core.parsing import json_or
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.limits import check_row
 from ftlab.data.tabular import Row
+from ftlab.data.tool_calls import TOOLS, tools_text
 from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -187,12 +188,30 @@ def read_columns(run: RunDirectory, split: str) -> Columns:
 @dataclass(frozen=True)
 class AsTrained:
     """`template` turns a text into a prompt (None: the text is the prompt). `system` is the most common system prompt
-    of the training rows (None: most have none); `system_rows` of `rows` have it."""
+    of the training rows (None: most have none); `system_rows` of `rows` have it. `tools` are those that most training
+    rows list, as the text of their turn (None: most list none, or others); `tool_rows` list some."""
 
     template: str | None = None
     system: str | None = None
     system_rows: int = 0
     rows: int = 0
+    tools: str | None = None
+    tool_rows: int = 0
+
+    def offering(self, tools: str | None) -> AsTrained:
+        """The same with these `tools` (JSON) in place of those of training; empty: those of training. Raises
+        InputError if it is no list of tools."""
+        if not (tools or "").strip():
+            return self
+        text = tools_text(tools)
+        if not text:
+            raise InputError(
+                "These are no tools",
+                given=tools,
+                allowed="a JSON list of tools as OpenAI writes them",
+                try_='[{"name": "track_order", "parameters": {"type": "object", "properties": {...}}}]',
+            )
+        return replace(self, tools=text)
 
     @property
     def columns(self) -> list[str]:
@@ -202,7 +221,7 @@ class AsTrained:
     @property
     def is_plain(self) -> bool:
         """Whether a text is sent unchanged."""
-        return self.template is None and self.system is None
+        return self.template is None and self.system is None and self.tools is None
 
     def wrapped(self, text: str) -> str:
         """The prompt made from `text`; a text that is such a prompt already is returned unchanged.
@@ -223,10 +242,13 @@ class AsTrained:
         return self.template is None or bool(frame_of(self.template).fullmatch(self.wrapped(text)))
 
     def messages(self, turns: Sequence[Message], system: str | None = None) -> list[Message]:
-        """`turns` as in training: user turns wrapped in the prompt, after `system` or the system prompt of training."""
+        """`turns` as in training: user turns wrapped in the prompt, after `system` or the system prompt of training,
+        and its tools."""
         own = [turn for turn in turns if turn["role"] == "system"]
         prompt = system or self.system
         head = [{"role": "system", "content": prompt}] if prompt and not own else own
+        if self.tools and not any(turn["role"] == TOOLS for turn in turns):
+            head = [*head, {"role": TOOLS, "content": self.tools}]
         return [
             *head,
             *(
@@ -248,6 +270,11 @@ class AsTrained:
             if self.system_rows < self.rows:
                 rest = "the others have a different one or none"
                 sentences.append(f"{self.system_rows} of {self.rows} training rows have it; {rest}.")
+        if self.tools:
+            names = ", ".join(tool["function"]["name"] for tool in json.loads(self.tools))
+            sentences.append(f"The models may call the tools of training: {names}. You type what they reply.")
+        elif self.tool_rows:
+            sentences.append("The training rows list different tools, so none is offered unless you name some.")
         return sentences
 
     def as_dict(self) -> dict[str, Any]:
@@ -260,7 +287,10 @@ def as_trained(template: str | None, conversations: Sequence[Sequence[Message]])
         turns[0]["content"] if turns and turns[0]["role"] == "system" else None for turns in conversations
     )
     system, count = systems.most_common(1)[0] if systems else (None, 0)
-    return AsTrained(template, system, count if system else 0, len(conversations))
+    listed = Counter(turn["content"] for turns in conversations for turn in turns[:2] if turn["role"] == TOOLS)
+    tools, with_them = listed.most_common(1)[0] if listed else (None, 0)
+    tools = tools if 2 * with_them > len(conversations) else None
+    return AsTrained(template, system, count if system else 0, len(conversations), tools, sum(listed.values()))
 
 
 def asked_of(run: RunDirectory) -> AsTrained:

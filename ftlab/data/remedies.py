@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from ftlab.config import DataConfig
@@ -16,11 +17,13 @@ from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
-from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, convert
-from ftlab.data.load import load_rows
+from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, Message, UnusableRow, convert
+from ftlab.data.formats import Detected
+from ftlab.data.load import Loaded, load_rows
 from ftlab.data.rendering import encode, ensure_chat_template
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
+from ftlab.data.tool_calls import most_think
 from ftlab.data.version_store import DetailsJson
 from ftlab.data.versions import Version, VersionRow, derive, rows_of
 from ftlab.errors import FtlabError, InputError, shorten
@@ -539,8 +542,9 @@ def mend_findings(
 
 def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None = None) -> Tokens:
     """A function that counts the tokens of a row of `data` as in training; 0 for a row that cannot be trained on."""
-    detected = detect_format(load_rows(data, workspace), data)
-    ensure_chat_template(tokenizer)
+    loaded = load_rows(data, workspace)
+    detected = detect_format(loaded, data)
+    ensure_chat_template(tokenizer, thinking=most_think(_first_turns(loaded, detected)))
     # This is for long rows; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
@@ -552,6 +556,14 @@ def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None 
         return len(encode(messages, tokenizer).input_ids)
 
     return tokens
+
+
+def _first_turns(loaded: Loaded, detected: Detected) -> list[list[Message]]:
+    turns = []
+    for row in islice(loaded.splits[loaded.main], 100):
+        with contextlib.suppress(UnusableRow):
+            turns.append(convert(row, detected)[0])
+    return turns
 
 
 def answer_group(finding: Finding, row: int) -> list[int]:

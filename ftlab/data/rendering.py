@@ -10,17 +10,14 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftlab.data.conversion import Message, is_document
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
+from ftlab.data.tool_calls import Call, Said, parts_of, thinks, uses_tools
+from ftlab.data.tool_templates import SETTLED, ToolFacts, examine, template_input, vllm_parser
 from ftlab.errors import InputError, shorten
-
-# The prefix of a template that supports thinking: the default for callers that do not set it.
-_SETTLED = re.compile(
-    r"^\{%- if enable_thinking is not defined %\}\{%- set enable_thinking = (?:true|false) %\}\{%- endif %\}"
-)
 
 # Private-use characters around the number of a literal: absent from real text, and passed through by every template.
 _PLACEHOLDER = re.compile("\uf8e0(\\d+)\uf8e1")
@@ -36,6 +33,7 @@ class TemplateFacts:
     stop_ids: frozenset[int]
     takes_text: bool
     shows_system: bool
+    tools: ToolFacts | None = None  # not examined yet
 
 
 _known: weakref.WeakKeyDictionary[Any, TemplateFacts] = weakref.WeakKeyDictionary()
@@ -52,7 +50,7 @@ def ensure_chat_template(tokenizer: Any, *, thinking: bool = False) -> str | Non
     note = None if tokenizer.chat_template else _give_plain_template(tokenizer)
     if isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = with_thinking_chosen(tokenizer.chat_template, thinking=thinking)
-        chosen = _SETTLED.match(tokenizer.chat_template)
+        chosen = SETTLED.match(tokenizer.chat_template)
         # With thinking on, the answer starts with thoughts, and no heading is missing.
         if not (chosen and "= true" in chosen.group()):
             note = note or _ask_with_heading(tokenizer)
@@ -74,7 +72,7 @@ def _give_plain_template(tokenizer: Any) -> str:
 def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
     """`template` with `thinking` as its default, since serving programs do not set it. An existing default is kept, and
     templates without thinking are unchanged."""
-    if not knows_thinking(template) or _SETTLED.match(template):
+    if not knows_thinking(template) or SETTLED.match(template):
         return template
     choice = str(thinking).lower()
     return f"{{%- if enable_thinking is not defined %}}{{%- set enable_thinking = {choice} %}}{{%- endif %}}{template}"
@@ -82,7 +80,19 @@ def with_thinking_chosen(template: str, *, thinking: bool = False) -> str:
 
 def knows_thinking(template: str) -> bool:
     """Whether a chat template can turn thinking on and off."""
-    return "enable_thinking" in _SETTLED.sub("", template)
+    return "enable_thinking" in SETTLED.sub("", template)
+
+
+def base_thinks(tokenizer: Any) -> bool:
+    """Whether the base thinks before it answers, by its chat template: it has a thinking mode, or every answer begins
+    with a thought."""
+    template = tokenizer.chat_template
+    if isinstance(template, str) and knows_thinking(template):
+        return True
+    try:
+        return "<think>" in _sample(tokenizer, ask=True)
+    except InputError:
+        return False
 
 
 def _ask_with_heading(tokenizer: Any) -> str | None:
@@ -127,25 +137,78 @@ def begins(tokenizer: Any) -> bool:
 
 def render(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt: bool = False) -> str:
     """`messages` in the chat template. Raises InputError if the template rejects them."""
-    from jinja2 import TemplateError
-
     if not tokenizer.chat_template:
         raise InputError(
             "The base has no chat template", given=tokenizer.name_or_path, try_="call ensure_chat_template first"
         )
+    turns, more = _as_taken(messages, tokenizer)
+    return _applied(turns, tokenizer, tokenize=False, add_generation_prompt=add_generation_prompt, **more)
+
+
+def _as_taken(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Any], dict[str, Any]]:
+    """`messages` as the chat template takes them, with the arguments beside them."""
+    if uses_tools(messages) or thinks(messages):
+        return template_input(list(messages), tool_facts_of(tokenizer))
+    return list(messages), {}
+
+
+def _applied(turns: list[Any], tokenizer: Any, **settings: Any) -> Any:
+    from jinja2 import TemplateError
+
     limit_templates()
     try:
-        return tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **_thinking_of(tokenizer)
-        )
+        return tokenizer.apply_chat_template(turns, **settings, **_thinking_of(tokenizer))
     except TemplateError as error:
         raise _rejection(error) from None
+
+
+def tool_facts_of(tokenizer: Any) -> ToolFacts:
+    """How the chat template of `tokenizer` writes tools and thoughts, cached until it changes."""
+    facts = facts_of(tokenizer)
+    if facts.tools is None:
+
+        def rendered(turns: list[Any], **settings: Any) -> str:
+            return _applied(turns, tokenizer, tokenize=False, **settings)
+
+        def plain(text: str) -> str:
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+        template = tokenizer.chat_template
+        template = template if isinstance(template, str) else tokenizer.get_chat_template()
+        tools = examine(template, rendered, plain, system=_takes_system(tokenizer))
+        _known[tokenizer] = replace(facts, tools=tools)
+        return tools
+    return facts.tools
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    try:
+        return _system_in_sample(tokenizer)
+    except InputError:
+        return False
+
+
+def vllm_parser_of(tokenizer: Any) -> str | None:
+    """The --tool-call-parser of vLLM for the calls of this base; None if none is known."""
+    call = {"role": "assistant", "content": Said("", "", (Call("look_up", {"word": "heron"}),)).whole}
+    try:
+        asked = render([{"role": "user", "content": "seven"}], tokenizer)
+        return vllm_parser(render([{"role": "user", "content": "seven"}, call], tokenizer)[len(asked) :])
+    except InputError:
+        return None
+
+
+def read_calls(text: str, tokenizer: Any) -> str:
+    """An answer of a model to a conversation with tools: its calls as ftlab's text writes them."""
+    form = tool_facts_of(tokenizer).form
+    return form.read(text) if form else text
 
 
 def _thinking_of(tokenizer: Any) -> dict[str, bool]:
     """The argument for a template without a default for thinking: templates of reasoning models think unless told
     otherwise, and most data holds no thoughts."""
-    chosen = isinstance(tokenizer.chat_template, str) and _SETTLED.match(tokenizer.chat_template)
+    chosen = isinstance(tokenizer.chat_template, str) and SETTLED.match(tokenizer.chat_template)
     return {} if chosen else {"enable_thinking": False}
 
 
@@ -196,11 +259,15 @@ def _after_an_answer(tokenizer: Any) -> tuple[list[int], bool]:
 
 def _shows_system(tokenizer: Any) -> bool:
     """Whether a system prompt reaches the model; some templates drop it silently."""
-    turns = [{"role": "system", "content": "twenty-one"}, {"role": "user", "content": "seven"}]
     try:
-        return "twenty-one" in render(turns, tokenizer, add_generation_prompt=True)
+        return _system_in_sample(tokenizer)
     except InputError:
         return True  # rejected when it is used
+
+
+def _system_in_sample(tokenizer: Any) -> bool:
+    turns = [{"role": "system", "content": "twenty-one"}, {"role": "user", "content": "seven"}]
+    return "twenty-one" in render(turns, tokenizer, add_generation_prompt=True)
 
 
 def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], list[str]]:
@@ -382,6 +449,7 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     if literals:
         notes.append(f"{', '.join(dict.fromkeys(literals))} in the data is read as text, not as a control token.")
     facts = facts_of(tokenizer)
+    notes += _lost_in_template(messages, tokenizer)
     if messages[0]["role"] == "system" and not facts.shows_system:
         notes.append("The chat template of this base drops the system prompt: the model never sees it.")
     if not facts.takes_text:
@@ -394,6 +462,23 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
     ids, trained = marked or _by_rendering(guarded, literals, tokenizer, notes)
     _train_stop_tokens(ids, trained, tokenizer, notes)
     return Encoded(ids, trained, tuple(notes))
+
+
+def _lost_in_template(messages: Sequence[Message], tokenizer: Any) -> list[str]:
+    """Notes on how the template writes tools and thoughts where that is not its own way."""
+    notes = []
+    if uses_tools(messages) and not tool_facts_of(tokenizer).own:
+        notes.append(TOOLS_ADDED)
+    if thinks(messages) and not tool_facts_of(tokenizer).kept:
+        notes.append("The chat template of this base drops thoughts: the model neither sees nor learns them.")
+    return notes
+
+
+TOOLS_ADDED = (
+    "The chat template of this base does not take tools, or writes calls in a form that ftlab cannot read. They are "
+    "written in the form of Hermes (<tools> in the system prompt, <tool_call>, <tool_response>); the template saved "
+    "with the result does so too."
+)
 
 
 def windows(encoded: Encoded, length: int) -> list[Encoded]:
@@ -466,20 +551,16 @@ def _encode_document(text: str, tokenizer: Any) -> Encoded:
 
 def _by_markers(messages: Sequence[Message], tokenizer: Any) -> tuple[list[int], list[bool]] | None:
     """The tokens and mask by the {% generation %} markers of the template; None if they mark nothing."""
-    from jinja2 import TemplateError
-
-    limit_templates()
-    try:
-        output = tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            tokenizer_kwargs={"return_offsets_mapping": True},
-            **_thinking_of(tokenizer),
-        )
-    except TemplateError as error:
-        raise _rejection(error) from None
+    turns, more = _as_taken(messages, tokenizer)
+    output = _applied(
+        turns,
+        tokenizer,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        tokenizer_kwargs={"return_offsets_mapping": True},
+        **more,
+    )
     ids, trained = list(output["input_ids"]), [bool(on) for on in output["assistant_masks"]]
     if not any(trained):
         return None
@@ -511,7 +592,7 @@ def _by_rendering(
         through = render(messages[: position + 1], tokenizer)
         # Some templates end every rendering with a token (end of text) that is absent in the middle.
         end = _shared(full, through)
-        if full.startswith(before) and messages[position]["content"].strip() in through[len(before) : end]:
+        if full.startswith(before) and _is_rendered(messages[position]["content"], through[len(before) : end]):
             spans.append((len(before), end))
         elif position == answers[-1]:
             raise InputError(
@@ -530,6 +611,15 @@ def _by_rendering(
     if cut:
         notes.append("Prompt and answer are tokenized separately; otherwise a token would span both.")
     return ids, [any(start < end <= stop for start, stop in spans) for end in ends]
+
+
+def _is_rendered(content: str, answer: str) -> bool:
+    """Whether a rendered `answer` holds what an assistant says; of calls their names, since templates write them in
+    their own form, and some drop the words beside them."""
+    said = parts_of(content)
+    if said.calls:
+        return all(call.name in answer for call in said.calls)
+    return (said.text if said.thought else content).strip() in answer
 
 
 def _starts(messages: Sequence[Message], text: str, tokenizer: Any) -> list[int]:

@@ -76,7 +76,9 @@ def limit_templates() -> None:
 
 
 def _is_ours(template: str) -> bool:
-    return template in _ours()
+    from ftlab.data.tool_templates import without_tools
+
+    return without_tools(template) in _ours()
 
 
 @lru_cache(maxsize=1)

@@ -6,11 +6,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftlab.config import RunConfig
-from ftlab.data.rendering import Encoded
+from ftlab.data.rendering import Encoded, tool_facts_of
+from ftlab.data.tool_calls import uses_tools
+from ftlab.data.tool_templates import CallForm
 from ftlab.evaluation.batches import Progress, Stopped, trim
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.keeping import (
@@ -93,6 +95,7 @@ class Asked:
     rolled: int = 0
     unshown: int = 0
     note: str | None = None
+    form: CallForm | None = None  # in which the base writes calls
 
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
@@ -117,6 +120,10 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
             # The examples hold answers too, which are given and not asked for.
             own = [sum(encode(row["messages"], tokenizer).trained) for row in material.rows]
             encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
+        # The earlier turns of a conversation with tools are rows of their own.
+        encoded = [
+            _last_run(whole) if "turn" in row else whole for whole, row in zip(encoded, material.rows, strict=True)
+        ]
         questions["losses"], rolled = _to_score(encoded, context)
         prompts = [_shortened(messages, tokenizer, context, material.limit.tokens) for messages, _ in asked]
         settings = config.evaluation
@@ -149,7 +156,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         questions["probes"] = ToAnswer(probes, probe_tokens, context)
     general, note = load_general_text(config, tokenizer, context=context, replayed=material.replayed)
     questions |= {_OF_GENERAL[form]: _of_pieces(text.pieces) for form, text in general.items()}
-    return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note)
+    form = tool_facts_of(tokenizer).form if material.tools else None
+    return Asked(questions, pieces, general, probe_tokens, rolled, unshown, note, form)
 
 
 def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, Request]:
@@ -265,7 +273,7 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
     halved = [reply.halved_to for reply in replies.values() if reply.halved_to]
     return Result(
         losses=_scored(replies.get("documents") or replies["losses"]),
-        answers=_answers(replies, "answers"),
+        answers=_with_calls(_answers(replies, "answers"), asked, material),
         probe_answers=_answers(replies, "probes"),
         halved_to=min(halved, default=None),
         general={form: _scored(replies[name]) for form, name in _OF_GENERAL.items() if name in replies},
@@ -273,9 +281,21 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
         choices=_per_choice(replies, material),
         written={name: new for name in OWN if name in replies and (new := replies[name].written) is not None},
         followed={name: own for name in OWN if name in replies and (own := replies[name].followed) is not None},
-        more_answers=[reply.answers or [] for name, reply in replies.items() if _SAMPLE in name],
+        more_answers=[
+            _with_calls(reply.answers or [], asked, material) for name, reply in replies.items() if _SAMPLE in name
+        ],
         memorisation=replies["memorisation"].memorisation if "memorisation" in replies else None,
     )
+
+
+def _with_calls(answers: list[Answer], asked: Asked, material: Material) -> list[Answer]:
+    """`answers` with calls as ftlab's text writes them, in rows with tools; else JSON in an answer is JSON."""
+    if asked.form is None or material.tools is None:
+        return answers
+    return [
+        replace(answer, text=asked.form.read(answer.text)) if uses_tools(row["messages"]) else answer
+        for answer, row in zip(answers, material.rows, strict=True)
+    ]
 
 
 def results_of(

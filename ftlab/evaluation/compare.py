@@ -26,6 +26,7 @@ from ftlab.core.comparison import (
 from ftlab.core.files import append_jsonl, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import EvaluatedJson
+from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
 from ftlab.evaluation.batches import Progress, Stopped, silent
@@ -36,7 +37,8 @@ from ftlab.evaluation.harness import kept_measures
 from ftlab.evaluation.keeping import question_of, write_comparison
 from ftlab.evaluation.losses import bits_per_byte
 from ftlab.evaluation.material import Material, gather, has_references
-from ftlab.evaluation.measures import (
+from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
+from ftlab.evaluation.metrics.measures import (
     Measured,
     MeasureOptions,
     Rows,
@@ -45,8 +47,8 @@ from ftlab.evaluation.measures import (
     measure_losses,
     suggest,
 )
-from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.own import may_run
+from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 from ftlab.evaluation.probes import HELD_RULE
 from ftlab.evaluation.rows import Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
@@ -143,10 +145,13 @@ def _of_task(
         }
         return [], {"bits_per_byte": per_document}
     answers = {
-        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in results.items()
+        side: [[spoken(answer.text) for answer in sample] for sample in result.samples]
+        for side, result in results.items()
     }
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
+    # A measure of calls says nothing where no row has one.
+    measures = [measure for measure in measures if measure["rows"] or measure["name"] not in TOOL_MEASURES]
     measures = told_apart(measures, names(config.evaluation.measures))
     rows = {measure["name"]: rows[measure["name"]] for measure in measures if measure["name"] in rows}
     losses = {side: result.labels for side, result in results.items() if result.labels is not None}
@@ -182,14 +187,14 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
     # Losses are always measured, so that asking for them changes nothing.
     chosen = [name for name in names(config.evaluation.measures) if name not in ("perplexity", "bits_per_byte")]
     if chosen == ["auto"]:
-        chosen = suggest(material.references, labels=material.labels or None)
+        chosen = suggest(material.references, labels=material.labels or None, tools=material.tools is not None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
     # How much is form is told whatever was asked for.
     chosen = with_companions(chosen, material.references) if chosen else chosen
     clusters = tuple(material.clusters) if material.clusters else None
     options = options_of(config, material.labels or None)
-    return chosen, replace(options, commonest=material.commonest, clusters=clusters)
+    return chosen, replace(options, commonest=material.commonest, clusters=clusters, tools=material.tools)
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
@@ -357,7 +362,7 @@ def evaluate_together(
     question = question_of(
         config_of(runs[0]),
         configs[0],
-        rows=len(material.rows),
+        rows=material.drawn,
         available=material.available,
         suite=suite,
         others=[run.id for run in runs[1:]],

@@ -23,7 +23,7 @@ from ftlab.evaluation.figures import nats, percent
 from ftlab.evaluation.forgetting import General, forgetting_of
 from ftlab.evaluation.losses import CHAT, DOCUMENTS, GeneralText
 from ftlab.evaluation.material import Material
-from ftlab.evaluation.measures import measure_losses
+from ftlab.evaluation.metrics.measures import measure_losses
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
 from ftlab.evaluation.probes import (
     HELD_RULE,

@@ -12,7 +12,8 @@ from typing import Any
 from ftlab.config import load_config
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.prompt_template import AsTrained, asked_of
-from ftlab.data.rendering import encode_prompt, stop_token_ids
+from ftlab.data.rendering import encode_prompt, read_calls, stop_token_ids
+from ftlab.data.tool_calls import TOOL, next_turn
 from ftlab.errors import InputError
 from ftlab.models.families import carried_on, next_logits, places
 from ftlab.models.load import load_run, load_trained_base, text_length
@@ -74,10 +75,12 @@ class Duet:
         seed: int | None = None,
         threads: int | None = None,
         strength: float | None = None,
+        tools: str | None = None,
     ) -> Generator[Answers, None, None]:
         """Both answers to `message` as they grow; the last one has `done`.
 
-        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user and assistant).
+        `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user, assistant and tool).
+        After a call, `message` is what the tool replies. `tools` (a JSON list) take the place of those of training.
         With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
         system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
         each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
@@ -87,7 +90,7 @@ class Duet:
         import torch
 
         _check(message, temperature, top_p, max_new_tokens)
-        asked = self.asked if as_trained else AsTrained()
+        asked = (self.asked if as_trained else AsTrained()).offering(tools)
         notes: list[str] = []
         if not asked.takes(message):
             notes.append(f"Sent as it is: the prompts in training were made from {' and '.join(asked.columns)}.")
@@ -97,7 +100,8 @@ class Duet:
             notes.append(f"The adapted model answers at {strength_name(at)}{chosen}.")
         streams = {}
         for side in SIDES:
-            turns = [*(history or {}).get(side, []), {"role": "user", "content": message}]
+            earlier = (history or {}).get(side, [])
+            turns = [*earlier, next_turn(earlier, message)]
             prompt, dropped = self._prompt(turns, asked, system, max_new_tokens)
             left_out = "The conversation is longer than the model can read; its oldest turns were left out."
             if dropped and left_out not in notes:
@@ -119,7 +123,7 @@ class Duet:
                 if done or count % _SHOWN_EVERY == 0 or count == max_new_tokens:
                     done = done or count == max_new_tokens
                     cut = tuple(side for side in SIDES if done and not streams[side].ended)
-                    texts = {side: self._text(streams[side], final=done) for side in SIDES}
+                    texts = {side: self._text(streams[side], final=done, tools=asked.tools) for side in SIDES}
                     yield Answers(texts["base"], texts["adapted"], done, cut, tuple(notes))
                 if done:
                     return
@@ -165,9 +169,12 @@ class Duet:
                     try_="shorten it, or lower the longest answer",
                 )
             dropped += 2
+            while dropped + 2 < len(turns) and turns[dropped]["role"] == TOOL:
+                dropped += 2  # a reply means nothing without its call
 
-    def _text(self, stream: _Stream, *, final: bool) -> str:
+    def _text(self, stream: _Stream, *, final: bool, tools: str | None) -> str:
         text = self.tokenizer.decode(stream.tokens, skip_special_tokens=True)
+        text = read_calls(text, self.tokenizer) if final and tools else text
         # Half of a character of several bytes: wait for the rest of it.
         return text if final else text.rstrip("\ufffd")
 

@@ -270,6 +270,8 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
             raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
     rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
+    # Of a conversation with tools, the last answer: calls are right or wrong without a judge.
+    rows = list({row["row"]: row for row in rows}.values()) if any("turn" in row for row in rows) else rows
     return rows if settings.rows is None else some(rows, settings.rows)
 
 

@@ -16,6 +16,7 @@ from ftlab.core.comparison import MeasureJson, ScoresJson
 from ftlab.data.rendering import Encoded
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
+from ftlab.evaluation.metrics.measures import corpus_perplexity
 from ftlab.evaluation.probes import evenly, was_replayed
 from ftlab.models.families import takes_logits_to_keep
 
@@ -46,24 +47,6 @@ class Losses:
     def per_token(self) -> list[float]:
         """The mean loss of each row, in nats per token."""
         return [nll / count if count else 0.0 for nll, count in zip(self.nll, self.tokens, strict=True)]
-
-
-def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
-    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
-
-    Raises FtlabError when the loss is not a number or there are no tokens.
-    """
-    total, count = math.fsum(nll), sum(tokens)
-    if not count:
-        raise FtlabError("There are no tokens to score", why="every answer in the split is empty")
-    if not math.isfinite(total):
-        raise FtlabError(
-            "The loss of the model is not a number",
-            why="training has diverged, or the number format of the model overflows",
-            try_="train again with a lower learning rate, or with model.dtype=float32",
-        )
-    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
-    return math.exp(min(total / count, 700.0))
 
 
 def score_losses(

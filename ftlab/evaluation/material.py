@@ -16,6 +16,7 @@ from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import Columns, read_columns, small_columns
+from ftlab.data.tool_calls import spoken, tools_by_row, uses_tools
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
 from ftlab.evaluation.probes import Choice, Probe, load_general, replayed_kinds
@@ -119,9 +120,9 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Material:
-    """Held-out `rows` of the `available` ones of a `split` (or of a suite) with the small `columns` of each, general
-    questions (`probes` with references, `choices`, and `neutral` prompts without), the `labels` of a classification
-    (empty: it is none), and `notes` on all of that.
+    """Held-out `rows` (`drawn` of the `available` ones; a row with tools stands once for each answer) of a `split` (or
+    of a suite) with the small `columns` of each, general questions (`probes` with references, `choices`, and `neutral`
+    prompts without), the `labels` of a classification (empty: it is none), and `notes` on all of that.
 
     `commonest` is the answer that most training rows have, where the answers are labels.
     `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
@@ -131,6 +132,7 @@ class Material:
 
     split: str
     rows: list[dict[str, Any]]
+    drawn: int
     available: int
     columns: list[dict[str, Any]]
     references: list[str]
@@ -152,6 +154,11 @@ class Material:
         from ftlab.data.conversion import is_document
 
         return is_document(self.rows[0]["messages"])
+
+    @property
+    def tools(self) -> tuple[str, ...] | None:
+        """The tools of each row as JSON text ("" without any); None if no row lists or calls tools."""
+        return tools_by_row([row["messages"] for row in self.rows])
 
 
 def gather(
@@ -178,7 +185,14 @@ def gather(
     replayed = replayed_kinds(runs, configs)
     probes, choices, neutral, note = load_general(config, replayed)
     notes += [note] if note else []
-    references = [reference(row["messages"]) for row in rows]
+    drawn_rows = len(rows)
+    rows = each_turn(rows)
+    if len(rows) > drawn_rows:
+        notes.append(
+            f"Conversations with tools are asked at each turn of the assistant, after the turns that the data hold: "
+            f"{len(rows)} questions in {drawn_rows} rows. Turns of one row count together in intervals and tests."
+        )
+    references = [spoken(reference(row["messages"])) for row in rows]
     labels = _labels(runs[0], config, references, suite)
     columns = _columns(runs[0], split, rows, labels, references)
     clusters, more = _clusters(rows, columns, config.data.group_by)
@@ -186,6 +200,7 @@ def gather(
     return Material(
         split=split,
         rows=rows,
+        drawn=drawn_rows,
         available=available,
         columns=columns,
         references=references,
@@ -201,6 +216,20 @@ def gather(
         choices=choices,
         neutral=neutral,
     )
+
+
+def each_turn(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`rows` with those that use tools once for each turn of the assistant, up to which their messages then go: a call
+    is no less an answer than the text that follows it."""
+    every: list[dict[str, Any]] = []
+    for row in rows:
+        turns = row["messages"]
+        places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
+        if len(places) < 2 or not uses_tools(turns):
+            every.append(row)
+            continue
+        every += [row | {"messages": turns[: place + 1], "turn": number} for number, place in enumerate(places, 1)]
+    return every
 
 
 def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], references: Sequence[str]) -> AnswerLimit:
@@ -309,8 +338,9 @@ def _clusters(
     keys = []
     for number, (row, cells) in enumerate(zip(rows, columns, strict=True)):
         group = cell_as_text(cells.get(group_by)) if group_by else ""
-        alone = is_document(row["messages"])
-        keys.append(f"group {group}" if group else f"row {number}" if alone else repr(prompt_messages(row["messages"])))
+        own = f"row {number}" if is_document(row["messages"]) else repr(prompt_messages(row["messages"]))
+        own = f"conversation {row['row']}" if "turn" in row else own
+        keys.append(f"group {group}" if group else own)
     notes = []
     if group_by and not any(key.startswith("group ") for key in keys):
         notes.append(f"The rows have no {group_by} (data.group_by), so intervals and tests treat them as independent.")
@@ -429,7 +459,7 @@ def _held_out(run: RunDirectory) -> list[str]:
     from ftlab.data.splits import read_split
 
     rows = read_split(run, "test") or read_split(run, "validation")
-    return [reference(row["messages"]) for row in rows if row.get("label") is not False]
+    return [reference(row["messages"]) for row in each_turn(rows) if row.get("label") is not False]
 
 
 def _trained(run: RunDirectory) -> list[str]:
@@ -437,7 +467,7 @@ def _trained(run: RunDirectory) -> list[str]:
     from ftlab.data.splits import read_split
 
     rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
-    return [reference(row["messages"]) for row in some(rows, _TRAINING_ROWS)]
+    return [reference(row["messages"]) for row in each_turn(some(rows, _TRAINING_ROWS))]
 
 
 def _lengths(texts: Sequence[str], tokenizer: Any) -> list[int]:

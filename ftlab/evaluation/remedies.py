@@ -9,7 +9,7 @@ from typing import Any
 
 from ftlab.config import SELF, RunConfig, usual_learning_rate, why_not_held
 from ftlab.config.methods import fields_of
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, WITH_REFERENCE
+from ftlab.config.stages import PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, SFT, WITH_REFERENCE
 from ftlab.core.comparison import ComparisonJson
 from ftlab.evaluation.forgetting import answer_of
 
@@ -155,14 +155,14 @@ def _replay(config: RunConfig) -> Remedy | None:
         "The model is reminded of what it knew while it learns the task. It protects the kinds that the examples hold, "
         "others much less, and training takes longer."
     )
-    if config.is_starter and config.stage == "sft":
+    if config.is_starter and config.stage == SFT:
         mixed_in = {"data.replay": GENERAL_REPLAY, "data.replay_fraction": share}
         return Remedy(
             f"Mix in general examples, {_percent(share)} of the rows, and documents, and halve the learning rate",
             why,
             {**mixed_in, "data.replay_text": GENERAL_DOCUMENTS, **_with_documents(config)},
         )
-    kind = "texts" if config.stage == "pretraining" else "conversations"
+    kind = "texts" if config.stage == PRETRAINING else "conversations"
     return Remedy(
         f"Mix in general {kind}: {_percent(share)} of the rows",
         f"{why} Name general {kind} of your own, or a data set of the Hub, as replay data.",
@@ -174,7 +174,7 @@ def _replay(config: RunConfig) -> Remedy | None:
 def _documents(config: RunConfig) -> Remedy | None:
     """Plain text beside conversations that are mixed in already; with half the rate, as it was measured on the
     starter."""
-    if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != "sft":
+    if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != SFT:
         return None
     share, changes = config.data.replay_text_fraction, _with_documents(config)
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"

@@ -18,10 +18,11 @@ from ftlab.core.comparison import (
     ScoresJson,
     scores_of,
 )
+from ftlab.data.tool_calls import TOOL, spoken
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.losses import Losses, compare_documents, perplexity_of
-from ftlab.evaluation.measures import Measured, MeasureOptions, Rows, measure_answers
+from ftlab.evaluation.metrics.measures import Measured, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED, Followed, Probe, Written, by_replay, is_right
 from ftlab.evaluation.significance import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 PASS = "pass_k"
 # What says of one answer that it is right; the first that is measured is taken.
-_RIGHT = ("accuracy", "final_number", "exact_match", "normalised_match", "pattern")
+_RIGHT = ("tool_decision", "accuracy", "final_number", "exact_match", "normalised_match", "pattern")
 # Their values of single rows are not parts of the value of the corpus.
 OF_CORPUS = ("bleu", "chrf")
 _PASS_RULE = (
@@ -69,7 +70,12 @@ def measure_samples(
     flat = {side: [text for sample in samples for text in sample] for side, samples in answers.items()}
     # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
     tied = options.clusters or tuple(range(len(references)))
-    measures, every = measure_answers(names, flat, [*references] * k, options=replace(options, clusters=tied * k))
+    measures, every = measure_answers(
+        names,
+        flat,
+        [*references] * k,
+        options=replace(options, clusters=tied * k, tools=options.tools and options.tools * k),
+    )
     rows: Rows = {
         name: {side: _means(values, k) for side, values in of_measure.items()} for name, of_measure in every.items()
     }
@@ -232,11 +238,12 @@ def _compare_answers(
 
     base, adapted = sides["base"], sides["adapted"]
     correct = {
-        side: [is_exact(a.text, r) for a, r in zip(result.answers, references, strict=True)]
+        side: [is_exact(spoken(a.text), r) for a, r in zip(result.answers, references, strict=True)]
         for side, result in sides.items()
     }
     answers = {
-        side: [[answer.text for answer in sample] for sample in result.samples] for side, result in sides.items()
+        side: [[spoken(answer.text) for answer in sample] for sample in result.samples]
+        for side, result in sides.items()
     }
 
     def measure(name: str) -> MeasureJson:
@@ -270,6 +277,7 @@ def _compare_answers(
             "prompt": _last_question(row["messages"]),
             "messages": row["messages"][:-1],
         }
+        prediction |= {"turn": row["turn"]} if "turn" in row else {}
         prediction["reference"] = references[i]
         for side, result in sides.items():
             prediction[side] = result.answers[i].text
@@ -326,7 +334,13 @@ def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Pro
 
 
 def _last_question(messages: list[dict[str, str]]) -> str:
-    return next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    """The last question, with the calls and replies after it."""
+    last = max((at for at, turn in enumerate(messages) if turn["role"] == "user"), default=None)
+    if last is None:
+        return ""
+    after = messages[last + 1 :]
+    replied = after if any(turn["role"] == TOOL for turn in after) else []
+    return "\n\n".join([messages[last]["content"], *(f"{turn['role']}: {turn['content']}" for turn in replied)])
 
 
 Row = Mapping[str, Any]

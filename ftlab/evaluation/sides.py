@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
+from ftlab.config.stages import SFT
 from ftlab.core.comparison import SideJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
+from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED, set_strength, strength_name
 
@@ -34,9 +36,10 @@ class Prompting:
     def before(self, messages: Sequence[Message], count: int) -> list[Message]:
         """`messages` with the system prompt and the first `count` examples before them."""
         system_turns = [turn for turn in messages if turn["role"] == "system"]
+        tools = [turn for turn in messages if turn["role"] == TOOLS]
         system = [{"role": "system", "content": self.system}] if self.system else system_turns
         example_turns = [turn for example in self.examples[:count] for turn in example]
-        return [*system, *example_turns, *(turn for turn in messages if turn["role"] != "system")]
+        return [*system, *tools, *example_turns, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
 
     def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
         """`messages` with as many examples as fit, and their number."""
@@ -68,7 +71,9 @@ def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
         seen[answer] = seen.get(answer, 0) + 1
     chosen = [row for *_, row in sorted(ranked, key=lambda entry: entry[:2])[: settings.examples]]
     turns = tuple(
-        tuple({"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] != "system")
+        tuple(
+            {"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] not in ("system", TOOLS)
+        )
         for row in chosen
     )
     return Prompting(settings.system_prompt, turns)
@@ -146,7 +151,7 @@ def start_side(run: RunDirectory, config: RunConfig) -> Side:
 
 def _method(config: RunConfig) -> str:
     rank = f" rank {config.method.rank}" if "rank" in fields_of(config.method.name) else ""
-    stage = "" if config.stage == "sft" else f", {config.stage}"
+    stage = "" if config.stage == SFT else f", {config.stage}"
     return f"{METHODS[config.method.name].title}{rank}{stage}"
 
 

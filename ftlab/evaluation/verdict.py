@@ -9,10 +9,11 @@ from typing import Any
 from ftlab.config import RunConfig
 from ftlab.core.comparison import ComparisonJson, ForgettingJson, MeasureJson, ScoresJson, SideJson, VerdictJson
 from ftlab.core.words import listed
+from ftlab.data.tool_calls import spoken, tools_by_row
 from ftlab.evaluation.figures import in_sentence, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, direction, is_unmeasured, lost_in_words, what_was_lost, with_adjusted
-from ftlab.evaluation.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.form import COMPANIONS, judged_by_form
+from ftlab.evaluation.metrics.measures import NAMES, MeasureOptions, Rows, measure_answers
 from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows
 from ftlab.evaluation.rows import LOSS_MEASURE, rows_in_common, what_to_read
 from ftlab.evaluation.significance import p_text
@@ -30,6 +31,7 @@ _OVERLAP = ("bleu", "chrf", "rouge_l", "rouge2", "rouge1", "token_f1")
 _LOSSES = ("perplexity", "bits_per_byte")
 # What decides, the first that applies; a reason for each.
 _REASONS = {
+    "tool_decision": "a call is right or wrong",
     "accuracy": "the answers are labels",
     "likelihood_accuracy": "the answers are labels",
     "final_number": "the number at the end of an answer is right or wrong",
@@ -388,7 +390,7 @@ def _side(comparison: ComparisonJson) -> SideJson:
 
 def _row(rows: Sequence[Row], names: Sequence[str]) -> Row:
     """One row, with each run's answer under the name of the run."""
-    kept = ("row", "prompt", "messages", "reference", "document", "columns", "cluster")
+    kept = ("row", "turn", "prompt", "messages", "reference", "document", "columns", "cluster")
     merged = {key: rows[0][key] for key in kept if key in rows[0]}
     for name, row in zip(names, rows, strict=True):
         for key in ("", "_tokens", "_cut", "_correct", "_loss"):
@@ -404,9 +406,9 @@ def _measures(rows: list[Row], names: Sequence[str]) -> tuple[list[MeasureJson],
     values: Rows = {}
     clusters = tuple(row["cluster"] for row in rows) if all("cluster" in row for row in rows) else None
     if "document" not in rows[0]:
-        answers = {name: [row[name] for row in rows] for name in names}
+        answers = {name: [spoken(row[name]) for row in rows] for name in names}
         chosen = [name for name in NAMES if name in known and name != "general_accuracy"]
-        options = MeasureOptions(clusters=clusters)
+        options = MeasureOptions(clusters=clusters, tools=tools_by_row([row["messages"] for row in rows]))
         measures, values = measure_answers(chosen, answers, [row["reference"] for row in rows], options=options)
     losses = {name: [row.get(f"{name}_loss") for row in rows] for name in names}
     if all(any(value is not None for value in of_side) for of_side in losses.values()):

@@ -100,7 +100,7 @@ def _prose(
     parts += [*at, f"As trained: {verdict}" if at and report else verdict]
     parts += ["## How to load it", loading_code(shape, config, run, repository), *_loading_notes(shape, config, run)]
     rank = config.method.rank if "rank" in fields_of(config.method.name) and config.method.name != "dora" else None
-    served = serving_section(shape, folder, is_starter=config.is_starter, rank=rank, notes=[])
+    served = serving_section(shape, folder, run, is_starter=config.is_starter, rank=rank, notes=[])
     parts += ["## How to serve it", served] if served else []
     parts += ["## How these files were verified", bullets(escaped(line) for line in lines(finding))]
     # The strength of these files is stated at the top.

@@ -12,8 +12,13 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.files import write_text
 from ftlab.core.run_directory import RunDirectory
+from ftlab.data.partition import turns_of
 from ftlab.data.prompt_template import AsTrained, asked_of, renamed
+from ftlab.data.rendering import vllm_parser_of
 from ftlab.data.safe_templates import limit_templates
+from ftlab.data.splits import read_split
+from ftlab.data.tool_calls import uses_tools
+from ftlab.data.tool_templates import go_tools, writes_tools
 from ftlab.evaluation.material import limit_used
 from ftlab.export.shape import BASE_FOLDER, Shape
 from ftlab.report.markdown import code
@@ -27,8 +32,10 @@ def loading_code(shape: Shape, config: RunConfig, run: RunDirectory, repository:
     if shape.scores:
         return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *_score()]), "python")
     most = limit_used(run, config)
-    asking = _continue(most) if config.stage == PRETRAINING else _ask(asked_of(run), most)
-    return code("\n".join([*_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
+    asked = asked_of(run)
+    asking = _continue(most) if config.stage == PRETRAINING else _ask(asked, most)
+    json_too = ["import json"] if asked.tools and config.stage != PRETRAINING else []
+    return code("\n".join([*json_too, *_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
 
 
 def _imports(shape: Shape, repository: str | None) -> list[str]:
@@ -87,6 +94,8 @@ def _ask(asked: AsTrained, most: int) -> list[str]:
         lines.append(f"PROMPT = {_text(template)}  # around every text in training")
         texts = [f"{name}={_text(f'Your {column}')}" for name, column in zip(names, asked.columns, strict=True)]
         question = f"PROMPT.format({', '.join(texts)})"
+    if asked.tools:
+        lines.append(f"TOOLS = json.loads({_text(asked.tools)})  # those of training")
     if asked.system:
         turns.append(f'    {{"role": "system", "content": {_text(asked.system)}}},')
     turns.append(f'    {{"role": "user", "content": {question}}},')
@@ -96,7 +105,8 @@ def _ask(asked: AsTrained, most: int) -> list[str]:
         *turns,
         "]",
         "asked = tokenizer.apply_chat_template(",
-        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+        f'    messages, {"tools=TOOLS, " if asked.tools else ""}add_generation_prompt=True, return_tensors="pt", '
+        "return_dict=True",
         ").to(model.device)",
         *_generate(most),
     ]
@@ -170,15 +180,37 @@ class Turns:
         before, after = prompt.split("\ue000")
         return replace(self, user=(self.user[0] + before, after + self.user[1]))
 
-    def go_template(self) -> str:
-        """The same as a Go template, for Ollama."""
-        written = "{{- range .Messages }}"
+    def go_template(self, *, tools: bool = False) -> str:
+        """The same as a Go template, for Ollama; with `tools` in the form of Hermes, as ftlab's own template."""
+        written = self._go_tools() if tools else ""
+        written += "{{- range .Messages }}"
         for place, role in enumerate(("system", "user", "assistant")):
             before, after = getattr(self, role)
             condition = f'{"if" if place == 0 else "else if"} eq .Role "{role}"'
-            written += f"{{{{- {condition} }}}}{_literal(before)}{{{{ .Content }}}}{_literal(after)}"
+            condition = 'if and (eq .Role "system") (not $.Tools)' if tools and role == "system" else condition
+            said = "{{ .Content }}" + (_GO_CALLS if tools and role == "assistant" else "")
+            written += f"{{{{- {condition} }}}}{_literal(before)}{said}{_literal(after)}"
+        if tools:
+            before, after = self.user
+            reply = _literal(before + "<tool_response>\n") + "{{ .Content }}" + _literal("\n</tool_response>" + after)
+            written += '{{- else if eq .Role "tool" }}' + reply
         begin = _literal(self.begin)
         return begin + written + "{{- end }}{{- end }}" + _literal(self.assistant[0])
+
+    def _go_tools(self) -> str:
+        """The system turn of a conversation with tools."""
+        (before, after), (head, tail) = self.system, go_tools()
+        system = "{{- if .System }}{{ .System }}" + _literal("\n\n") + "{{- end }}"
+        listed = _literal(head) + "{{- range .Tools }}" + _literal("\n") + "{{ .Function }}{{- end }}"
+        return "{{- if .Tools }}" + _literal(before) + system + listed + _literal("\n" + tail + after) + "{{- end }}"
+
+
+# The tags as plain text, not as string expressions: Ollama looks for them there to tell calls from other answers.
+_GO_CALLS = (
+    "{{- $said := .Content }}{{- range $number, $call := .ToolCalls }}"
+    '{{ if or $said $number }}{{ "\\n" }}{{ end }}<tool_call>\n{"name": "{{ $call.Function.Name }}", '
+    '"arguments": {{ $call.Function.Arguments }}}\n</tool_call>{{ end }}'
+)
 
 
 def _literal(text: str) -> str:
@@ -291,6 +323,7 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
         ]
     if asked.template:
         turns = turns.around_questions(asked.wrapped("\ue000"))
+    tools = writes_tools(tokenizer.chat_template or "")
     system = asked.system or turns.default_system
     architecture = _architecture(folder)
     source = "." if architecture in OLLAMA_READS else f"./{GGUF_FILE}"
@@ -299,17 +332,37 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
     lines = [
         "# Generated by ftlab and not tested with Ollama. The template is equivalent to the chat template.",
         f"FROM {source}",
-        f'TEMPLATE """{turns.go_template()}"""',
+        f'TEMPLATE """{turns.go_template(tools=tools)}"""',
         *([f'SYSTEM """{system}"""'] if system else []),
         *(f"PARAMETER stop {json.dumps(text, ensure_ascii=False)}" for text in texts),
         "PARAMETER temperature 0",
         "PARAMETER repeat_penalty 1.0",
     ]
     write_text(folder / "Modelfile", "\n".join(lines) + "\n")
+    if trains_tools(run) and not tools:
+        return ["The Modelfile passes no tools to the model. For tool calls, serve it with vLLM or llama.cpp."]
     return []
 
 
-def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int | None, notes: Sequence[str]) -> str:
+def trains_tools(run: RunDirectory) -> bool:
+    """Whether training rows of `run` list or call tools."""
+    return run.manifest_file.exists() and any(uses_tools(turns_of(row)) for row in read_split(run, "train"))
+
+
+def _tool_flags(run: RunDirectory, folder: Path) -> str:
+    """The arguments of vLLM that make it read the calls of this model; empty for a run without tools."""
+    from transformers import AutoTokenizer
+
+    if not trains_tools(run):
+        return ""
+    limit_templates()
+    parser = vllm_parser_of(AutoTokenizer.from_pretrained(str(folder)))
+    return f" --enable-auto-tool-choice --tool-call-parser {parser}" if parser else ""
+
+
+def serving_section(
+    shape: Shape, folder: Path, run: RunDirectory, *, is_starter: bool, rank: int | None, notes: Sequence[str]
+) -> str:
     """Instructions for serving the export, as Markdown."""
     if shape.scores:
         return ""
@@ -318,8 +371,9 @@ def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int |
     # An adapter is served on its base: the included one, or the one on the Hub.
     base = f"./{BASE_FOLDER}" if shape.base == BASE_FOLDER else str(shape.base)
     parts = []
+    tools = _tool_flags(run, folder)
     if shape.is_adapter:
-        served = f"vllm serve {base}{_revision(shape)} --tokenizer . --generation-config . --enable-lora \\\n"
+        served = f"vllm serve {base}{_revision(shape)} --tokenizer . --generation-config . --enable-lora{tools} \\\n"
         served += f"    --max-lora-rank {_vllm_rank(rank or 16)} --lora-modules tuned=."
         parts += [code(f"# vLLM; request the model `tuned`\n{served}", "bash")]
         parts += [
@@ -328,7 +382,7 @@ def serving_section(shape: Shape, folder: Path, *, is_starter: bool, rank: int |
         return "\n\n".join(parts)
     parts += [
         code(
-            "# vLLM\nvllm serve . --generation-config .\n\n"
+            f"# vLLM\nvllm serve . --generation-config .{tools}\n\n"
             '# transformers, for a few users\npip install "transformers[serving]"\ntransformers serve .',
             "bash",
         )

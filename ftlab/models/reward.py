@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import ModelConfig, RunConfig, load_config
+from ftlab.config.stages import SCORING
 from ftlab.core.parsing import parse_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
@@ -34,7 +35,7 @@ def load_reward_model(run_or_folder: RunDirectory | str | Path, *, device: str =
         config = load_config(run.config_file)
         if not config.is_reward_model:
             raise InputError(
-                f"The run {run.id} is not a reward model", given=f"stage: {config.stage}", allowed="reward"
+                f"The run {run.id} is not a reward model", given=f"stage: {config.stage}", allowed=", ".join(SCORING)
             )
         check_result(run)
         folder = run.result

@@ -27,6 +27,11 @@ _KNOWN = {
         "Brand voice: preferences",
         "Pairs of answers to the same customer: the chosen one follows the house style, the rejected one breaks it.",
     ),
+    "shop_tools": (
+        "instruction",
+        "Shop tools",
+        "Answer customers of an invented shop with two tools: call the right one, or none, and say what it replies.",
+    ),
     "general_probes": (
         "probe",
         "General probes",

@@ -14,7 +14,7 @@ from ftlab.config.stages import REWARD_STAGES, SFT, STAGES, SUPERVISED_STAGES
 from ftlab.core.processes import HUB_VARIABLES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import InputError, nearest, shorten
-from ftlab.training.preflight.sizes import planned_steps
+from ftlab.training.sizes import planned_steps
 
 # The packages of trackers with another name.
 _PACKAGES = {"azure_ml": "azureml-core mlflow azureml-mlflow", "comet_ml": "comet-ml", "flyte": "flytekit"}

@@ -22,7 +22,7 @@ from ftlab.models.methods import check_method, method_of_adapter
 from ftlab.models.starter import starter_path
 from ftlab.models.strength import chosen_strength, strength_name
 from ftlab.training.arguments import check_tracking, check_trainer_settings
-from ftlab.training.launching.launcher import check_launcher, shards
+from ftlab.training.launcher import check_launcher, shards
 
 if TYPE_CHECKING:
     from ftlab.data.splits import Prepared

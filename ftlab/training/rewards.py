@@ -15,7 +15,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.final_number import last_number, same_final_number
 from ftlab.errors import InputError
-from ftlab.evaluation.measures import SEARCH_SECONDS, compile_pattern, is_found
+from ftlab.evaluation.metrics.measures import SEARCH_SECONDS, compile_pattern, is_found
 
 # The fields that each kind reads besides name and weight; any other field that is set was meant for another kind.
 _READS = {

@@ -27,7 +27,7 @@ from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import Message
 from ftlab.errors import FtlabError, shorten
-from ftlab.training.launching.launcher import shards
+from ftlab.training.launcher import shards
 from ftlab.training.status import StatusWriter
 
 NEW_TOKENS = 48

@@ -23,12 +23,15 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.files import append_jsonl, read_json, write_json, write_text
 from ftlab.core.run_directory import RunDirectory
+from ftlab.data.partition import turns_of
+from ftlab.data.splits import read_split
+from ftlab.data.tool_calls import most_think, uses_tools
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.models.methods import apply_method, check_method, count_trained, remarks_on, save_adapter
+from ftlab.training import together
 from ftlab.training.arguments import begin_tracking
 from ftlab.training.checkpoints import Checkpoint, go_back_to, last_checkpoint, seal
 from ftlab.training.failures import LogWatch
-from ftlab.training.launching import together
 from ftlab.training.status import StatusWriter, Stopped
 
 # The figures that metrics.jsonl keeps: those logged under the same name,
@@ -323,7 +326,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     """
     from trl.chat_template_utils import get_training_chat_template
 
-    from ftlab.data.rendering import ensure_chat_template, knows_thinking
+    from ftlab.data.rendering import ensure_chat_template, knows_thinking, tool_facts_of
     from ftlab.models.load import load_tokenizer, run_tokenizer
 
     if run.template_file.exists():
@@ -333,12 +336,19 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     if known:
         with contextlib.suppress(ValueError, TemplateError):  # a template that TRL does not know
             tokenizer.chat_template = get_training_chat_template(tokenizer) or tokenizer.chat_template
-    note = ensure_chat_template(tokenizer, thinking=config.model.thinking)
+    rows = [turns_of(row) for row in read_split(run, "train")]
+    thinking = config.model.thinking or (known and most_think(rows))
+    if thinking and not config.model.thinking:
+        writer.warn("Most answers hold thoughts, so the base trains and answers with its thinking on.")
+    note = ensure_chat_template(tokenizer, thinking=thinking)
     if config.stage != PRETRAINING or config.data.replay:  # plain text is read without it
         if note:
             writer.warn(note)
         if config.model.thinking and not known:
             writer.warn("Thinking (model.thinking) is on, but the chat template of this base does not support it.")
+    if isinstance(tokenizer.chat_template, str) and any(map(uses_tools, rows)):
+        # Its template must then take tools, whoever serves the result.
+        tokenizer.chat_template = tool_facts_of(tokenizer).template or tokenizer.chat_template
     if together.is_main() and isinstance(tokenizer.chat_template, str):
         write_text(run.template_file, tokenizer.chat_template)
     return tokenizer

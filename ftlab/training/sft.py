@@ -15,8 +15,8 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import is_document
 from ftlab.data.rendering import Encoded, encode, windows
 from ftlab.errors import InputError
+from ftlab.training import together
 from ftlab.training.arguments import stage_arguments
-from ftlab.training.launching import together
 from ftlab.training.self_replay import ensure_answers, mixed_in
 from ftlab.training.setup import (
     AnswerAlong,

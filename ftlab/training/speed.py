@@ -10,7 +10,7 @@ import torch
 
 from ftlab.config import RunConfig
 from ftlab.config.methods import fields_of
-from ftlab.training.launching import together
+from ftlab.training import together
 
 NAME = "ftlab_varlen"
 

@@ -24,7 +24,7 @@ from ftlab.core.workspace import Workspace, is_run
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.arguments import tracker_variables
 from ftlab.training.failures import explain_death
-from ftlab.training.launching.launcher import accelerate_file, keep_configuration, uses_accelerate
+from ftlab.training.launcher import accelerate_file, keep_configuration, uses_accelerate
 from ftlab.training.status import RunStatus, damaged, read_status, write_status
 
 if TYPE_CHECKING:

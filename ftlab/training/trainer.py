@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl import SFTConfig, SFTTrainer
@@ -17,10 +17,12 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ftlab.errors import FtlabError
 from ftlab.models.bottleneck import has_bottlenecks, load_weights, save_bottlenecks
+from ftlab.training import together
 from ftlab.training.checkpoints import WarmsUp, check_sealed
-from ftlab.training.launching import together
-from ftlab.training.self_replay import Teacher
 from ftlab.training.speed import base_of
+
+if TYPE_CHECKING:
+    from ftlab.training.self_replay import Teacher
 
 _KEYS = ("held", "held_top", "held_log_probs")
 

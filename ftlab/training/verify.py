@@ -11,7 +11,7 @@ from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.models.families import next_logits
 from ftlab.models.identity import weights_sha256
-from ftlab.training.launching import together
+from ftlab.training import together
 from ftlab.training.status import StatusWriter
 
 _PROMPTS = 4

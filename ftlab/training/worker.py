@@ -29,7 +29,7 @@ from ftlab.errors import FtlabError
 from ftlab.models.bases.get import ensure_base, telling
 from ftlab.training.checkpoints import remove_cut_off
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception, no_wrong_gradients
-from ftlab.training.launching.launcher import train_together, uses_accelerate
+from ftlab.training.launcher import train_together, uses_accelerate
 from ftlab.training.status import RunGone, StatusWriter, Stopped
 from ftlab.training.supervisor import position, waiting
 from ftlab.training.verify import verify_saved
@@ -202,7 +202,7 @@ def train_here(run: RunDirectory, config: RunConfig, writer: StatusWriter) -> st
 def _note_memory(run: RunDirectory, writer: StatusWriter, what: str) -> None:
     """Record the peak memory of this process so far, and log it after `what`."""
     from ftlab.models.load import pick_device
-    from ftlab.training.preflight.sizes import held_memory, peak_memory
+    from ftlab.training.sizes import held_memory, peak_memory
 
     device = pick_device(load_config(run.config_file).launcher.device)
     peak = peak_memory(device)

@@ -12,7 +12,6 @@ The page loops over its tabs and knows none of their parts.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import threading
@@ -27,7 +26,7 @@ from ftlab.core.files import DamagedFile, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, shorten
 from ftlab.ui import job_strip, run_files
-from ftlab.ui.kit.events import any_of, on
+from ftlab.ui.kit.events import any_of, on, takes_event
 from ftlab.ui.kit.fresh import digest, unsaid
 from ftlab.ui.kit.html import error_box
 from ftlab.ui.run_files import Job
@@ -84,7 +83,7 @@ class Page:
         **settings: Any,
     ) -> None:
         """Let `trigger` open the tab `to` through its `door`, with what `value` makes of `inputs` (else the first of
-        them); a `value` whose first parameter is `event` takes the event data too. Without `to`, the first tab with
+        them); a `value` whose first parameter is a gr.EventData gets the event too. Without `to`, the first tab with
         such a door that accepts the value. `settings` go to `on`."""
         ways = {tab: doors[door] for tab, doors in self.doors.items() if door in doors and to in (None, tab)}
 
@@ -96,9 +95,8 @@ class Page:
         def pick(event: gr.EventData, *values: Any) -> dict[Any, Any]:
             return go(event, *values)
 
-        takes_event = value is not None and next(iter(inspect.signature(value).parameters), None) == "event"
-        outputs = list(dict.fromkeys(one for way in ways.values() for one in way.outputs))
-        on(trigger, pick if takes_event else go, inputs, [self.tabs, *outputs], **settings)
+        outputs = list(dict.fromkeys(component for way in ways.values() for component in way.outputs))
+        on(trigger, pick if value is not None and takes_event(value) else go, inputs, [self.tabs, *outputs], **settings)
 
 
 @dataclass(frozen=True)

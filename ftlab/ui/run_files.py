@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ftlab.config import RunConfig, load_config
+from ftlab.config.stages import SFT
 from ftlab.core.comparison import ComparisonJson, read_comparison
 from ftlab.core.files import DamagedFile, read_json, read_jsonl
 from ftlab.core.jobs import StopResult
@@ -209,8 +210,14 @@ def expected(run: RunDirectory) -> dict[str, Any]:
 
 def stage(run: RunDirectory) -> str:
     """The stage of `run`; sft when its settings cannot be read."""
-    found = config(run)
-    return found.stage if found else "sft"
+    settings = config(run)
+    return settings.stage if settings else SFT
+
+
+def is_reward_model(run: RunDirectory) -> bool:
+    """Whether `run` learns to score answers; it writes none."""
+    settings = config(run)
+    return settings is not None and settings.is_reward_model
 
 
 def parent(run: RunDirectory) -> str | None:
@@ -271,11 +278,11 @@ def runs_with_result(workspace: Workspace) -> list[RunDirectory]:
 
 def runs_that_answer(workspace: Workspace) -> list[RunDirectory]:
     """The runs one can chat with: a reward model scores answers and writes none."""
-    return [run for run in runs_with_result(workspace) if stage(run) != "reward"]
+    return [run for run in runs_with_result(workspace) if not is_reward_model(run)]
 
 
 def reward_models(workspace: Workspace) -> list[RunDirectory]:
-    return [run for run in runs_with_result(workspace) if stage(run) == "reward"]
+    return [run for run in runs_with_result(workspace) if is_reward_model(run)]
 
 
 def chosen_run(workspace: Workspace, run_id: str | None, *, answers: bool = False) -> RunDirectory:
@@ -285,7 +292,7 @@ def chosen_run(workspace: Workspace, run_id: str | None, *, answers: bool = Fals
     """
     if run_id:
         run = workspace.run(run_id)
-        if answers and stage(run) == "reward":
+        if answers and is_reward_model(run):
             raise InputError(
                 f"{run.id} is a reward model: it scores answers and writes none",
                 try_="choose another run; its scores stand on the Evaluate tab",

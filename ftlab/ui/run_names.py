@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ftlab.config import RunConfig
 from ftlab.config.methods import METHODS
+from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.version_store import PREFIX
@@ -53,7 +54,7 @@ def made_name(run: RunDirectory, *, dated: bool = True) -> str:
     if config is None:
         return run.id
     kind = METHODS[config.method.name].title
-    if config.stage not in ("sft", "pretraining"):
+    if config.stage not in SUPERVISED_STAGES:
         kind = f"{TITLES[config.stage]}, {kind}"
     name = f"{data_name(config)}, {kind} on {_base(config)}"
     return f"{name}, {started(run)}" if dated else name

@@ -20,7 +20,7 @@ import numpy as np
 from ftlab.evaluation import margins, significance
 from ftlab.evaluation.before_after import _figures
 from ftlab.evaluation.forgetting import gain_loss, score_forgetting
-from ftlab.evaluation.measures import MeasureOptions, measure_answers, measure_losses
+from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers, measure_losses
 from ftlab.evaluation.verdict import judge
 
 ROWS = (10, 20, 50, 100, 200, 1000)

@@ -9,7 +9,7 @@ import pytest
 from ftlab.config import build_config, load_config
 from ftlab.core.steps import Steps
 from ftlab.errors import InputError
-from ftlab.training.rate_trial import find_rate
+from ftlab.training.preflight.rate_trial import find_rate
 from tests.conftest import run_cli
 
 ONE_THREAD = {"launcher": {"threads": 1}}

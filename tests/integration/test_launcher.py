@@ -18,7 +18,7 @@ from ftlab.config import build_config
 from ftlab.core.files import read_json
 from ftlab.core.workspace import Workspace
 from ftlab.training import supervisor
-from ftlab.training.launching.launcher import rank_file
+from ftlab.training.launcher import rank_file
 from ftlab.training.status import read_status
 from tests.conftest import ROOT, end_runs, offline_environment
 from tests.integration.test_supervision import until

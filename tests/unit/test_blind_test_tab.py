@@ -16,7 +16,7 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.ui.rater import serving
 from ftlab.ui.tabs.blind_test import form, plan
 from ftlab.ui.tabs.blind_test import picture as blind_test_picture
-from ftlab.ui.tabs.blind_test import tab as blind_test
+from ftlab.ui.tabs.preferences import lessons
 from tests.arena import answered, opened
 
 
@@ -28,7 +28,7 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
     assert before["verdict"] == "" and before["can"]["early"] and not before["can"]["report"]
     assert "1 of 4 planned votes" in before["progress"] and "hidden" in before["progress"]
     with pytest.raises(InputError, match="hidden"):
-        blind_test.lesson(store, test_id, workspace)
+        lessons.of_test(store, test_id, workspace)
 
     assert "3 of the planned votes are missing" in blind_test_picture.warning("early", test_id, workspace)
     blind_tests.open_early(store, test_id)

@@ -35,7 +35,7 @@ def test_the_signature_of_bleu_stands_where_bleu_does(capsys):
 
 
 def test_the_commonest_label_and_guessing_stand_below_the_accuracy(capsys):
-    from ftlab.evaluation.measures import MeasureOptions, measure_answers
+    from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers
 
     labels = ("bug", "praise", "question", "spam")
     references = ["bug"] * 6 + ["praise", "question"] * 3

@@ -44,7 +44,7 @@ def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(name: str):
             assert anchor in {mark for _, _, mark in headings(there.read_text(encoding="utf-8"))}, target
 
 
-def _commands(text: str) -> Iterator[list[str]]:
+def commands(text: str) -> Iterator[list[str]]:
     """Every command line of a page, as words: those of its shell blocks, and those in the middle of a sentence."""
     fenced = [code for _, language, code in code_blocks(text) if language in ("bash", "sh", "")]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
@@ -54,10 +54,35 @@ def _commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(line, comments=True)
 
 
+def unmarked(name: str) -> str:
+    """The page `name` without the blocks that need what CI has not: `<!-- needs: ... -->` stands on the line above."""
+    return re.sub(
+        r"^<!-- needs: [^\n]+ -->\n(?P<indent> *)```.*?^(?P=indent)```$",
+        "",
+        (ROOT / name).read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_line_of_a_shell_block_is_a_command_that_is_checked_or_marked(name: str):
+    """Checked: commands of python, below and in tests/integration/test_documented_commands.py, and the installation,
+    which .ci/run does. Anything else stands in a block that is marked."""
+    assert (ROOT / name).read_text(encoding="utf-8").count("<!-- needs:") == len(_marked(name))
+    for _, language, code in code_blocks(unmarked(name)):
+        for line in code.replace("\\\n", " ").splitlines() if language in ("bash", "sh") else ():
+            assert not line.strip() or line.split()[0] == "python" or line.startswith(("pip install ", "#")), line
+
+
+def _marked(name: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"^<!-- needs: [^\n]+ -->\n *```", text, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_is_one_that_exists_with_settings_that_exist(name: str):
-    """Parsed, not run: what the commands do is tested elsewhere; `<!-- needs: ... -->` says what CI could not give."""
-    for words in _commands((ROOT / name).read_text(encoding="utf-8")):
+    """Parsed here, so that every change is checked; run in tests/integration/test_documented_commands.py."""
+    for words in commands((ROOT / name).read_text(encoding="utf-8")):
         if words[1:3] == ["-m", "ftlab"]:
             if PLACEHOLDERS & set(words):
                 continue
@@ -87,7 +112,7 @@ def test_python_in_the_pages_is_valid_and_runs_in_yaml_are_runs(name: str):
 
 
 def test_commands_of_the_documentation_are_found():
-    lines = [words for file in TEXTS for words in _commands(file.read_text(encoding="utf-8"))]
+    lines = [words for file in TEXTS for words in commands(file.read_text(encoding="utf-8"))]
     assert len([words for words in lines if words[1:3] == ["-m", "ftlab"]]) > 80
 
 

@@ -12,7 +12,8 @@ import torch
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import Stopped, by_length, pad, run_batches
 from ftlab.evaluation.generate import generate_answers
-from ftlab.evaluation.losses import corpus_perplexity, score_losses
+from ftlab.evaluation.losses import score_losses
+from ftlab.evaluation.metrics.measures import corpus_perplexity
 
 PAD, STOP = 0, 1
 SMALL = {

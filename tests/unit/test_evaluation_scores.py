@@ -10,7 +10,7 @@ from ftlab.config import build_config
 from ftlab.evaluation import metrics, significance
 from ftlab.evaluation.figures import number, percent
 from ftlab.evaluation.forgetting import score_forgetting
-from ftlab.evaluation.measures import measure_answers
+from ftlab.evaluation.metrics.measures import measure_answers
 from ftlab.evaluation.rows import changed, what_to_read
 from ftlab.evaluation.verdict import next_steps, warnings
 

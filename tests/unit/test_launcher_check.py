@@ -8,9 +8,9 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.errors import InputError
+from ftlab.training.launcher import check_launcher, keep_configuration, threads_per_process
 from ftlab.training.launching.launch import command
-from ftlab.training.launching.launcher import check_launcher, keep_configuration, threads_per_process
-from ftlab.training.preflight.sizes import planned_steps
+from ftlab.training.sizes import planned_steps
 from tests.conftest import run_cli
 
 TWO = "compute_environment: LOCAL_MACHINE\ndistributed_type: {kind}\nnum_processes: 2\nnum_machines: 1\n"

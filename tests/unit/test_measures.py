@@ -14,7 +14,7 @@ import pytest
 from ftlab.data.final_number import find_number, last_number
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation import metrics, significance
-from ftlab.evaluation.measures import (
+from ftlab.evaluation.metrics.measures import (
     NAMES,
     MeasureOptions,
     check_measures,
@@ -42,7 +42,7 @@ ADAPTED = REFERENCES[:9] + BASE[9:]
 
 def test_the_module_is_light_enough_for_forms_and_help_texts():
     heavy = "{'torch', 'numpy', 'scipy', 'sklearn', 'evaluate', 'datasets', 'transformers', 'nltk', 'sacrebleu'}"
-    code = f"import sys, ftlab.evaluation.measures; print({heavy} & set(sys.modules))"
+    code = f"import sys, ftlab.evaluation.metrics.measures; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ftlab.evaluation.measures import MeasureOptions, measure_answers, suggest
 from ftlab.evaluation.metrics.form import label_notes, with_companions
+from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers, suggest
 from ftlab.evaluation.verdict import judge
 from tests.measured import TRUE, one, value
 

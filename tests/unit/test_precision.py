@@ -92,7 +92,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from ftlab.config import ModelConfig
 from ftlab.models.load import load_base
-from ftlab.training.preflight.sizes import peak_memory
+from ftlab.training.sizes import peak_memory
 sizes = dict(vocab_size=30000, hidden_size=512, intermediate_size=64, num_hidden_layers=1, num_attention_heads=8)
 LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained({str(tmp_path)!r})
 model = load_base(ModelConfig(base={str(tmp_path)!r}, dtype="bfloat16"), device="cpu").requires_grad_(False)

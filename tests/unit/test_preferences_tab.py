@@ -24,7 +24,7 @@ from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import STAGES, is_read
 from ftlab.ui.tabs.chat.votes import PAIRS, THUMBS
 from ftlab.ui.tabs.evaluate import tab as evaluate
-from ftlab.ui.tabs.preferences import rewards_form
+from ftlab.ui.tabs.preferences import lessons, rewards_form
 from ftlab.ui.tabs.preferences import tab as preferences
 from ftlab.ui.tabs.runs import lineage
 from ftlab.ui.tabs.runs import tab as runs
@@ -94,7 +94,7 @@ def test_a_run_that_goes_on_from_an_adapter_takes_base_and_method_from_it(tab, w
 def test_the_newest_run_on_examples_is_preset_until_somebody_chooses(tab, workspace):
     old, reward = a_result(workspace, "a"), a_result(workspace, "c", stage="reward")
     new = a_result(workspace, "b")
-    starts = [value for _, value in preferences.start_choices(workspace)]
+    starts = [value for _, value in lessons.start_choices(workspace)]
     assert set(starts) == {old.id, new.id} and reward.id not in starts
     preset = preferences.newest_start(workspace)
     assert listed(tab, workspace, "")[tab.begin]["value"] == preset
@@ -272,7 +272,7 @@ def test_each_tab_shows_its_own_runs(workspace):
 
 
 def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(workspace):
-    assert preferences.voted(workspace) is None and not workspace.arena_database.exists()
+    assert lessons.voted(workspace) is None and not workspace.arena_database.exists()
     store = open_store(workspace)
     test = made(store)
     for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
@@ -280,7 +280,7 @@ def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(worksp
     hidden = made(store, planned=32)
     vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
     # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
-    assert preferences.voted(workspace) == preferences.Voted(test, "Second round", 31)
+    assert lessons.voted(workspace) == lessons.Voted(test, "Second round", 31)
 
 
 def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
@@ -289,8 +289,8 @@ def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
     workspace.uploads.mkdir(parents=True, exist_ok=True)
     write_jsonl(workspace.uploads / PAIRS, rows)
     write_jsonl(workspace.uploads / THUMBS, [{"prompt": "p", "completion": "a", "label": True, "run": run.id}] * 3)
-    assert preferences.voted(workspace) == preferences.Voted(PAIRS, "Chat", 12)
-    found = preferences.chat_lesson(PAIRS, workspace)
-    assert (found.stage, found.start, found.said) == ("dpo", run.id, "12 pairs from Chat.")
-    few = preferences.chat_lesson(THUMBS, workspace)
-    assert few.stage == "kto" and "A run needs at least" in few.said
+    assert lessons.voted(workspace) == lessons.Voted(PAIRS, "Chat", 12)
+    found = lessons.of_chat(PAIRS, workspace)
+    assert (found.stage, found.start, found.message) == ("dpo", run.id, "12 pairs from Chat.")
+    few = lessons.of_chat(THUMBS, workspace)
+    assert few.stage == "kto" and "A run needs at least" in few.message

@@ -15,7 +15,7 @@ from ftlab.models.estimate import estimate, is_here, longest_by_text
 from ftlab.models.load import load_tokenizer
 from ftlab.training.preflight.finding import as_lines
 from ftlab.training.preflight.measure import run_preflight
-from ftlab.training.preflight.sizes import about_template
+from ftlab.training.sizes import about_template
 
 # The shape of Llama 3.2 1B (its config.json on the Hub): 1,235,814,400 weights, with input and output tied.
 LLAMA_1B = {

@@ -5,7 +5,7 @@ import pytest
 from ftlab.config import build_config
 from ftlab.models.estimate import Need, parameters_in_name
 from ftlab.training.preflight.advice import Plan, usual_rates, warnings
-from ftlab.training.preflight.sizes import Remedy, divisors, ladder, larger_batch, planned_steps, remedies
+from ftlab.training.sizes import Remedy, divisors, ladder, larger_batch, planned_steps, remedies
 
 GB = 10**9
 
@@ -236,6 +236,6 @@ def test_the_peak_of_a_process_is_its_own_however_much_the_one_that_started_it_h
     import sys
 
     held = bytearray(400_000_000)
-    program = "from ftlab.training.preflight.sizes import peak_memory; print(peak_memory('cpu'))"
+    program = "from ftlab.training.sizes import peak_memory; print(peak_memory('cpu'))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stdout
     assert len(held) > int(told) > 5_000_000

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ftlab.training.rate_trial import decide, rates_to_try
+from ftlab.training.preflight.rate_trial import decide, rates_to_try
 
 BEFORE = [4.0, 4.2, 3.8, 4.0] * 4
 NOISE = [0.3, -0.3, 0.2, -0.2] * 4

@@ -8,7 +8,7 @@ import sacrebleu
 from ftlab.config import build_config
 from ftlab.errors import InputError
 from ftlab.evaluation.keeping import ToAnswer
-from ftlab.evaluation.measures import MeasureOptions, measure_answers
+from ftlab.evaluation.metrics.measures import MeasureOptions, measure_answers
 from ftlab.evaluation.rows import measure_samples, right_of
 from ftlab.report.findings import choose_examples, right_text
 from ftlab.training.preflight.asking import Amount, amount_of

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ftlab.core.words import duration, sentence
+from ftlab.core.words import duration
+from ftlab.errors import sentence
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def left_over(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> l
     found: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
-            text = turn["content"].strip().lower()
+            text = turn["content"].strip().lower() if turn["role"] in ("user", "assistant") else ""
             if len(text) < 20 and text in PLACEHOLDERS and not (text in named and text != "nan"):
                 found[position] = f"{turn['role']}: {shorten(turn['content'], 40)}"
                 break

@@ -12,6 +12,7 @@ from ftlab.data.conversion import Message, UnusableRow, convert, is_document, tu
 from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded
 from ftlab.data.normal import CHUNK, Watch
+from ftlab.data.tool_calls import TOOL, TOOLS
 
 # All but the last two change rows: `raise` changes a training setting, max_length.
 REMEDIES = ("drop", "mask", "deduplicate", "move", "relabel", "shorten", "raise", "none")
@@ -143,6 +144,24 @@ KINDS: dict[str, Kind] = {
         "A program that reads the answers expects the same keys and types every time.",
         "drop",
     ),
+    "call_broken": Kind(
+        "error",
+        "Tool calls that cannot be read",
+        "A call that is no JSON with a name and arguments teaches the model calls that no program can run.",
+        "drop",
+    ),
+    "call_unlisted": Kind(
+        "error",
+        "Calls of tools that the row does not list",
+        "The model learns to call tools that it was not offered. List the tool in the row, or drop the row.",
+        "drop",
+    ),
+    "call_schema": Kind(
+        "error",
+        "Tool calls that break the schema of their tool",
+        "The model learns arguments that the tool refuses. Mend the call or the schema, or drop the row.",
+        "drop",
+    ),
     "no_trained_token": Kind(
         "error",
         "Rows with nothing to train on",
@@ -199,6 +218,25 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Answers that are alike but for a name",
         "The model would learn this one sentence by heart. Write answers that differ as the questions do.",
+        "none",
+    ),
+    "thoughts_unseen": Kind(
+        "warning",
+        "Thoughts that the chat template drops",
+        "The model never sees them, so it learns the answers without the way to them.",
+        "none",
+    ),
+    "no_thoughts": Kind(
+        "note",
+        "Answers without thoughts, and the base thinks",
+        "The model learns to answer at once and may lose what it gained by thinking; its thinking is turned off.",
+        "none",
+    ),
+    "tools_added": Kind(
+        "note",
+        "The chat template of this base takes no tools",
+        "ftlab writes them in the form of Hermes and saves a template that does so. A base that knows tools needs "
+        "fewer rows.",
         "none",
     ),
     "system_unseen": Kind(
@@ -533,7 +571,7 @@ class Examples:
         return [
             turns[0]["content"]
             if len(turns) == 2 or is_document(turns)
-            else "\n".join(turn["content"] for turn in turns[:-1] if turn["role"] != "system")
+            else "\n".join(turn["content"] for turn in turns[:-1] if turn["role"] not in ("system", TOOLS))
             for turns in self.turns
         ]
 
@@ -608,11 +646,11 @@ def role_problem(turns: Sequence[Message]) -> str | None:
         return (
             "two system turns" if roles[0] == "system" and roles.count("system") > 1 else "a system turn in the middle"
         )
-    spoken = [role for role in roles if role != "system"]
+    spoken = [role for role in roles if role not in ("system", TOOLS)]
     if spoken[0] == "assistant":
         return "the assistant speaks first"
     for turn_role, other in pairwise(spoken):
-        if turn_role == other:
+        if turn_role == other != TOOL:  # one turn may hold several calls, each with its reply
             return f"two {turn_role} turns in a row"
     if spoken[-1] == "user":
         return "the last turn has no answer"

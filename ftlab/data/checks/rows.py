@@ -25,7 +25,8 @@ from ftlab.data.checks.finding import (
 )
 from ftlab.data.conversion import CHOICES, Message
 from ftlab.data.normal import Watch, split_words
-from ftlab.data.rendering import encode, ensure_chat_template, facts_of, render
+from ftlab.data.rendering import base_thinks, encode, ensure_chat_template, facts_of, render, tool_facts_of
+from ftlab.data.tool_calls import TOOLS, UNLISTED, fault_of, most_think, parts_of, thinks, tools_of, uses_tools
 from ftlab.errors import InputError, shorten
 
 _USUAL = 0.3  # share of rows with tags from which on HTML is the subject of the data
@@ -338,6 +339,41 @@ _WORTH_PACKING = 0.25  # share of padding in batches of rows in order
 _BATCH = 16
 
 
+def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
+    """Calls that cannot be read, of tools that are not listed, or with arguments that break the schema."""
+    faults: dict[str, dict[int, str]] = {"call_broken": {}, "call_unlisted": {}, "call_schema": {}}
+    for position, turns in watch.over(examples.turns):
+        if not uses_tools(turns):
+            continue
+        tools = tools_of(turns)
+        for turn in turns:
+            if turn["role"] != "assistant" or "<tool_call>" not in turn["content"]:
+                continue
+            said = parts_of(turn["content"])
+            for text in said.broken:
+                faults["call_broken"].setdefault(position, shorten(text))
+            for call in said.calls:
+                fault = fault_of(call, tools)
+                kind = "call_unlisted" if fault == UNLISTED else "call_schema"
+                if fault:
+                    faults[kind].setdefault(position, call.name if fault == UNLISTED else f"{call.name}: {fault}")
+    return [finding for kind, rows in faults.items() for finding in by_split(kind, rows, examples, shown=rows)]
+
+
+def _of_template(examples: Examples, tokenizer: Any) -> list[Finding]:
+    """What the chat template of the base does with tools and thoughts; the first row stands for all."""
+    calling = [at for at, turns in enumerate(examples.turns) if uses_tools(turns)]
+    thinking = [at for at, turns in enumerate(examples.turns) if thinks(turns)]
+    findings = []
+    if calling and not tool_facts_of(tokenizer).own:
+        findings += by_split("tools_added", calling[:1], examples)
+    if thinking and not tool_facts_of(tokenizer).kept:
+        findings += by_split("thoughts_unseen", thinking, examples)
+    if examples.turns and not examples.are_documents and not thinking and base_thinks(tokenizer):
+        findings += by_split("no_thoughts", [0], examples)
+    return findings
+
+
 @dataclass
 class Measured:
     """Lengths in tokens, as lists parallel to `positions`."""
@@ -360,7 +396,7 @@ def token_lengths(
 ) -> tuple[TokensJson, list[Finding], set[int]]:
     """The facts about tokens (see `summary`), findings, and the positions of the rows that training leaves out.
     `context` is the context length of the base in tokens."""
-    note = ensure_chat_template(tokenizer)
+    note = ensure_chat_template(tokenizer, thinking=most_think(examples.turns))
     # Long rows are a finding here; transformers' warning about the first of them would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     chosen: Sequence[int] = range(len(examples))
@@ -393,6 +429,7 @@ def token_lengths(
         findings += by_split(
             "system_unseen", unseen, examples, shown={at: shorten(text) for at, text in unseen.items()}
         )
+    findings += _of_template(examples, tokenizer)
     tokens = summary(measured, max_length, base, of_documents=examples.are_documents)
     tokens |= {"rows": len(examples), "too_long": len(too_long), "no_trained_token": len(reasons)}
     remarks = [f"{text} ({count} rows)" for text, count in measured.remarks.most_common(5)]
@@ -577,5 +614,5 @@ def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
     if not measured.positions:
         return 64
     turns = examples.turns[measured.positions[0]]
-    bare = [{"role": turn["role"], "content": "a"} for turn in turns]
+    bare = [turn if turn["role"] == TOOLS else {"role": turn["role"], "content": "a"} for turn in turns]
     return len(tokenizer(render(bare, tokenizer), add_special_tokens=False)["input_ids"]) + 8

@@ -389,6 +389,7 @@ def _run(
         "few answers": lambda: content.few_answers(examples, watch, classes),
         "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),
+        "tool calls": lambda: rows.tool_calls(examples, watch),
         "HTML": lambda: rows.html_remains(examples, watch),
         "personal data": lambda: personal.personal_data(examples, watch),
         "lengths": lambda: duplicates.odd_lengths(examples, watch, same),

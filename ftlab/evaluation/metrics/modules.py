@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import evaluate
 
-from ftlab.evaluation.measures import MeasureOptions, describe, measure_answers
+from ftlab.evaluation.metrics.measures import MeasureOptions, corpus_perplexity, describe, measure_answers
 from ftlab.evaluation.metrics.own import load_own
 
 
@@ -45,8 +45,6 @@ class Perplexity(evaluate.Metric):
         return _metric_info("exp(sum of losses / number of tokens) over the tokens of the answers.", features)
 
     def _compute(self, predictions: Sequence[float], references: Sequence[int]) -> dict[str, float]:
-        from ftlab.evaluation.losses import corpus_perplexity
-
         return {"perplexity": corpus_perplexity(predictions, references)}
 
 

@@ -21,6 +21,7 @@ from ftlab.evaluation.metrics.text import (
     PROBE_RULE,
     TOKEN_F1_RULE,
 )
+from ftlab.evaluation.metrics.tools import ARGUMENTS_RULE, DECISION_RULE, NAME_RULE, SPARED_RULE, VALID_RULE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,6 +120,23 @@ BUILT_IN = {
             kind="score",
         ),
         Measure("code_parses", "Code parses", "Share of answers that are Python without syntax errors.", CODE_RULE),
+        Measure(
+            "tool_decision",
+            "Right call, or none",
+            "Share of answers that call the right tool with the right arguments, or nothing where no call is due.",
+            DECISION_RULE,
+        ),
+        Measure("tool_name", "Right tool", "Share of answers that call the right tool where a call is due.", NAME_RULE),
+        Measure("tool_arguments", "Arguments right", "Share of the arguments that are right by value.", ARGUMENTS_RULE),
+        Measure(
+            "tool_valid",
+            "Valid by schema",
+            "Share of answers with a call of a listed tool, valid under its schema, where a call is due.",
+            VALID_RULE,
+        ),
+        Measure(
+            "tool_spared", "No call when none is due", "Share of answers without a call where none is due.", SPARED_RULE
+        ),
         Measure("token_f1", "Token F1", "Overlap of single words with the reference.", TOKEN_F1_RULE),
         Measure("bleu", "BLEU", "Overlap of word sequences with the reference.", unit="points", kind="score"),
         Measure("chrf", "chrF", "Overlap of character sequences with the reference.", unit="points", kind="score"),

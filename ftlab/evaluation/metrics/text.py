@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.core.words import composed
 from ftlab.data.final_number import NUMBER, find_number, quantity, same_quantity
+from ftlab.data.tool_calls import Call, parts_of
 from ftlab.errors import InputError, nearest, shorten
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 EXACT_MATCH_RULE = (
     "white space at both ends and the Unicode form of letters ignored; where the reference is a JSON object or list, "
-    "or one number (1,000 = 1000 = 1e3; not 007, +49 or more than 15 digits; 3.10 is not 3.1), compared by value"
+    "or one number (1,000 = 1000 = 1e3; not 007, +49 or more than 15 digits; 3.10 is not 3.1), compared by value; a "
+    "tool call by name and arguments, whatever stands beside it"
 )
 PROBE_RULE = (
     "upper and lower case, white space, Unicode forms and a final full stop, question or exclamation mark ignored"
@@ -44,11 +46,24 @@ def is_exact(prediction: str, reference: str) -> bool:
     prediction, reference = (composed(text) for text in (prediction, reference))
     if prediction == reference:
         return True
+    if "<tool_call>" in reference and (calls := parts_of(reference).calls):
+        return same_calls(parts_of(prediction).calls, calls)
     wanted = json_value(reference)
     if wanted is not None:
         value = json_value(prediction)
         return value is not None and same_value(value, wanted)
     return same_quantity(prediction, reference)
+
+
+def same_calls(left: Sequence[Call], right: Sequence[Call]) -> bool:
+    """Whether the calls are the same, in any order, their arguments by value."""
+    rest = list(right)
+    for call in left:
+        match = next((c for c in rest if c.name == call.name and same_value(c.arguments, call.arguments)), None)
+        if match is None:
+            return False
+        rest.remove(match)
+    return not rest
 
 
 def is_general_match(prediction: str, reference: str) -> bool:

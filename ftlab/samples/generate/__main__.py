@@ -6,24 +6,26 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ftlab.samples import SAMPLES_DIR
-from ftlab.samples.generate import messy, triage, voice
+from ftlab.samples.generate import messy, tools, triage, voice
 
-Rows = dict[str, list[dict[str, str]]]
+Rows = dict[str, list[dict[str, Any]]]
 
 # general_probes and general_replay come from the text of the starter model, and are written by its own script.
 GENERATORS: dict[str, Callable[[], Rows]] = {
     "support_triage": triage.build,
     "brand_voice": voice.build_replies,
     "brand_voice_preferences": voice.build_preferences,
+    "shop_tools": tools.build,
 }
 
 # Files with planted defects, by name: CSV, as people have them, and a list of what was planted.
 PRACTICE: dict[str, Callable[[], dict[str, str]]] = {"messy_tickets": messy.files}
 
 
-def to_jsonl(rows: list[dict[str, str]]) -> str:
+def to_jsonl(rows: list[dict[str, Any]]) -> str:
     """Return `rows` as JSON lines, in the byte-for-byte form that ships."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 

@@ -18,7 +18,7 @@ from ftlab.core.parsing import read_yaml
 from ftlab.core.run_directory import RunDirectory
 from ftlab.errors import FtlabError, InputError
 from ftlab.training.failures import explain_exception
-from ftlab.training.launching.launcher import SHARDING, accelerate_file, folder_of, threads_per_process
+from ftlab.training.launcher import SHARDING, accelerate_file, folder_of, threads_per_process
 
 
 def command(run: RunDirectory, launcher: LauncherConfig, *, machine_rank: int | None = None) -> list[str]:

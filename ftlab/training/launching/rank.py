@@ -18,10 +18,10 @@ from pathlib import Path
 from ftlab.config import load_config
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
+from ftlab.training import together
 from ftlab.training.failures import DISK_FULL_CODE, explain_exception
-from ftlab.training.launching import together
+from ftlab.training.launcher import NOT_BEGUN, rank_file
 from ftlab.training.launching.launch import end_with_starter
-from ftlab.training.launching.launcher import NOT_BEGUN, rank_file
 from ftlab.training.status import StatusWriter, Stopped
 from ftlab.training.worker import be_nice, train_here
 

@@ -9,7 +9,7 @@ from typing import Literal
 from ftlab.config import RunConfig, usual_learning_rate
 from ftlab.config.methods import METHODS, BaseShape, rate_range
 from ftlab.config.stages import STAGES
-from ftlab.training.preflight.sizes import planned_steps
+from ftlab.training.sizes import planned_steps
 
 MOST_PASSES = 4
 _STARTER_PASSES = 12  # three passes do not teach so small a model a new format (config.RunConfig.resolved)

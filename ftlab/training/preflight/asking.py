@@ -16,7 +16,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.evaluation.asking import kind_of
 from ftlab.evaluation.keeping import ToAnswer, ToScore, ToWrite
 from ftlab.evaluation.probes import MOST_SHOWN
-from ftlab.training.preflight.sizes import ComparisonSecondsJson
+from ftlab.training.sizes import ComparisonSecondsJson
 
 _MOST_EVALUATED = 16  # validation prompts that are answered for the time
 

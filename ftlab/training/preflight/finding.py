@@ -15,10 +15,10 @@ from ftlab.core.words import duration
 from ftlab.core.workspace import Workspace
 from ftlab.models.estimate import Need
 from ftlab.models.load import shape_of
-from ftlab.training.launching.launcher import uses_accelerate
+from ftlab.training.launcher import uses_accelerate
 from ftlab.training.preflight.advice import Advice, Plan, warnings
-from ftlab.training.preflight.sizes import SAFE_SHARE, MeasuredJson, Remedy, planned_steps, remedies
 from ftlab.training.self_replay import mixed_in_words
+from ftlab.training.sizes import SAFE_SHARE, MeasuredJson, Remedy, planned_steps, remedies
 from ftlab.training.status import RunStatus
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.training.failures import says_out_of_memory
 from ftlab.training.gate import Start, freeze_start, prepare_data
-from ftlab.training.launching.launcher import threads_per_process
+from ftlab.training.launcher import threads_per_process
 from ftlab.training.preflight.advice import Advice, Plan, warnings
 from ftlab.training.preflight.finding import (
     FOLDER_PREFIX,
@@ -40,7 +40,7 @@ from ftlab.training.preflight.finding import (
     finding,
     need_of,
 )
-from ftlab.training.preflight.sizes import Remedy, ladder, larger_batch, planned_steps, remedies
+from ftlab.training.sizes import Remedy, ladder, larger_batch, planned_steps, remedies
 from ftlab.training.status import RunStatus, read_status, write_status
 from ftlab.training.supervisor import environment_for
 
@@ -192,7 +192,7 @@ def _estimated(
     """The finding without the weights: sizes from the configuration of the base, steps from the data."""
     from ftlab.models.estimate import estimate, longest_by_text
     from ftlab.models.load import pick_device, pick_dtype, shape_of
-    from ftlab.training.preflight.sizes import available_memory
+    from ftlab.training.sizes import available_memory
 
     yield "reading the data"
     prepared = prepare_data(config, workspace)

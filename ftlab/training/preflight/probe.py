@@ -30,7 +30,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import ErrorJson, InputError
 from ftlab.models.bases.get import ensure_base, telling
 from ftlab.training.failures import explain_exception, is_out_of_memory
-from ftlab.training.launching.launcher import here
+from ftlab.training.launcher import here
 from ftlab.training.preflight.asking import (
     BaseTimes,
     Comparison,
@@ -42,7 +42,9 @@ from ftlab.training.preflight.asking import (
     train_on_answers,
 )
 from ftlab.training.preflight.finding import FOLDER_PREFIX, MEASURED
-from ftlab.training.preflight.sizes import (
+from ftlab.training.preflight.rate_trial import try_rates
+from ftlab.training.self_replay import ensure_answers
+from ftlab.training.sizes import (
     LOOKED_AT,
     MeasuredJson,
     about_template,
@@ -55,8 +57,6 @@ from ftlab.training.preflight.sizes import (
     row_lengths,
     tokens_of,
 )
-from ftlab.training.rate_trial import try_rates
-from ftlab.training.self_replay import ensure_answers
 from ftlab.training.status import StatusWriter
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.data.tool_calls import next_turn, parts_of
 from ftlab.models.strength import AS_TRAINED, strength_name
 from ftlab.ui.kit.html import empty, join
 
@@ -42,15 +43,12 @@ def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
 
 
 def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
-    """Each side's own conversation: what it was asked and what it answered itself."""
-    return {
-        side: [
-            message
-            for turn in turns
-            for message in ({"role": "user", "content": turn["user"]}, {"role": "assistant", "content": turn[side]})
-        ]
-        for side in SIDES
-    }
+    """Each side's own conversation: what it was asked, what its tools replied, and what it answered itself."""
+    said: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
+    for turn in turns:
+        for side, messages in said.items():
+            messages += [next_turn(messages, turn["user"]), {"role": "assistant", "content": turn[side]}]
+    return said
 
 
 def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) -> Markup:
@@ -130,6 +128,13 @@ def _named(name: str, turn: Turn) -> str:
 def note(answer: Any) -> str:
     """What is to be said below two answers: what was left out or cut."""
     notes = list(answer.notes)
+    calls = {side: [call.name for call in parts_of(getattr(answer, side)).calls] for side in SIDES}
+    if answer.done and any(calls.values()):
+        made = " and ".join(
+            f"{SIDES[side].lower()} called {', '.join(names)}" for side, names in calls.items() if names
+        )
+        rest = "" if all(calls.values()) else " The other model reads it as your message."
+        notes.append(f"{made[:1].upper()}{made[1:]}: type what the tool replies.{rest}")
     if answer.cut:
         names = " and ".join(SIDES[side].lower() for side in answer.cut)
         notes.append(f"Cut at the longest answer allowed ({names}); raise it in the settings below.")

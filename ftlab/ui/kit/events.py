@@ -241,11 +241,24 @@ def _without_answer(call: Callable[..., Any]) -> Callable[..., Any]:
 def _places(handler: Callable[..., Any], inputs: Sequence[int]) -> list[int]:
     """Where the values of `inputs`, counted among the inputs, stand among the arguments of `handler`: Gradio puts event
     data and requests in between, wherever their type is named."""
-    special = ("EventData", "SelectData", "KeyUpData", "LikeData", "Request", "Progress", "OAuthProfile", "OAuthToken")
     parameters = list(inspect.signature(handler).parameters.values())
-    taken = {at for at, one in enumerate(parameters) if str(one.annotation).removesuffix("'>").endswith(special)}
+    special = (*_EVENT_DATA, "Request", "Progress", "OAuthProfile", "OAuthToken")
+    taken = {at for at, parameter in enumerate(parameters) if _is_of(parameter, special)}
     free = [at for at in range(len(parameters) + max(inputs, default=0) + 1) if at not in taken]
     return [free[number] for number in inputs]
+
+
+_EVENT_DATA = ("EventData", "SelectData", "KeyUpData", "LikeData")
+
+
+def takes_event(handler: Callable[..., Any]) -> bool:
+    """Whether the first argument of `handler` is event data, known by its type."""
+    first = next(iter(inspect.signature(handler).parameters.values()), None)
+    return first is not None and _is_of(first, _EVENT_DATA)
+
+
+def _is_of(parameter: inspect.Parameter, types: tuple[str, ...]) -> bool:
+    return str(parameter.annotation).removesuffix("'>").endswith(types)
 
 
 def _repeated(said: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:

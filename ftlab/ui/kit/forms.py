@@ -63,6 +63,11 @@ def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, 
     return found
 
 
+def fields_of(*sections: str) -> list[str]:
+    """The paths of all settings that begin with one of `sections`, such as `optimisation.`."""
+    return [path for path in fields() if path.startswith(sections)]
+
+
 def is_advanced(info: FieldInfo) -> bool:
     return bool(_extra(info, "advanced"))
 

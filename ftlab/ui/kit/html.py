@@ -10,8 +10,7 @@ from markupsafe import Markup
 
 from ftlab.core import jobs
 from ftlab.core import words as wording
-from ftlab.core.words import sentence
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, sentence
 from ftlab.evaluation import figures
 
 NOTHING = "–"

@@ -225,11 +225,13 @@ def _turns(value: Any) -> list[tuple[str, Any]] | None:
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
     for role, said in (("role", "content"), ("from", "value")):
-        if all(role in turn and said in turn for turn in value):
+        if all(role in turn and (said in turn or "tool_calls" in turn) for turn in value):
             return [
                 (
                     str(turn[role]),
-                    turn[said] if len(turn) == 2 else _with_rest(turn[said], turn.keys() - {role, said}, turn),
+                    turn[said]
+                    if said in turn and len(turn) == 2
+                    else _with_rest(turn.get(said), turn.keys() - {role, said}, turn),
                 )
                 for turn in value
             ]

@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 from ftlab.arena.links import LONGEST_NAME
 from ftlab.arena.trials import LONGEST_COMMENT
-from ftlab.core.words import sentence
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, sentence
 from ftlab.ui.kit.html import join
 from ftlab.ui.kit.safe_markdown import safe_markdown
 

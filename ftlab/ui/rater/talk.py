@@ -21,8 +21,7 @@ from ftlab.arena.blind_tests import list_contestants, list_prompts, seconds_each
 from ftlab.arena.links import Rater
 from ftlab.arena.store import NOTHING_CHANGED, Store
 from ftlab.arena.trials import Trial
-from ftlab.core.words import sentence
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError, InputError, sentence
 from ftlab.ui.rater import screens
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.config.stages import JUDGED_STAGES, STAGES
 from ftlab.core.run_results import PreferencesJson
 from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.report.charts import Series, metric_points, plot, run_curves
@@ -21,7 +22,8 @@ _ENOUGH = 3  # validations that make a curve
 
 
 def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> tuple[Markup, Markup]:
-    """The chart of a run of dpo, kto, orpo, cpo or reward to look at first, and the others."""
+    """The chart to look at first of a run that learns from preferences by `stage`, and the others."""
+    scores = not STAGES[stage].answers
     signs = {sign.code: sign for sign in read_preference_signs(metrics)}
     learned = decided(metrics)
 
@@ -34,13 +36,14 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
         return reading(series, title, unit, how, said, total_steps, always=key == "accuracy")
 
     parts = []
-    if stage != "kto" or metric_points(metrics, "eval_accuracy"):
+    if stage not in JUDGED_STAGES or metric_points(metrics, "eval_accuracy"):
         parts.append(
             chart("accuracy", "Preference accuracy", "% of pairs", _HOW["accuracy"], "coin", "by heart", scale=100)
         )
-    unit = "difference of scores" if stage == "reward" else "difference of rewards"
+    unit = "difference of scores" if scores else "difference of rewards"
     parts.append(chart("margin", "Reward margin", unit, _HOW["margin"]))
-    parts.append(_sides(metrics, "reward", "Rewards", "reward", _REWARDS.get(stage, _HOW["rewards"]), [], total_steps))
+    how = _HOW["scores" if scores else "rewards" if STAGES[stage].reference else "likelihoods"]
+    parts.append(_sides(metrics, "reward", "Rewards", "reward", how, [], total_steps))
     collapsed = [signs["collapse"]] if "collapse" in signs else []
     parts.append(_sides(metrics, "logp", "Log probabilities", "nats per answer", _HOW["logps"], collapsed, total_steps))
     if metric_points(metrics, "kl"):
@@ -57,20 +60,14 @@ _HOW = {
     "margin that only grows and grows is no better: the pairs are being memorized.",
     "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
     "rejected ones. Often both sink a little: that is usual, as long as the rejected ones sink more.",
+    # Without a reference there is no start to compare with.
+    "likelihoods": "How likely the model is to write each side, times beta. The chosen answers should end above the "
+    "rejected ones.",
+    "scores": "The mean score of each side. Only the distance between the two lines means something: it should grow "
+    "and then level off.",
     "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "
     "should stay about where they began.",
     "kl": "How far the model has moved from where it started. A little is needed to learn; it should level off.",
-}
-
-# Without a reference there is no start to compare with; a reward model gives scores.
-_WITHOUT_REFERENCE = (
-    "How likely the model is to write each side, times beta. The chosen answers should end above the rejected ones."
-)
-_REWARDS = {
-    "reward": "The score that each side gets on average. Only the distance between the two lines means something: it "
-    "should grow and then level off.",
-    "orpo": _WITHOUT_REFERENCE,
-    "cpo": _WITHOUT_REFERENCE,
 }
 
 

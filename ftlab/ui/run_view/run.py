@@ -30,7 +30,6 @@ from ftlab.ui.kit.html import (
     facts,
     join,
     notice,
-    percent,
     short,
     when,
 )
@@ -243,16 +242,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
         ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
     ]
-    if training and status.eta_seconds is not None:
-        shown.append(("Time left", duration(status.eta_seconds), "for training"))
-    else:
-        shown.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
-    if status.trained_parameters and status.total_parameters:
-        share = percent(status.trained_parameters / status.total_parameters)
-        shown.append(
-            ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
-        )
-    return facts(shown)
+    return facts([*shown, *preference_view.closing_facts(status)])
 
 
 def outcome(run: RunDirectory, status: RunStatus) -> Markup:

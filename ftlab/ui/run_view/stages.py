@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ftlab.config import stages as config_stages
-from ftlab.config.methods import fields_of
+from ftlab.config.methods import FOR_PREFERENCES, METHODS, fields_of
+from ftlab.config.sections import explained
 from ftlab.config.stages import LOSSES, REWARD_STAGES, SUPERVISED_STAGES
 
 STAGES = {name: stage for name, stage in config_stages.STAGES.items() if stage.usual}  # those of the Preferences tab
@@ -27,7 +28,7 @@ def loss_choices(stage: str) -> list[tuple[str, str]]:
 
 
 LOSS_HELP = {name: f"{stage.about_losses}." for name, stage in STAGES.items() if stage.about_losses}
-METHOD_HELP = "lora suits nearly always; qlora saves memory; full changes all weights; ia3 only with rewards."
+METHOD_HELP = explained({name: METHODS[name].about for name in FOR_PREFERENCES})
 
 
 def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:

@@ -16,11 +16,10 @@ from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings, capacit
 from ftlab.arena.evidence import FEWEST_RATERS
 from ftlab.arena.power import Chances, plan_in_short, plan_in_words
 from ftlab.config import DataConfig
-from ftlab.core.words import sentence
 from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import files_of
 from ftlab.data.load import recall
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError, InputError, sentence
 from ftlab.ui.kit.html import count, join, notice
 from ftlab.ui.tabs.blind_test.form import MOST_CONTESTANTS
 

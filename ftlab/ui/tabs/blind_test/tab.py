@@ -15,14 +15,12 @@ from typing import Any
 import gradio as gr
 
 from ftlab.arena import answers as answering
-from ftlab.arena import blind_tests, links, tally
-from ftlab.arena.blind_tests import list_contestants
-from ftlab.arena.preferences import DPO_FILE, KTO_FILE, export
+from ftlab.arena import blind_tests, links
+from ftlab.arena.preferences import export
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
-from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
-from ftlab.ui import background, run_files
+from ftlab.ui import background
 from ftlab.ui.kit.events import any_of, offer_file, on, press
 from ftlab.ui.kit.fresh import digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
@@ -34,7 +32,8 @@ from ftlab.ui.tabs.blind_test.layout import BlindTestTab, build, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
-from ftlab.ui.tabs.preferences.tab import Lesson, start_choices
+from ftlab.ui.tabs.preferences import lessons
+from ftlab.ui.tabs.preferences.lessons import Lesson
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
@@ -225,7 +224,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return {tab.export_file: offered, tab.message: notice(said, kind="good")}
 
     def learn(chosen: str | None) -> Lesson:
-        return lesson(*store_and_test(chosen), workspace)
+        return lessons.of_test(*store_and_test(chosen), workspace)
 
     every = [*tab.shown, tab.memory]
     page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
@@ -274,29 +273,6 @@ def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:
             for file in sorted(folder.glob("*.json*")):
                 archive.write(file, file.name)
         return offer_file(packed, "votes.zip"), found.text()
-
-
-def lesson(store: Store, test_id: str, workspace: Workspace) -> Lesson:
-    """Write the votes as data and say how to learn from them: pairs by DPO, judged answers alone by KTO.
-
-    Training goes on from the contestant that the raters preferred, where it is a run that can be trained further, else
-    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learned from.
-    """
-    folder, found = export(store, test_id)
-    stage = "dpo" if found.pairs else "kto"
-    among = {one.id: one.spec for one in list_contestants(store, test_id)}
-    winner = tally.evaluate(store, test_id).get("winner")
-    order = [among[winner]] if winner in among else []
-    order += reversed(among.values())
-    startable = {value for _, value in start_choices(workspace)}
-    start = next((spec["run"] for spec in order if spec.get("run") in startable), "")
-    config = run_files.config(workspace.run(start)) if start else None
-    base = config.model.base if config else next((spec["base"] for spec in order if spec.get("base")), None)
-    said = found.text()
-    rows = len(found.pairs if found.pairs else found.judged)
-    if rows < FEWEST_ROWS:
-        said += f" A run needs at least {FEWEST_ROWS} rows to learn from: add votes or other preferences."
-    return Lesson(str(folder / (DPO_FILE if found.pairs else KTO_FILE)), stage, start, base, said)
 
 
 LANE = "blind test"

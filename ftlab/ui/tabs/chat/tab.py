@@ -2,7 +2,8 @@
 
 elem_ids: `chat_run` (dropdown), `chat_log` (the conversation; before it, three held-out prompts to press), `chat_text`
 (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`, `chat_votes` (what votes have been kept),
-`chat_settings` (folded: `chat_as_trained`, `chat_strength`, `chat_system`, `chat_temperature`, `chat_length`).
+`chat_settings` (folded: `chat_as_trained`, `chat_strength`, `chat_system`, `chat_tools`, `chat_temperature`,
+`chat_length`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -47,12 +48,25 @@ NAME, TITLE = "chat", "Chat"
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How a message is asked; None where a field is empty."""
+
+    as_trained: bool
+    strength: float | None
+    system: str | None
+    tools: str | None
+    temperature: float | None
+    length: float | None
+
+
+@dataclass(frozen=True)
 class ChatTab:
     run: gr.Dropdown
     banner: gr.HTML
     as_trained: gr.Checkbox
     strength: gr.Slider
     system: gr.Textbox
+    tools: gr.Textbox
     temperature: gr.Slider
     length: gr.Number
     log: gr.HTML
@@ -112,6 +126,13 @@ def build(workspace: Workspace) -> ChatTab:
                 elem_id="chat_system",
                 min_width=260,
             )
+            tools = gr.Textbox(
+                label="Tools",
+                info="A JSON list that both models may call; you type what they reply. Empty: those of training.",
+                elem_id="chat_tools",
+                min_width=260,
+                max_lines=4,
+            )
             temperature = gr.Slider(
                 0,
                 2,
@@ -130,7 +151,7 @@ def build(workspace: Workspace) -> ChatTab:
                 elem_id="chat_length",
                 min_width=180,
             )
-    asks = (as_trained, strength, system, temperature, length)
+    asks = (as_trained, strength, system, tools, temperature, length)
     return ChatTab(run, banner, *asks, log, text, send, stop, clear, message, kept, gr.State([]), gr.State(None))
 
 
@@ -138,53 +159,33 @@ def wire(tab: ChatTab, page: Page) -> None:
     workspace = page.workspace
 
     def say(
-        run_id: str | None,
-        text: str,
-        turns: list[Turn],
-        as_trained: bool,
-        system: str | None,
-        temperature: float | None,
-        length: float | None,
-        strength: float | None,
-        request: gr.Request,
+        request: gr.Request, run_id: str | None, text: str, turns: list[Turn], *settings: Any
     ) -> Iterator[dict[Any, Any]]:
-        yield from answer(run_id, text, turns, as_trained, system, temperature, length, strength, request)
+        yield from answer(request, run_id, text, turns, Settings(*settings))
 
     def ask(
-        run_id: str | None,
-        turns: list[Turn],
-        as_trained: bool,
-        system: str | None,
-        temperature: float | None,
-        length: float | None,
-        strength: float | None,
-        event: gr.EventData,
-        request: gr.Request,
+        event: gr.EventData, request: gr.Request, run_id: str | None, turns: list[Turn], *settings: Any
     ) -> Iterator[dict[Any, Any]]:
         """A suggestion was pressed, or other answers to the last message are wanted."""
         act, _, place = str(event._data["value"]).partition(":")
-        settings = (as_trained, system, temperature, length, strength, request)
+        chosen = Settings(*settings)
         if act == "again":
             if not turns:
                 raise InputError("There is no message to answer again", try_="write one first")
-            settings = (as_trained, system, temperature or _OTHER, length, strength, request)
-            yield from answer(run_id, turns[-1]["user"], turns[:-1], *settings, keeps=turns)
+            varied = replace(chosen, temperature=chosen.temperature or _OTHER)
+            yield from answer(request, run_id, turns[-1]["user"], turns[:-1], varied, keeps=turns)
             return
         offered = suggestions(run_files.chosen_run(workspace, run_id, answers=True))
         if not place.isdigit() or int(place) >= len(offered):
             raise InputError("This prompt is no longer offered", try_="choose the run again")
-        yield from answer(run_id, offered[int(place)], turns, *settings)
+        yield from answer(request, run_id, offered[int(place)], turns, chosen)
 
     def answer(
+        request: gr.Request,
         run_id: str | None,
         text: str,
         turns: list[Turn],
-        as_trained: bool,
-        system: str | None,
-        temperature: float | None,
-        length: float | None,
-        strength: float | None,
-        request: gr.Request,
+        settings: Settings,
         keeps: list[Turn] | None = None,
     ) -> Iterator[dict[Any, Any]]:
         """Both answers to `text` after `turns`; `keeps` are the turns that come back where it fails."""
@@ -192,13 +193,13 @@ def wire(tab: ChatTab, page: Page) -> None:
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
         ended = _stops[request.session_hash or ""] = threading.Event()
-        at = AS_TRAINED if strength is None else round(float(strength), 2)
+        at = AS_TRAINED if settings.strength is None else round(float(settings.strength), 2)
         read = same_strength(turns, at)
         afresh = AFRESH if turns and not read else ""
         turn: Turn = {"user": text.strip(), "base": "", "adapted": "", "note": "Loading the models …", "strength": at}
-        system = (system or "").strip() or None
-        turn |= {"id": uuid.uuid4().hex, "run": run.id, "temperature": float(temperature or 0)}
-        other = f"Regenerated at temperature {turn['temperature']:g}." if keeps is not None else ""
+        system, temperature = (settings.system or "").strip() or None, float(settings.temperature or 0)
+        turn |= {"id": uuid.uuid4().hex, "run": run.id, "temperature": temperature}
+        other = f"Regenerated at temperature {temperature:g}." if keeps is not None else ""
         busy = {tab.send: gr.update(visible=False), tab.stop: gr.update(visible=True)}
         idle = {tab.send: gr.update(visible=True), tab.stop: gr.update(visible=False)}
         yield {tab.log: conversation([*turns, turn], busy=True), tab.text: "", tab.partner: run.id, **busy}
@@ -210,9 +211,10 @@ def wire(tab: ChatTab, page: Page) -> None:
                 turn["user"],
                 history(read),
                 system=system,
-                as_trained=as_trained,
-                temperature=float(temperature or 0),
-                max_new_tokens=int(length or 128),
+                tools=settings.tools,
+                as_trained=settings.as_trained,
+                temperature=temperature,
+                max_new_tokens=int(settings.length or 128),
                 strength=at,
                 threads=threads_beside_a_run() if run_files.current_job(workspace) else None,
             )
@@ -233,7 +235,9 @@ def wire(tab: ChatTab, page: Page) -> None:
             _stops.pop(request.session_hash or "", None)
         # Half an answer is no answer to judge.
         if turn["note"] != "Stopped by you.":
-            turn["prompts"] = votes.prompts(run, read, turn["user"], as_trained=as_trained, system=system)
+            turn["prompts"] = votes.prompts(
+                run, read, turn["user"], as_trained=settings.as_trained, system=system, tools=settings.tools
+            )
         turns = [*turns, turn]
         yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
 
@@ -271,7 +275,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         # What somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **shown}
 
-    settings = [tab.as_trained, tab.system, tab.temperature, tab.length, tab.strength]
+    settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
     answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
     # One answer at a time on the device, whoever asks.
     device: dict[str, Any] = {"box": tab.message, "concurrency_id": "device", "concurrency_limit": 1}
@@ -346,7 +350,9 @@ def drawn(run: RunDirectory, turns: list[Turn]) -> Markup:
 def suggestions(run: RunDirectory) -> list[str]:
     """The first prompts of held-out rows that a person could have typed; none for plain text."""
     rows = run_files.predictions(run) or run_files.before_after_answers(run)
-    prompts = dict.fromkeys(str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str))
+    prompts = dict.fromkeys(
+        str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str) and row.get("turn", 1) == 1
+    )
     return [prompt for prompt in prompts if prompt][:SUGGESTIONS]
 
 

@@ -16,6 +16,7 @@ from ftlab.core.files import locked, read_jsonl, write_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.tool_calls import next_turn
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED
 from ftlab.ui.kit.conversation import SIDES, Turn, can_choose, history
@@ -24,12 +25,18 @@ PAIRS, THUMBS = "chat-pairs.jsonl", "chat-thumbs.jsonl"
 
 
 def prompts(
-    run: RunDirectory, before: list[Turn], text: str, *, as_trained: bool, system: str | None
+    run: RunDirectory,
+    before: list[Turn],
+    text: str,
+    *,
+    as_trained: bool,
+    system: str | None,
+    tools: str | None = None,
 ) -> dict[str, list[dict[str, str]]]:
     """What each side is given for `text` after the turns `before`, as data: a list of turns by side."""
-    asked = asked_of(run) if as_trained else AsTrained()
+    asked = (asked_of(run) if as_trained else AsTrained()).offering(tools)
     earlier = history(before)
-    return {side: asked.messages([*earlier[side], {"role": "user", "content": text}], system) for side in SIDES}
+    return {side: asked.messages([*earlier[side], next_turn(earlier[side], text)], system) for side in SIDES}
 
 
 def choose(turn: Turn, side: str, workspace: Workspace) -> Turn:

@@ -24,6 +24,10 @@ _DECIDE = {
     "one_template": "Add prompts as people write them.",
     "not_covered": "Collect rows about these topics, or decide that the model need not know them.",
     "system_unseen": "Write what the system prompt says into the questions, or choose a base whose template shows it.",
+    "thoughts_unseen": "Choose a base whose template takes thoughts (reasoning_content), such as Qwen3.",
+    "no_thoughts": "Keep it if short answers are wanted. Else add the thoughts of right answers (reasoning_content), "
+    "or choose a base that does not think.",
+    "tools_added": "Nothing has to be done. A base that knows tools: Qwen2.5-Instruct, Qwen3, Llama 3.1.",
     "stop_token": "Choose a base whose chat template ends its answers, or tell the makers of this one.",
 }
 

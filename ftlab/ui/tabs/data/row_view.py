@@ -89,8 +89,9 @@ def row_card(
 def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
     from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode, stop_token_ids, windows
+    from ftlab.data.tool_calls import thinks
 
-    tokenizer = tokenizer_of(base)
+    tokenizer = tokenizer_of(base, thinking=thinks(messages))
     encoded = encode(messages, tokenizer)
     length, trained = len(encoded.input_ids), sum(encoded.trained)
     stops = set(stop_token_ids(tokenizer))
@@ -148,9 +149,11 @@ def _spans(runs: list[tuple[str, bool]], tokenizer: Any) -> Markup:
     return join(Markup("<mark>{}</mark>" if on else "<span>{}</span>").format(parts(text)) for text, on in runs)
 
 
-@functools.lru_cache(maxsize=2)
-def tokenizer_of(base: str) -> Any:
+@functools.lru_cache(maxsize=4)
+def tokenizer_of(base: str, *, thinking: bool = False) -> Any:
+    """The tokenizer of `base` as training prepares it; `thinking`: with its thinking mode on, where it has one."""
     ensure("transformers")
+    from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.bases.get import is_kept_here
     from ftlab.models.load import load_tokenizer
 
@@ -159,7 +162,10 @@ def tokenizer_of(base: str) -> Any:
             f"The base {base} is not on this machine yet, so its tokens cannot be shown",
             try_=f"press Start training on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
         )
-    return load_tokenizer(base)
+    tokenizer = load_tokenizer(base)
+    if thinking:
+        ensure_chat_template(tokenizer, thinking=True)
+    return tokenizer
 
 
 def _rows_in(found: Any, split: str | None) -> tuple[str, int]:

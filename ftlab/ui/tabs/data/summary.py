@@ -10,6 +10,7 @@ from markupsafe import Markup
 from ftlab.config import STARTER, DataConfig
 from ftlab.data.conversion import likely_texts
 from ftlab.data.formats import PREFERENCES
+from ftlab.data.tool_calls import TOOL, TOOLS
 from ftlab.errors import InputError, shorten
 from ftlab.ui.kit.html import count, facts, heading, join, percent
 from ftlab.ui.tabs.data.sources import shown_name
@@ -80,8 +81,10 @@ def bubbles(found: Any) -> Markup:
             turns = found.messages(row)
         except InputError:
             continue
-        said = [turn for turn in turns if turn["role"] != "system"]
-        shown.append(join(_bubble(turn["role"], turn["content"]) for turn in said[-2:]) + _rejected(found, row))
+        said = [turn for turn in turns if turn["role"] not in ("system", TOOLS)]
+        # From the last question on: calls and what the tools reply stand between it and the answer.
+        last = max((at for at, turn in enumerate(said) if turn["role"] == "user"), default=len(said) - 2)
+        shown.append(join(_bubble(turn["role"], turn["content"]) for turn in said[last:]) + _rejected(found, row))
     if not shown:
         return Markup("")
     rows = join(Markup('<li class="ft-pair">{}</li>').format(pair) for pair in shown)
@@ -89,7 +92,7 @@ def bubbles(found: Any) -> Markup:
 
 
 def _bubble(role: str, text: str, name: str = "") -> Markup:
-    names = {"user": "Prompt", "assistant": "Answer"}
+    names = {"user": "Prompt", "assistant": "Call" if "<tool_call>" in text else "Answer", TOOL: "Reply of the tool"}
     name = name or names.get(role, "Text")
     return Markup(
         '<div class="ft-bubble ft-of-{}"><span class="ft-pane-name">{}</span><div class="ft-text">{}</div></div>'

@@ -32,7 +32,7 @@ from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.synthesis.job import keep_document
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, message_box, on, press
+from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import PICK_JS, error_box, notice
 from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
@@ -276,7 +276,7 @@ def wire(tab: DataTab, page: Page) -> None:
         return dict.fromkeys((tab.welcome, tab.try_card, tab.your_file), gone) | {tab.chosen: here, tab.details: here}
 
     def try_it() -> dict[Any, Any]:
-        return {**leave_welcome(), source: DataConfig().source, base: STARTER}
+        return {**page.to("train"), **leave_welcome(), source: DataConfig().source, base: STARTER}
 
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
@@ -345,8 +345,7 @@ def wire(tab: DataTab, page: Page) -> None:
     taken = on(tab.upload.upload, take, [tab.upload], [source, tab.upload, *first_view, *documents], box=tab.message)
     taken.then(None, js=_OPEN_PANEL % ("#data_message .ft-document", "write"))
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
-    tried = on(tab.try_it.click, try_it, [], [source, base, *first_view], box=tab.message, queue=False)
-    tried.then(None, js=press("#tab_train-button", "#data_message"))
+    on(tab.try_it.click, try_it, [], [page.tabs, source, base, *first_view], box=tab.message, queue=False)
     picks = any_of(*(one.input for one in tab.picked.values()))
     chosen = [columns, *tab.picked.values(), *tab.rows.parts.values()]
     on(picks, choose, [tab.shown, *tab.picked.values()], chosen, box=tab.message, trigger_mode="always_last")

@@ -163,7 +163,7 @@ def _suites() -> list[tuple[str, str]]:
 
 
 def _measures() -> list[tuple[str, str]]:
-    from ftlab.evaluation.measures import NAMES, describe
+    from ftlab.evaluation.metrics.measures import NAMES, describe
 
     return [(describe(name)["title"], name) for name in NAMES]
 

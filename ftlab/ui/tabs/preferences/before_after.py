@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from ftlab.config.stages import SCORING
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson
 from ftlab.core.workspace import Workspace
@@ -95,8 +96,10 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
         if not run_id or not judge_id:
             raise InputError("No reward model is chosen" if run_id else "No run is chosen", try_=_NO_JUDGE)
         run, reward_model = workspace.run(run_id), workspace.run(judge_id)
-        if run_files.stage(reward_model) != "reward":
-            raise InputError(f"{reward_model.id} is no reward model", allowed="a run of the stage reward")
+        if not run_files.is_reward_model(reward_model):
+            raise InputError(
+                f"{reward_model.id} is not a reward model", allowed=f"a run of the stage {', '.join(SCORING)}"
+            )
         supervisor.submit_evaluation(run, workspace, reward_model=reward_model)
         background.make_room(run)
         return {panel.result: _result(run), **job_strip.at_work(strip, workspace)}

@@ -5,13 +5,11 @@ The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `pre
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
 what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with
-`pref_find`, `pref_start`, `pref_stop`, `pref_message`, `pref_live` (curve, outcome),
-`pref_to_evaluate`, `pref_to_chat`; time and memory as on the Train tab.
+`pref_find`; Start and the run at work as in train/run_panel.py, time and memory as on the Train tab.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,25 +20,19 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.arena import preferences as preferred
-from ftlab.arena import tally
-from ftlab.arena.blind_tests import list_tests
-from ftlab.arena.store import DATABASE_VARIABLE, open_store
 from ftlab.config import STARTER, DataConfig, RunConfig, build_config
-from ftlab.config.methods import CONTINUED, FOR_PREFERENCES
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
-from ftlab.core.files import read_jsonl
+from ftlab.config.methods import FOR_PREFERENCES
+from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
-from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
-from ftlab.ui import background, job_strip, run_files, run_names
+from ftlab.ui import run_files
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.events import any_of, on
 from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
-from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.stages import (
     LOSS_HELP,
     METHOD_HELP,
@@ -53,11 +45,14 @@ from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import shown_name, source_choices
-from ftlab.ui.tabs.preferences import before_after, rewards_form
+from ftlab.ui.tabs.preferences import before_after, lessons, rewards_form
+from ftlab.ui.tabs.preferences.lessons import Lesson
 from ftlab.ui.tabs.train import preflight as train_preflight
+from ftlab.ui.tabs.train import run_panel
+from ftlab.ui.tabs.train.run_panel import RunPanel
 from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
 
-FIRST = "dpo"
+FIRST = PREFERENCE_STAGES[0]
 NAME, TITLE = "preferences", "Preferences"
 # An empty value of these takes what is usual for the stage and the start: the field says what that is.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
@@ -66,10 +61,7 @@ _PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "base
 
 def _groups() -> dict[str, list[str]]:
     """The settings of the tab by the title of their group: those that people change first."""
-
-    def of(*sections: str) -> list[str]:
-        return [path for path in forms.fields() if path.startswith(sections)]
-
+    of = forms.fields_of
     return {
         "Preferences": ["preference.loss", "preference.beta", *of("preference.")],
         "Rewards": [path for path in of("reinforcement.") if path != rewards_form.PATH],
@@ -82,17 +74,6 @@ def _groups() -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
-
-    source: str
-    stage: str
-    start: str
-    base: str | None
-    said: str
-
-
-@dataclass(frozen=True)
 class PreferencesTab:
     form: forms.Form
     rewards: rewards_form.RewardsForm
@@ -102,13 +83,7 @@ class PreferencesTab:
     data: gr.HTML
     sample: gr.Button
     change_data: gr.Button
-    start: gr.Button
-    stop: gr.Button
-    message: gr.HTML
-    live: gr.HTML
-    to_evaluate: gr.Button
-    to_chat: gr.Button
-    shown: gr.State  # id of the run in the live picture
+    panel: RunPanel
     after: before_after.Panel
     check: train_preflight.Panel
 
@@ -116,6 +91,10 @@ class PreferencesTab:
     def begin(self) -> gr.Dropdown:
         """The run it starts from; empty is the base."""
         return self.form.components["model.start"]
+
+    @property
+    def message(self) -> gr.HTML:
+        return self.panel.row.message
 
     @property
     def reward_model(self) -> gr.Dropdown:
@@ -148,31 +127,19 @@ def build(workspace: Workspace) -> PreferencesTab:
             form.draw("model.base", choices=BASES, info=BASE_HELP)
             rewards = rewards_form.build(form)
             takes = train_preflight.build_line("pref_")
-            with gr.Row():
-                start = gr.Button("Start training", variant="primary", elem_id="pref_start", min_width=150)
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="pref_stop", min_width=110)
-            message = message_box("pref_message")
-        with gr.Column(elem_id="pref_picture", elem_classes="ft-run-picture", min_width=280):
-            live = gr.HTML(nothing_yet(), elem_id="pref_live", js_on_load=run_view.KEEP_OPEN_JS)
-            with gr.Row():
-                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="pref_to_evaluate")
-                to_chat = gr.Button("Chat with it", visible=False, elem_id="pref_to_chat")
+            row = run_panel.build_row("pref")
+        panel = run_panel.build_live("pref", row, nothing_yet())
     with gr.Accordion("Advanced", open=False, elem_id="pref_more"):
         form.draw_find("pref_find", "pref_more")
         check = train_preflight.build_more(takes)
         form.draw_groups(_groups(), _special, _PAGES)
     after = before_after.build()
-    return PreferencesTab(
-        form, rewards, votes, take, gr.State(None), data, sample, change_data, start, stop, message, live,
-        to_evaluate, to_chat, gr.State(None), after, check,
-    )  # fmt: skip
+    return PreferencesTab(form, rewards, votes, take, gr.State(None), data, sample, change_data, panel, after, check)
 
 
 def wire(tab: PreferencesTab, page: Page) -> None:
     data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
     page.switch(tab.change_data.click, data_tab.NAME)
-    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
-        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
     fields = tab.form.components
     source = data.form.components["data.source"]
     optional = {path: one for path, one in fields.items() if _depends(path)}
@@ -182,17 +149,6 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         own, rewarded = len(tab.form.inputs), len(tab.rewards.inputs)
         asked = settings(tab, values[:own], values[own : own + rewarded], workspace)
         return build_config(forms.merge([asked, data.form.collect(values[own + rewarded :])]))
-
-    def start(*values: Any) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
-        train_preflight.give_way()
-        config = configured(values)
-        run = supervisor.submit(config, workspace)
-        train_preflight.keep_expected(config, run, workspace)
-        background.release_chat(config.launcher.device)
-        said, now = job_strip.submitted(strip, run, workspace)
-        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
     def suit(
         stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
@@ -214,31 +170,25 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         if shown is None:
             said, suits = notice("The data on the Data tab cannot be read: choose other data.", kind="warn"), False
         else:
-            config = _resolved(stage, begin, base, "lora", None, workspace)
+            config = _resolved(stage, begin, base, RunConfig().method.name, None, workspace)
             config.data = DataConfig.model_validate_json(shown)
             said, suits = about_data(config, workspace)
         # Where it cannot work, the line above says why.
         offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
-        return {tab.data: said, tab.sample: offers, tab.start: gr.update(interactive=suits)}
+        return {tab.data: said, tab.sample: offers, tab.panel.row.start: gr.update(interactive=suits)}
 
     def offer(shown: str | None) -> dict[Any, Any]:
         """Votes to learn from, unless these are the data on show already."""
-        test = None if _learns_from_votes(shown) else voted(workspace)
+        test = None if _learns_from_votes(shown) else lessons.voted(workspace)
         if test is None:
             return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
         said = Markup("You have <strong>{} votes</strong> from {}.").format(count(test.votes), test.title)
         return {tab.votes: said, tab.take: gr.update(visible=True), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
-        from ftlab.ui.tabs.blind_test import tab as blind_test  # which leads here too
-
         if not test_id:
             raise InputError("There are no votes to learn from", try_="make a blind test, or vote in Chat")
-        if test_id in (chat_votes.PAIRS, chat_votes.THUMBS):
-            found = chat_lesson(test_id, workspace)
-        else:
-            found = blind_test.lesson(open_store(workspace), test_id, workspace)
-        return {**lesson.fill(found), tab.votes: "", tab.take: gr.update(visible=False)}
+        return {**lesson.fill(lessons.of_votes(test_id, workspace)), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
         choices = source_choices(workspace, SAMPLE)
@@ -247,18 +197,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
     before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
-    on(
-        tab.start.click,
-        start,
-        inputs,
-        [*live, strip.box, strip.stop, strip.job],
-        box=tab.message,
-        progress="minimal",
-        show_progress_on=tab.message,
-        concurrency_limit=1,
-    )
-    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
+    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace))
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
     changed = [*optional.values(), *usual, tab.rewards.box]
@@ -276,7 +215,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         any_of(data.shown.change, *(one.change for one in chosen[:3])),
         look,
         [*chosen[:3], data.shown],
-        [tab.data, tab.sample, tab.start],
+        [tab.data, tab.sample, tab.panel.row.start],
         box=tab.message,
         clears=False,
         trigger_mode="always_last",
@@ -318,26 +257,14 @@ def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
 
 def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the preference run that trains, else the newest one, as it is on disk."""
-    run = run_to_show(job, workspace)
-    hidden = gr.update(visible=False)
-    if run is None:
-        nothing = dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden)
-        return nothing | {tab.live: nothing_yet(), tab.shown: None}
-    ready = run_files.result_ready(run)
-    return {
-        tab.live: run_view.live(run),
-        tab.to_evaluate: gr.update(visible=ready),
-        tab.to_chat: gr.update(visible=ready and run_files.stage(run) != "reward"),
-        tab.stop: job_strip.stop_button(job) if job is not None and job.run == run else hidden,
-        tab.shown: run.id,
-    }
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet())
 
 
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
     newest of now; whoever chose another start keeps it."""
     workspace, begin = seen.workspace, seen.given[tab.begin]
-    starts = start_choices(workspace)
+    starts = lessons.start_choices(workspace)
     if (begin or "") == seen.notes.get("newest start", ""):
         begin = newest_start(workspace)
     seen.notes["newest start"] = newest_start(workspace)
@@ -348,20 +275,10 @@ def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
     }
 
 
-def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """The finished runs that can be trained further, the newest first."""
-    found = []
-    for run in run_files.runs_that_answer(workspace):
-        config = run_files.config(run)
-        if config is not None and (config.method.name in CONTINUED or not run.adapter.exists()):
-            found.append((run_names.name_of(run), run.id))
-    return found
-
-
 def newest_start(workspace: Workspace) -> str:
     """The newest run that learned from examples; empty when there is none."""
     stages = {run.id: run_files.stage(run) for run in workspace.runs()}
-    return next((value for _, value in start_choices(workspace) if stages.get(value) == "sft"), "")
+    return next((value for _, value in lessons.start_choices(workspace) if stages.get(value) == SFT), "")
 
 
 def start_kind(begin: str | None, workspace: Workspace) -> str:
@@ -376,60 +293,13 @@ def start_kind(begin: str | None, workspace: Workspace) -> str:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
-    if job is not None and job.kind == "training" and run_files.stage(job.run) in STAGES:
-        return job.run
-    return next((run for run in workspace.runs() if run_files.stage(run) in STAGES), None)
+    return run_panel.to_show(job, tuple(STAGES), workspace)
 
 
 def nothing_yet() -> Markup:
     return empty(
         "Nothing has been learned from preferences yet.", "Here a tuned model learns which answers people like better."
     )
-
-
-@dataclass(frozen=True)
-class Voted:
-    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
-
-    id: str
-    title: str
-    votes: int
-
-
-def voted(workspace: Workspace) -> Voted | None:
-    """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
-    pairs or thumbs of the chat. None where there are none."""
-    pairs, thumbs = chat_votes.counts(workspace)
-    found = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
-    most = max((one for one in found if one is not None), key=lambda one: one.votes)
-    return most if most.votes else None
-
-
-def _voted_test(workspace: Workspace) -> Voted | None:
-    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
-        return None
-    store = open_store(workspace)
-    for test in list_tests(store):
-        try:
-            if preferred.collect(store, test.id).judged:
-                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
-                return Voted(test.id, test.title, votes)
-        except InputError:  # its votes are hidden still
-            continue
-    return None
-
-
-def chat_lesson(name: str, workspace: Workspace) -> Lesson:
-    """What the votes of the chat in the file `name` teach; training goes on from the run that answered last."""
-    file = workspace.uploads / name
-    rows = read_jsonl(file)
-    startable = {value for _, value in start_choices(workspace)}
-    start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
-    kind = "pairs" if name == chat_votes.PAIRS else "thumbs"
-    said = f"{len(rows):,} {kind} from Chat."
-    if len(rows) < FEWEST_ROWS:
-        said += f" A run needs at least {FEWEST_ROWS} rows to learn from: vote on more answers."
-    return Lesson(str(file), "dpo" if kind == "pairs" else "kto", start, None, said)
 
 
 def no_votes() -> Markup:
@@ -507,7 +377,7 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
     except FtlabError as error:
         return _line(name, "cannot be learned from yet") + error_box(error), False
-    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage == "kto" else "pairs"
+    kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage in JUDGED_STAGES else "pairs"
     names = {"train": f"{kind} to learn from", "validation": "to check", "test": "to test"}
     sizes = ", ".join(f"{count(len(rows))} {names.get(split, split)}" for split, rows in prepared.splits.items())
     return _line(name, sizes) + cards(findings), True
@@ -580,13 +450,13 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
         config, said = filled
         return {**fill(tab, config), **data.form.fill(config), tab.message: said}
 
-    def learn(found: Lesson) -> dict[Any, Any]:
+    def learn(lesson: Lesson) -> dict[Any, Any]:
         return {
-            **page.doors[data_tab.NAME]["source"].fill(found.source),
-            form["stage"]: found.stage,
-            form["model.start"]: found.start,
-            form["model.base"]: found.base or gr.skip(),
-            tab.message: notice(found.said),
+            **page.doors[data_tab.NAME]["source"].fill(lesson.source),
+            form["stage"]: lesson.stage,
+            form["model.start"]: lesson.start,
+            form["model.base"]: lesson.base or gr.skip(),
+            tab.message: notice(lesson.message),
         }
 
     carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
@@ -602,9 +472,8 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     return [
-        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace)),
         Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
         Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
     ]

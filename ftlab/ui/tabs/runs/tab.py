@@ -263,7 +263,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
         tab.to_evaluate: gr.update(
             value="See the result" if _has_figures(run) else "Evaluate", interactive=can or _has_figures(run)
         ),
-        tab.to_chat: gr.update(visible=can and run_files.stage(run) != "reward"),
+        tab.to_chat: gr.update(visible=can and not run_files.is_reward_model(run)),
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
     }

@@ -2,7 +2,7 @@
 
 On the Train tab this happens by itself, when the tab is looked at or a setting changes, unless something else runs; it
 gives way to whatever starts. Beside it: find a learning rate, a short trial of three that fills the field. Both are
-processes of their own (training/preflight/measure.py, training/rate_trial.py) that end with Stop and with the page.
+processes of their own (measure.py, rate_trial.py in training/preflight/) that end with Stop and with the page.
 
 It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
 
@@ -39,7 +39,7 @@ from ftlab.ui.tabs.train.preflight_view import card, trial_card
 
 if TYPE_CHECKING:
     from ftlab.training.preflight.finding import Preflight
-    from ftlab.training.rate_trial import RateTrial
+    from ftlab.training.preflight.rate_trial import RateTrial
 
 
 _PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
@@ -305,7 +305,7 @@ def _checking(config: RunConfig, per_hour: float | None, workspace: Workspace) -
 
 def _trying(config: RunConfig, workspace: Workspace) -> Generator[str, None, RateTrial]:
     background.ensure("transformers")
-    from ftlab.training.rate_trial import find_rate
+    from ftlab.training.preflight.rate_trial import find_rate
 
     return find_rate(config, workspace)
 

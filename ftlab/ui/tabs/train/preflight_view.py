@@ -12,8 +12,8 @@ from ftlab.ui.kit.html import count, details, duration, facts, join, notice, per
 if TYPE_CHECKING:
     from ftlab.training.preflight.advice import Advice
     from ftlab.training.preflight.finding import Preflight
-    from ftlab.training.preflight.sizes import Remedy
-    from ftlab.training.rate_trial import RateTrial
+    from ftlab.training.preflight.rate_trial import RateTrial
+    from ftlab.training.sizes import Remedy
 
 
 def card(found: Preflight, checked: str) -> Markup:

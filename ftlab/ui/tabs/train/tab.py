@@ -2,8 +2,7 @@
 
 elem_ids: `set_model_base` and so on for every setting (see forms.py), `train_data` (what it will be trained on),
 `train_change_data`, `train_banner`, `train_preset`, `train_settings` (what it sets), `train_more` (folded: all
-settings) with `train_find`, `train_start`, `train_stop`, `train_message`, `train_live` (curve, answers, outcome),
-`train_to_evaluate`, `train_to_chat`; time and memory as in preflight.py.
+settings) with `train_find`; Start and the run at work as in run_panel.py, time and memory as in preflight.py.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from ftlab.config import AUTO, SELF, STARTER, STARTER_REPLAY, DataConfig, RunCon
 from ftlab.config.methods import fields_of
 from ftlab.config.presets import PRESET, PRESETS, preset_of, preset_settings
 from ftlab.config.sections import FEWEST_OWN_ANSWERS
-from ftlab.config.stages import PRETRAINING
+from ftlab.config.stages import PRETRAINING, SFT, SUPERVISED_STAGES
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.ui import background, job_strip, run_files
+from ftlab.ui import run_files
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.events import any_of, on
 from ftlab.ui.kit.html import count, empty, notice
 from ftlab.ui.page import Door, Follower, Look, Page, kept_choices
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import STAGES as PREFERENCE_STAGES
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
 from ftlab.ui.tabs.data.sources import shown_name
 from ftlab.ui.tabs.train import preflight as train_preflight
-from ftlab.ui.tabs.train import sweep
+from ftlab.ui.tabs.train import run_panel, sweep
+from ftlab.ui.tabs.train.run_panel import RunPanel
 
 NAME, TITLE = "train", "Train"
 # What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
@@ -48,7 +47,7 @@ BASES = [
 ]
 BASE_HELP = "From the list, a folder, a GGUF file or a Hub id."
 # What the data on the Data tab can be trained for; preferences have a tab of their own.
-STAGES = [("Answers (instruction tuning)", "sft"), ("Plain text (continued pretraining)", "pretraining")]
+STAGES = [("Answers (instruction tuning)", SFT), ("Plain text (continued pretraining)", PRETRAINING)]
 _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
 _FRACTIONS = tuple(f"{path}_fraction" for path in _REPLAYED)
 # Left empty, they take what suits base and method.
@@ -60,10 +59,7 @@ _PAGES |= {"Against forgetting": "replay", "Name, tracking, device": "programs#e
 
 def _groups() -> dict[str, list[str]]:
     """The settings of the tab by the title of their group: those that people change first."""
-
-    def of(*sections: str) -> list[str]:
-        return [path for path in forms.fields() if path.startswith(sections)]
-
+    of = forms.fields_of
     return {
         "Training": ["stage", *_USUAL, "optimisation.max_length", *of("optimisation.")],
         "Method": ["method.name", "method.rank", *of("method.")],
@@ -82,15 +78,13 @@ class TrainTab:
     change_data: gr.Button
     preset: gr.Radio
     settings: gr.HTML
-    start: gr.Button
-    stop: gr.Button
-    message: gr.HTML
-    live: gr.HTML
-    to_evaluate: gr.Button
-    to_chat: gr.Button
-    shown: gr.State  # id of the run in the live picture
+    panel: RunPanel
     sweep: sweep.SweepForm
     check: train_preflight.Panel
+
+    @property
+    def message(self) -> gr.HTML:
+        return self.panel.row.message
 
 
 def build(workspace: Workspace) -> TrainTab:
@@ -113,29 +107,18 @@ def build(workspace: Workspace) -> TrainTab:
             )
             settings = gr.HTML(in_words(_untouched().resolved()), elem_id="train_settings")
             takes = train_preflight.build_line()
-            with gr.Row():
-                start = gr.Button("Start training", variant="primary", elem_id="train_start", min_width=150)
-                stop = gr.Button("Stop", variant="stop", visible=False, elem_id="train_stop", min_width=110)
-            message = message_box("train_message")
-        with gr.Column(elem_id="train_picture", elem_classes="ft-run-picture", min_width=280):
-            live = gr.HTML(nothing_yet(), elem_id="train_live", js_on_load=run_view.KEEP_OPEN_JS)
-            with gr.Row():
-                to_evaluate = gr.Button("See the evaluation", visible=False, elem_id="train_to_evaluate")
-                to_chat = gr.Button("Chat with it", visible=False, elem_id="train_to_chat")
+            row = run_panel.build_row("train")
+        panel = run_panel.build_live("train", row, nothing_yet())
     with gr.Accordion("Advanced", open=False, elem_id="train_more"):
         form.draw_find("train_find", "train_more")
         check = train_preflight.build_more(takes)
         form.draw_groups(_groups(), _special, _PAGES)
         varied = sweep.build_form()
-    shown = gr.State(None)
-    return TrainTab(
-        form, banner, data, change_data, preset, settings, start, stop, message, live, to_evaluate, to_chat, shown,
-        varied, check,
-    )  # fmt: skip
+    return TrainTab(form, banner, data, change_data, preset, settings, panel, varied, check)
 
 
 def wire(tab: TrainTab, page: Page) -> None:
-    data, strip, workspace = page.parts[data_tab.NAME], page.strip, page.workspace
+    data, workspace = page.parts[data_tab.NAME], page.workspace
     fields = tab.form.components
     base, method, stage = fields["model.base"], fields["method.name"], fields["stage"]
     usual_of = {path: fields[path] for path in _USUAL}
@@ -144,17 +127,6 @@ def wire(tab: TrainTab, page: Page) -> None:
     of_methods = {path: one for path, one in fields.items() if _is_setting_of_methods(path)}
     # What decides which preset this is.
     deciding = ("model.base", "method.name", "stage", "data.replay_text", "optimisation.max_steps", *_PRESET)
-
-    def start(*values: Any) -> dict[Any, Any]:
-        from ftlab.training import supervisor
-
-        train_preflight.give_way()
-        config = configured(values)
-        run = supervisor.submit(config, workspace)
-        train_preflight.keep_expected(config, run, workspace)
-        background.release_chat(config.launcher.device)
-        said, now = job_strip.submitted(strip, run, workspace)
-        return {tab.message: said, **now, **show(tab, run_files.current_job(workspace), workspace)}
 
     def chosen(*values: Any) -> tuple[RunConfig, Any]:
         """What is chosen, and the shape of its base; without what is still being typed."""
@@ -199,7 +171,7 @@ def wire(tab: TrainTab, page: Page) -> None:
     def describe_data(shown: str | None, *replay: Any) -> dict[Any, Any]:
         said = data_line(shown, workspace, dict(zip(mixed, replay, strict=True)))
         # Where it cannot work, the line says why.
-        return {tab.data: said, tab.start: gr.update(interactive="ft-box" not in said)}
+        return {tab.data: said, tab.panel.row.start: gr.update(interactive="ft-box" not in said)}
 
     def suit_stage(shown: str | None) -> dict[Any, Any]:
         return {stage: stage_of(shown, workspace) or gr.skip()}
@@ -210,18 +182,7 @@ def wire(tab: TrainTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *data.form.inputs]
     sweep.wire_form(tab.sweep, inputs, configured, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace, by_itself=True)
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
-    on(
-        tab.start.click,
-        start,
-        inputs,
-        [*live, strip.box, strip.stop, strip.job],
-        box=tab.message,
-        progress="minimal",
-        show_progress_on=tab.message,
-        concurrency_limit=1,
-    )
-    job_strip.stop_by(strip, tab.stop, tab.message, workspace)
+    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace))
     changed = [*usual_of.values(), tab.banner, tab.preset, tab.settings, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
     asked = [fields[path] for path in deciding]
@@ -234,31 +195,14 @@ def wire(tab: TrainTab, page: Page) -> None:
     mixed = ("model.base", "stage", *_REPLAYED, *_FRACTIONS)
     counted = [fields[path] for path in mixed]
     counts = any_of(data.shown.change, *(one.change for one in counted))
-    on(counts, describe_data, [data.shown, *counted], [tab.data, tab.start], **settings)
+    on(counts, describe_data, [data.shown, *counted], [tab.data, tab.panel.row.start], **settings)
     on(data.shown.change, suit_stage, [data.shown], [stage], queue=False)
     page.switch(tab.change_data.click, data_tab.NAME)
-    for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
-        page.lead(trigger.click, "run", [tab.shown], to=other, queue=False)
 
 
 def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the run that trains, else the newest one, as it is on disk."""
-    run = run_to_show(job, workspace)
-    if run is None:
-        hidden = gr.update(visible=False)
-        return dict.fromkeys((tab.to_evaluate, tab.to_chat, tab.stop), hidden) | {
-            tab.live: nothing_yet(),
-            tab.shown: None,
-        }
-    ready = gr.update(visible=run_files.result_ready(run))
-    own = job is None or run_files.stage(job.run) not in PREFERENCE_STAGES
-    return {
-        tab.live: run_view.live(run),
-        tab.to_evaluate: ready,
-        tab.to_chat: ready,
-        tab.stop: job_strip.stop_button(job if own else None),
-        tab.shown: run.id,
-    }
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet())
 
 
 def nothing_yet() -> Markup:
@@ -267,9 +211,7 @@ def nothing_yet() -> Markup:
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
     """The run at work, else the newest; those of the Preferences tab are shown there."""
-    if job is not None and job.kind == "training" and run_files.stage(job.run) not in PREFERENCE_STAGES:
-        return job.run
-    return next((run for run in workspace.runs() if run_files.stage(run) not in PREFERENCE_STAGES), None)
+    return run_panel.to_show(job, SUPERVISED_STAGES, workspace)
 
 
 def latest_base(workspace: Workspace) -> str | None:
@@ -347,7 +289,7 @@ def stage_of(shown: str | None, workspace: Workspace) -> str | None:
     if shown is None:
         return None
     found = data_rows.inspected(DataConfig.model_validate_json(shown), workspace)
-    return PRETRAINING if found.format == "text" else "sft"
+    return PRETRAINING if found.format == "text" else SFT
 
 
 def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> dict[str, Any]:
@@ -409,7 +351,7 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
         "settings": Door(
             [*tab.form.inputs, *data.form.inputs, tab.message],
             fill,
-            lambda filled: filled[0].stage not in PREFERENCE_STAGES,
+            lambda filled: filled[0].stage in SUPERVISED_STAGES,
         ),
     }
 
@@ -429,8 +371,7 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         suits = {one: gr.update(value=_usual_replay(path, name)) for one, path in replayed.items()}
         return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
 
-    live = [tab.live, tab.to_evaluate, tab.to_chat, tab.stop, tab.shown]
     return [
-        Follower(live, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace)),
         Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
     ]

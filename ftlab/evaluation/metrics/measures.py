@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 import unicodedata
@@ -14,7 +16,7 @@ import regex
 from ftlab.core.comparison import MeasureInfoJson, MeasureJson
 from ftlab.core.processes import child_environment
 from ftlab.data.final_number import final_number, same_final_number
-from ftlab.errors import InputError, nearest
+from ftlab.errors import FtlabError, InputError, nearest
 from ftlab.evaluation import significance
 from ftlab.evaluation.metrics import text as structured
 from ftlab.evaluation.metrics.form import named_labels, names_reference, unlabelled
@@ -37,6 +39,7 @@ from ftlab.evaluation.metrics.text import (
     token_f1,
     words,
 )
+from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 
 if TYPE_CHECKING:
     from ftlab.evaluation.significance import Clusters
@@ -145,6 +148,8 @@ def measure_family(
         return _length_ratio(answers, references, options.clusters)
     if name == "pattern":
         return _by_pattern(answers, options)
+    if name in TOOL_MEASURES:
+        return _by_tools(name, answers, references, options)
     return _by_json(name, answers, references, options)
 
 
@@ -319,6 +324,19 @@ def _by_pattern(answers: Answers, options: MeasureOptions) -> Measured:
     return [of_rows(replace(BUILT_IN["pattern"], rule=rule), rows, clusters=options.clusters)], {"pattern": rows}
 
 
+def _by_tools(name: str, answers: Answers, references: Sequence[str], options: MeasureOptions) -> Measured:
+    listed = [json.loads(text) if text else [] for text in options.tools or [""] * len(references)]
+    rows = {
+        side: [
+            TOOL_MEASURES[name](answer, reference, tools)
+            for answer, reference, tools in zip(texts, references, listed, strict=True)
+        ]
+        for side, texts in answers.items()
+    }
+    measure = of_rows(BUILT_IN[name], rows, clusters=options.clusters)
+    return [measure], {name: rows}
+
+
 def _by_json(name: str, answers: Answers, references: Sequence[str], options: MeasureOptions) -> Measured:
     validator = structured.schema_validator(options.schema) if options.schema is not None else None
     info = BUILT_IN[name]
@@ -358,9 +376,9 @@ _SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more o
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What some measures need to know: labels of the classes, a JSON schema, a regular expression, and `extra`, the
-    paths of metric files of one's own; `commonest` is the answer that most of the training rows have; and `clusters`,
-    what each row belongs to (see significance.py)."""
+    """What some measures need to know: labels of the classes, a JSON schema, a regular expression, the `tools` of each
+    row as JSON text ("" without any), and `extra`, the paths of metric files of one's own; `commonest` is the answer
+    that most of the training rows have; and `clusters`, what each row belongs to (see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
@@ -368,6 +386,7 @@ class MeasureOptions:
     extra: tuple[str, ...] = ()
     clusters: tuple[int, ...] | None = None
     commonest: str | None = None
+    tools: tuple[str, ...] | None = None
 
 
 def describe(name: str) -> MeasureInfoJson:
@@ -382,11 +401,11 @@ def describe(name: str) -> MeasureInfoJson:
     return BUILT_IN[name].as_json()
 
 
-def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -> list[str]:
+def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None, tools: bool = False) -> list[str]:
     """The names of the measures that suit these reference answers, what decides first, length and repetition last.
 
-    Labels, JSON objects and lists, numbers, reasoning that ends in a number, code, short answers and free text are told
-    apart. Empty references are ignored.
+    `tools`: there are rows with tools, whose calls are measured. Labels, JSON objects and lists, numbers, reasoning
+    that ends in a number, code, short answers and free text are told apart. Empty references are ignored.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -395,6 +414,8 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None) -
 
     if not known:
         return list(STYLE)
+    if tools:
+        return [*TOOL_MEASURES, "exact_match", "bleu", *STYLE]
     # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
         return ["accuracy", "label_named", "macro_f1"]
@@ -470,6 +491,24 @@ def measure_answers(
     return measures, rows
 
 
+def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
+    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
+
+    Raises FtlabError when the loss is not a number or there are no tokens.
+    """
+    total, count = math.fsum(nll), sum(tokens)
+    if not count:
+        raise FtlabError("There are no tokens to score", why="every answer in the split is empty")
+    if not math.isfinite(total):
+        raise FtlabError(
+            "The loss of the model is not a number",
+            why="training has diverged, or the number format of the model overflows",
+            try_="train again with a lower learning rate, or with model.dtype=float32",
+        )
+    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
+    return math.exp(min(total / count, 700.0))
+
+
 def measure_losses(
     nll: Mapping[str, Sequence[float]],
     tokens: Mapping[str, Sequence[int]],
@@ -485,8 +524,6 @@ def measure_losses(
     `name` that ends in bits_per_byte gives that one alone. Raises FtlabError when a loss is not a number.
     """
     import numpy as np
-
-    from ftlab.evaluation.losses import corpus_perplexity
 
     for side in nll:
         corpus_perplexity(nll[side], tokens[side])

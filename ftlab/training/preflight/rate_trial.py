@@ -168,7 +168,7 @@ def try_rates(training: Any, config: RunConfig, rates: Sequence[float], writer: 
     """In the process of the trial: train the prepared run with each of `rates`, and note the losses of the rows."""
     from transformers import TrainerCallback, set_seed
 
-    from ftlab.training.preflight.sizes import planned
+    from ftlab.training.sizes import planned
 
     trainer, model = training.trainer, training.model
     arguments, dataset = trainer.args, trainer.eval_dataset

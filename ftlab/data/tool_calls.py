@@ -1,0 +1,271 @@
+"""Tool calls and thoughts as text: how a row's tools, calls, replies and reasoning become messages, and back.
+
+Everywhere in ftlab a message is a role and a text. Tools are a turn of the role `tools` whose text is their JSON list.
+A call stands in an assistant's text as Hermes and Qwen write it, after what it says and after what it thinks:
+
+    <think>
+    The person wants to fly on Friday.
+    </think>
+
+    One moment.
+    <tool_call>
+    {"name": "find_flight", "arguments": {"day": "Friday"}}
+    </tool_call>
+
+So a frozen row holds its arguments exactly, whatever their types, and every base is compared on the same text. The chat
+template of a base writes them in its own form (`ftlab.data.tool_templates`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from ftlab.core.parsing import json_or
+
+TOOLS = "tools"  # the role of the turn that lists the tools
+TOOL = "tool"  # the role of a tool's reply
+THINKING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought")
+
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
+_THOUGHT = re.compile(r"\A\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
+_THOUGHT_ENDS = re.compile(r"\A(.*?)</think>", re.DOTALL)
+_LISTED = re.compile(r"<tools>\s*(.*?)\s*</tools>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: the `name` of the tool and its `arguments`, an object."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        value = {"name": self.name, "arguments": self.arguments}
+        return f"<tool_call>\n{json.dumps(value, ensure_ascii=False)}\n</tool_call>"
+
+
+@dataclass(frozen=True)
+class Said:
+    """An assistant's text in its parts: what it thought, what it said, its calls, and calls that are not readable."""
+
+    thought: str
+    text: str
+    calls: tuple[Call, ...] = ()
+    broken: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> str:
+        """As one text; broken calls are left as they were written."""
+        calls = [call.text for call in self.calls] + [f"<tool_call>\n{text}\n</tool_call>" for text in self.broken]
+        thought = f"<think>\n{self.thought}\n</think>\n\n" if self.thought else ""
+        return thought + "\n".join(filter(None, [self.text, *calls]))
+
+
+def parts_of(text: str) -> Said:
+    """The parts of an assistant's `text`. Thoughts that the template opened before the answer end at </think>; thoughts
+    and calls that were cut off go to the end."""
+    thought, rest = "", text
+    if match := _THOUGHT.match(text) or _THOUGHT_ENDS.match(text):
+        thought, rest = match[1].strip(), text[match.end() :]
+    if "<tool_call>" not in rest:
+        return Said(thought, rest.strip() if match else rest)
+    calls: list[Call] = []
+    broken: list[str] = []
+    for match in _CALL.finditer(rest):
+        many = _calls_in(match[1])
+        calls += many
+        broken += [] if many else [match[1]]
+    return Said(thought, _CALL.sub("", rest).strip(), tuple(calls), tuple(broken))
+
+
+def spoken(text: str) -> str:
+    """`text` without thoughts: what is scored, judged and shown as the answer."""
+    if "<think>" not in text and "</think>" not in text:
+        return text
+    said = parts_of(text)
+    return Said("", said.text, said.calls, said.broken).whole
+
+
+def _calls_in(text: str) -> list[Call]:
+    value = json_or(text, None)
+    calls = [call_of(item) for item in (value if isinstance(value, list) else [value])]
+    return [call for call in calls if call] if all(calls) else []
+
+
+def call_of(value: Any) -> Call | None:
+    """The call that a JSON `value` is: {"name", "arguments"}, or either in "function"; arguments as an object or as
+    JSON text. None for anything else."""
+    if isinstance(value, str):
+        value = json_or(value, None)
+    if isinstance(value, dict) and isinstance(value.get("function"), dict):
+        value = value["function"]
+    if not isinstance(value, dict):
+        return None
+    name = value.get("name")
+    arguments: Any = next(
+        (value[key] for key in ("arguments", "parameters", "input") if value.get(key) is not None), {}
+    )
+    if isinstance(arguments, str):
+        arguments = json_or(arguments, None) if arguments.strip() else {}
+    if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
+        return None
+    return Call(name, arguments)
+
+
+def tools_text(value: Any) -> str | None:
+    """The text of a `tools` turn: a JSON list of {"type": "function", "function": {...}}; "" without tools. `value` is
+    such a list, one of bare functions, or either as JSON text. None if it is anything else."""
+    if value is None or value in ("", "[]", "null"):
+        return ""
+    if isinstance(value, str):
+        value = json_or(value, None)
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return None
+    tools = []
+    for item in value:
+        if isinstance(item, str):
+            item = json_or(item, None)
+        function = item.get("function", item) if isinstance(item, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            return None
+        # Parquet gives every tool the keys of all others, without a value.
+        tools.append({"type": "function", "function": _without_blanks(function)})
+    return json.dumps(tools, ensure_ascii=False) if tools else ""
+
+
+def _without_blanks(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: _without_blanks(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item is not None or key in ("default", "const")}
+    return [_without_blanks(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def tools_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The tools of a conversation: of its `tools` turn, or of the <tools> in its system prompt (Hermes)."""
+    for message in messages:
+        if message["role"] == TOOLS:
+            return json.loads(message["content"])
+        if message["role"] == "system" and (listed := _LISTED.search(message["content"])):
+            lines = json_or(listed[1], None) or [json_or(line, None) for line in listed[1].splitlines()]
+            text = tools_text(lines)
+            return json.loads(text) if text else []
+    return []
+
+
+def lists_tools_itself(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the row's own system prompt names the tools and the form of calls: it stays as it is."""
+    return any(m["role"] == "system" and "<tools>" in m["content"] for m in messages) and not any(
+        m["role"] == TOOLS for m in messages
+    )
+
+
+def uses_tools(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the conversation lists tools, calls one or holds a reply of one."""
+    return any(
+        message["role"] in (TOOLS, TOOL) or (message["role"] == "assistant" and "<tool_call>" in message["content"])
+        for message in messages
+    )
+
+
+def tools_by_row(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...] | None:
+    """The tools of each conversation as JSON text ("" without any); None if none of them lists or calls tools."""
+    if not any(map(uses_tools, conversations)):
+        return None
+    listed = [tools_of(messages) for messages in conversations]
+    return tuple(json.dumps(tools) if tools else "" for tools in listed)
+
+
+def thinks(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an answer of the conversation holds thoughts."""
+    return any(m["role"] == "assistant" and m["content"].lstrip().startswith("<think>") for m in messages)
+
+
+def most_think(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
+    """Whether most of the conversations hold thoughts: then a base with a thinking mode trains, and answers, in it."""
+    return bool(conversations) and 2 * sum(map(thinks, conversations)) > len(conversations)
+
+
+def next_turn(history: Sequence[Mapping[str, Any]], text: str) -> dict[str, str]:
+    """What a person types after `history`: the reply of a tool if the last answer called some, else a question."""
+    called = bool(history) and history[-1]["role"] == "assistant" and bool(parts_of(history[-1]["content"]).calls)
+    return {"role": TOOL if called else "user", "content": text}
+
+
+def without_blank_arguments(call: Call, tools: Sequence[Mapping[str, Any]]) -> Call:
+    """`call` without the arguments that Parquet added for other calls: those without a value that its tool does not
+    know, or does not allow to be null."""
+    if None not in call.arguments.values() or (schema := schema_of(call.name, tools)) is None:
+        return call
+    known = schema.get("properties") or {}
+    kept = {
+        key: value
+        for key, value in call.arguments.items()
+        if value is not None or (key in known and is_valid_argument(value, known[key]))
+    }
+    return Call(call.name, kept)
+
+
+def schema_of(name: str, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The JSON schema of the arguments of the tool `name` (an empty one allows all); None if it is not listed."""
+    for tool in tools:
+        function = tool.get("function", tool)
+        if function.get("name") == name:
+            return function.get("parameters") or {}
+    return None
+
+
+def is_valid_argument(value: Any, schema: Any) -> bool:
+    return isinstance(schema, dict) and not _errors(json.dumps(schema), value)
+
+
+def fault_of(call: Call, tools: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong with `call` by the listed `tools`: "unlisted", or the first breach of the schema in words; None if
+    nothing is, or if the schema itself cannot be read."""
+    schema = schema_of(call.name, tools)
+    if schema is None:
+        return UNLISTED
+    errors = _errors(json.dumps(schema), call.arguments)
+    return errors[0] if errors else None
+
+
+UNLISTED = "unlisted"
+
+
+def _errors(schema: str, value: Any) -> list[str]:
+    validator = _validator(schema)
+    if validator is None:
+        return []
+    try:
+        return [
+            f"{'.'.join(map(str, error.absolute_path)) or 'arguments'}: {error.message}"
+            for error in validator.iter_errors(value)
+        ]
+    except Exception as error:
+        from referencing.exceptions import Unresolvable
+
+        if isinstance(error, Unresolvable | RecursionError):
+            return []
+        raise
+
+
+@lru_cache(maxsize=256)
+def _validator(schema: str) -> Any:
+    """A validator, which fetches nothing; None for a schema that is not valid itself."""
+    from jsonschema import SchemaError, validators
+    from referencing import Registry
+
+    value = json.loads(schema)
+    kind = validators.validator_for(value, default=validators.Draft202012Validator)
+    try:
+        kind.check_schema(value)
+    except SchemaError:
+        return None
+    return kind(value, registry=Registry())

@@ -1,0 +1,114 @@
+"""Votes to learn from: where they are, and which data, stage and start they come to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ftlab.arena import preferences as preferred
+from ftlab.arena import tally
+from ftlab.arena.blind_tests import list_contestants, list_tests
+from ftlab.arena.preferences import DPO_FILE, KTO_FILE
+from ftlab.arena.store import DATABASE_VARIABLE, Store, open_store
+from ftlab.config.methods import CONTINUED
+from ftlab.config.stages import FROM_JUDGED, FROM_PAIRS
+from ftlab.core.files import read_jsonl
+from ftlab.core.workspace import Workspace
+from ftlab.data.splits import FEWEST_ROWS
+from ftlab.errors import InputError
+from ftlab.ui import run_files, run_names
+from ftlab.ui.tabs.chat import votes as chat_votes
+
+
+@dataclass(frozen=True)
+class Voted:
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
+
+    id: str
+    title: str
+    votes: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+
+    source: str
+    stage: str
+    start: str
+    base: str | None
+    message: str
+
+
+def voted(workspace: Workspace) -> Voted | None:
+    """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
+    pairs or thumbs of the chat. None where there are none."""
+    pairs, thumbs = chat_votes.counts(workspace)
+    places = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
+    most = max((place for place in places if place is not None), key=lambda place: place.votes)
+    return most if most.votes else None
+
+
+def _voted_test(workspace: Workspace) -> Voted | None:
+    if not workspace.arena_database.exists() and not os.environ.get(DATABASE_VARIABLE):
+        return None
+    store = open_store(workspace)
+    for test in list_tests(store):
+        try:
+            if preferred.collect(store, test.id).judged:
+                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes)
+        except InputError:  # its votes are hidden still
+            continue
+    return None
+
+
+def of_votes(place: str, workspace: Workspace) -> Lesson:
+    """The lesson of the votes at `place`, the id of `Voted`."""
+    if place in (chat_votes.PAIRS, chat_votes.THUMBS):
+        return of_chat(place, workspace)
+    return of_test(open_store(workspace), place, workspace)
+
+
+def of_test(store: Store, test_id: str, workspace: Workspace) -> Lesson:
+    """Write the votes as data and say how to learn from them: pairs where there are any, else judged answers.
+
+    Training goes on from the contestant that the raters preferred, where it is a run that can be trained further, else
+    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learned from.
+    """
+    folder, data = preferred.export(store, test_id)
+    file, stage, rows = (DPO_FILE, FROM_PAIRS, data.pairs) if data.pairs else (KTO_FILE, FROM_JUDGED, data.judged)
+    specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test_id)}
+    winner = tally.evaluate(store, test_id).get("winner")
+    order = [*([specs[winner]] if winner in specs else []), *reversed(specs.values())]
+    startable = {value for _, value in start_choices(workspace)}
+    start = next((spec["run"] for spec in order if spec.get("run") in startable), "")
+    config = run_files.config(workspace.run(start)) if start else None
+    base = config.model.base if config else next((spec["base"] for spec in order if spec.get("base")), None)
+    return Lesson(str(folder / file), stage, start, base, data.text() + _too_few(len(rows), "add votes or preferences"))
+
+
+def of_chat(name: str, workspace: Workspace) -> Lesson:
+    """What the votes of the chat in the file `name` teach; training goes on from the run that answered last."""
+    file = workspace.uploads / name
+    rows = read_jsonl(file)
+    startable = {value for _, value in start_choices(workspace)}
+    start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
+    kind, stage = ("pairs", FROM_PAIRS) if name == chat_votes.PAIRS else ("thumbs", FROM_JUDGED)
+    return Lesson(
+        str(file), stage, start, None, f"{len(rows):,} {kind} from Chat." + _too_few(len(rows), "vote on more answers")
+    )
+
+
+def _too_few(rows: int, remedy: str) -> str:
+    return f" A run needs at least {FEWEST_ROWS} rows to learn from: {remedy}." if rows < FEWEST_ROWS else ""
+
+
+def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
+    """The finished runs that can be trained further, the newest first."""
+    return [
+        (run_names.name_of(run), run.id)
+        for run in run_files.runs_that_answer(workspace)
+        if (config := run_files.config(run)) is not None
+        and (config.method.name in CONTINUED or not run.adapter.exists())
+    ]

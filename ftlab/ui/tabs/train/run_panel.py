@@ -1,0 +1,123 @@
+"""What the Train and the Preferences tab share: Start and Stop, and beside the form the run at work, with the ways to
+its result once it has ended.
+
+elem_ids, after the name of the tab (`train` or `pref`): `_start`, `_stop`, `_message`, `_live` (curve, answers,
+outcome), `_to_evaluate`, `_to_chat`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from ftlab.config import RunConfig
+from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
+from ftlab.ui import background, job_strip, run_files
+from ftlab.ui.kit.events import message_box, on
+from ftlab.ui.page import Page
+from ftlab.ui.run_files import Job
+from ftlab.ui.run_view import run as run_view
+from ftlab.ui.tabs.train import preflight
+
+
+@dataclass(frozen=True)
+class StartRow:
+    start: gr.Button
+    stop: gr.Button
+    message: gr.HTML
+
+
+@dataclass(frozen=True)
+class RunPanel:
+    row: StartRow
+    live: gr.HTML
+    to_evaluate: gr.Button
+    to_chat: gr.Button
+    shown: gr.State  # id of the run in the live picture
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `show` updates."""
+        return [self.live, self.to_evaluate, self.to_chat, self.row.stop, self.shown]
+
+
+def build_row(tab: str) -> StartRow:
+    with gr.Row():
+        start = gr.Button("Start training", variant="primary", elem_id=f"{tab}_start", min_width=150)
+        stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{tab}_stop", min_width=110)
+    return StartRow(start, stop, message_box(f"{tab}_message"))
+
+
+def build_live(tab: str, row: StartRow, nothing: Markup) -> RunPanel:
+    """The column beside the form; `nothing` stands there before the first run."""
+    with gr.Column(elem_id=f"{tab}_picture", elem_classes="ft-run-picture", min_width=280):
+        live = gr.HTML(nothing, elem_id=f"{tab}_live", js_on_load=run_view.KEEP_OPEN_JS)
+        with gr.Row():
+            to_evaluate = gr.Button("See the evaluation", visible=False, elem_id=f"{tab}_to_evaluate")
+            to_chat = gr.Button("Chat with it", visible=False, elem_id=f"{tab}_to_chat")
+    return RunPanel(row, live, to_evaluate, to_chat, gr.State(None))
+
+
+def wire(
+    panel: RunPanel,
+    page: Page,
+    inputs: Sequence[Any],
+    configured: Callable[[Sequence[Any]], RunConfig],
+    show_now: Callable[[Job | None], dict[Any, Any]],
+) -> None:
+    """Let Start submit what `configured` makes of the values of `inputs`, and the other buttons do what they say.
+    `show_now(job)` gives the updates of the panel."""
+    strip, workspace, message = page.strip, page.workspace, panel.row.message
+
+    def start(*values: Any) -> dict[Any, Any]:
+        from ftlab.training import supervisor
+
+        preflight.give_way()
+        config = configured(values)
+        run = supervisor.submit(config, workspace)
+        preflight.keep_expected(config, run, workspace)
+        background.release_chat(config.launcher.device)
+        queued, at_work = job_strip.submitted(strip, run, workspace)
+        return {message: queued, **at_work, **show_now(run_files.current_job(workspace))}
+
+    on(
+        panel.row.start.click,
+        start,
+        inputs,
+        [*panel.outputs, strip.box, strip.stop, strip.job],
+        box=message,
+        progress="minimal",
+        show_progress_on=message,
+        concurrency_limit=1,
+    )
+    job_strip.stop_by(strip, panel.row.stop, message, workspace)
+    for trigger, other in ((panel.to_evaluate, "evaluate"), (panel.to_chat, "chat")):
+        page.lead(trigger.click, "run", [panel.shown], to=other, queue=False)
+
+
+def to_show(job: Job | None, stages: Sequence[str], workspace: Workspace) -> RunDirectory | None:
+    """The run of one of `stages` that trains, else the newest one."""
+    if job is not None and job.kind == "training" and run_files.stage(job.run) in stages:
+        return job.run
+    return next((run for run in workspace.runs() if run_files.stage(run) in stages), None)
+
+
+def show(panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup) -> dict[Any, Any]:
+    """Updates that show `run` as it is on disk, and Stop while it is what `job` works on."""
+    if run is None:
+        hidden = gr.update(visible=False)
+        closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)
+        return {**closed, panel.live: nothing, panel.shown: None}
+    ready = run_files.result_ready(run)
+    return {
+        panel.live: run_view.live(run),
+        panel.to_evaluate: gr.update(visible=ready),
+        panel.to_chat: gr.update(visible=ready and not run_files.is_reward_model(run)),
+        panel.row.stop: job_strip.stop_button(job if job is not None and job.run == run else None),
+        panel.shown: run.id,
+    }
