@@ -90,10 +90,10 @@ class ColumnsUnknown(InputError):
 class Detected:
     """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
-    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label. `unused` are the
-    other columns. `template` builds the prompt from columns, if one is used. Two answers with a vote have the roles
-    first, second and winner, and `vote` reads it; of pairs, `scores` are those of both sides. `scale` holds the lowest and the
-    highest grade of a label that is a number.
+    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label; of two answers
+    with a vote first, second and winner. `unused` are the other columns. `template` builds the prompt from columns, if
+    one is used. `vote` reads which of two answers won, `scores` those of a pair; `scale` is the lowest and the highest
+    grade of a label that is a number.
     """
 
     format: str
