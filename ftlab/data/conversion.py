@@ -201,7 +201,19 @@ CHOICES = (MARKED_BAD, NOT_JUDGED, NO_WINNER)
 WRITTEN_OUT = "an answer or a prompt that was not text was written out as text"
 LEFT_OVER = "a left-over None or nan was not added to the prompt"
 # What programs write where there was nothing.
-PLACEHOLDERS = ("none", "nan", "null", "nil", "undefined", "<na>", "#n/a", "n/a", "<noinput>", "noinput", "no input")
+PLACEHOLDERS: tuple[str, ...] = (
+    "none",
+    "nan",
+    "null",
+    "nil",
+    "undefined",
+    "<na>",
+    "#n/a",
+    "n/a",
+    "<noinput>",
+    "noinput",
+    "no input",
+)
 PLACEHOLDERS += ("[object object]", "#value!", "#ref!", "#name?")
 NO_WEIGHT = "an answer with weight 0 is trained on like the others"
 UNREADABLE_CALL = "a tool call that cannot be read"

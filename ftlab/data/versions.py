@@ -173,7 +173,8 @@ def derive(
             names.update(dict.fromkeys(row.cells))
         columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
-    kept: DetailsJson = {**named.as_dict()} if named else {}
+    # Rows of a version are text already: no encoding is kept.
+    kept: DetailsJson = {"columns": named.columns, "prompt_template": named.prompt_template} if named else {}
     if "made" in parent.details:
         kept["made"] = parent.details["made"]
     return _write(
