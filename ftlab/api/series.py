@@ -80,7 +80,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
     """
     import pandas
 
-    from ftlab.config.methods import summary
+    from ftlab.config.sections import summary
     from ftlab.core.files import read_jsonl
     from ftlab.evaluation.figures import percent, value_text
     from ftlab.report.charts import panels

@@ -166,8 +166,8 @@ def write(
     chosen = build_settings(url=url, model=model, base=base, **settings)
     if kind == "documents":
         places = [source] if isinstance(source, str | os.PathLike) else list(source)
-        shown = examples_of(DataConfig(source=examples), opened) if examples else ()
-        work = document_work([Path(place) for place in places], chosen, shown)
+        samples = examples_of(DataConfig(source=examples), opened) if examples else ()
+        work = document_work([Path(place) for place in places], chosen, samples)
     else:
         work = row_work(DataConfig(source=str(source)), opened, kind, chosen)
     return make(work, opened) if send else plan(work, opened)

@@ -38,7 +38,7 @@ from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
-from ftlab.data.tool_calls import spoken
+from ftlab.data.tool_calls import spoken, uses_tools
 from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Stopped, free_memory
 
@@ -170,7 +170,7 @@ class _Work:
 
 
 def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Sequence[str]) -> None:
-    from ftlab.data.rendering import stop_token_ids
+    from ftlab.data.rendering import read_calls, stop_token_ids
     from ftlab.evaluation.generate import generate_answers
 
     room, rows = work.settings["max_new_tokens"], work.settings["batch_size"]
@@ -198,11 +198,12 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
         seconds = round((time.monotonic() - began) / len(batch), 4)
         for prompt_id, answer in zip(batch, made.answers, strict=True):
             flags = [encodings[prompt_id][1]] if encodings[prompt_id][1] else []
-            # Raters judge what a person would read: no thoughts, whose length would tell the sides apart.
+            calls = uses_tools(work.prompts[prompt_id].messages)
             work.save(
                 prompt_id,
                 contestant,
-                spoken(answer.text),
+                # Raters judge what a person would read: no thoughts, whose length would tell the sides apart.
+                spoken(read_calls(answer.text, writer.tokenizer) if calls else answer.text),
                 tokens=answer.tokens,
                 cut=answer.cut,
                 seconds=seconds,

@@ -10,9 +10,9 @@ from ftlab.config import ModelConfig, load_config
 from ftlab.core.endpoint import Reply, Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import Message
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS, Said, call_of
 from ftlab.data.tool_templates import openai_form
 from ftlab.errors import FtlabError, InputError

@@ -10,9 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from ftlab.config.sections import MethodConfig
-
 _LOW_RANK = ("rank", "alpha", "rank_stabilised", "dropout", "targets", "initialisation")
 _VIRTUAL = ("virtual_tokens", "initial_text")
 # Initializations that subtract their initial value from the weights of the base, which they thereby change.
@@ -215,22 +212,3 @@ def rate_range(method: str, shape: BaseShape | None = None) -> tuple[float, floa
 def fields_of(method: str) -> tuple[str, ...]:
     """The settings of MethodConfig that `method` reads, without `name`. The others have no effect."""
     return METHODS[method].fields
-
-
-def unused(method: MethodConfig) -> list[str]:
-    """Settings that differ from their default and that the chosen method does not read."""
-    return [
-        name
-        for name, info in type(method).model_fields.items()
-        if name != "name" and name not in fields_of(method.name) and getattr(method, name) != info.default
-    ]
-
-
-def virtual_tokens(method: MethodConfig) -> int:
-    """The number of tokens of the base's context that the method itself uses."""
-    return method.virtual_tokens if "virtual_tokens" in fields_of(method.name) else 0
-
-
-def summary(method: MethodConfig) -> str:
-    """The method and its main setting: `lora r=16`, `bottleneck houlsby /8`."""
-    return METHODS[method.name].brief.format(**method.model_dump())

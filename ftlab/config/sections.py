@@ -357,6 +357,25 @@ class MethodConfig(Section):
         return "initialisation" in fields_of(self.name) and self.initialisation in CHANGES_BASE
 
 
+def unused(method: MethodConfig) -> list[str]:
+    """Settings that differ from their default and that the chosen method does not read."""
+    return [
+        name
+        for name, info in type(method).model_fields.items()
+        if name != "name" and name not in fields_of(method.name) and getattr(method, name) != info.default
+    ]
+
+
+def virtual_tokens(method: MethodConfig) -> int:
+    """The number of tokens of the base's context that the method itself uses."""
+    return method.virtual_tokens if "virtual_tokens" in fields_of(method.name) else 0
+
+
+def summary(method: MethodConfig) -> str:
+    """The method and its main setting: `lora r=16`, `bottleneck houlsby /8`."""
+    return METHODS[method.name].brief.format(**method.model_dump())
+
+
 class OptimisationConfig(Section):
     learning_rate: float | None = field(
         None,

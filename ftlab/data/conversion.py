@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftlab.core.parsing import json_or
 from ftlab.data.prompt_template import cell_as_text, escaped, fill
+from ftlab.data.shapes import Detected, Message
 from ftlab.data.tool_calls import (
     THINKING_KEYS,
     TOOL,
@@ -27,11 +28,6 @@ from ftlab.data.tool_calls import (
 )
 from ftlab.data.votes import FIRST, SECOND
 from ftlab.errors import shorten
-
-if TYPE_CHECKING:
-    from ftlab.data.formats import Detected
-
-Message = dict[str, str]
 
 DOCUMENT = "document"
 
@@ -317,9 +313,9 @@ def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
 def _without_blanks(turn: Message, tools: list[dict[str, Any]]) -> Message:
     if turn["role"] != "assistant" or "<tool_call>" not in turn["content"] or ": null" not in turn["content"]:
         return turn
-    said = parts_of(turn["content"])
-    calls = tuple(without_blank_arguments(call, tools) for call in said.calls)
-    return {"role": "assistant", "content": Said(said.thought, said.text, calls, said.broken).whole}
+    parts = parts_of(turn["content"])
+    calls = tuple(without_blank_arguments(call, tools) for call in parts.calls)
+    return {"role": "assistant", "content": Said(parts.thought, parts.text, calls, parts.broken).whole}
 
 
 def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
@@ -590,8 +586,8 @@ def _whole_answer(turn: dict[str, Any], content: str) -> str:
         raise UnusableRow(UNREADABLE_CALL)
     if not thought and not calls:
         return content
-    said = parts_of(content)
-    return Said(thought.strip() or said.thought, said.text, said.calls + calls, said.broken).whole
+    parts = parts_of(content)
+    return Said(thought.strip() or parts.thought, parts.text, parts.calls + calls, parts.broken).whole
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -19,9 +19,9 @@ from ftlab.core.hub import check_name
 from ftlab.core.hub_sync import OFFLINE_TRY, make, upload, writing
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import UnusableRow, to_messages
-from ftlab.data.formats import Detected
 from ftlab.data.load import Loaded, load_rows, remember, settled
 from ftlab.data.prompt_template import cell_as_text
+from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
 from ftlab.data.tool_templates import openai_form

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ftlab.core.parsing import json_or
@@ -16,7 +16,6 @@ from ftlab.data.conversion import (
     ROLE_KEYS,
     TEXT_KEYS,
     TEXTS,
-    Message,
     UnusableRow,
     are_classes,
     column_values,
@@ -30,8 +29,9 @@ from ftlab.data.conversion import (
 )
 from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
+from ftlab.data.shapes import GUESSED, Detected, Message
 from ftlab.data.tool_calls import call_of, tools_text
-from ftlab.data.votes import Vote, find_scores, find_vote, vote_in
+from ftlab.data.votes import find_scores, find_vote, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 # format: its usual columns
@@ -79,45 +79,8 @@ _ROLE_ALIASES = {
 }
 
 
-GUESSED = 0.6  # the confidence in what no name says
-
-
 class ColumnsUnknown(InputError):
     """The data are readable, but which column plays which part is not known: a person can say it."""
-
-
-@dataclass
-class Detected:
-    """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
-
-    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label; of two answers
-    with a vote first, second and winner. `unused` are the other columns. `template` builds the prompt from columns, if
-    one is used. `vote` reads which of two answers won, `scores` those of a pair; `scale` is the lowest and the highest
-    grade of a label that is a number.
-    """
-
-    format: str
-    columns: dict[str, str]
-    why: str
-    confidence: float
-    unused: list[str] = field(default_factory=list)
-    template: str | None = None
-    vote: Vote | None = None
-    scores: Vote | None = None
-    scale: tuple[float, float] | None = None
-
-    def not_used(self, also_used: Sequence[str | None] = ()) -> list[str]:
-        """A line on the columns that training will not see, but for those `also_used`; none if there are none."""
-        names = [column for column in self.unused if column not in also_used]
-        if not names:
-            return []
-        which = "1 column is" if len(names) == 1 else f"{len(names)} columns are"
-        return [f"{which} not used: {shorten(', '.join(names), 200)}."]
-
-    @property
-    def is_guess(self) -> bool:
-        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
-        return self.confidence == GUESSED
 
 
 def detect(

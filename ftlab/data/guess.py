@@ -90,16 +90,16 @@ class _Column:
 def guess_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Guess | None:
     """The columns of prompt and answer (or of text and label) in `rows`; None where no pair stands out."""
     seen = [_column(name, [row.get(name) for row in rows]) for name in columns]
-    asking = [one for one in seen if _can_ask(one)]
-    answering = [one for one in seen if _can_answer(one)]
-    answer = _best([one for one in answering if one.side < 0], -1)
-    if answer is None and any(one.side < 0 for one in answering):
+    asking = [column for column in seen if _can_ask(column)]
+    answering = [column for column in seen if _can_answer(column)]
+    answer = _best([column for column in answering if column.side < 0], -1)
+    if answer is None and any(column.side < 0 for column in answering):
         return None  # several answers, none of which stands out
-    prompt = _best([one for one in asking if one.side > 0], +1)
-    if prompt is None and any(one.side > 0 for one in asking):
+    prompt = _best([column for column in asking if column.side > 0], +1)
+    if prompt is None and any(column.side > 0 for column in asking):
         return None
     # Texts whose header says nothing: what is asked, or what answers it, where the other is named.
-    plain = [one for one in seen if one.kind == "text" and one.side == 0 and not one.beside]
+    plain = [column for column in seen if column.kind == "text" and column.side == 0 and not column.beside]
     if prompt and answer:
         return _pair(prompt, answer, "by their names and contents")
     if answer and (prompt := _longest(plain)):
@@ -122,20 +122,24 @@ def is_never_a_prompt(cells: Sequence[Any]) -> bool:
 def _by_content(seen: Sequence[_Column], texts: Sequence[_Column]) -> Guess | None:
     """Of two texts the one that asks; of one text, its class or its extract."""
     if len(texts) == 2:
-        first, second = sorted(texts, key=lambda one: -one.asks)
+        first, second = sorted(texts, key=lambda column: -column.asks)
         if first.asks - second.asks >= _ASKS:
             return _pair(first, second, f"the cells of {first.name} ask, those of {second.name} do not")
         return None
     if len(texts) != 1:
         return None
-    others = [one for one in seen if one is not texts[0] and one.kind in ("classes", "structured", "short", "number")]
-    structured = [one for one in others if one.kind == "structured"]
+    others = [
+        column
+        for column in seen
+        if column is not texts[0] and column.kind in ("classes", "structured", "short", "number")
+    ]
+    structured = [column for column in others if column.kind == "structured"]
     if len(structured) == 1:
         return _pair(texts[0], structured[0], f"{structured[0].name} holds what is to be read out of {texts[0].name}")
-    classes = [one for one in others if one.kind == "classes"]
-    labels = [one for one in classes if one.classes]
+    classes = [column for column in others if column.kind == "classes"]
+    labels = [column for column in classes if column.classes]
     if not labels and len(others) == 1:
-        labels = [one for one in classes if not one.beside]
+        labels = [column for column in classes if not column.beside]
     if len(labels) != 1:
         return None
     return Guess(
@@ -160,15 +164,15 @@ def _can_answer(one: _Column) -> bool:
 
 def _best(named: Sequence[_Column], sign: int) -> _Column | None:
     """The column that its header names most clearly; None if another one is as likely."""
-    texts = [one for one in named if one.kind == "text" and not one.beside] or [
-        one for one in named if one.kind == "text"
+    texts = [column for column in named if column.kind == "text" and not column.beside] or [
+        column for column in named if column.kind == "text"
     ]
-    ranked = sorted(texts or named, key=lambda one: (-sign * one.side, -one.length))
+    ranked = sorted(texts or named, key=lambda column: (-sign * column.side, -column.length))
     if not ranked:
         return None
     first, others = ranked[0], ranked[1:]
-    rivals = [one for one in others if one.side == first.side and one.length * _LONGER > first.length]
-    return None if rivals or any(one.length > 2 * first.length for one in others) else first
+    rivals = [column for column in others if column.side == first.side and column.length * _LONGER > first.length]
+    return None if rivals or any(column.length > 2 * first.length for column in others) else first
 
 
 def _longest(texts: Sequence[_Column]) -> _Column | None:

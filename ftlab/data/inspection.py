@@ -14,12 +14,13 @@ from typing import Any
 
 from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace, default_root
-from ftlab.data.conversion import Message, UnusableRow, to_messages
-from ftlab.data.formats import ColumnsUnknown, Detected, detect
+from ftlab.data.conversion import UnusableRow, to_messages
+from ftlab.data.formats import ColumnsUnknown, detect
 from ftlab.data.load import Named, encoding_of, find_source, load_rows, recall, settled, split_files
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
+from ftlab.data.shapes import Detected, Message
 from ftlab.data.sheets import SHEETS
 from ftlab.data.splits import detect_format, prepare
 from ftlab.data.tabular import Row

@@ -9,17 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import DataConfig
-from ftlab.data.conversion import ROLES, Message, WrongCell, is_document
+from ftlab.data.conversion import ROLES, WrongCell, is_document
 from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
+from ftlab.data.shapes import Example, Message
 from ftlab.data.split_names import SPLITS
 from ftlab.data.tabular import Row
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError, did_you_mean, shorten
 
 if TYPE_CHECKING:
-    from ftlab.data.formats import Detected
+    from ftlab.data.shapes import Detected
 
 NEAR_ROWS = 100_000  # rows up to which `auto` searches for near duplicates (about ten seconds)
 _LARGEST = 0.1  # the largest share of rows that similarity may join into one group
@@ -132,9 +133,6 @@ class _Sets:
         for position in range(len(self._parent)):
             members.setdefault(self._root(position), []).append(position)
         return list(members.values())
-
-
-Example = dict[str, Any]
 
 
 def prompt_fingerprint(messages: Sequence[Message], system_prompt: str | None = None) -> str:

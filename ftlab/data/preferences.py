@@ -12,7 +12,6 @@ from ftlab.config import RunConfig
 from ftlab.config.stages import JUDGED_STAGES, PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
 from ftlab.data.conversion import (
     NO_WINNER,
-    Message,
     MissingColumn,
     UnusableRow,
     convert,
@@ -20,8 +19,9 @@ from ftlab.data.conversion import (
     judgement,
     usable_turns,
 )
-from ftlab.data.formats import FORMATS, PREFERENCES, Detected, example_of
-from ftlab.data.partition import Example, no_text, only_text
+from ftlab.data.formats import FORMATS, PREFERENCES, example_of
+from ftlab.data.partition import no_text, only_text
+from ftlab.data.shapes import Detected, Example, Message
 from ftlab.data.votes import TIE
 from ftlab.errors import InputError
 

@@ -24,7 +24,7 @@ from ftlab.data.tool_calls import TOOLS, tools_text
 from ftlab.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from ftlab.data.conversion import Message
+    from ftlab.data.shapes import Message
 
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 

@@ -17,10 +17,10 @@ from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.finding import DONE_TO_ROWS, KINDS, Finding
 from ftlab.data.checks.personal import MASKS, PERSONAL, find_personal, mask
-from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, Message, UnusableRow, convert
-from ftlab.data.formats import Detected
+from ftlab.data.conversion import ROLE_KEYS, ROLES, TEXT_KEYS, UnusableRow, convert
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.rendering import encode, ensure_chat_template
+from ftlab.data.shapes import Detected, Message
 from ftlab.data.splits import detect_format
 from ftlab.data.tabular import Row
 from ftlab.data.tool_calls import most_think

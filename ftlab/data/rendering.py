@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftlab.data.conversion import Message, is_document
+from ftlab.data.conversion import is_document
 from ftlab.data.safe_templates import FALLBACK_TEMPLATE, limit_templates
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import Call, Said, parts_of, thinks, uses_tools
 from ftlab.data.tool_templates import SETTLED, ToolFacts, examine, template_input, vllm_parser
 from ftlab.errors import InputError, shorten
@@ -616,10 +617,10 @@ def _by_rendering(
 def _is_rendered(content: str, answer: str) -> bool:
     """Whether a rendered `answer` holds what an assistant says; of calls their names, since templates write them in
     their own form, and some drop the words beside them."""
-    said = parts_of(content)
-    if said.calls:
-        return all(call.name in answer for call in said.calls)
-    return (said.text if said.thought else content).strip() in answer
+    parts = parts_of(content)
+    if parts.calls:
+        return all(call.name in answer for call in parts.calls)
+    return (parts.text if parts.thought else content).strip() in answer
 
 
 def _starts(messages: Sequence[Message], text: str, tokenizer: Any) -> list[int]:

@@ -16,22 +16,12 @@ from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES,
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import (
-    CHOICES,
-    PLAIN_TEXTS,
-    Message,
-    MissingColumn,
-    UnusableRow,
-    WrongCell,
-    convert,
-    instruction,
-)
-from ftlab.data.formats import PREFERENCES, Detected, detect, detect_prompts
+from ftlab.data.conversion import CHOICES, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.formats import PREFERENCES, detect, detect_prompts
 from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
 from ftlab.data.partition import (
     NEAR_ROWS,
-    Example,
     check_columns,
     describe_overlaps,
     hold_out,
@@ -46,6 +36,7 @@ from ftlab.data.partition import (
 from ftlab.data.preferences import Reader, chat_of, check_format, reader
 from ftlab.data.prompt_template import AsTrained, Columns, as_trained, columns_of, escaped, freeze_columns
 from ftlab.data.rendering import reference
+from ftlab.data.shapes import Detected, Example, Message
 from ftlab.data.tabular import Row
 from ftlab.data.version_store import DetailsJson
 from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, ids_of, resolve, rows_of, taken

@@ -88,8 +88,8 @@ def spoken(text: str) -> str:
     """`text` without thoughts: what is scored, judged and shown as the answer."""
     if "<think>" not in text and "</think>" not in text:
         return text
-    said = parts_of(text)
-    return Said("", said.text, said.calls, said.broken).whole
+    parts = parts_of(text)
+    return Said("", parts.text, parts.calls, parts.broken).whole
 
 
 def _calls_in(text: str) -> list[Call]:

@@ -213,17 +213,17 @@ def _turn(message: dict[str, str], *, field: bool) -> dict[str, Any]:
     """One message with its calls, and with `field` its thoughts, as fields. Calls that cannot be read stay text."""
     if message["role"] != "assistant":
         return dict(message)
-    said = parts_of(message["content"])
-    if said.broken or not (said.calls or said.thought):
+    parts = parts_of(message["content"])
+    if parts.broken or not (parts.calls or parts.thought):
         return dict(message)
-    text = said.text if field or not said.thought else Said(said.thought, said.text).whole
+    text = parts.text if field or not parts.thought else Said(parts.thought, parts.text).whole
     turn: dict[str, Any] = {"role": "assistant", "content": text}
-    if field and said.thought:
-        turn |= dict.fromkeys(("reasoning_content", "reasoning", "thinking"), said.thought)
-    if said.calls:
+    if field and parts.thought:
+        turn |= dict.fromkeys(("reasoning_content", "reasoning", "thinking"), parts.thought)
+    if parts.calls:
         turn["tool_calls"] = [
             {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
-            for call in said.calls
+            for call in parts.calls
         ]
     return turn
 

@@ -25,7 +25,7 @@ from ftlab.core.run_results import (
     RewardVerdictJson,
     WinRateJson,
 )
-from ftlab.data.conversion import Message
+from ftlab.data.shapes import Example, Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import collect
 from ftlab.evaluation.batches import Progress, silent
@@ -270,7 +270,7 @@ def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Seque
     }
 
 
-def _pairs(rows: list[dict[str, Any]]) -> list[Pair]:
+def _pairs(rows: Sequence[Example]) -> list[Pair]:
     """(prompt, chosen, rejected) of pairs, or of the judged answers to the same prompt.
 
     Raises InputError when no prompt has both a good and a bad answer.

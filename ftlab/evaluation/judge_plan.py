@@ -15,6 +15,7 @@ from ftlab.core.files import DamagedFile, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson
 from ftlab.core.words import composed
+from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.material import some
 
@@ -269,7 +270,11 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
         if side not in known:
             raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
-    rows = [row for row in rows if all(isinstance(row.get(side), str) for side in settings.sides)]
+    rows = [
+        row | {side: spoken(row[side]) for side in settings.sides}  # thoughts are no part of an answer
+        for row in rows
+        if all(isinstance(row.get(side), str) for side in settings.sides)
+    ]
     # Of a conversation with tools, the last answer: calls are right or wrong without a judge.
     rows = list({row["row"]: row for row in rows}.values()) if any("turn" in row for row in rows) else rows
     return rows if settings.rows is None else some(rows, settings.rows)

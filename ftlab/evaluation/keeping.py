@@ -30,8 +30,8 @@ from ftlab.evaluation.probes import TOP, Followed, Written
 from ftlab.models.strength import AS_TRAINED, strength_name
 
 if TYPE_CHECKING:
-    from ftlab.data.conversion import Message
     from ftlab.data.rendering import Encoded
+    from ftlab.data.shapes import Message
 
 _FORMAT = 1  # raised when the same question would be measured in another way
 

@@ -14,6 +14,7 @@ from ftlab.config import DataConfig, RunConfig
 from ftlab.config.evaluation import names, sized
 from ftlab.core.comparison import MeasureJson, ScoresJson
 from ftlab.data.rendering import Encoded
+from ftlab.data.shapes import Example
 from ftlab.errors import FtlabError
 from ftlab.evaluation.batches import by_length, pad, run_batches, tokens_at_once
 from ftlab.evaluation.metrics.measures import corpus_perplexity
@@ -21,8 +22,7 @@ from ftlab.evaluation.probes import evenly, was_replayed
 from ftlab.models.families import takes_logits_to_keep
 
 if TYPE_CHECKING:
-    from ftlab.data.conversion import Message
-    from ftlab.evaluation.rows import Result
+    from ftlab.data.shapes import Message
 
 # The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
 _SLICE = 2**24
@@ -178,24 +178,24 @@ def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def compare_documents(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     sizes: Sequence[int],
-    sides: Mapping[str, Result],
+    sides: Mapping[str, Losses],
     measures: Sequence[MeasureJson] = (),
     clusters: Sequence[int] | None = None,
 ) -> tuple[dict[str, ScoresJson], dict[str, float], list[dict[str, Any]]]:
     """The scores of all sides, the p of each measure, and the rows of predictions.jsonl."""
     from ftlab.evaluation.significance import loss_difference
 
-    scores = {side: _document_scores(side, result.losses, sizes, measures, clusters) for side, result in sides.items()}
+    scores = {side: _document_scores(side, losses, sizes, measures, clusters) for side, losses in sides.items()}
     # The same losses over the same bytes: one test for both measures.
-    p = loss_difference(sides["base"].losses.nll, sides["adapted"].losses.nll, clusters)
+    p = loss_difference(sides["base"].nll, sides["adapted"].nll, clusters)
     predictions = []
     for i, row in enumerate(rows):
         prediction = {"row": row.get("row", i), "document": row["messages"][0]["content"], "bytes": sizes[i]}
-        for side, result in sides.items():
-            prediction[f"{side}_loss"] = result.losses.per_token[i]
-            prediction[f"{side}_bits_per_byte"] = bits_per_byte([result.losses.nll[i]], [sizes[i]])
+        for side, losses in sides.items():
+            prediction[f"{side}_loss"] = losses.per_token[i]
+            prediction[f"{side}_bits_per_byte"] = bits_per_byte([losses.nll[i]], [sizes[i]])
         predictions.append(prediction)
     return scores, {"perplexity": p, "bits_per_byte": p}, predictions
 

@@ -16,6 +16,7 @@ from ftlab.core.files import read_cached
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import Columns, read_columns, small_columns
+from ftlab.data.shapes import Example
 from ftlab.data.tool_calls import spoken, tools_by_row, uses_tools
 from ftlab.errors import InputError
 from ftlab.evaluation.metrics.text import find_all_labels, find_labels
@@ -29,7 +30,7 @@ def held_out_rows(
     own: int | None = None,
     judged: bool = False,
     splits: Sequence[str] = ("test", "validation"),
-) -> tuple[str, list[dict[str, Any]], list[str]]:
+) -> tuple[str, list[Example], list[str]]:
     """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
     `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
 
@@ -72,7 +73,7 @@ def drawn(
     return nested(rows, at_most, at_most if own is None else own), [note]
 
 
-def groups_of(run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], group_by: str | None) -> list[str]:
+def groups_of(run: RunDirectory, split: str, rows: Sequence[Example], group_by: str | None) -> list[str]:
     """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
 
     Rows with the same value are not independent: intervals and tests count them together.
@@ -131,7 +132,7 @@ class Material:
     """
 
     split: str
-    rows: list[dict[str, Any]]
+    rows: list[Example]
     drawn: int
     available: int
     columns: list[dict[str, Any]]
@@ -218,10 +219,10 @@ def gather(
     )
 
 
-def each_turn(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def each_turn(rows: Sequence[Example]) -> list[Example]:
     """`rows` with those that use tools once for each turn of the assistant, up to which their messages then go: a call
     is no less an answer than the text that follows it."""
-    every: list[dict[str, Any]] = []
+    every: list[Example] = []
     for row in rows:
         turns = row["messages"]
         places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
@@ -244,9 +245,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
     return max(limits, key=lambda limit: limit.tokens)
 
 
-def _suite_rows(
-    suite: str, config: RunConfig, run: RunDirectory, most: int
-) -> tuple[str, list[dict[str, Any]], list[str]]:
+def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> tuple[str, list[Example], list[str]]:
     """All rows of a data set that is not a split of the run, of which `most` will be used.
 
     Raises InputError when it cannot be read or holds no answers.
@@ -262,7 +261,7 @@ def _suite_rows(
     read_row = reader("sft", detected, data.system_prompt)
     texts = [column for role, column in detected.columns.items() if role != "label"]
     split = "test" if "test" in loaded.splits else loaded.main
-    rows: list[dict[str, Any]] = []
+    rows: list[Example] = []
     refused = 0
     for number, row in enumerate(loaded.splits[split]):
         try:
@@ -287,7 +286,7 @@ def _suite_rows(
 
 
 def _learned(
-    rows: Sequence[dict[str, Any]], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
+    rows: Sequence[Example], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
     """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
     from ftlab.data.partition import prompt_fingerprint, prompt_text, turns_of
@@ -313,7 +312,7 @@ def _learned(
 
 
 def _columns(
-    run: RunDirectory, split: str, rows: Sequence[dict[str, Any]], labels: Sequence[str], references: Sequence[str]
+    run: RunDirectory, split: str, rows: Sequence[Example], labels: Sequence[str], references: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The small columns of each row, and its label where it has one."""
     kept = read_columns(run, split)
@@ -324,7 +323,7 @@ def _columns(
 
 
 def _clusters(
-    rows: Sequence[dict[str, Any]], columns: Sequence[dict[str, Any]], group_by: str | None
+    rows: Sequence[Example], columns: Sequence[dict[str, Any]], group_by: str | None
 ) -> tuple[list[int] | None, list[str]]:
     """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
 

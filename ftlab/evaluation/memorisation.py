@@ -22,6 +22,7 @@ from ftlab.core.comparison import (
     MemoryFiguresJson,
 )
 from ftlab.core.run_directory import RunDirectory
+from ftlab.data.shapes import Example
 from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.losses import Losses, score_losses
@@ -523,11 +524,11 @@ class _Steps:
         return advance
 
 
-def _rows(run: RunDirectory) -> tuple[list[dict[str, Any]], str, list[dict[str, Any]]]:
+def _rows(run: RunDirectory) -> tuple[list[Example], str, list[Example]]:
     """The rows that were trained on, and the name and the rows of the split that was not."""
     from ftlab.data.splits import read_split
 
-    def answered(split: str) -> list[dict[str, Any]]:
+    def answered(split: str) -> list[Example]:
         # An answer that was marked as bad was not trained on, and what is replayed the base knew before.
         rows = read_split(run, split)
         return [row for row in rows if row.get("label") is not False and row.get("source") != "replay"]
@@ -546,7 +547,7 @@ def _clusters(held_out: Sample) -> dict[str, list[str]]:
     return {"held_out": held_out.groups, "continued held_out": held_out.groups_of_halves}
 
 
-def _sample(rows: Sequence[dict[str, Any]], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
+def _sample(rows: Sequence[Example], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
     """At most 60 of `rows` that fit into `length` tokens; of longer documents the beginning."""
     from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode

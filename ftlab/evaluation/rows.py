@@ -18,6 +18,7 @@ from ftlab.core.comparison import (
     ScoresJson,
     scores_of,
 )
+from ftlab.data.shapes import Example
 from ftlab.data.tool_calls import TOOL, spoken
 from ftlab.evaluation.figures import in_sentence
 from ftlab.evaluation.generate import Answer
@@ -185,7 +186,7 @@ class Compared:
 
 
 def compare_results(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     references: Sequence[str],
     sizes: Sequence[int] | None,
     probes: Sequence[Probe],
@@ -202,7 +203,9 @@ def compare_results(
     from ftlab.evaluation.significance import mcnemar
 
     if sizes is not None:
-        scores, tests, predictions = compare_documents(rows, sizes, sides, measures, clusters)
+        scores, tests, predictions = compare_documents(
+            rows, sizes, {side: result.losses for side, result in sides.items()}, measures, clusters
+        )
     else:
         scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
     known = {
@@ -227,7 +230,7 @@ def compare_results(
 
 
 def _compare_answers(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[Example],
     references: Sequence[str],
     sides: Mapping[str, Result],
     measures: Sequence[MeasureJson],

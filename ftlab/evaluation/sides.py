@@ -14,7 +14,7 @@ from ftlab.config.methods import METHODS, fields_of
 from ftlab.config.stages import SFT
 from ftlab.core.comparison import SideJson
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.conversion import Message
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED, set_strength, strength_name

@@ -188,8 +188,8 @@ class Turns:
             before, after = getattr(self, role)
             condition = f'{"if" if place == 0 else "else if"} eq .Role "{role}"'
             condition = 'if and (eq .Role "system") (not $.Tools)' if tools and role == "system" else condition
-            said = "{{ .Content }}" + (_GO_CALLS if tools and role == "assistant" else "")
-            written += f"{{{{- {condition} }}}}{_literal(before)}{said}{_literal(after)}"
+            content = "{{ .Content }}" + (_GO_CALLS if tools and role == "assistant" else "")
+            written += f"{{{{- {condition} }}}}{_literal(before)}{content}{_literal(after)}"
         if tools:
             before, after = self.user
             reply = _literal(before + "<tool_response>\n") + "{{ .Content }}" + _literal("\n</tool_response>" + after)

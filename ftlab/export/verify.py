@@ -181,10 +181,10 @@ def _asked(run: RunDirectory, tokenizer: Any, shape: Shape) -> tuple[list[Prompt
     split = (comparison.get("split") if comparison else None) or "test"
     room = limit_used(run, config)
     if not rows:
-        split, rows = next(
+        split, examples = next(
             ((name, kept) for name in ("test", "validation", "train") if (kept := read_split(run, name))), ("", [])
         )
-        rows = [{"row": number, "whole": row["messages"]} for number, row in enumerate(rows)]
+        rows = [{"row": number, "whole": example["messages"]} for number, example in enumerate(examples)]
     if config.stage == PRETRAINING:
         return _documents(some(rows, MOST), tokenizer), split, notes
     prompts: list[Prompt] = []

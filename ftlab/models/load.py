@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import STARTER, MethodConfig, ModelConfig, RunConfig, load_config
-from ftlab.config.methods import BaseShape, virtual_tokens
+from ftlab.config.methods import BaseShape
+from ftlab.config.sections import virtual_tokens
 from ftlab.core.files import read_json
 from ftlab.core.hub import is_offline, newest_commit, unreachable
 from ftlab.core.run_directory import RunDirectory

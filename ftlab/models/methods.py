@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import MethodConfig, ModelConfig, RunConfig
-from ftlab.config.methods import METHODS, fields_of, unused
+from ftlab.config.methods import METHODS, fields_of
+from ftlab.config.sections import unused
 from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.errors import InputError, shorten
 from ftlab.models.families import (

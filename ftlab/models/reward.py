@@ -10,7 +10,7 @@ from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.stages import SCORING
 from ftlab.core.parsing import parse_json
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.conversion import Message
+from ftlab.data.shapes import Message
 from ftlab.errors import FtlabError, InputError
 from ftlab.models.identity import check_result
 from ftlab.models.load import load_base

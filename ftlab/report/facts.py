@@ -8,7 +8,8 @@ from typing import Any
 
 from ftlab.config import MethodConfig, RunConfig
 from ftlab.config.evaluation import names, sized
-from ftlab.config.methods import METHODS, virtual_tokens
+from ftlab.config.methods import METHODS
+from ftlab.config.sections import virtual_tokens
 from ftlab.config.stages import PRETRAINING
 from ftlab.core.comparison import SettingsJson, scores_of
 from ftlab.core.files import read_cached

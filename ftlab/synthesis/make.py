@@ -317,7 +317,7 @@ def _made(
     work: Work, version: Version, rows: Sequence[Written], unreadable: int, replies: Mapping[str, ReplyLine]
 ) -> Made:
     reasons = Counter(_short(row.why_not) for row in rows if row.why_not)
-    shown = {_short(row.why_not): f"{row.prompt} -> {row.answer}" for row in reversed(rows) if row.why_not}
+    remarks = {_short(row.why_not): f"{row.prompt} -> {row.answer}" for row in reversed(rows) if row.why_not}
     tokens = {
         "prompt": sum(line["prompt_tokens"] or 0 for line in replies.values()),
         "completion": sum(line["completion_tokens"] or 0 for line in replies.values()),
@@ -333,7 +333,7 @@ def _made(
     if work.parent is None and kept and not splits["test"]:
         notes.append("No test question is left: add documents, or ask for more rows per passage.")
     price = cost(tokens["prompt"], tokens["completion"], work.settings.price_in, work.settings.price_out)
-    return Made(version, len(rows), kept, dict(reasons.most_common()), shown, unreadable, tokens, price, notes)
+    return Made(version, len(rows), kept, dict(reasons.most_common()), remarks, unreadable, tokens, price, notes)
 
 
 def _short(reason: str) -> str:

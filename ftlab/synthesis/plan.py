@@ -26,8 +26,8 @@ from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
 from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
-from ftlab.data.formats import Detected
 from ftlab.data.load import as_read, load_rows
+from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format, split_version
 from ftlab.data.version_store import SourceJson
 from ftlab.data.versions import MADE_BY, Version, VersionRow, rows_of, taken

@@ -87,13 +87,13 @@ def _ask_documents(task: Task) -> list[Turn]:
     if task.examples:
         asked.append(_like(task.examples))
     asked += [_FORMAT, _block("text", task.passage.whole)]
-    shown = []
+    turns = []
     if not task.examples:
         text, pairs = _SHOWN
         first = f"Write {_count(len(pairs), 'question')} that the text below answers, with the answers."
         reply = "\n\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in pairs)
-        shown = [_user(f"{first}\n\n{_FORMAT}\n\n{_block('text', text)}"), {"role": "assistant", "content": reply}]
-    return [*shown, _user("\n\n".join(asked))]
+        turns = [_user(f"{first}\n\n{_FORMAT}\n\n{_block('text', text)}"), {"role": "assistant", "content": reply}]
+    return [*turns, _user("\n\n".join(asked))]
 
 
 def _ask_cases(task: Task) -> list[Turn]:
@@ -327,13 +327,13 @@ def document_tasks(
     passages: Sequence[Passage], examples: Sequence[Row], per_passage: int, most: int | None, seed: int
 ) -> list[Task]:
     """A task for each passage; with `most` rows, for passages drawn evenly over the documents."""
-    shown = random.Random(seed).sample(list(examples), min(MOST_EXAMPLES, len(examples)))
+    picked = random.Random(seed).sample(list(examples), min(MOST_EXAMPLES, len(examples)))
     chosen = list(passages)
     if most is not None and -(-most // per_passage) < len(chosen):
         wanted = -(-most // per_passage)
         step = len(chosen) / wanted
         chosen = [chosen[int(index * step)] for index in range(wanted)]
-    return [Task(DOCUMENTS, per_passage, passage, tuple(shown)) for passage in chosen]
+    return [Task(DOCUMENTS, per_passage, passage, tuple(picked)) for passage in chosen]
 
 
 def row_tasks(kind: str, rows: Sequence[Row], count: int, each: int, seed: int) -> list[Task]:

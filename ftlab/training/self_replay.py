@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, cast
+from typing import TYPE_CHECKING, Any, NotRequired, cast
 
 from typing_extensions import TypedDict
 
@@ -25,10 +25,13 @@ from ftlab.config.evaluation import names
 from ftlab.config.stages import REWARD_STAGES, WITH_REFERENCE
 from ftlab.core.files import read_jsonl
 from ftlab.core.run_directory import RunDirectory
-from ftlab.data.conversion import Message
+from ftlab.data.shapes import Message
 from ftlab.errors import FtlabError, shorten
 from ftlab.training.launcher import shards
 from ftlab.training.status import StatusWriter
+
+if TYPE_CHECKING:
+    from ftlab.training.trainer import Teacher
 
 NEW_TOKENS = 48
 TOP = 256  # words of the vocabulary whose probabilities are kept for each token; the rest counts as one word
@@ -51,20 +54,6 @@ class ReplayAnswerJson(ReplayPromptJson):
     input_ids: list[int]
     labels: list[int]
     key: NotRequired[str]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The base's log-probabilities (nats) at each token of its answers: `top` [tokens, k] are words, `log_probs`
-    [tokens, k + 1] those of these words and of all others together. Row i has the tokens from `starts[i]` to
-    `starts[i + 1]`."""
-
-    top: Any
-    log_probs: Any
-    starts: list[int]
-
-    def of(self, row: int) -> slice:
-        return slice(self.starts[row], self.starts[row + 1])
 
 
 @dataclass(frozen=True)
@@ -149,6 +138,8 @@ def _known(run: RunDirectory, keys: Sequence[str], wants_teacher: bool) -> dict[
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
+    from ftlab.training.trainer import Teacher
+
     wanted, answers = set(keys), dict[str, _Answer]()
     for folder in sorted(run.path.parent.iterdir()):
         other = RunDirectory(folder)
@@ -184,6 +175,8 @@ def _by_key(rows: Sequence[ReplayAnswerJson], teacher: Teacher | None) -> dict[s
 def _joined(parts: Sequence[_Part]) -> Teacher | None:
     """One teacher from the parts of all rows; None if the logits of this base cannot be recomputed from its head."""
     import torch
+
+    from ftlab.training.trainer import Teacher
 
     present = [part for part in parts if part is not None]
     if len(present) < len(parts):
@@ -236,6 +229,8 @@ def read_answers(run: RunDirectory, limit: int) -> Held:
     """The stored answers of at most `limit` tokens, prompts included."""
     import pyarrow.parquet as pq
     from safetensors.torch import load_file
+
+    from ftlab.training.trainer import Teacher
 
     rows = pq.read_table(run.self_replay_file, columns=["input_ids", "labels"]).to_pylist()
     short = [len(row["input_ids"]) <= limit for row in rows]

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftlab.config import RunConfig
-from ftlab.config.methods import virtual_tokens
+from ftlab.config.sections import virtual_tokens
 from ftlab.config.stages import SFT
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.conversion import is_document
 from ftlab.data.rendering import Encoded, encode, windows
+from ftlab.data.shapes import Example
 from ftlab.errors import InputError
 from ftlab.training import together
 from ftlab.training.arguments import stage_arguments
@@ -110,7 +111,7 @@ class _Tokenized:
     cut: int = 0
 
 
-def _tokenised(rows: Sequence[dict[str, Any]], tokenizer: Any, limit: int) -> _Tokenized:
+def _tokenised(rows: Sequence[Example], tokenizer: Any, limit: int) -> _Tokenized:
     """Conversations of at most `limit` tokens in full, documents in windows of `limit` tokens."""
     result = _Tokenized()
     for row in rows:

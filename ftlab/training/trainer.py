@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from trl import SFTConfig, SFTTrainer
@@ -21,10 +21,21 @@ from ftlab.training import together
 from ftlab.training.checkpoints import WarmsUp, check_sealed
 from ftlab.training.speed import base_of
 
-if TYPE_CHECKING:
-    from ftlab.training.self_replay import Teacher
-
 _KEYS = ("held", "held_top", "held_log_probs")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The base's log-probabilities (nats) at each token of its answers: `top` [tokens, k] are words, `log_probs`
+    [tokens, k + 1] those of these words and of all others together. Row i has the tokens from `starts[i]` to
+    `starts[i + 1]`."""
+
+    top: Any
+    log_probs: Any
+    starts: list[int]
+
+    def of(self, row: int) -> slice:
+        return slice(self.starts[row], self.starts[row + 1])
 
 
 @dataclass

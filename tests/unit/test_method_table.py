@@ -7,8 +7,9 @@ import typing
 import pytest
 
 from ftlab.config import MethodConfig, build_config
-from ftlab.config.methods import METHODS, BaseShape, fields_of, rate_range, real_rate, summary, unused, virtual_tokens
+from ftlab.config.methods import METHODS, BaseShape, fields_of, rate_range, real_rate
 from ftlab.config.presets import PRESETS, preset_of, with_preset
+from ftlab.config.sections import summary, unused, virtual_tokens
 from ftlab.errors import InputError
 from ftlab.models.methods import check_method, size_of
 

@@ -16,12 +16,13 @@ from ftlab.data.conversion import (
     is_missing,
 )
 from ftlab.data.encodings import find_wrongly_decoded
-from ftlab.data.formats import PREFERENCES, Detected, may_judge
+from ftlab.data.formats import PREFERENCES, may_judge
 from ftlab.data.json_rows import DoubledRows
 from ftlab.data.load import Loaded, looked_at
 from ftlab.data.near import is_label
 from ftlab.data.normal import Watch
 from ftlab.data.preferences import alike, pair_of_row
+from ftlab.data.shapes import Detected
 from ftlab.data.tabular import Row
 from ftlab.data.votes import SECOND, TIE
 from ftlab.errors import shorten

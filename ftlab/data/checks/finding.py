@@ -8,10 +8,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
-from ftlab.data.conversion import Message, UnusableRow, convert, is_document, turns_of_row
-from ftlab.data.formats import Detected
+from ftlab.data.conversion import UnusableRow, convert, is_document, turns_of_row
 from ftlab.data.load import Loaded
 from ftlab.data.normal import CHUNK, Watch
+from ftlab.data.shapes import Detected, Message
 from ftlab.data.tool_calls import TOOL, TOOLS
 
 # All but the last two change rows: `raise` changes a training setting, max_length.

@@ -23,9 +23,10 @@ from ftlab.data.checks.finding import (
     WordsJson,
     by_split,
 )
-from ftlab.data.conversion import CHOICES, Message
+from ftlab.data.conversion import CHOICES
 from ftlab.data.normal import Watch, split_words
 from ftlab.data.rendering import base_thinks, encode, ensure_chat_template, facts_of, render, tool_facts_of
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS, UNLISTED, fault_of, most_think, parts_of, thinks, tools_of, uses_tools
 from ftlab.errors import InputError, shorten
 
@@ -349,10 +350,10 @@ def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
         for turn in turns:
             if turn["role"] != "assistant" or "<tool_call>" not in turn["content"]:
                 continue
-            said = parts_of(turn["content"])
-            for text in said.broken:
+            parts = parts_of(turn["content"])
+            for text in parts.broken:
                 faults["call_broken"].setdefault(position, shorten(text))
-            for call in said.calls:
+            for call in parts.calls:
                 fault = fault_of(call, tools)
                 kind = "call_unlisted" if fault == UNLISTED else "call_schema"
                 if fault:

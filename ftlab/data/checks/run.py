@@ -17,10 +17,11 @@ from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJso
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
-from ftlab.data.formats import PREFERENCES, Detected
+from ftlab.data.formats import PREFERENCES
 from ftlab.data.load import Loaded, load_rows
 from ftlab.data.normal import Progress, Stopped, Watch
 from ftlab.data.partition import check_columns, hold_out
+from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format
 from ftlab.errors import InputError, shorten
 
@@ -95,9 +96,9 @@ def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list
     source, columns = loaded.splits[loaded.main], check_columns(config, loaded.columns)
     cells = [{column: source[examples.row[at]].get(column) for column in columns} for at in train] if columns else []
     splits: dict[str, list[Any]] = {name: [] for name in loaded.splits if name != loaded.main}
-    splits["train"] = [{"messages": examples.turns[at], "position": at} for at in train]
+    splits["train"] = [{"messages": examples.turns[at], "row": at} for at in train]
     try:
-        return [example["position"] for example in hold_out(splits, config, cells)["train"]]
+        return [example["row"] for example in hold_out(splits, config, cells)["train"]]
     except InputError:
         return train  # too few to hold any out; preparing the data reports it
 

@@ -50,23 +50,25 @@ def arguments(answer: str, reference: str, tools: Tools) -> float | None:
         match = next((other for other in made if other.name == call.name), None)
         if match is not None:
             made.remove(match)
-            given = match.arguments
-            right += sum(key in given and same_value(given[key], value) for key, value in call.arguments.items())
+            arguments = match.arguments
+            right += sum(
+                key in arguments and same_value(arguments[key], value) for key, value in call.arguments.items()
+            )
     return right / total
 
 
 def valid(answer: str, reference: str, tools: Tools) -> float | None:
     if not parts_of(reference).calls or not tools:
         return None
-    said = parts_of(answer)
-    return float(bool(said.calls) and not said.broken and not any(fault_of(call, tools) for call in said.calls))
+    parts = parts_of(answer)
+    return float(bool(parts.calls) and not parts.broken and not any(fault_of(call, tools) for call in parts.calls))
 
 
 def spared(answer: str, reference: str, tools: Tools) -> float | None:
     if parts_of(reference).calls or not tools:
         return None
-    said = parts_of(answer)
-    return float(not said.calls and not said.broken)
+    parts = parts_of(answer)
+    return float(not parts.calls and not parts.broken)
 
 
 TOOL_MEASURES: dict[str, Callable[[str, str, Tools], float | None]] = {

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.config.methods import summary
+from ftlab.config.sections import summary
 from ftlab.config.stages import REWARD_STAGES
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory

@@ -234,7 +234,7 @@ def membership(rng: random.Random) -> Draft:
     words = rng.sample(LIST_WORDS, rng.randint(3, 6))
     inside = rng.random() < 0.5
     word = rng.choice(words[:-1]) if inside else words[-1]
-    shown = words if inside else words[:-1]
+    listed = words if inside else words[:-1]
     ask = rng.choice(
         (
             "Is the word {w} in this list: {t}?",
@@ -245,7 +245,9 @@ def membership(rng: random.Random) -> Draft:
         )
     )
     return one_turn(
-        f"member|{word}|{'|'.join(shown)}", vary(rng, ask.format(w=word, t=", ".join(shown))), "yes" if inside else "no"
+        f"member|{word}|{'|'.join(listed)}",
+        vary(rng, ask.format(w=word, t=", ".join(listed))),
+        "yes" if inside else "no",
     )
 
 

@@ -74,7 +74,7 @@ def comparisons(rng: random.Random) -> Draft:
         answer = BY_SIZE[max(i, j)] if big else BY_SIZE[min(i, j)]
         return one_turn(f"size|{min(a, b)}|{max(a, b)}", vary(rng, ask[0].upper() + ask[1:]), answer)
     numbers = rng.sample(range(100), rng.choice((2, 2, 3)))
-    shown = ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"
+    listed = ", ".join(map(str, numbers[:-1])) + f" or {numbers[-1]}"
     if len(numbers) == 2:
         word = rng.choice(("bigger", "larger", "greater")) if big else rng.choice(("smaller", "lower"))
     else:
@@ -84,7 +84,7 @@ def comparisons(rng: random.Random) -> Draft:
     )
     winner = max(numbers) if big else min(numbers)
     return one_turn(
-        f"compare|{'|'.join(map(str, sorted(numbers)))}", vary(rng, ask.format(w=word, t=shown)), str(winner)
+        f"compare|{'|'.join(map(str, sorted(numbers)))}", vary(rng, ask.format(w=word, t=listed)), str(winner)
     )
 
 

@@ -171,14 +171,14 @@ def rhymes(rng: random.Random) -> Draft:
     wrong = [rng.choice(g) for g in rng.sample([g for g in GROUPS if g is not group], rng.choice((1, 1, 2)))]
     choices = [match, *wrong]
     rng.shuffle(choices)
-    shown = ", ".join(choices[:-1]) + " or " + choices[-1]
+    listed = ", ".join(choices[:-1]) + " or " + choices[-1]
     text = rng.choice(
         (
-            f"Which word rhymes with {word}: {shown}?",
-            f"What rhymes with {word}, {shown}?",
-            f"Find the rhyme for {word}: {shown}",
-            f"I need a rhyme for {word}. Is it {shown}?",
-            f"Choose the word that rhymes with {word}: {shown}.",
+            f"Which word rhymes with {word}: {listed}?",
+            f"What rhymes with {word}, {listed}?",
+            f"Find the rhyme for {word}: {listed}",
+            f"I need a rhyme for {word}. Is it {listed}?",
+            f"Choose the word that rhymes with {word}: {listed}.",
         )
     )
     return one_turn(f"rhyme|{word}|{'|'.join(sorted(choices))}", vary(rng, text), match)

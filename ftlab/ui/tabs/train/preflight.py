@@ -25,7 +25,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
-from ftlab.config.methods import summary
+from ftlab.config.sections import summary
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.steps import Steps
