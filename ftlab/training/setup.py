@@ -326,7 +326,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     """
     from trl.chat_template_utils import get_training_chat_template
 
-    from ftlab.data.rendering import ensure_chat_template, knows_thinking, tool_facts_of
+    from ftlab.data.rendering import TOOLS_ADDED, ensure_chat_template, knows_thinking, tool_facts_of
     from ftlab.models.load import load_tokenizer, run_tokenizer
 
     if run.template_file.exists():
@@ -346,9 +346,11 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
             writer.warn(note)
         if config.model.thinking and not known:
             writer.warn("Thinking (model.thinking) is on, but the chat template of this base does not support it.")
-    if isinstance(tokenizer.chat_template, str) and any(map(uses_tools, rows)):
-        # Its template must then take tools, whoever serves the result.
-        tokenizer.chat_template = tool_facts_of(tokenizer).template or tokenizer.chat_template
+    calling = isinstance(tokenizer.chat_template, str) and any(map(uses_tools, rows))
+    if calling and (with_tools := tool_facts_of(tokenizer).template) is not None:
+        # The template must take tools, whoever serves the result.
+        writer.warn(TOOLS_ADDED)
+        tokenizer.chat_template = with_tools
     if together.is_main() and isinstance(tokenizer.chat_template, str):
         write_text(run.template_file, tokenizer.chat_template)
     return tokenizer

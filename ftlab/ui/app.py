@@ -1,4 +1,4 @@
-"""The app: tabs in the order of the pipeline, the job strip above them. What holds them together is `page`.
+"""The app: tabs in the order of the pipeline, the way and the job strip above them. What holds them together is `page`.
 
 elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_blind`, `tab_runs` (their
 buttons end in `-button`), `help_link`, `theme_switch`. Each tab lists its own at the top of its `tab.py`.
@@ -19,7 +19,7 @@ import gradio as gr
 
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
-from ftlab.ui import job_strip, page, programs
+from ftlab.ui import job_strip, page, programs, way
 from ftlab.ui.kit.events import on
 from ftlab.ui.kit.html import help_link
 from ftlab.ui.tabs.blind_test import tab as blind_test
@@ -42,9 +42,8 @@ def build_app(
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         programs.offer(workspace)  # first, so that no private handler takes one of their names
         with gr.Row(elem_classes="ft-top"):
-            gr.HTML(
-                "<h1>ftlab</h1><p>Adapt a language model with a few hundred examples, and prove that it got better.</p>"
-            )
+            gr.HTML("<h1>ftlab</h1>", elem_id="title")
+            steps = way.build(workspace)
             gr.HTML(help_link("", "Help"), elem_id="help_link")
             switch = gr.Button("Light / dark", size="sm", scale=0, min_width=110, elem_id="theme_switch")
         if above is not None:
@@ -58,11 +57,11 @@ def build_app(
                     parts[tab.NAME] = tab.build(workspace)
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
         tabs.change(None, js=KEEP_TAB, api_visibility="private")
-        _wire(page.Page(workspace, tabs, strip, app.load, panels, parts), served)
+        _wire(page.Page(workspace, tabs, strip, app.load, panels, parts), steps, served)
     return app
 
 
-def _wire(the: page.Page, served: threading.Event | None) -> None:
+def _wire(the: page.Page, steps: gr.HTML, served: threading.Event | None) -> None:
     def opened(request: gr.Request) -> dict[Any, Any]:
         if served is not None:
             served.set()
@@ -73,7 +72,7 @@ def _wire(the: page.Page, served: threading.Event | None) -> None:
     for tab in TABS:
         if hasattr(tab, "doors"):
             the.doors[tab.NAME] = tab.doors(the.parts[tab.NAME], the)
-    followers: list[page.Follower] = []
+    followers = [way.follower(steps, the.workspace)]
     job_strip.wire(the.strip, the.workspace)
     for tab in TABS:
         tab.wire(the.parts[tab.NAME], the)

@@ -15,6 +15,7 @@ from ftlab.config.methods import METHODS
 from ftlab.config.stages import SUPERVISED_STAGES
 from ftlab.core.files import write_json
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import listed
 from ftlab.data.version_store import PREFIX
 from ftlab.errors import InputError
 from ftlab.ui import run_files
@@ -90,6 +91,12 @@ def data_name(config: RunConfig) -> str:
     stem = f"{version[1]} version {version[2]}" if version else _DIGEST.sub("", Path(source.rstrip("/")).stem)
     words = re.sub(r"[_\s-]+", " ", stem).strip() or source
     return words[:1].upper() + words[1:]
+
+
+def differing_data(configs: Sequence[RunConfig | None]) -> str:
+    """A sentence where the runs of `configs` learned from different data; else empty."""
+    names = {config.data.source: data_name(config) for config in configs if config}
+    return f"They were trained on different data: {listed(list(names.values()))}." if len(names) > 1 else ""
 
 
 def _base(config: RunConfig) -> str:

@@ -43,11 +43,12 @@ class App:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while time.monotonic() < end:
             assert self._process.poll() is None, self.log.read_text()[-3000:]
             try:
-                urllib.request.urlopen(self.url, timeout=2).read()
+                # Patient: on a busy machine the page takes seconds, and the server goes on with each that is given up.
+                urllib.request.urlopen(self.url, timeout=60).read()
                 return self
             except OSError:
                 time.sleep(0.2)
@@ -108,6 +109,15 @@ def watch(page: Any) -> tuple[set[str], list[str]]:
     page.on("request", lambda request: hosts.add(urlparse(request.url).netloc))
     page.on("pageerror", lambda error: errors.append(str(error)))
     return hosts, errors
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds on `page`, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(reduced_motion="reduce")  # a button that fades in has no contrast yet
+    found = Axe().run(page).response["violations"]
+    return [f"{one['id']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
 
 
 def open_panel(page: Any, name: str) -> None:

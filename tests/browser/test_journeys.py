@@ -242,6 +242,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     # The broken file is still chosen: what cannot be trained on cannot be started, and says so.
     one.page.reload()
     one.tab("train")
+    expect(one.page.locator("#train_data")).to_contain_text("choose other data")
     expect(one.page.locator("#train_start")).to_be_disabled()
     one.tab("data")
     fill_list(one.page, "set_data_source", "support_triage")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from tests.benchmarks.pages import TABS, measure
-from tests.browser.conftest import PHONE, WIDE, App
+from tests.browser.conftest import PHONE, WIDE, App, violations
 
 pytestmark = pytest.mark.browser
 MOST_CONTROLS, MOST_WORDS = 9, 120
@@ -20,12 +19,6 @@ def empty(tmp_path_factory: Any) -> Any:
     app = App(tmp_path_factory.mktemp("pages") / "workspace").start()
     yield app
     app.kill()
-
-
-def violations(page: Any) -> list[str]:
-    page.emulate_media(reduced_motion="reduce")  # a button that fades in has no contrast yet
-    found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']][:5]}" for one in found]
 
 
 def crowded(figures: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.ui.rater.page import launch_rater_app, rater_address
 from ftlab.ui.rater.talk import GUESS_AFTER_EVERY
 from tests.blind import Blind, open_blind_test
-from tests.browser.conftest import PHONE, WIDE
+from tests.browser.conftest import PHONE, WIDE, violations
 from tests.conftest import ROOT, offline_environment
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
@@ -81,6 +81,19 @@ def votes(blind: Blind, key: str) -> list[Any]:
 
 def at(page: Page, number: int) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(rf"^Comparison {number} of \d+$"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_axe_finds_nothing_on_the_raters_page(served, page_of, theme, size):
+    """A comparison with rich text and its aspects, and a link that does not work."""
+    page = page_of(served[0].keys[1], size, color_scheme=theme)
+    at(page, 1)
+    page.get_by_text("Aspects and comment").click()
+    assert not violations(page)
+    lost = page_of("no-such-key", size, color_scheme=theme)
+    expect(lost.get_by_text("the person who invited you")).to_be_visible()
+    assert not violations(lost)
 
 
 def test_on_a_phone_a_rater_votes_comments_takes_back_and_comes_back_after_a_break(served, page_of):

@@ -8,6 +8,8 @@ import pytest
 
 import ftlab
 from ftlab.config import load_config
+from ftlab.core.files import read_json
+from ftlab.data.rendering import TOOLS_ADDED
 from ftlab.data.tool_templates import writes_tools
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.training.setup import chat_tokenizer
@@ -20,6 +22,7 @@ def test_each_turn_of_a_conversation_with_tools_is_asked_and_measured(tmp_path: 
     run = make_run(tmp_path / "runs", base, "none", source="shop_tools", max_rows=40)
     tokenizer = chat_tokenizer(run, load_config(run.config_file), StatusWriter(run.status_file))
     assert writes_tools(tokenizer.chat_template) and writes_tools(run.template_file.read_text(encoding="utf-8"))
+    assert read_json(run.status_file)["warnings"] == [TOOLS_ADDED]
     save_result(run, base)
     tokenizer.save_pretrained(run.adapter)
     comparison = evaluate_run(run)

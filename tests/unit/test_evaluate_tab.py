@@ -267,7 +267,7 @@ def test_a_result_on_other_rows_is_shown_in_its_turn(workspace):
     suite = run.question("suites/faq")  # where an older ftlab put it
     write_json(suite.comparison_file, three_sides(suite="faq.jsonl", split=""))
     write_jsonl(suite.predictions_file, [a_row(0, False, True)])
-    assert evaluate.result_views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl", "faq")]
+    assert evaluate.result_views(run) == [("The run's own: held-out rows", ""), ("faq.jsonl (other data)", "faq")]
     comparison, rows = evaluate.result_of(run.id, [], "faq", workspace)
     assert comparison["suite"] == "faq.jsonl" and len(rows) == 1
     assert "faq.jsonl" in str(evaluate_result.result(run, comparison))

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ftlab.errors import InputError
+from ftlab.ui.doors.quick_page import quick
 
 ALLOW_VARIABLE = "FTLAB_ALLOW_HOST"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -171,6 +172,6 @@ def gradio_app(names: Names, **settings: Any) -> Any:
 
     class Behind(App):
         def build_middleware_stack(self) -> Any:
-            return Hosts(super().build_middleware_stack(), names)
+            return Hosts(quick(super().build_middleware_stack()), names)
 
     return Behind(default_response_class=ORJSONResponse, **settings)

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from ftlab.errors import InputError
 from ftlab.ui.doors.hosts import Hosts, Names
+from ftlab.ui.doors.quick_page import quick
 
 PUSH_MINUTES = 1.0  # between two pushes of votes: a Space may end at any time
 
@@ -40,6 +41,7 @@ TRUSTED = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,::1
 def new_server(host: str | None = None, allowed: Sequence[str] = ()) -> FastAPI:
     """A server that answers nothing yet, and only to its own names."""
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    server.add_middleware(quick)
     server.add_middleware(Hosts, names=Names(host or default_host(), allowed))
     return server
 

@@ -26,6 +26,16 @@ def only_new(updates: Mapping[Any, Any], known: Mapping[str, str]) -> dict[Any, 
     return {one: value for one, value in updates.items() if known.get(str(one._id)) != now[str(one._id)]}
 
 
+def build_with(updates: Mapping[Any, Any]) -> dict[str, str]:
+    """Put `updates` into components that are being built, so that a page opens with them; returns their `digests`."""
+    for component, update in updates.items():
+        given = update if isinstance(update, dict) else {"value": update}
+        for name, value in given.items():
+            if name != "__type__":
+                setattr(component, name, value)
+    return digests(updates)
+
+
 def unsaid(updates: Mapping[Any, Any], given: Mapping[Any, Any]) -> dict[Any, Any]:
     """`updates` without values that repeat what the page said in `given` {component: value}.
 

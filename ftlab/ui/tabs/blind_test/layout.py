@@ -65,6 +65,8 @@ class BlindTestTab:
     report_file: gr.DownloadButton
     export_file: gr.DownloadButton
     memory: gr.State  # what the page shows already
+    built: gr.State  # what it was built with, until it is first opened
+    known: gr.State  # what its form was sent
 
     @property
     def learn(self) -> gr.Button:
@@ -77,7 +79,7 @@ class BlindTestTab:
         return [*self.texts.values(), *self.buttons.values(), *boxes]
 
 
-def build(workspace: Workspace) -> BlindTestTab:
+def draw() -> BlindTestTab:
     gr.HTML(heading("Blind test", "People judge two answers without knowing whose they are.", page="blind_tests"))
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
@@ -147,7 +149,8 @@ def build(workspace: Workspace) -> BlindTestTab:
                 button("delete", "Delete the test", size="sm")
     return BlindTestTab(
         chosen, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
-        open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}),
+        open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}), gr.State({}),
+        gr.State({}),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ plan.py; what is shown of a test in picture.py.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,22 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links
 from ftlab.arena.preferences import export
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.ui import background
 from ftlab.ui.kit.events import any_of, offer_file, on, press
-from ftlab.ui.kit.fresh import digests, only_new
+from ftlab.ui.kit.fresh import build_with, digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
 from ftlab.ui.page import Page, kept_choices, remember_choice
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
 from ftlab.ui.tabs.blind_test import plan
-from ftlab.ui.tabs.blind_test.layout import BlindTestTab, build, show, show_all
+from ftlab.ui.tabs.blind_test.layout import BlindTestTab, draw, show, show_all
 from ftlab.ui.tabs.blind_test.picture import NEW, choices, chosen_or_newest, warning
 from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
@@ -39,12 +41,52 @@ __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
 STYLE_FILE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 2.0
+log = logging.getLogger(__name__)
 NAME, TITLE = "blind", "Blind test"
+READING = Markup('<p class="ft-help" role="status">Reading the prompts …</p>')
+
+
+def build(workspace: Workspace) -> BlindTestTab:
+    """Drawn as it will be opened: what a browser is sent afterwards it works through piece by piece."""
+    tab = draw()
+    try:
+        shown = opening(tab, None, workspace)
+    except Exception as error:  # what opening it says in its place
+        log.warning("The Blind test tab is filled when it is opened: %s", shorten(error))
+        return tab
+    tab.built.value = build_with(shown)
+    tab.memory.value = shown[tab.memory]
+    tab.known.value = _sent(tab.form, forms.load(workspace))
+    return tab
+
+
+def opening(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
+    """Updates that show the chosen test, or the form as it is kept; without the prompts, which take a while to read."""
+    shown = _listed(tab, chosen or kept_choices(workspace).test, workspace)
+    served, values = raters_page.kept(workspace), forms.load(workspace)
+    return {
+        **shown,
+        **_lacks(tab.form, values),
+        tab.reach: served["reach"],
+        tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
+        **forms.fill(tab.form, values, [], workspace),
+        **show_all(tab, shown[tab.chosen]["value"], workspace),
+    }
+
+
+def _listed(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
+    known = choices(workspace)
+    return {tab.chosen: gr.update(choices=known, value=chosen_or_newest(chosen, known), visible=len(known) > 1)}
+
+
+def _sent(form: forms.Form, values: dict[str, Any]) -> dict[str, str]:
+    """What `opening` has sent of what `suited` will send."""
+    return digests(forms.suit(form, values, []) | _lacks(form, values))
 
 
 def wire(tab: BlindTestTab, page: Page) -> None:
     workspace = page.workspace
-    # Filled when somebody looks: its form is long, and a browser redraws all of it.
+    # Its runs, tests and prompts may have changed since it was drawn.
     opened = page.panels[NAME].select
     wire_form(tab, workspace)
 
@@ -57,30 +99,16 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return open_store(workspace), chosen
 
     def listed(chosen: str | None) -> dict[Any, Any]:
-        known = choices(workspace)
-        return {
-            tab.chosen: gr.update(
-                choices=known,
-                value=chosen_or_newest(chosen, known),
-                visible=len(known) > 1,
-            )
-        }
+        return _listed(tab, chosen, workspace)
 
-    def load(chosen: str | None) -> dict[Any, Any]:
-        shown = listed(chosen or kept_choices(workspace).test)
-        served, values = raters_page.kept(workspace), forms.load(workspace)
-        return {
-            **shown,
-            **_lacks(form, values),
-            tab.reach: served["reach"],
-            tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
-            **forms.fill(form, values, [], workspace),
-            **show_all(tab, shown[tab.chosen]["value"], workspace),
-        }
+    def load(chosen: str | None, built: dict[str, str]) -> dict[Any, Any]:
+        shown = opening(tab, chosen, workspace)
+        known = _sent(form, forms.load(workspace))
+        return {**only_new(shown, built), tab.memory: shown[tab.memory], tab.built: {}, tab.known: known}
 
-    def look(chosen: str | None) -> dict[Any, Any]:
+    def look(chosen: str | None, known: dict[str, str]) -> dict[Any, Any]:
         """Reads the prompts, for which libraries may have to be loaded: so after the rest is there."""
-        return suited(tab.form, forms.load(workspace), workspace) if chosen == NEW else {}
+        return _news(tab, forms.load(workspace), known, workspace) if chosen == NEW else {}
 
     def choose(chosen: str | None) -> dict[Any, Any]:
         return {**show_all(tab, chosen, workspace), **hidden}
@@ -229,14 +257,15 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     every = [*tab.shown, tab.memory]
     page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
     at_opening = [tab.chosen, tab.reach, tab.address, *form.shown, *every]
+    seen = [*form.shown, tab.known]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
-    filled: dict[str, Any] = {"outputs": form.shown, "box": tab.message, "clears": False, "lane": LANE}
-    loaded = on(opened, load, [tab.chosen], at_opening, **shows)
-    on(loaded.then, look, [tab.chosen], **filled)
+    filled: dict[str, Any] = {"outputs": seen, "box": tab.message, "clears": False, "lane": LANE}
+    loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known], **shows)
+    on(loaded.then, look, [tab.chosen, tab.known], **filled)
     # At once, not after the look: a reload comes back to what was chosen.
     on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
-    on(chose.then, look, [tab.chosen], **filled)
+    on(chose.then, look, [tab.chosen, tab.known], **filled)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
@@ -287,11 +316,8 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         if values != forms.load(workspace):
             forms.keep(values, workspace)
 
-    def changed(sent: dict[str, str], *given: Any) -> dict[Any, Any]:
-        """Only what is new: anything else would say that it changed, and never end."""
-        found = suited(form, form.read(given), workspace)
-        fresh = only_new(found, sent)
-        return {**fresh, known: digests(found)} if fresh else {}
+    def changed(known: dict[str, str], *given: Any) -> dict[Any, Any]:
+        return _news(tab, form.read(given), known, workspace)
 
     def more(*given: Any) -> dict[Any, Any]:
         values = form.read(given)
@@ -311,9 +337,8 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
     any_change = any_of(*inputs)
     on(any_change, keep, form.inputs, box=tab.message, clears=False, queue=False, trigger_mode="always_last")
-    known = gr.State({})  # what the form was sent
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
-    on(any_change, changed, [known, *form.inputs], [*form.shown, known], trigger_mode="always_last", **shows)
+    on(any_change, changed, [tab.known, *form.inputs], [*form.shown, tab.known], trigger_mode="always_last", **shows)
     on(form.more.click, more, form.inputs, form.shown, **shows)
     on(form.upload.upload, upload, [form.upload, *form.inputs], form.shown, **shows)
 
@@ -339,6 +364,13 @@ def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> di
     return shown | _seen(form, values, workspace)
 
 
+def _news(tab: BlindTestTab, values: dict[str, Any], known: dict[str, str], workspace: Workspace) -> dict[Any, Any]:
+    """Of `suited` only what is new: anything else would say that it changed, and never end."""
+    found = suited(tab.form, values, workspace)
+    fresh = only_new(found, known)
+    return {**fresh, tab.known: digests(found)} if fresh else {}
+
+
 def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show in the form what is filled in, as it is kept on disk."""
     values = forms.load(workspace)
@@ -358,4 +390,4 @@ def _lacks(form: forms.Form, values: dict[str, Any]) -> dict[Any, Any]:
         plan.lacking(values)
     except InputError as error:
         return {form.power: plan.why_not(error), form.make: gr.update(interactive=False)}
-    return {form.power: "", form.make: gr.update(interactive=True)}
+    return {form.power: READING, form.make: gr.update(interactive=True)}

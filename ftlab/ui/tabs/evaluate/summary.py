@@ -58,9 +58,18 @@ def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Ro
         said = f"Measured on {count(number)} {what} of {suite}. This run was trained on {own}: other data."
         return notice(said, kind="warn")
     split = comparison.get("split") or "test"
-    return Markup('<p class="ft-help">On {} {} {} of {}, held out from training.</p>').format(
+    held_out = Markup('<p class="ft-help">On {} {} {} of {}, held out from training.</p>').format(
         count(number), split, what, own
     )
+    return held_out + beside(run, comparison)
+
+
+def beside(run: RunDirectory, comparison: ComparisonJson) -> Markup:
+    """A warning where a run beside `run` has learned from other data, so that these rows are no test of it."""
+    folders = [run.path, *(run.path.with_name(side["name"]) for side in sides_of(comparison))]
+    runs = [RunDirectory(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+    differ = run_names.differing_data([run_files.config(one) for one in runs])
+    return notice(differ, kind="warn") if differ else Markup("")
 
 
 def figures(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:

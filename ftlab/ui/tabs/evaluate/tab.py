@@ -20,7 +20,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig, with_settings
-from ftlab.core.comparison import ComparisonJson
+from ftlab.core.comparison import ComparisonJson, VerdictJson
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import listed
 from ftlab.core.workspace import Workspace
@@ -237,7 +237,8 @@ def show(
     hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
     hidden |= strength_box.show(tab.strength, run_id, workspace)
     hidden[tab.details] = gr.update(visible=bool(run_id))
-    hidden[tab.form.start] = gr.update(value="Evaluate", variant="primary", interactive=bool(run_id))
+    works = _at_work(workspace.run(run_id)) if run_id else False
+    hidden[tab.form.start] = starts("Evaluate", works, can=bool(run_id), leads=True)
     if not run_id:
         return {**hidden, tab.result: nothing_yet(), tab.form.view: gr.update(visible=False)}
     run = workspace.run(run_id)
@@ -267,12 +268,21 @@ def show(
         tab.full: evaluate_result.in_full(run, comparison),
         tab.remedies: next_steps(run, comparison) + offered_remedies(run) if own else "",
         tab.share: gr.update(visible=True),
-        tab.form.start: gr.update(value="Evaluate again", variant="secondary", interactive=True),
+        tab.form.start: starts("Evaluate again", works, can=True, leads=False),
         tab.report: gr.update(visible=own),
         tab.markdown: gr.update(visible=own),
         tab.on_show: named,
         **panels,
     }
+
+
+def starts(title: str, works: bool, *, can: bool, leads: bool) -> dict[str, Any]:
+    """The button that evaluates; while it `works`, the result says so. `leads`: there is nothing to share yet."""
+    return gr.update(
+        value="Evaluating …" if works else title,
+        variant="primary" if leads and not works else "secondary",
+        interactive=can and not works,
+    )
 
 
 def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | None:
@@ -327,6 +337,36 @@ def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None
 
     `view` is the name of a question beside the run's own comparison, or empty.
     """
+    found = _result_of(run_id, others, view, workspace)
+    return (with_names(found[0], workspace), found[1]) if found is not None else None
+
+
+def with_names(comparison: ComparisonJson, workspace: Workspace) -> ComparisonJson:
+    """`comparison` with its runs called what people call them; itself where it names none."""
+    ids = {run.id for run in workspace.runs()}
+    sides = [side for side in comparison.get("sides") or [] if side["name"] in ids]
+    if not sides:
+        return comparison
+    runs = [workspace.run(side["name"]) for side in sides]
+    names = dict(zip([run.id for run in runs], [name for name, _ in run_names.choices(runs)], strict=True))
+    titles = {side["name"]: side["title"] for side in sides}
+
+    def told(verdict: VerdictJson) -> VerdictJson:
+        text = verdict["text"]
+        for run, title in sorted(titles.items(), key=lambda one: -len(one[1])):
+            text = text.replace(f"the run {title}", names[run])
+        return {**verdict, "text": text}
+
+    return {
+        **comparison,
+        "sides": [{**side, "title": names.get(side["name"], side["title"])} for side in comparison["sides"]],
+        "verdicts": {side: told(verdict) for side, verdict in comparison.get("verdicts", {}).items()},
+    }
+
+
+def _result_of(
+    run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace
+) -> Shown | None:
     if not run_id:
         return None
     run = workspace.run(run_id)
@@ -348,7 +388,11 @@ def result_views(run: RunDirectory) -> list[tuple[str, str]]:
     own = run_files.comparison(run)
     question = own.get("question") if own else None
     said = question["text"] if question else "held-out rows"
-    others = [(one.asked(), one.name) for one in reversed(run.questions()) if run_files.comparison(one)]
+    others = [
+        (f"{one.asked()}{' (other data)' if made.get('suite') else ''}", one.name)
+        for one in reversed(run.questions())
+        if (made := run_files.comparison(one))
+    ]
     return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
 
 
@@ -370,12 +414,11 @@ def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None
 def apart(run: RunDirectory, others: Sequence[str] | None, workspace: Workspace) -> Markup:
     runs = [run, *(workspace.run(name) for name in others or [])]
     configs = [run_files.config(one) for one in runs]
-    data = dict.fromkeys(run_names.data_name(config) for config in configs if config)
-    differ = f" They were trained on different data: {listed(list(data))}." if len(data) > 1 else ""
+    differ = run_names.differing_data(configs)
     names = listed([run_names.name_of(one) for one in runs[1:]])
     return empty(
         "These runs have not answered the same rows yet.",
-        f"Press Evaluate: {names} will answer the rows of {run_names.name_of(run)} too.{differ}",
+        f"Press Evaluate: {names} will answer the rows of {run_names.name_of(run)} too.{differ and ' ' + differ}",
     )
 
 

@@ -197,7 +197,8 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
     before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
-    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace))
+    changes = [one.input for one in tab.form.inputs]
+    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace), changes)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
     changed = [*optional.values(), *usual, tab.rewards.box]
@@ -255,9 +256,9 @@ def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
     return tab.form.fill(config) | rewards_form.fill(tab.rewards, config.reinforcement.rewards)
 
 
-def show(tab: PreferencesTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
     """Updates that show the preference run that trains, else the newest one, as it is on disk."""
-    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet())
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
 
 
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
@@ -448,7 +449,8 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
     def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, said = filled
-        return {**fill(tab, config), **data.form.fill(config), tab.message: said}
+        mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
+        return {**fill(tab, config), **data.form.fill(config), **mine, tab.message: said}
 
     def learn(lesson: Lesson) -> dict[Any, Any]:
         return {
@@ -463,7 +465,7 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
     return {
         "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
         "settings": Door(
-            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, tab.message],
+            [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, *tab.panel.main, tab.message],
             settings_of,
             lambda filled: filled[0].stage in STAGES,
         ),
@@ -472,8 +474,9 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
+    shown = page.parts[data_tab.NAME].shown
     return [
-        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.given[shown]), [shown]),
         Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
         Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
     ]

@@ -261,7 +261,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
         tab.detail: brief(run),
         tab.chosen: gr.update(visible=True),
         tab.to_evaluate: gr.update(
-            value="See the result" if _has_figures(run) else "Evaluate", interactive=can or _has_figures(run)
+            value="See the result" if _has_figures(run) else "Evaluate", visible=can or _has_figures(run)
         ),
         tab.to_chat: gr.update(visible=can and not run_files.is_reward_model(run)),
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
@@ -331,8 +331,10 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         if differing
         else notice("The settings are the same.")
     )
-    return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}</section>').format(
+    differ = run_names.differing_data([run_files.config(run) for run in runs])
+    return Markup('<section class="ft-card" data-compare="{} {}">{}{}{}{}{}{}</section>').format(
         *(run.id for run in runs),
+        notice(f"{differ} These scores are of different rows.", kind="warn") if differ else "",
         heading(
             "Scores",
             "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "

@@ -14,11 +14,11 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from ftlab.config import RunConfig
+from ftlab.config import DataConfig, RunConfig
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.ui import background, job_strip, run_files
-from ftlab.ui.kit.events import message_box, on
+from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.page import Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_view import run as run_view
@@ -43,12 +43,18 @@ class RunPanel:
     @property
     def outputs(self) -> list[Any]:
         """What `show` updates."""
-        return [self.live, self.to_evaluate, self.to_chat, self.row.stop, self.shown]
+        return [self.live, self.to_evaluate, self.to_chat, self.row.start, self.row.stop, self.shown]
+
+    @property
+    def main(self) -> list[Any]:
+        """The buttons of which at most one is the main one (`leads`)."""
+        return [self.row.start, self.to_evaluate]
 
 
 def build_row(tab: str) -> StartRow:
     with gr.Row():
-        start = gr.Button("Start training", variant="primary", elem_id=f"{tab}_start", min_width=150)
+        # Off until the data are read.
+        start = gr.Button("Start training", variant="primary", interactive=False, elem_id=f"{tab}_start", min_width=150)
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{tab}_stop", min_width=110)
     return StartRow(start, stop, message_box(f"{tab}_message"))
 
@@ -69,9 +75,10 @@ def wire(
     inputs: Sequence[Any],
     configured: Callable[[Sequence[Any]], RunConfig],
     show_now: Callable[[Job | None], dict[Any, Any]],
+    changes: Sequence[Any],
 ) -> None:
     """Let Start submit what `configured` makes of the values of `inputs`, and the other buttons do what they say.
-    `show_now(job)` gives the updates of the panel."""
+    `show_now(job)` gives the updates of the panel. `changes` are the events that somebody changes a setting."""
     strip, workspace, message = page.strip, page.workspace, panel.row.message
 
     def start(*values: Any) -> dict[Any, Any]:
@@ -85,6 +92,11 @@ def wire(
         queued, at_work = job_strip.submitted(strip, run, workspace)
         return {message: queued, **at_work, **show_now(run_files.current_job(workspace))}
 
+    def lead() -> dict[Any, Any]:
+        """What somebody changes is for a run that is still to be started."""
+        return leads(panel, run_files.current_job(workspace))
+
+    on(any_of(*changes), lead, [], panel.main, queue=False)
     on(
         panel.row.start.click,
         start,
@@ -107,16 +119,40 @@ def to_show(job: Job | None, stages: Sequence[str], workspace: Workspace) -> Run
     return next((run for run in workspace.runs() if run_files.stage(run) in stages), None)
 
 
-def show(panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup) -> dict[Any, Any]:
-    """Updates that show `run` as it is on disk, and Stop while it is what `job` works on."""
+def leads(panel: RunPanel, job: Job | None, *, start: bool = True) -> dict[Any, Any]:
+    """Which button is the main one: Start, or else the evaluation; none while a job is at work, when Start fills the
+    queue."""
+    main, other = gr.update(variant="primary"), gr.update(variant="secondary")
+    if job is not None:
+        return {panel.row.start: other | gr.update(value="Add to the queue"), panel.to_evaluate: other}
+    return {
+        panel.row.start: (main if start else other) | gr.update(value="Start training"),
+        panel.to_evaluate: other if start else main,
+    }
+
+
+def learned_from(run: RunDirectory, data: str | None) -> bool:
+    """Whether `run` has a result that comes from `data`, as the Data tab shows them."""
+    config = run_files.config(run)
+    if not (data and config and run_files.result_ready(run)):
+        return False
+    return config.data.source == DataConfig.model_validate_json(data).source
+
+
+def show(
+    panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup, data: str | None = None
+) -> dict[Any, Any]:
+    """Updates that show `run` as it is on disk, Stop while it is what `job` works on, and which button is right now:
+    where the run has learned from `data` (as the Data tab shows them), its evaluation comes first."""
     if run is None:
         hidden = gr.update(visible=False)
         closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)
-        return {**closed, panel.live: nothing, panel.shown: None}
-    ready = run_files.result_ready(run)
+        return {**leads(panel, job), **closed, panel.live: nothing, panel.shown: None}
+    ready, main = run_files.result_ready(run), leads(panel, job, start=not learned_from(run, data))
     return {
+        **main,
         panel.live: run_view.live(run),
-        panel.to_evaluate: gr.update(visible=ready),
+        panel.to_evaluate: main[panel.to_evaluate] | gr.update(visible=ready),
         panel.to_chat: gr.update(visible=ready and not run_files.is_reward_model(run)),
         panel.row.stop: job_strip.stop_button(job if job is not None and job.run == run else None),
         panel.shown: run.id,

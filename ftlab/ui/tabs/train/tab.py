@@ -182,7 +182,8 @@ def wire(tab: TrainTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *data.form.inputs]
     sweep.wire_form(tab.sweep, inputs, configured, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace, by_itself=True)
-    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace))
+    changes = [*(one.input for one in tab.form.inputs), tab.preset.input]
+    run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace), changes)
     changed = [*usual_of.values(), tab.banner, tab.preset, tab.settings, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
     asked = [fields[path] for path in deciding]
@@ -200,9 +201,9 @@ def wire(tab: TrainTab, page: Page) -> None:
     page.switch(tab.change_data.click, data_tab.NAME)
 
 
-def show(tab: TrainTab, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
+def show(tab: TrainTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
     """Updates that show the run that trains, else the newest one, as it is on disk."""
-    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet())
+    return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
 
 
 def nothing_yet() -> Markup:
@@ -344,12 +345,13 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
 
     def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
         config, said = filled
-        return {**tab.form.fill(config), **data.form.fill(config), tab.message: said}
+        mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
+        return {**tab.form.fill(config), **data.form.fill(config), **mine, tab.message: said}
 
     return {
         "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
         "settings": Door(
-            [*tab.form.inputs, *data.form.inputs, tab.message],
+            [*tab.form.inputs, *data.form.inputs, *tab.panel.main, tab.message],
             fill,
             lambda filled: filled[0].stage in SUPERVISED_STAGES,
         ),
@@ -357,6 +359,7 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: TrainTab, page: Page) -> list[Follower]:
+    shown = page.parts[data_tab.NAME].shown
     base = tab.form.components["model.base"]
     replayed = {tab.form.components[path]: path for path in _REPLAYED}
 
@@ -372,6 +375,6 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
 
     return [
-        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace)),
+        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.given[shown]), [shown]),
         Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
     ]
