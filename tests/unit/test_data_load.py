@@ -272,8 +272,7 @@ ROW_PROBLEMS = [
     ),
     ([{"a": "x", "b": "y"}] * 12, {}, ["No usable column", "{prompt: a, completion: b}"]),
     ([{"messages": "hello"}] * 12, {}, ["No usable column", "messages must hold lists", '"hello"']),
-    ([*ROWS, {"prompt": "x", "completion": 4}], {}, ["'completion'", "4 (int) in row 21", "quote the cells"]),
-    ([*ROWS, {"prompt": ["a"], "completion": "4"}], {}, ["'prompt'", "['a'] (list) in row 21"]),
+    ([*ROWS, {"prompt": "x", "completion": [{"role": 4}]}], {}, ["'completion'", "(dict) in row 21"]),
     ([{**row, "completion": ""} for row in ROWS], {}, ["20 of 20 rows", "empty answer: 20"]),
     (
         [{"messages": [{"role": "teacher", "content": "a"}]}] * 12,
