@@ -38,6 +38,9 @@ PARTS = {
     "text": "Text",
     "label": "Label",
     "history": "Earlier turns",
+    "first": "First of two answers",
+    "second": "Second of two answers",
+    "winner": "Which one won",
 }
 NO_PART = ""
 
