@@ -394,7 +394,7 @@ def add_versions(group: Any) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add the data, `--set` and `--column`; a command that succeeds remembers its columns."""
+    """Add the data, `--set`, `--column`, `--encoding`; a command that succeeds remembers the last two."""
     parser.add_argument("source", help="a sample, a file, a Hub id or version:<id>")
     parser.add_argument(
         "--set",
@@ -404,6 +404,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="change a setting of the data, such as split=train (repeatable)",
     )
     add_columns(parser)
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="encoding of a text file, such as cp1251 or shift_jis (default: detected; remembered for this data)",
+    )
     parser.set_defaults(command=keeping(parser.get_default("command"), read_data))
 
 
@@ -522,6 +527,8 @@ def versions_delete(args: argparse.Namespace) -> int:
 def read_data(args: argparse.Namespace, **settings: Any) -> DataConfig:
     """The data that the command line names, with further `settings`. Raises InputError as `build_config` does."""
     changes = [text if text.startswith("data.") else f"data.{text}" for text in overrides(args)]
+    if args.encoding:
+        settings["encoding"] = args.encoding
     return build_config({"data": {"source": args.source, **settings}}, changes).data
 
 

@@ -114,12 +114,25 @@ class DataConfig(Section):
     source: str = field(
         "support_triage",
         "Data",
-        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, Parquet, Arrow, text, zip), a Hub data set id, or "
-        "version:<id>.",
+        "A sample that ships with ftlab, a file (JSONL, JSON, CSV, XLSX, ODS, Parquet, Arrow, text, zip), a Hub data "
+        "set id, or version:<id>.",
+        min_length=1,
+    )
+    encoding: str | None = field(
+        None,
+        "Encoding",
+        "The encoding of a text file, such as cp1251, mac_roman or shift_jis. Empty: detected.",
+        advanced=True,
         min_length=1,
     )
     subset: str | None = field(None, "Hub subset", "The subset (configuration) of a Hub data set.", advanced=True)
-    split: str | None = field(None, "Hub split", "The split of a Hub data set. Empty: train.", advanced=True)
+    split: str | None = field(
+        None,
+        "Split or sheet",
+        "The split of the data to use, or the sheet of a spreadsheet. Empty: train; of a spreadsheet, the sheet with "
+        "most rows.",
+        advanced=True,
+    )
     columns: dict[str, str] = field(
         {}, "Columns", "The role of each column, such as {prompt: question}. Empty: detected.", advanced=True
     )

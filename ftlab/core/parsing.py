@@ -63,9 +63,14 @@ def json_or(text: str, default: Any) -> Any:
         return default
 
 
-def parse_told(text: str, *, parse_constant: Callable[[str], Any] | None = None) -> tuple[Any, bool]:
-    """As `parse_json`, and whether lone surrogates were replaced."""
-    value = _parsed(text, parse_constant)
+def parse_told(
+    text: str,
+    *,
+    parse_constant: Callable[[str], Any] | None = None,
+    pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> tuple[Any, bool]:
+    """As `parse_json`, and whether lone surrogates were replaced; `pairs_hook` makes the objects."""
+    value = _parsed(text, parse_constant, pairs_hook)
     return mended(value, text)
 
 
@@ -80,9 +85,13 @@ def mended(value: Any, text: str) -> tuple[Any, bool]:
     return value, False
 
 
-def _parsed(text: str, parse_constant: Callable[[str], Any] | None) -> Any:
+def _parsed(
+    text: str,
+    parse_constant: Callable[[str], Any] | None,
+    pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
     try:
-        value = json.loads(text, parse_constant=parse_constant)
+        value = json.loads(text, parse_constant=parse_constant, object_pairs_hook=pairs_hook)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels deep") from None
     if len(text) > 2 * DEEPEST and text.count("[") + text.count("{") > DEEPEST:

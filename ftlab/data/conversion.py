@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ftlab.core.parsing import json_or
-from ftlab.data.prompt_template import escaped, fill
+from ftlab.data.prompt_template import cell_as_text, escaped, fill
 from ftlab.data.shapes import Detected, Message
 from ftlab.data.tool_calls import (
     THINKING_KEYS,
@@ -25,6 +26,7 @@ from ftlab.data.tool_calls import (
     tools_text,
     without_blank_arguments,
 )
+from ftlab.data.votes import FIRST, SECOND
 from ftlab.errors import shorten
 
 DOCUMENT = "document"
@@ -44,29 +46,89 @@ LABELS = ("labeltext", "labelname", "label", "class", "category", "intent", "sen
 PLAIN_TEXTS = ("text", "document", "content", "rawcontent")
 MOST_LABELS_IN_A_PROMPT = 20
 _ID_WORDS = {"id", "ids", "nr", "no", "num", "number", "nummer", "uuid", "guid", "key", "index", "idx", "hash", "sku"}
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "good": True, "bad": False}
+# What people and tools write for an answer that is good, and for one that is not.
+_GOOD = (
+    "true 1 good yes y up thumbsup thumbup like liked upvote upvoted positive accept accepted approve approved correct "
+    "right desirable desired chosen preferred helpful pass passed win ok 👍 ✓ ✔ ✅"
+).split()
+_BAD = (
+    "false 0 -1 bad no n down thumbsdown thumbdown dislike disliked downvote downvoted negative reject rejected "
+    "disapproved incorrect wrong undesirable undesired unhelpful fail failed loss lose notok 👎 ✗ ✘ ❌"
+).split()
+_TRUTH = dict.fromkeys(_GOOD, True) | dict.fromkeys(_BAD, False)
+_UNDECIDED = ("neutral", "unsure", "mixed", "tie", "none", "unknown", "n/a", "skip", "ok?", "-")
+_SCALE_TOP = 10
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: null, empty text, or the NaN by which pandas writes a gap."""
+    return value is None or value == "" or (isinstance(value, float) and value != value)
 
 
 def is_judgement(values: Sequence[Any]) -> bool:
-    """Whether the cells judge answers as true or false: booleans, or the words (as in a CSV)."""
-    known = [value for value in values if value is not None and value != ""]
-    return bool(known) and all(
-        isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
-        for value in known
+    """Whether the cells judge answers as good or bad: true and false, 1 and 0, thumbs, or words."""
+    known = [value for value in values if not is_missing(value)]
+    judged = [judgement(value) for value in known]
+    undecided = sum(
+        verdict is None and _spelled(value) in _UNDECIDED for verdict, value in zip(judged, known, strict=True)
     )
+    return any(verdict is not None for verdict in judged) and judged.count(None) == undecided <= len(known) / 2
 
 
-def judgement(value: Any) -> bool | None:
-    """True for an answer marked good, False for one marked bad, None for anything else."""
+def scale_of(values: Sequence[Any]) -> tuple[float, float] | None:
+    """The lowest and highest grade if the cells are grades on a common scale: whole numbers, of which several occur,
+    between -10 and 10 (-1 to 1, 0 to 4, 1 to 5, 1 to 10). None for anything else."""
+    known = [_as_number(value) for value in values if not is_missing(value)]
+    numbers = [number for number in known if number is not None and number.is_integer()]
+    if not known or len(numbers) < len(known) or len(set(numbers)) < 2:
+        return None
+    low, high = min(numbers), max(numbers)
+    if low < 0:
+        most = max(-low, high)
+        return (-most, most) if most <= _SCALE_TOP else None
+    if high > _SCALE_TOP:
+        return None
+    top = next(top for top in (1, 5, _SCALE_TOP) if high <= top) if low >= 1 else high
+    return (min(low, 1.0), float(top))
+
+
+def judgement(value: Any, scale: tuple[float, float] | None = None) -> bool | None:
+    """True for an answer marked good, False for one marked bad, None for anything else; on a `scale` of grades, above
+    and below its middle."""
     if isinstance(value, bool):
         return value
-    return _TRUTH.get(str(value).strip().lower())
+    number = _as_number(value)
+    if scale is not None and number is not None:
+        middle = sum(scale) / 2
+        return None if number == middle else number > middle
+    if number is not None:
+        return {1.0: True, 0.0: False, -1.0: False}.get(number)
+    return _TRUTH.get(_spelled(value))
+
+
+def _is_undecided(value: Any) -> bool:
+    return _spelled(value) in _UNDECIDED
+
+
+def _spelled(value: Any) -> str:
+    return re.sub(r"[\s_:]+|(?<=\w)-", "", str(value).strip().lower())
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, int | float) and value == value else None
 
 
 def are_classes(values: Sequence[Any]) -> bool:
-    """Whether the cells of a column are labels: short and recurring."""
-    known = [value for value in values if value is not None and value != ""]
+    """Whether the cells of a column are labels: short and recurring. Numbers with gaps are floats in a table."""
+    known = [label_text(value) if isinstance(value, float) else value for value in values if not is_missing(value)]
     if not known or not all(isinstance(value, (str, int)) and len(str(value)) <= 60 for value in known):
+        return False
+    if any(isinstance(value, float) and not value.is_integer() for value in values if not is_missing(value)):
         return False
     different = len({str(value) for value in known})
     return different <= 2 or different <= len(known) / 2 or len(known) < 10
@@ -94,12 +156,15 @@ def likely_texts(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def label_text(value: Any) -> str:
-    return str(value).strip()
+    """A label as text: 1.0, which a column with gaps makes of 1, is 1; nothing for a gap."""
+    if is_missing(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def instruction(labels: Iterable[Any], text_column: str) -> str:
     """The prompt template of a classification; it lists the labels if there are not too many."""
-    names = sorted({label_text(label) for label in labels if label is not None and label != ""})
+    names = sorted({label_text(label) for label in labels if not is_missing(label)})
     asked = "Which label fits the text?"
     if 1 < len(names) <= MOST_LABELS_IN_A_PROMPT:
         asked = f"Which label fits the text: {', '.join(names[:-1])} or {names[-1]}?"
@@ -107,7 +172,8 @@ def instruction(labels: Iterable[Any], text_column: str) -> str:
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], column: str) -> list[Any]:
-    return [row.get(column) for row in rows]
+    """The cells of a column; None where there is nothing, also for NaN."""
+    return [None if is_missing(value := row.get(column)) else value for row in rows]
 
 
 ROLES = {
@@ -124,6 +190,27 @@ TEXT_KEYS = ("content", "value", "text")
 CUT_TURNS = "turns after the last answer were left out"
 NO_ANSWER = "no assistant turn"
 MARKED_BAD = "an answer marked as bad"
+NOT_JUDGED = "an answer marked neither good nor bad"
+NO_WINNER = "a tie, or no vote, between two answers"
+# Reasons that are no mistake in the data.
+CHOICES = (MARKED_BAD, NOT_JUDGED, NO_WINNER)
+WRITTEN_OUT = "an answer or a prompt that was not text was written out as text"
+LEFT_OVER = "a left-over None or nan was not added to the prompt"
+# What programs write where there was nothing.
+PLACEHOLDERS: tuple[str, ...] = (
+    "none",
+    "nan",
+    "null",
+    "nil",
+    "undefined",
+    "<na>",
+    "#n/a",
+    "n/a",
+    "<noinput>",
+    "noinput",
+    "no input",
+)
+PLACEHOLDERS += ("[object object]", "#value!", "#ref!", "#name?")
 NO_WEIGHT = "an answer with weight 0 is trained on like the others"
 UNREADABLE_CALL = "a tool call that cannot be read"
 UNREADABLE_TOOLS = "tools that cannot be read"
@@ -166,9 +253,11 @@ def convert(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
     """Like `to_messages`, with remarks on what was changed in the row."""
-    if detected.format == "kto" and judgement(row.get(detected.columns["label"])) is not True:
-        turns_of_row(row, detected)  # an unusable row is reported first
-        raise UnusableRow(MARKED_BAD)
+    if detected.format == "kto":
+        verdict = judgement(row.get(detected.columns["label"]), detected.scale)
+        if verdict is not True:
+            turns_of_row(row, detected)  # an unusable row is reported first
+            raise UnusableRow(MARKED_BAD if verdict is False else NOT_JUDGED)
     return usable_turns(row, detected, system_prompt)
 
 
@@ -178,6 +267,7 @@ def usable_turns(
     """Like `convert`, whether the answer is marked good or bad. Raises UnusableRow."""
     remarks: list[str] = []
     turns = turns_of_row(row, detected)
+    remarks += _about_cells(row, detected)
     if _has_weight_0(row.get(detected.columns.get("messages", ""))):
         remarks.append(NO_WEIGHT)
     messages = [_checked(turn, remarks) for turn in turns]
@@ -229,6 +319,7 @@ def _without_blanks(turn: Message, tools: list[dict[str, Any]]) -> Message:
 
 
 def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
+    detected = decided(row, detected)
     columns = detected.columns
     if detected.format == "text":
         return document(_text(row, columns["text"]))
@@ -257,13 +348,58 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
 
 
+_BESIDE_ANSWERS = ("prompt", "system", "history", "tools")
+
+
+def decided(row: Mapping[str, Any], detected: Detected) -> Detected:
+    """`detected` with the answer that won as the chosen one, if the row holds two answers and a vote. Raises
+    UnusableRow for a tie."""
+    if detected.format != "comparison" or detected.vote is None:
+        return detected
+    winner = detected.vote.winner(row)
+    if winner not in (FIRST, SECOND):
+        raise UnusableRow(NO_WINNER)
+    sides = [detected.columns["first"], detected.columns["second"]]
+    chosen, rejected = sides if winner == FIRST else reversed(sides)
+    others = {role: column for role, column in detected.columns.items() if role in _BESIDE_ANSWERS}
+    return replace(detected, format="preference", columns=others | {"chosen": chosen, "rejected": rejected}, vote=None)
+
+
+def _about_cells(row: Mapping[str, Any], detected: Detected) -> list[str]:
+    """Remarks on cells that are not trained as they are."""
+    remarks = []
+    columns = detected.columns
+    cells = [row.get(columns[role]) for role in ("prompt", "completion", "input", "chosen") if role in columns]
+    if "tools" in columns:
+        cells = [cell for cell in cells if not _calls(cell)]
+    if any(not is_missing(cell) and not isinstance(cell, str) and not _are_turns(cell) for cell in cells):
+        remarks.append(WRITTEN_OUT)
+    if is_placeholder(row.get(columns.get("input", ""))):
+        remarks.append(LEFT_OVER)
+    return remarks
+
+
+def is_placeholder(cell: Any) -> bool:
+    """Whether a cell is only what a program wrote where there was nothing."""
+    return isinstance(cell, str) and len(cell) < 20 and cell.strip().lower() in PLACEHOLDERS
+
+
+def _are_turns(cell: Any) -> bool:
+    """Whether a cell holds messages, and not an object or a list that is an answer."""
+    if isinstance(cell, dict):
+        return any(key in cell for key in ROLE_KEYS) or isinstance(cell.get("messages"), list)
+    if isinstance(cell, list | tuple):
+        return not cell or any(isinstance(turn, dict) and any(key in turn for key in ROLE_KEYS) for turn in cell)
+    return False
+
+
 def _answer_turns(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     columns = detected.columns
     if detected.format == "classification":
         label = row.get(columns["label"])
         if isinstance(label, (list, tuple, dict)):
             raise WrongCell(columns["label"], label, "one label")
-        return [{"role": "assistant", "content": "" if label is None else label_text(label)}]
+        return [{"role": "assistant", "content": label_text(label)}]
     column = columns["chosen"] if "chosen" in columns else columns["completion"]
     answer = _cell(row, column)
     if "tools" in columns and (calls := _calls(answer)):
@@ -338,9 +474,16 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
     if column not in row:
         raise MissingColumn(column)
     value = row[column]
-    if value is not None and not isinstance(value, (str, list, tuple, dict)):
-        raise WrongCell(column, value)
-    return value
+    if value is None or isinstance(value, str):
+        return value
+    return value if _are_turns(value) else written_out(value)
+
+
+def written_out(value: Any) -> str:
+    """A cell as text: numbers as they are written, objects and lists as JSON, a gap as nothing."""
+    if isinstance(value, float):
+        return label_text(value)
+    return cell_as_text(list(value) if isinstance(value, tuple) else value)
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
@@ -352,11 +495,9 @@ def _text(row: Mapping[str, Any], column: str) -> str:
 
 def _optional_text(row: Mapping[str, Any], column: str | None) -> str:
     value = row.get(column) if column else None
-    if value is None:
+    if is_placeholder(value):
         return ""
-    if not isinstance(value, str):
-        raise WrongCell(column or "", value)
-    return value
+    return value if isinstance(value, str) else written_out(value)
 
 
 def _turns(value: Any, column: str) -> list[Message]:

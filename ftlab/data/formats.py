@@ -24,12 +24,14 @@ from ftlab.data.conversion import (
     is_dialogue,
     is_judgement,
     likely_texts,
+    scale_of,
     turns_of_row,
 )
 from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
 from ftlab.data.shapes import GUESSED, Detected, Message
 from ftlab.data.tool_calls import call_of, tools_text
+from ftlab.data.votes import find_scores, find_vote, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 # format: its usual columns
@@ -41,11 +43,12 @@ FORMATS = {
     "sharegpt": "conversations (a list of from and value)",
     "preference": "prompt + chosen + rejected",
     "openai_preference": "input + preferred_output + non_preferred_output",
+    "comparison": "prompt + two answers + which one won (response_a, response_b, winner)",
     "kto": "prompt + completion + label (true or false)",
     "classification": "text + label",
     "text": "text (plain text, for continued pretraining)",
 }
-PREFERENCES = ("preference", "openai_preference")
+PREFERENCES = ("preference", "openai_preference", "comparison")
 
 # In the order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
@@ -55,6 +58,13 @@ _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", 
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
 _TOOLS = ("tools", "functions", "availabletools")
+# Over columns that judge answers; compared as above.
+_JUDGEMENTS = (
+    "label ktotag desirable isdesirable isgood good thumb thumbs thumbsup vote feedback userfeedback liked like "
+    "approved isapproved accepted isaccepted correct iscorrect judgement judgment verdict rating ratings stars grade "
+    "score quality helpful ishelpful helpfulness upvoted preference reward"
+).split()
+_GRADES = "rating ratings stars grade score quality helpfulness thumb thumbs vote feedback".split()
 _CONVERSATIONS = ("messages", "conversations", "conversation", "chat", "dialog", "dialogue", "turns")
 
 _ROLE_ALIASES = {
@@ -63,7 +73,9 @@ _ROLE_ALIASES = {
     **dict.fromkeys(("messages", "conversations", "conversation"), "messages"),
     **dict.fromkeys(("input", "context"), "input"),
     **dict.fromkeys(("tools", "functions"), "tools"),
-    **{name: name for name in ("system", "chosen", "rejected", "history", "text", "label")},
+    **{
+        name: name for name in ("system", "chosen", "rejected", "history", "text", "label", "first", "second", "winner")
+    },
 }
 
 
@@ -104,13 +116,50 @@ def detect(
         if tools is not None and tools not in detected.columns.values():
             detected.columns["tools"] = tools
             detected.why += f"; {tools} lists the tools that can be called"
-    used = {*detected.columns.values(), *named}
+    _add_judgements(detected, columns, rows)
+    used = {*detected.columns.values(), *named, *(detected.vote.columns if detected.vote else ())}
     detected.unused = [column for column in columns if column not in used]
     if detected.format in PREFERENCES:
         detected.why += "; the chosen answer is trained on"
     if detected.format == "kto":
-        detected.why += "; the answers marked true are trained on"
+        detected.why += "; the answers marked as good are trained on"
     return detected
+
+
+def _add_judgements(detected: Detected, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds what judges the answers, so that no bad one is trained on as a good one."""
+    if detected.format in PREFERENCES and "rejected" in detected.columns:
+        detected.scores = find_scores(columns, rows)
+        return
+    if detected.format == "kto":
+        detected.scale = scale_of(column_values(rows, detected.columns["label"]))
+        return
+    if detected.format not in ("prompt_completion", "question_answer", "alpaca", "messages", "sharegpt"):
+        return
+    column = judging_column([column for column in columns if column not in detected.columns.values()], rows)
+    if column is None or (detected.is_guess and _plain(column) not in _JUDGEMENTS):
+        return
+    detected.format = "kto"
+    detected.columns = detected.columns | {"label": column}
+    detected.scale = scale_of(column_values(rows, column))
+    detected.why += f"; {column} marks every answer as good or bad"
+
+
+def judging_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The column that marks the answers as good or bad: true and false, words, thumbs, or grades on a common scale."""
+    by_name = {_plain(column): column for column in reversed(columns)}
+    for name in _JUDGEMENTS:
+        if name not in by_name:
+            continue
+        values = column_values(rows, by_name[name])
+        if is_judgement(values) or (name in _GRADES and scale_of(values) is not None):
+            return by_name[name]
+    return None
+
+
+def may_judge(column: str) -> bool:
+    """Whether the name of a column says that it judges answers."""
+    return _plain(column) in _JUDGEMENTS
 
 
 def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -136,6 +185,8 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
     by_name = {_plain(column): column for column in reversed(columns)}
     system = _first(_SYSTEMS, by_name)
     extra = {"system": by_name[system]} if system else {}
+    if (voted := _from_votes(columns, rows, by_name, extra)) is not None:
+        return voted
     conversation, kind = _conversation_column(columns, rows, by_name)
     prompt = _first(_PROMPTS, by_name)
     if "preferredoutput" in by_name and "nonpreferredoutput" in by_name and "input" in by_name:
@@ -171,6 +222,24 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
     if "history" in by_name and isinstance(_first_value(rows, by_name["history"]), (list, tuple)):
         roles["history"] = by_name["history"]
     return _named_pair(prompt, answer, roles | extra, by_name)
+
+
+def _from_votes(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
+) -> Detected | None:
+    """Two answers, and a vote or scores that say which one won."""
+    if "chosen" in by_name or "completion" in by_name or (found := find_vote(columns, rows)) is None:
+        return None
+    first, second, vote = found
+    prompt = _first((*_PROMPTS, "context", "history", "post", *_CONVERSATIONS), by_name)
+    asked = {"prompt": by_name[prompt]} if prompt and by_name[prompt] not in (first, second, *vote.columns) else {}
+    held = _first_value(rows, first)
+    if not asked and not _turn_keys(held) and not is_dialogue(held):
+        return None
+    winner = {"winner": vote.columns[0]} if len(vote.columns) == 1 else {}
+    says = "the higher of " if vote.how == "scores" else ""
+    why = f"{says}{' and '.join(vote.columns)} says whether {first} or {second} won"
+    return Detected("comparison", asked | {"first": first, "second": second} | winner | extra, why, 0.9, vote=vote)
 
 
 def _from_labels(
@@ -215,6 +284,12 @@ def _from_mapping(
         return Detected("classification", roles, why, 1.0)
     if "text" in roles:
         return Detected("text", roles, why, 1.0)
+    if "first" in roles and "second" in roles and "winner" in roles:
+        vote = vote_in(roles["winner"], roles["first"], roles["second"], rows)
+        prompt = _first((*_PROMPTS, "context"), {_plain(name): name for name in columns if name not in roles.values()})
+        if "prompt" not in roles and prompt and not named:
+            roles["prompt"] = next(name for name in columns if _plain(name) == prompt)
+        return Detected("comparison", roles, why, 1.0, vote=vote)
     if "messages" in roles:
         keys = _turn_keys(_first_value(rows, roles["messages"]))
         if named or roles.keys() & {"prompt", "completion", "chosen", "input"}:
@@ -223,7 +298,8 @@ def _from_mapping(
                 given=_listed(mapping) + (" and a prompt template" if named else ""),
                 allowed="{messages: column} or {messages: column, system: column}",
             )
-        return Detected("sharegpt" if keys and keys[0] == "from" else "messages", roles, why, 1.0)
+        kind = "kto" if "label" in roles else "sharegpt" if keys and keys[0] == "from" else "messages"
+        return Detected(kind, roles, why, 1.0)
     free = [column for column in columns if column not in roles.values() and column not in named]
     by_name = {_plain(column): column for column in reversed(free)}
     if "chosen" in roles and "completion" not in roles:
@@ -260,7 +336,7 @@ def _labelled_text(
     if "label" not in roles or roles.keys() - {"label", "prompt", "system"} or _first(_ANSWERS, by_name):
         return None
     labels = column_values(rows, roles["label"])
-    if is_judgement(labels) or not are_classes(labels):
+    if {str(label).strip().lower() for label in labels} <= {"true", "false"} or not are_classes(labels):
         return None
     named = _first(TEXTS, by_name)
     return roles.get("prompt") or (by_name[named] if named else next(iter(likely_texts(free, rows)), None))

@@ -16,11 +16,12 @@ from ftlab.config import DataConfig, build_config
 from ftlab.core.workspace import Workspace, default_root
 from ftlab.data.conversion import UnusableRow, to_messages
 from ftlab.data.formats import ColumnsUnknown, detect
-from ftlab.data.load import Named, find_source, load_rows, recall, settled, split_files
+from ftlab.data.load import Named, encoding_of, find_source, load_rows, recall, settled, split_files
 from ftlab.data.pages import Hits, Pages, open_pages
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.shapes import Detected, Message
+from ftlab.data.sheets import SHEETS
 from ftlab.data.splits import detect_format, prepare
 from ftlab.data.tabular import Row
 from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_in_group
@@ -206,26 +207,27 @@ def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, i
 def _pages(data: DataConfig, places: tuple[Any, ...], root: str) -> dict[str, Pages] | None:
     """The pages of every split; None if the source cannot be read."""
     try:
-        return _open_pages(data.source, data.split, data.subset, places, root)
+        encoding = encoding_of(data, Workspace(Path(root)))
+        return _open_pages(data.source, data.split, data.subset, encoding, places, root)
     except InputError:
         return None
 
 
 @lru_cache(maxsize=4)
 def _open_pages(
-    source: str, split: str | None, subset: str | None, _files: tuple[Any, ...], root: str
+    source: str, split: str | None, subset: str | None, encoding: str | None, _files: tuple[Any, ...], root: str
 ) -> dict[str, Pages]:
     workspace = Workspace(Path(root))
     kind, place = find_source(source.strip(), workspace)
-    if kind == "hub" or (kind != "version" and Path(place).suffix.lower() in (".zip", ".json")):
-        loaded = load_rows(DataConfig(source=source, split=split, subset=subset), workspace)
+    if kind == "hub" or (kind != "version" and Path(place).suffix.lower() in (".zip", ".json", *SHEETS)):
+        loaded = load_rows(DataConfig(source=source, split=split, subset=subset, encoding=encoding), workspace)
         return {name: Pages(len(rows), loaded.columns, rows) for name, rows in loaded.splits.items()}
     names: list[str | None] = [split]
     if not split and kind != "version" and Path(place).is_dir():
         names = list(split_files(Path(place)))
     elif not split and kind == "version":
         names = list(resolve(source, workspace).rows)
-    return {name or "train": open_pages(source, workspace.page_cache, name, workspace) for name in names}
+    return {name or "train": open_pages(source, workspace.page_cache, name, workspace, encoding) for name in names}
 
 
 def _preview(data: DataConfig, pages: dict[str, Pages], error: InputError | None, named: Named | None) -> Inspection:

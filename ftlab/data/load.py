@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -15,28 +15,32 @@ from ftlab.core.files import check_reach, locked, read_json, write_json
 from ftlab.core.hub import is_offline, newest_commit, unreachable
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import check_template
-from ftlab.data.readers import SPLITS, SUFFIXES, read_table, read_text_files, split_name
+from ftlab.data.readers import SUFFIXES, read_table, read_text_files
+from ftlab.data.sheets import SHEETS
+from ftlab.data.split_names import SPLITS, split_name
 from ftlab.data.tabular import Row
 from ftlab.data.version_store import PREFIX, SourceJson, StoredRows, pinned, resolve
 from ftlab.errors import InputError, nearest, shorten
 
 
-class NamedJson(TypedDict):
+class NamedJson(TypedDict, total=False):
     """`Named` as workspaces and versions keep it."""
 
     columns: dict[str, str]
     prompt_template: str | None
+    encoding: str | None
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a person set for a data source: the column of each role, and the prompt template."""
+    """What a person set for a data source: the column of each role, the prompt template, and the encoding."""
 
     columns: dict[str, str]
     prompt_template: str | None = None
+    encoding: str | None = None
 
     def as_dict(self) -> NamedJson:
-        return {"columns": self.columns, "prompt_template": self.prompt_template}
+        return {"columns": self.columns, "prompt_template": self.prompt_template, "encoding": self.encoding}
 
     def fits(self, columns: Sequence[str]) -> bool:
         """Whether these settings fit data with these `columns`: a file may have changed since."""
@@ -48,20 +52,37 @@ class Named:
 
 
 def named_in(data: DataConfig) -> Named | None:
-    """The columns and template in `data` itself; None if it has neither."""
-    return Named(dict(data.columns), data.prompt_template) if data.columns or data.prompt_template else None
+    """The columns, template and encoding in `data` itself; None if it has none of them."""
+    if not (data.columns or data.prompt_template or data.encoding):
+        return None
+    return Named(dict(data.columns), data.prompt_template, data.encoding)
+
+
+def encoding_of(data: DataConfig, workspace: Workspace | None) -> str | None:
+    """The encoding set in `data`, or remembered for its source; None to detect it."""
+    if data.encoding or data.source.strip().startswith(PREFIX):
+        return data.encoding
+    return named.encoding if (named := recall(data, workspace)) else None
 
 
 def remember(data: DataConfig, workspace: Workspace) -> None:
-    """Remember the columns and template in `data` for its source, if it has any. For a version they replace the ones it
-    was made with."""
-    if (named := named_in(data)) and named != recall(data, workspace):
+    """Remember the columns and template, and the encoding, in `data` for its source. What it leaves open stays as it
+    was; for a version they replace the ones it was made with."""
+    known = recall(data, workspace)
+    if named_in(data) and (named := named_in(settled(data, known))) != known:
         _rewrite(data, workspace, named)
 
 
 def forget(data: DataConfig, workspace: Workspace) -> None:
-    """Forget the columns named for the source of `data`: they are detected again, or read from the version."""
+    """Forget what was named for the source of `data`: it is detected again, or read from the version."""
     _rewrite(data, workspace, None)
+
+
+def forget_encoding(data: DataConfig, workspace: Workspace) -> None:
+    """Forget only the encoding named for the source of `data`."""
+    if (known := recall(data, workspace)) is not None and known.encoding:
+        left = replace(known, encoding=None)
+        _rewrite(data, workspace, left if left.columns or left.prompt_template else None)
 
 
 def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
@@ -82,10 +103,16 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
 
 def settled(data: DataConfig, named: Named | None) -> DataConfig:
-    """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all."""
-    if named is None or named_in(data) is not None:
+    """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all; and with
+    the remembered encoding."""
+    if named is None:
         return data
-    return data.model_copy(update=dict(named.as_dict()))
+    update: dict[str, Any] = {}
+    if not (data.columns or data.prompt_template):
+        update = {"columns": named.columns, "prompt_template": named.prompt_template}
+    if named.encoding and not data.encoding:
+        update["encoding"] = named.encoding
+    return data.model_copy(update=update) if update else data
 
 
 _LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of them
@@ -105,7 +132,7 @@ def as_read(data: DataConfig, loaded: Loaded) -> DataConfig:
     from ftlab.data.formats import detect
 
     read = settled(data, loaded.named)
-    if named_in(read) is None:
+    if not (read.columns or read.prompt_template):
         with contextlib.suppress(InputError):
             detected = detect(loaded.columns, looked_at(loaded), {}, loaded.name)
             if detected.is_guess:
@@ -310,8 +337,9 @@ def load_rows(data: DataConfig, workspace: Workspace | None = None) -> Loaded:
         loaded = Loaded(str(place), "hub", splits, list(next(iter(splits.values())).column_names), files, notes)
     else:
         path = Path(place)
-        loaded = _load_local(source if kind == "sample" else path.name, kind, path)
-        if data.split:
+        name, encoding = source if kind == "sample" else path.name, encoding_of(data, workspace)
+        loaded = _load_local(name, kind, path, encoding, data.split)
+        if data.split and not _is_sheet(path, data.split):
             _keep_split(loaded, data.split)
     named = recall(data, workspace)
     loaded.named = named if named and named.fits(loaded.columns) else None
@@ -405,11 +433,22 @@ def _load_version(source: str, workspace: Workspace | None) -> Loaded:
     return Loaded(version.source, "version", splits, list(version.columns), [file], notes)
 
 
-def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loaded:
+def _is_sheet(path: Path, split: str) -> bool:
+    """Whether `split` names a sheet of a spreadsheet, which `read_table` then reads alone."""
+    return path.suffix.lower() in SHEETS and split_name(split) is None
+
+
+def _load_local(
+    name: str,
+    kind: Literal["sample", "file"],
+    path: Path,
+    encoding: str | None = None,
+    split_wanted: str | None = None,
+) -> Loaded:
     if path.is_dir():
         texts = text_files(path)
         if texts:
-            table = read_text_files(texts)
+            table = read_text_files(texts, encoding)
             file = SourceFile(name, kind, path.name, table.sha256, table.rows)
             return Loaded(name, kind, table.splits, table.columns, [file], table.notes)
         paths = split_files(path)
@@ -419,7 +458,8 @@ def _load_local(name: str, kind: Literal["sample", "file"], path: Path) -> Loade
         raise InputError("This is neither a file nor a folder", given=path, allowed=_ALLOWED)
     loaded = Loaded(name, kind, {}, [], [])
     for split, part in paths.items():
-        table = read_table(part)
+        sheet = split_wanted if split_wanted and _is_sheet(part, split_wanted) else None
+        table = read_table(part, encoding, sheet)
         loaded.splits |= table.splits if len(paths) == 1 and path.is_file() else {split: table.splits["train"]}
         loaded.columns += [column for column in table.columns if column not in loaded.columns]
         loaded.files.append(SourceFile(name, kind, part.name, table.sha256, table.rows))

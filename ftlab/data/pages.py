@@ -19,6 +19,8 @@ from ftlab.data.limits import LONGEST_ROW, check_columns, check_rows, check_size
 from ftlab.data.load import find_source, load_rows, split_files
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.data.readers import read_table, refuse_what_is_no_data
+from ftlab.data.sheets import SHEETS
+from ftlab.data.split_names import split_name
 from ftlab.data.tabular import LazyRows, Row, iterate_delimited
 from ftlab.errors import InputError, shorten
 
@@ -139,7 +141,7 @@ def _parsed(line: bytes, index: int) -> Row:
     if len(line) > LONGEST_ROW:
         return {"(broken)": f"row {index}: longer than {LONGEST_ROW >> 20} MB"}
     try:
-        row = parse_json(line.decode("utf-8"))
+        row = parse_json(line.decode("utf-8").lstrip("\ufeff\x1e"))
     except ValueError as error:
         return {"(broken)": f"row {index}: not valid JSON ({shorten(error, 80)}): {shorten(line[:100], 100)}"}
     return row if isinstance(row, dict) else {"(broken)": f"row {index}: not an object: {shorten(row, 100)}"}
@@ -232,7 +234,11 @@ class Pages:
 
 
 def open_pages(
-    source: str | Path, cache_dir: Path, split: str | None = None, workspace: Workspace | None = None
+    source: str | Path,
+    cache_dir: Path,
+    split: str | None = None,
+    workspace: Workspace | None = None,
+    encoding: str | None = None,
 ) -> Pages:
     """The pages of a sample, file, folder, version or Hub data set; `split` (default: train) selects among its splits.
 
@@ -247,9 +253,9 @@ def open_pages(
         rows = _split_of(loaded.splits, split)
         return Pages(len(rows), list(loaded.columns), rows)
     check_size(path.name, path.stat().st_size)
-    folder = cache_dir / _key(path, split)
+    folder = cache_dir / _key(path, split, encoding)
     if not (folder / "columns.json").exists():
-        _fill_cache(path, folder, split)
+        _fill_cache(path, folder, split, encoding)
     else:
         os.utime(folder)
     return _open_cache(path, folder)
@@ -262,21 +268,23 @@ def _split_of(splits: dict[str, Any], split: str | None) -> Any:
     return splits[name]
 
 
-def _key(path: Path, split: str | None) -> str:
+def _key(path: Path, split: str | None, encoding: str | None) -> str:
     status = path.stat()
-    identity = f"2\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}"
+    identity = (
+        f"3\x1f{path.absolute()}\x1f{status.st_size}\x1f{status.st_mtime_ns}\x1f{split or ''}\x1f{encoding or ''}"
+    )
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
-def _fill_cache(path: Path, folder: Path, split: str | None) -> None:
+def _fill_cache(path: Path, folder: Path, split: str | None, encoding: str | None) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}-{os.getpid()}-{os.urandom(3).hex()}")
     temporary.mkdir()
     try:
         lines, columns = path, None
-        if not _is_json_lines(path):
+        if encoding or not _is_json_lines(path):
             lines = temporary / "rows.jsonl"
-            columns = _write_lines(path, lines, split)
+            columns = _write_lines(path, lines, split, encoding)
         check_rows(path.name, _index_lines(lines, temporary / "starts.npy"), path.stat().st_size)
         rows = IndexedLines(lines, temporary / "starts.npy")
         names = columns if columns is not None else _columns_of(rows)
@@ -318,17 +326,18 @@ def _is_json_lines(path: Path) -> bool:
     return len(first) >= least and all(isinstance(row, dict) for row in first)
 
 
-def _write_lines(path: Path, target: Path, split: str | None) -> list[str]:
+def _write_lines(path: Path, target: Path, split: str | None, encoding: str | None) -> list[str]:
     if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
         with path.open("rb") as file:
             refuse_what_is_no_data(file.read(4096), path.name)
-        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [], path.stat().st_size)
+        columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [], path.stat().st_size, encoding)
         with target.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
         return columns
-    table = read_table(path)
+    sheet = split if path.suffix.lower() in SHEETS and split and split_name(split) is None else None
+    table = read_table(path, encoding, sheet)
     with target.open("w", encoding="utf-8") as file:
-        for row in _split_of(table.splits, split):
+        for row in _split_of(table.splits, None if sheet else split):
             file.write(json.dumps(row, default=str) + "\n")
     return table.columns
 

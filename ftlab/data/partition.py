@@ -13,8 +13,8 @@ from ftlab.data.conversion import ROLES, WrongCell, is_document
 from ftlab.data.near import near_pairs
 from ftlab.data.normal import normal_form
 from ftlab.data.prompt_template import cell_as_text
-from ftlab.data.readers import SPLITS
 from ftlab.data.shapes import Example, Message
+from ftlab.data.split_names import SPLITS
 from ftlab.data.tabular import Row
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError, did_you_mean, shorten

@@ -10,10 +10,19 @@ from typing import Any, Literal
 
 from ftlab.config import RunConfig
 from ftlab.config.stages import JUDGED_STAGES, PAIR_STAGES, PREFERENCE_STAGES, PRETRAINING, REWARD_STAGES, STAGES
-from ftlab.data.conversion import MissingColumn, UnusableRow, convert, judgement, usable_turns
+from ftlab.data.conversion import (
+    NO_WINNER,
+    MissingColumn,
+    UnusableRow,
+    convert,
+    decided,
+    judgement,
+    usable_turns,
+)
 from ftlab.data.formats import FORMATS, PREFERENCES, example_of
 from ftlab.data.partition import no_text, only_text
 from ftlab.data.shapes import Detected, Example, Message
+from ftlab.data.votes import TIE
 from ftlab.errors import InputError
 
 EMPTY_SIDE = "an empty side"
@@ -42,7 +51,7 @@ def reader(stage: str, detected: Detected, system_prompt: str | None = None) -> 
                 prompt, chosen, rejected, remarks = pair_of_row(row, detected, system_prompt)
                 sides = ((chosen, True), (rejected, False))
                 return [{"prompt": prompt, "completion": side, "label": good} for side, good in sides], remarks
-            label = judgement(row.get(detected.columns["label"]))
+            label = judgement(row.get(detected.columns["label"]), detected.scale)
             if label is None:
                 raise UnusableRow(NO_JUDGEMENT)
             messages, remarks = usable_turns(row, detected, system_prompt)
@@ -65,9 +74,13 @@ def pair_of_row(
     """Prompt, chosen and rejected of `row` as turns, and remarks.
 
     The prompt is the common prefix of both conversations in whole turns, up to an assistant turn: opening words that
-    the two answers share stay in the answers, and identical answers stay answers. Raises UnusableRow.
+    the two answers share stay in the answers, and identical answers stay answers. Raises UnusableRow, also for answers
+    with equal scores.
     """
+    detected = decided(row, detected)
     columns = detected.columns
+    if detected.scores is not None and detected.scores.winner(row) == TIE:
+        raise UnusableRow(NO_WINNER)
     for side in ("chosen", "rejected"):
         if columns[side] not in row:
             raise MissingColumn(columns[side])
@@ -91,7 +104,7 @@ def pair_of_row(
 
 def check_format(stage: str, detected: Detected, name: str, columns: list[str]) -> None:
     """Raise InputError if `stage` cannot use data of this format."""
-    pairs = detected.format in PREFERENCES and "rejected" in detected.columns
+    pairs = detected.format == "comparison" or (detected.format in PREFERENCES and "rejected" in detected.columns)
     if stage in PREFERENCE_STAGES and not pairs and not (stage in JUDGED_STAGES and detected.format == "kto"):
         raise _no_preferences(stage, detected, name, columns)
     if detected.format == "text" and stage != PRETRAINING:
@@ -135,12 +148,26 @@ def chat_of(example: Mapping[str, Any], side: str | None = None) -> list[Message
 def _first_answer(chosen: list[Message], rejected: list[Message]) -> int:
     """The number of turns in the prompt that two conversations share."""
     most = min(len(chosen), len(rejected)) - 1  # each side keeps its last turn, which is an answer
-    shared = next((i for i in range(most) if chosen[i] != rejected[i]), most)
+    shared = next((i for i in range(most) if not _says_the_same(chosen[i], rejected[i])), most)
     while shared and not (chosen[shared]["role"] == rejected[shared]["role"] == "assistant"):
         shared -= 1
     if shared == 0:
         raise UnusableRow("chosen and rejected answer different prompts")
     return shared
+
+
+def _says_the_same(one: Message, other: Message) -> bool:
+    """Whether two turns are equal but for white space and Unicode form."""
+    return one == other or (one["role"] == other["role"] and alike(one["content"], other["content"]))
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two texts are equal but for white space and Unicode form."""
+    return one == other or _seen(one) == _seen(other)
+
+
+def _seen(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
 def balanced_weights(good: int, bad: int) -> tuple[float, float]:
@@ -213,6 +240,7 @@ def check_preferences(
         findings += _about_judged_twice(rows)
     else:
         findings += _about_identical(rows)
+        findings += _about_white_space(rows)
         findings += _about_swapped(rows)
         findings += _about_length(rows)
     if tokenizer is not None:
@@ -252,6 +280,28 @@ def _about_identical(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFindin
             f"{len(same):,} of {len(rows):,} pairs have equal chosen and rejected answers and are left out.",
             "Equal answers say nothing about which one is better.",
             "Remove these rows; if there are many, check that the columns are right.",
+            len(same),
+            len(rows),
+            _places(same),
+        )
+    ]
+
+
+def _about_white_space(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
+    same = [
+        row
+        for row in rows
+        if not equal_answers(row) and "chosen" in row and alike(_text(row["chosen"]), _text(row["rejected"]))
+    ]
+    if not same:
+        return []
+    return [
+        PreferenceFinding(
+            "alike_pairs",
+            "warn",
+            f"{len(same):,} of {len(rows):,} pairs have answers that differ only in white space or Unicode form.",
+            "The model would learn line breaks and spaces from them, not which answer is better.",
+            "Remove these rows, unless the form of the text is what you want to teach.",
             len(same),
             len(rows),
             _places(same),

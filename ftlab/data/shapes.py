@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from typing_extensions import TypedDict
+
+from ftlab.data.votes import Vote
+from ftlab.errors import shorten
 
 Message = dict[str, str]  # role and content
 GUESSED = 0.6  # the confidence in what no name says
@@ -35,8 +39,10 @@ class Example(TypedDict, total=False):
 class Detected:
     """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
-    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label. `unused` are the
-    other columns. `template` builds the prompt from columns, if one is used.
+    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label; of two answers
+    with a vote first, second and winner. `unused` are the other columns. `template` builds the prompt from columns, if
+    one is used. `vote` reads which of two answers won, `scores` those of a pair; `scale` is the lowest and the highest
+    grade of a label that is a number.
     """
 
     format: str
@@ -45,6 +51,17 @@ class Detected:
     confidence: float
     unused: list[str] = field(default_factory=list)
     template: str | None = None
+    vote: Vote | None = None
+    scores: Vote | None = None
+    scale: tuple[float, float] | None = None
+
+    def not_used(self, also_used: Sequence[str | None] = ()) -> list[str]:
+        """A line on the columns that training will not see, but for those `also_used`; none if there are none."""
+        names = [column for column in self.unused if column not in also_used]
+        if not names:
+            return []
+        which = "1 column is" if len(names) == 1 else f"{len(names)} columns are"
+        return [f"{which} not used: {shorten(', '.join(names), 200)}."]
 
     @property
     def is_guess(self) -> bool:

@@ -16,7 +16,7 @@ from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES,
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import MARKED_BAD, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.conversion import CHOICES, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
 from ftlab.data.formats import PREFERENCES, detect, detect_prompts
 from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
@@ -80,7 +80,7 @@ def prepare(
     detected = detect_format(loaded, data, stage)
     if stage is not None:
         check_format(stage, detected, loaded.name, loaded.columns)
-    notes = list(loaded.notes)
+    notes = [*loaded.notes, *detected.not_used((data.group_by, data.stratify_by))]
     dropped: Counter[str] = Counter()
     splits = _converted(loaded, detected, data, notes, dropped, stage or SFT)
     if len(splits) == 1 and loaded.main != "train":
@@ -322,7 +322,7 @@ def _converted(
             notes.append(f"{len(chosen)} of {len(rows)} rows were sampled from the split {split}.")
         splits[target] = _examples(loaded.name, split, rows, chosen, detected, read_row, dropped, remarks)
     usable = sum(map(len, splits.values()))
-    if sum(dropped.values()) - dropped[MARKED_BAD] > usable:
+    if sum(dropped.values()) - sum(dropped[reason] for reason in CHOICES) > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
     notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
     return splits

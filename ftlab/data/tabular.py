@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import csv
 import io
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, BinaryIO, overload
+from typing import Any, overload
 
 from ftlab.core.parsing import parse_json
+from ftlab.data.encodings import Source, decode, find_encoding, tell_encoding, without_marks
 from ftlab.data.limits import LONGEST_ROW, check_columns, check_expanded, check_row, check_rows, no_name_twice
 from ftlab.errors import InputError, shorten
 
@@ -76,15 +79,18 @@ _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _PIECE_ROWS = 20_000  # so many rows are Python text at a time
 
 
-def read_delimited(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
+def read_delimited(
+    raw: bytes, name: str, notes: list[str], size: int, encoding: str | None = None
+) -> tuple[dict, list[str]]:
     """The rows of a CSV or TSV file, all cells as text; remarks go to `notes`.
 
-    `size` is the size of the original file (see `limits.check_rows`). Raises InputError for a binary file, a row with
-    more or fewer cells than the header, an unclosed quotation mark, and beyond `limits`.
+    `size` is the size of the original file (see `limits.check_rows`); without an `encoding`, it is found. Raises
+    InputError for a binary file, a row with more or fewer cells than the header, an unclosed quotation mark, and beyond
+    `limits`.
     """
     import pyarrow as pa
 
-    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes, size)
+    columns, rows = iterate_delimited(lambda: io.BytesIO(raw), name, notes, size, encoding)
     pieces: list[list[Any]] = [[] for _ in columns]
     # Arrow stores a million short cells in one buffer, not as a million objects.
     while piece := list(islice(rows, _PIECE_ROWS)):
@@ -95,95 +101,175 @@ def read_delimited(raw: bytes, name: str, notes: list[str], size: int) -> tuple[
 
 
 def iterate_delimited(
-    source: Callable[[], BinaryIO], name: str, notes: list[str], size: int
+    source: Source, name: str, notes: list[str], size: int, encoding: str | None = None
 ) -> tuple[list[str], Iterator[list[str]]]:
     """The columns, and an iterator over the cells of each row; `source` opens the file each time it is called."""
     csv.field_size_limit(LONGEST_ROW)  # the default, 131072, is too short for long documents
     _check_lines(source, name)
-    encoding = _find_encoding(source, name)
-    with _open(source, encoding) as file:
-        separator = "\t" if name.lower().endswith(".tsv") else _find_separator(file.read(200_000))
-    if encoding not in ("utf-8", "utf-8-sig"):
-        notes.append(f"{name} is {encoding} text.")
-    if separator != "," and not name.lower().endswith(".tsv"):
-        notes.append(f"{name} is separated by {_SEPARATORS[separator]}.")
-    rows = _rows(source, encoding, separator, name, size)
+    read_as = find_encoding(source, name, encoding)
+    tell_encoding(read_as, name, notes, encoding)
+    with _open(source, read_as) as file:
+        start = without_marks(file.read(200_000))
+    named = _SEP_LINE.match(start)
+    tabs = name.lower().endswith(".tsv")
+    separator = named[1] if named else "\t" if tabs else _find_separator(start)
+    if separator != "," and not tabs:
+        notes.append(f"{name} is separated by {_called(separator)}.")
+    first = _first_rows(start, separator)
+    layout = layout_of(first[1:] if named else first)
+    layout.tell(name, notes)
+    rows = _rows(source, read_as, separator, name, size, layout, skipped=int(named is not None))
     columns = next(rows, None) or []
-    first = next(rows, None)
-    if first is None:
+    held = next(rows, None)
+    if held is None:
         raise InputError(f"{name} has a header but no rows", given=", ".join(columns), allowed="at least 10 rows")
-    return columns, chain([first], rows)
+    return columns, chain([held], rows)
 
 
-def decode(raw: bytes, name: str, notes: list[str]) -> str:
-    """The text in `raw`, with its encoding detected. Raises InputError if it is not text."""
-    encoding = _find_encoding(lambda: io.BytesIO(raw), name)
-    if encoding not in ("utf-8", "utf-8-sig"):
-        notes.append(f"{name} is {encoding} text.")
-    return raw.decode(encoding)
-
-
-def _open(source: Callable[[], BinaryIO], encoding: str) -> io.TextIOWrapper:
+def _open(source: Source, encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(source(), encoding, newline="")
 
 
-def _find_encoding(source: Callable[[], BinaryIO], name: str) -> str:
-    with source() as file:
-        start = file.read(8)
-        size = file.seek(0, io.SEEK_END)
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig")):
-        if start.startswith(mark):
-            tried = [encoding]
-            break
-    else:
-        tried = ["utf-8", "cp1252"]
-    for encoding in tried:
-        if _decodes(source, encoding):
-            return encoding
-    raise InputError(
-        f"{name} is not text",
-        given=f"{size} bytes beginning with {start!r}",
-        allowed="UTF-8, UTF-16 with a byte order mark, or Windows-1252 text",
-        try_="save the sheet as CSV (UTF-8)",
-    )
+def _called(separator: str) -> str:
+    return _SEPARATORS.get(separator, repr(separator))
 
 
-def _decodes(source: Callable[[], BinaryIO], encoding: str) -> bool:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    try:
-        with source() as file:
-            while piece := file.read(1 << 20):
-                if "\x00" in decoder.decode(piece):
-                    return False
-        decoder.decode(b"", final=True)
-        return True
-    except UnicodeDecodeError:
-        return False
+# What Excel writes on the first line for itself, to say how cells are separated.
+_SEP_LINE = re.compile(r'"?sep=([^\r\n"])"?[,;\t ]*(?=[\r\n])', re.IGNORECASE)
+_LOOKED_AT = 50  # rows
+
+
+def _first_rows(text: str, separator: str) -> list[list[str]]:
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            rows.append(row)
+            if sum(map(bool, rows)) == _LOOKED_AT:
+                break
+    return rows
 
 
 def _find_separator(text: str) -> str:
-    """The separator that gives the most columns in the header and the same number in the rows."""
+    """The separator that gives most rows the same number of columns; title lines above the header have others."""
 
     def score(separator: str) -> tuple[float, int]:
-        rows = []
-        try:
-            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
-                if row:
-                    rows.append(len(row))
-                if len(rows) == 50:
-                    break
-        except csv.Error:
+        widths = [len(row) for row in _first_rows(text, separator) if row]
+        if not widths or max(widths) < 2:
             return 0.0, 0
-        if not rows or rows[0] < 2:
-            return 0.0, 0
-        return sum(size == rows[0] for size in rows) / len(rows), rows[0]
+        width, count = Counter(width for width in widths if width > 1).most_common(1)[0]
+        # Commas in prose give many widths; a header of one cell has no other columns under it.
+        return (count / len(widths), width) if widths[0] > 1 or count >= 0.8 * len(widths) else (0.0, 0)
 
     scores = {separator: score(separator) for separator in _SEPARATORS}
     best = max(scores, key=lambda separator: scores[separator])
     return best if scores[best][1] else ","
 
 
-def _check_lines(source: Callable[[], BinaryIO], name: str) -> None:
+@dataclass(frozen=True)
+class Layout:
+    """Where the rows of a table begin: `skipped` lines above the header, and whether there is a header."""
+
+    skipped: int = 0
+    has_header: bool = True
+    titles: tuple[str, ...] = ()
+
+    def tell(self, name: str, notes: list[str]) -> None:
+        if self.titles:
+            which = "1 line" if len(self.titles) == 1 else f"{len(self.titles)} lines"
+            notes.append(f"{which} above the header of {name} were skipped: {shorten(' / '.join(self.titles), 100)}.")
+        if not self.has_header:
+            notes.append(
+                f"{name} has no header: every line was read as a row, and the columns are called column 1, column 2 "
+                "and so on. If the first line is a header, give it short names without full stops."
+            )
+
+
+def layout_of(rows: Sequence[Sequence[Any]]) -> Layout:
+    """Where the header is among the first rows of a table, which may stand below title lines, or be missing."""
+    filled = [[cell for cell in row if _text_of(cell)] for row in rows]
+    widths = Counter(len(row) for row in rows if len(row) > 1)
+    width = widths.most_common(1)[0][0] if widths else 1
+    first = 0
+    while first < len(rows) and not filled[first]:
+        first += 1
+    titles: list[str] = []
+    place = first
+    while width > 1 and place < len(rows) and (not filled[place] or len(filled[place]) == 1):
+        titles += [_text_of(filled[place][0])] if filled[place] else []
+        place += 1
+    # Export date,2026-01-01 and the like form a block of their own, which a blank line ends.
+    blank = next((index for index in range(first, min(len(rows), 20)) if not filled[index]), None)
+    if blank is not None and blank > first and all(len(filled[index]) < width for index in range(first, blank)):
+        after = blank
+        while after < len(rows) and not filled[after]:
+            after += 1
+        if after > place:
+            titles = [", ".join(map(_text_of, filled[index])) for index in range(first, blank)]
+            place = after
+    if not titles or place >= len(rows) - 1 or not _may_be_header(rows[place], width):
+        place, titles = first, []
+    elif len(titles) == 1 and place == first + 1 and not re.search(r"[\s:]", titles[0]):
+        place, titles = first, []  # a header with fewer cells than its rows: reported as such
+    below = [row for row, cells in zip(rows[place + 1 :], filled[place + 1 :], strict=True) if cells]
+    header = rows[place] if place < len(rows) else []
+    return Layout(place, _is_header(header, below), tuple(titles))
+
+
+def _text_of(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def _may_be_header(cells: Sequence[Any], width: int) -> bool:
+    """Whether these cells could be the header below title lines: short names, all different."""
+    names = [text for cell in cells if (text := _text_of(cell))]
+    return (
+        len(cells) == width
+        and len(names) >= max(2, width - 1)
+        and len(set(names)) == len(names)
+        and all(len(text) <= 60 and not _DATUM.fullmatch(text) for text in names)
+    )
+
+
+_DATUM = re.compile(r"[-+]?[\d.,:/ -]*\d[\d.,:/ %€$-]*(T[\d:.Z+-]+)?")  # a number, a date, a time
+_SENTENCE = re.compile(r"\S+(\s+\S+){3,}.*|[^\x00-\u2fff]{8,}.*", re.DOTALL)
+_ENDS = re.compile(r"[.!…。！]['\")\]]*$")
+_FEWEST_BELOW = 5  # rows that tell whether the first one is like them
+_RECUR = 0.5  # the largest share of different cells in a column of classes
+# Over columns everywhere; a row that holds one of them is a header.
+_USUAL_NAMES = frozenset(
+    "prompt completion instruction input output question answer response text label id messages chosen rejected "
+    "category class intent title context query reply".split()
+)
+
+
+def _is_header(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
+    """Whether the first row names the columns; False only where it is like every row below it."""
+    names = [_text_of(cell) for cell in cells]
+    rows = [[_text_of(cell) for cell in row] for row in below if len(row) == len(names)]
+    if len(rows) < _FEWEST_BELOW or len(names) < 2 or any(name.lower() in _USUAL_NAMES for name in names):
+        return True
+    if any(not name for name in names[1:]) or len(set(names)) < len(names):
+        return not all(names)
+    like, unlike = 0, 0
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        known = [cell for cell in column if cell]
+        if not known:
+            continue
+        data = sum(_DATUM.fullmatch(cell) is not None for cell in known) >= 0.9 * len(known)
+        sentences = sum(_SENTENCE.fullmatch(cell) is not None for cell in known) >= 0.8 * len(known)
+        classes = len(set(known)) <= _RECUR * len(known)
+        if data:
+            like, unlike = (like + 1, unlike) if _DATUM.fullmatch(name) else (like, unlike + 1)
+        elif classes:
+            like, unlike = (like + 1, unlike) if name in known else (like, unlike + (not sentences))
+        elif sentences:
+            # A form has questions as headers, so a question alone is no sign.
+            is_row = _SENTENCE.fullmatch(name) is not None and (_ENDS.search(name) is not None or len(name) > 60)
+            like, unlike = (like + is_row, unlike + (_SENTENCE.fullmatch(name) is None))
+    return not (like and not unlike)
+
+
+def _check_lines(source: Source, name: str) -> None:
     """Raises InputError for a line beyond the row limit, before it is parsed."""
     run = 0
     with source() as file:
@@ -195,27 +281,36 @@ def _check_lines(source: Callable[[], BinaryIO], name: str) -> None:
                 run = len(piece) - 1 - max(piece.rfind(b"\n"), piece.rfind(b"\r"))
 
 
-def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: str, size: int) -> Iterator[list[str]]:
-    """The header, then every row of the same length; blank lines are skipped."""
-    reader = csv.reader(_open(source, encoding), delimiter=separator, strict=True)
+def _rows(
+    source: Source, encoding: str, separator: str, name: str, size: int, layout: Layout, skipped: int
+) -> Iterator[list[str]]:
+    """The header, then every row of the same length; blank lines, and headers that files joined repeat, are skipped."""
+    # Files that were joined may have a byte order mark at each joint.
+    lines = (line.lstrip("\ufeff") for line in _open(source, encoding))
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     columns: list[str] | None = None
-    begins, count = 1, 0
+    header: list[str] | None = None
+    begins, count, left = 1, 0, skipped + layout.skipped
     try:
         for row in reader:
             line, begins = begins, reader.line_num + 1
-            if not row:
+            if left:
+                left -= 1
+                continue
+            if not row or row == header:
                 continue
             if columns is None:
-                columns = _header(row, name)
+                header = row if layout.has_header else None
+                columns = header_of(row if layout.has_header else [""] * len(row), name)
                 yield columns
-                continue
+                if layout.has_header:
+                    continue
             if len(row) != len(columns):
                 raise InputError(
                     f"{name}, line {line}: {len(row)} cells, but the header has {len(columns)} columns",
                     given=separator.join(row),
-                    allowed=f"{len(columns)} cells ({shorten(', '.join(columns))}) separated by "
-                    f"{_SEPARATORS[separator]}",
-                    try_=f"put cells that contain a {_SEPARATORS[separator]} into quotation marks",
+                    allowed=f"{len(columns)} cells ({shorten(', '.join(columns))}) separated by {_called(separator)}",
+                    try_=f"put cells that contain a {_called(separator)} into quotation marks",
                 )
             count += 1
             if count % _PIECE_ROWS == 0:
@@ -231,10 +326,11 @@ def _rows(source: Callable[[], BinaryIO], encoding: str, separator: str, name: s
         ) from None
 
 
-def _header(row: list[str], name: str) -> list[str]:
+def header_of(row: Sequence[Any], name: str) -> list[str]:
+    """The names of the columns. Raises InputError for too many, or the same name twice."""
     # Sheets exported with row numbers have no name for that column.
     check_columns(name, len(row))
-    columns = [cell.strip() or f"column {number}" for number, cell in enumerate(row, start=1)]
+    columns = [_text_of(cell) or f"column {number}" for number, cell in enumerate(row, start=1)]
     no_name_twice(name, columns)
     return columns
 
@@ -245,13 +341,15 @@ _LINE_END = re.compile("\n")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 
-def read_text(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+def read_text(
+    raw: bytes, name: str, notes: list[str], size: int, encoding: str | None = None
+) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
     """The documents of a plain-text file, as rows with the column `text`.
 
     They are separated by lines with <|endoftext|>, else by blank lines; else every line is one. Raises InputError if
     the file is not text or exceeds `limits.check_rows`, which takes the `size` of the original file.
     """
-    text = decode(raw, name, notes).replace("\r\n", "\n").replace("\r", "\n")
+    text = decode(raw, name, notes, encoding).replace("\r\n", "\n").replace("\r", "\n")
     if _END_OF_TEXT.search(text):
         between, parted = _END_OF_TEXT, "lines with <|endoftext|>"
     elif _BLANK_LINES.search(text.strip()):

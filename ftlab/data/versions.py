@@ -21,7 +21,7 @@ from ftlab.config import STARTER, DataConfig, load_config
 from ftlab.core.files import read_cached, write_json
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import as_read, load_rows, recall
-from ftlab.data.readers import SPLITS
+from ftlab.data.split_names import SPLITS
 from ftlab.data.version_store import (
     PREFIX,
     DetailsJson,
@@ -173,7 +173,8 @@ def derive(
             names.update(dict.fromkeys(row.cells))
         columns = list(names)
     named = recall(DataConfig(source=parent.source), workspace) if parent.deleted is None else None
-    kept: DetailsJson = {**named.as_dict()} if named else {}
+    # Rows of a version are text already: no encoding is kept.
+    kept: DetailsJson = {"columns": named.columns, "prompt_template": named.prompt_template} if named else {}
     if "made" in parent.details:
         kept["made"] = parent.details["made"]
     return _write(

@@ -175,7 +175,7 @@ def test_two_languages_on_purpose_are_no_outliers(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_read_are_a_finding_not_a_failure(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = clean_rows()
-    rows[3] = {"prompt": 5, "completion": "a number is no text"}
+    rows[3] = {"prompt": [{"role": 5, "content": "no role"}], "completion": "a role is no number"}
     rows[9] = {"question": "other columns"}
     finding = next(f for f in report_on(tmp_path, rows).findings if f.kind == "unusable")
     assert finding.rows == [3, 9] and sum(finding.detail["reasons"].values()) == 2

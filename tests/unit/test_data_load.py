@@ -186,7 +186,11 @@ BROKEN = [
     ("a.jsonl", lines(ROWS[:2]) + '{"prompt": "x", "completion": \n', ["line 3", "not valid JSON", '"completion":']),
     ("a.jsonl", lines(ROWS)[:-9], ["line 20", "Unterminated string", "ask 19, please"]),
     ("a.jsonl", lines([*ROWS, [1, 2]]), ["line 21", "a list, not an object", "[1, 2]"]),
-    ("a.jsonl", lines(ROWS).encode() + b'{"prompt": "gr\xfc"}', ["line 21", "not UTF-8"]),
+    (
+        "a.jsonl",
+        '{"prompt": "grün"}\n{"prompt": "Größe"}\n'.encode() + b'{"prompt": "gr\xfc"}',
+        ["line 3", "not UTF-8"],
+    ),
     ("a.jsonl", '{"a":' + "[" * 100_000, ["line 1", "nested more than 100"]),
     ("a.json", json.dumps(ROWS, indent=1)[:-30], ["line 80", "not valid JSON", "download it again"]),
     ("a.json", '"hello"', ["holds text, not rows", "a list of objects"]),
@@ -268,8 +272,7 @@ ROW_PROBLEMS = [
     ),
     ([{"a": "x", "b": "y"}] * 12, {}, ["No usable column", "{prompt: a, completion: b}"]),
     ([{"messages": "hello"}] * 12, {}, ["No usable column", "messages must hold lists", '"hello"']),
-    ([*ROWS, {"prompt": "x", "completion": 4}], {}, ["'completion'", "4 (int) in row 21", "quote the cells"]),
-    ([*ROWS, {"prompt": ["a"], "completion": "4"}], {}, ["'prompt'", "['a'] (list) in row 21"]),
+    ([*ROWS, {"prompt": "x", "completion": [{"role": 4}]}], {}, ["'completion'", "(dict) in row 21"]),
     ([{**row, "completion": ""} for row in ROWS], {}, ["20 of 20 rows", "empty answer: 20"]),
     (
         [{"messages": [{"role": "teacher", "content": "a"}]}] * 12,

@@ -81,6 +81,32 @@ KINDS: dict[str, Kind] = {
         "mask",
         ("drop",),
     ),
+    "mojibake": Kind(
+        "error",
+        "Text that was read in the wrong encoding",
+        "These letters are those of another encoding, so the model would learn gibberish. Set the encoding of the "
+        "file, or save it again from the program that wrote it.",
+        "none",
+    ),
+    "media": Kind(
+        "error",
+        "Pictures, videos or sounds that are not trained",
+        "Only the text of these rows is trained, so the model would learn to describe what it cannot see.",
+        "none",
+        ("drop",),
+    ),
+    "left_over": Kind(
+        "error",
+        "None, nan and the like instead of text",
+        "A program wrote these words where there was nothing, and the model would learn to say or to answer them.",
+        "drop",
+    ),
+    "doubled_keys": Kind(
+        "error",
+        "Keys that stand twice in a row",
+        "Only the last value was read; which one is right, nobody knows.",
+        "drop",
+    ),
     "unusable": Kind(
         "error",
         "Rows that cannot become an example",
@@ -146,6 +172,52 @@ KINDS: dict[str, Kind] = {
         "error",
         "The stop token is not trained",
         "A model that never sees the stop token does not learn when to stop.",
+        "none",
+    ),
+    "unused_label": Kind(
+        "warning",
+        "A column that seems to judge the answers is not used",
+        "Bad answers would be trained on like good ones. Set this column as the label, with words such as good "
+        "and bad.",
+        "none",
+    ),
+    "suspicious_label": Kind(
+        "warning",
+        "Labels that look wrong",
+        "A classifier trained on the other rows is sure of another label, and a model learns wrong labels as it learns "
+        "right ones. Read these rows: some are only unusual.",
+        "none",
+        ("drop",),
+    ),
+    "alike_sides": Kind(
+        "warning",
+        "Pairs whose answers say the same",
+        "Answers that are equal, or differ in white space or Unicode form only, do not say which one is better.",
+        "drop",
+    ),
+    "tie": Kind(
+        "note",
+        "Ties between two answers",
+        "These pairs have no winner or equal scores; they are left out, since they do not say which answer is better.",
+        "drop",
+    ),
+    "against_scores": Kind(
+        "warning",
+        "The rejected answer has the higher score",
+        "The scores contradict the choice, so the model may learn the worse answer.",
+        "drop",
+    ),
+    "few_answers": Kind(
+        "warning",
+        "Few different answers",
+        "The model would learn to choose among these answers, not to write its own. Collect more of them, or train on "
+        "labels if a choice is what you need.",
+        "none",
+    ),
+    "stock_answers": Kind(
+        "warning",
+        "Answers that are alike but for a name",
+        "The model would learn this one sentence by heart. Write answers that differ as the questions do.",
         "none",
     ),
     "thoughts_unseen": Kind(
@@ -223,6 +295,13 @@ KINDS: dict[str, Kind] = {
         "A few one-word answers among sentences are often placeholders (ok, n/a) that nobody meant to teach.",
         "drop",
     ),
+    "one_template": Kind(
+        "note",
+        "Prompts made by one template",
+        "People ask in many ways, and a model that saw only one may fail on the others. Add prompts as people write "
+        "them.",
+        "none",
+    ),
     "not_covered": Kind(
         "warning",
         "Held-out prompts unlike anything in training",
@@ -246,6 +325,12 @@ class DetailJson(TypedDict, total=False):
     languages: dict[str, int]  # language: rows by language
     median_characters: dict[str, int]  # length: of prompts and answers
     topics: list[list[str]]  # not_covered: the terms of each topic
+    read_as: str  # mojibake: the encoding that the text was read in
+    meant: str  # mojibake: the one that it looks like
+    suggested: list[str]  # suspicious_label: the likelier label of each row
+    first: list[int]  # suspicious_label: the rows to read first
+    of: int  # alike_sides, tie, against_scores: the pairs of the split
+    share: float  # few_answers: different answers per row; stock_answers, one_template: of the rows
     max_length: int  # too_long, with all that follow
     tokens: list[int]  # of each row
     raise_to: int

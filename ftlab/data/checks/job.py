@@ -237,7 +237,9 @@ def _environment(request: Request) -> dict[str, str]:
 
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
     """A key that is equal for equal rows read the same way: split and training settings do not change it."""
-    read = data.model_dump(include={"source", "subset", "split", "columns", "prompt_template", "system_prompt"})
+    read = data.model_dump(
+        include={"source", "subset", "split", "encoding", "columns", "prompt_template", "system_prompt"}
+    )
     read |= dict(named.as_dict()) if (named := recall(data, workspace)) and named_in(data) is None else {}
     return _digest([__version__, read, files_of(data.source, workspace)])[:16]
 

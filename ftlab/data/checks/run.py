@@ -12,10 +12,10 @@ from typing import Any
 
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
-from ftlab.data.checks import duplicates, personal, rows
+from ftlab.data.checks import content, duplicates, labels, personal, rows
 from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
-from ftlab.data.conversion import MARKED_BAD
+from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
 from ftlab.data.formats import PREFERENCES
 from ftlab.data.load import Loaded, load_rows
@@ -303,7 +303,7 @@ def check(
     watch = Watch(progress, should_stop)
     loaded = loaded or load_rows(config, workspace)
     detected = detect_format(loaded, config)
-    report = _begin(loaded, detected)
+    report = _begin(loaded, detected, (config.group_by, config.stratify_by))
     length = max_length or OptimisationConfig().max_length
     try:
         with _timed(report, watch, "reading"):
@@ -323,7 +323,7 @@ def check(
                     "Counted on the chosen answers, as for instruction tuning. Preference training (DPO and similar) "
                     f"would cut answers at {length:,} tokens here, since leaving rows out would lose half of the pairs."
                 )
-        _run(report, examples, watch, prompts, untrained, loaded, config)
+        _run(report, examples, watch, prompts, untrained, loaded, config, detected)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more findings.")
@@ -331,7 +331,7 @@ def check(
     return report
 
 
-def _begin(loaded: Loaded, detected: Detected) -> Report:
+def _begin(loaded: Loaded, detected: Detected, used: Sequence[str | None]) -> Report:
     return Report(
         loaded.name,
         loaded.rows,
@@ -342,15 +342,20 @@ def _begin(loaded: Loaded, detected: Detected) -> Report:
         list(loaded.columns),
         dict(detected.columns),
         {("train" if split == loaded.main else split): len(rows) for split, rows in loaded.splits.items()},
-        notes=list(loaded.notes),
+        notes=[*loaded.notes, *detected.not_used(used)],
     )
 
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
     """Parts of the data that no check reads: only the answers to train on are checked."""
-    bad = sum(reason == MARKED_BAD for _, _, reason in examples.refused)
-    unread = [f"{bad:,} answers marked as bad"] if bad else []
-    return unread + (["the rejected answers"] if "rejected" in detected.columns else [])
+    reasons = Counter(reason for _, _, reason in examples.refused)
+    named = {
+        MARKED_BAD: "answers marked as bad",
+        NOT_JUDGED: "answers marked neither good nor bad",
+        NO_WINNER: "ties between two answers",
+    }
+    unread = [f"{reasons[reason]:,} {name}" for reason, name in named.items() if reasons[reason]]
+    return unread + (["the rejected answers"] if detected.columns.keys() & {"rejected", "second"} else [])
 
 
 def _run(
@@ -361,7 +366,10 @@ def _run(
     untrained: set[int],
     loaded: Loaded,
     config: DataConfig,
+    detected: Detected,
 ) -> None:
+    classes = find_classes(examples.answers)
+    step = max(1, round(report.rows / max(1, report.checked)))
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
     checks: dict[str, _Check] = {
@@ -372,6 +380,15 @@ def _run(
         "conflicting answers": lambda: duplicates.conflicting_answers(examples, watch, same),
         "one-word answers": lambda: rows.one_word_answers(examples, watch),
         "JSON answers": lambda: rows.json_answers(examples, watch),
+        "wrong encoding": lambda: content.wrongly_decoded(examples, watch),
+        "pictures": lambda: content.media(examples, watch, content.Cells(loaded), loaded.columns),
+        "left over": lambda: content.left_over(examples, watch, classes),
+        "doubled keys": lambda: content.doubled_keys(loaded),
+        "pairs": lambda: content.pairs(loaded, detected, step, watch),
+        "judgements": lambda: content.unused_judgements(loaded, detected),
+        "labels": lambda: labels.suspicious_labels(examples, watch, classes),
+        "few answers": lambda: content.few_answers(examples, watch, classes),
+        "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),
         "tool calls": lambda: rows.tool_calls(examples, watch),
         "HTML": lambda: rows.html_remains(examples, watch),
@@ -384,12 +401,33 @@ def _run(
     for name, run in checks.items():
         with _timed(report, watch, name):
             report.findings += run()
+    report.findings = _each_once(report.findings)
     with _timed(report, watch, "enough rows"):
         learned = learned_from(examples, loaded, config)
         report.advice = advise(examples, learned, untrained, report.checked / max(1, report.rows))
     with _timed(report, watch, "coverage"):
         report.coverage, findings = rows.held_out_coverage(examples, watch, prompts)
         report.findings += findings
+
+
+# A row that one finding explains is not another kind of mistake as well.
+_EXPLAINED_BY = {"encoding": ("mojibake",), "one_word_answer": ("left_over",)}
+
+
+def _each_once(findings: list[Finding]) -> list[Finding]:
+    kept = []
+    for finding in findings:
+        known = {
+            row
+            for other in findings
+            if other.kind in _EXPLAINED_BY.get(finding.kind, ()) and other.split == finding.split
+            for row in other.rows
+        }
+        if known and not finding.matches:
+            finding.rows = [row for row in finding.rows if row not in known]
+        if finding.rows:
+            kept.append(finding)
+    return kept
 
 
 class _timed:

@@ -29,6 +29,7 @@ ABOUT = {
     "unusable": "there is no prompt",
     "empty_answer": "the completion is empty or blank",
     "one_word_answer": "a placeholder in place of the answer",
+    "left_over": "N/A in place of the answer",
     "roles": "two user turns in a row, the assistant first, a system turn in the middle, no user turn",
     "broken_json": "cut off, single quotes, a comma too many, text around it, or no JSON at all",
     "json_keys": "a key is renamed, missing, new, or holds text in place of a number",
@@ -163,8 +164,8 @@ def _defects(fresh: Any, rng: random.Random) -> list[Row]:
         change(("empty_answer",), completion=blank)
     for _ in range(2):
         rows.append(Row("", next(fresh).completion, ("unusable",)))
-    for word in ("ok", "N/A", "todo"):
-        change(("one_word_answer", "broken_json"), completion=word)
+    for word, kind in (("ok", "one_word_answer"), ("N/A", "left_over"), ("todo", "one_word_answer")):
+        change((kind, "broken_json"), completion=word)
     change(("broken_json",), completion="Sure! Here is the JSON: {}")
     for damage in (_cut, _single_quotes, _comma):
         row = next(fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,8 @@ from ftlab.ui.kit.row_card import Seen
 from ftlab.ui.tabs.data.sources import config_of, version_title
 from ftlab.ui.tabs.data.versions_view import name_of
 
-FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", "Not saved yet"]
+LOOKS_WRONG = "Label looks wrong"
+FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", LOOKS_WRONG, "Not saved yet"]
 LARGE = 50_000  # rows from which the size of a version is told beforehand
 
 
@@ -32,6 +34,7 @@ class Desk:
     draft: Draft
     kind: str
     text: str
+    suspects: frozenset[int] = frozenset()  # positions of the rows whose label the checks take for wrong
 
     def row(self, row_id: int) -> VersionRow | None:
         position = self.rows.position(row_id)
@@ -46,7 +49,35 @@ def desk(shown: str | None, who: str | None, kind: str | None, text: str | None,
     data = config_of(shown)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
-    return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip())
+    suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else frozenset()
+    return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip(), suspects)
+
+
+def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozenset[int]:
+    """The positions of the rows that the newest check of `data` names as wrongly labeled. Raises InputError if there is
+    no check to go by."""
+    from ftlab.data.checks import job as checks
+
+    known = checks.find(checks.Request(data), workspace)
+    report = known.report() if known is not None else None
+    if report is None:
+        raise InputError("The checks have not ended yet", try_="wait until they have, or start them under Checks")
+    wanted = {
+        (finding["split"], row)
+        for finding in report["findings"]
+        if finding["kind"] == "suspicious_label"
+        for row in finding["rows"]
+    }
+    # A report counts the rows of each split that are not excluded.
+    counts: Counter[str] = Counter()
+    positions = set()
+    for position in range(len(rows)) if wanted else ():
+        row = rows[position]
+        if row.excluded is None:
+            if (row.split, counts[row.split]) in wanted:
+                positions.add(position)
+            counts[row.split] += 1
+    return frozenset(positions)
 
 
 def view(desk: Desk) -> Any:
@@ -61,6 +92,9 @@ def view(desk: Desk) -> Any:
         "With notes": flags["noted"],
         "Not saved yet": np.zeros(len(rows), bool),
     }
+    if desk.kind == LOOKS_WRONG:
+        masks[LOOKS_WRONG] = np.zeros(len(rows), bool)
+        masks[LOOKS_WRONG][list(desk.suspects)] = True
     if desk.kind == "Not yet judged":
         mask = ~(flags["good"] | flags["bad"] | flags["excluded"])
     else:
@@ -70,7 +104,7 @@ def view(desk: Desk) -> Any:
         mask &= found
     for row_id, change in desk.draft.changes.items():
         position = rows.position(row_id)
-        if position is not None:
+        if position is not None and (desk.kind != LOOKS_WRONG or position in desk.suspects):
             now = change.to(rows[position], desk.draft.who)
             mask[position] = _belongs(now, desk.kind) and (
                 found is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(found[position]))

@@ -17,6 +17,12 @@ _SHOWN_TEXTS = 3
 _CELL_CHARACTERS = 6000
 _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
+    "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
+    "unused_label": "Choose the column as Label under Rows, Which column is which.",
+    "suspicious_label": "Read these rows in Curate (show: Label looks wrong) and mend the labels that are.",
+    "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
+    "stock_answers": "Have a person write some of the answers anew.",
+    "one_template": "Add prompts as people write them.",
     "not_covered": "Collect rows about these topics, or decide that the model need not know them.",
     "system_unseen": "Write what the system prompt says into the questions, or choose a base whose template shows it.",
     "thoughts_unseen": "Choose a base whose template takes thoughts (reasoning_content), such as Qwen3.",
@@ -139,7 +145,7 @@ def _remedies(number: int, finding: Mapping[str, Any]) -> Markup:
         hint = Markup('<p class="ft-help">Press a row to say which answer is right.</p>')
         if not has_majority(finding):
             offered.remove("relabel")
-    elif not offered:
+    elif not offered or finding["kind"] in _DECIDE:
         hint = Markup('<p class="ft-help">{}</p>').format(
             _DECIDE.get(finding["kind"], "This needs a decision of yours.")
         )

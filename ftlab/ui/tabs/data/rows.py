@@ -38,6 +38,10 @@ PARTS = {
     "text": "Text",
     "label": "Label",
     "history": "Earlier turns",
+    "tools": "Tools",
+    "first": "First of two answers",
+    "second": "Second of two answers",
+    "winner": "Which one won",
 }
 NO_PART = ""
 

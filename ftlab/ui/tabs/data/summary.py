@@ -55,7 +55,11 @@ def _task(detected: Any) -> Markup:
     if detected.format == "text":
         return Markup("Plain text in {}").format(of("text"))
     if "messages" in roles:
-        return Markup("Conversations in {}").format(of("messages"))
+        judged = Markup(", judged by {}").format(of("label")) if "label" in roles else Markup("")
+        return Markup("Conversations in {}{}").format(of("messages"), judged)
+    if detected.format == "comparison":
+        asked = Markup("{} to ").format(of("prompt")) if "prompt" in roles else Markup("")
+        return Markup("{}the better of {}").format(asked, of("first", "second"))
     if detected.format in PREFERENCES:
         asked = Markup("{} to ").format(of("prompt")) if "prompt" in roles else Markup("")
         return Markup("{}{} rather than {}").format(asked, of("chosen"), of("rejected"))

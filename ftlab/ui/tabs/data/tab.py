@@ -27,7 +27,7 @@ from ftlab.config import STARTER, DataConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import unread
 from ftlab.data.documents import SUFFIXES, is_document
-from ftlab.data.load import find_source, remember
+from ftlab.data.load import encoding_of, find_source, forget_encoding, remember
 from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.synthesis.job import keep_document
@@ -130,7 +130,7 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
     """Where data come from: a file, a name, what is pasted; and how they are read."""
     parts: dict[str, Any] = {}
     parts["upload"] = gr.File(
-        label="Upload: CSV, JSONL, JSON, Parquet, text, zip, documents",
+        label="Upload: CSV, Excel, JSONL, JSON, Parquet, text, zip, documents",
         file_types=[*FILE_TYPES, *SUFFIXES],
         height=130,
         elem_id="data_upload",
@@ -204,6 +204,8 @@ def wire(tab: DataTab, page: Page) -> None:
             if config.columns and _is_left_over(config, before):
                 config = config.model_copy(update={"columns": {}})
                 changed[columns] = ""
+            config, told = _with_encoding(config, before, workspace)
+            changed |= {tab.form.components["data.encoding"]: told} if told is not None else {}
             found = data_rows.inspected(config, workspace)
         except FtlabError as error:
             gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line), "")
@@ -323,7 +325,7 @@ def wire(tab: DataTab, page: Page) -> None:
             trigger,
             look,
             [tab.shown, base, *tab.form.inputs],
-            [tab.shown, *drawn, *way, *first_view, columns, *part],
+            [tab.shown, *drawn, *way, *first_view, columns, *part, tab.form.components["data.encoding"]],
             box=tab.message,
             progress="minimal",
             show_progress_on=tab.summary,
@@ -362,6 +364,23 @@ def unread_rows(config: DataConfig, workspace: Workspace) -> int:
 def _source_of(shown: str | None) -> tuple[str, str | None] | None:
     config = DataConfig.model_validate_json(shown) if shown else None
     return (config.source, config.subset) if config else None
+
+
+def _with_encoding(config: DataConfig, before: str | None, workspace: Workspace) -> tuple[DataConfig, str | None]:
+    """`config` with the encoding of its own source, and what its field is to say if that is something else: what was
+    set for other data goes, what is remembered comes back, and what a person emptied is detected again."""
+    same = before is None or _source_of(before) == _source_of(config.model_dump_json())
+    earlier = DataConfig.model_validate_json(before).encoding if before else None
+    encoding = config.encoding
+    if not same and encoding == earlier:
+        encoding = None
+    if same and earlier and not encoding:
+        forget_encoding(config, workspace)
+    elif not encoding:
+        encoding = encoding_of(config.model_copy(update={"encoding": None}), workspace)
+    if encoding == config.encoding:
+        return config, None
+    return config.model_copy(update={"encoding": encoding}), encoding or ""
 
 
 def _is_left_over(config: DataConfig, before: str | None) -> bool:
