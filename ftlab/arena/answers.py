@@ -125,7 +125,7 @@ def _answer(
     if members[0].spec["kind"] == "endpoint":
         return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
-    work.tell(f"loading the model of {members[0].title}")
+    work.tell(f"loading {members[0].title}")
     writer = load_writer(work.store.workspace, members[0].spec, device)
     for contestant in members:
         _ask_model(work, writer, contestant, open_prompts[contestant.id])

@@ -220,7 +220,9 @@ def qr_code(url: str) -> str:
     """`url` as a QR code: an SVG element, dark on white in every theme, so that every camera reads it."""
     import segno
 
-    return segno.make(url, micro=False).svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code")
+    code = segno.make(url, micro=False)
+    # Without a size of its own: a page that draws it smaller then scales it, where a size would be cut off.
+    return code.svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code", omitsize=True)
 
 
 def _add_rater(
@@ -332,7 +334,7 @@ def _unknown() -> InputError:
 
 def _must_be_open(test: Row[Any]) -> None:
     if test.state == "closed":
-        raise InputError("This test is over. Thank you for your votes", try_="ask whoever invited you for the result")
+        raise InputError("This test is over", try_="ask whoever invited you for the result")
     if test.state != "open":
         raise NotBegun("This test has not begun", try_="come back when your host says that it has")
 

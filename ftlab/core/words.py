@@ -31,3 +31,8 @@ def composed(text: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """`words` as a list in a sentence: a; a and b; a, b and c."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def counted(number: int, thing: str) -> str:
+    """`number` of `thing`: 1 vote, 1,200 votes."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

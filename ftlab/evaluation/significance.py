@@ -168,7 +168,8 @@ def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: C
         return [value, value]
     intervals, _ = bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1].clip(min=1), clusters)
     low, high = intervals[""] or [math.nan, math.nan]
-    return [math.exp(min(low, 700.0)), math.exp(min(high, 700.0))]
+    # The bootstrap-t of a few rows may reach below zero, where no loss is.
+    return [math.exp(min(max(low, 0.0), 700.0)), math.exp(min(high, 700.0))]
 
 
 def mean_difference(

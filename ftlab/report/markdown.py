@@ -49,9 +49,9 @@ def code(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.strip()}\n{fence}"
 
 
-def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
+def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:
     """Write the report of `run` as Markdown; returns its path. Raises FtlabError before an evaluation."""
-    text = report_markdown(contents(run, price_per_hour=price_per_hour))
+    text = report_markdown(contents(run, price_per_hour=price_per_hour, name=name))
     write_text(run.report_markdown_file, text)
     return run.report_markdown_file
 

@@ -49,17 +49,17 @@ _MOST_NOTES = 3
 _MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
 
 
-def write_report(run: RunDirectory, *, price_per_hour: float | None = None) -> Path:
+def write_report(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:
     """Write the one-page report of the run's own comparison; returns its path.
 
     One HTML file without scripts that asks no other host for anything. With `price_per_hour` of the machine it says
-    the cost. Raises FtlabError before an evaluation.
+    the cost; `name` is what the run is called there. Raises FtlabError before an evaluation.
     """
-    write_text(run.report_file, _page(contents(run, price_per_hour=price_per_hour)))
+    write_text(run.report_file, _page(contents(run, price_per_hour=price_per_hour, name=name)))
     return run.report_file
 
 
-def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[str, Any]:
+def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> dict[str, Any]:
     """Everything that a report says, as texts. Raises FtlabError before an evaluation."""
     comparison, config = run.comparison(), load_config(run.config_file)
     if comparison is None and config.is_reward_model:
@@ -75,7 +75,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None) -> dict[
     examples, rule = choose_examples(predictions)
     return {
         "run": run,
-        "name": config.name or run.id,
+        "name": name or config.name or run.id,
         "date": _date(comparison["created"]),
         "verdict": verdict_text(comparison),
         "badge": badge(comparison["verdict"]),

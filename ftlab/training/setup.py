@@ -163,7 +163,8 @@ class ReportProgress(TrainerCallback):
 
 class AnswerAlong(TrainerCallback):
     """Answers a few validation rows greedily at each validation, and writes them to samples.jsonl, so that people see
-    the model learn. Except for the first answers, the time for them stays below a share of the training time."""
+    the model learn. Except for the first and the last answers, the time for them stays below a share of the training
+    time."""
 
     _ROWS, _TOKENS, _SHARE = 3, 48, 0.03
 
@@ -189,7 +190,7 @@ class AnswerAlong(TrainerCallback):
         **_: Any,
     ) -> None:
         began = time.monotonic()
-        if self._spent > self._SHARE * (began - self._began):
+        if self._spent > self._SHARE * (began - self._began) and state.global_step < state.max_steps:
             return
         try:
             answers = self._answers(model, args)

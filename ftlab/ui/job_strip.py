@@ -16,10 +16,11 @@ from ftlab.arena import answers as answering
 from ftlab.core.jobs import StopResult
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
-from ftlab.ui import run_files
+from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.events import message_box, on
 from ftlab.ui.kit.html import count, duration, join, notice, short, stop_note
 from ftlab.ui.run_files import Job
+from ftlab.ui.run_view import run as run_view
 from ftlab.ui.run_view.preference_curves import decided
 
 _STOPPING = {
@@ -54,7 +55,8 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
     """
     job = run_files.current_job(workspace)
     behind = job is not None and job.run != run
-    return notice(f"{run.id} was put into the queue.", kind="good") if behind else "", at_work(strip, workspace)
+    said = f"{run_names.name_of(run, dated=False)} is queued: it starts when what runs now is done."
+    return notice(said, kind="good") if behind else "", at_work(strip, workspace)
 
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
@@ -110,38 +112,50 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     if counted := status.counted:
         unit, done, total = counted
         share = min(1.0, done / total)
-        numbers.append(("", f"{unit} {count(done)} of {count(total)}"))
+        numbers.append(("", f"{'update' if unit == 'step' else unit} {count(done)} of {count(total)}"))
     losses = [row["loss"] for row in metrics if isinstance(row.get("loss"), int | float)]
     if job.kind == "training":
         numbers += _progress(metrics, losses)
-    if status.tokens_per_second:
+    if status.tokens_per_second and status.state != "stopping":
         numbers.append(("speed", f"{count(status.tokens_per_second)} tokens/s"))
-    if status.eta_seconds is not None:
+    at = run_view.at_step(job.run, status) if job.kind == "training" and status.state == "running" else None
+    if at is not None and (left := run_view.left_in_total(job.run, status)):
+        numbers.append(("", left))
+    elif status.state == "stopping":
+        pass  # what is left of the run will not be done
+    elif status.eta_seconds is not None:
         numbers.append(("about", f"{duration(status.eta_seconds)} left"))
     elif status.seconds is not None:
         numbers.append(("for", duration(status.seconds)))
     if job.waiting:
         numbers.append(("", f"{job.waiting} more waiting"))
     text = join(
-        Markup('<span class="ft-strip-n"><span class="ft-help">{}</span> {}</span>').format(*n) for n in numbers
+        Markup('<span class="ft-strip-n{}"><span class="ft-help">{}</span> {}</span>').format(
+            "" if number == len(numbers) - 1 else " ft-strip-more", *one
+        )
+        for number, one in enumerate(numbers)
     )
     what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
     doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
-    return Markup(
-        '<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help ft-runid">{}</span></div>{}'
-    ).format(
+    of_phase = "" if at is None else "ft-strip-more"  # on a phone the step says enough
+    if at is not None:
+        what += f", step {at[0]} of {at[1]}"
+    return Markup('<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help">{}</span></div>{}').format(
         what,
-        Markup("<span>{}</span>").format(doing) if doing != job.kind else "",
+        Markup('<span class="{}">{}</span>').format(of_phase, doing) if doing != job.kind else "",
         text,
-        job.run.id,
+        run_names.name_of(job.run, dated=False),
         _bar(share),
     )
 
 
 def _answers(test_id: str, status: answering.Status) -> Markup:
-    return Markup(
-        '<div class="ft-strip-line"><strong>{}</strong><span>{}</span><span class="ft-help ft-runid">{}</span></div>'
-    ).format("Blind test, stopping" if status.state == "stopping" else "Blind test", status.phase, test_id)
+    return Markup('<div class="ft-strip-line" data-test="{}"><strong>{}</strong><span>{}</span></div>{}').format(
+        test_id,
+        "Answers for the blind test, stopping" if status.state == "stopping" else "Answers for the blind test",
+        status.phase,
+        _bar(None),
+    )
 
 
 def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:

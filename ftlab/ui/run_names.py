@@ -19,10 +19,10 @@ from ftlab.core.words import listed
 from ftlab.data.version_store import PREFIX
 from ftlab.errors import InputError
 from ftlab.ui import run_files
-from ftlab.ui.run_view.stages import TITLES
+from ftlab.ui.run_stages import TITLES
 
 LONGEST = 80  # characters of a name
-_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # at the end of an uploaded file's name
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # of uploads that were kept beside each other, and of what was made of them
 _VERSION = re.compile(r"(.+)-(\d+)-[0-9a-f]+")
 _TIME = re.compile(r"^\d{8}-\d{6}-")
 _BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
@@ -85,11 +85,29 @@ def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
 def data_name(config: RunConfig) -> str:
     """What the data of a run are called: the title of a sample, else the name of the file or data set."""
     source = config.data.source
+    if source in run_files.sample_titles() or source.startswith(PREFIX):
+        return source_title(source).replace(", version", " version")
+    return _in_words(Path(source.rstrip("/")).stem)
+
+
+def source_title(source: str) -> str:
+    """What a source is called where it stands alone: "Support triage", "Hotel desk, version 2", "my file.csv"."""
     if source in run_files.sample_titles():
         return run_files.sample_titles()[source]
-    version = _VERSION.fullmatch(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else None
-    stem = f"{version[1]} version {version[2]}" if version else _DIGEST.sub("", Path(source.rstrip("/")).stem)
-    words = re.sub(r"[_\s-]+", " ", stem).strip() or source
+    if source.startswith(PREFIX) and (version := _VERSION.fullmatch(source.removeprefix(PREFIX))):
+        return f"{version_name(version[1])}, version {version[2]}"
+    name = Path(source.rstrip("/")).name or source
+    stem, dot, suffix = name.rpartition(".")
+    return f"{_DIGEST.sub('', stem)}.{suffix}" if dot and stem else name
+
+
+def version_name(name: str) -> str:
+    """What the versions called `name` are versions of, in words."""
+    return run_files.sample_titles().get(name.replace("-", "_")) or _in_words(name)
+
+
+def _in_words(stem: str) -> str:
+    words = re.sub(r"[_\s-]+", " ", _DIGEST.sub("", stem)).strip() or stem
     return words[:1].upper() + words[1:]
 
 

@@ -130,8 +130,8 @@ def open_panel(page: Any, name: str) -> None:
 class Visit:
     """A page with what a person would not see: the hosts it asked and the errors it raised."""
 
-    def __init__(self, browser: Any, url: str, viewport: dict[str, int]):
-        self.context = browser.new_context(viewport=viewport, accept_downloads=True)
+    def __init__(self, browser: Any, url: str, viewport: dict[str, int], scheme: str = "light"):
+        self.context = browser.new_context(viewport=viewport, accept_downloads=True, color_scheme=scheme)
         self.page = self.context.new_page()
         self.hosts, self.errors = watch(self.page)
         self.page.goto(url)
@@ -149,8 +149,8 @@ class Visit:
 def visit(chromium: Any) -> Iterator[Any]:
     visits: list[Visit] = []
 
-    def open_page(url: str, viewport: dict[str, int] = WIDE) -> Visit:
-        visits.append(Visit(chromium, url, viewport))
+    def open_page(url: str, viewport: dict[str, int] = WIDE, scheme: str = "light") -> Visit:
+        visits.append(Visit(chromium, url, viewport, scheme))
         return visits[-1]
 
     yield open_page

@@ -55,7 +55,7 @@ def test_who_only_wants_to_try_is_on_the_train_tab_after_one_press(app, visit):
     one = visit(app.url)
     one.page.locator("#data_try").click()
     expect(one.page.locator("#train_start")).to_be_visible()
-    expect(one.page.locator("#train_data")).to_contain_text("support_triage")
+    expect(one.page.locator("#train_data")).to_contain_text("Support triage")
     one.tab("data")
     expect(one.page.locator("#data_welcome")).to_be_hidden()
     assert not one.errors

@@ -41,7 +41,7 @@ def test_a_person_sees_what_was_forgotten_lowers_the_strength_and_exports_at_tha
     result, box = page.locator("#evaluate_result"), page.locator("#strength_box")
     # The first line says it, and below it stands what was measured and three answers of both.
     expect(result.locator(".ft-box").first).to_contain_text("it changed elsewhere: on neutral prompts")
-    expect(result.locator(".ft-fact", has_text="Kept of the base").locator("dd")).to_contain_text("Changed")
+    expect(result.locator(".ft-fact", has_text="What the base knew").locator("dd")).to_contain_text("Changed")
     page.locator("#evaluate_details button").first.click()
     kept = page.locator("#evaluate_full .ft-kept")
     expect(kept).to_contain_text("100 neutral prompts: same next token as the base")

@@ -58,7 +58,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
 
     type_into(page, "preference_beta", "0.2")
     page.locator("#pref_start").click()
-    expect(page.locator("#pref_live")).to_contain_text("brand-voice-preferences-dpo")
+    expect(page.locator("#pref_live")).to_contain_text("Brand voice: preferences, DPO")
     expect(page.locator("#pref_message")).not_to_contain_text("Beta")
     run = Workspace.open(app.workspace).runs()[0]
     config = load_config(run.config_file)

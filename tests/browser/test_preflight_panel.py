@@ -19,7 +19,7 @@ def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_b
     person = visit(app.url)
     person.tab("train")
     page = person.page
-    expect(page.locator("#train_data")).to_contain_text("support_triage")
+    expect(page.locator("#train_data")).to_contain_text("Support triage")
     progress, result = page.locator("#preflight_progress"), page.locator("#preflight_result")
     expect(progress).to_contain_text("oading the libraries")
     open_advanced(page)

@@ -12,7 +12,10 @@ pytest.importorskip("gradio")
 from ftlab.arena import blind_tests, links, prompt_sources, trials
 from ftlab.arena.answers import open_unless_flagged
 from ftlab.arena.store import open_store
+from ftlab.config import build_config
+from ftlab.core.files import write_text
 from ftlab.errors import FtlabError, InputError
+from ftlab.training.status import RunStatus, write_status
 from ftlab.ui.rater import serving
 from ftlab.ui.tabs.blind_test import form, plan
 from ftlab.ui.tabs.blind_test import picture as blind_test_picture
@@ -38,7 +41,14 @@ def test_nothing_tells_who_leads_until_the_owner_opens_the_tally_and_then_it_say
 
 def test_votes_can_teach_once_one_is_clearly_better_and_not_before(workspace):
     store = open_store(workspace)
-    for prefers, clear in ((lambda left: left.endswith("1"), True), (lambda left: int(left.split()[0]) % 2, False)):
+
+    def one_wins(left):
+        return left.endswith("1")
+
+    def each_wins_half(left):
+        return left.endswith("1") == (int(left.split()[0]) % 2 == 0)
+
+    for prefers, clear in ((one_wins, True), (each_wins_half, False)):
         test_id, (ana, _) = opened(store, prompts=12)
         while trial := trials.next_trial(store, ana):
             trials.vote(store, ana, trial.id, "left" if prefers(trial.left) else "right")
@@ -102,3 +112,28 @@ def test_prompts_come_from_the_held_out_split_and_a_sample_takes_equally_many_of
     assert some[0].messages == [{"role": "user", "content": "Question 0?"}] and some[0].reference == "Yes."
     with pytest.raises(InputError, match="no such column"):
         prompt_sources.from_file(file, topic="place")
+
+
+def finished_run(workspace):
+    run = workspace.create_run("toy")
+    write_text(run.config_file, build_config({}).resolved().to_yaml())
+    write_status(run.status_file, RunStatus(state="completed", created=1.7e9, started=1.7e9))
+    run.adapter.mkdir()
+    write_text(run.adapter / "adapter_config.json", "{}")
+    return run
+
+
+def test_what_nobody_filled_in_follows_the_newest_run_and_what_somebody_did_stays(workspace):
+    values = form.usual(workspace)
+    assert (values["who_2"], values["held_out"]) == ("prompted", "")
+    form.keep(values | {"instructions": "Which is shorter?"}, workspace)  # looked at before there is a run
+    run = finished_run(workspace)
+    seen = form.load(workspace)
+    assert (seen["who_1"], seen["who_2"]) == ("base", f"run:{run.id}")
+    assert seen["instructions"] == "Which is shorter?"
+    # The prompts are the held-out rows of that run, and the page says whose.
+    assert plan.source_in_words(seen, workspace) == "held-out prompts of Support triage"
+    assert plan._source(seen) == f"run:{run.id}"
+    form.keep(seen | {"who_2": "prompted"}, workspace)
+    assert form.load(workspace)["who_2"] == "prompted"
+    assert not form.is_filled({"who_1": None, "who_2": ""})

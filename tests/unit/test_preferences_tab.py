@@ -18,10 +18,10 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.report.report import write_report
 from ftlab.ui import run_files
 from ftlab.ui.page import Look
+from ftlab.ui.run_stages import STAGES, is_read
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import STAGES, is_read
 from ftlab.ui.tabs.chat.votes import PAIRS, THUMBS
 from ftlab.ui.tabs.evaluate import tab as evaluate
 from ftlab.ui.tabs.preferences import lessons, rewards_form
@@ -280,7 +280,7 @@ def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(worksp
     hidden = made(store, planned=32)
     vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
     # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
-    assert lessons.voted(workspace) == lessons.Voted(test, "Second round", 31)
+    assert lessons.voted(workspace) == lessons.Voted(test, "Second round", 31, 13)
 
 
 def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
@@ -289,7 +289,7 @@ def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
     workspace.uploads.mkdir(parents=True, exist_ok=True)
     write_jsonl(workspace.uploads / PAIRS, rows)
     write_jsonl(workspace.uploads / THUMBS, [{"prompt": "p", "completion": "a", "label": True, "run": run.id}] * 3)
-    assert lessons.voted(workspace) == lessons.Voted(PAIRS, "Chat", 12)
+    assert lessons.voted(workspace) == lessons.Voted(PAIRS, "Chat", 12, 12)
     found = lessons.of_chat(PAIRS, workspace)
     assert (found.stage, found.start, found.message) == ("dpo", run.id, "12 pairs from Chat.")
     few = lessons.of_chat(THUMBS, workspace)

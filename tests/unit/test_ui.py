@@ -199,15 +199,37 @@ def test_a_stream_that_fails_says_so_after_what_it_has_shown():
     assert "Too long" in shown[1][box]
 
 
-def test_an_upload_is_kept_once_under_a_name_that_stays_in_its_folder(workspace, tmp_path):
+def test_an_upload_keeps_its_name_is_kept_once_and_stays_in_its_folder(workspace, tmp_path):
     upload = tmp_path / "..my données (final)!.JSONL"
     upload.write_text('{"prompt": "a", "completion": "b"}\n')
     kept = data_sources.keep_upload(upload, workspace)
-    assert kept.parent == workspace.uploads
+    assert kept.parent.parent == workspace.uploads
     assert kept.read_text() == upload.read_text()
-    assert kept.name.isascii() and kept.suffix == ".jsonl"
+    assert kept.name == "my données (final).jsonl"
     assert data_sources.keep_upload(upload, workspace) == kept
-    assert [path for _, path in data_sources.source_choices(workspace)][-1] == str(kept)
+    assert data_sources.source_choices(workspace)[-1] == ("Upload: my données (final).jsonl", str(kept))
+
+
+def test_two_uploads_of_one_name_are_told_apart_by_when_they_came(workspace, tmp_path):
+    for text in ("a", "b"):
+        (tmp_path / "desk.csv").write_text(f"q,a\n{text},b\n")
+        data_sources.keep_upload(tmp_path / "desk.csv", workspace)
+    titles = [title for title, _ in data_sources.source_choices(workspace) if title.startswith("Upload: ")]
+    assert len(titles) == 2 and all(title.startswith("Upload: desk.csv (") for title in titles)
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("support_triage", "Support triage"),
+        ("version:hotel-desk-export-46c9f72a-2-3df5f4", "Hotel desk export, version 2"),
+        ("version:support-triage-3-3df5f4", "Support triage, version 3"),
+        ("/home/me/uploads/46c9f72a/hotel desk.csv", "hotel desk.csv"),
+        ("/home/me/uploads/hotel-desk-46c9f72a.csv", "hotel-desk.csv"),
+    ],
+)
+def test_data_are_called_by_their_name_without_what_ftlab_added(source, title):
+    assert run_names.source_title(source) == title
 
 
 def test_a_file_of_another_kind_is_refused_with_the_kinds_allowed(workspace, tmp_path):
@@ -223,7 +245,8 @@ def test_the_strip_says_step_loss_speed_and_time_left_with_their_units(workspace
         state="running", phase="training", step=12, total_steps=190, eta_seconds=95, tokens_per_second=1234.5
     )
     text = job_strip.show(run_files.Job(run, "training", status, 2), run_files.metrics(run))
-    for words in ("step 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", run.id):
+    name = run_names.name_of(run, dated=False)
+    for words in ("step 2 of 4", "update 12 of 190", "0.4", "1,234 tokens/s", "1 min 35 s", "2 more waiting", name):
         assert words in text
     assert 'aria-valuenow="6"' in text  # 12 / 190 = 6.3%
     assert job_strip.show(None, []) == ""
@@ -252,6 +275,8 @@ def test_the_second_press_of_stop_says_on_the_button_that_it_kills(workspace):
     # It is said by what follows the job, so that it is gone once the job has stopped.
     assert "with what is trained saved; press again to kill it" in job_strip.show(stopping, [])
     assert "press again" not in job_strip.show(running, [])
+    late = RunStatus(state="stopping", phase="training", step=1, total_steps=9, eta_seconds=95)
+    assert "left" not in job_strip.show(run_files.Job(run, "training", late, 0), [])
     assert job_strip.stop_button(None)["visible"] is False
 
 
@@ -475,6 +500,12 @@ def test_a_run_says_at_which_step_it_is_and_what_is_left_in_total(workspace):
     assert "of training left, then the evaluation" in run_view.left_in_total(run, training)
     write_json(run.expected_file, {"after_seconds": 30.0, "total_seconds": 200.0})
     assert run_view.left_in_total(run, training) == f"about {html.duration(90)} left in total"
+    slow = RunStatus(state="running", phase="loading the libraries", started=time.time() - 190)
+    assert run_view.left_in_total(run, slow) == f"about {html.duration(10)} left in total"
+    # What comes after a slow beginning takes as long as ever.
+    write_json(run.expected_file, {"before_seconds": 20.0, "after_seconds": 30.0, "total_seconds": 200.0})
+    assert run_view.left_in_total(run, slow) == f"about {html.duration(180)} left in total"
+    assert run_view.on_to_evaluate(run) == "Evaluate it"
     write_json(run.verification_file, {"changes_logits": True})
     assert at("answers of the adapted model", step=20, total_steps=20) == (4, 4, "Evaluating")
     assert run_view.at_step(run, RunStatus(state="queued")) is None
@@ -491,7 +522,7 @@ def test_held_out_rows_show_what_the_base_and_the_run_say_and_never_as_markup():
     ]
     shown = run_view.answers_now(rows)
     assert "<script" not in shown and "<img" not in shown
-    assert shown.count("Question") == 3 and "Now, step 16" in shown and ">8 " not in shown
+    assert shown.count("Question") == 3 and "Step 16" in shown and ">8 " not in shown
     assert "not trained yet" in run_view.answers_now(rows[:3])
     assert run_view.answers_now([]) == ""
 
@@ -500,7 +531,7 @@ def test_what_is_mixed_in_unasked_is_said_with_the_rows(workspace, rows_file):
     shown = DataConfig(source=str(rows_file)).model_dump_json()
     usual = {"data.replay": "general_replay", "data.replay_text": "general_documents", "model.base": "starter"}
     said = train.data_line(shown, workspace, usual)
-    assert "rows of general_replay and about" in said and "documents of general_documents" in said
+    assert "general examples and about" in said and "general documents" in said and "general_" not in said
     said = train.data_line(shown, workspace, {"model.base": "smollm2", "data.replay": "auto", "stage": "sft"})
     assert "of the base&#39;s own answers" in said
     assert "forgetting" not in train.data_line(shown, workspace, {"data.replay": "", "data.replay_text": ""})

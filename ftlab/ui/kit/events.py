@@ -125,6 +125,14 @@ def press(selector: str, unless: str) -> str:
     )
 
 
+def reveal(selector: str) -> str:
+    """Script that brings what has just appeared into view."""
+    return (
+        f"() => {{ setTimeout(() => document.querySelector('{selector}')?.scrollIntoView("
+        "{block: 'nearest', behavior: 'smooth'}), 300); }"
+    )
+
+
 def _cache() -> Path:
     from gradio.utils import get_upload_folder
 

@@ -19,7 +19,7 @@ from ftlab.report.charts import loss_curve, metric_points, speed_curves
 from ftlab.training import supervisor
 from ftlab.training.self_replay import mixed_in_words
 from ftlab.training.status import RunStatus
-from ftlab.ui import run_files
+from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import (
     NOTHING,
     badge,
@@ -33,9 +33,9 @@ from ftlab.ui.kit.html import (
     short,
     when,
 )
+from ftlab.ui.run_stages import STAGES
 from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
-from ftlab.ui.run_view.stages import STAGES
 
 _SHOWN_CHARACTERS = 300  # of a prompt or an answer beside the curve
 _BEGINNING = 30  # characters of a warning before its figures
@@ -54,8 +54,8 @@ def headline(run: RunDirectory, status: RunStatus) -> Markup:
         steps = f"{count(status.step)} of {count(status.total_steps)} updates" if status.phase == "training" else ""
         more = ", ".join(filter(None, [steps or status.phase, left]))
         doing = Markup('<span><b>Step {} of {}: {}</b> <span class="ft-help">{}</span></span>').format(*at, more)
-    return Markup('<div class="ft-strip-line">{}<strong class="ft-runid">{}</strong>{}</div>').format(
-        state_badge(status.state), run.id, doing
+    return Markup('<div class="ft-strip-line">{}<strong>{}</strong>{}</div>').format(
+        state_badge(status.state), run_names.name_of(run, dated=False), doing
     )
 
 
@@ -157,9 +157,12 @@ def left_in_total(run: RunDirectory, status: RunStatus) -> str:
             return f"about {duration(status.eta_seconds)} of training left, then the evaluation"
         return f"about {duration(status.eta_seconds + after)} left in total"
     total, gone = expected.get("total_seconds"), status.seconds
-    if total is None or gone is None or gone >= total:
+    if total is None or gone is None:
         return ""
-    return f"about {duration(total - gone)} left in total"
+    left, before = total - gone, expected.get("before_seconds")
+    if before is not None and not status.total_steps:  # a slow beginning takes nothing off what comes after it
+        left = max(left, total - before)
+    return f"about {duration(left)} left in total" if left > 0 else ""
 
 
 def answers_now(samples: list[dict[str, Any]]) -> Markup:
@@ -176,7 +179,7 @@ def answers_now(samples: list[dict[str, Any]]) -> Markup:
         ).format(
             shorten(row["prompt"], _SHOWN_CHARACTERS),
             _answer(first.get(row["row"], "")),
-            f"Now, step {count(last)}",
+            f"Step {count(last)}",
             _answer(row["answer"]) if last else "not trained yet",
             shorten(row["reference"], _SHOWN_CHARACTERS),
         )
@@ -259,10 +262,16 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
         return notice(said, kind=verdict_kind(comparison))
     if status.state == "stopped":
         done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
-        return notice(f"Stopped: {status.phase or 'at your request'}. {done}", kind="warn")
+        return notice(f"Stopped{f': {status.phase}' if status.phase else ' at your request'}. {done}", kind="warn")
     if run_files.preferences(run) or run_files.rewards(run):
         return Markup("")
     return notice("Trained. Not compared with its base yet: press Evaluate.", kind="good")
+
+
+def on_to_evaluate(run: RunDirectory) -> str:
+    """What the button that leads from a finished run to the Evaluate tab says."""
+    known = run_files.comparison(run) or run_files.preferences(run) or run_files.rewards(run)
+    return "See the evaluation" if known else "Evaluate it"
 
 
 def failure(error: ErrorJson) -> Markup:

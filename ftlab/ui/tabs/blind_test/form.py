@@ -210,7 +210,14 @@ def load(workspace: Workspace) -> dict[str, Any]:
 
 
 def keep(values: dict[str, Any], workspace: Workspace) -> None:
-    write_json(workspace.new_test_file, values)
+    """Keep what is not as usual: the rest follows the newest run."""
+    as_usual = usual(workspace)
+    write_json(workspace.new_test_file, {name: one for name, one in values.items() if one != as_usual[name]})
+
+
+def is_filled(values: dict[str, Any]) -> bool:
+    """Whether the page has drawn the form: its events begin before all of its fields are there."""
+    return any(values.get(f"who_{n}") for n in range(1, MOST_CONTESTANTS + 1))
 
 
 def forget(workspace: Workspace) -> None:
@@ -223,7 +230,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
     values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
     values |= {"who_1": "base", "who_2": f"run:{newest.id}" if newest else "prompted"}
-    values |= {"from": "held_out", "held_out": f"run:{newest.id}" if newest else "brand_voice"}
+    values |= {"from": "held_out", "held_out": ""}
     values |= {"file": "", "pasted": "", "number": USUAL_PROMPTS, "topic": "", "title": "", "raters": "2"}
     values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
     values |= {"options": [one for _, one in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
@@ -240,7 +247,7 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
     more = [*who, ("Nobody: take this contestant away", "")]
     choices = {f"who_{n}": who if n <= 2 else more for n in range(1, MOST_CONTESTANTS + 1)}
     data = [one for one in source_choices(workspace) if one not in uploads]
-    choices |= {"held_out": [*runs, *data], "file": uploads}
+    choices |= {"held_out": [("The run in this test", ""), *runs, *data], "file": uploads}
     for name, component in form.fields.items():
         shown: dict[str, Any] = {"value": values.get(name)}
         if name in choices:

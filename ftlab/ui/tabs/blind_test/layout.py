@@ -44,6 +44,7 @@ class Where:
 @dataclass(frozen=True)
 class BlindTestTab:
     chosen: gr.Dropdown
+    new: gr.Button
     form: forms.Form
     where: Where
     message: gr.HTML
@@ -75,7 +76,7 @@ class BlindTestTab:
     @property
     def shown(self) -> list[Any]:
         """What `show` updates."""
-        boxes = [self.links_box, self.box, self.form.box, self.form.actions]
+        boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
         return [*self.texts.values(), *self.buttons.values(), *boxes]
 
 
@@ -84,6 +85,7 @@ def draw() -> BlindTestTab:
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
+    new = gr.Button("New test", size="sm", elem_id="blind_new", elem_classes="ft-act", visible=False)
     form = forms.Form()
     forms.build_fields(form)
     where = _where()
@@ -114,11 +116,6 @@ def draw() -> BlindTestTab:
             button("export", "Download the votes as data")
             report_file = gr.DownloadButton("Save report.html", elem_id="blind_report_file", elem_classes="ft-gone")
             export_file = gr.DownloadButton("Save votes.zip", elem_id="blind_export_file", elem_classes="ft-gone")
-        with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
-            warn = gr.HTML(elem_id="blind_warning")
-            with gr.Row(elem_classes="ft-buttons"):
-                yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
-                no = gr.Button("No, leave it", elem_id="blind_no")
         with gr.Accordion("Details: settings, raters, links", open=False, elem_id="blind_details"):
             text("facts")
             with gr.Column(visible=False, elem_id="blind_links_box") as links_box:
@@ -147,8 +144,13 @@ def draw() -> BlindTestTab:
                 button("early", "Open the tally early", size="sm")
                 button("close", "Close the test", size="sm")
                 button("delete", "Delete the test", size="sm")
+            with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
+                warn = gr.HTML(elem_id="blind_warning")
+                with gr.Row(elem_classes="ft-buttons"):
+                    yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
+                    no = gr.Button("No, leave it", elem_id="blind_no")
     return BlindTestTab(
-        chosen, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
+        chosen, new, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
         open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}), gr.State({}),
         gr.State({}),
     )  # fmt: skip
@@ -175,7 +177,7 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
     """Updates that show the chosen test, or the form of a new one."""
     new = not chosen or chosen == NEW
     boxes = {one: gr.update(visible=new) for one in (tab.form.box, tab.form.actions)}
-    boxes[tab.box] = gr.update(visible=not new)
+    boxes[tab.box] = boxes[tab.new] = gr.update(visible=not new)
     if not chosen or new:
         return boxes
     try:

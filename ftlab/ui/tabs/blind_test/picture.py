@@ -30,7 +30,7 @@ _EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """All tests, the newest first, behind the way to a new one."""
     found = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
-    named = [(f"{one.title}, {when(one.created)} ({views.STATES[one.state][0].lower()})", one.id) for one in found]
+    named = [(f"{one.title}, {when(one.created)}", one.id) for one in found]  # its state changes while it is looked at
     return [("A new test", NEW), *named]
 
 

@@ -20,12 +20,14 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.inspection import files_of
 from ftlab.data.load import recall
 from ftlab.errors import FtlabError, InputError, sentence
+from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import count, join, notice
 from ftlab.ui.tabs.blind_test.form import MOST_CONTESTANTS
 
 SEED = 0
 USUAL_TIES = 0.2
 _PREVIEWED = 3
+_WITHOUT_RUN = "brand_voice"  # where only bases are compared
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,8 @@ def lacking(values: dict[str, Any]) -> None:
             values[f"who_{n}"] == "prompted"
             and not ((values[f"system_{n}"] or "") + (values[f"examples_{n}"] or "")).strip()
         ):
-            raise InputError(
-                f"Contestant {n} needs a system prompt", try_="write one above, or choose another contestant"
-            )
+            other = "choose another contestant" if _runs(values) else "train a model on the Train tab first"
+            raise InputError(f"Contestant {n} needs a system prompt", try_=f"write one above, or {other}")
         if values[f"who_{n}"] == "endpoint" and not (values[f"url_{n}"] and values[f"model_{n}"]):
             raise InputError(f"Contestant {n} needs an address and the name of its model")
 
@@ -152,15 +153,35 @@ def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
     topic = values["topic"] or None
     if values["from"] == "pasted":
         return prompt_sources.pasted(values["pasted"] or "")
-    source = (values[values["from"]] or "").strip()
+    source = _source(values)
     if not source:
         raise InputError("There are no prompts yet", try_="choose some, or upload a file")
     return list(_read(source, values["from"] == "file", topic, _stamp(source, workspace), str(workspace.root)))
 
 
+def _source(values: dict[str, Any]) -> str:
+    """Where the prompts are: what is filled in, else the held-out rows of the first run in the test."""
+    source = (values.get(values["from"]) or "").strip()
+    if source or values["from"] != "held_out":
+        return source
+    among = _runs(values)
+    return f"run:{_run(values, among[0])}" if among else _WITHOUT_RUN
+
+
+def source_in_words(values: dict[str, Any], workspace: Workspace) -> str:
+    """What the prompts are, for the line above the button."""
+    if values["from"] != "held_out":
+        return {"file": "prompts of the file", "pasted": "pasted prompts"}.get(values["from"], "prompts")
+    source = _source(values)
+    if source.startswith(prompt_sources.RUN_PREFIX):
+        config = run_files.config(workspace.run(source.removeprefix(prompt_sources.RUN_PREFIX)))
+        source = config.data.source if config else source
+    return f"held-out prompts of {run_names.source_title(source)}"
+
+
 def topics(values: dict[str, Any], workspace: Workspace) -> list[str]:
     """The columns that can name a topic; none when the source cannot be read."""
-    source = (values.get(values["from"]) or "").strip() if values["from"] in ("held_out", "file") else ""
+    source = _source(values) if values["from"] in ("held_out", "file") else ""
     if not source or source.endswith(".txt"):
         return []
     try:
@@ -197,7 +218,8 @@ def look(values: dict[str, Any], workspace: Workspace) -> Look:
         lacking(values)
         prompts = asked(values, workspace)
         found = _prompts(prompts, values)
-        return Look(found, *_power(values, len(prompts.prompts), len(_who(values))), complete=True)
+        power, told = _power(values, len(prompts.prompts), len(_who(values)), source_in_words(values, workspace))
+        return Look(found, power, told, complete=True)
     except FtlabError as error:
         return Look(found, why_not(error), Markup(""), complete=False)
 
@@ -223,7 +245,7 @@ def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
     return Markup('<div class="ft-box ft-info">{}<ul>{}</ul></div>').format(said, some)
 
 
-def _power(values: dict[str, Any], prompts: int, among: int) -> tuple[Markup, Markup]:
+def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple[Markup, Markup]:
     """In a sentence, and at length."""
     votes, how = planned(values, prompts, among), settings(values)
     possible = capacity(among, prompts, how)
@@ -233,7 +255,8 @@ def _power(values: dict[str, Any], prompts: int, among: int) -> tuple[Markup, Ma
         )
     raters, on = whole("Raters", values["raters"]), None if how.live else prompts
     chances = Chances(0.6, USUAL_TIES, how.votes_per_prompt, overlap=how.overlap, contestants=among)
-    short = Markup('<p class="ft-help">{}</p>').format(plan_in_short(votes, on, chances))
+    which = "" if how.live else f"{count(prompts)} {what}. "
+    short = Markup('<p class="ft-help">{}{}</p>').format(which, plan_in_short(votes, on, chances))
     said = plan_in_words(votes, on, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
     if raters:
         said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."

@@ -23,7 +23,7 @@ from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.ui import background
-from ftlab.ui.kit.events import any_of, offer_file, on, press
+from ftlab.ui.kit.events import any_of, offer_file, on, press, reveal
 from ftlab.ui.kit.fresh import build_with, digests, only_new
 from ftlab.ui.kit.html import error_box, notice, stop_note
 from ftlab.ui.page import Page, kept_choices, remember_choice
@@ -36,6 +36,7 @@ from ftlab.ui.tabs.blind_test.views import VOID
 from ftlab.ui.tabs.data.sources import keep_upload
 from ftlab.ui.tabs.preferences import lessons
 from ftlab.ui.tabs.preferences.lessons import Lesson
+from ftlab.ui.tabs.train import preflight as train_preflight
 
 __all__ = ["NEW", "STYLE_FILE", "build", "wire"]
 
@@ -170,6 +171,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         if test.state == "ready" or (test.state == "draft" and test.settings["live"]):
             blind_tests.open_test(store, test_id)
         elif test.state != "open":
+            train_preflight.give_way()  # else the answers wait for a measurement that nobody asked for
             answering.start(workspace, test_id, then_open=True)
             background.release_chat("auto")
         served = raters_page.kept(workspace)
@@ -237,9 +239,14 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         if what not in does:
             raise InputError("There is nothing to confirm")
         does[what](store, test_id)
-        said = {"early": "The tally is open.", "close": "The test is closed.", "delete": "The test is deleted."}[what]
         left = listed(chosen)
-        return {**after(left[tab.chosen]["value"], said), **hidden, tab.asked: None, **left}
+        told = after(left[tab.chosen]["value"], "The test is deleted.")
+        if what != "delete":
+            told[tab.message] = ""  # the verdict is there now
+        return {**told, **hidden, tab.asked: None, **left}
+
+    def new() -> dict[Any, Any]:
+        return {tab.chosen: NEW, **choose(NEW)}
 
     def report(chosen: str | None) -> dict[Any, Any]:
         from ftlab.report.arena import write_arena_report
@@ -266,6 +273,8 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen, tab.known], **filled)
+    began = on(tab.new.click, new, [], [tab.chosen, *every, *hidden], **shows)
+    on(began.then, look, [tab.chosen, tab.known], **filled)
     # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
@@ -284,8 +293,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
     on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
     for what in ("early", "close", "delete"):
-        on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
-    on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
+        asked = on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
+        asked.then(None, js=reveal("#blind_confirm"))
+    sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
+    sure.then(None, js=reveal("#tab_blind"))
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
     done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
@@ -313,11 +324,12 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     def keep(*given: Any) -> None:
         """At once, and beside the queue: reading the prompts may take a while."""
         values = form.read(given)
-        if values != forms.load(workspace):
+        if forms.is_filled(values) and values != forms.load(workspace):
             forms.keep(values, workspace)
 
     def changed(known: dict[str, str], *given: Any) -> dict[Any, Any]:
-        return _news(tab, form.read(given), known, workspace)
+        values = form.read(given)
+        return _news(tab, values, known, workspace) if forms.is_filled(values) else {}
 
     def more(*given: Any) -> dict[Any, Any]:
         values = form.read(given)

@@ -17,7 +17,7 @@ from ftlab.report.arena import contestant_in_words
 from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, join, notice, table, when
 
 STATES = {
-    "draft": ("Made", "info"),
+    "draft": ("Not open yet", "info"),
     "generating": ("Answers are being made", "info"),
     "ready": ("Ready to open", "warn"),
     "open": ("Open for votes", "good"),
@@ -29,7 +29,7 @@ _REACHED = {
     "machine": "Works on this computer only. To let phones in, choose another place under Details.",
     "elsewhere": "Works while that server runs. No account needed.",
 }
-_STEPS = ("Made", "Answers", "Check", "Votes", "Verdict")
+_STEPS = ("Created", "Answers", "Check", "Votes", "Verdict")
 VOID = "void "  # before the id of a rater: what is picked to take the votes out of the count
 _MOST_FLAGS = 20
 # A press on a button with data-copy copies it; one with data-pick goes to Python, as in html.PICK_JS.
@@ -63,7 +63,7 @@ def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
         ).format(name, title, help)
         for name, (title, help) in reach.items()
     )
-    return heading("Where are the people who vote?", "Asked once.") + Markup(
+    return heading("Where are the people who vote?", "ftlab remembers your choice.") + Markup(
         '<div class="ft-places" role="group" aria-label="Where are the people who vote?">{}</div>'
     ).format(buttons)
 
@@ -107,7 +107,7 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping
             ("Planned votes", count(test.planned_votes), "" if settings["live"] else votes),
             ("Longest answer", f"{settings['generation'].get('max_new_tokens', 0)} tokens", "for every contestant"),
             ("Rubric", ", ".join(settings["rubric"]), ""),
-            ("Made", when(test.created), "local time"),
+            ("Created", when(test.created), "local time"),
         ]
     )
     criterion = Markup('<p class="ft-help">Raters judge: {}</p>').format(settings["instructions"])
@@ -237,7 +237,8 @@ def progress(shown: Mapping[str, Any]) -> Markup:
     raters = sum(bool(one["votes"]) for one in shown["raters"])
     said = f"{count(votes)} of {count(planned)} planned votes are in"
     said += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
-    return _card(f"{said} The tally is hidden until all are in.", min(votes, planned), planned)
+    said += " The tally is hidden until all are in. To end sooner, close the test under Details."
+    return _card(said, min(votes, planned), planned)
 
 
 def revealed(shown: Mapping[str, Any]) -> Markup:
@@ -246,8 +247,10 @@ def revealed(shown: Mapping[str, Any]) -> Markup:
         "planned": "The planned number of votes is in.",
         "evidence": "The evidence has decided for these raters: voting may end.",
         "early": "You opened the tally early. The report says so, too.",
-        "closed": "The test is closed.",
+        "closed": "",  # its badge says so
     }[shown["revealed"]]
+    if not why:
+        return Markup("")
     return Markup('<p class="ft-help">{}</p>').format(why)
 
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.errors import InputError, shorten
@@ -29,7 +30,7 @@ from ftlab.ui.background import ensure
 from ftlab.ui.kit.conversation import AFRESH, CHAT_JS, SIDES, Turn, conversation, history, note, same_strength
 from ftlab.ui.kit.events import message_box, on
 from ftlab.ui.kit.fresh import digest
-from ftlab.ui.kit.html import count, empty, join, notice
+from ftlab.ui.kit.html import empty, join, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import votes
@@ -86,7 +87,7 @@ def build(workspace: Workspace) -> ChatTab:
         run = gr.Dropdown(
             [], value=None, label="Run", allow_custom_value=True, elem_id="chat_run", scale=4, min_width=180
         )
-        clear = gr.Button("New chat", elem_id="chat_clear", scale=0, min_width=100)
+        clear = gr.Button("New chat", elem_id="chat_clear", scale=0, min_width=130)
     log = gr.HTML(nobody_yet(), elem_id="chat_log", autoscroll=False, js_on_load=CHAT_JS)
     kept = gr.HTML(elem_id="chat_votes", elem_classes="ft-maybe")
     message = message_box("chat_message")
@@ -361,8 +362,8 @@ def kept_votes(workspace: Workspace) -> Markup:
     pairs, thumbs = votes.counts(workspace)
     if not pairs and not thumbs:
         return Markup("")
-    said = f"pairs: {count(pairs)} ({votes.PAIRS}), thumbs: {count(thumbs)} ({votes.THUMBS})"
-    return notice(f"Kept for the Preferences tab: {said}. Choose them on the Data tab.", kind="good")
+    said = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
+    return notice(f"Saved: {said}. The Preferences tab can learn from them.", kind="good")
 
 
 def nobody_yet() -> Markup:

@@ -66,7 +66,7 @@ def build(line: gr.HTML, timer: gr.Timer) -> Panel:
     with gr.Row(elem_classes="ft-check-row"):
         start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
-        mend_all = gr.Button("Mend all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
+        mend_all = gr.Button("Fix all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
     with gr.Accordion("Prompts from the real world", open=False, elem_id="data_checks_asked"):
         prompts = gr.Textbox(
             label="Prompts, one per line",
@@ -115,6 +115,7 @@ def build(line: gr.HTML, timer: gr.Timer) -> Panel:
         looked=gr.State(None),
         job=gr.State(None),
         picked=gr.State(None),
+        told_of=gr.State(None),
     )
 
 
@@ -148,6 +149,11 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             return pictured(panel, found, request, workspace)
         except InputError as error:  # a length that is being typed, or data that are gone
             return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
+
+    def forget(shown: str | None, told_of: str | None) -> dict[Any, Any]:
+        """What was said of a version goes with it."""
+        now = config_of(shown).source if shown else None
+        return {panel.message: "", panel.told_of: None} if told_of and told_of != now else {}
 
     def check(*values: Any) -> dict[Any, Any]:
         request = request_of(*values)
@@ -224,7 +230,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         config, done = config_of(shown), _job(job_id, workspace)
         before, report = done.request, _report(job_id, workspace)
         if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
-            raise InputError("The data have changed since they were checked", try_="check again")
+            raise InputError("The data has changed since it was checked", try_="check again")
         with taken(config, workspace, who=who(), why="before the first remedy") as first:
             made = change(first, report["roles"])
         new = config.model_copy(update={"source": made.source})
@@ -232,6 +238,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return {
             **pictured(panel, job.start(request, workspace), request, workspace),
             panel.message: data_findings.what_was_done(made.action, made.number, made.name, first.number),
+            panel.told_of: made.source,
             **context.open(made.source),
         }
 
@@ -258,7 +265,9 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     on(panel.elsewhere.pick, elsewhere, [], [context.source], box=panel.message, queue=False)
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
     slow["lane"] = "data checks"
-    remedied = [*panel.result, panel.message, context.source]
+    remedied = [*panel.result, panel.message, panel.told_of, context.source]
+    about = [context.shown, panel.told_of]
+    on(panel.looked.change, forget, about, [panel.told_of], box=panel.message, clears=False, lane="data checks")
     opened = [context.max_length, panel.row, panel.answer, panel.give, panel.picked]
     known = [panel.job, context.shown]
     pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)

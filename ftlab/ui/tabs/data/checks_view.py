@@ -42,6 +42,7 @@ class Panel:
     looked: gr.State  # changes after each look at data
     job: gr.State  # id of the check on show
     picked: gr.State  # (finding, row, answer as it was) in the sheet
+    told_of: gr.State  # the version that the message is about
 
     @property
     def result(self) -> list[Any]:
@@ -121,7 +122,7 @@ def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Requ
     return {
         panel.totals: data_findings.totals(report),
         panel.findings: data_findings.cards(report["findings"]),
-        panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Mend all {len(usual)} at once"),
+        panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Fix all {len(usual)} at once"),
         panel.lengths: data_lengths.lengths(tokens),
         panel.use_length: gr.update(
             visible=bool(suggested) and suggested != (wanted or request).max_length,
@@ -233,7 +234,7 @@ def _made_for(made: Request, wanted: Request | None) -> Markup:
 
 def never() -> Markup:
     return empty(
-        "These data have not been checked yet.",
+        "Not checked yet.",
         "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
         "too long, and says what to do about them. Nothing is changed.",
     )

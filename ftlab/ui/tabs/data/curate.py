@@ -29,6 +29,7 @@ from ftlab.ui.kit.events import on
 from ftlab.ui.kit.html import empty, error_box, notice
 from ftlab.ui.kit.person import remember, remembered
 from ftlab.ui.kit.row_card import card, form, with_edits
+from ftlab.ui.run_names import version_name
 from ftlab.ui.tabs.data import curate_desk
 from ftlab.ui.tabs.data.curate_layout import Panel, build, nothing_to_judge
 from ftlab.ui.tabs.data.sources import DataContext, config_of, version_title
@@ -306,7 +307,9 @@ def screen(
 def save_draft(panel: Panel, context: DataContext, desk: curate_desk.Desk, why: str, onto: Any) -> dict[Any, Any]:
     made = drafts.save(desk.draft, desk.data, context.workspace, why=why or "", onto=onto)
     return {
-        panel.message: notice(f"Saved as version {made.number} of {made.name}: {made.action}.", kind="good"),
+        panel.message: notice(
+            f"Saved as version {made.number} of {version_name(made.name)}: {made.action}.", kind="good"
+        ),
         panel.kept: made.source,
         panel.why: "",
         panel.confirm: gr.update(visible=False),

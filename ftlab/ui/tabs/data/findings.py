@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from ftlab.data.checks.run import nothing_wrong
 from ftlab.ui.kit.html import badge, count, duration, join, notice, pick_button
+from ftlab.ui.run_names import version_name
 
 SHOWN_ROWS = 20
 _SHOWN_TEXTS = 3
@@ -85,7 +86,7 @@ def cards(findings: Sequence[Mapping[str, Any]]) -> Markup:
     if not findings:
         return Markup("")
     help = Markup('<p class="ft-help">Press a row to read it. Rows are counted from 0. {}</p>').format(
-        "A remedy makes a new version; the source is never changed. Mend all applies the first remedy of every error "
+        "A remedy makes a new version; the source is never changed. Fix all applies the first remedy of every error "
         "and warning."
     )
     return help + Markup('<div class="ft-findings">{}</div>').format(
@@ -188,9 +189,9 @@ def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
     done = [sentence.rstrip(".") + "." for sentence in action.split(". ")]
     lines = join(Markup("<li>{}</li>").format(sentence) for sentence in done)
     return Markup(
-        '<div class="ft-box ft-good" role="status">Version {} of {} is on show now, and is being checked.<ul>{}</ul>'
-        '<div class="ft-help">To undo it, choose version {} under Versions.</div></div>'
-    ).format(number, name, lines, before)
+        '<div class="ft-box ft-good" role="status">Version {} of {} is open now.<ul>{}</ul>'
+        '<p class="ft-help">To undo this, choose version {} under Versions.</p></div>'
+    ).format(number, version_name(name), lines, before)
 
 
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:

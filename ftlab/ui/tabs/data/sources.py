@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ftlab.data.readers import SUFFIXES
 from ftlab.data.versions import Version, history
 from ftlab.errors import InputError
 from ftlab.ui import run_files
+from ftlab.ui.run_names import source_title, version_name
 
 FILE_TYPES = list(SUFFIXES)
 
@@ -53,13 +55,10 @@ def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[
     samples = [(f"{title} ({name})", name) for name, title in run_files.sample_titles().items()]
     newest = {one.name: one for one in history(workspace) if one.deleted is None}
     versions = [(version_title(one), one.source) for one in newest.values()]
-    files = sorted(workspace.uploads.glob("*")) if workspace.uploads.is_dir() else []
-    files = [path for path in files if path.suffix in FILE_TYPES]
-    names = Counter(shown_name(path.name) for path in files)
-    uploads = [
-        (f"Upload: {path.name if names[shown_name(path.name)] > 1 else shown_name(path.name)}", str(path))
-        for path in files
-    ]
+    files = sorted([*workspace.uploads.glob("*.*"), *workspace.uploads.glob("*/*")], key=lambda path: path.name)
+    files = [path for path in files if path.suffix.lower() in FILE_TYPES and path.is_file()]
+    names = Counter(source_title(str(path)) for path in files)
+    uploads = [(f"Upload: {_told_apart(path, names)}", str(path)) for path in files]
     choices = samples + versions + uploads
     if also and also not in (value for _, value in choices):
         named = next((one for one in history(workspace) if one.source == also), None)
@@ -67,9 +66,10 @@ def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[
     return choices
 
 
-def shown_name(name: str) -> str:
-    """The name of a source as people know it: without its folder, and without what `keep_upload` added."""
-    return re.sub(r"-[0-9a-f]{8}(?=\.\w+$)", "", Path(name).name)
+def _told_apart(path: Path, names: Counter[str]) -> str:
+    """The name of an upload; of several with the same name also when it was uploaded."""
+    name, uploaded = source_title(str(path)), time.localtime(path.stat().st_mtime)
+    return name if names[name] == 1 else f"{name} ({time.strftime('%-d %b %H:%M', uploaded)})"
 
 
 def is_first_visit(workspace: Workspace) -> bool:
@@ -78,22 +78,23 @@ def is_first_visit(workspace: Workspace) -> bool:
 
 
 def version_title(version: Version) -> str:
-    return f"Version {version.number} of {version.name} ({version.total:,} rows)"
+    return f"Version {version.number} of {version_name(version.name)} ({version.total:,} rows)"
 
 
 def keep_upload(path: Path, workspace: Workspace) -> Path:
-    """A copy of an uploaded file under a safe name inside the workspace, so that a run can be repeated.
+    """A copy of an uploaded file inside the workspace, so that a run can be repeated. It keeps its name: each content
+    has a folder of its own.
 
-    The same content is kept once. Raises InputError for a kind of file that cannot be read.
+    The same file is kept once. Raises InputError for a kind of file that cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix not in FILE_TYPES:
         raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-")[:60] or "data"
-    target = workspace.uploads / f"{stem}-{digest}{suffix}"
+    stem = re.sub(r"[^\w .,()&+-]+", "-", path.stem).strip(" .-")[:60] or "data"
+    target = workspace.uploads / digest / f"{stem}{suffix}"
     if not target.exists():
-        workspace.uploads.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return target

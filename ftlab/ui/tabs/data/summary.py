@@ -13,7 +13,7 @@ from ftlab.data.formats import PREFERENCES
 from ftlab.data.tool_calls import TOOL, TOOLS
 from ftlab.errors import InputError, shorten
 from ftlab.ui.kit.html import count, facts, heading, join, percent
-from ftlab.ui.tabs.data.sources import shown_name
+from ftlab.ui.run_names import source_title
 
 WELCOME = Markup(
     '<h2 class="ft-welcome">Teach a language model your task</h2>'
@@ -30,7 +30,7 @@ def sentence(found: Any) -> Markup:
     """What is learned from what, and how many rows of it are for what."""
     from ftlab.data.inspection import WHOLE
 
-    title = Markup('<h2 class="ft-h">{}</h2>').format(shown_name(found.name))
+    title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(found.name))
     if found.problem or not found.detected:
         rows = f"{count(found.rows)} rows, {count(len(found.columns))} columns." if found.rows else ""
         return title + Markup("<p>{}</p>").format(rows)
@@ -103,7 +103,7 @@ def _rejected(found: Any, row: int) -> Markup:
     worse = found.row(row).get(found.detected.columns.get("rejected", ""))
     turns = worse[-1:] if isinstance(worse, list) else [worse]
     texts = [one.get("content") or one.get("value") if isinstance(one, dict) else one for one in turns]
-    return join(_bubble("assistant", text, "Rejected answer") for text in texts if isinstance(text, str))
+    return join(_bubble("rejected", text, "Rejected answer") for text in texts if isinstance(text, str))
 
 
 def _main(found: Any) -> str:
@@ -119,7 +119,7 @@ def mixed_in(found: Any, base: str | None) -> Markup:
         examples, documents = (
             max(1, round(share * own)) for share in (usual.replay_fraction, usual.replay_text_fraction)
         )
-        added = f"up to {count(examples)} general examples and {count(documents)} documents"
+        added = f"up to {count(examples)} general examples and {count(documents)} general documents"
     else:
         added = "answers of the base itself"
     return Markup('<p class="ft-help">Training mixes in {}, so that the model keeps what it knows.</p>').format(added)

@@ -28,6 +28,7 @@ from ftlab.ui.kit.events import offer_file, on, press
 from ftlab.ui.kit.html import count, details, join, notice, preformatted, table
 from ftlab.ui.kit.hub_account import in_a_space, upload_token
 from ftlab.ui.kit.person import remember, remembered
+from ftlab.ui.run_names import version_name
 from ftlab.ui.tabs.data import versions_view as version_views
 from ftlab.ui.tabs.data.sources import DataContext, config_of, source_choices, version_title
 from ftlab.ui.tabs.data.versions_layout import Panel, build
@@ -54,13 +55,13 @@ def wire(panel: Panel, context: DataContext) -> None:
     def pick(event: gr.EventData) -> dict[Any, Any]:
         version = find(str(event._data["value"]), workspace)
         return {
-            panel.message: notice(f"On show: {version_title(version)}.", kind="good"),
+            panel.message: notice(f"Open now: {version_title(version)}.", kind="good"),
             **context.open(version.source),
         }
 
     def first(shown: str | None, who: str, why: str) -> dict[Any, Any]:
         version = create(config_of(shown), workspace, who=_name(who), why=(why or "").strip())
-        said = f"Made version {version.number} of {version.name}: {version.total:,} rows as they were."
+        said = f"Made version {version.number} of {version_name(version.name)}: {version.total:,} rows as they were."
         return {panel.message: notice(said, kind="good"), panel.why: "", **opened(version)}
 
     def compare(before: str | None, after: str | None, page: int) -> dict[Any, Any]:
@@ -143,7 +144,7 @@ def wire(panel: Panel, context: DataContext) -> None:
                 try_="tick that these runs need not be repeated, or delete the runs first",
             )
         delete(version, workspace, force=bool(force), who=_name(who), why=(why or "").strip())
-        said = notice(f"Deleted the rows of {version.id}. What it was stays written down.", kind="good")
+        said = notice(f"Deleted the rows of {version.id}. Its history is kept.", kind="good")
         left = [one for one in history(workspace, version.name) if one.deleted is None]
         gone = shown is not None and config_of(shown).source == version.source
         following = left[-1].source if left else DataConfig().source
@@ -299,7 +300,7 @@ def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
     """What "the data on show" are, as seen from the versions."""
     if data.source.startswith(PREFIX):
         version = find(data.source, workspace)
-        text = f"On show: {version_title(version)}. Split, save and send act on it."
+        text = f"Open now: {version_title(version)}. Split, save and send act on it."
         newest = [one for one in history(workspace, version.name) if one.deleted is None][-1]
         if newest.number > version.number:
             text += f" The newest is version {newest.number}."

@@ -71,7 +71,7 @@ def history_table(versions: list[Version], shown: str | None, used: dict[str, li
     """All versions of one data set, the newest first. `shown` is the source on show."""
     if not versions:
         return empty(
-            "These data are no version yet.",
+            "Not saved as a version yet.",
             "A version is made by what you save in Curate, by a remedy in Checks, by a split, or by the button below.",
         )
     rows = [_line(one, shown, used.get(one.id, [])) for one in reversed(versions[-_MOST_LISTED:])]
@@ -79,7 +79,7 @@ def history_table(versions: list[Version], shown: str | None, used: dict[str, li
     older = len(versions) - _MOST_LISTED
     more = f"{older} older ones: python -m ftlab data versions list" if older > 0 else ""
     return table(headers, rows, label="Versions", numbers=(5,), css="ft-versions") + Markup(
-        '<p class="ft-help">Press a version to put it on show. {}</p>'
+        '<p class="ft-help">Press a version to open it. {}</p>'
     ).format(more)
 
 

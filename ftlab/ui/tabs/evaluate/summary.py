@@ -21,6 +21,7 @@ from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 
 MOST = 3  # answers of each kind
+_KNEW = "What the base knew"
 _LONGEST = 700  # characters of a text; a card shows four lines
 
 Row = Mapping[str, Any]
@@ -99,10 +100,12 @@ def _kept(comparison: ComparisonJson) -> Figure | None:
     answer = kept_answer(comparison)
     if answer is None:
         measured = verdict_of(comparison, "adapted") is None
-        return None if measured else ("Kept of the base", "Not measured", "")
-    row = next((one for one in kept_rows(comparison) if one["answer"] and "," not in one["answer"]), None)
+        return None if measured else (_KNEW, "Not measured", "")
+    deciding = [one for one in kept_rows(comparison) if one["answer"] and "," not in one["answer"]]
+    # The figure beside "Lost" is one that says so, not one of what was kept.
+    row = next((one for one in deciding if one["answer"] == answer[0]), next(iter(deciding), None))
     said = f"{row['measured']}: {row['base']} → {row['adapted']}" if row else ""
-    return "Kept of the base", answer[0].capitalize(), said
+    return _KNEW, answer[0].capitalize(), said
 
 
 def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:

@@ -12,6 +12,7 @@ pages).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,13 +155,15 @@ def wire(tab: EvaluateTab, page: Page) -> None:
         from ftlab.report.report import write_report
 
         run = run_files.chosen_run(workspace, run_id)
-        return {tab.report_file: offer_file(write_report(run), f"{run.id}-report.html")}
+        name = run_names.name_of(run, dated=False)
+        return {tab.report_file: offer_file(write_report(run, name=name), f"{_file_name(name)} report.html")}
 
     def markdown(run_id: str | None) -> dict[Any, Any]:
         from ftlab.report.markdown import write_markdown
 
         run = run_files.chosen_run(workspace, run_id)
-        return {tab.markdown_file: offer_file(write_markdown(run), f"{run.id}-report.md")}
+        name = run_names.name_of(run, dated=False)
+        return {tab.markdown_file: offer_file(write_markdown(run, name=name), f"{_file_name(name)} report.md")}
 
     def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
         return result_of(run_id, others, view, workspace)
@@ -300,7 +303,7 @@ def _at_work(run: RunDirectory) -> bool:
 
 
 def nothing_yet() -> Markup:
-    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated by itself.")
+    return empty("No trained model yet.", "Train one on the Train tab. It is evaluated automatically.")
 
 
 def _preferences(run: RunDirectory) -> Markup:
@@ -507,3 +510,8 @@ def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
             remembers={"evaluated": tab.run},
         )
     ]
+
+
+def _file_name(name: str) -> str:
+    """`name` without what file systems refuse."""
+    return re.sub(r"[^\w .,()&+-]+", "-", name).strip(" .-") or "run"

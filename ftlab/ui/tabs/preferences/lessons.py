@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from ftlab.arena import preferences as preferred
 from ftlab.arena import tally
+from ftlab.arena.ballots import judged
 from ftlab.arena.blind_tests import list_contestants, list_tests
 from ftlab.arena.preferences import DPO_FILE, KTO_FILE
 from ftlab.arena.store import DATABASE_VARIABLE, Store, open_store
 from ftlab.config.methods import CONTINUED
 from ftlab.config.stages import FROM_JUDGED, FROM_PAIRS
 from ftlab.core.files import read_jsonl
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import InputError
@@ -22,11 +24,13 @@ from ftlab.ui.tabs.chat import votes as chat_votes
 
 @dataclass(frozen=True)
 class Voted:
-    """Votes that can be learned from: `id` is a blind test, or a file of the chat."""
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat; `rows` is what they make to learn
+    from, where raters of one prompt count once."""
 
     id: str
     title: str
     votes: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ def voted(workspace: Workspace) -> Voted | None:
     """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
     pairs or thumbs of the chat. None where there are none."""
     pairs, thumbs = chat_votes.counts(workspace)
-    places = [Voted(chat_votes.PAIRS, "Chat", pairs), Voted(chat_votes.THUMBS, "Chat", thumbs), _voted_test(workspace)]
+    of_chat = ((chat_votes.PAIRS, pairs), (chat_votes.THUMBS, thumbs))
+    places = [*(Voted(name, "Chat", number, number) for name, number in of_chat), _voted_test(workspace)]
     most = max((place for place in places if place is not None), key=lambda place: place.votes)
     return most if most.votes else None
 
@@ -55,9 +60,10 @@ def _voted_test(workspace: Workspace) -> Voted | None:
     store = open_store(workspace)
     for test in list_tests(store):
         try:
-            if preferred.collect(store, test.id).judged:
-                votes = sum(ballot.choice != "skip" for ballot in tally.count(store, test.id))
-                return Voted(test.id, test.title, votes)
+            data = preferred.collect(store, test.id)
+            if rows := data.pairs or data.judged:
+                votes = sum(judged(ballot) for ballot in tally.count(store, test.id))
+                return Voted(test.id, test.title, votes, len(rows))
         except InputError:  # its votes are hidden still
             continue
     return None
@@ -94,10 +100,9 @@ def of_chat(name: str, workspace: Workspace) -> Lesson:
     rows = read_jsonl(file)
     startable = {value for _, value in start_choices(workspace)}
     start = next((row["run"] for row in reversed(rows) if row.get("run") in startable), "")
-    kind, stage = ("pairs", FROM_PAIRS) if name == chat_votes.PAIRS else ("thumbs", FROM_JUDGED)
-    return Lesson(
-        str(file), stage, start, None, f"{len(rows):,} {kind} from Chat." + _too_few(len(rows), "vote on more answers")
-    )
+    kind, stage = ("pair", FROM_PAIRS) if name == chat_votes.PAIRS else ("thumb", FROM_JUDGED)
+    message = f"{counted(len(rows), kind)} from Chat." + _too_few(len(rows), "vote on more answers")
+    return Lesson(str(file), stage, start, None, message)
 
 
 def _too_few(rows: int, remedy: str) -> str:

@@ -24,16 +24,18 @@ from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import FOR_PREFERENCES
 from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import FtlabError, InputError
-from ftlab.ui import run_files
+from ftlab.ui import run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, on
 from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
-from ftlab.ui.run_view.stages import (
+from ftlab.ui.run_stages import (
     LOSS_HELP,
     METHOD_HELP,
     STAGES,
@@ -44,7 +46,7 @@ from ftlab.ui.run_view.stages import (
 from ftlab.ui.tabs.chat import votes as chat_votes
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import shown_name, source_choices
+from ftlab.ui.tabs.data.sources import source_choices
 from ftlab.ui.tabs.preferences import before_after, lessons, rewards_form
 from ftlab.ui.tabs.preferences.lessons import Lesson
 from ftlab.ui.tabs.train import preflight as train_preflight
@@ -182,8 +184,12 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         test = None if _learns_from_votes(shown) else lessons.voted(workspace)
         if test is None:
             return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
-        said = Markup("You have <strong>{} votes</strong> from {}.").format(count(test.votes), test.title)
-        return {tab.votes: said, tab.take: gr.update(visible=True), tab.offered: test.id}
+        said = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
+        if test.rows < FEWEST_ROWS:
+            said += Markup(" They make {} to learn from; a run needs {}.").format(
+                counted(test.rows, "row"), FEWEST_ROWS
+            )
+        return {tab.votes: said, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
         if not test_id:
@@ -359,16 +365,19 @@ def _usual(config: RunConfig, path: str) -> str:
 SAMPLE = "brand_voice_preferences"
 _MOST_ROWS = 50_000  # checked while a person waits
 _TOKENISED = 5_000  # rows whose tokens are counted
-_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth mending", "warn"), "info": ("Good to know", "info")}
+_KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth fixing", "warn"), "info": ("Good to know", "info")}
 
 
 def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
     """(what there is to say of the data of `config` for its stage, whether they suit it)."""
     from ftlab.data.inspection import files_of, look
 
-    name = shown_name(config.data.source)
+    name = run_names.source_title(config.data.source)
     try:
         found = look(config.data, workspace)
+        if found.problem:
+            said = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
+            return Markup("<strong>{}</strong>").format(name) + said, False
         if found.detected is not None and (needed := _other_kind(config.stage, found)):
             return _line(name, f"{count(found.rows)} rows") + needed, False
         if found.rows > _MOST_ROWS:
@@ -389,7 +398,7 @@ def _other_kind(stage: str, found: Any) -> Markup | None:
     try:
         check_format(stage, found.detected, found.name, found.columns)
     except InputError:
-        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and these data hold none."
+        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and this data has none."
         return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
     return None
 
@@ -400,7 +409,7 @@ def cards(findings: list[PreferenceFinding]) -> Markup:
     others = [one for one in findings if one.kind != "bad"]
     if not others:
         return stops
-    return stops + details(f"About these data ({len(others)})", join(_card(one) for one in others))
+    return stops + details(f"About this data ({len(others)})", join(_card(one) for one in others))
 
 
 def _card(one: PreferenceFinding) -> Markup:

@@ -81,6 +81,7 @@ def build() -> Panel:
                 elem_id="runs_export_dtype",
                 scale=2,
                 min_width=200,
+                visible=False,
             )
         download = gr.Button(
             "Export and download", variant="primary", elem_id="runs_download", elem_classes="ft-act", min_width=200
@@ -125,6 +126,7 @@ def _build_hub() -> tuple[Any, ...]:
 
 def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     """Wire the handlers. `run` is the component that says which run is looked at."""
+    on(panel.kind.change, lambda kind: {panel.dtype: gr.update(visible=kind != "adapter")}, [panel.kind], [panel.dtype])
 
     def download(run_id: str | None, kind: Kind, dtype: str) -> Iterator[dict[Any, Any]]:
         from ftlab.export.export import pack

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from ftlab.core.run_directory import RunDirectory
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit.html import badge, heading, join, pick_button
+from ftlab.ui.run_stages import TITLES
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import TITLES
 
 
 def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:

@@ -40,8 +40,8 @@ from ftlab.ui.kit.html import (
     table,
 )
 from ftlab.ui.page import Door, Follower, Look, Page
+from ftlab.ui.run_stages import TITLES
 from ftlab.ui.run_view import run as run_view
-from ftlab.ui.run_view.stages import TITLES
 from ftlab.ui.tabs.runs import export as export_box
 from ftlab.ui.tabs.runs.lineage import lineage_tree
 from ftlab.ui.tabs.runs.listing import LIST_JS, no_runs, pair_text, preferred, runs_table
@@ -283,7 +283,8 @@ def brief(run: RunDirectory) -> Markup:
     if comparison and not status.is_active:
         said = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
     else:
-        said = run_view.outcome(run, status) or notice("Trained.")
+        at_work = "The strip above shows how far it is." if status.is_active else "Trained."
+        said = run_view.outcome(run, status) or notice(at_work)
     return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, said, run.id)
 
 

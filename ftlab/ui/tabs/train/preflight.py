@@ -35,6 +35,7 @@ from ftlab.ui import background, run_files
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import PICK_JS, count, duration, heading, notice
+from ftlab.ui.tabs.data.rows import inspected
 from ftlab.ui.tabs.train.preflight_view import card, trial_card
 
 if TYPE_CHECKING:
@@ -200,6 +201,8 @@ def wire(
                     yield show(before[0].priced(_price(price)), before[1])
                 return
             yield {panel.result: "", panel.progress: "", panel.found: None}
+            if inspected(config.data, workspace).problem:  # the line on the data says so
+                return
             if work.stop.wait(_PAUSE_SECONDS):
                 return
             if run_files.current_job(workspace) is not None:
@@ -210,7 +213,7 @@ def wire(
                 yield show(found, _remember(config, workspace, found))
         except FtlabError as error:
             # Nobody asked, and Start says the same at length.
-            said = Markup('<p class="ft-help">Time and memory cannot be told: {}.</p>').format(error.what)
+            said = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
             yield {panel.progress: said, panel.result: "", panel.found: None}
         finally:
             _end(page, work)

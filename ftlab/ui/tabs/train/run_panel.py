@@ -152,7 +152,7 @@ def show(
     return {
         **main,
         panel.live: run_view.live(run),
-        panel.to_evaluate: main[panel.to_evaluate] | gr.update(visible=ready),
+        panel.to_evaluate: main[panel.to_evaluate] | gr.update(visible=ready, value=run_view.on_to_evaluate(run)),
         panel.to_chat: gr.update(visible=ready and not run_files.is_reward_model(run)),
         panel.row.stop: job_strip.stop_button(job if job is not None and job.run == run else None),
         panel.shown: run.id,

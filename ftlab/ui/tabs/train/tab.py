@@ -28,10 +28,10 @@ from ftlab.ui.kit.events import any_of, on
 from ftlab.ui.kit.html import count, empty, notice
 from ftlab.ui.page import Door, Follower, Look, Page, kept_choices
 from ftlab.ui.run_files import Job
+from ftlab.ui.run_names import source_title
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import tab as data_tab
-from ftlab.ui.tabs.data.sources import shown_name
 from ftlab.ui.tabs.train import preflight as train_preflight
 from ftlab.ui.tabs.train import run_panel, sweep
 from ftlab.ui.tabs.train.run_panel import RunPanel
@@ -49,6 +49,7 @@ BASE_HELP = "From the list, a folder, a GGUF file or a Hub id."
 # What the data on the Data tab can be trained for; preferences have a tab of their own.
 STAGES = [("Answers (instruction tuning)", SFT), ("Plain text (continued pretraining)", PRETRAINING)]
 _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
+_GENERAL = {"general_replay": "general examples", "general_documents": "general documents"}
 _FRACTIONS = tuple(f"{path}_fraction" for path in _REPLAYED)
 # Left empty, they take what suits base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
@@ -235,7 +236,7 @@ def data_line(shown: str | None, workspace: Workspace, replay: dict[str, Any] | 
     sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in found.splits.items())
     mixed = mixed_in(replay or {}, found.splits.get("train", 0), workspace)
     return Markup('<strong>{}</strong><div class="ft-help">{}{}</div>').format(
-        shown_name(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
+        source_title(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
     )
 
 
@@ -257,8 +258,9 @@ def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
             continue
         wanted = max(1, round(share * rows))
         there = _rows_of(source, workspace)
-        what = "documents" if path == "data.replay_text" else "rows"
-        parts.append(f"about {count(min(wanted, there) if there else wanted)} {what} of {source}")
+        kind = "documents" if path == "data.replay_text" else "rows"
+        what = _GENERAL.get(source) or f"{kind} of {source_title(source)}"
+        parts.append(f"about {count(min(wanted, there) if there else wanted)} {what}")
     return " and ".join(parts)
 
 
