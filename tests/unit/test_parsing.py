@@ -110,6 +110,7 @@ def test_a_program_that_sends_wrong_types_is_told_in_one_sentence_and_starts_not
     gr = pytest.importorskip("gradio")
     from ftlab.ui import programs
 
+    monkeypatch.chdir(workspace.root)  # "../.." is a source, too: a folder without data
     offered: dict[str, Any] = {}
     monkeypatch.setattr(programs.gr, "api", lambda function, **_: offered.setdefault(function.__name__, function))
     with gr.Blocks():
