@@ -69,7 +69,7 @@ def test_a_person_reads_gains_and_losses_compares_two_runs_and_takes_a_remedy(ap
     page.locator("#evaluate_share").click()
     with page.expect_download() as download:
         page.locator("#evaluate_report").click()
-    assert download.value.suggested_filename == f"{new.id}-report.html"
+    assert download.value.suggested_filename == "Support triage, LoRA on the starter report.html"
 
     choose(page, "others", named(old))
     # 16 of 20 in the newer run, 12 of 20 in the older one.
