@@ -164,7 +164,7 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     log.get_by_role("button", name="Adapted is better").click()
     expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
     log.get_by_role("button", name="Base: bad answer").click()
-    expect(page.locator("#chat_votes")).to_contain_text("pairs: 1")
+    expect(page.locator("#chat_votes")).to_contain_text("1 pair")
     expect(page.locator("#chat_votes")).to_contain_text("thumbs: 1")
     uploads = Workspace.open(finished.workspace).uploads
     pair = json.loads((uploads / "chat-pairs.jsonl").read_text())
@@ -242,7 +242,7 @@ def test_wrong_input_gets_one_message_in_its_tab(app, visit, tmp_path):
     # The broken file is still chosen: what cannot be trained on cannot be started, and says so.
     one.page.reload()
     one.tab("train")
-    expect(one.page.locator("#train_data")).to_contain_text("choose other data")
+    expect(one.page.locator("#train_data")).to_contain_text("The Data tab says why")
     expect(one.page.locator("#train_start")).to_be_disabled()
     one.tab("data")
     fill_list(one.page, "set_data_source", "support_triage")
@@ -292,7 +292,7 @@ def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app,
     sample = "brand_voice"
     one.tab("data")
     fill_list(one.page, "set_data_source", sample)
-    expect(one.page.locator("#data_summary")).to_contain_text(sample)
+    expect(one.page.locator("#data_summary")).to_contain_text("Brand voice")
     one.tab("train")
     fill_list(one.page, "set_model_base", "somebody/some-base")
     one.tab("runs")
@@ -310,7 +310,7 @@ def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app,
     app.start()
     other = visit(app.url)
     other.tab("data")
-    expect(other.page.locator("#data_summary")).to_contain_text(sample)
+    expect(other.page.locator("#data_summary")).to_contain_text("Brand voice")
     other.tab("train")
     expect(other.page.locator("#set_model_base input").first).to_have_value("somebody/some-base")
     other.tab("runs")
