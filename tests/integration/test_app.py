@@ -286,7 +286,7 @@ def test_a_missing_file_is_one_clear_message_on_the_data_tab(served):
 
 def test_a_sample_shows_its_rows_columns_format_and_splits(served):
     answer = served.fire_all("data_look", "click", set_data_source="support_triage")
-    for words in ("support_triage", "prompt", "completion", "600 to learn from, 100 to check, 100 to test"):
+    for words in ("Support triage", "prompt", "completion", "600 to learn from, 100 to check, 100 to test"):
         assert words in answer["data_summary"]
     assert "600 rows" in answer["data_facts"] and answer["data_bubbles"].count("<li") == 3
     assert answer["data_use"]["interactive"] is True
