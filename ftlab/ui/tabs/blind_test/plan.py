@@ -78,8 +78,8 @@ def lacking(values: dict[str, Any]) -> None:
             values[f"who_{n}"] == "prompted"
             and not ((values[f"system_{n}"] or "") + (values[f"examples_{n}"] or "")).strip()
         ):
-            other = "choose another contestant" if _runs(values) else "train a model on the Train tab first"
-            raise InputError(f"Contestant {n} needs a system prompt", try_=f"write one above, or {other}")
+            other = "choose another contestant" if _runs(values) else "train a model first"
+            raise InputError(f"Contestant {n} needs a system prompt", try_=f"write it, or {other}")
         if values[f"who_{n}"] == "endpoint" and not (values[f"url_{n}"] and values[f"model_{n}"]):
             raise InputError(f"Contestant {n} needs an address and the name of its model")
 

@@ -140,7 +140,7 @@ def wire(tab: TrainTab, page: Page) -> None:
         except FtlabError:
             return config, None
 
-    def usual(*values: Any) -> dict[Any, Any]:
+    def usual(picked: str | None, *values: Any) -> dict[Any, Any]:
         """What the choices come to: usual values, the preset and its words, and which settings are read."""
         try:
             config, shape = chosen(*values)
@@ -151,7 +151,9 @@ def wire(tab: TrainTab, page: Page) -> None:
         bare = config.model_copy(update={"optimisation": RunConfig().optimisation}).resolved(shape)
         shown = {one: gr.update(placeholder=_usual(bare, path)) for path, one in usual_of.items()}
         said = {tab.banner: run_view.toy_banner(config.model.base), tab.settings: in_words(resolved)}
-        return {**shown, **said, tab.preset: preset_of(config, shape), **read}
+        # Said again, it would undo a pick made in the meantime.
+        named = preset_of(config, shape)
+        return {**shown, **said, **({} if named == picked else {tab.preset: named}), **read}
 
     def preset(name: str | None, *values: Any) -> dict[Any, Any]:
         """Put the preset that was picked into the form, or again where base or method are others now."""
@@ -188,7 +190,7 @@ def wire(tab: TrainTab, page: Page) -> None:
     changed = [*usual_of.values(), tab.banner, tab.preset, tab.settings, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
     asked = [fields[path] for path in deciding]
-    on(any_of(*(one.change for one in asked)), usual, asked, changed, box=tab.message, **settings)
+    on(any_of(*(one.change for one in asked)), usual, [tab.preset, *asked], changed, box=tab.message, **settings)
     filled = [fields[path] for path in _PRESET]
     on(tab.preset.input, preset, [tab.preset, *asked], filled, box=tab.message, queue=False)
     # Only what a person picks: a run that is loaded into the form brings its own.
