@@ -66,7 +66,7 @@ def test_each_tab_offers_the_button_that_is_right_now(app, visit):
     done = evaluated_run(workspace, "done")
     write_text(done.config_file, "name: done\n")
     step(page, "Share")
-    expect(page.locator("#train_to_evaluate")).to_be_visible()
+    expect(page.locator(f"#train_live [data-run='{done.id}']")).to_have_count(1)
     offers(page, train="See the evaluation", preferences="(Start training)")
     offers(page, evaluate="Share", chat="Send", blind="Create and get the link", runs="See the result")
     # Whoever changes a setting means the next run.
