@@ -15,7 +15,7 @@ from ftlab.models.bases import known as kept
 from tests.asked import assert_all_ask_alike
 from tests.conftest import last_json, run_cli
 
-pytestmark = [pytest.mark.real, pytest.mark.train]
+pytestmark = [pytest.mark.real, pytest.mark.train, pytest.mark.timeout(900)]
 
 # A fifth of the quickstart: enough to learn the form of the answers.
 ROWS = "120"
@@ -39,7 +39,7 @@ def real(environment, tmp_path_factory):
     """The output of `quickstart --base smollm2`, and its run."""
     folder = tmp_path_factory.mktemp("real")
     command = ("quickstart", "--base", "smollm2", "--rows", ROWS, "--json", "--workspace", str(folder))
-    done = run_cli(*command, timeout=590, **environment)
+    done = run_cli(*command, timeout=880, **environment)
     assert done.returncode == 0, done.stderr
     return done, Workspace.open(folder).run(last_json(done.stdout)["run"])
 
