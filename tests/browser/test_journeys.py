@@ -165,7 +165,7 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     expect(log.get_by_role("button", name="Adapted is better")).to_have_attribute("aria-pressed", "true")
     log.get_by_role("button", name="Base: bad answer").click()
     expect(page.locator("#chat_votes")).to_contain_text("1 pair")
-    expect(page.locator("#chat_votes")).to_contain_text("thumbs: 1")
+    expect(page.locator("#chat_votes")).to_contain_text("1 thumb")
     uploads = Workspace.open(finished.workspace).uploads
     pair = json.loads((uploads / "chat-pairs.jsonl").read_text())
     assert pair["prompt"][-1]["content"] == quickstart.run.predictions()[0]["prompt"]
@@ -173,7 +173,7 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     # Taken back, so that nothing is left for the tests that come after.
     log.get_by_role("button", name="Adapted is better").click()
     log.get_by_role("button", name="Base: bad answer").click()
-    expect(page.locator("#chat_votes")).not_to_contain_text("thumbs")
+    expect(page.locator("#chat_votes")).not_to_contain_text("thumb")
     assert not list(uploads.glob("chat-*"))
     log.get_by_role("button", name="Take the last message back").click()
     expect(text).to_have_value(quickstart.run.predictions()[0]["prompt"])
