@@ -32,14 +32,14 @@ from ftlab.arena.blind_tests import (
 from ftlab.arena.store import Store, note
 from ftlab.core import jobs
 from ftlab.core.endpoint import CONTESTANT
-from ftlab.core.files import DamagedFile, last_line, locked
+from ftlab.core.files import DamagedFile, locked
 from ftlab.core.jobs import Job
 from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
 from ftlab.data.tool_calls import spoken, uses_tools
-from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
+from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
@@ -245,7 +245,6 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
 
 
 _NICENESS = 10
-_TURN_SECONDS = 0.5
 
 
 @dataclass
@@ -280,18 +279,8 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    job = _job(workspace, test_id)
-
-    def explain(current: Status, code: int | None) -> ErrorJson:
-        return FtlabError(
-            "The process that generated the answers stopped before it was done",
-            why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",
-            try_="generate again: existing answers are kept",
-        ).as_dict()
-
-    with contextlib.suppress(FileNotFoundError, DamagedFile):
-        return jobs.settled(job, lambda: jobs.read_status(job.status_file, Status), explain)
-    return None
+    ended = "The process that generated the answers stopped before it was done"
+    return jobs.followed(_job(workspace, test_id), Status, ended, "generate again: existing answers are kept")
 
 
 def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
@@ -347,13 +336,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except BaseException as error:
         traceback.print_exc()
-        if not isinstance(error, FtlabError):
-            error = FtlabError(
-                "The answers could not be generated",
-                why=f"{type(error).__name__}: {shorten(error, 300)}",
-                try_=f"generate again; if it fails again, the full message is in {job.log_file}",
-            )
-        keep(state="failed", finished=time.time(), error=error.as_dict())
+        told = jobs.as_told(error, job, "The answers could not be generated", "generate again")
+        keep(state="failed", finished=time.time(), error=told.as_dict())
         return 1
     finally:
         let_go()
@@ -384,18 +368,15 @@ def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], k
             keep(phase=phase)
 
     keep(state="running", started=time.time())
-    while not should_stop():
-        # One at a time uses the device, runs among them.
-        with locked(workspace.device_lock, wait=False) as mine:
-            if mine:
-                try:
-                    with telling(tell), jobs.ended_by(should_stop, Stopped):
-                        return generate(open_store(workspace), test_id, progress=tell, should_stop=should_stop)
-                except Stopped:
-                    return False
-        tell("waiting for a run that uses the device", 0, 0)
-        time.sleep(_TURN_SECONDS)
-    return False
+    waiting = "waiting for a run that uses the device"
+    with jobs.turn(workspace.device_lock, should_stop, lambda: tell(waiting, 0, 0)) as mine:
+        if not mine:
+            return False
+        try:
+            with telling(tell), jobs.ended_by(should_stop, Stopped):
+                return generate(open_store(workspace), test_id, progress=tell, should_stop=should_stop)
+        except Stopped:
+            return False
 
 
 if __name__ == "__main__":

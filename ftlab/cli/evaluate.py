@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ftlab.cli.output import (
     Progress,
+    agreed,
     print_before_after,
     print_json,
     print_measures,
@@ -21,7 +21,7 @@ from ftlab.cli.output import (
     print_tasks,
     say,
 )
-from ftlab.cli.parser import Parser, add_price, add_run, define
+from ftlab.cli.parser import Parser, add_price, add_run, add_sending, define
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
 from ftlab.core.comparison import ComparisonJson, scores_of
@@ -262,11 +262,8 @@ def add_judge(parser: Parser) -> None:
     parser.add_argument("--rows", type=int, help="most rows to judge")
     parser.add_argument("--criteria", help="what makes an answer better, in your words")
     parser.add_argument("--no-reference", action="store_true", help="do not show the reference answer to the judge")
-    parser.add_argument("--price-in", type=float, metavar="PER_MILLION", help="price of a million input tokens")
-    parser.add_argument("--price-out", type=float, metavar="PER_MILLION", help="price of a million output tokens")
-    parser.add_argument("--at-once", type=int, default=4, help="parallel requests (default: %(default)s)")
+    add_sending(parser)
     parser.add_argument("--max-tokens", type=int, default=1024, help="longest reply in tokens (default: %(default)s)")
-    parser.add_argument("--yes", action="store_true", help="send without asking; otherwise the cost is shown first")
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -289,16 +286,9 @@ def judge(args: argparse.Namespace) -> int:
         max_tokens=args.max_tokens,
     )
     planned = plan(run, settings)
-    for line in planned.lines():
-        say(line)
-    if planned.open and not args.yes:
-        if args.json:
-            print_json({"run": run.id, "plan": planned.as_dict()})
-            return 0
-        if not sys.stdin.isatty():
-            raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
-        if input("Send it? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 0
+    asked = {"run": run.id, "plan": planned.as_dict()}
+    if not agreed(args, asked, planned.lines(), needed=planned.open > 0):
+        return 0
     progress = Progress()
     try:
         judgement = judge_by_endpoint(run, settings, progress=progress)

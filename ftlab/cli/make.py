@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftlab.cli.output import Progress, print_json, print_result, say
-from ftlab.cli.parser import add_command
+from ftlab.cli.output import Progress, agreed, print_result
+from ftlab.cli.parser import add_command, add_sending
 from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -37,13 +36,10 @@ def add_make(group: Any) -> None:
     command.add_argument("--cases", type=int, metavar="ROWS", help="write so many new cases like those of the source")
     command.add_argument("--paraphrases", type=int, metavar="ROWS", help="reword so many prompts of the source")
     command.add_argument("--no-judge", action="store_true", help="do not let the model judge each row")
-    command.add_argument("--price-in", type=float, metavar="PER_MILLION", help="price of a million input tokens")
-    command.add_argument("--price-out", type=float, metavar="PER_MILLION", help="price of a million output tokens")
-    command.add_argument("--at-once", type=int, default=4, help="parallel requests (default: %(default)s)")
+    add_sending(command)
     command.add_argument("--seed", type=int, default=42, help="which documents are held out (default: %(default)s)")
     command.add_argument("--name", help="name of the new data (default: that of the folder or file)")
     command.add_argument("--who", help="who makes the change (default: your login name)")
-    command.add_argument("--yes", action="store_true", help="send without asking; otherwise the cost is shown first")
 
     accepting = "Accept the rows of a version that a model wrote and nobody has read; training asks for it"
     command = add_command(group, "accept", accept, accepting, "data accept version:manuals-1-0f3a2b --why checked")
@@ -72,16 +68,9 @@ def make(args: argparse.Namespace) -> int:
     )
     work = _work(args, workspace, settings)
     planned = plan(work, workspace)
-    for line in planned.lines():
-        say(line)
-    if settings.endpoint is not None and planned.open and not args.yes:
-        if args.json:
-            print_json({"plan": planned.as_dict()})
-            return 0
-        if not sys.stdin.isatty():
-            raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
-        if input("Send it? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 0
+    needed = settings.endpoint is not None and planned.open > 0
+    if not agreed(args, {"plan": planned.as_dict()}, planned.lines(), needed=needed):
+        return 0
     progress = Progress()
     try:
         made = write(work, workspace, who=args.who, progress=progress)

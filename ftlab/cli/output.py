@@ -7,13 +7,13 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftlab.core.comparison import ComparisonJson, MeasureJson
 from ftlab.core.run_results import BeforeAfterJson, PreferencesJson, RewardsJson, TasksJson
 from ftlab.core.words import duration
-from ftlab.errors import FtlabError
+from ftlab.errors import FtlabError, InputError
 
 if TYPE_CHECKING:
     from ftlab.core.run_directory import RunDirectory
@@ -25,6 +25,21 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def agreed(args: argparse.Namespace, planned: Mapping[str, Any], lines: Sequence[str], *, needed: bool) -> bool:
+    """Whether to send what the plan says, whose `lines` are shown first: by --yes, or by whoever is asked. With --json
+    only `planned` is printed. Where nothing is `needed`, nobody is asked. Raises InputError where nobody can be."""
+    for line in lines:
+        say(line)
+    if not needed or args.yes:
+        return True
+    if args.json:
+        print_json(planned)
+        return False
+    if not sys.stdin.isatty():
+        raise InputError("Nothing was sent: the cost needs your confirmation", try_="add --yes")
+    return input("Send it? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -83,6 +83,14 @@ def add_strength(parser: Parser) -> None:
     )
 
 
+def add_sending(parser: Parser) -> None:
+    """What every command takes that sends requests to an address."""
+    parser.add_argument("--price-in", type=float, metavar="PER_MILLION", help="price of a million input tokens")
+    parser.add_argument("--price-out", type=float, metavar="PER_MILLION", help="price of a million output tokens")
+    parser.add_argument("--at-once", type=int, default=4, help="parallel requests (default: %(default)s)")
+    parser.add_argument("--yes", action="store_true", help="send without asking; otherwise the cost is shown first")
+
+
 def add_price(parser: Parser) -> None:
     parser.add_argument("--price", type=price, metavar="PER_HOUR", help="price of the machine per hour, for the cost")
 

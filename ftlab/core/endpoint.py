@@ -22,6 +22,7 @@ from ftlab.core.web import Answer, TooMuch, ask, is_near, open_client
 from ftlab.errors import FtlabError, InputError, shorten
 
 ATTEMPTS = 5
+MOST_AT_ONCE = 64  # requests
 _PATH = "/chat/completions"
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth a retry
 _LONGEST_WAIT = 60.0  # seconds
@@ -387,6 +388,19 @@ def _asked_wait(answer: Answer) -> float | None:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def check_amount(name: str, value: int | None, least: int, most: int) -> None:
+    """Raise InputError if the amount `name` is not from `least` to `most`; None is not given."""
+    if value is not None and not least <= value <= most:
+        raise InputError(f"{name} cannot take this value", given=value, allowed=f"{least} to {most:,}")
+
+
+def check_prices(price_in: float | None, price_out: float | None) -> None:
+    """Raise InputError for a price that is none; None is not given."""
+    for name, price in (("input", price_in), ("output", price_out)):
+        if price is not None and not 0 <= price < math.inf:
+            raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
 
 
 def cost(prompt_tokens: int, reply_tokens: int, price_in: float | None, price_out: float | None) -> float | None:

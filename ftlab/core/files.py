@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -191,6 +192,11 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(in_unicode(json.dumps(row, ensure_ascii=False, default=str)) + "\n")
+
+
+def file_name(name: str, otherwise: str) -> str:
+    """`name` without what file systems refuse; `otherwise` if nothing is left."""
+    return re.sub(r"[^\w .,()&+-]+", "-", name).strip(" .-") or otherwise
 
 
 def end_last_line(file: Path) -> None:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from ftlab.core import processes
-from ftlab.core.files import DamagedFile, read_json, write_json, write_text
+from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json, write_text
 from ftlab.core.processes import HUB_VARIABLES, child_environment, mark_of, package_path
-from ftlab.errors import ErrorJson, shorten
+from ftlab.errors import ErrorJson, FtlabError, shorten
 
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 2.0
+_TURN_SECONDS = 0.5
 ACTIVE_STATES = ("queued", "starting", "running", "stopping")
 # Child processes by the lock they hold: only a parent learns the exit code of its child.
 _children: dict[Path, subprocess.Popen[bytes]] = {}
@@ -151,6 +152,44 @@ def settled(
         with contextlib.suppress(OSError):
             write_status(job.status_file, current)
     return current
+
+
+def followed(job: Job, kind: type[AnyStatus], ended: str, again: str) -> AnyStatus | None:
+    """The status, corrected if the process is gone: `ended` says that it ended before it was done, `again` what to do.
+    None if it was never started, or its status cannot be read."""
+
+    def explain(current: AnyStatus, code: int | None) -> ErrorJson:
+        last = f"The last line of its log: {last_line(job.log_file) or 'it is empty'}"
+        return FtlabError(ended, why=last, try_=again).as_dict()
+
+    with contextlib.suppress(FileNotFoundError, DamagedFile):
+        return settled(job, lambda: read_status(job.status_file, kind), explain)
+    return None
+
+
+def as_told(error: BaseException, job: Job, what: str, again: str) -> FtlabError:
+    """`error` itself where it is one for people; else `what` failed, where its message is, and to try `again`."""
+    if isinstance(error, FtlabError):
+        return error
+    return FtlabError(
+        what,
+        why=f"{type(error).__name__}: {shorten(error, 300)}",
+        try_=f"{again}; if it fails again, the full message is in {job.log_file}",
+    )
+
+
+@contextlib.contextmanager
+def turn(lock: Path, should_stop: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[bool]:
+    """Within it this process alone holds `lock`: one at a time uses a device. False if a stop came first; `waiting` is
+    called while another process has it."""
+    while not should_stop():
+        with locked(lock, wait=False) as mine:
+            if mine:
+                yield True
+                return
+        waiting()
+        time.sleep(_TURN_SECONDS)
+    yield False
 
 
 StopOutcome = Literal["idle", "asked", "killed", "ended", "unproven"]

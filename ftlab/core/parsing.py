@@ -7,6 +7,7 @@ configuration has more than a few hundred settings.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,8 @@ def _check_node(root: Any) -> None:
 
 def _wrong(node: Any, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+
+
+def without_thoughts(reply: str) -> str:
+    """What a model wrote, without what it thought before: a thought that was cut off goes to the end."""
+    return re.sub(r"<think>.*?(</think>|$)", " ", reply, flags=re.DOTALL)

@@ -114,6 +114,11 @@ class Workspace:
         return self.root / "made"
 
     @property
+    def documents(self) -> Path:
+        """Documents that were uploaded for a model to write about."""
+        return self.made_folder / "documents"
+
+    @property
     def checks_folder(self) -> Path:
         """One folder per data check, with its report. Safe to delete."""
         return self.root / "cache" / "checks"

@@ -523,9 +523,20 @@ def _turns(value: Any, column: str) -> list[Message]:
     return turns
 
 
-def _role_of(turn: dict[str, Any]) -> Any:
+def _role_of(turn: Mapping[str, Any]) -> Any:
     role = next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)
     return role.strip().lower() if isinstance(role, str) else role
+
+
+def role_of(turn: Mapping[str, Any]) -> str | None:
+    """The role of a turn, whatever its tool calls it: system, user, assistant, tool or tools; None if it is unknown."""
+    role = _role_of(turn)
+    return _ROLE.get(role) if isinstance(role, str) else None
+
+
+def text_key_of(turn: Mapping[str, Any]) -> str:
+    """The key under which a turn holds its text."""
+    return next((key for key in TEXT_KEYS if key in turn), TEXT_KEYS[0])
 
 
 def _in_order_of_calls(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

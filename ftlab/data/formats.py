@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,7 +30,7 @@ from ftlab.data.guess import guess_columns, is_never_a_prompt, names_classes
 from ftlab.data.prompt_template import check_template
 from ftlab.data.shapes import GUESSED, Detected, Message
 from ftlab.data.tool_calls import call_of, tools_text
-from ftlab.data.votes import find_scores, find_vote, vote_in
+from ftlab.data.votes import find_scores, find_vote, plain, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
 # format: its usual columns
@@ -112,7 +111,7 @@ def detect(
     elif detected.format == "classification":
         detected.template = instruction(column_values(rows, detected.columns["label"]), detected.columns["text"])
     if "tools" not in detected.columns and detected.format not in ("text", "classification"):
-        tools = next((column for column in columns if _plain(column) in _TOOLS and _lists_tools(rows, column)), None)
+        tools = next((column for column in columns if plain(column) in _TOOLS and _lists_tools(rows, column)), None)
         if tools is not None and tools not in detected.columns.values():
             detected.columns["tools"] = tools
             detected.why += f"; {tools} lists the tools that can be called"
@@ -137,7 +136,7 @@ def _add_judgements(detected: Detected, columns: Sequence[str], rows: Sequence[M
     if detected.format not in ("prompt_completion", "question_answer", "alpaca", "messages", "sharegpt"):
         return
     column = judging_column([column for column in columns if column not in detected.columns.values()], rows)
-    if column is None or (detected.is_guess and _plain(column) not in _JUDGEMENTS):
+    if column is None or (detected.is_guess and plain(column) not in _JUDGEMENTS):
         return
     detected.format = "kto"
     detected.columns = detected.columns | {"label": column}
@@ -147,7 +146,7 @@ def _add_judgements(detected: Detected, columns: Sequence[str], rows: Sequence[M
 
 def judging_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
     """The column that marks the answers as good or bad: true and false, words, thumbs, or grades on a common scale."""
-    by_name = {_plain(column): column for column in reversed(columns)}
+    by_name = {plain(column): column for column in reversed(columns)}
     for name in _JUDGEMENTS:
         if name not in by_name:
             continue
@@ -159,7 +158,7 @@ def judging_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) ->
 
 def may_judge(column: str) -> bool:
     """Whether the name of a column says that it judges answers."""
-    return _plain(column) in _JUDGEMENTS
+    return plain(column) in _JUDGEMENTS
 
 
 def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
@@ -167,14 +166,14 @@ def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, 
     askable = [
         column
         for column in columns
-        if _plain(column) not in _LOOSE_PROMPTS or not is_never_a_prompt(column_values(rows, column))
+        if plain(column) not in _LOOSE_PROMPTS or not is_never_a_prompt(column_values(rows, column))
     ]
     by_name = _from_names(askable, rows)
     if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
         guess = guess_columns(columns, rows)
         # Beside the names of tools, a column that says nothing is a kind or a source: {text, source}, {prompt, kind}.
         unnamed = guess is not None and "label" in guess.roles and not names_classes(guess.roles["label"])
-        of_tools = by_name is not None or _first(_PROMPTS, {_plain(column): column for column in columns}) is not None
+        of_tools = by_name is not None or _first(_PROMPTS, {plain(column): column for column in columns}) is not None
         if guess is not None and not (of_tools and unnamed):
             kind = "classification" if "label" in guess.roles else "prompt_completion"
             return Detected(kind, dict(guess.roles), f"guessed: {guess.why}", GUESSED)
@@ -182,7 +181,7 @@ def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, 
 
 
 def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
-    by_name = {_plain(column): column for column in reversed(columns)}
+    by_name = {plain(column): column for column in reversed(columns)}
     system = _first(_SYSTEMS, by_name)
     extra = {"system": by_name[system]} if system else {}
     if (voted := _from_votes(columns, rows, by_name, extra)) is not None:
@@ -204,7 +203,7 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
             return Detected("preference", roles, why, 1.0)
     if conversation:
         keys = {"messages": "role and content", "sharegpt": "from and value"}[kind]
-        known_name = _plain(conversation) in _CONVERSATIONS
+        known_name = plain(conversation) in _CONVERSATIONS
         why = f"the column {conversation} holds lists of messages with {keys}"
         return Detected(kind, {"messages": conversation} | extra, why, 1.0 if known_name else 0.7)
     answer = _first([name for name in _ANSWERS if name != prompt], by_name)
@@ -251,11 +250,11 @@ def _from_labels(
         roles = {"text": by_name[text], "label": by_name[label]} | extra
         sure = 1.0 if (text, label) == ("text", "label") else 0.8
         return Detected("classification", roles, f"{roles['label']} holds a class for every {roles['text']}", sure)
-    plain = _first(PLAIN_TEXTS, by_name)
-    if plain and isinstance(_first_value(rows, by_name[plain]), str):
-        others = [c for c in columns if c != by_name[plain] and isinstance(_first_value(rows, c), str)]
-        why = f"{by_name[plain]} holds text, and no column holds a prompt or an answer"
-        return Detected("text", {"text": by_name[plain]}, why, 0.5 if others else 0.8)
+    texts = _first(PLAIN_TEXTS, by_name)
+    if texts and isinstance(_first_value(rows, by_name[texts]), str):
+        others = [c for c in columns if c != by_name[texts] and isinstance(_first_value(rows, c), str)]
+        why = f"{by_name[texts]} holds text, and no column holds a prompt or an answer"
+        return Detected("text", {"text": by_name[texts]}, why, 0.5 if others else 0.8)
     return None
 
 
@@ -286,9 +285,9 @@ def _from_mapping(
         return Detected("text", roles, why, 1.0)
     if "first" in roles and "second" in roles and "winner" in roles:
         vote = vote_in(roles["winner"], roles["first"], roles["second"], rows)
-        prompt = _first((*_PROMPTS, "context"), {_plain(name): name for name in columns if name not in roles.values()})
+        prompt = _first((*_PROMPTS, "context"), {plain(name): name for name in columns if name not in roles.values()})
         if "prompt" not in roles and prompt and not named:
-            roles["prompt"] = next(name for name in columns if _plain(name) == prompt)
+            roles["prompt"] = next(name for name in columns if plain(name) == prompt)
         return Detected("comparison", roles, why, 1.0, vote=vote)
     if "messages" in roles:
         keys = _turn_keys(_first_value(rows, roles["messages"]))
@@ -301,7 +300,7 @@ def _from_mapping(
         kind = "kto" if "label" in roles else "sharegpt" if keys and keys[0] == "from" else "messages"
         return Detected(kind, roles, why, 1.0)
     free = [column for column in columns if column not in roles.values() and column not in named]
-    by_name = {_plain(column): column for column in reversed(free)}
+    by_name = {plain(column): column for column in reversed(free)}
     if "chosen" in roles and "completion" not in roles:
         prompt = _first((*_PROMPTS, *_CONVERSATIONS), by_name)
         if "prompt" not in roles and prompt and not named:
@@ -345,7 +344,7 @@ def _labelled_text(
 def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
     checked: dict[str, str] = {}
     for role, column in mapping.items():
-        known = _ROLE_ALIASES.get(_plain(role))
+        known = _ROLE_ALIASES.get(plain(role))
         if known is None:
             raise InputError(
                 "There is no such column role",
@@ -354,7 +353,7 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
                 try_=did_you_mean(role, _ROLE_ALIASES),
             )
         if column not in columns:
-            close = nearest(column, columns) or next((c for c in columns if _plain(c) == _plain(column)), None)
+            close = nearest(column, columns) or next((c for c in columns if plain(c) == plain(column)), None)
             raise InputError(
                 f"The data has no column {column!r}",
                 given=f"{role}: {column}",
@@ -367,8 +366,8 @@ def _checked_mapping(mapping: Mapping[str, str], columns: Sequence[str]) -> dict
 
 def _no_usable_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], name: str) -> InputError:
     texts = likely_texts(columns, rows)
-    asked = next((column for column in columns if _plain(column) in _PROMPTS), None)
-    talks = [column for column in columns if _plain(column) in _CONVERSATIONS]
+    asked = next((column for column in columns if plain(column) in _PROMPTS), None)
+    talks = [column for column in columns if plain(column) in _CONVERSATIONS]
     if talks:
         held = shorten(json.dumps(_first_value(rows, talks[0]), ensure_ascii=False, default=str), 100)
         hint = f"{talks[0]} must hold lists of objects with role and content, but holds {held}"
@@ -430,10 +429,6 @@ def _first_value(rows: Sequence[Mapping[str, Any]], column: str) -> Any:
 
 def _first(names: Sequence[str], by_name: Mapping[str, str]) -> str | None:
     return next((name for name in names if name in by_name), None)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", str(name).lower())
 
 
 def _listed(mapping: Mapping[str, str]) -> str:

@@ -64,7 +64,7 @@ def find_scores(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], marks: tuple[str, str] = ("chosen", "rejected")
 ) -> Vote | None:
     """The columns of the scores of two answers, such as score_chosen and score_rejected; None if there are none."""
-    by_name = {_plain(column): column for column in columns}
+    by_name = {plain(column): column for column in columns}
     for name in _SCORES:
         for parts in (("{name}{mark}"), ("{mark}{name}")):
             pair = [by_name.get(parts.format(name=name, mark=mark)) for mark in marks]
@@ -75,7 +75,7 @@ def find_scores(
 
 def vote_in(column: str, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Vote | None:
     """The vote in `column` on the answers in two other columns; None if its cells name neither of them."""
-    endings = [_plain(first), _plain(second)]
+    endings = [plain(first), plain(second)]
     sides = next((pair for pair in _SIDES if all(map(str.endswith, endings, pair))), ("a", "b"))
     return _one_column(column, rows, sides) or Vote("words", (column,), sides)
 
@@ -89,7 +89,7 @@ def _vote(
     for stem in _FLAGS:
         if (pair := pairs.get(stem, {}).get(sides)) and all(_are_numbers(rows, column) for column in pair):
             return Vote("flags", pair)
-    by_name = {_plain(column): column for column in columns}
+    by_name = {plain(column): column for column in columns}
     for name in _WINNERS:
         if name in by_name and (vote := _one_column(by_name[name], rows, sides)):
             return vote
@@ -117,7 +117,7 @@ def _one_column(column: str, rows: Sequence[Mapping[str, Any]], sides: tuple[str
 
 def _side(cell: Any, sides: tuple[str, str]) -> str | None:
     number = _number(cell)
-    text = str(int(number)) if number is not None and number.is_integer() else _plain(str(cell or ""))
+    text = str(int(number)) if number is not None and number.is_integer() else plain(str(cell or ""))
     if any(word in text for word in _NOBODY) and not text.isdigit():
         return TIE
     for side, name in zip(sides, (FIRST, SECOND), strict=True):
@@ -131,7 +131,7 @@ _CALLED = ("model", "response", "answer", "assistant", "option", "completion", "
 
 def _pairs(columns: Sequence[str]) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
     """The pairs of columns that differ in the mark of a side only: {stem: {sides: (first, second)}}."""
-    by_name = {_plain(column): column for column in columns}
+    by_name = {plain(column): column for column in columns}
     pairs: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
     for sides in _SIDES:
         for name, column in by_name.items():
@@ -165,5 +165,6 @@ def _number(cell: Any) -> float | None:
     return float(cell)
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.lower())
+def plain(name: str) -> str:
+    """The name of a column without case, spaces and underscores."""
+    return re.sub(r"[\W_]+", "", str(name).lower())

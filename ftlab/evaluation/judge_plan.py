@@ -10,8 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ftlab.core.endpoint import Endpoint, cost, cost_line, endpoint_url, estimate_tokens
+from ftlab.core.endpoint import (
+    MOST_AT_ONCE,
+    Endpoint,
+    check_amount,
+    check_prices,
+    cost,
+    cost_line,
+    endpoint_url,
+    estimate_tokens,
+)
 from ftlab.core.files import DamagedFile, read_jsonl
+from ftlab.core.parsing import without_thoughts
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import JudgedLineJson
 from ftlab.core.words import composed
@@ -62,7 +72,7 @@ def read_choice(reply: str) -> int | None:
 
     The last object that names a choice counts; what a model thought before its reply does not.
     """
-    text = re.sub(r"<think>.*?(</think>|$)", " ", reply, flags=re.DOTALL)
+    text = without_thoughts(reply)
     choices = [value["better"] for value in _objects(text) if "better" in value]
     if not choices:
         # An object that is cut off or badly quoted still says it.
@@ -102,7 +112,6 @@ def _as_text(prompt: Sequence[dict[str, str]]) -> str:
 
 
 REPLY_TOKENS = 60  # what a choice with its reason usually takes
-_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -207,12 +216,10 @@ def build_settings(
     endpoint = endpoint_url(url)
     if not (model or "").strip():
         raise InputError("No judge model is named", try_="the name of the model at the endpoint")
-    _check("Rows at most", rows, 1, 10_000_000)
-    _check("Requests at once", at_once, 1, _MOST_AT_ONCE)
-    _check("The longest reply", max_tokens, 16, 1_000_000)
-    for name, price in (("input", price_in), ("output", price_out)):
-        if price is not None and not 0 <= price < math.inf:
-            raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
+    check_amount("Rows at most", rows, 1, 10_000_000)
+    check_amount("Requests at once", at_once, 1, MOST_AT_ONCE)
+    check_amount("The longest reply", max_tokens, 16, 1_000_000)
+    check_prices(price_in, price_out)
     if len(set(sides)) != 2 or len(sides) != 2:
         raise InputError(
             "A judge compares two different sides", given=", ".join(sides), allowed="for example base,adapted"
@@ -337,8 +344,3 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
         cost(sent, most, settings.price_in, settings.price_out),
         settings.endpoint.is_here,
     )
-
-
-def _check(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        raise InputError(f"{name} cannot take this value", given=value, allowed=f"{least} to {most:,}")

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ftlab.config import DataConfig, RunConfig
@@ -156,7 +157,7 @@ class Material:
 
         return is_document(self.rows[0]["messages"])
 
-    @property
+    @cached_property
     def tools(self) -> tuple[str, ...] | None:
         """The tools of each row as JSON text ("" without any); None if no row lists or calls tools."""
         return tools_by_row([row["messages"] for row in self.rows])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import sys
 import time
 import traceback
@@ -21,19 +20,18 @@ from typing import Any
 from ftlab.config import DataConfig
 from ftlab.core import jobs
 from ftlab.core.endpoint import WRITER, Endpoint
-from ftlab.core.files import DamagedFile, last_line, locked, read_json, write_json
+from ftlab.core.files import locked, read_json, write_json
 from ftlab.core.processes import hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
-from ftlab.errors import ErrorJson, FtlabError, shorten
 from ftlab.evaluation.batches import Stopped
 from ftlab.synthesis.make import Made, made_before, make
 from ftlab.synthesis.plan import Settings, Work, document_work, examples_of, folder_of, row_work
 from ftlab.synthesis.writing import DOCUMENTS
 
 _NICENESS = 10
-_PER_SECOND = 0.5
+_WRITE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,24 +87,8 @@ def start(request: Request, work: Work, workspace: Workspace) -> Path:
 
 def status(folder: Path) -> jobs.Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    job = _job(folder)
-
-    def explain(current: jobs.Status, code: int | None) -> ErrorJson:
-        return FtlabError(
-            "The process that wrote the rows ended before it was done",
-            why=f"The last line of its log: {last_line(job.log_file) or 'it is empty'}",
-            try_="start again: what was written is kept",
-        ).as_dict()
-
-    with contextlib.suppress(FileNotFoundError, DamagedFile):
-        return jobs.settled(job, lambda: jobs.read_status(job.status_file, jobs.Status), explain)
-    return None
-
-
-def at_work(workspace: Workspace) -> list[tuple[Path, jobs.Status]]:
-    """The folders in which rows are being written, with their status."""
-    states = [(file.parent, status(file.parent)) for file in sorted(workspace.made_folder.glob("*/status.json"))]
-    return [(folder, current) for folder, current in states if current is not None and current.is_active]
+    ended = "The process that wrote the rows ended before it was done"
+    return jobs.followed(_job(folder), jobs.Status, ended, "start again: what was written is kept")
 
 
 def latest(workspace: Workspace) -> Path | None:
@@ -138,16 +120,6 @@ def stop(folder: Path) -> jobs.StopResult:
     return jobs.StopResult(result, messages[result])
 
 
-def keep_document(path: Path, workspace: Workspace) -> Path:
-    """A copy of an uploaded document in the workspace, under its own name."""
-    folder = workspace.made_folder / "documents"
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / path.name
-    if not target.exists() or target.read_bytes() != path.read_bytes():
-        shutil.copyfile(path, target)
-    return target
-
-
 def _job(folder: Path) -> jobs.Job:
     files = (folder / "status.json", folder / WORK_LOCK, folder / "write.log")
     return jobs.Job(*files, (folder,), folder / "stop")
@@ -167,14 +139,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     request, workspace = Request.from_dict(values), Workspace.open(values["workspace"])
     current = jobs.Status(state="running", created=time.time(), started=time.time())
     current.sign()
-    told = [0.0]
+    written = 0.0
 
     def tell(phase: str, done: int, total: int) -> None:
+        nonlocal written
         changed = phase != current.phase
         current.phase, current.done, current.total = phase, done, total
         current.heartbeat = time.time()
-        if changed or time.monotonic() - told[0] > _PER_SECOND:
-            told[0] = time.monotonic()
+        if changed or time.monotonic() - written > _WRITE_SECONDS:
+            written = time.monotonic()
             jobs.write_status(job.status_file, current)
 
     tell("reading", 0, 0)
@@ -192,13 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         current.state = "stopped"
     except BaseException as error:
         traceback.print_exc()
-        if not isinstance(error, FtlabError):
-            error = FtlabError(
-                "The rows could not be written",
-                why=f"{type(error).__name__}: {shorten(error, 300)}",
-                try_=f"start again; if it fails again, the full message is in {job.log_file}",
-            )
-        current.state, current.error = "failed", error.as_dict()
+        told = jobs.as_told(error, job, "The rows could not be written", "start again")
+        current.state, current.error = "failed", told.as_dict()
     current.finished, current.phase = time.time(), ""
     jobs.write_status(job.status_file, current)
     let_go()

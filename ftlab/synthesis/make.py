@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ftlab.config import ModelConfig
+from ftlab.core import jobs
 from ftlab.core.endpoint import (
     WRITER,
     Asker,
@@ -113,17 +113,11 @@ def make(
             raise _nothing(work, replies)
         rows = _filtered(work, rows, tell)
         if work.settings.judged:
-            open_ = [row for row in rows if not row.why_not]
-            who_judges = (*work.settings.who, "judge")
-            judging = [
-                Request(request_key(messages, *who_judges), messages)
-                for row in open_
-                for messages in [judge_messages(row)]
+            asked = [None if row.why_not else _to_judge(row, work.settings) for row in rows]
+            ask(list({request.key: request for request in asked if request}.values()), "judging rows")
+            rows = [
+                _judged(row, replies[request.key]) if request else row for row, request in zip(rows, asked, strict=True)
             ]
-            unique = list({request.key: request for request in judging}.values())
-            ask(unique, "judging rows")
-            verdicts = {id(row): replies[request.key] for row, request in zip(open_, judging, strict=True)}
-            rows = [_judged(row, verdicts.get(id(row))) for row in rows]
         if work.settings.rows is not None:
             rows = _at_most(rows, work.settings.rows)
         tell("saving the rows", 0, 0)
@@ -159,14 +153,10 @@ def _asked(
         finally:
             asker.close()
         return
-    while not should_stop():
-        # One at a time uses the device, runs among them.
-        with locked(workspace.device_lock, wait=False) as mine:
-            if mine:
-                yield from _written_here(left, settings, tell, should_stop)
-                return
-        tell("waiting for a run that uses the device", 0, 0)
-        time.sleep(0.5)
+    waiting = "waiting for a run that uses the device"
+    with jobs.turn(workspace.device_lock, should_stop, lambda: tell(waiting, 0, 0)) as mine:
+        if mine:
+            yield from _written_here(left, settings, tell, should_stop)
 
 
 def _written_here(
@@ -259,9 +249,12 @@ def _filtered(work: Work, rows: Sequence[Written], tell: Progress) -> list[Writt
     return without_copies(checked, work.known)
 
 
-def _judged(row: Written, reply: ReplyLine | None) -> Written:
-    if row.why_not or reply is None:
-        return row
+def _to_judge(row: Written, settings: Settings) -> Request:
+    messages = judge_messages(row)
+    return Request(request_key(messages, *settings.who, "judge"), messages)
+
+
+def _judged(row: Written, reply: ReplyLine) -> Written:
     keep, reason = (None, "") if reply["refused"] else read_judgment(reply["text"])
     if keep is None:
         return replace(row, why_not=UNREADABLE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,12 @@ from typing import Any, TypedDict
 
 from ftlab.config import DataConfig, ModelConfig
 from ftlab.core.endpoint import (
+    MOST_AT_ONCE,
     WRITER,
     Endpoint,
     Request,
+    check_amount,
+    check_prices,
     cost,
     cost_line,
     endpoint_url,
@@ -25,6 +27,7 @@ from ftlab.core.endpoint import (
 from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
 from ftlab.core.workspace import Workspace
+from ftlab.data.conversion import role_of, text_key_of
 from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
 from ftlab.data.load import as_read, load_rows
 from ftlab.data.shapes import Detected
@@ -47,7 +50,6 @@ from ftlab.synthesis.writing import (
 KINDS = (DOCUMENTS, CASES, PARAPHRASES)
 PAIR_TOKENS = 70  # what a question with its answer usually takes
 _LONGEST_REPLY = 2048  # tokens
-_MOST_AT_ONCE = 64
 _MOST_ROWS = 100_000
 
 
@@ -98,16 +100,10 @@ def build_settings(
             "No model is named to write the rows",
             allowed="a model behind an OpenAI-compatible address, or a base on this machine",
         )
-    for name, value, most in (
-        ("Rows per request", each, 20),
-        ("Rows", rows, _MOST_ROWS),
-        ("Requests at once", at_once, _MOST_AT_ONCE),
-    ):
-        if value is not None and not 1 <= value <= most:
-            raise InputError(f"{name} cannot take this value", given=value, allowed=f"1 to {most:,}")
-    for name, price in (("input", price_in), ("output", price_out)):
-        if price is not None and not 0 <= price < math.inf:
-            raise InputError(f"The price of {name} tokens cannot take this value", given=price, allowed="0 or more")
+    check_amount("Rows per request", each, 1, 20)
+    check_amount("Rows", rows, 1, _MOST_ROWS)
+    check_amount("Requests at once", at_once, 1, MOST_AT_ONCE)
+    check_prices(price_in, price_out)
     endpoint = None
     if url is not None:
         address = endpoint_url(url, WRITER)
@@ -119,7 +115,15 @@ def build_settings(
 
         check_base(ModelConfig(base=str(base)))
     return Settings(
-        base, endpoint, each, rows, judged and endpoint is not None, seed, 0.1, 0.1, price_in, price_out, at_once
+        base,
+        endpoint,
+        each,
+        rows,
+        judged and endpoint is not None,
+        seed,
+        price_in=price_in,
+        price_out=price_out,
+        at_once=at_once,
     )
 
 
@@ -144,23 +148,24 @@ class Work:
     notes: list[str] = field(default_factory=list)
 
     @cached_property
-    def requests(self) -> list[Request]:
-        """One per task; tasks with the same messages (the same passage twice) are one."""
-        every = {}
-        for number, task in enumerate(self.tasks):
-            # Paraphrases of one row in several requests, and cases after the same examples, are other draws.
-            again = sum(other == task for other in self.tasks[:number]) if self.kind != DOCUMENTS else 0
-            key = request_key(task.messages, *self.settings.who, task.wanted, again)
-            every[key] = Request(key, task.messages)
-        return list(every.values())
+    def by_key(self) -> dict[str, Task]:
+        """The tasks by the keys of their requests. Paraphrases of one row in several requests, and cases after the same
+        examples, are other draws."""
+        before: Counter[Task] = Counter()
+        tasks = {}
+        for task in self.tasks:
+            again = before[task] if self.kind != DOCUMENTS else 0
+            before[task] += 1
+            tasks[request_key(task.messages, *self.settings.who, task.wanted, again)] = task
+        return tasks
 
     @cached_property
-    def by_key(self) -> dict[str, Task]:
-        return dict(zip((request.key for request in self.requests), self.tasks, strict=True))
+    def requests(self) -> list[Request]:
+        return [Request(key, task.messages) for key, task in self.by_key.items()]
 
     @property
     def id(self) -> str:
-        keys = [request.key for request in self.requests]
+        keys = list(self.by_key)
         parent = self.parent.id if self.parent else None
         asked = [keys, self.settings.judged, self.settings.rows, parent, sorted(self.splits.values())]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
@@ -254,10 +259,10 @@ class Place:
         """The question and answer as they stand there; None if the row has more turns, or lacks one."""
         if self.answer is None:
             turns = _turns(cells.get(self.question))
-            spoken = [turn for turn in turns if _role(turn) != "system"]
-            if [_role(turn) for turn in spoken] != ["user", "assistant"]:
+            spoken = [turn for turn in turns if role_of(turn) != "system"]
+            if [role_of(turn) for turn in spoken] != ["user", "assistant"]:
                 return None
-            texts = [turn.get(_text_key(turn)) for turn in spoken]
+            texts = [turn.get(text_key_of(turn)) for turn in spoken]
         else:
             if self.history and cells.get(self.history):
                 return None
@@ -271,7 +276,7 @@ class Place:
             return {**cells, self._asked(cells): question, self.answer: answer}
         texts = iter((question, answer))
         turns = [
-            turn if _role(turn) == "system" else {**turn, _text_key(turn): next(texts)}
+            turn if role_of(turn) == "system" else {**turn, text_key_of(turn): next(texts)}
             for turn in _turns(cells[self.question])
         ]
         return {**cells, self.question: turns}
@@ -297,21 +302,9 @@ def _place(detected: Detected) -> Place:
     )
 
 
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-
-
 def _turns(cell: Any) -> list[dict[str, Any]]:
     value = json_or(cell, None) if isinstance(cell, str) else cell
     return value if isinstance(value, list) and all(isinstance(turn, dict) for turn in value) else []
-
-
-def _role(turn: Mapping[str, Any]) -> str:
-    role = str(turn.get("role") or turn.get("from") or "").lower()
-    return _ROLES.get(role, role)
-
-
-def _text_key(turn: Mapping[str, Any]) -> str:
-    return "content" if "content" in turn else "value"
 
 
 def document_work(

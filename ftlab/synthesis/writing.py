@@ -10,9 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ftlab.core.parsing import without_thoughts
+from ftlab.core.words import counted
 from ftlab.data.documents import Passage
 from ftlab.data.near import near_pairs
 from ftlab.errors import shorten
+from ftlab.evaluation.judge_plan import read_reason
 
 VERSION = 1  # goes up with every change of the wording: what was written before is then written again
 DOCUMENTS, CASES, PARAPHRASES = "documents", "cases", "paraphrases"
@@ -80,7 +83,7 @@ _SHOWN = (
 def _ask_documents(task: Task) -> list[Turn]:
     assert task.passage is not None
     asked = [
-        f"Write {_count(task.wanted, 'question')} that the text below answers, with the answers. Ask what people want "
+        f"Write {counted(task.wanted, 'question')} that the text below answers, with the answers. Ask what people want "
         "to know who have not seen the text: a question names what it is about and never mentions the text. An answer "
         "says what the text says and nothing else. Ask about different things. Use the language of the text."
     ]
@@ -90,7 +93,7 @@ def _ask_documents(task: Task) -> list[Turn]:
     turns = []
     if not task.examples:
         text, pairs = _SHOWN
-        first = f"Write {_count(len(pairs), 'question')} that the text below answers, with the answers."
+        first = f"Write {counted(len(pairs), 'question')} that the text below answers, with the answers."
         reply = "\n\n".join(f"Question: {question}\nAnswer: {answer}" for question, answer in pairs)
         turns = [_user(f"{first}\n\n{_FORMAT}\n\n{_block('text', text)}"), {"role": "assistant", "content": reply}]
     return [*turns, _user("\n\n".join(asked))]
@@ -98,7 +101,7 @@ def _ask_documents(task: Task) -> list[Turn]:
 
 def _ask_cases(task: Task) -> list[Turn]:
     asked = (
-        f"Below are examples of questions and their answers. Write {_count(task.wanted, 'new one')} of the same kind: "
+        f"Below are examples of questions and their answers. Write {counted(task.wanted, 'new one')} of the same kind: "
         "other cases that the same people could meet, with answers in the same form, style and language. Do not "
         "repeat or reword an example."
     )
@@ -107,7 +110,7 @@ def _ask_cases(task: Task) -> list[Turn]:
 
 def _ask_paraphrases(task: Task) -> list[Turn]:
     asked = (
-        f"Write the message below in {_count(task.wanted, 'other way')}, as other people would. Keep its meaning, its "
+        f"Write the message below in {counted(task.wanted, 'other way')}, as other people would. Keep its meaning, its "
         "names and its numbers, and its language. Do not answer it. Write nothing else than, for each of them:\n\n"
         "Question: the message in other words"
     )
@@ -135,21 +138,16 @@ def _user(text: str) -> Turn:
     return {"role": "user", "content": text}
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 _LABEL = re.compile(
     r"^[ \t>#*_\-]*(?:\d+[.)]?[ \t]*)?[*_]*(question|answer|q|a)[ \t]*\d*[ \t]*[*_]*[:.：][*_]*[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
-_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
 
 
 def read_pairs(reply: str, task: Task, *, cut: bool = False) -> list[Written]:
     """The rows in `reply`, in order, at most as many as were wanted. Of a `cut` reply the last one is left out: it may
     lack its end."""
-    text = _THOUGHT.sub(" ", reply)
+    text = without_thoughts(reply)
     labels = list(_LABEL.finditer(text))
     if not labels:
         return []
@@ -315,12 +313,11 @@ def judge_messages(row: Written) -> list[Turn]:
 
 def read_judgment(reply: str) -> tuple[bool | None, str]:
     """Whether to keep the row (None if the reply does not say it), and the reason."""
-    text = _THOUGHT.sub(" ", reply)
+    text = without_thoughts(reply)
     choices = re.findall(r'["\']keep["\']\s*:\s*["\']?(true|false|yes|no)\b', text, re.IGNORECASE)
     if not choices:
         return None, ""
-    reasons = re.findall(r'["\']reason["\']\s*:\s*"((?:[^"\\]|\\.)*)"', text)
-    return choices[-1].lower() in ("true", "yes"), shorten(reasons[-1], 200) if reasons else ""
+    return choices[-1].lower() in ("true", "yes"), shorten(read_reason(text) or "", 200)
 
 
 def document_tasks(

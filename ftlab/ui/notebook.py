@@ -18,7 +18,7 @@ from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import MEANINGS, figure_rows, win_lines
-from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, table
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, list_items, notice, table
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.data import findings as data_findings
 from ftlab.ui.tabs.data import lengths as data_lengths
@@ -94,7 +94,7 @@ def strengths_html(found: StrengthsJson) -> str:
 
 def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:
     """Several runs: a picture, a table of them, and a sentence on each."""
-    listed = join(Markup("<li>{}</li>").format(line) for line in lines)
+    listed = list_items(lines)
     numbers = range(1, len(headings))
     body = join([picture, table(headings, rows, label="Runs", numbers=numbers)])
     said = Markup('<ul class="ft-notes">{}</ul>').format(listed) if lines else ""
@@ -113,7 +113,7 @@ def inspection_html(found: Inspection) -> str:
         ]
     )
     left_out = [f"Left out: {reason} ({count(rows)} rows)" for reason, rows in found.dropped.items()]
-    notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
+    notes = list_items([*left_out, *found.notes])
     rows = [[row[column] for column in found.columns] for row in found.page(0, _EXAMPLES)]
     return framed(
         Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
@@ -187,7 +187,7 @@ def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) ->
         ).format(side, title, text)
         for side, title, text in (("base", "Base", base), ("adapted", "Adapted", adapted))
     )
-    said = join(Markup("<li>{}</li>").format(note) for note in notes)
+    said = list_items(notes)
     return framed(
         Markup('<div class="ft-said ft-text">{}</div><div class="ft-panes">{}</div>{}').format(
             message, panes, Markup('<ul class="ft-notes">{}</ul>').format(said) if notes else ""
@@ -201,7 +201,7 @@ def before_after_html(found: BeforeAfterJson, rows: Sequence[Mapping[str, Any]])
     names = [name for name in CONTESTANTS if name in found["contestants"]]
     answers = [[row["prompt"][-1]["content"], *(row[name]["answer"] for name in names)] for row in rows[:_EXAMPLES]]
     titles = [CONTESTANTS[name].capitalize() for name in names]
-    said = join(Markup("<li>{}</li>").format(line) for line in [*win_lines(found), *MEANINGS])
+    said = list_items([*win_lines(found), *MEANINGS])
     return framed(
         Markup('<section class="ft-card">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
             heading("Before and after", f"Greedy answers to the same {found['rows']} held-out prompts."),
@@ -221,5 +221,5 @@ def page_html(page: str, height: int) -> str:
 
 
 def _shown(texts: Sequence[str]) -> Markup:
-    lines = join(Markup("<li>{}</li>").format(text) for text in texts)
+    lines = list_items(texts)
     return Markup("<ul>{}</ul>").format(lines) if texts else lines

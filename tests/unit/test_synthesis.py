@@ -15,7 +15,7 @@ from ftlab.core.endpoint import WRITER
 from ftlab.core.files import write_jsonl
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import Change, accept_unread, apply, unread
-from ftlab.data.documents import Passage
+from ftlab.data.documents import Passage, read_passages
 from ftlab.data.versions import MADE_BY, find, history, rows_of
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
@@ -365,3 +365,17 @@ def test_a_wrong_command_is_answered_with_what_is_right(workspace, tmp_path, cap
 def test_the_workspace_is_not_touched_where_nothing_is_planned(workspace: Workspace, manuals):
     plan(document_work([manuals], settings("http://127.0.0.1:1/v1")), workspace)
     assert not workspace.made_folder.exists() and not history(workspace)
+
+
+def test_two_uploaded_documents_of_one_name_are_both_kept(workspace, tmp_path):
+    from ftlab.ui.tabs.data.sources import keep_copy
+
+    kept = []
+    for number, text in enumerate(documents(2)):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "read me.md").write_text(text)
+        kept.append(keep_copy(tmp_path / str(number) / "read me.md", workspace.documents))
+    assert [file.name for file in kept] == ["read me.md"] * 2
+    assert [file.read_text() for file in kept] == documents(2)
+    passages, _ = read_passages(kept, [])
+    assert len({passage.document for passage in passages}) == 2

@@ -30,6 +30,11 @@ def join(parts: Iterable[str], separator: str = "") -> Markup:
     return Markup(separator).join(parts)
 
 
+def list_items(texts: Iterable[Any]) -> Markup:
+    """`texts` as the items of a list."""
+    return join(Markup("<li>{}</li>").format(text) for text in texts)
+
+
 def error_box(error: FtlabError) -> Markup:
     """What is wrong, why, and what to try; read out by screen readers as soon as it appears."""
     lines = [Markup("<strong>{}</strong>").format(sentence(error.what))]

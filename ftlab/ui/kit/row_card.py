@@ -12,7 +12,7 @@ from markupsafe import Markup
 from ftlab.data.curation import Change, editable, read_edited
 from ftlab.data.versions import VersionRow
 from ftlab.errors import InputError
-from ftlab.ui.kit.html import badge, details, join
+from ftlab.ui.kit.html import badge, details, join, list_items
 from ftlab.ui.kit.word_diff import marked
 
 _MOST_SHOWN = 100_000  # characters of a cell
@@ -217,7 +217,7 @@ def _remarks(seen: Seen) -> Markup:
         return Markup("")
     return Markup(
         '<div class="ft-cell"><div class="ft-cell-name">Remarks and history</div><ul class="ft-notes">{}</ul>{}'
-    ).format(join(Markup("<li>{}</li>").format(line) for line in lines), Markup("</div>"))
+    ).format(list_items(lines), Markup("</div>"))
 
 
 def _turns(value: Any) -> list[tuple[str, Any]] | None:

@@ -14,7 +14,7 @@ from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.report.charts import Series, metric_points, plot, run_curves
 from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, short
+from ftlab.ui.kit.html import count, details, duration, facts, join, list_items, notice, percent, short
 
 # Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.
 _TIE = 1e-3
@@ -181,7 +181,7 @@ def figures(found: PreferencesJson) -> Markup:
         before, after = plain["before"]["accuracy"], plain["after"]["accuracy"]
         shown.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
     notes = [f"The reward is the {found['measure']}." if found.get("measure") else "", *found.get("notes", [])]
-    listed = join(Markup("<li>{}</li>").format(note) for note in notes if note)
+    listed = list_items(note for note in notes if note)
     return Markup('<div class="ft-result" data-accuracy="{}">{}<ul class="ft-notes">{}</ul></div>').format(
         f"{accuracy:.4f}", facts(shown), listed
     )

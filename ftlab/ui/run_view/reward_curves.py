@@ -13,7 +13,7 @@ from ftlab.evaluation.significance import LEVEL, p_text
 from ftlab.report.charts import Series, distribution, metric_points, run_curves
 from ftlab.training.signs import Sign, read_signs
 from ftlab.training.status import RunStatus
-from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent, short, table
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, list_items, notice, percent, short, table
 from ftlab.ui.run_view.preference_curves import closing_facts, reading
 
 _SHOWN = 6  # sample answers
@@ -202,7 +202,7 @@ def figures(found: RewardsJson) -> Markup:
             [f"Reward {name}", short(start["rewards"][name]), short(value)]
             for name, value in adapted["rewards"].items()
         ]
-    listed = join(Markup("<li>{}</li>").format(note) for note in found.get("notes", []))
+    listed = list_items(found.get("notes", []))
     return Markup('<div class="ft-result" data-difference="{}">{}{}</div>').format(
         f"{found['difference']:.4f}",
         table(["Greedy answers", "Start", "Now"], rows, label="Rewards before and after", numbers=(1, 2)),

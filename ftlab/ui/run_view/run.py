@@ -29,6 +29,7 @@ from ftlab.ui.kit.html import (
     error_box,
     facts,
     join,
+    list_items,
     notice,
     short,
     when,
@@ -302,7 +303,7 @@ def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What to do next, as a list; empty for nothing."""
     steps = next_steps(run, comparison)
-    items = join(Markup("<li>{}</li>").format(step) for step in steps)
+    items = list_items(steps)
     return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
 
 
@@ -320,7 +321,7 @@ def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
     left = [text for text in status.warnings if text[:_BEGINNING] not in known]
     if not left:
         return Markup("")
-    items = join(Markup("<li>{}</li>").format(text) for text in left)
+    items = list_items(left)
     return notice(Markup("Worth knowing:<ul>{}</ul>").format(items), kind="warn")
 
 

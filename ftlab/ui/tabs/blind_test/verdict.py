@@ -12,7 +12,7 @@ from ftlab.arena.results import GroupJson, Neither, TallyJson
 from ftlab.evaluation.significance import p_text
 from ftlab.report.arena import check_lines, group_rows, method_lines
 from ftlab.report.charts import blind_test_charts
-from ftlab.ui.kit.html import count, details, facts, heading, join, notice, percent, table
+from ftlab.ui.kit.html import count, details, facts, heading, join, list_items, notice, percent, table
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
@@ -31,7 +31,7 @@ def verdict(found: TallyJson) -> Markup:
     # What is worse for one of three or more is better for another: no colour for that.
     if len(found["contestants"]) > 2 and found["verdict"] == "better":
         kind = "info"
-    notes = join(Markup("<li>{}</li>").format(note) for note in found["notes"])
+    notes = list_items(found["notes"])
     drawn = join(
         Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
         for name, svg in blind_test_charts(found).items()
@@ -48,7 +48,7 @@ def verdict(found: TallyJson) -> Markup:
         if len(rows) >= fewest
     )
     checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
-    method = join(Markup("<li>{}</li>").format(line) for line in method_lines(found))
+    method = list_items(method_lines(found))
     more = join(
         [
             facts(_figures(found)),

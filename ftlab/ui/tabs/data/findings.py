@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.data.checks.run import nothing_wrong
-from ftlab.ui.kit.html import badge, count, duration, join, notice, pick_button
+from ftlab.ui.kit.html import badge, count, duration, join, list_items, notice, pick_button
 from ftlab.ui.run_names import version_name
 
 SHOWN_ROWS = 20
@@ -77,7 +77,7 @@ def totals(report: Mapping[str, Any]) -> Markup:
 def _notes(report: Mapping[str, Any]) -> Markup:
     if not report["notes"]:
         return Markup("")
-    items = join(Markup("<li>{}</li>").format(note) for note in report["notes"])
+    items = list_items(report["notes"])
     return Markup('<ul class="ft-notes">{}</ul>').format(items)
 
 
@@ -105,9 +105,7 @@ def _card(number: int, finding: Mapping[str, Any]) -> Markup:
     if finding["detail"].get("raise_cost"):
         said.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
     if said:
-        parts.append(
-            Markup('<ul class="ft-shown">{}</ul>').format(join(Markup("<li>{}</li>").format(text) for text in said))
-        )
+        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(list_items(said)))
     if finding["kind"] != "stop_token":
         parts.append(_row_buttons(number, finding))
     parts.append(_remedies(number, finding))
@@ -187,7 +185,7 @@ def remedy_words(remedy: str, finding: Mapping[str, Any]) -> str:
 def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
     """The sentences of a new version, and how to undo it."""
     done = [sentence.rstrip(".") + "." for sentence in action.split(". ")]
-    lines = join(Markup("<li>{}</li>").format(sentence) for sentence in done)
+    lines = list_items(done)
     return Markup(
         '<div class="ft-box ft-good" role="status">Version {} of {} is open now.<ul>{}</ul>'
         '<p class="ft-help">To undo this, choose version {} under Versions.</p></div>'

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.report.charts import histogram
-from ftlab.ui.kit.html import badge, count, details, facts, heading, join, notice, percent
+from ftlab.ui.kit.html import badge, count, details, facts, heading, join, list_items, notice, percent
 
 _PARTS = {"prompt": "Prompt", "completion": "Completion", "whole": "Whole row"}
 _LEVELS = {"good": ("good", "enough"), "thin": ("warn", "thin"), "low": ("bad", "few")}
@@ -47,7 +47,7 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
         ("Packing is worth it: " if packing["suggested"] else "Packing is not needed: ") + packing["why"] + ".",
         *tokens["notes"],
     ]
-    listed = join(Markup("<li>{}</li>").format(line) for line in advice)
+    listed = list_items(advice)
     return Markup(
         '<section class="ft-card" data-part="lengths">{}<div class="ft-histograms">{}</div>{}'
         '<ul class="ft-notes">{}</ul></section>'

@@ -13,7 +13,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import cell_as_text
 from ftlab.errors import FtlabError, shorten
 from ftlab.ui.background import ensure
-from ftlab.ui.kit.html import count, error_box, heading, join, pick_button, table
+from ftlab.ui.kit.html import count, error_box, heading, join, list_items, pick_button, table
 
 PAGE_ROWS = 10
 _CELL = 6000  # characters of one cell of the row on show
@@ -124,7 +124,7 @@ def _token_card(lines: list[str], encoded: Any, tokenizer: Any) -> Markup:
     """The tokens with the trained ones marked; the first line says what they are, the others stand below."""
     from ftlab.data.rendering import pieces
 
-    notes = join(Markup("<li>{}</li>").format(line) for line in lines[1:])
+    notes = list_items(lines[1:])
     return (
         heading("As the model reads it", lines[0])
         + Markup('<pre class="ft-pre ft-tokens" id="data_tokens" tabindex="0" aria-label="tokens">{}</pre>').format(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ftlab.config import DataConfig
+from ftlab.core.files import file_name
 from ftlab.core.workspace import Workspace
 from ftlab.data.readers import SUFFIXES
 from ftlab.data.versions import Version, history
@@ -82,18 +82,19 @@ def version_title(version: Version) -> str:
 
 
 def keep_upload(path: Path, workspace: Workspace) -> Path:
-    """A copy of an uploaded file inside the workspace, so that a run can be repeated. It keeps its name: each content
-    has a folder of its own.
-
-    The same file is kept once. Raises InputError for a kind of file that cannot be read.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in FILE_TYPES:
+    """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for a kind of
+    file that cannot be read."""
+    if path.suffix.lower() not in FILE_TYPES:
         raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
+    return keep_copy(path, workspace.uploads)
+
+
+def keep_copy(path: Path, folder: Path) -> Path:
+    """A copy of an uploaded file in `folder`, under its own name: each content has a folder of its own, and the same
+    file is kept once."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    stem = re.sub(r"[^\w .,()&+-]+", "-", path.stem).strip(" .-")[:60] or "data"
-    target = workspace.uploads / digest / f"{stem}{suffix}"
+    target = folder / digest / f"{file_name(path.stem, 'data')[:60]}{path.suffix.lower()}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

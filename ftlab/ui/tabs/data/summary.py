@@ -12,7 +12,7 @@ from ftlab.data.conversion import likely_texts
 from ftlab.data.formats import PREFERENCES
 from ftlab.data.tool_calls import TOOL, TOOLS
 from ftlab.errors import InputError, shorten
-from ftlab.ui.kit.html import count, facts, heading, join, percent
+from ftlab.ui.kit.html import count, facts, heading, join, list_items, percent
 from ftlab.ui.run_names import source_title
 
 WELCOME = Markup(
@@ -136,7 +136,7 @@ def details(found: Any, config: DataConfig) -> Markup:
     )
     columns = join((Markup("<code>{}</code>").format(name) for name in found.columns), " ")
     left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in found.dropped.items()]
-    notes = join(Markup("<li>{}</li>").format(note) for note in [*left_out, *found.notes])
+    notes = list_items([*left_out, *found.notes])
     lines = [Markup("<p><strong>Columns:</strong> {}</p>").format(columns)]
     if found.format:
         sure = "" if found.detected.is_guess else f", {percent(found.confidence, 0)} sure"

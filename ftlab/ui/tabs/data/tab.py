@@ -30,7 +30,6 @@ from ftlab.data.documents import SUFFIXES, is_document
 from ftlab.data.load import encoding_of, find_source, forget_encoding, remember
 from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
-from ftlab.synthesis.job import keep_document
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.html import PICK_JS, error_box, notice
@@ -41,7 +40,15 @@ from ftlab.ui.tabs.data import rows as data_rows
 from ftlab.ui.tabs.data import summary
 from ftlab.ui.tabs.data import versions as data_versions
 from ftlab.ui.tabs.data import write as data_write
-from ftlab.ui.tabs.data.sources import FILE_TYPES, DataContext, config_of, is_first_visit, keep_upload, source_choices
+from ftlab.ui.tabs.data.sources import (
+    FILE_TYPES,
+    DataContext,
+    config_of,
+    is_first_visit,
+    keep_copy,
+    keep_upload,
+    source_choices,
+)
 
 PANELS: dict[str, tuple[str, ModuleType]] = {
     "checks": ("Checks", data_checks),
@@ -214,7 +221,8 @@ def wire(tab: DataTab, page: Page) -> None:
             remember(config, workspace)
         stays = config.source == DataConfig().source and is_first_visit(workspace)
         said = notice(found.problem, kind="warn") if found.problem and not found.needs_columns else ""
-        if not found.problem and (open_ := unread_rows(config, workspace)):
+        open_ = 0 if found.problem else unread_rows(config, workspace)
+        if open_:
             rows = f"{open_:,} rows were" if open_ > 1 else "One row was"
             said = notice(
                 f"{rows} written by a model and nobody has read them. Read them in Curate, or accept them "
@@ -223,7 +231,7 @@ def wire(tab: DataTab, page: Page) -> None:
             )
         return (
             changed
-            | _way(found, config)
+            | _way(found, config, can=not found.problem and not open_)
             | ({} if stays else leave_welcome())
             | {
                 tab.shown: config.model_dump_json(),
@@ -235,8 +243,8 @@ def wire(tab: DataTab, page: Page) -> None:
             }
         )
 
-    def _way(found: Any, config: DataConfig | None = None) -> dict[Any, Any]:
-        """The way on, or the question that stands before it."""
+    def _way(found: Any, config: DataConfig | None = None, *, can: bool = False) -> dict[Any, Any]:
+        """The way on, which is open if it `can` be trained on, or the question that stands before it."""
         unsure = found is not None and found.needs_columns
         choices = summary.column_choices(found) if found is not None else []
         known = (config.columns if config else {}) or (found.detected.columns if found and found.detected else {})
@@ -250,9 +258,7 @@ def wire(tab: DataTab, page: Page) -> None:
         return pickers | {
             tab.pick: gr.update(visible=unsure),
             tab.change: gr.update(visible=not unsure and len(choices) > 1),
-            tab.use: gr.update(
-                interactive=found is not None and not found.problem and not (config and unread_rows(config, workspace))
-            ),
+            tab.use: gr.update(interactive=can),
         }
 
     def choose(shown: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
@@ -280,7 +286,7 @@ def wire(tab: DataTab, page: Page) -> None:
 
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
-            document = keep_document(Path(path), workspace)
+            document = keep_copy(Path(path), workspace.documents)
             text = Markup('<span class="ft-document">{} is a document: a model can write rows about it, below.</span>')
             return {
                 **leave_welcome(),

@@ -25,7 +25,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.versions import PREFIX, Version, create, delete, find, history, used_by
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit.events import offer_file, on, press
-from ftlab.ui.kit.html import count, details, join, notice, preformatted, table
+from ftlab.ui.kit.html import count, details, join, list_items, notice, preformatted, table
 from ftlab.ui.kit.hub_account import in_a_space, upload_token
 from ftlab.ui.kit.person import remember, remembered
 from ftlab.ui.run_names import version_name
@@ -85,7 +85,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         data = build_config({"data": config_of(shown).model_dump() | chosen}).data
         version, notes = split_version(data, workspace, who=_name(who), why=(why or "").strip())
         sizes = ", ".join(f"{size:,} {name}" for name, size in version.rows.items())
-        lines = join(Markup("<li>{}</li>").format(note) for note in notes)
+        lines = list_items(notes)
         said = Markup(
             '<div class="ft-box ft-good" role="status">Made version {}: {}. The split is frozen.{}</div>'
         ).format(version.number, sizes, Markup("<ul>{}</ul>").format(lines) if notes else "")
@@ -348,7 +348,7 @@ def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[st
     saved = ", ".join(f"{rows:,} rows of {Path(path).stem}" for path, rows in done.files.items())
     lines = [f"{count(rows)} left out: {reason}." for reason, rows in done.left_out.items()]
     lines += done.notes or []
-    listed = join(Markup("<li>{}</li>").format(line) for line in lines)
+    listed = list_items(lines)
     said = Markup('<div class="ft-box ft-good" role="status">Saved {}.{}</div>').format(
         saved, Markup("<ul>{}</ul>").format(listed) if lines else " Nothing was left out."
     )

@@ -22,6 +22,7 @@ from markupsafe import Markup
 
 from ftlab.config import STARTER
 from ftlab.core.endpoint import WRITER, find_key
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import accept_unread, unread
 from ftlab.data.documents import SUFFIXES
@@ -33,8 +34,8 @@ from ftlab.synthesis.plan import build_settings, plan
 from ftlab.synthesis.writing import CASES, DOCUMENTS, PARAPHRASES
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.forms import price, whole_number
-from ftlab.ui.kit.html import count, error_box, join, notice, stop_note
-from ftlab.ui.tabs.data.sources import DataContext, config_of
+from ftlab.ui.kit.html import count, error_box, list_items, notice, stop_note
+from ftlab.ui.tabs.data.sources import DataContext, config_of, keep_copy
 
 _POLL_SECONDS = 1.0
 _KINDS = [
@@ -74,7 +75,6 @@ class Panel:
     timer: gr.Timer
     documents: gr.State  # paths of the copies in the workspace
     planned: gr.State  # the request that the cost on show is for: what is sent is what was shown
-    looked: gr.State
 
     @property
     def progress(self) -> list[Any]:
@@ -142,7 +142,7 @@ def build() -> Panel:
             "Accept them unread", visible=False, elem_id="data_write_accept", scale=0, min_width=200
         )
     parts["timer"] = gr.Timer(_POLL_SECONDS, active=False)
-    return Panel(**parts, documents=gr.State([]), planned=gr.State(None), looked=gr.State(0))
+    return Panel(**parts, documents=gr.State([]), planned=gr.State(None))
 
 
 def views(panel: Panel) -> list[Any]:
@@ -195,7 +195,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     def look(*values: Any) -> dict[Any, Any]:
         request = request_of(*values)
         planned = plan(job.work_of(request, workspace), workspace)
-        lines = join(Markup("<li>{}</li>").format(text) for text in planned.lines())
+        lines = list_items(planned.lines())
         send = f"Write up to {count(planned.rows)} rows" if planned.open else "Show the rows"
         return {
             panel.plan: notice(Markup("<ul>{}</ul>").format(lines)),
@@ -222,7 +222,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def add(paths: list[str] | None, before: list[str]) -> dict[Any, Any]:
         return {
-            **listed([*before, *(str(job.keep_document(Path(path), workspace)) for path in paths or [])]),
+            **listed([*before, *(str(keep_copy(Path(path), workspace.documents)) for path in paths or [])]),
             **forget(),
         }
 
@@ -297,7 +297,7 @@ def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:
     elif status is not None and status.state == "stopped":
         result = notice("Stopped. What was written is kept: press Show what it takes to continue.", kind="warn")
     elif folder is not None and (made := job.outcome(folder, workspace)) is not None:
-        lines = join(Markup("<li>{}</li>").format(text) for text in made.lines()[1:])
+        lines = list_items(made.lines()[1:])
         text = Markup("{} Read them before you train.<ul>{}</ul>").format(made.lines()[0], lines)
         result = notice(text, kind="good")
     return {
@@ -325,7 +325,7 @@ def _listed(paths: list[str]) -> Markup:
             "never sees.</p>"
         )
     names = ", ".join(Path(path).name for path in paths)
-    return Markup("<p>{}: {}</p>").format("1 document" if len(paths) == 1 else f"{count(len(paths))} documents", names)
+    return Markup("<p>{}: {}</p>").format(counted(len(paths), "document"), names)
 
 
 def _key() -> Markup:

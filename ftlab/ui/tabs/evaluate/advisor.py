@@ -17,7 +17,7 @@ from ftlab.evaluation.advisor import QUESTIONS, STANDS, Advice, Question, Recomm
 from ftlab.report.measures import evidence_of
 from ftlab.ui import run_files
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import badge, empty, join, notice
+from ftlab.ui.kit.html import badge, empty, join, list_items, notice
 
 _KINDS = {"now": "good", "later": "warn", "no": "info"}
 _DEFAULTS = {"freshness": "yearly", "budget": "small", "latency": "relaxed"}
@@ -74,8 +74,8 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
 
 def advice(found: Advice) -> Markup:
     """The advice as one card: what to do first on top, every reason with its source."""
-    figures = join(Markup("<li>{}</li>").format(line) for line in found.figures)
-    steps = join(Markup("<li>{}</li>").format(line) for line in found.steps)
+    figures = list_items(found.figures)
+    steps = list_items(found.steps)
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(
         notice(Markup("<strong>{}</strong>").format(found.summary)),
         Markup('<div class="ft-help">Measured on your data:</div><ul class="ft-notes">{}</ul>').format(figures)

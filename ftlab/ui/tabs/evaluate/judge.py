@@ -29,7 +29,7 @@ from ftlab.ui import job_strip, run_files
 from ftlab.ui.kit.answer_tables import text_cell
 from ftlab.ui.kit.events import any_of, message_box, on
 from ftlab.ui.kit.forms import price, whole_number
-from ftlab.ui.kit.html import count, details, error_box, join, notice, stop_note, table, when
+from ftlab.ui.kit.html import count, details, error_box, join, list_items, notice, stop_note, table, when
 from ftlab.ui.run_view import run as run_view
 
 _POLL_SECONDS = 1.0
@@ -136,7 +136,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         found = plan(chosen, settings)
         send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(found.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -297,7 +297,7 @@ def _judgement(run: RunDirectory, one: JudgementJson) -> Markup:
     return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
         notice(text, kind=kind),
         table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
-        Markup('<ul class="ft-notes">{}</ul>').format(items(more)),
+        Markup('<ul class="ft-notes">{}</ul>').format(list_items(more)),
         details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
         _replies(run, one),
     )
@@ -321,7 +321,3 @@ def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
     ]
     shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
     return details(f"What it wrote ({len(rows)} replies)", shown)
-
-
-def items(lines: list[str]) -> Markup:
-    return join(Markup("<li>{}</li>").format(line) for line in lines)

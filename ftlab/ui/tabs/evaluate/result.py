@@ -35,6 +35,7 @@ from ftlab.ui.kit.html import (
     heading,
     join,
     labelled,
+    list_items,
     notice,
     percent,
     table,
@@ -57,7 +58,7 @@ def in_full(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 
 def _card(run: RunDirectory, head: Markup, comparison: ComparisonJson) -> Markup:
-    notes = join(Markup("<li>{}</li>").format(note) for note in comparison.get("notes", []))
+    notes = list_items(comparison.get("notes", []))
     parts = [
         head,
         scores(comparison),

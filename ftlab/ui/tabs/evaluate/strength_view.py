@@ -7,7 +7,7 @@ from markupsafe import Markup
 from ftlab.core.run_results import StrengthsJson
 from ftlab.evaluation.figures import in_sentence
 from ftlab.report.charts import Series, plot
-from ftlab.ui.kit.html import heading, join, labelled, notice
+from ftlab.ui.kit.html import heading, join, labelled, list_items, notice
 
 _COLOURS = "abcd"
 
@@ -19,7 +19,7 @@ def strengths_view(found: StrengthsJson) -> Markup:
     head, rows = table_of(found)
     where = f"The task on {found['rows']:,} {found['split']} rows. Changes are paired, with 95% intervals."
     told = [found["why"], *test_lines(found), *found["notes"]]
-    lines = join(Markup("<li>{}</li>").format(line) for line in told)
+    lines = list_items(told)
     parts = [
         heading("What each strength reaches and keeps", where),
         Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {found['proposed']:g}."),

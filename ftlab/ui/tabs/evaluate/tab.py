@@ -12,7 +12,6 @@ pages).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from markupsafe import Markup
 
 from ftlab.config import RunConfig, with_settings
 from ftlab.core.comparison import ComparisonJson, VerdictJson
+from ftlab.core.files import file_name
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.words import listed
 from ftlab.core.workspace import Workspace
@@ -31,7 +31,7 @@ from ftlab.training import supervisor
 from ftlab.ui import background, job_strip, run_files, run_names
 from ftlab.ui.kit.events import any_of, message_box, offer_file, on, press
 from ftlab.ui.kit.fresh import digest, unsaid
-from ftlab.ui.kit.html import PICK_JS, empty, heading, join, notice
+from ftlab.ui.kit.html import PICK_JS, empty, heading, join, list_items, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
@@ -156,14 +156,14 @@ def wire(tab: EvaluateTab, page: Page) -> None:
 
         run = run_files.chosen_run(workspace, run_id)
         name = run_names.name_of(run, dated=False)
-        return {tab.report_file: offer_file(write_report(run, name=name), f"{_file_name(name)} report.html")}
+        return {tab.report_file: offer_file(write_report(run, name=name), f"{file_name(name, 'run')} report.html")}
 
     def markdown(run_id: str | None) -> dict[Any, Any]:
         from ftlab.report.markdown import write_markdown
 
         run = run_files.chosen_run(workspace, run_id)
         name = run_names.name_of(run, dated=False)
-        return {tab.markdown_file: offer_file(write_markdown(run, name=name), f"{_file_name(name)} report.md")}
+        return {tab.markdown_file: offer_file(write_markdown(run, name=name), f"{file_name(name, 'run')} report.md")}
 
     def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
         return result_of(run_id, others, view, workspace)
@@ -428,7 +428,7 @@ def apart(run: RunDirectory, others: Sequence[str] | None, workspace: Workspace)
 def next_steps(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What to do next, as a list."""
     steps = run_view.next_steps(run, comparison)
-    items = join(Markup("<li>{}</li>").format(step) for step in steps)
+    items = list_items(steps)
     return (
         Markup('<section class="ft-card">{}<ul class="ft-notes">{}</ul></section>').format(
             heading("What to do next"), items
@@ -510,8 +510,3 @@ def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
             remembers={"evaluated": tab.run},
         )
     ]
-
-
-def _file_name(name: str) -> str:
-    """`name` without what file systems refuse."""
-    return re.sub(r"[^\w .,()&+-]+", "-", name).strip(" .-") or "run"

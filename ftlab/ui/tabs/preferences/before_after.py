@@ -24,7 +24,7 @@ from ftlab.training import supervisor
 from ftlab.ui import background, job_strip, run_files
 from ftlab.ui.kit.answer_tables import PAGE_ROWS, text_cell
 from ftlab.ui.kit.events import any_of, message_box, on, steps
-from ftlab.ui.kit.html import badge, count, details, empty, join, notice, short, table
+from ftlab.ui.kit.html import badge, count, details, empty, join, list_items, notice, short, table
 from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
@@ -183,13 +183,11 @@ def result(found: BeforeAfterJson) -> Markup:
     _, *rows = figure_rows(found)
     judged = join(
         notice(
-            Markup("{} <strong>Win rate</strong><ul>{}</ul>").format(
-                badge("proxy", "warn"), join(Markup("<li>{}</li>").format(line) for line in lines_of(one))
-            )
+            Markup("{} <strong>Win rate</strong><ul>{}</ul>").format(badge("proxy", "warn"), list_items(lines_of(one)))
         )
         for one in found["win_rates"].values()
     )
-    notes = join(Markup("<li>{}</li>").format(note) for note in found.get("notes", []))
+    notes = list_items(found.get("notes", []))
     where = "" if found.get("start") else " This run began with the base itself."
     return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}</section>').format(
         found["run"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ftlab.ui.kit.html import count, details, duration, facts, join, notice, percent, pick_button, table
+from ftlab.ui.kit.html import count, details, duration, facts, join, list_items, notice, percent, pick_button, table
 
 if TYPE_CHECKING:
     from ftlab.training.preflight.advice import Advice
@@ -25,7 +25,7 @@ def card(found: Preflight, checked: str) -> Markup:
     if found.fits is not False and found.kind == "estimate":
         kind = "info"
     loud = [advice for advice in found.warnings if advice.kind != "info"]
-    notes = join(Markup("<li>{}</li>").format(note) for note in found.notes)
+    notes = list_items(found.notes)
     body = Markup('<section class="ft-card" data-fits="{}">{}{}{}<div class="ft-help">{}</div>{}</section>').format(
         {True: "yes", False: "no", None: "unknown"}[found.fits],
         notice(Markup("<strong>{}</strong>").format(verdict(found)), kind=kind),
