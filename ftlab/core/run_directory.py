@@ -367,6 +367,11 @@ class RunDirectory(_Answers):
                 return place
         return self
 
+    def with_ways(self) -> RunDirectory | Question:
+        """The comparison with retrieval, else with the prompted base; the run's own if neither was asked."""
+        place = self.with_side("retrieved")
+        return self.with_side("prompted") if place is self else place
+
     @property
     def rewards_file(self) -> Path:
         """The rewards of the answers to held-out prompts, before and after training."""

@@ -55,8 +55,14 @@ from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 from ftlab.evaluation.outside import Given, Outside, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
+from ftlab.evaluation.retrieval import INDEX, Retrieval, retrieval_of
 from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
+    ADAPTED,
+    ADAPTED_RETRIEVED,
+    PROMPTED,
+    RETRIEVED,
+    Prompting,
     Side,
     adapted_side,
     base_side,
@@ -66,6 +72,7 @@ from ftlab.evaluation.sides import (
     prompted_side,
     prompting_of,
     result_identity,
+    retrieved_sides,
     tokenizer_of,
 )
 from ftlab.evaluation.significance import MEAN_TEST
@@ -108,6 +115,7 @@ def measured(
     verdicts |= {side.name: judge(measures, side.name, names=spoken) for side in outside or {}}
     pairs = _pairs(material, sides, asked, results, config, outside or {})
     verdicts |= {f"adapted_vs_{rival}": judge(pair, "adapted", names=spoken) for rival, pair in pairs.items()}
+    verdicts |= _verdicts_between(material, sides, asked, results, config)
     if config.evaluation.margin is not None:
         for rival, pair in {"base": measures, **pairs}.items():
             key = "adapted" if rival == "base" else f"adapted_vs_{rival}"
@@ -140,7 +148,10 @@ def _verdicts(
     """Each later side against the base."""
     spoken = {side.name: side.spoken for side in sides}
     verdicts = {
-        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+        side.name: judge(
+            measures, side.name, names=spoken, forgetting=None if side.prompting else forgetting[side.name]
+        )
+        for side in sides[1:]
     }
     if forgetting["adapted"] is None and not config.is_starter:
         text = verdicts["adapted"]["text"].removesuffix(".")
@@ -168,6 +179,24 @@ def _pairs(
         given = {other.name: [each.answer for each in answers]}
         pairs[other.name], _ = _of_task(material, *own, config, given, order=(other.name, "adapted"))
     return pairs
+
+
+def _verdicts_between(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> dict[str, VerdictJson]:
+    """Retrieval against fixed examples, and what it adds to the adapted model."""
+    by_name = {side.name: side for side in sides}
+    spoken = {side.name: side.spoken for side in sides}
+    verdicts = {}
+    for later, first in ((RETRIEVED, PROMPTED), (ADAPTED_RETRIEVED, ADAPTED)):
+        if later in by_name and first in by_name:
+            pair = task_measures(material, [by_name[first], by_name[later]], asked, results, config)
+            verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken)
+    return verdicts
 
 
 def _by_margin(
@@ -250,6 +279,8 @@ def _costs(
         question = asked[side.name].questions.get("answers")
         assert isinstance(question, ToAnswer)  # only documents have none
         took = seconds_per_answer(side.run, identity(side), question)
+        if took is not None and isinstance(side.prompting, Retrieval):
+            took += side.prompting.seconds
         seconds[side.name] = took
         read[side.name] = sum(map(len, question.prompts)) / len(question.prompts)
         thousand[side.name] = None if took is None or price_per_hour is None else 1000 * took * price_per_hour / 3600
@@ -397,8 +428,10 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     more: SettingsJson = {}
     if material.neutral:
         more |= {"neutral_prompts": len(material.neutral), "drift_rule": RULE}
-    if prompting := next((side.prompting for side in sides if side.prompting), None):
+    if prompting := next((side.prompting for side in sides if isinstance(side.prompting, Prompting)), None):
         more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
+    if retrieval := next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None):
+        more["retrieved"] = {"rows": retrieval.count, "index": INDEX, "left_out": retrieval.left_out}
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -477,7 +510,8 @@ def evaluate_together(
     tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
-        asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
+        adapted = next(side for side in sides if side.name == ADAPTED)
+        asked["adapted"].questions["memorisation"] = memorisation_of(adapted)
     batch_rows = configs[0].evaluation.batch_size
     results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     first = asked[sides[0].name]
@@ -529,7 +563,7 @@ def evaluate_together(
             *(note for side, given in outside.items() for note in notes_on(side, given)),
             *_sampling(material, configs[0]),
             *left_out(configs[0]),
-            *_notes(asked, results, material),
+            *_notes(sides, asked, results, material),
             *label_notes(measures, {side.name: side.spoken for side in everyone}),
             *warnings(scores["adapted"], str(material.limit), figures.forgetting),
         ],
@@ -759,6 +793,11 @@ def _sides(
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         at = AS_TRAINED if number else strength
         sides.append(adapted_side(run, config, first=number == 0, strength=at))
+    if configs[0].evaluation.retrieved and not material.documents:
+        retrieval = retrieval_of(runs[0], material, configs[0].evaluation.retrieved)
+        base, adapted = retrieved_sides(runs[0], configs[0], retrieval, strength)
+        place = next(place for place, side in enumerate(sides) if side.name == ADAPTED)
+        sides = [*sides[:place], base, *sides[place:], adapted]
     return sides
 
 
@@ -767,7 +806,7 @@ def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -
     made: dict[Any, Asked] = {}
     by_side = {}
     for side in sides:
-        shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
+        shared = (side.config.model.base, side.config.model.revision, id(side.prompting))
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         questions = own_of(side, sides[0], dict(made[shared].questions))
@@ -780,7 +819,9 @@ def _sampling(material: Material, config: RunConfig) -> list[str]:
     return [note] if note and not material.documents else []
 
 
-def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:
+def _notes(
+    sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material
+) -> list[str]:
     notes = []
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
@@ -792,10 +833,16 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
             "tokens). Their loss was computed in rolling windows, and the model read only the end of their prompts."
         )
     notes += dict.fromkeys(each.note for each in asked.values() if each.note)
-    unshown = max(each.unshown for each in asked.values())
-    if unshown:
+    for side in sides:
+        if side.prompting and asked[side.name].unshown and not (side.adapted and side.name != ADAPTED):
+            notes.append(
+                f"Not all examples for {side.spoken} fit into the context: {asked[side.name].unshown} were left out "
+                "across all rows."
+            )
+    left_out = next((side.prompting.left_out for side in sides if isinstance(side.prompting, Retrieval)), 0)
+    if left_out:
         notes.append(
-            f"Not all examples for the prompted base fit into the context: {unshown} were left out across all rows."
+            f"Retrieval never shows {left_out} training rows: they are copies or near copies of held-out questions."
         )
     return notes
 

@@ -134,6 +134,10 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
         if rival != name:
             against = "a prompt" if rival == "prompted" else sides[rival]["title"] if rival in sides else rival
             lines.append((f"Against {against}", verdict["text"]))
+        elif "_vs_" in name:
+            first, _, second = name.partition("_vs_")
+            titles = [sides[side]["title"] if side in sides else side for side in (first, second)]
+            lines.append((f"{titles[0]} against {titles[1].lower()}", verdict["text"]))
     for name, side in sides.items():
         # A side that the adapted model was compared with itself needs no second line, against the base.
         if name in verdicts and name != "adapted" and f"adapted_vs_{name}" not in verdicts:

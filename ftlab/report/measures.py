@@ -13,7 +13,7 @@ from ftlab.core.comparison import ComparisonJson as Comparison
 from ftlab.core.comparison import DifferenceJson, MeasureInfoJson, SideJson, decided_by, scores_of, verdict_of
 from ftlab.core.comparison import MeasureJson as Measure
 from ftlab.errors import shorten
-from ftlab.evaluation.advisor import Evidence
+from ftlab.evaluation.advisor import Evidence, which_of
 from ftlab.evaluation.figures import change_text, percent, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, counted, direction, gain_loss, is_look, is_unmeasured, with_adjusted
 from ftlab.evaluation.metrics.table import Measure as Info
@@ -294,7 +294,11 @@ def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
     }
 
 
-_SHOWN = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
+_SHOWN = {
+    "adapted": "tuning",
+    "adapted_vs_prompted": "over_prompting",
+    "adapted_vs_retrieved": "over_retrieval",
+}
 
 
 def evidence_of(comparison: Comparison | None) -> Evidence | None:
@@ -317,6 +321,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         verdict=next((verdicts[name].get("text", "") for name in ("over_prompting", "tuning") if name in verdicts), ""),
         forgot=forgot,
         forgetting=forgetting,
+        choice=which_of(comparison),
         **{name: verdict["better"] for name, verdict in verdicts.items()},
     )
 
