@@ -26,7 +26,8 @@ _BATCH = 256  # questions
 @dataclass(frozen=True)
 class Retrieval:
     """Before each question stand the `count` nearest of the `examples`; `nearest` holds their places by the text of the
-    question, the nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: per question."""
+    question, the nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: of the
+    search, per question."""
 
     count: int
     examples: tuple[tuple[Message, ...], ...] = field(repr=False)
@@ -96,7 +97,7 @@ def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval
 def _copies(
     rows: Sequence[Mapping[str, Any]], texts: Sequence[str], material: Material, questions: Sequence[str]
 ) -> set[int]:
-    """The places of the training rows that are copies or near copies of a held-out question, or hold its long answer."""
+    """The places of the training rows that are copies or near copies of a held-out question, or hold its answer."""
     from ftlab.data.near import near_pairs
     from ftlab.data.rendering import reference
 
