@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -371,7 +371,7 @@ def _event(value: dict[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-async def _in_thread(steps: Generator[None, None, None]) -> AsyncIterator[None]:
+async def _in_thread(steps: Generator[None, None, None]) -> AsyncGenerator[None, None]:
     """`steps`, each made in a thread. Where nobody waits any longer, they are closed, after the step that runs now."""
     step: asyncio.Future[bool] | None = None
 
