@@ -56,7 +56,8 @@ def build() -> Panel:
         gr.HTML(
             Markup(
                 '<p class="ft-help">It answers the same held-out rows and stands beside base and adapted model. '
-                "Nothing is sent before you have seen what it takes. The key is read from {} in the environment of ftlab.</p>"
+                "Nothing is sent before you have seen what it takes. The key is read from {}, in the environment in "
+                "which ftlab was started.</p>"
             ).format(CONTESTANT.key_variable)
         )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
