@@ -410,7 +410,7 @@ def which_of(comparison: ComparisonJson) -> str:
     against = {way: verdicts[f"adapted_vs_{way}"] for way in _WAYS if f"adapted_vs_{way}" in verdicts}
     if not against:
         return ""
-    figures = _of_ways(comparison, next(iter(against.values()))["measure"])
+    figures = _of_ways(comparison, next(iter(against.values())).get("measure"))
     lost = [way for way, verdict in against.items() if verdict["better"] is False]
     even = [way for way, verdict in against.items() if verdict["better"] is None]
     if not lost and not even:

@@ -84,4 +84,4 @@ def test_a_hosted_model_is_compared_and_the_run_goes_out(tmp_path):
     assert f"Against {name}" in checked and "Prompting, retrieval or tuning" in checked
     exported = run_cli("export", run.id, *where, "--to", str(tmp_path / "out"), "--json")
     assert exported.returncode == 0, exported.stderr
-    assert (tmp_path / "out" / "README.md").exists() and last_json(exported)
+    assert (tmp_path / "out" / "README.md").exists() and last_json(exported.stdout)
