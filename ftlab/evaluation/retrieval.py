@@ -57,6 +57,7 @@ class Retrieval:
 
 def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval:
     """The `count` training rows of `run` that are nearest to each row of `material`. Raises InputError without any."""
+    import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import linear_kernel
 
@@ -72,7 +73,7 @@ def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval
     began = time.monotonic()
     texts = [prompt_text(row["messages"]) for row in rows]
     questions = [prompt_text(row["messages"]) for row in material.rows]
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype="float32")
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
     try:
         table = vectors.fit_transform(texts)
     except ValueError:  # not one n-gram in all of them

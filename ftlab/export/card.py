@@ -293,7 +293,7 @@ def _results(run: RunDirectory, config: RunConfig, comparison: ComparisonJson) -
     results = []
     for measure in measures_of(comparison):
         value = measure["values"].get("adapted")
-        if value is None or measure["group"] == "style" or measure.get("better") is None:
+        if value is None or measure["group"] in ("style", "cost") or measure.get("better") is None:
             continue
         interval = (measure.get("intervals") or {}).get("adapted")
         results.append(
