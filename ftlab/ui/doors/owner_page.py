@@ -36,8 +36,8 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) ->
         address = address_of(request.client)
         with access.patience.turn(address) as may_wait:
             if not may_wait:
-                said = "Several wrong passwords from your address are being looked at. Try again in a moment."
-                return _page(access, request, said, 429, {"retry-after": "30"})
+                message = "Several wrong passwords from your address are being looked at. Try again in a moment."
+                return _page(access, request, message, 429, {"retry-after": "30"})
             await asyncio.sleep(access.patience.wait(address))
             if access.guess(parse_qs(body).get("password", [""])[0]):
                 return _let_in(request)
@@ -97,7 +97,7 @@ def _beside(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
 
 
 def _page(
-    access: Access, request: Request, said: str = "", status: int = 200, headers: dict[str, str] | None = None
+    access: Access, request: Request, message: str = "", status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
@@ -118,7 +118,7 @@ def _page(
         by_password=access.password is not None,
         who=who,
         name=name,
-        said=said,
+        message=message,
     )
     return HTMLResponse(text, status, _HEADERS | (headers or {}))
 

@@ -44,11 +44,11 @@ def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
 
 def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
     """Each side's own conversation: what it was asked, what its tools replied, and what it answered itself."""
-    said: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
+    by_side: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
     for turn in turns:
-        for side, messages in said.items():
+        for side, messages in by_side.items():
             messages += [next_turn(messages, turn["user"]), {"role": "assistant", "content": turn[side]}]
-    return said
+    return by_side
 
 
 def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) -> Markup:

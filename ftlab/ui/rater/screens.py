@@ -200,14 +200,14 @@ def _text(text: str) -> Markup | str:
 
 
 def _question(messages: Sequence[Mapping[str, Any]]) -> Markup:
-    several = sum(one["role"] == "user" for one in messages) > 1
+    several = sum(message["role"] == "user" for message in messages) > 1
     turns = join(
         Markup('<div class="rt-turn rt-turn-{}"><h2>{}</h2><div class="rt-plain">{}</div></div>').format(
-            one["role"] if one["role"] in _ROLES else "user",
-            _ROLES.get(one["role"], one["role"]) if not (several and one["role"] == "user") else "Person",
-            str(one["content"]).strip(),
+            message["role"] if message["role"] in _ROLES else "user",
+            _ROLES.get(message["role"], message["role"]) if not (several and message["role"] == "user") else "Person",
+            str(message["content"]).strip(),
         )
-        for one in messages
+        for message in messages
     )
     return Markup('<section class="rt-question" aria-label="The question">{}</section>').format(turns)
 

@@ -106,22 +106,22 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
         )
         return lambda: ("warn", words), lambda: None
     try:
-        found = space_store.restore(workspace, repository)
+        restored = space_store.restore(workspace, repository)
         votes = backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
     except FtlabError as error:
         words = f"Nothing that you do here is kept, and nothing was brought back. {error} Then restart this Space."
         print(f"ftlab: {words}", flush=True)
         return lambda: ("bad", words), lambda: None
-    print(f"ftlab: {len(found.names)} runs and versions of data came back from {repository}.", flush=True)
-    if found.broken:
-        print(f"ftlab: not whole in {repository}, and left there: {', '.join(found.broken)}", flush=True)
+    print(f"ftlab: {len(restored.names)} runs and versions of data came back from {repository}.", flush=True)
+    if restored.broken:
+        print(f"ftlab: not whole in {repository}, and left there: {', '.join(restored.broken)}", flush=True)
     end_runs = space_store.start(workspace, repository)
 
     def end() -> None:
         hub_sync.finish(votes)
         end_runs()
 
-    return functools.partial(_kept, workspace, repository, found.broken), end
+    return functools.partial(_kept, workspace, repository, restored.broken), end
 
 
 def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str, str]:

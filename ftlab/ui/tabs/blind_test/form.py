@@ -57,7 +57,7 @@ class Form:
     actions: Any = None
     more: Any = None
     upload: Any = None
-    found: Any = None
+    preview: Any = None
     power: Any = None
     plan: Any = None
     make: Any = None
@@ -67,9 +67,9 @@ class Form:
         return list(self.fields.values())
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `fill`, `suit` and a look at the prompts update."""
-        return [*self.inputs, *self.groups, self.more, self.upload, self.found, self.power, self.plan, self.make]
+        return [*self.inputs, *self.groups, self.more, self.upload, self.preview, self.power, self.plan, self.make]
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.fields, values, strict=True))
@@ -151,7 +151,7 @@ def _prompts(form: Form) -> None:
         "topic", gr.Dropdown, [("no topics", "")], value="", label="Topic", allow_custom_value=True,
         info="A column. The verdict is given per topic, and a sample takes as many of each.",
     )  # fmt: skip
-    form.found = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
+    form.preview = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
     draw(
         "max_new_tokens", gr.Textbox, "256", label="Longest answer (tokens)", max_lines=1,
         info="Same settings for all: greedy decoding, one answer per prompt.",
@@ -179,7 +179,7 @@ def _votes(form: Form) -> None:
         "rubric", gr.CheckboxGroup, ["overall", "correctness", "completeness", "style", "safety"], value=["overall"],
         label="Rubric", info="The verdict is about Overall. The others are asked as well.",
     )  # fmt: skip
-    draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
+    draw("options", gr.CheckboxGroup, OPTIONS, value=[name for _, name in OPTIONS], label="Options")
 
 
 def _needed(form: Form, n: int) -> None:
@@ -212,7 +212,7 @@ def load(workspace: Workspace) -> dict[str, Any]:
 def keep(values: dict[str, Any], workspace: Workspace) -> None:
     """Keep what is not as usual: the rest follows the newest run."""
     as_usual = usual(workspace)
-    write_json(workspace.new_test_file, {name: one for name, one in values.items() if one != as_usual[name]})
+    write_json(workspace.new_test_file, {name: value for name, value in values.items() if value != as_usual[name]})
 
 
 def is_filled(values: dict[str, Any]) -> bool:
@@ -233,7 +233,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
     values |= {"from": "held_out", "held_out": ""}
     values |= {"file": "", "pasted": "", "number": USUAL_PROMPTS, "topic": "", "title": "", "raters": "2"}
     values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
-    values |= {"options": [one for _, one in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
+    values |= {"options": [option for _, option in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
     return values
 
 
@@ -246,13 +246,13 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
     uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
     more = [*who, ("Nobody: take this contestant away", "")]
     choices = {f"who_{n}": who if n <= 2 else more for n in range(1, MOST_CONTESTANTS + 1)}
-    data = [one for one in source_choices(workspace) if one not in uploads]
+    data = [choice for choice in source_choices(workspace) if choice not in uploads]
     choices |= {"held_out": [("The run in this test", ""), *runs, *data], "file": uploads}
     for name, component in form.fields.items():
-        shown: dict[str, Any] = {"value": values.get(name)}
+        settings: dict[str, Any] = {"value": values.get(name)}
         if name in choices:
-            shown["choices"] = choices[name]
-        updates[component] = gr.update(**{**_settings(updates.get(component)), **shown})
+            settings["choices"] = choices[name]
+        updates[component] = gr.update(**{**_settings(updates.get(component)), **settings})
     return updates
 
 
@@ -260,14 +260,14 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
     """The runs as contestants: at the strength in use, and as trained or at the one proposed where that is another."""
     from ftlab.evaluation.strengths import strengths_of
 
-    found = []
+    choices = []
     for run in run_files.runs_that_answer(workspace):
         used, measured = run_files.strength(run), strengths_of(run)
         others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
-        found.append((", ".join(filter(None, [_called(run), strength_name(used)])), f"run:{run.id}"))
+        choices.append((", ".join(filter(None, [_called(run), strength_name(used)])), f"run:{run.id}"))
         for at in sorted(others):
-            found.append((f"{_called(run)}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
-    return found
+            choices.append((f"{_called(run)}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
+    return choices
 
 
 def _called(run: RunDirectory) -> str:

@@ -74,7 +74,7 @@ class BlindTestTab:
         return self.buttons["learn"]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
         return [*self.texts.values(), *self.buttons.values(), *boxes]
@@ -176,7 +176,7 @@ def _address(elem_id: str, **settings: Any) -> gr.Textbox:
 def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the chosen test, or the form of a new one."""
     new = not chosen or chosen == NEW
-    boxes = {one: gr.update(visible=new) for one in (tab.form.box, tab.form.actions)}
+    boxes = {component: gr.update(visible=new) for component in (tab.form.box, tab.form.actions)}
     boxes[tab.box] = boxes[tab.new] = gr.update(visible=not new)
     if not chosen or new:
         return boxes
@@ -195,13 +195,13 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
         tab.links_box: gr.update(visible=can["links"]),
         **{tab.texts[name]: now[name] for name in _TEXTS},
         **{
-            one: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))
-            for name, one in tab.buttons.items()
+            component: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))
+            for name, component in tab.buttons.items()
         },
     }
 
 
 def show_all(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """As `show`, and what the page then shows for the next tick."""
-    shown = show(tab, chosen, workspace)
-    return {**shown, tab.memory: digests(shown)}
+    updates = show(tab, chosen, workspace)
+    return {**updates, tab.memory: digests(updates)}

@@ -221,8 +221,8 @@ def wire(tab: ChatTab, page: Page) -> None:
             )
             with contextlib.closing(answers):
                 for part in answers:
-                    said = " ".join(filter(None, [afresh, other, note(part)]))
-                    turn = {**turn, "base": part.base, "adapted": part.adapted, "note": said}
+                    notes = " ".join(filter(None, [afresh, other, note(part)]))
+                    turn = {**turn, "base": part.base, "adapted": part.adapted, "note": notes}
                     if ended.is_set() and not part.done:
                         turn["note"] = "Stopped by you."
                         break
@@ -266,15 +266,15 @@ def wire(tab: ChatTab, page: Page) -> None:
             asked.set()
 
     def clear(run_id: str | None) -> dict[Any, Any]:
-        shown = about(tab, run_id, workspace)[tab.log]
-        return {tab.turns: [], tab.partner: None, tab.log: shown, tab.text: "", tab.votes: ""}
+        log = about(tab, run_id, workspace)[tab.log]
+        return {tab.turns: [], tab.partner: None, tab.log: log, tab.text: "", tab.votes: ""}
 
     def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
-        shown = about(tab, run_id, workspace)
+        updates = about(tab, run_id, workspace)
         if run_id == partner and partner is not None:
-            return {part: shown[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
+            return {part: updates[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
         # What somebody has begun to type stays.
-        return {tab.turns: [], tab.partner: None, **shown}
+        return {tab.turns: [], tab.partner: None, **updates}
 
     settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
     answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
@@ -362,8 +362,8 @@ def kept_votes(workspace: Workspace) -> Markup:
     pairs, thumbs = votes.counts(workspace)
     if not pairs and not thumbs:
         return Markup("")
-    said = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
-    return notice(f"Saved: {said}. The Preferences tab can learn from them.", kind="good")
+    amounts = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
+    return notice(f"Saved: {amounts}. The Preferences tab can learn from them.", kind="good")
 
 
 def nobody_yet() -> Markup:
@@ -372,9 +372,9 @@ def nobody_yet() -> Markup:
 
 def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs to talk to; who is in a conversation stays in it."""
-    workspace, partner = seen.workspace, seen.given[tab.partner]
+    workspace, partner = seen.workspace, seen.values[tab.partner]
     talks = [run.id for run in run_files.runs_that_answer(workspace)]
-    talking = partner in talks and seen.given[tab.run] in (None, partner)
+    talking = partner in talks and seen.values[tab.run] in (None, partner)
     followed = seen.follow(tab.run, talks)
     talked = partner if talking else followed
     # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.

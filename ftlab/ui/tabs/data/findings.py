@@ -56,15 +56,16 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
 
 def totals(report: Mapping[str, Any]) -> Markup:
     """How many findings of which severity, how many rows were looked at, and how long it took."""
-    found = report["findings"]
+    findings = report["findings"]
     numbers = [
-        _many(sum(one["severity"] == severity for one in found), severity) for severity in ("error", "warning", "note")
+        _many(sum(finding["severity"] == severity for finding in findings), severity)
+        for severity in ("error", "warning", "note")
     ]
     rows, checked = report["rows"], report["checked"]
     looked_at = f"{_many(rows, 'row')}" if checked >= rows else f"{count(checked)} of {_many(rows, 'row')}"
     looked_at += ", those held out included"  # the Data tab counts them apart
     took = duration(max(1, sum(report["seconds"].values())))
-    if not found:
+    if not findings:
         partly = report["stopped"] or checked < rows or not report.get("usable", 1)
         text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
         return notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good") + _notes(report)
@@ -101,11 +102,11 @@ def _card(number: int, finding: Mapping[str, Any]) -> Markup:
         ),
         Markup("<p>{}</p>").format(finding["why"]),
     ]
-    said = [*finding["shown"][:_SHOWN_TEXTS], *_details(finding["detail"])]
+    lines = [*finding["shown"][:_SHOWN_TEXTS], *_details(finding["detail"])]
     if finding["detail"].get("raise_cost"):
-        said.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
-    if said:
-        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(list_items(said)))
+        lines.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
+    if lines:
+        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(list_items(lines)))
     if finding["kind"] != "stop_token":
         parts.append(_row_buttons(number, finding))
     parts.append(_remedies(number, finding))
@@ -194,13 +195,13 @@ def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
 
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
     """One row, or a row beside the one it repeats: `sides` are (what it is, its cells)."""
-    shown = join(
+    sides_html = join(
         Markup('<div class="ft-side"><h5>{}</h5><dl>{}</dl></div>').format(
             name, join(Markup("<dt>{}</dt><dd>{}</dd>").format(column, _cell(value)) for column, value in cells.items())
         )
         for name, cells in sides
     )
-    return Markup('<h4 class="ft-h">{}</h4><div class="ft-sides">{}</div>').format(title, shown)
+    return Markup('<h4 class="ft-h">{}</h4><div class="ft-sides">{}</div>').format(title, sides_html)
 
 
 def _cell(value: Any) -> str:

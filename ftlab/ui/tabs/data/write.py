@@ -150,7 +150,7 @@ def views(panel: Panel) -> list[Any]:
     return panel.progress
 
 
-def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """What was written last, whatever data are on show."""
     return _progress(panel, workspace)
 
@@ -159,7 +159,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     """Wire the handlers of the panel. `who` names the person for the version that is made."""
     workspace = context.workspace
     form = [panel.kind, panel.documents, panel.like, panel.who, panel.url, panel.model, panel.rows, panel.each]
-    form += [panel.price_in, panel.price_out, panel.judge, context.shown, context.base]
+    form += [panel.price_in, panel.price_out, panel.judge, context.config_json, context.base]
 
     def request_of(
         kind: str,
@@ -173,7 +173,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         price_in: str | None,
         price_out: str | None,
         judged: bool,
-        shown: str | None,
+        config_json: str | None,
         base: str | None,
     ) -> Request:
         if kind == DOCUMENTS and not documents:
@@ -189,7 +189,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             price_in=price("The price of input", price_in),
             price_out=price("The price of output", price_out),
         )
-        data = config_of(shown) if kind != DOCUMENTS or like else None
+        data = config_of(config_json) if kind != DOCUMENTS or like else None
         return Request(kind, settings, tuple(documents) if kind == DOCUMENTS else (), data, None, who())
 
     def look(*values: Any) -> dict[Any, Any]:
@@ -251,8 +251,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def accept() -> dict[Any, Any]:
         version = accept_unread(_newest(workspace), workspace, who=who())
-        said = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
-        return {**context.open(version.source), **_progress(panel, workspace), panel.message: said}
+        text = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
+        return {**context.open(version.source), **_progress(panel, workspace), panel.message: text}
 
     cost = [panel.plan, panel.send, panel.planned]
     files = [panel.documents, panel.listed, panel.clear, panel.upload]

@@ -68,7 +68,7 @@ class Panel:
         ]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.box, self.about, self.sides, *self.progress]
 
@@ -133,10 +133,10 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
     def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
         chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
-        found = plan(chosen, settings)
-        send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
+        planned = plan(chosen, settings)
+        send = gr.update(visible=True, value=f"Send {planned.open:,} requests" if planned.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(planned.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -284,32 +284,35 @@ def judgements(run: RunDirectory) -> Markup:
         parts.append(run_view.failure(status.error))
     elif status is not None and status.state == "stopped":
         parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
-    parts += [_judgement(run, one) for one in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
+    parts += [_judgement(run, judgement) for judgement in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
     return join(parts)
 
 
-def _judgement(run: RunDirectory, one: JudgementJson) -> Markup:
-    current = is_current(run, one)
-    text, *more = judge_lines(one, current=current)
-    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
-    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
-    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
+def _judgement(run: RunDirectory, judgement: JudgementJson) -> Markup:
+    current = is_current(run, judgement)
+    text, *more = judge_lines(judgement, current=current)
+    kind = {True: "good", False: "bad", None: "info"}[judgement["better"]] if current else "warn"
+    settings = [("Judged", when(judgement["created"])), ("Rule", judgement["rule"]), ("Test", judgement["test"])]
+    settings += [
+        ("Better is", judgement["settings"]["criteria"]),
+        ("Reference shown", judgement["settings"]["reference"]),
+    ]
     return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
         notice(text, kind=kind),
-        table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
+        table(["Verdict", "Rows"], judge_figures(judgement), label="What the judge prefers", numbers=(1,)),
         Markup('<ul class="ft-notes">{}</ul>').format(list_items(more)),
         details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
-        _replies(run, one),
+        _replies(run, judgement),
     )
 
 
-def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
+def _replies(run: RunDirectory, judgement: JudgementJson) -> Markup:
     """Some of what the judge wrote."""
-    said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
-    said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
-    if not said:
+    replies = [line for line in run_files.judged_answers(run) if line["judgement"] == judgement["id"]]
+    replies = sorted(replies, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
+    if not replies:
         return Markup()
-    titles = one["titles"]
+    titles = judgement["titles"]
     rows = [
         [
             line["row"],
@@ -317,7 +320,7 @@ def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
             titles.get(line["choice"], line["choice"] or "no choice"),
             text_cell(read_reason(line["reply"]) or line["reply"]),
         ]
-        for line in said
+        for line in replies
     ]
-    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
-    return details(f"What it wrote ({len(rows)} replies)", shown)
+    body = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
+    return details(f"What it wrote ({len(rows)} replies)", body)

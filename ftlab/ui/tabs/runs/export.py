@@ -133,8 +133,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
 
         background.ensure("torch")
         chosen = run_files.chosen_run(workspace, run_id)
-        for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.state: notice(f"{said} …")}
+        for text in _made(chosen, kind, dtype, workspace):
+            yield {panel.state: notice(f"{text} …")}
         yield {panel.state: notice("packing the files …")}
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
         yield {panel.file: offer_file(packed, packed.name), panel.state: _state(chosen, kind)}
@@ -147,8 +147,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         kind, dtype, *where = asked
         _named(where[0])
         background.ensure("torch")
-        for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.preview: notice(f"{said} …")}
+        for text in _made(chosen, kind, dtype, workspace):
+            yield {panel.preview: notice(f"{text} …")}
         upload = _push(chosen, kind, dtype, where, dry_run=True)
         yield {
             panel.preview: _shown(upload),
@@ -191,13 +191,13 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     )
     made.then(None, js=press("#runs_download_file", "#runs_export_message"))
     hidden = [panel.send, panel.seen, panel.preview]
-    shown = [panel.state, panel.dtype]
+    outputs = [panel.state, panel.dtype]
     settings: dict[str, Any] = {"queue": False, "trigger_mode": "always_last"}
     on(
         any_of(run.change, panel.kind.input),
         choose,
         [run, panel.kind],
-        [*shown, *hidden],
+        [*outputs, *hidden],
         box=panel.message,
         **settings,
     )
@@ -206,7 +206,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         panel.box.expand,
         lambda run_id, kind: show(panel, run_id, kind, workspace),
         [run, panel.kind],
-        shown,
+        outputs,
         box=panel.message,
         clears=False,
         **settings,
@@ -243,12 +243,12 @@ def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> It
     export_job.start(run, workspace, kind, dtype or None)
     last = "starting"
     yield last
-    while (found := export_job.progress(run, kind)).state == "working":
-        if found.text and found.text != last:
-            last = found.text
+    while (job := export_job.progress(run, kind)).state == "working":
+        if job.text and job.text != last:
+            last = job.text
             yield last
         time.sleep(_POLL_SECONDS)
-    export_job.raise_failure(found)
+    export_job.raise_failure(job)
 
 
 def _state(run: RunDirectory, kind: Kind) -> Markup:
@@ -263,18 +263,18 @@ def _verified(run: RunDirectory, kind: Kind) -> Markup:
     from ftlab.export import job as export_job
     from ftlab.export.verify import lines
 
-    found = export_job.progress(run, kind)
-    if found.state == "working":
-        return notice(f"{found.text or 'starting'} … Press Export and download to follow it.")
-    if found.record is None:
+    job = export_job.progress(run, kind)
+    if job.state == "working":
+        return notice(f"{job.text or 'starting'} … Press Export and download to follow it.")
+    if job.record is None:
         return Markup("")
-    there = found.record["shape"].get("strength", AS_TRAINED)
-    told = [*lines(found.record["verification"]), *found.record["notes"]]
+    there = job.record["shape"].get("strength", AS_TRAINED)
+    told = [*lines(job.record["verification"]), *job.record["notes"]]
     if there != AS_TRAINED or there != run_files.strength(run):
         told.insert(0, f"The export in this folder is {strength_name(there) or 'as trained'}.")
-    said = join(Markup("<div>{}</div>").format(line) for line in told)
+    body = join(Markup("<div>{}</div>").format(line) for line in told)
     where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))
-    return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(said, where)
+    return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(body, where)
 
 
 def _push(

@@ -79,7 +79,7 @@ class RunsTab:
     sweeps: sweep.SweepResults
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         head = [self.table, self.lineage, self.detail, self.whole, self.chosen, self.to_evaluate, self.to_chat]
         return [*head, self.resume, self.earlier, self.later]
@@ -193,8 +193,8 @@ def wire(tab: RunsTab, page: Page) -> None:
         run = workspace.run(_chosen(run_id))
         background.make_room(run)
         step = supervisor.resume(run, workspace)
-        said = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
-        return {tab.message: notice(said, kind="good")}
+        text = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
+        return {tab.message: notice(text, kind="good")}
 
     def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
         from ftlab.training import supervisor as queue
@@ -224,7 +224,7 @@ def wire(tab: RunsTab, page: Page) -> None:
         any_of(*(component.change for component in chosen)),
         choose,
         chosen,
-        [*tab.shown, tab.confirm, tab.name],
+        [*tab.outputs, tab.confirm, tab.name],
         box=tab.message,
         clears=False,
         queue=False,
@@ -281,11 +281,11 @@ def brief(run: RunDirectory) -> Markup:
     status, comparison = run_files.status(run), run_files.comparison(run)
     damage = join(error_box(error) for error in run_files.damage(run))
     if comparison and not status.is_active:
-        said = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
+        verdict = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
     else:
         at_work = "The strip above shows how far it is." if status.is_active else "Trained."
-        said = run_view.outcome(run, status) or notice(at_work)
-    return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, said, run.id)
+        verdict = run_view.outcome(run, status) or notice(at_work)
+    return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, verdict, run.id)
 
 
 def detail(run: RunDirectory) -> Markup:
@@ -397,7 +397,7 @@ def doors(tab: RunsTab, page: Page) -> dict[str, Door]:
 def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the chosen one, or two beside each other."""
     every = [run.id for run in seen.workspace.runs()]
-    opened, other = seen.follow(tab.run, every), seen.given[tab.other]
+    opened, other = seen.follow(tab.run, every), seen.values[tab.other]
     other = other if other in every else ""
     return {
         tab.run: gr.update(choices=every, value=opened),
@@ -408,6 +408,6 @@ def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
 
 def followers(tab: RunsTab, page: Page) -> list[Follower]:
     chosen = [tab.run, tab.other]
-    shown = [*chosen, *tab.shown]
+    outputs = [*chosen, *tab.outputs]
     remembers = {"opened": tab.run}
-    return [Follower(shown, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]
+    return [Follower(outputs, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]
