@@ -126,7 +126,7 @@ def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
     if revealed_now(store, test_id) is None:
         now = progress(store, test_id)
         raise FtlabError(
-            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes are in",
+            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes cast",
             try_="wait for the planned number, or close the test",
         )
     return BlindVerdict(evaluate(store, test_id))

@@ -74,7 +74,7 @@ def test_answers_that_name_a_model_wait_for_their_owner_and_all_others_open_the_
 def test_where_people_vote_is_asked_once_and_a_link_for_phones_never_leads_to_this_machine(workspace, monkeypatch):
     assert serving.must_ask(workspace)
     monkeypatch.setattr(serving, "_address_in_network", lambda: "127.0.0.1")
-    with pytest.raises(FtlabError, match="in no network"):
+    with pytest.raises(FtlabError, match="not on a network"):
         serving.serve(workspace, "network")
     assert serving.must_ask(workspace)
     page = serving.serve(workspace, "machine")

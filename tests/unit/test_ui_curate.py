@@ -84,7 +84,7 @@ def test_a_turn_is_edited_as_text_and_the_rest_of_the_conversation_stays() -> No
     assert turns[1]["content"] == "Here."
     shorter = with_edits(row, row.cells, [["messages", '[{"role": "user", "content": "x"}]', None]])
     assert shorter == {"messages": [{"role": "user", "content": "x"}]}
-    with pytest.raises(InputError, match="in its turns and in its JSON"):
+    with pytest.raises(InputError, match="both as turns and as JSON"):
         with_edits(row, row.cells, [["messages", "There.", 1], ["messages", "[]", None]])
 
 
@@ -184,7 +184,7 @@ def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_disc
     said = curate_desk.status(here, workspace)
     assert "whose rows were deleted" in said and f"discard:{first.id}" in said
     drafts.discard(curate_desk.orphan(first.id, "Ada", workspace))
-    with pytest.raises(InputError, match="gone already"):
+    with pytest.raises(InputError, match="already gone"):
         curate_desk.orphan(first.id, "Ada", workspace)
 
 
@@ -239,7 +239,7 @@ def test_what_would_go_to_the_hub_is_shown_before_anything_goes(
     data = DataConfig(source=first.source)
     said = hub_card(data, "me/tickets", True, "cc-by-4.0", workspace=workspace)
     assert "private data set me/tickets" in said and "data/train.parquet" in said and "license: cc-by-4.0" in said
-    assert "Everybody can read it" in hub_card(data, "me/tickets", False, "", workspace=workspace)
+    assert "Anyone can read it" in hub_card(data, "me/tickets", False, "", workspace=workspace)
     for name in ("", "tickets", "a/b/c"):
         with pytest.raises(InputError, match="owner/name"):
             hub_card(data, name, True, "", workspace=workspace)

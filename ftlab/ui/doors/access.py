@@ -163,12 +163,12 @@ def for_shared(what: str, *, in_notebook: bool) -> Access:
     if not password and in_notebook:
         return Access(by_link=True)
     if not password and sys.stdin is not None and sys.stdin.isatty():
-        password = getpass.getpass("Password for whoever opens the app (12 characters or more): ").strip()
+        password = getpass.getpass("Password for visitors of the app (12 characters or more): ").strip()
     if len(password) < SHORTEST_PASSWORD:
         raise InputError(
             f"{what} lets others reach the app, and needs a password",
             given=f"one of {len(password)} characters" if password else None,
-            try_=f"{PASSWORD_VARIABLE} set to {SHORTEST_PASSWORD} characters or more, or --open to let everybody in",
+            try_=f"{PASSWORD_VARIABLE} set to {SHORTEST_PASSWORD} characters or more, or --open to let anyone in",
         )
     return Access(password=password, by_link=in_notebook)
 

@@ -135,9 +135,7 @@ def _is_number(name: str) -> bool:
 def _read(text: str) -> str:
     name = _split(_host_of(text.strip()) if "://" in text else text.strip().lower())[0]
     if not _is_number(name) and not _NAME.fullmatch(name):
-        raise InputError(
-            "This is not the name of a host", given=text.strip()[:100], allowed="one such as lab.example.org"
-        )
+        raise InputError("Not a valid host name", given=text.strip()[:100], allowed="one such as lab.example.org")
     return name
 
 

@@ -196,7 +196,7 @@ def guarded(
             error = FtlabError(
                 "Something went wrong inside ftlab",
                 why=f"{type(error).__name__}: the details are in the terminal where the app runs.",
-                try_="again; if it keeps failing, file an issue with the last lines of that terminal",
+                try_="again. If it keeps failing, file an issue with the last lines of that terminal",
             )
         if box is None:
             log.warning("%s: %s", handler.__name__, error)

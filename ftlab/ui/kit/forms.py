@@ -207,7 +207,7 @@ def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
     title, kind = info.title, typing.get_origin(kind_of(info.annotation))
     value = parse_yaml(text, f"{title} ({path})")
     if not isinstance(value, kind):
-        wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"
+        wanted = "a list, one line starting with `- ` per item" if kind is list else "lines of `name: value`"
         raise InputError(f"{title} ({path}) takes {wanted}", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0])
     return value
 

@@ -111,7 +111,7 @@ def _boxes(name: str, value: Any) -> Markup:
     if turns is None:
         return _box(name, _kind_of(value), value)
     boxes = join(_box(f"{name}, {turn[0]}", "", turn[1], name, number) for number, turn in enumerate(turns))
-    hint = Markup("{} as JSON, to add a turn or take one away").format(name)
+    hint = Markup("{} as JSON, to add or remove a turn").format(name)
     return boxes + details(hint, _box(name, _kind_of(value), value))
 
 
@@ -150,8 +150,8 @@ def with_edits(before: VersionRow, now: dict[str, Any], typed: Sequence[Sequence
         turns = plain_turns(now.get(column))
         if column in whole or turns is None or not 0 <= int(turn) < len(turns):
             raise InputError(
-                f"The column {column} was changed in its turns and in its JSON",
-                try_="undo one of the two, then keep the changes",
+                f"The column {column} was edited both as turns and as JSON",
+                try_="undo one of the edits, then keep the changes",
             )
         cells.setdefault(column, [dict(message) for message in now[column]])[int(turn)][turns[int(turn)][2]] = text
     return cells
@@ -205,7 +205,7 @@ def _badges(seen: Seen) -> list[Markup]:
         badges.append(
             Markup(
                 '<button type="button" class="ft-pick" data-do="undo" '
-                'aria-label="Take back what is not saved on row {}">Take back</button>'
+                'aria-label="Undo unsaved changes to row {}">Take back</button>'
             ).format(row.id)
         )
     return badges
@@ -216,7 +216,7 @@ def _remarks(seen: Seen) -> Markup:
     if not lines:
         return Markup("")
     return Markup(
-        '<div class="ft-cell"><div class="ft-cell-name">Remarks and history</div><ul class="ft-notes">{}</ul>{}'
+        '<div class="ft-cell"><div class="ft-cell-name">Notes and history</div><ul class="ft-notes">{}</ul>{}'
     ).format(list_items(lines), Markup("</div>"))
 
 

@@ -45,7 +45,7 @@ def answer(store: Store, sent: Any, ask_models: AskModels | None = None, address
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
         log.exception("A rater's message could not be answered")
-        broken = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
+        broken = FtlabError("Something went wrong. Your earlier votes are safe", try_="reload this page")
         return {"screen": str(screens.cannot_open(broken)), "say": broken.what}
 
 
@@ -62,7 +62,7 @@ def _answer(store: Store, sent: Mapping[str, Any], ask_models: AskModels | None,
     key, do = _text(sent, "key"), _text(sent, "do")
     try:
         if not key:
-            raise InputError("This page opens with a link", try_=_ASK)
+            raise InputError("This page needs a link", try_=_ASK)
         opened = links.is_open_link(store, key)
         test = links.invitation(store, key) if opened else None
         rater = None if opened else links.read_token(store, key)
@@ -127,7 +127,7 @@ def _vote(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     )
     if seen is not None and seen.id == trial_id:
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
-        return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
+        return _reply(screen, "Vote saved. A guess: which answer comes from the adapted model?")
     return _done(talk, "Vote saved.")
 
 
@@ -151,7 +151,7 @@ def _guess(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
 def _ask(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     question = _text(sent, "text").strip()
     if not talk.rater.live or talk.ask_models is None:
-        raise InputError("In this test the questions are there already", try_="vote on the answers that you see")
+        raise InputError("The questions in this test are already set", try_="vote on the answers you see")
     if not question:
         raise InputError("The question is empty", try_="write one, then press Ask both")
     if len(question) > screens.LONGEST_QUESTION:
@@ -166,7 +166,7 @@ def _ask(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
 def _undo(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     # Named, so that the same request sent twice takes back one vote.
     trials.undo(talk.store, talk.rater.id, _text(sent, "trial"))
-    note = "Your last vote is taken back. You can vote on this comparison again."
+    note = "Your last vote was undone. You can vote on this comparison again."
     return _done(talk, note, note=screens.notice(note))
 
 
@@ -183,11 +183,9 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True)
         intro = screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins else ""
         return _reply(_screen(trial, rater, last, note, intro), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
-        return _reply(
-            screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
-        )
+        return _reply(screens.finished(last=last, note=note), f"{say} You have no more comparisons. Thank you.")
     if talk.ask_models is None:
-        raise FtlabError("The models do not run here at the moment", try_="come back later, or ask your host")
+        raise FtlabError("The models are not running right now", try_="come back later, or ask your host")
     return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
 
 

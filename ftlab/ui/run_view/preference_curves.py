@@ -54,20 +54,19 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
 
 
 _HOW = {
-    "accuracy": "In how many pairs the model prefers the chosen answer. 50% is a coin toss. It should rise; "
-    "validation is the line that counts, since the model never learns from those pairs.",
-    "margin": "By how much the chosen answer is ahead of the rejected one. It should rise and then level off. A "
-    "margin that only grows and grows is no better: the pairs are being memorized.",
+    "accuracy": "The share of pairs where the model prefers the chosen answer. 50% is a coin toss. It should rise; "
+    "watch validation, since the model never trains on those pairs.",
+    "margin": "How far the chosen answer is ahead of the rejected one. It should rise, then level off. A margin that "
+    "keeps growing means the pairs are being memorized.",
     "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
-    "rejected ones. Often both sink a little: that is usual, as long as the rejected ones sink more.",
+    "rejected ones. Both often sink a little, which is fine as long as the rejected ones sink more.",
     # Without a reference there is no start to compare with.
     "likelihoods": "How likely the model is to write each side, times beta. The chosen answers should end above the "
     "rejected ones.",
-    "scores": "The mean score of each side. Only the distance between the two lines means something: it should grow "
-    "and then level off.",
+    "scores": "The mean score of each side. Only the gap between the lines matters. It should grow, then level off.",
     "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "
-    "should stay about where they began.",
-    "kl": "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+    "should stay near where they began.",
+    "kl": "How far the model has moved from where it started. Some distance is needed to learn; it should level off.",
 }
 
 
@@ -103,7 +102,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
             "weight updates",
         )
     ]
-    for name, where in (("eval_", "on the validation pairs"), ("", "on the pairs it learns from")):
+    for name, where in (("eval_", "on the validation pairs"), ("", "on the training pairs")):
         # At step 0 validation only says where the run began.
         accuracy, margin = (
             [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")
@@ -154,7 +153,7 @@ def verdict(held_out: PreferencesJson) -> Markup:
     if more:
         kind, verdict = "good", "That is more than chance."
     elif less:
-        kind, verdict = "bad", "That is less than a coin toss: are chosen and rejected swapped?"
+        kind, verdict = "bad", "That is worse than a coin toss. Are chosen and rejected swapped?"
     tested = f", {p_text(held_out['p'])}" if "p" in held_out else ""
     text = (
         f"The chosen answer wins in {percent(accuracy)} of {count(held_out['rows'])} held-out pairs (95% interval "

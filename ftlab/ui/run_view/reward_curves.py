@@ -49,30 +49,30 @@ def pictures(
                 Series("validation", points("eval_reward"), "b", dots=True),
             ],
             _FIRST,
-            "all rewards added up by their weights",
-            "What the tried answers are worth on average. It should rise. What it says is only as good as the rewards "
-            "themselves, so read the answers too.",
+            "weighted sum of all rewards",
+            "The average reward of the sampled answers. It should rise. It is only as meaningful as the rewards, so "
+            "read the answers too.",
             "flat",
         ),
         chart(
             each if len(each) > 1 else [],
             "Each reward",
             "before weighting",
-            "Which reward the progress comes from. One that rises while another falls is bought at its cost.",
+            "Which reward drives the progress. A reward that rises while another falls comes at its expense.",
         ),
         answers(samples),
         chart(
             [Series("KL", points("kl"), "c")],
             "Distance from the start",
             "KL, nats per token",
-            "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+            "How far the model has moved from where it started. Some distance is needed to learn; it should level off.",
             "kl",
         ),
         chart(
             [Series("tokens", points("completion_length"), "a")],
             "Length of the answers",
             "tokens",
-            "Longer is not better. Where length and reward rise together, the reward may like length itself.",
+            "Longer is not better. If length and reward rise together, the reward may favor length itself.",
             "longer",
         ),
         chart(
@@ -82,8 +82,8 @@ def pictures(
             ],
             "Cut answers and repetition",
             "%",
-            "Cut: answers that ran into the longest answer allowed, so that their end was never judged. Repeated: word "
-            "triples that an answer says again.",
+            "Cut: answers that hit the length limit, so their end was never judged. Repeated: word triples that "
+            "recur within an answer.",
             "repeats",
         ),
     ]
@@ -110,17 +110,15 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     if last_step != first_step:
         parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
     spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
-    how = (
-        "The hill should move to the right. Two hills mean that some answers get the reward and some do not; a single "
-        "needle means that all answers are alike, and nothing is left to learn."
-    )
+    how = "The distribution should move right. Two peaks: some answers get the reward, others do not. One spike: all "
+    "answers score alike, so nothing is left to learn."
     before = details(f"Answers at step {count(first_step)}", _listed(first)) if last_step != first_step else ""
     return Markup(
         '<div class="ft-reading">{}<p class="ft-how">{}</p></div><div class="ft-reading">{}{}{}</div>'
     ).format(
         spread,
         how,
-        heading(f"Answers at step {count(last_step)}", "What the model tried then, and what each answer was worth."),
+        heading(f"Answers at step {count(last_step)}", "What the model sampled then, with each answer's reward."),
         _listed(last),
         before,
     )
@@ -159,7 +157,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     if length:
         rows.append(("Answers", f"{length[-1][1]:.0f} tokens", f"{length[0][1]:.0f} at first"))
     if cut:
-        rows.append(("Cut answers", percent(cut[-1][1], 0), "ran into the longest answer"))
+        rows.append(("Cut answers", percent(cut[-1][1], 0), "hit the length limit"))
     return facts([*rows, *closing_facts(status)])
 
 

@@ -104,7 +104,7 @@ def live(run: RunDirectory) -> Markup:
     else:
         open_, folded = [held_out(run)], [*folded, first, answers]
     left = [text for text in status.warnings if text[:_BEGINNING] not in [sign[:_BEGINNING] for sign in signs]]
-    summary = f"Details ({len(left)} worth knowing)" if left else "Details"
+    summary = f"Details ({len(left)} notes)" if left else "Details"
     return join(
         [
             Markup('<section class="ft-card" data-run="{}" data-state="{}" data-at-work="{}">').format(
@@ -241,7 +241,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         (
             "Validation loss",
             short(validation[-1][1]) if validation else None,
-            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learned from",
+            f"best {short(best[1])} at step {best[0]:g}" if best else "on validation rows",
         ),
         ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
         ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
@@ -262,7 +262,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
         verdict = Markup("<strong>{}</strong>").format(measures.verdict_line(comparison))
         return notice(verdict, kind=verdict_kind(comparison))
     if status.state == "stopped":
-        done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
+        done = "The model trained so far is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped{f': {status.phase}' if status.phase else ' at your request'}. {done}", kind="warn")
     if run_files.preferences(run) or run_files.rewards(run):
         return Markup("")
@@ -288,7 +288,7 @@ def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
         return Markup("")
     if status.is_active:
         now = {"queued": "Waiting for the device", "stopping": "Stopping"}.get(status.state, doing)
-        return notice(f"{now}. The strip above shows how far it is.")
+        return notice(f"{now}. The strip above shows its progress.")
     if status.error:
         return failure(status.error)
     reasons = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]

@@ -105,7 +105,7 @@ def build_page(
             run = find()
             if run is None:
                 hint = "The owner of this Space has not chosen a run to show."
-                return {head: empty("Nothing is shown here yet.", hint), about: gr.update(visible=False)}
+                return {head: empty("Nothing to show yet.", hint), about: gr.update(visible=False)}
             card = showcase(run)
             asked = [gr.update(value=prompt, visible=True) for prompt in card.prompts[:_PROMPTS]]
             asked += [gr.update(visible=False)] * (_PROMPTS - len(asked))
@@ -115,11 +115,11 @@ def build_page(
         def say(message: str, turns_so_far: list[Turn], request: gr.Request) -> Iterator[dict[Any, Any]]:
             run = find()
             if run is None:
-                raise InputError("Nothing is shown here yet", try_="come back later")
+                raise InputError("Nothing to show yet", try_="come back later")
             _check(message, turns_so_far, limits)
             wait = allowance.take(address_of(request.client))
             if wait:
-                raise FtlabError("Many messages came in a short time", try_=f"again in {duration(wait)}")
+                raise FtlabError("Too many messages in a short time", try_=f"again in {duration(wait)}")
             turn: Turn = {"user": message.strip(), "base": "", "adapted": "", "note": "loading the models …"}
             yield {log: conversation([*turns_so_far, turn], busy=True), text: "", offered: gr.update(visible=False)}
             try:
@@ -205,7 +205,7 @@ def _headline(card: Any) -> Markup:
     if card.verdict:
         lines.append(Markup("<div>{}</div>").format(card.verdict))
     if card.base == STARTER:
-        toy = "The base is a toy of {} parameters: it shows how the method works, not how good it gets."
+        toy = "The base is a toy of {} parameters. It shows how the method works, not how good it gets."
         lines.append(Markup('<div class="ft-help">{}</div>').format(toy.format(starter_size())))
     return Markup('<div class="ft-box ft-info">{}</div>').format(join(lines))
 

@@ -136,7 +136,7 @@ def _prompts(form: Form) -> None:
     draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
     draw(
         "held_out", gr.Dropdown, [], label="Held-out rows of", allow_custom_value=True,
-        info="The test split, which nothing was trained on. Without one: all rows.",
+        info="The test split, which nothing was trained on. All rows if there is none.",
     )  # fmt: skip
     draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
     form.upload = gr.File(
@@ -146,10 +146,10 @@ def _prompts(form: Form) -> None:
         elem_id="blind_upload",
         visible=False,
     )
-    draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
+    draw("pasted", gr.Textbox, label="One prompt per line", lines=5, max_lines=14, visible=False)
     draw(
         "topic", gr.Dropdown, [("no topics", "")], value="", label="Topic", allow_custom_value=True,
-        info="A column. The verdict is given per topic, and a sample takes as many of each.",
+        info="A column. The verdict is broken down by topic, and samples are balanced across topics.",
     )  # fmt: skip
     form.preview = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
     draw(
@@ -167,17 +167,17 @@ def _votes(form: Form) -> None:
         draw("votes_per_prompt", gr.Textbox, "2", label="Votes per prompt", info="By different raters.", max_lines=1)
     draw(
         "overlap", gr.Slider, 0, 100, value=100, step=5, label="Overlap (%)",
-        info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
+        info="The share of prompts that this many raters see. Each other prompt goes to one rater. Where raters "
         "overlap, the verdict can say whether they agree.",
     )  # fmt: skip
     draw(
         "planned", gr.Textbox, label="Planned votes", max_lines=1,
-        info="The tally stays hidden until they are in. Empty: as many as the test allows.",
+        info="The tally stays hidden until they are all in. Empty: as many as the test allows.",
     )  # fmt: skip
     form.plan = gr.HTML(elem_id="blind_plan", elem_classes="ft-content")
     draw(
         "rubric", gr.CheckboxGroup, ["overall", "correctness", "completeness", "style", "safety"], value=["overall"],
-        label="Rubric", info="The verdict is about Overall. The others are asked as well.",
+        label="Rubric", info="The verdict uses Overall. The others are asked too.",
     )  # fmt: skip
     draw("options", gr.CheckboxGroup, OPTIONS, value=[name for _, name in OPTIONS], label="Options")
 
@@ -186,14 +186,20 @@ def _needed(form: Form, n: int) -> None:
     """What a contestant of some kinds cannot do without."""
     form.draw(
         f"url_{n}", gr.Textbox, label="Address", placeholder="http://127.0.0.1:8000/v1", max_lines=1, visible=False,
-        info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
+        info="OpenAI-compatible. Set its key as FTLAB_ENDPOINT_KEY before you start ftlab.",
     )  # fmt: skip
-    form.draw(f"model_{n}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
+    form.draw(f"model_{n}", gr.Textbox, label="Model name", max_lines=1, visible=False)
     form.draw(f"system_{n}", gr.Textbox, label="System prompt", lines=1, max_lines=8, visible=False)
 
 
 def _named(form: Form, n: int) -> None:
-    form.draw(f"title_{n}", gr.Textbox, label=f"Name of contestant {n}", placeholder="named by what it is", max_lines=1)
+    form.draw(
+        f"title_{n}",
+        gr.Textbox,
+        label=f"Name of contestant {n}",
+        placeholder="Empty: named after the model",
+        max_lines=1,
+    )
     form.draw(
         f"base_{n}", gr.Dropdown, [("The base of the run in this test", ""), *BASES], value="",
         label=f"Base of contestant {n}", allow_custom_value=True, visible=False,
@@ -240,11 +246,11 @@ def usual(workspace: Workspace) -> dict[str, Any]:
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
     """Updates that show `values` in the form, with the choices that there are now."""
     runs = [(_called(run), f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
-    who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
+    who = [("The base model", "base"), ("The base model with its own prompt", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
     uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
-    more = [*who, ("Nobody: take this contestant away", "")]
+    more = [*who, ("None: remove this contestant", "")]
     choices = {f"who_{n}": who if n <= 2 else more for n in range(1, MOST_CONTESTANTS + 1)}
     data = [choice for choice in source_choices(workspace) if choice not in uploads]
     choices |= {"held_out": [("The run in this test", ""), *runs, *data], "file": uploads}

@@ -81,7 +81,9 @@ class BlindTestTab:
 
 
 def draw() -> BlindTestTab:
-    gr.HTML(heading("Blind test", "People judge two answers without knowing whose they are.", page="blind_tests"))
+    gr.HTML(
+        heading("Blind test", "People compare two answers without knowing which model wrote which.", page="blind_tests")
+    )
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
@@ -125,15 +127,15 @@ def draw() -> BlindTestTab:
                         reach = gr.Radio(
                             [(title, name) for name, (title, _) in raters_page.REACH.items()],
                             value=raters_page.usual(),
-                            label="Where the people are who vote",
-                            info="They reach only the raters' page, never this app.",
+                            label="Where voters are",
+                            info="They can reach only the raters' page, never this app.",
                             elem_id="blind_reach",
                         )
                         address = _address("blind_address", visible=False)
                         serve = gr.Button("Use this", size="sm", elem_id="blind_serve", elem_classes="ft-act")
                     with gr.Column(min_width=280):
                         names = gr.Textbox(
-                            label="Links of their own", info="One name per line.", lines=2, max_lines=8,
+                            label="Personal links", info="One name per line.", lines=2, max_lines=8,
                             elem_id="blind_names",
                         )  # fmt: skip
                         with gr.Row(elem_classes="ft-buttons"):

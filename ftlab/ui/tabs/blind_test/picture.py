@@ -85,7 +85,11 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         "links": _links(store, test, known, page) if test.state != "closed" else Markup(""),
         "can": can,
         "begun": bool(known["answers"]),
-        "open": "Let raters in" if unserved else "I have looked: open the test" if looked else "Open the test",
+        "open": "Let raters in"
+        if unserved
+        else "I've checked the answers: open the test"
+        if looked
+        else "Open the test",
         "stopping": working and job is not None and job.state == "stopping",
     }
     if not secret:
@@ -106,7 +110,7 @@ def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
 
 def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page | None) -> Markup:
     if page is None:
-        return notice("The raters' page is not served yet.")
+        return notice("The raters' page is not being served yet.")
     token = links.open_link(store, test.id) if test.open_link_key else None
     return views.links(page.url, links.links(store, test.id), known, token, phones=page.reach != "machine")
 

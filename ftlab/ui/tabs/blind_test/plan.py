@@ -112,7 +112,7 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
     if who == "base":
         return asking.base_contestant(base, title=title, revision=revision)
     if who != "prompted":
-        raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice of the list")
+        raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice from the list")
     examples = _examples(values[f"examples_{n}"] or "", n)
     return asking.base_contestant(base, title=title, system_prompt=system, examples=examples, revision=revision)
 
@@ -196,7 +196,7 @@ def planned(values: dict[str, Any], prompts: int, among: int) -> int:
     if text:
         return whole("Planned votes", text)
     if values["from"] == "live":
-        raise InputError("A live test has no end of its own", try_="say how many votes are planned, for example 50")
+        raise InputError("A live test has no natural end", try_="enter the planned number of votes, for example 50")
     return capacity(among, prompts, settings(values)) or 1
 
 
@@ -232,10 +232,10 @@ def why_not(error: FtlabError) -> Markup:
 
 def _prompts(prompts: Asked, values: dict[str, Any]) -> Markup:
     if values["from"] == "live":
-        return notice("Raters write what they like; both answers are shown when both are complete.")
+        return notice("Raters write their own prompts. Both answers appear once both are complete.")
     text = f"{count(len(prompts.prompts))} of {count(prompts.of)} prompts."
     if prompts.left_out:
-        text += f" {count(prompts.left_out)} are left out: a contestant was trained on these or near copies."
+        text += f" {count(prompts.left_out)} left out: a contestant was trained on them or on near copies."
     by_topic = Counter(prompt.topic for prompt in prompts.prompts if prompt.topic)
     if len(by_topic) > 1:
         text += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."
@@ -261,9 +261,10 @@ def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple
     if raters:
         text += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if 0 < raters < FEWEST_RATERS:
-        text += f" The verdict will speak of these raters: to say something of raters in general takes {FEWEST_RATERS}."
+        text += " The verdict will apply to these raters only. Generalizing to other raters takes at least "
+        f"{FEWEST_RATERS}."
     if how.votes_per_prompt > raters:
-        text += f" A prompt is to get {how.votes_per_prompt} votes, but there are only {raters} raters."
+        text += f" Each prompt needs {how.votes_per_prompt} votes, but there are only {raters} raters."
         return short, notice(text, kind="warn")
     return short, notice(text)
 

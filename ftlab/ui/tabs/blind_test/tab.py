@@ -205,7 +205,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         store, test_id = store_and_test(chosen)
         people = [line.strip() for line in (names or "").split("\n") if line.strip()]
         if not people:
-            raise InputError("No names are given", try_="write one on each line")
+            raise InputError("No names entered", try_="write one on each line")
         made = links.create_raters(store, test_id, people)
         text = "Made 1 link." if len(made) == 1 else f"Made {len(made)} links."
         return {**after(chosen, text), tab.names: ""}
@@ -213,7 +213,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def open_link(chosen: str | None) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
         links.open_link(store, test_id)
-        return after(chosen, "The open link stands first below: everybody who has it can vote under a name.")
+        return after(chosen, "The open link is the first below. Anyone who has it can vote under a name.")
 
     def end_link(chosen: str | None, event: gr.EventData) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
@@ -222,10 +222,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
             links.revoke_open_link(store, test_id)
         elif which.startswith(VOID):
             links.void(store, which.removeprefix(VOID))
-            return after(chosen, "The votes do not count any more. Every verdict will say so.")
+            return after(chosen, "The votes no longer count. Every verdict will say so.")
         else:
             links.revoke(store, which)
-        return after(chosen, "The link is ended.")
+        return after(chosen, "Link ended.")
 
     def ask(what: str) -> Any:
         def asked(chosen: str | None) -> dict[Any, Any]:
@@ -242,10 +242,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         store, test_id = store_and_test(chosen)
         does = {"early": blind_tests.open_early, "close": blind_tests.close_test, "delete": blind_tests.delete_test}
         if what not in does:
-            raise InputError("There is nothing to confirm")
+            raise InputError("Nothing to confirm")
         does[what](store, test_id)
         left = listed(chosen)
-        told = after(left[tab.chosen]["value"], "The test is deleted.")
+        told = after(left[tab.chosen]["value"], "Test deleted.")
         if what != "delete":
             told[tab.message] = ""  # the verdict is there now
         return {**told, **hidden, tab.asked: None, **left}

@@ -43,7 +43,7 @@ def verdict(tally: TallyJson) -> Markup:
         ("By criterion", tally["by_criterion"], 1),
     ]
     groups = join(
-        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(rows)
+        heading(title, f"Against the others, from the side of {tested}: won, lost, tied.") + _groups(rows)
         for title, rows, fewest in by
         if len(rows) >= fewest
     )
@@ -55,7 +55,7 @@ def verdict(tally: TallyJson) -> Markup:
             Markup('<div class="ft-figures">{}</div>').format(drawn),
             _pairs(tally),
             groups,
-            heading("What was looked into"),
+            heading("What was checked"),
             Markup('<dl class="ft-checks">{}</dl>').format(checks),
             heading("How it was decided"),
             Markup('<ul class="ft-notes">{}</ul>').format(method),

@@ -18,7 +18,7 @@ from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, 
 
 STATES = {
     "draft": ("Not open yet", "info"),
-    "generating": ("Answers are being made", "info"),
+    "generating": ("Generating answers", "info"),
     "ready": ("Ready to open", "warn"),
     "open": ("Open for votes", "good"),
     "closed": ("Closed", "info"),
@@ -63,8 +63,8 @@ def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
         ).format(name, title, help)
         for name, (title, help) in reach.items()
     )
-    return heading("Where are the people who vote?", "ftlab remembers your choice.") + Markup(
-        '<div class="ft-places" role="group" aria-label="Where are the people who vote?">{}</div>'
+    return heading("Where are your voters?", "ftlab remembers your choice.") + Markup(
+        '<div class="ft-places" role="group" aria-label="Where are your voters?">{}</div>'
     ).format(buttons)
 
 
@@ -123,16 +123,16 @@ def answers(state: str, known: Mapping[str, Any], job: Status | None, live: bool
     if job is not None and job.error and state in ("draft", "generating"):
         parts.append(_failure(job.error))
     if live:
-        parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
+        parts.append(notice("Answers are generated live. The models load with the first question."))
     elif job is not None and job.is_active:
-        text = f"{count(made)} of {count(wanted)} answers: {job.phase}. Voting begins when all are there."
+        text = f"{count(made)} of {count(wanted)} answers: {job.phase}. Voting opens when all are ready."
         if job.state == "stopping":
-            text = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
+            text = f"{count(made)} of {count(wanted)} answers: stopping. Finished answers are kept."
         parts.append(_card(text, made, wanted))
     elif state in ("draft", "generating"):
-        text = f"{count(made)} of {count(wanted)} answers are there."
+        text = f"{count(made)} of {count(wanted)} answers are ready."
         if made:
-            text += " Press Go on: those that are there are kept."
+            text += " Press Go on to continue. Finished answers are kept."
         else:
             text += " Each contestant answers every prompt once, with the same settings."
         parts.append(_card(text, made, wanted))
@@ -148,12 +148,12 @@ def flags(flagged: Sequence[FlagJson]) -> Markup:
         for flag in flagged[:_MOST_FLAGS]
     ]
     more = f" The first {_MOST_FLAGS} are shown." if len(flagged) > _MOST_FLAGS else ""
-    kinds = Counter("cut at the longest length" if flag["what"] == CUT else "to look at" for flag in flagged)
+    kinds = Counter("cut at the maximum length" if flag["what"] == CUT else "to look at" for flag in flagged)
     text = "The answers: " + ", ".join(f"{count(number)} {kind}" for kind, number in kinds.items()) + f".{more}"
     if must_be_looked_at(flagged):
-        text += " A rater might know a side by them. Look before you open the test."
+        text += " They could reveal a side to raters. Check them before you open the test."
     return notice(text, kind="warn") + table(
-        ["Prompt", "Contestant", "What", "Words"], rows, label="Remarks on the answers", numbers=(0,), css="ft-rows"
+        ["Prompt", "Contestant", "What", "Words"], rows, label="Flagged answers", numbers=(0,), css="ft-rows"
     )
 
 
@@ -182,7 +182,7 @@ def links(
         cards.append(
             _link(
                 "Open link",
-                "everybody who says a name",
+                "anyone who enters a name",
                 address(base, open_token),
                 "open",
                 "End the open link",
@@ -202,7 +202,7 @@ def links(
         for rater in ended
     )
     if not cards:
-        return notice("There are no links yet. Make one for each rater, or an open link.") + gone
+        return notice("No links yet. Make one for each rater, or an open link.") + gone
     return Markup('<div class="ft-links">{}</div>{}').format(join(cards), gone)
 
 
@@ -220,7 +220,7 @@ def _void(rater: Mapping[str, Any] | None) -> Markup:
     if rater is None or rater["voided"] or not rater["votes"]:
         return Markup("")
     button = Markup(
-        '<p class="ft-help">They do not count any more, the link ends, and every verdict says so. '
+        '<p class="ft-help">They no longer count, the link ends, and every verdict says so. '
         'This cannot be undone.</p><button type="button" class="ft-pick" data-pick="{}{}" '
         'aria-label="Void the votes of {}">Yes, void them'
         "</button>"
@@ -238,9 +238,9 @@ def progress(known: Mapping[str, Any]) -> Markup:
     """How many votes are in; nothing of it says who leads."""
     votes, planned = known["votes"], known["planned"]
     raters = sum(bool(rater["votes"]) for rater in known["raters"])
-    text = f"{count(votes)} of {count(planned)} planned votes are in"
+    text = f"{count(votes)} of {count(planned)} planned votes cast"
     text += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
-    text += " The tally is hidden until all are in. To end sooner, close the test under Details."
+    text += " The tally stays hidden until all are in. To end sooner, close the test under Details."
     return _card(text, min(votes, planned), planned)
 
 
@@ -248,7 +248,7 @@ def revealed(known: Mapping[str, Any]) -> Markup:
     """Why the tally can be seen."""
     why = {
         "planned": "The planned number of votes is in.",
-        "evidence": "The evidence has decided for these raters: voting may end.",
+        "evidence": "The evidence is conclusive for these raters. You can end the vote.",
         "early": "You opened the tally early. The report says so, too.",
         "closed": "",  # its badge says so
     }[known["revealed"]]
@@ -261,11 +261,11 @@ def people(known: Mapping[str, Any]) -> Markup:
     """Votes by rater, and what else was counted."""
     beside = []
     if known["automatic"]:
-        beside.append(f"{count(known['automatic'])} ties of identical answers, which nobody was asked about")
+        beside.append(f"{count(known['automatic'])} ties between identical answers, never shown to raters")
     if known["skipped"]:
-        beside.append(f"{count(known['skipped'])} skipped on top")
+        beside.append(f"{count(known['skipped'])} skipped in addition")
     if known["voided"]:
-        beside.append(f"{count(known['voided'])} voided, which do not count")
+        beside.append(f"{count(known['voided'])} voided and not counted")
     rows = [
         [
             rater["pseudonym"],
@@ -315,7 +315,7 @@ def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "", 
         details(
             end,
             Markup(
-                '<p class="ft-help">Nobody can vote by it any more. Votes that were given stay.</p>'
+                '<p class="ft-help">The link stops working. Votes already cast still count.</p>'
                 '<button type="button" class="ft-pick" data-pick="{}" aria-label="{}: {}">Yes, end it</button>'
             ).format(key, end, name),
         ),
@@ -337,8 +337,8 @@ def _failure(error: Mapping[str, Any]) -> Markup:
 def open_early_warning(known: Mapping[str, Any]) -> Markup:
     left = max(0, known["planned"] - known["votes"])
     text = (
-        f"{count(left)} of the planned votes are missing. Who looks early, and may stop where it suits, finds a "
-        "difference too often. The tally will stay open, and the verdict and every report will say that it was opened "
+        f"{count(left)} of the planned votes are missing. Looking early and stopping when it suits finds differences "
+        "too often. The tally will stay open, and the verdict and every report will say that it was opened "
         f"early, after {count(known['votes'])} votes."
     )
     return heading("Open the tally early?") + notice(text, kind="warn")
@@ -348,10 +348,10 @@ def close_warning(known: Mapping[str, Any]) -> Markup:
     left = known["planned"] - known["votes"]
     text = "Voting closes. The verdict uses the votes so far."
     if left > 0:
-        text += f" {count(left)} of the planned votes are missing, so it may be that nothing can be said."
+        text += f" {count(left)} of the planned votes are missing, so the test may end without a verdict."
     return heading("Close the test?") + notice(text, kind="warn")
 
 
 def delete_warning(known: Mapping[str, Any]) -> Markup:
-    text = f"The test goes with its answers and {count(known['votes'])} votes. This cannot be undone."
+    text = f"This deletes the test, its answers and {count(known['votes'])} votes. It cannot be undone."
     return heading("Delete the test?") + notice(text, kind="bad")

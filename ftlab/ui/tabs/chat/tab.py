@@ -35,8 +35,8 @@ from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import votes
 
-_STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
-_AS_IT_IS = "The training rows were asked as they are, and so is your message."
+_STRENGTH = "Applies to the adapted model. 0: the base. 1: as trained."
+_AS_IT_IS = "Training used the rows without a chat template, so your message gets none either."
 
 SUGGESTIONS = 3  # held-out prompts to press
 _LONGEST = 110  # characters of one on its button
@@ -129,7 +129,8 @@ def build(workspace: Workspace) -> ChatTab:
             )
             tools = gr.Textbox(
                 label="Tools",
-                info="A JSON list that both models may call; you type what they reply. Empty: those of training.",
+                info="A JSON list of tools both models may call. You type the replies. Empty: the tools used in "
+                "training.",
                 elem_id="chat_tools",
                 min_width=260,
                 max_lines=4,
@@ -251,7 +252,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         number, _, side = place.partition(":")
         known = number.isdigit() and int(number) < len(turns) and side in SIDES
         if not known or not turns[int(number)].get("prompts"):
-            raise InputError("This answer is no longer on show", try_="write the message again")
+            raise InputError("This answer is no longer displayed", try_="write the message again")
         turn = turns[int(number)]
         if act == "better":
             turn = votes.choose(turn, side, workspace)
@@ -367,7 +368,9 @@ def kept_votes(workspace: Workspace) -> Markup:
 
 
 def nobody_yet() -> Markup:
-    return empty("No trained model yet.", "Train one on the Train tab, then talk to it here beside its base.")
+    return empty(
+        "No trained model yet.", "Train one on the Train tab, then chat with it here, side by side with its base."
+    )
 
 
 def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:

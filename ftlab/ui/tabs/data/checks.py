@@ -67,10 +67,10 @@ def build(line: gr.HTML, timer: gr.Timer) -> Panel:
         start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
         mend_all = gr.Button("Fix all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
-    with gr.Accordion("Prompts from the real world", open=False, elem_id="data_checks_asked"):
+    with gr.Accordion("Real-world prompts", open=False, elem_id="data_checks_asked"):
         prompts = gr.Textbox(
             label="Prompts, one per line",
-            info="Does training cover what people will ask? Empty: the held-out rows are compared with training.",
+            info="Checks whether training covers what people will ask. Empty: uses the held-out rows.",
             lines=4,
             max_lines=12,
             elem_id="data_checks_prompts",
@@ -250,7 +250,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return length_of(_report(job_id, workspace)["tokens"]["suggested_max_length"])
 
     def length_of(suggested: int) -> dict[Any, Any]:
-        text = f"The longest example on the Train tab is {count(suggested)} tokens now."
+        text = f"The longest example on the Train tab is now {count(suggested)} tokens."
         return {context.max_length: str(suggested), panel.message: notice(text, kind="good")}
 
     def elsewhere(event: gr.EventData) -> dict[Any, Any]:

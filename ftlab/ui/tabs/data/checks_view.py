@@ -71,7 +71,7 @@ def pictured(panel: Panel, check: Job | None, request: Request | None, workspace
         panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
         panel.stop: gr.update(visible=False),
         panel.timer: gr.Timer(active=False),
-        panel.progress: never() if request is not None else empty("No data is chosen.", "Choose some above."),
+        panel.progress: never() if request is not None else empty("No data selected.", "Choose some above."),
         panel.sheet: gr.update(visible=False),
         panel.mend_all: gr.update(visible=False),
         panel.use_length: gr.update(visible=False),
@@ -90,7 +90,7 @@ def pictured(panel: Panel, check: Job | None, request: Request | None, workspace
         updates[panel.progress] = (
             error_box(FtlabError(error["what"], why=error["why"], try_=error["try"]))
             if error
-            else notice("The check was stopped before anything was found.", kind="warn")
+            else notice("The check was stopped before it found anything.", kind="warn")
         )
         return updates
     return (
@@ -230,7 +230,7 @@ def _made_for(made: Request, wanted: Request | None) -> Markup:
     if wanted is None or (made.base, made.max_length) == (wanted.base, wanted.max_length):
         return Markup("")
     text = f"This was checked for {made.base} with at most {count(made.max_length)} tokens"
-    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to count anew."
+    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to recount."
     return notice(f"{text}; {now}")
 
 
@@ -238,7 +238,7 @@ def never() -> Markup:
     return empty(
         "Not checked yet.",
         "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
-        "too long, and says what to do about them. Nothing is changed.",
+        "too long, and suggests fixes. Your data is not changed.",
     )
 
 

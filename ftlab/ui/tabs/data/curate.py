@@ -152,7 +152,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     def discard(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         drafts.discard(curate_desk.desk(config_json, who, kind, text, workspace).draft)
         return {
-            panel.message: notice("Discarded. The rows are as they were saved."),
+            panel.message: notice("Discarded. The rows are back to their saved state."),
             **screen(panel, workspace, config_json, who, at, kind, text),
         }
 
@@ -161,7 +161,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         newer = later_version(desk, workspace)
         if newer is not None:
             question = Markup(
-                "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version made beside it would not hold that.</p>"
+                "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version saved separately would not include that.</p>"
             )
             return {
                 panel.choice: gr.update(visible=True),

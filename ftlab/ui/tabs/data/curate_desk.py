@@ -61,7 +61,7 @@ def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozens
     known = checks.find(checks.Request(data), workspace)
     report = known.report() if known is not None else None
     if report is None:
-        raise InputError("The checks have not ended yet", try_="wait until they have, or start them under Checks")
+        raise InputError("The checks are still running", try_="wait for them to finish, or start them under Checks")
     wanted = {
         (finding["split"], row)
         for finding in report["findings"]
@@ -175,7 +175,7 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
             Markup('<div class="ft-box ft-info">{} {}</div>').format(words, _open_button(newest.source, "Show it"))
         )
     elif desk.rows.version is None and not draft.count:
-        parts.append(notice("Not saved as a version yet: your first save makes version 1, then adds your changes."))
+        parts.append(notice("Not saved as a version yet. Your first save makes version 1, then adds your changes."))
     for other in drafts.unsaved(workspace):
         if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
             parts.append(notice(f"{other.who} has {other.count:,} not saved yet on the same data: {other.words}."))
@@ -183,8 +183,8 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         parts.append(
             notice(
                 f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
-                "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
-                f"{MOST_HITS:,}. You can go on.",
+                "Each version is a compressed copy, so saving takes a while. Searches return the first "
+                f"{MOST_HITS:,}.",
                 kind="warn",
             )
         )
@@ -232,7 +232,7 @@ def orphan(handle: str, who: str, workspace: Workspace) -> Draft:
     """The draft that a button of `elsewhere` means. Raises InputError when it is gone."""
     draft = next((unsaved for unsaved in drafts.unsaved(workspace, who) if _handle(unsaved) == handle), None)
     if draft is None:
-        raise InputError("These changes are gone already", try_="look at the page again")
+        raise InputError("These changes are already gone", try_="reload the page")
     return draft
 
 

@@ -95,11 +95,9 @@ def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]]
     if not covered:
         return Markup('<section class="ft-card" data-part="coverage">{}{}</section>').format(
             heading("Is it representative?"),
-            notice(
-                "There are too few held-out prompts to tell. Give some from the real world above, then check again."
-            ),
+            notice("Too few held-out prompts to tell. Add real-world prompts above, then check again."),
         )
-    asked = "prompts from the real world" if prompts else "held-out prompts"
+    asked = "real-world prompts" if prompts else "held-out prompts"
     words, length = covered["vocabulary"], covered["length"]
     uncovered = [topic for topic in covered["topics"] if not topic["covered"]]
     numbers = facts(
@@ -109,7 +107,7 @@ def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]]
                 count(covered["asked_prompts"]),
                 f"{asked}, with {count(covered['train_prompts'])} of training",
             ),
-            ("Words known", percent(words["covered"]), "of their words stand in training too"),
+            ("Words known", percent(words["covered"]), "of their words also occur in training"),
             (
                 "Length",
                 f"{length['asked']['median_words']} words",
@@ -127,7 +125,7 @@ def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]]
     if uncovered:
         lines = join(Markup("<li>{}: {}</li>").format(where, text) for where, text in texts)
         topics = "; ".join(f"{', '.join(topic['terms'])} ({_prompts(topic['prompts'])})" for topic in uncovered)
-        parts.append(Markup("<p><strong>Topics that training never shows:</strong> {}.</p>").format(topics))
+        parts.append(Markup("<p><strong>Topics missing from training:</strong> {}.</p>").format(topics))
         parts.append(Markup('<ul class="ft-shown">{}</ul>').format(lines))
     known = join(
         Markup("<li>{} ({}), for example: {}</li>").format(

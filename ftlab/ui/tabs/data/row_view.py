@@ -52,8 +52,8 @@ def _hits_in_words(search: str, page: int, offset: int, hits: Any, split: str) -
     quoted = f"“{shorten(search.strip(), 40)}”"
     if not hits.rows:
         if offset:
-            return f"There are no more rows with {quoted} in {split}: {hits.total or 0:,} were found. "
-        return f"No row of {split} holds {quoted}. "
+            return f"No more rows with {quoted} in {split}: {hits.total or 0:,} in total. "
+        return f"No row of {split} contains {quoted}. "
     total = f"of {hits.total:,}" if hits.total is not None else "and there are more"
     return f"Rows of {split} with {quoted}, {offset + 1:,} to {offset + len(hits.rows):,} {total}, page {page:,}. "
 

@@ -71,7 +71,7 @@ def build(form: forms.Form) -> RowsPanel:
     with gr.Row(elem_id="data_finder"):
         search = gr.Textbox(
             label="Search",
-            placeholder="Rows that hold this text. Enter searches.",
+            placeholder="Rows that contain this text. Press Enter to search.",
             max_lines=1,
             elem_id="data_search",
             scale=3,
@@ -89,8 +89,8 @@ def build(form: forms.Form) -> RowsPanel:
         "Which column is which, system prompt, prompt template", open=False, elem_id="data_mapping"
     ) as mapping:
         gr.HTML(
-            '<span class="ft-help">What a column is was detected; choose otherwise where that is wrong. '
-            "The row below shows at once what comes of it.</span>"
+            '<span class="ft-help">Column roles were detected. Change any that are wrong; '
+            "the row below updates right away.</span>"
         )
         with gr.Row(elem_id="data_parts"):
             parts = {

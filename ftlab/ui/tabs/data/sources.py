@@ -46,7 +46,7 @@ class DataContext:
 def config_of(config_json: str | None) -> DataConfig:
     """The data on show. Raises InputError when there are none."""
     if config_json is None:
-        raise InputError("No data is chosen", try_="choose some above")
+        raise InputError("No data selected", try_="choose some above")
     return DataConfig.model_validate_json(config_json)
 
 
@@ -85,7 +85,7 @@ def keep_upload(path: Path, workspace: Workspace) -> Path:
     """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for a kind of
     file that cannot be read."""
     if path.suffix.lower() not in FILE_TYPES:
-        raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
+        raise InputError("This file type is not supported", given=path.name, allowed=", ".join(FILE_TYPES))
     return keep_copy(path, workspace.uploads)
 
 

@@ -17,11 +17,11 @@ from ftlab.ui.run_names import source_title
 
 WELCOME = Markup(
     '<h2 class="ft-welcome">Teach a language model your task</h2>'
-    "<p>Bring a few hundred examples of what people ask and what the answer should be.</p>"
-    "<p>ftlab trains a model on them, and measures on examples held back whether it got better.</p>"
+    "<p>Bring a few hundred examples: what people ask, and the right answer.</p>"
+    "<p>ftlab trains a model on them and measures, on held-back examples, whether it got better.</p>"
 )
 TRY_IT = heading("Try it", "Two minutes, nothing to download: a small model learns to sort support messages.")
-YOUR_FILE = heading("Your file", "A table, JSON lines or plain text, with a few dozen rows at least.")
+YOUR_FILE = heading("Your file", "A table, JSON lines or plain text, with at least a few dozen rows.")
 _HELD = {"train": "to learn from", "validation": "to check", "test": "to test"}
 _ROWS, _TRIED, _CHARACTERS = 3, 20, 240
 
@@ -124,7 +124,7 @@ def mixed_in(inspection: Any, base: str | None) -> Markup:
         added = f"up to {count(examples)} general examples and {count(documents)} general documents"
     else:
         added = "answers of the base itself"
-    return Markup('<p class="ft-help">Training mixes in {}, so that the model keeps what it knows.</p>').format(added)
+    return Markup('<p class="ft-help">Training mixes in {} to keep what the model already knows.</p>').format(added)
 
 
 def details(inspection: Any, config: DataConfig) -> Markup:
@@ -160,10 +160,8 @@ def details(inspection: Any, config: DataConfig) -> Markup:
 def _lengths(inspection: Any) -> str:
     answers = f"{inspection.mean_answer_characters:,.0f}"
     if inspection.format == "text":
-        return (
-            f"{answers} characters of text on average. Every token of it is trained (continued pretraining). For "
-            "answers to prompts, choose the columns above."
-        )
+        return f"{answers} characters of text on average. Every token is trained (continued pretraining). To train "
+        "answers to prompts, choose the columns above."
     return f"{inspection.mean_prompt_characters:,.0f} characters of prompt and {answers} of answer on average."
 
 

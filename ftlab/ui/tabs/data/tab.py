@@ -225,8 +225,8 @@ def wire(tab: DataTab, page: Page) -> None:
         if open_:
             rows = f"{open_:,} rows were" if open_ > 1 else "One row was"
             message = notice(
-                f"{rows} written by a model and nobody has read them. Read them in Curate, or accept them "
-                "under Write rows: then they can be trained on.",
+                f"{rows} written by a model and not reviewed. Review them in Curate or accept them under "
+                "Write rows before training.",
                 kind="warn",
             )
         return (
@@ -271,7 +271,7 @@ def wire(tab: DataTab, page: Page) -> None:
         if not (prompt and answer):
             return {}
         if prompt == answer:
-            raise InputError("One column cannot be both the prompt and its answer", given=prompt)
+            raise InputError("The same column cannot be both prompt and answer", given=prompt)
         roles = {"prompt": prompt, "completion": answer}
         parts = {picker: roles.get(part, data_rows.NO_PART) for part, picker in tab.rows.parts.items()}
         return parts | {
@@ -289,7 +289,7 @@ def wire(tab: DataTab, page: Page) -> None:
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
             document = keep_copy(Path(path), workspace.documents)
-            text = Markup('<span class="ft-document">{} is a document: a model can write rows about it, below.</span>')
+            text = Markup('<span class="ft-document">{} is a document. A model can write rows about it, below.</span>')
             return {
                 **leave_welcome(),
                 **data_write.add_documents(tab.panels["write"], [str(document)]),

@@ -71,7 +71,7 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def compare(before: str | None, after: str | None, page: int) -> dict[Any, Any]:
         if not before or not after:
-            raise InputError("Two versions are needed to compare", try_="choose one before and one after")
+            raise InputError("Comparing takes two versions", try_="choose one before and one after")
         last = version_views.pages(before, after, workspace)
         page = min(max(1, page), last)
         return {
@@ -114,7 +114,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     ) -> dict[Any, Any]:
         if previewed != [config_json, repository, private, licence]:
             raise InputError(
-                "What would be sent is no longer what you have seen", try_="press Show what would be sent once more"
+                "What would be sent has changed since you reviewed it", try_="press Show what would be sent again"
             )
         usable = upload_token(token)
         address = send_to_hub(config_of(config_json), repository, private, licence, workspace=workspace, token=usable)
@@ -146,7 +146,7 @@ def wire(panel: Panel, context: DataContext) -> None:
             raise InputError(
                 f"{version_title(version)} was used by runs and is kept",
                 given=", ".join(runs[:5]),
-                try_="tick that these runs need not be repeated, or delete the runs first",
+                try_="confirm that these runs need not be repeatable, or delete the runs first",
             )
         delete(version, workspace, force=bool(force), who=_name(who), why=(why or "").strip())
         text = notice(f"Deleted the rows of {version.id}. Its history is kept.", kind="good")
@@ -313,9 +313,7 @@ def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
             text += f" The newest is version {newest.number}."
         return notice(text)
     if name:
-        return notice(
-            f"On show is the source itself, as it was before any version of {name}. Press a version to show it."
-        )
+        return notice(f"You are viewing the source itself, before any version of {name}. Press a version to open it.")
     return Markup("")
 
 
@@ -376,7 +374,7 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
     )
     where = notice(
         f"This would go to the {'private' if private else 'public'} data set {done.repository}. "
-        + ("Only you can read it." if private else "Everybody can read it."),
+        + ("Only you can read it." if private else "Anyone can read it."),
         kind="info" if private else "warn",
     )
     missing = Markup(
@@ -400,7 +398,7 @@ def send_to_hub(
 def _named(repository: str | None) -> str:
     name = (repository or "").strip()
     if not name:
-        raise InputError("The data set has no name on the Hub yet", allowed="owner/name")
+        raise InputError("The data set needs a name on the Hub", allowed="owner/name")
     return name
 
 

@@ -45,7 +45,7 @@ _WORDS = {
     "added": ("{} added or brought back", "added", "good"),
     "removed": ("{} removed or excluded", "removed", "bad"),
     "moved": ("{} moved to another split", "moved", "info"),
-    "remarked": ("{} with another mark or remark", "remarked", "warn"),
+    "remarked": ("{} with a changed mark or note", "remarked", "warn"),
 }
 
 
@@ -74,7 +74,7 @@ def history_table(versions: list[Version], config_source: str | None, used: dict
     if not versions:
         return empty(
             "Not saved as a version yet.",
-            "A version is made by what you save in Curate, by a remedy in Checks, by a split, or by the button below.",
+            "Make a version by saving in Curate, applying a remedy in Checks, splitting, or with the button below.",
         )
     rows = [_line(version, config_source, used.get(version.id, [])) for version in reversed(versions[-_MOST_LISTED:])]
     headers = ["Version", "When", "What was done", "Who and why", "Rows", "Excluded", "Runs that used it"]

@@ -110,4 +110,4 @@ def _field(question: Question) -> Any:
 
 
 def _nothing() -> Markup:
-    return empty("Choose what should change.", "The advice appears as soon as you do.")
+    return empty("Choose what should change.", "Advice appears right away.")

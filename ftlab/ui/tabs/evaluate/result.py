@@ -143,10 +143,8 @@ def gains(comparison: ComparisonJson) -> Markup:
     if not pictures:
         return Markup("")
     text = gained_text(comparison)
-    help = (
-        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
-        "finding: chance, or a look."
-    )
+    help = "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
+    "is not a finding (chance, or exploratory)."
     return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(text), pictures)
 
 
@@ -156,7 +154,7 @@ def kept(comparison: ComparisonJson) -> Markup:
     if is_unmeasured(comparison):
         return notice(
             Markup("<strong>{}</strong> {}").format(
-                "What it kept of the base was not measured.",
+                "Forgetting was not measured.",
                 "To measure it, open “Compare, other rows and measures”, set Forgetting to the base's own "
                 "answers, and press Evaluate again.",
             ),
@@ -173,7 +171,7 @@ def kept(comparison: ComparisonJson) -> Markup:
     return Markup('<section class="ft-kept"><div>{} {}</div><p class="ft-help">{}</p>{}{}{}</section>').format(
         heading("What it kept of the base"),
         badge(*answer),
-        "Measured apart from the task, on prompts and text that have nothing to do with it.",
+        "Measured on prompts and text unrelated to the task.",
         labelled(["Measured on", "Base", "Adapted", "Answer"], cells, "What it kept of the base", css="ft-scores"),
         moved(comparison),
         details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
@@ -189,7 +187,7 @@ def moved(comparison: ComparisonJson) -> Markup:
     if not rows:
         return Markup("")
     return Markup('<p class="ft-help">{}</p>{}').format(
-        "The three answers that changed most. A changed answer need not be worse.",
+        "The three answers that changed most. A changed answer is not necessarily worse.",
         labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
     )
 
@@ -278,7 +276,7 @@ def _facts(comparison: ComparisonJson) -> Markup:
     ]
     if comparison.get("seconds") is not None:
         before = comparison.get("seconds_before")
-        earlier = "what was asked before is not counted" if before is None else ""
+        earlier = "earlier answers are not counted" if before is None else ""
         earlier = f"after {duration(before)} of asking before it" if before else earlier
         figures.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
     return facts(figures)
@@ -346,7 +344,7 @@ def details_of(comparison: ComparisonJson) -> Markup:
             continue
         if "labels" in detail:
             body = Markup("{}{}").format(per_class(detail, sides), confusions(detail, sides))
-            parts += details(f"{measure['title']}: every class, and what was taken for what", body)
+            parts += details(f"{measure['title']}: every class, and which were confused", body)
         if detail.get("fields"):
             parts += details(f"{measure['title']}: every field", fields(detail["fields"], sides))
     return Markup('<div class="ft-folds">{}</div>').format(parts) if parts else parts
@@ -377,7 +375,7 @@ def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     """A confusion matrix for each side: the row is what was right, the column what was answered."""
     labels = detail["labels"]
     if len(labels) > _MOST_LABELS:
-        return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to read.</p>').format(
+        return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to display.</p>').format(
             len(labels)
         )
     figures = join(
@@ -391,7 +389,7 @@ def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
         return figures
     return Markup('{}<div class="ft-confusions">{}</div>').format(
         heading(
-            "What was taken for what", "A line is the right class, a column the answer; on the diagonal both agree."
+            "Which classes were confused", "Rows are the correct class, columns the answer. They agree on the diagonal."
         ),
         figures,
     )

@@ -22,10 +22,8 @@ from ftlab.ui.kit.html import empty, join, notice
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate.strength_view import strength_line, strengths_view
 
-_ABOUT = (
-    "How much of what training changed is used. Less keeps more of the base. 0 is the base, 1 the model as trained. No "
-    "new run, and the weights stay as they are."
-)
+_ABOUT = "How much of the trained change to apply. Less keeps more of the base: 0 is the base, 1 the model as "
+"trained. No new run; the weights stay unchanged."
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ def build() -> Panel:
                 AS_TRAINED,
                 step=0.05,
                 label="Strength",
-                info="Move it to see its figures. Press the button to use it in chat, exports and blind tests.",
+                info="Move the slider to see the figures. Press the button to use that strength in chat, exports and "
+                "blind tests.",
                 elem_id="strength_slider",
                 scale=3,
                 min_width=260,
@@ -120,7 +119,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
         return {panel.box: gr.update(visible=False), panel.result: ""}
     reason = why_not(config)
     usable = {component: gr.update(visible=reason is None) for component in (panel.controls, panel.measure, panel.at)}
-    body = empty("This run has no strength to choose.", reason) if reason else _known(run)
+    body = empty("This run has no adjustable strength.", reason) if reason else _known(run)
     return {panel.box: gr.update(visible=True), panel.result: body, **usable}
 
 
@@ -136,10 +135,10 @@ def _known(run: RunDirectory) -> Markup:
     from ftlab.evaluation.strengths import strengths_of
 
     measured, at = strengths_of(run), run_files.strength(run)
-    text = f"In use: strength {at:g}. The verdict and the table above are of the model as trained."
+    text = f"In use: strength {at:g}. The verdict and table above describe the model as trained."
     used = notice(text) if at != AS_TRAINED else ""
     state = run_view.measuring(run, supervisor.STRENGTHS, "Measuring the strengths")
     if measured is None:
-        todo = "Press Measure: each strength answers the validation rows, and what was kept is measured again."
+        todo = "Press Measure to evaluate each strength on the validation rows, including what was kept."
         return join([state, used, "" if state else empty("Not measured yet.", todo)])
     return join([state, used, strengths_view(measured)])

@@ -21,7 +21,7 @@ def strengths_view(measured: StrengthsJson) -> Markup:
     told = [measured["why"], *test_lines(measured), *measured["notes"]]
     lines = list_items(told)
     parts = [
-        heading("What each strength reaches and keeps", where),
+        heading("Gain and retention by strength", where),
         Markup("<p><strong>{}</strong></p>").format(f"Proposed: strength {measured['proposed']:g}."),
         _picture(measured),
         labelled([title[:1].upper() + title[1:] for title in head], rows, "Strengths", css="ft-scores ft-strengths"),

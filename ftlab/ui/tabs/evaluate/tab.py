@@ -114,7 +114,7 @@ def build(workspace: Workspace) -> EvaluateTab:
         markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
-    on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
+    on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="Result to show")
     rows = evaluate_rows.build()
     with gr.Accordion("Details", open=False, visible=False, elem_id="evaluate_details") as details:
         full = gr.HTML(elem_id="evaluate_full")
@@ -335,7 +335,11 @@ def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
 
 def _not_yet(run: RunDirectory) -> Markup:
     ended = run_files.status(run).state in ("stopped", "failed")
-    what = "What was trained until it ended is compared with its base." if ended else "The strip says how far it is."
+    what = (
+        "What was trained before it stopped is compared with its base."
+        if ended
+        else "The strip above shows its progress."
+    )
     return empty("Not compared with its base yet.", f"Press Evaluate. {what}")
 
 

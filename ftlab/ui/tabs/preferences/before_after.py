@@ -28,8 +28,8 @@ from ftlab.ui.kit.html import badge, count, details, empty, join, list_items, no
 from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
-_NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
-_JUDGE = "It says which answers it prefers. That is its opinion, not people's."
+_NO_JUDGE = "No reward model yet. Train one above with the stage Reward model."
+_JUDGE = "It scores which answers it prefers. That is the model's opinion, not people's."
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def build() -> Panel:
             [],
             value=None,
             label="Run",
-            info="Runs whose answers were compared after training, or by Evaluate.",
+            info="Runs compared after training or by Evaluate.",
             allow_custom_value=True,
             elem_id="after_run",
         )
@@ -80,7 +80,7 @@ def build() -> Panel:
                 scale=3,
                 min_width=240,
             )
-            judge = gr.Button("Let it judge the answers", elem_id="after_judge", scale=1, min_width=200)
+            judge = gr.Button("Judge the answers with it", elem_id="after_judge", scale=1, min_width=200)
         message = message_box("after_message")
         search = gr.Textbox(label="Search", placeholder="words in prompts or answers", elem_id="after_search")
         answers = gr.HTML(elem_id="after_answers")
@@ -190,7 +190,7 @@ def result(comparison: BeforeAfterJson) -> Markup:
         for win_rate in comparison["win_rates"].values()
     )
     notes = list_items(comparison.get("notes", []))
-    where = "" if comparison.get("start") else " This run began with the base itself."
+    where = "" if comparison.get("start") else " This run started from the base."
     return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}</section>').format(
         comparison["run"],
         Markup('<p class="ft-help">Means over the answers to {} prompts of the {} split.{}</p>').format(
@@ -255,7 +255,7 @@ def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | 
 
 def _prompt(messages: list[dict[str, str]]) -> Markup:
     earlier = [turn for turn in messages[:-1] if turn["role"] != "system"]
-    before = Markup('<span class="ft-help">after {} earlier turns</span>').format(len(earlier)) if earlier else ""
+    before = Markup('<span class="ft-help">{} earlier turns</span>').format(len(earlier)) if earlier else ""
     return before + text_cell(messages[-1]["content"])
 
 

@@ -58,7 +58,7 @@ def build(form: forms.Form) -> RewardsForm:
         gr.HTML(
             heading(
                 "Rewards",
-                "What an answer is rewarded for. Fill in what you want; several are added up by their weights.",
+                "What answers are rewarded for. Fill in any of them; they are summed by weight.",
             )
         )
         with gr.Row():
@@ -97,7 +97,7 @@ def build(form: forms.Form) -> RewardsForm:
             weight("exact_match", "exact")
         with gr.Row():
             cells["final_number.on"] = gr.Checkbox(
-                False, label="Ends in the reference's number", elem_id="pref_final_number_on", scale=3, min_width=180
+                False, label="Ends with the reference's number", elem_id="pref_final_number_on", scale=3, min_width=180
             )
             weight("final_number", "final_number")
         with gr.Accordion("More rewards (YAML)", open=False):

@@ -119,12 +119,14 @@ def build(workspace: Workspace) -> PreferencesTab:
                     "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
                 )
                 change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
-            form.draw("stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs data of its kind.")
+            form.draw(
+                "stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs its own kind of data."
+            )
             form.draw(
                 "model.start",
                 choices=[("the base itself", "")],
                 label="Start from",
-                info="Best: a run that has learned the task.",
+                info="Best: a run already trained on the task.",
             )
             form.draw("model.base", choices=BASES, info=BASE_HELP)
             rewards = rewards_form.build(form)
@@ -172,7 +174,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
 
     def look(stage: str, begin: str | None, base: str | None, config_json: str | None) -> dict[Any, Any]:
         if config_json is None:
-            line, suits = notice("The data on the Data tab cannot be read: choose other data.", kind="warn"), False
+            line, suits = notice("The data on the Data tab cannot be read. Choose other data.", kind="warn"), False
         else:
             config = _resolved(stage, begin, base, RunConfig().method.name, None, workspace)
             config.data = DataConfig.model_validate_json(config_json)
@@ -191,14 +193,14 @@ def wire(tab: PreferencesTab, page: Page) -> None:
             }
         line = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
         if test.rows < FEWEST_ROWS:
-            line += Markup(" They make {} to learn from; a run needs {}.").format(
+            line += Markup(" They yield {} to learn from; a run needs {}.").format(
                 counted(test.rows, "row"), FEWEST_ROWS
             )
         return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
         if not test_id:
-            raise InputError("There are no votes to learn from", try_="make a blind test, or vote in Chat")
+            raise InputError("No votes to learn from", try_="make a blind test, or vote in Chat")
         return {**lesson.fill(lessons.of_votes(test_id, workspace)), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
@@ -309,9 +311,7 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
 
 
 def nothing_yet() -> Markup:
-    return empty(
-        "Nothing has been learned from preferences yet.", "Here a tuned model learns which answers people like better."
-    )
+    return empty("No preference runs yet.", "Teach a tuned model which answers people prefer.")
 
 
 def no_votes() -> Markup:
@@ -391,7 +391,7 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
         prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
     except FtlabError as error:
-        return _line(name, "cannot be learned from yet") + error_box(error), False
+        return _line(name, "cannot be used yet") + error_box(error), False
     kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage in JUDGED_STAGES else "pairs"
     names = {"train": f"{kind} to learn from", "validation": "to check", "test": "to test"}
     sizes = ", ".join(f"{count(len(rows))} {names.get(split, split)}" for split, rows in prepared.splits.items())

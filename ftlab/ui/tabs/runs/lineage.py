@@ -29,7 +29,7 @@ def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
         of_base = Markup('<div class="ft-lineage-run"><span class="ft-help">Base</span> {}</div>').format(base)
         drawn = Markup("<li>{}<ul>{}</ul></li>").format(of_base, drawn)
     return Markup('<section class="ft-card ft-lineage" data-lineage="{}">{}<ul>{}</ul></section>').format(
-        current, heading("Where it comes from"), drawn
+        current, heading("Lineage"), drawn
     )
 
 

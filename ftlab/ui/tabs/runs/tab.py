@@ -114,7 +114,7 @@ def build(workspace: Workspace) -> RunsTab:
                 "See the result", variant="primary", elem_id="runs_to_evaluate", scale=0, min_width=160
             )
         detail = gr.HTML(elem_id="runs_detail")
-        with gr.Accordion("What you can do with it", open=False, elem_id="runs_menu"), gr.Row():
+        with gr.Accordion("Actions", open=False, elem_id="runs_menu"), gr.Row():
             to_chat = small("Chat with it", "to_chat")
             again = small("Start again with these settings", "again")
             resume = small("Go on training", "resume", visible=False)
@@ -168,7 +168,7 @@ def wire(tab: RunsTab, page: Page) -> None:
     def ask(run_id: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
         if run_files.status(run).is_active:
-            raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+            raise InputError(f"The run {run.id} is still running and cannot be deleted", try_="stop it first")
         text = Markup("<p>Delete <strong>{}</strong> ({}) for good? Its model, curve and scores go with it.</p>")
         question = text.format(run_names.name_of(run), run.id)
         return {tab.confirm: gr.update(visible=True), tab.question: question}
@@ -193,7 +193,7 @@ def wire(tab: RunsTab, page: Page) -> None:
         run = workspace.run(_chosen(run_id))
         background.make_room(run)
         step = supervisor.resume(run, workspace)
-        text = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
+        text = f"Resumed from step {step}." if step else "Started from the beginning: no complete checkpoint."
         return {tab.message: notice(text, kind="good")}
 
     def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
@@ -283,7 +283,7 @@ def brief(run: RunDirectory) -> Markup:
     if comparison and not status.is_active:
         verdict = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
     else:
-        at_work = "The strip above shows how far it is." if status.is_active else "Trained."
+        at_work = "The strip above shows its progress." if status.is_active else "Trained."
         verdict = run_view.outcome(run, status) or notice(at_work)
     return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, verdict, run.id)
 
@@ -296,7 +296,9 @@ def detail(run: RunDirectory) -> Markup:
         details("Environment", _mapping(run_files.environment(run))),
         details("End of the log", preformatted(run.log_tail() or "(empty)", label="Log")),
     ]
-    checked = Markup('<p class="ft-help">Folder: <code>{}</code>. Does the result change what the base says? {}.</p>')
+    checked = Markup(
+        '<p class="ft-help">Folder: <code>{}</code>. Does the result change the output of the base? {}.</p>'
+    )
     damage = join(error_box(error) for error in run_files.damage(run))
     return (
         damage
@@ -338,7 +340,7 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         notice(f"{differ} These scores are of different rows.", kind="warn") if differ else "",
         heading(
             "Scores",
-            "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "
+            "base → adapted, on each run's own held-out rows. A kind of general question that either run replayed "
             "counts as replayed for both.",
         ),
         table(["Measure", *names], scores, label="Scores of both runs"),

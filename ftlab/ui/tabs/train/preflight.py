@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
 _YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
 _MOST_KNOWN = 32
-_WAITS = "Time and memory are measured when nothing else runs."
+_WAITS = "Time and memory are measured when nothing else is running."
 # Raised each time the card comes into view.
 _SEEN_JS = """
 new IntersectionObserver(entries => {
@@ -126,7 +126,7 @@ def build_more(line: Line) -> Panel:
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", min_width=110)
             price = gr.Textbox(
                 label="Price of the machine per hour",
-                info="For an estimate of the cost, in the same currency.",
+                info="Estimates the cost in the same currency.",
                 max_lines=1,
                 elem_id=f"{prefix}preflight_price",
             )
@@ -256,7 +256,7 @@ def wire(
             raise InputError("Nothing was measured yet", try_="press Measure now under Advanced")
         remedy = known[0].remedies[int(event._data["value"])]
         updates = {form.components[path]: forms.text_of(value) for path, value in remedy.settings.items()}
-        hint = "" if by_itself else " Measure once more to be sure."
+        hint = "" if by_itself else " Measure again to be sure."
         return {
             **updates,
             panel.result: notice(f"In the form now: {remedy.what}.{hint}", kind="good"),

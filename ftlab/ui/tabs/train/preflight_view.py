@@ -76,7 +76,7 @@ def trial_card(trial: RateTrial) -> Markup:
         "" if trial.taken is None else f"{trial.taken:g}",
         notice(trial.text, kind="good" if trial.clear else "bad" if trial.taken is None else "info"),
         table(["Learning rate", "Validation loss", ""], rows, label="Rate trial"),
-        f"Before training {trial.before:.4f}. A short trial favors high rates a little.",
+        f"Before training {trial.before:.4f}. Short trials slightly favor high rates.",
     )
 
 
@@ -113,10 +113,10 @@ def _numbers(preflight: Preflight) -> Markup:
     if preflight.cost is not None:
         rows.append(("Cost", f"{preflight.cost:,.2f}", f"at {preflight.price_per_hour:g} per hour"))
     if preflight.tokens is not None:
-        padding = f"{percent(preflight.padding_share, 0)} of what is computed is padding"
-        padding = padding if (preflight.padding_share or 0) >= 0.005 else "nothing is computed for padding"
+        padding = f"{percent(preflight.padding_share, 0)} of the computation is padding"
+        padding = padding if (preflight.padding_share or 0) >= 0.005 else "no computation is spent on padding"
         rows.append(("Tokens an epoch", count(preflight.tokens), padding))
-        rows.append(("Trained tokens", count(preflight.trained_tokens), "those of the answers"))
+        rows.append(("Trained tokens", count(preflight.trained_tokens), "answer tokens only"))
     if preflight.rows is not None:
         longest = f"the longest has {count(preflight.longest_row)} tokens" if preflight.longest_row else "to train on"
         rows.append(("Rows", count(preflight.rows), longest))
@@ -131,7 +131,7 @@ def _numbers(preflight: Preflight) -> Markup:
 
 
 def _changes(remedies: Sequence[Remedy]) -> Markup:
-    """What would make it fit, the most harmless first, each with a button that puts it into the form."""
+    """How to make it fit, the most harmless first, each with a button that puts it into the form."""
     from ftlab.training.preflight.finding import remedy_text
 
     if not remedies:
@@ -140,9 +140,7 @@ def _changes(remedies: Sequence[Remedy]) -> Markup:
         Markup("<li>{} {}</li>").format(remedy_text(remedy), pick_button(number, "Use it", label=f"Use {remedy.what}"))
         for number, remedy in enumerate(remedies)
     )
-    return Markup('<div><strong>What would make it fit</strong><ol class="ft-changes">{}</ol></div>').format(
-        join(items)
-    )
+    return Markup('<div><strong>How to make it fit</strong><ol class="ft-changes">{}</ol></div>').format(join(items))
 
 
 def _warnings(warnings: Sequence[Advice]) -> Markup:

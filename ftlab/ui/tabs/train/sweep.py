@@ -53,10 +53,7 @@ def build_form() -> SweepForm:
     drawn = {"first": "optimisation.learning_rate", "second": ""}
     settings, values = [], []
     with gr.Accordion("Try several values (a sweep)", open=False, elem_id="sweep_box"):
-        gr.HTML(
-            '<span class="ft-help">Starts a run for every combination; they wait in the queue one after another. '
-            "Compare them on the Runs tab.</span>"
-        )
+        gr.HTML('<span class="ft-help">Queues a run for every combination. Compare them on the Runs tab.</span>')
         for name, value in drawn.items():
             with gr.Row():
                 settings.append(
@@ -103,7 +100,7 @@ def wire_form(
         config = configured(rest)
         background.release_chat(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
-        queued = f"{len(started.runs)} runs were put into the queue. You can close this page."
+        queued = f"{len(started.runs)} runs queued. You can close this page."
         return {form.message: notice(queued, kind="good")}
 
     both = [part for pair in zip(form.settings, form.values, strict=True) for part in pair]
@@ -167,7 +164,9 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         notices,
         heading("Best first", "By exact match on held-out rows, then by the lowest validation loss."),
         table(headers, cells, label="Runs of the sweep", css="ft-rows ft-runs"),
-        plot(curves, title="Validation loss", unit="nats per token", help=f"On examples it never learns from.{more}"),
+        plot(
+            curves, title="Validation loss", unit="nats per token", help=f"On examples never used for training.{more}"
+        ),
     )
 
 

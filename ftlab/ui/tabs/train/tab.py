@@ -230,7 +230,7 @@ def data_line(config_json: str | None, workspace: Workspace, replay: dict[str, A
     """What the run will be trained on, from the settings that the Data tab has read, and what is mixed in by the
     settings `replay` of base, stage and replay (by path; without them, nothing)."""
     if config_json is None:
-        return notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
+        return notice("The data on the Data tab cannot be read. Choose other data.", kind="warn")
     config = DataConfig.model_validate_json(config_json)
     inspection = data_rows.inspected(config, workspace)
     if inspection.problem:
@@ -319,7 +319,7 @@ def _special(path: str) -> dict[str, Any]:
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
         replay = [(title, name) for name, title in run_files.sample_titles().items() if name == _REPLAYED[path]]
-        auto = ("auto: the base's own answers, where it is a real one", AUTO)
+        auto = ("auto: the base's own answers, except for the starter", AUTO)
         itself = [auto, ("the base's own answers", SELF)] if path == "data.replay" else []
         return {"choices": [*itself, ("none", ""), *replay], "value": _usual_replay(path, STARTER)}
     if path in _USUAL:
