@@ -63,7 +63,7 @@ def test_answers_that_name_a_model_wait_for_their_owner_and_all_others_open_the_
         test_id = answered(store, lambda prompt, position, says=says: f"{prompt} {position}" if position else says)
         assert open_unless_flagged(workspace, test_id) is opens
         found = blind_test_picture.picture(test_id, workspace)
-        assert bool(found["flags"]) is not opens and found["open"].startswith("I have looked") is not opens
+        assert bool(found["flags"]) is not opens and found["open"].startswith("I've checked") is not opens
     cut = answered(store)
     prompt, contestant = blind_tests.list_prompts(store, cut)[0], blind_tests.list_contestants(store, cut)[0]
     blind_tests.save_answer(store, prompt.id, contestant.id, "and so on and so", cut=True)

@@ -205,7 +205,7 @@ def test_the_history_names_who_why_and_the_runs_and_what_differs_is_marked(
     html = version_views.history_table([first, second], second.source, used)
     assert f'data-run="{run.id}"' in html and "second look" in html and html.count(">on show<") == 1
     diff = version_views.difference(first.id, second.id, 1, workspace)
-    assert "1 row edited, 1 row removed or excluded, 1 row with another mark or remark" in diff
+    assert "1 row edited, 1 row removed or excluded, 1 row with a changed mark or note" in diff
     assert "<ins>!</ins>" in diff and "none before, bad after" in diff
     for page in (html, diff):
         assert "<script" not in page and "<img" not in page
