@@ -68,7 +68,7 @@ def test_answers_that_name_a_model_wait_for_their_owner_and_all_others_open_the_
     prompt, contestant = blind_tests.list_prompts(store, cut)[0], blind_tests.list_contestants(store, cut)[0]
     blind_tests.save_answer(store, prompt.id, contestant.id, "and so on and so", cut=True)
     assert open_unless_flagged(workspace, cut)
-    assert "1 cut at the longest length" in blind_test_picture.picture(cut, workspace)["facts"]
+    assert "1 cut at the maximum length" in blind_test_picture.picture(cut, workspace)["facts"]
 
 
 def test_where_people_vote_is_asked_once_and_a_link_for_phones_never_leads_to_this_machine(workspace, monkeypatch):
