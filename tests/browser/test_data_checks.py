@@ -107,7 +107,7 @@ def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_lo
     expect(said).to_contain_text("unchanged: no sentence of the prompt is known to be unnecessary")
     expect(said).to_be_in_viewport()
     long.get_by_role("button", name="Raise the longest example").click()
-    expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is \d+ tokens now"))
+    expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is now \d+ tokens"))
     expect(said).to_be_in_viewport()
     expect(long).to_have_count(0)
     assert not one.errors
