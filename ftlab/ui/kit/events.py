@@ -125,12 +125,21 @@ def press(selector: str, unless: str) -> str:
     )
 
 
+_REVEAL = """() => {
+  const end = performance.now() + 10000;
+  const show = again => {
+    const part = document.querySelector('%s');
+    if (part?.getClientRects().length) part.scrollIntoView({block: 'nearest', behavior: 'smooth'});
+    else if (performance.now() < end) return setTimeout(show, 100, again);
+    if (again) setTimeout(show, 700, false);
+  };
+  setTimeout(show, 100, true);
+}"""
+
+
 def reveal(selector: str) -> str:
-    """Script that brings what has just appeared into view."""
-    return (
-        f"() => {{ setTimeout(() => document.querySelector('{selector}')?.scrollIntoView("
-        "{block: 'nearest', behavior: 'smooth'}), 300); }"
-    )
+    """Script that brings what has just appeared into view, once it is there, and again after the page has settled."""
+    return _REVEAL % selector
 
 
 def _cache() -> Path:
