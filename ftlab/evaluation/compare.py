@@ -53,7 +53,7 @@ from ftlab.evaluation.metrics.measures import (
 from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
-from ftlab.evaluation.outside import Given, Outside, answers_of, carried, notes_on, read_answers, spent
+from ftlab.evaluation.outside import Outside, OutsideAnswer, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
 from ftlab.evaluation.retrieval import INDEX, Retrieval, retrieval_of
 from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
@@ -97,13 +97,13 @@ def measured(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    outside: Mapping[Outside, Sequence[Given]] | None = None,
+    outside: Mapping[Outside, Sequence[OutsideAnswer]] | None = None,
     margins: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Figures:
     """The `Figures` of `sides`, and of those `outside`, which have answers alone. `margins` are those of
     earlier comparisons, by the name of the verdict."""
-    given = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
-    measures, rows = _of_task(material, asked, results, config, given)
+    texts = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
+    measures, rows = _of_task(material, asked, results, config, texts)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
     measures += general_measures(material, first, results)
@@ -165,7 +165,7 @@ def _pairs(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    outside: Mapping[Outside, Sequence[Given]],
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
 ) -> dict[str, list[MeasureJson]]:
     """The measures of the adapted model against each side that takes no training, by the name of that side."""
     adapted = next(side for side in sides if side.name == "adapted")
@@ -176,8 +176,8 @@ def _pairs(
     }
     own = {"adapted": asked["adapted"]}, {"adapted": results["adapted"]}
     for other, answers in outside.items():
-        given = {other.name: [each.answer for each in answers]}
-        pairs[other.name], _ = _of_task(material, *own, config, given, order=(other.name, "adapted"))
+        texts = {other.name: [each.answer for each in answers]}
+        pairs[other.name], _ = _of_task(material, *own, config, texts, order=(other.name, "adapted"))
     return pairs
 
 
@@ -264,7 +264,7 @@ def _of_task(
 def _costs(
     sides: Sequence[Side],
     asked: Mapping[str, Asked],
-    outside: Mapping[Outside, Sequence[Given]],
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
     rows: int,
     price_per_hour: float | None,
 ) -> list[MeasureJson]:
@@ -284,8 +284,8 @@ def _costs(
         seconds[side.name] = took
         read[side.name] = sum(map(len, question.prompts)) / len(question.prompts)
         thousand[side.name] = None if took is None or price_per_hour is None else 1000 * took * price_per_hour / 3600
-    for other, given in outside.items():
-        each = spent(other, given)
+    for other, replies in outside.items():
+        each = spent(other, replies)
         seconds[other.name], read[other.name], thousand[other.name] = each["seconds"], each["read"], each["thousand"]
     named = {"seconds_per_answer": seconds, "prompt_tokens": read, "cost_per_thousand": thousand}
     return [
@@ -530,7 +530,7 @@ def evaluate_together(
         results,
         figures.measures,
         material.clusters,
-        {side.name: [each.answer for each in given] for side, given in outside.items()},
+        {side.name: [each.answer for each in replies] for side, replies in outside.items()},
     )
     costs = [] if material.documents else _costs(sides, asked, outside, len(material.rows), price_per_hour)
     scores, predictions = compared.scores, compared.predictions
@@ -560,7 +560,7 @@ def evaluate_together(
         "settings": settings_used,
         "notes": [
             *material.notes,
-            *(note for side, given in outside.items() for note in notes_on(side, given)),
+            *(note for side, replies in outside.items() for note in notes_on(side, replies)),
             *_sampling(material, configs[0]),
             *left_out(configs[0]),
             *_notes(sides, asked, results, material),
@@ -620,7 +620,7 @@ def _asked(
 
     if against:
         _check_outside(material, configs[0])
-    twice = [side.title for place, side in enumerate(against) if side.name in [one.name for one in against[:place]]]
+    twice = [side.title for place, side in enumerate(against) if side.name in [other.name for other in against[:place]]]
     if twice:
         raise InputError("A side is named twice", given=", ".join(twice), try_="name each side once (--against)")
     answered_by: dict[str, str | None] = {}

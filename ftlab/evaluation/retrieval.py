@@ -51,8 +51,8 @@ class Retrieval:
 
     def _before(self, messages: Sequence[Message], places: Sequence[int]) -> list[Message]:
         head = [turn for turn in messages if turn["role"] in ("system", TOOLS)]
-        shown = [turn for place in reversed(places) for turn in self.examples[place]]
-        return [*head, *shown, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
+        examples = [turn for place in reversed(places) for turn in self.examples[place]]
+        return [*head, *examples, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
 
 
 def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval:

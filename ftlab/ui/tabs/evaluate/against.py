@@ -43,7 +43,7 @@ class Panel:
         return [self.side, self.price_in, self.price_out, self.price, self.margin]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.box]
 
