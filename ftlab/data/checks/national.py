@@ -12,7 +12,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Number(NamedTuple):
@@ -83,8 +83,9 @@ BESIDE_A_WORD = (
 )  # fmt: skip
 # Beside these, a number of any country of the list counts.
 _ANY = (
-    r"(?i:national (?:id|identity|identification|insurance)|identity (?:card|document|number)|personal (?:id|code|identity|"
-    r"identification)|(?:tax|taxpayer) (?:id|number|no|identification)|id card|passport)|TIN"
+    r"(?i:national (?:id|identity|identification|insurance)|identity (?:card|document|number)|"
+    r"personal (?:id|code|identity|identification)|(?:tax|taxpayer) (?:id|number|no|identification)|id card|"
+    r"passport)|TIN"
 )
 # Forms that are a number's own, so that no word is needed: the share of texts of the form that pass by chance is 1 in
 # 26 (and a date), 1 in 100, 1 in 97, 1 in 97, a country's prefix and 1 in 10, 1 in 31 (and a date), 1 in 10 (and
@@ -183,7 +184,7 @@ def _beside(text: str, start: int, end: int, words: re.Pattern[str]) -> bool:
 
 
 @cache
-def _module(name: str):  # type: ignore[no-untyped-def]  # the modules of stdnum have no common type
+def _module(name: str) -> Any:
     return importlib.import_module(f"stdnum.{name}")
 
 
