@@ -72,7 +72,7 @@ def metadata(
         base_model=config.model.base if on_hub else _origin_on_hub(config),
         datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
         language=_language(run),
-        library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
+        library_name=_library(shape),
         license=licence or "unknown",
         pipeline_tag="text-ranking" if shape.scores else "text-generation",
         tags=_tags(config, shape, on_hub),
@@ -80,6 +80,12 @@ def metadata(
         model_name=config.name or run.id,
         eval_results=results or None,
     )
+
+
+def _library(shape: Shape) -> str:
+    if shape.gguf:
+        return "gguf"
+    return "peft" if shape.is_adapter and not shape.needs_ftlab else "transformers"
 
 
 def _prose(

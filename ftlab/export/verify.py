@@ -25,6 +25,7 @@ from ftlab.evaluation.material import limit_used, some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.export.reference import Carried, Reference, apart, ask_reference, carried, gap_between, load_reference
 from ftlab.export.shape import Shape
+from ftlab.export.to_gguf import as_plain
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, strength_name
 
@@ -258,6 +259,19 @@ class ChangeJson(TypedDict):
     effect: float | None
 
 
+class GgufJson(TypedDict):
+    """A quantized GGUF file on the prompts of the verification: of `rows`, how many answers are the `same` as before
+    quantizing, and how many equal their reference `before` and `now`; `slope` and `apart` as in `reference.Carried`."""
+
+    type: str
+    rows: int
+    same: int
+    before: int
+    now: int
+    slope: float | None
+    apart: float | None
+
+
 class VerificationJson(TypedDict):
     """The results of `verify`, as stored in the record of an export. Logit gaps and differences are in logits."""
 
@@ -274,6 +288,7 @@ class VerificationJson(TypedDict):
     rounding: NotRequired[float]
     unproven: NotRequired[str]
     quantised: NotRequired[dict[str, int] | None]
+    gguf: NotRequired[GgufJson]
     dtype: str
     strength: NotRequired[float]
     loaded_in: NotRequired[str]
@@ -305,7 +320,9 @@ def verify(
     the export answers differently.
     """
     reference, questions = prepare(run, shape, tell)
-    every = (ask or ask_outside)(folder, shape, questions, tell)
+    # A quantized GGUF file moves every logit. The same weights in 16 bits prove the conversion; the file is measured.
+    proven = as_plain(shape) if shape.gguf else shape
+    every = (ask or ask_outside)(folder, proven, questions, tell)
     outside = Outside(every.prompts[: len(questions.prompts)], every.stops, every.logits[: len(questions.prompts)])
     _check_stops(outside, questions)
     _check_prompts(outside, questions)
@@ -313,7 +330,7 @@ def verify(
     change = carried(outside.logits, reference, scores=shape.scores)
     unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
     same, gaps = _check_answers(outside, questions, reference, run, shape)
-    return {
+    finding: VerificationJson = {
         "prompts": len(questions.prompts),
         "split": questions.split,
         "compared_with": questions.compared_with,
@@ -338,6 +355,26 @@ def verify(
         "device": shape.device,
         "without_ftlab": not shape.needs_ftlab,
         "notes": questions.notes,
+    }
+    if shape.gguf and shape.gguf != proven.gguf:
+        asked = replace(questions, more=[])
+        file = (ask or ask_outside)(folder, shape, asked, tell)
+        _check_prompts(file, asked)
+        finding["gguf"] = _of_coarse(shape.gguf, file, asked, reference)
+    return finding
+
+
+def _of_coarse(kind: str, file: Outside, questions: Questions, reference: Reference) -> GgufJson:
+    pairs = [(asked, entry["answer"]) for asked, entry in zip(questions.prompts, file.prompts, strict=True)]
+    change = carried(file.logits, reference)
+    return {
+        "type": kind,
+        "rows": len(pairs),
+        "same": sum(asked.expected == answer for asked, answer in pairs),
+        "before": sum(is_exact(asked.expected or "", asked.reference) for asked, _ in pairs),
+        "now": sum(is_exact(answer, asked.reference) for asked, answer in pairs),
+        "slope": _finite(change.slope),
+        "apart": _finite(change.apart),
     }
 
 
@@ -541,6 +578,8 @@ def summary(finding: VerificationJson) -> str:
             rest += f" It carries {change['slope']:.1%} of the change made by training{f' at {at}' if at else ''}"
             moved = finding["dtype"] != "float32" and abs(change["slope"] - 1) > _MOVED
             rest += f" after rounding to {finding['dtype']}; float32 preserves all of it." if moved else "."
+    if (coarse := finding.get("gguf")) is not None:
+        rest += f" {_of_gguf(coarse)}"
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
     if not finding["compared_with"]:
@@ -551,6 +590,22 @@ def summary(finding: VerificationJson) -> str:
         close = "about equally likely" if gap is None else f"at most {gap:.2g} apart in their logits"
         same += f"; {ties} {'differs' if ties == 1 else 'differ'} from it where two tokens were {close}"
     return f"Loaded {where}: {same}. {rest}"
+
+
+def _of_gguf(file: GgufJson) -> str:
+    """A quantized GGUF file against the same weights before; the sentences above are about those."""
+    text = (
+        f"These are the figures before quantizing, which prove the conversion. The {file['type']} file gives the same "
+        f"answer to {file['same']} of {file['rows']} prompts"
+    )
+    if file["before"] or file["now"]:
+        text += f"; {file['before']} equaled the reference before, {file['now']} do now"
+    if file["slope"] is not None and file["apart"] is not None:
+        text += (
+            f". It carries {file['slope']:.0%} of the change made by training, and rounding moves the logits by "
+            f"{file['apart']:.0%} of that change"
+        )
+    return f"{text}."
 
 
 def _of_quantised(counts: dict[str, int], split: str) -> str:
