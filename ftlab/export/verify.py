@@ -91,19 +91,13 @@ class Questions:
         return sum(prompt.recorded == answer["answer"] for prompt, answer in zip(self.prompts, answers, strict=True))
 
     def against_recorded(self, answers: list[dict[str, Any]]) -> dict[str, int]:
-        """How the answers differ from those that the evaluation recorded: of `rows`, how many are the `same`, and how
-        many equal their reference `before` and `now`."""
+        """How the answers differ from those that the evaluation recorded, as in `_against`."""
         pairs = [
             (prompt, entry["answer"])
             for prompt, entry in zip([*self.prompts, *self.more], answers, strict=True)
             if prompt.recorded is not None
         ]
-        return {
-            "rows": len(pairs),
-            "same": sum(prompt.recorded == answer for prompt, answer in pairs),
-            "before": sum(is_exact(prompt.recorded or "", prompt.reference) for prompt, _ in pairs),
-            "now": sum(is_exact(answer, prompt.reference) for prompt, answer in pairs),
-        }
+        return _against([(prompt.recorded or "", answer, prompt.reference) for prompt, answer in pairs])
 
 
 def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
@@ -260,14 +254,11 @@ class ChangeJson(TypedDict):
 
 
 class GgufJson(TypedDict):
-    """A quantized GGUF file on the prompts of the verification: of `rows`, how many answers are the `same` as before
-    quantizing, and how many equal their reference `before` and `now`; `slope` and `apart` as in `reference.Carried`."""
+    """A quantized GGUF file on the prompts of the verification: `counts` against the answers before quantizing, as in
+    `_against`; `slope` and `apart` as in `reference.Carried`."""
 
     type: str
-    rows: int
-    same: int
-    before: int
-    now: int
+    counts: dict[str, int]
     slope: float | None
     apart: float | None
 
@@ -364,18 +355,39 @@ def verify(
     return finding
 
 
+def _against(rows: Sequence[tuple[str, str, str]]) -> dict[str, int]:
+    """Answers (before, now, reference) of `rows`: how many are the `same`, and how many equal their reference `before`
+    and `now`; `lost` and `won` do so only before, or only now."""
+    right = [(is_exact(before, reference), is_exact(now, reference)) for before, now, reference in rows]
+    return {
+        "rows": len(rows),
+        "same": sum(before == now for before, now, _ in rows),
+        "before": sum(before for before, _ in right),
+        "now": sum(now for _, now in right),
+        "lost": sum(before and not now for before, now in right),
+        "won": sum(now and not before for before, now in right),
+    }
+
+
+def _right(counts: dict[str, int]) -> str:
+    """How many answers are right before and after, and whether chance explains it; empty where none ever is."""
+    from scipy.stats import binomtest
+
+    if not counts["before"] and not counts["now"]:
+        return ""
+    text = f"; {counts['before']} equaled the reference before, {counts['now']} do now"
+    if "lost" not in counts or not (moved := counts["lost"] + counts["won"]):
+        return text
+    p = float(binomtest(counts["lost"], moved).pvalue)
+    chance = "more than chance explains" if p < 0.05 else "which chance explains"
+    return f"{text} ({counts['lost']} lost, {counts['won']} won, {chance}; exact McNemar test, p = {p:.2g})"
+
+
 def _of_coarse(kind: str, file: Outside, questions: Questions, reference: Reference) -> GgufJson:
     pairs = [(asked, entry["answer"]) for asked, entry in zip(questions.prompts, file.prompts, strict=True)]
     change = carried(file.logits, reference)
-    return {
-        "type": kind,
-        "rows": len(pairs),
-        "same": sum(asked.expected == answer for asked, answer in pairs),
-        "before": sum(is_exact(asked.expected or "", asked.reference) for asked, _ in pairs),
-        "now": sum(is_exact(answer, asked.reference) for asked, answer in pairs),
-        "slope": _finite(change.slope),
-        "apart": _finite(change.apart),
-    }
+    counts = _against([(asked.expected or "", answer, asked.reference) for asked, answer in pairs])
+    return {"type": kind, "counts": counts, "slope": _finite(change.slope), "apart": _finite(change.apart)}
 
 
 def _finite(value: float) -> float | None:
@@ -594,12 +606,11 @@ def summary(finding: VerificationJson) -> str:
 
 def _of_gguf(file: GgufJson) -> str:
     """A quantized GGUF file against the same weights before; the sentences above are about those."""
+    counts = file["counts"]
     text = (
         f"These are the figures before quantizing, which prove the conversion. The {file['type']} file gives the same "
-        f"answer to {file['same']} of {file['rows']} prompts"
+        f"answer to {counts['same']} of {counts['rows']} prompts{_right(counts)}"
     )
-    if file["before"] or file["now"]:
-        text += f"; {file['before']} equaled the reference before, {file['now']} do now"
     if file["slope"] is not None and file["apart"] is not None:
         text += (
             f". It carries {file['slope']:.0%} of the change made by training, and rounding moves the logits by "
@@ -617,10 +628,8 @@ def _of_quantised(counts: dict[str, int], split: str) -> str:
         )
     text = (
         f"Compared with the quantized model that was trained and evaluated, the merged model gives the same answer to "
-        f"{counts['same']} of {counts['rows']} rows of the {split} split"
+        f"{counts['same']} of {counts['rows']} rows of the {split} split{_right(counts)}"
     )
-    if counts["before"] or counts["now"]:
-        text += f"; {counts['before']} equaled the reference before, {counts['now']} do now"
     return f"{text}."
 
 
