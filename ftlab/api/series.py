@@ -120,13 +120,13 @@ def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
     """The verdict of a blind test. Raises FtlabError while the tally is hidden."""
     from ftlab.arena.blind_tests import progress
     from ftlab.arena.store import open_store
-    from ftlab.arena.tally import evaluate, shown
+    from ftlab.arena.tally import evaluate, revealed_now
 
     store = open_store(Workspace.open(workspace))
-    if shown(store, test_id) is None:
+    if revealed_now(store, test_id) is None:
         now = progress(store, test_id)
         raise FtlabError(
-            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes are in",
+            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes cast",
             try_="wait for the planned number, or close the test",
         )
     return BlindVerdict(evaluate(store, test_id))

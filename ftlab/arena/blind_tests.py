@@ -555,7 +555,7 @@ def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:
 
     A long answer that was cut is none of these: it is what raters are asked to judge.
     """
-    return any(one["what"] != CUT for one in flagged)
+    return any(flag["what"] != CUT for flag in flagged)
 
 
 def seconds_each(store: Store, test_id: str) -> float | None:

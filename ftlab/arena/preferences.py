@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.blind_tests import find_test
 from ftlab.arena.store import Store, answers, contestants, prompts
-from ftlab.arena.tally import count, shown
+from ftlab.arena.tally import count, revealed_now
 from ftlab.core.files import read_cached, write_json, write_jsonl
 from ftlab.errors import InputError
 
@@ -166,7 +166,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     does a pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally
     is hidden: the rows would show who leads.
     """
-    if shown(store, test_id) is None:
+    if revealed_now(store, test_id) is None:
         raise InputError(
             "The votes are still hidden, and this data would show who leads",
             try_="wait for the planned number of votes, or open the test early, which the report will say",

@@ -57,7 +57,7 @@ def from_file(
 
 
 def pasted(text: str) -> list[PromptSpec]:
-    """One prompt on each line. Raises InputError when there is none."""
+    """One prompt per line. Raises InputError when there is none."""
     lines = [line.strip() for line in text.split("\n")]
     specs = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
     if not specs:

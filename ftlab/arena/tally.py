@@ -101,7 +101,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "created": test.created,
         "live": test.settings["live"],
         "asked": known.asked,
-        "revealed": shown(store, test_id),
+        "revealed": revealed_now(store, test_id),
         **result,
     }
 
@@ -129,7 +129,7 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
     return notes
 
 
-def shown(store: Store, test_id: str) -> str | None:
+def revealed_now(store: Store, test_id: str) -> str | None:
     """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
     As `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.

@@ -49,7 +49,7 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
         test, _ = find_rater(connection, rater_id)
         waiting = handing_out.waiting(connection, rater_id)
         if waiting is not None:
-            return handing_out.shown(connection, test, waiting)
+            return handing_out.trial_of(connection, test, waiting)
     if test.settings["live"]:
         return None
     # The vote on it will wait for the disk, and take it along.
@@ -58,7 +58,7 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
         waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
         if waiting is None:
             return handing_out.assign(connection, test, rater)
-        return handing_out.shown(connection, test, waiting)
+        return handing_out.trial_of(connection, test, waiting)
 
 
 def vote(
@@ -121,7 +121,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         connection.execute(trials.insert().values(**again))
         note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
         row = connection.execute(select(trials).where(trials.c.id == again["id"])).one()
-        return handing_out.shown(connection, test, row)
+        return handing_out.trial_of(connection, test, row)
 
 
 def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
@@ -194,7 +194,7 @@ def record_live(
         if same:
             handing_out.record_tie(connection, row)
             return None
-        return handing_out.shown(connection, test, row)
+        return handing_out.trial_of(connection, test, row)
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:

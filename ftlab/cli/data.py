@@ -244,7 +244,7 @@ def _finding_lines(report: Report) -> Iterator[str]:
         for place, match in list(zip(finding.rows, finding.matches, strict=False))[:3]:
             if match != (finding.split, place):
                 yield f"          row {place} is like row {match[1]} of {match[0]}"
-        for text in finding.shown[:3]:
+        for text in finding.excerpts[:3]:
             yield f"          {text}"
         for reason, number in [*finding.detail.get("problems", {}).items(), *finding.detail.get("reasons", {}).items()]:
             yield f"          {reason}: {number}"

@@ -38,7 +38,7 @@ def add_evaluate(parser: Parser) -> None:
     add_run(parser, nargs="+")
     parser.add_argument("--rows", type=int, help="most test rows to use")
     parser.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id in place of the held-out rows")
-    parser.add_argument("--measures", help="measures, separated by commas (default: those that suit the data)")
+    parser.add_argument("--measures", help="measures, separated by commas (default: chosen to suit the data)")
     parser.add_argument("--metric", metavar="FILE", help="Python file with your own metric (its code is run)")
     parser.add_argument("--labels", help="labels of a classification, separated by commas (default: those in the data)")
     parser.add_argument("--likelihood", action="store_true", help="also classify by the most likely label")

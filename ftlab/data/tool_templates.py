@@ -250,9 +250,9 @@ def _as_text(messages: Sequence[dict[str, str]], facts: ToolFacts) -> list[dict[
                 turns[-1]["content"] += f"\n{text}"
             else:
                 turns.append({"role": "user", "content": text})
-        elif role == "assistant" and facts.field and (said := parts_of(text)).thought:
-            calls = Said("", said.text, said.calls, said.broken).whole
-            fields = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), said.thought)
+        elif role == "assistant" and facts.field and (parts := parts_of(text)).thought:
+            calls = Said("", parts.text, parts.calls, parts.broken).whole
+            fields = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), parts.thought)
             turns.append({"role": role, "content": calls, **fields})
         else:
             turns.append(dict(message))

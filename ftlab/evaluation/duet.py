@@ -29,7 +29,7 @@ _loaded: dict[str, Duet] = {}
 
 @dataclass(frozen=True)
 class Answers:
-    """Both answers so far. `cut` names the sides that ran into the longest answer allowed; `notes` are for people."""
+    """Both answers so far. `cut` names the sides that hit the length limit; `notes` are for people."""
 
     base: str
     adapted: str

@@ -40,7 +40,7 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
     if tally["revealed"] is None:
         raise InputError(
             "The votes are still hidden",
-            given=f"{tally['votes']['cast']} of {tally['votes']['planned']} planned votes are in",
+            given=f"{tally['votes']['cast']} of {tally['votes']['planned']} planned votes cast",
             try_="wait for the planned number, or open the test early, which the report will say",
         )
     path = path or store.workspace.votes_folder(test_id) / "report.html"
@@ -75,7 +75,7 @@ def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
 
 
 def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
-    """What was looked into, as pairs of label and sentence."""
+    """What was checked, as pairs of label and sentence."""
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
     lines += [("Could raters tell", tally["guesses"]["text"])]

@@ -207,7 +207,7 @@ HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
 # What each figure means, in the order of the columns.
 MEANINGS = (
     "Words, tokens: the mean length of an answer.",
-    "Cut off: ran into the longest answer allowed.",
+    "Cut off: hit the length limit.",
     "Repeated: word triples that the same answer has said before.",
     "Variety: different word pairs among all pairs of all answers; it falls when the answers become alike.",
 )

@@ -45,25 +45,26 @@ _MANY = 0.5  # share of rows left out for one reason that is worth a note
 
 @dataclass(frozen=True)
 class Made:
-    """What came of it. `left_out` counts the rows by reason, with an example of each in `shown`."""
+    """What came of it. `left_out` counts the rows by reason, with an example of each in `examples`."""
 
     version: Version
     written: int
     kept: int
     left_out: dict[str, int]
-    shown: dict[str, str]
+    examples: dict[str, str]
     unreadable: int  # replies without any row
     tokens: dict[str, int]
     cost: float | None
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "version": self.version.source}
+        values = {**self.__dict__, "version": self.version.source, "shown": self.examples}
+        return {name: value for name, value in values.items() if name != "examples"}
 
     def lines(self) -> list[str]:
         lines = [f"{self.written:,} rows were written, {self.kept:,} of them kept."]
         lines += [f"  left out: {count:,}, {reason}" for reason, count in self.left_out.items()]
-        lines += [f"    such as: {shorten(self.shown[reason], 160)}" for reason in list(self.left_out)[:3]]
+        lines += [f"    such as: {shorten(self.examples[reason], 160)}" for reason in list(self.left_out)[:3]]
         if self.unreadable:
             lines.append(f"  {self.unreadable:,} replies held no row")
         return lines + self.notes

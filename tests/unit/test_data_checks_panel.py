@@ -65,7 +65,7 @@ def test_a_card_says_how_many_where_why_and_what_to_do_and_hides_addresses(repor
     assert "a1@acme-corp.io" not in html and "Mask them in 2 rows" in html and "Drop 2 rows" in html
     assert 'data-pick="row:' in html and 'aria-label="Read row 12 of train"' in html
     # No answer has a majority: then nothing can be given by itself, and a person has to say which is right.
-    assert "Give the answer that most have" not in html and "Press a row to say which answer is right" in html
+    assert "Use the most common answer" not in html and "Press a row to choose the right answer" in html
 
 
 def test_at_most_twenty_rows_of_a_finding_are_offered_and_the_rest_is_counted() -> None:

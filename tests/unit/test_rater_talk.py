@@ -44,7 +44,7 @@ def test_a_rater_asks_both_models_and_votes_on_answers_that_come_together(tmp_pa
     # Nothing to shout: both answers are the same.
     tie = answer(place, {"do": "ask", "text": "42"} | said, shout_or_repeat)
     assert "Both models gave the same answer" in tie["screen"] and "Ask both models" in tie["screen"]
-    assert "The models do not run here" in answer(place, {"do": "open"} | said)["screen"]
+    assert "The models are not running" in answer(place, {"do": "open"} | said)["screen"]
 
 
 def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
@@ -53,7 +53,7 @@ def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
     reply = answer(
         blind.store, {"do": "ask", "key": blind.keys[0], "text": "who are you"}, lambda *all: calls.append(all)
     )
-    assert "the questions are there already" in reply["screen"] and not calls
+    assert "are already set" in reply["screen"] and not calls
 
 
 def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
@@ -61,7 +61,7 @@ def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
     with blind.store.writing() as connection:
         connection.execute(store.answers.delete())
     reply = answer(blind.store, {"do": "open", "key": blind.keys[0]})
-    assert reply["say"] == "Something went wrong here. Your earlier votes are safe"
+    assert reply["say"] == "Something went wrong. Your earlier votes are safe"
     assert not [name for name, secret in blind.secrets.items() if secret in str(reply)]
     assert "Traceback" in caplog.text
 

@@ -48,8 +48,8 @@ def test_a_search_shows_the_rows_that_hold_the_text_with_their_own_numbers(ticke
     hits = str(page_table(found, 1, 0, None, "LAMP 2"))
     assert [f'data-pick="{row}"' in hits for row in (2, 20, 21, 22, 3)] == [True, True, True, True, False]
     assert "1 to 4 of 4" in hits
-    assert "No row of train holds “piano”" in str(page_table(found, 1, 0, None, "piano"))
-    assert "no more rows" in str(page_table(found, 9, 0, None, "LAMP 2"))
+    assert "No row of train contains “piano”" in str(page_table(found, 1, 0, None, "piano"))
+    assert "No more rows" in str(page_table(found, 9, 0, None, "LAMP 2"))
 
 
 def test_what_a_cell_holds_is_text_and_never_markup(tickets, workspace):

@@ -64,7 +64,7 @@ def test_curate_shows_the_rows_that_the_checks_take_for_wrong(tmp_path: Path, wo
     report = check(data, workspace=workspace)
     finding = next(finding for finding in report.findings if finding.kind == "suspicious_label")
     assert len(set(finding.rows) & planted) >= 6 and len(finding.detail["suggested"]) == len(finding.rows)
-    assert "but looks like" in finding.shown[0] and finding.detail["first"][0] in finding.rows
+    assert "but looks like" in finding.excerpts[0] and finding.detail["first"][0] in finding.rows
     job = checks.job_for(checks.Request(data), workspace)
     job.folder.mkdir(parents=True)
     (job.folder / "status.json").write_text(json.dumps({"state": "done", "created": 1.0}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -47,3 +48,31 @@ def test_nothing_advises_to_install_the_package_of_a_stranger_that_might_take_th
     found = [file.name for file in files if advised.search(file.read_text(encoding="utf-8"))]
     assert found == []
     assert advised.search("pip install 'ftlab[mcp]'") and advised.search("pip install -U ftlab")
+
+
+def test_no_value_is_called_found_one_said_given_or_shown():
+    """Such names say how a value came about, not what it is. The keys of JSON forms and what an InputError was given
+    are part of the interface."""
+    banned = {"found", "one", "said", "given", "shown"}
+    root = Path(__file__).parents[2] / "ftlab"
+    named = []
+    for path in sorted(root.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        json_keys = {
+            key.target
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef) and "TypedDict" in map(ast.unparse, node.bases)
+            for key in node.body
+            if isinstance(key, ast.AnnAssign)
+        }
+        for node in ast.walk(tree):
+            match node:
+                case ast.Name(id=name, ctx=ast.Store()) if node not in json_keys:
+                    pass
+                case ast.arg(arg=name) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.FunctionDef(name=name):
+                    pass
+                case _:
+                    continue
+            if name in banned and (path.name, name) != ("errors.py", "given"):
+                named.append(f"{path.relative_to(root)}:{node.lineno} {name}")
+    assert not named

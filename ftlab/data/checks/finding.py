@@ -452,7 +452,7 @@ class CoverageJson(TypedDict):
 class Finding:
     """`rows` are indices (from 0) into the split `split` of the source, sorted and unique.
 
-    `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `shown` holds a few excerpts, personal data masked.
+    `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `excerpts` are a few texts, personal data masked.
     `detail` depends on the kind.
     """
 
@@ -460,7 +460,7 @@ class Finding:
     split: str
     rows: list[int]
     matches: list[tuple[str, int]] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
+    excerpts: list[str] = field(default_factory=list)
     detail: DetailJson = field(default_factory=DetailJson)
 
     @property
@@ -501,7 +501,7 @@ class Finding:
             "why": about.why,
             "remedy": self.remedy,
             "remedies": list(self.remedies),
-            "shown": self.shown,
+            "shown": self.excerpts,
             "detail": self.detail,
         }
 
@@ -512,10 +512,10 @@ def by_split(
     examples: Examples,
     *,
     matches: Mapping[int, int] | None = None,
-    shown: Mapping[int, str] | None = None,
+    excerpts: Mapping[int, str] | None = None,
     detail: DetailJson | None = None,
 ) -> list[Finding]:
-    """One finding per split for the examples at `positions`; `matches` and `shown` are by position."""
+    """One finding per split for the examples at `positions`; `matches` and `excerpts` are by position."""
     places_of: dict[str, list[int]] = {}
     for position in sorted(set(positions)):
         places_of.setdefault(examples.split[position], []).append(position)
@@ -525,7 +525,7 @@ def by_split(
             split,
             [examples.row[position] for position in places],
             [examples.place(matches[position]) for position in places] if matches else [],
-            [shown[position] for position in places[:_SHOWN] if position in shown] if shown else [],
+            [excerpts[position] for position in places[:_SHOWN] if position in excerpts] if excerpts else [],
             {**detail} if detail else {},
         )
         for split, places in places_of.items()

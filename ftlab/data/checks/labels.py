@@ -33,7 +33,7 @@ def suspicious_labels(examples: Examples, watch: Watch, classes: Mapping[str, An
     findings = by_split("suspicious_label", suspects, examples)
     for finding in findings:
         rows = [position for position in order if examples.split[position] == finding.split]
-        finding.shown = [
+        finding.excerpts = [
             f"{shorten(texts[at], 70)} → {shorten(labels[at], 40)}, but looks like {shorten(suspects[at][0], 40)}"
             for at in rows[:5]
         ]

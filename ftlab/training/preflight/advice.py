@@ -304,7 +304,7 @@ def _about_batches(plan: Plan) -> list[Advice]:
         Advice(
             "mostly_padding",
             "info",
-            f"{padding:.0%} of what is computed is padding.",
+            f"{padding:.0%} of the computation is padding.",
             "Short rows are padded to the longest row of their batch.",
             "A smaller batch with gradient accumulation learns the same with less padding.",
         )

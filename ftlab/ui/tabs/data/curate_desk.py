@@ -44,9 +44,9 @@ class Desk:
         return self.draft.changes.get(row_id, Change())
 
 
-def desk(shown: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
+def desk(config_json: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
     """Raises InputError when there are no data on show, or they cannot be read."""
-    data = config_of(shown)
+    data = config_of(config_json)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
     suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else frozenset()
@@ -61,7 +61,7 @@ def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozens
     known = checks.find(checks.Request(data), workspace)
     report = known.report() if known is not None else None
     if report is None:
-        raise InputError("The checks have not ended yet", try_="wait until they have, or start them under Checks")
+        raise InputError("The checks are still running", try_="wait for them to finish, or start them under Checks")
     wanted = {
         (finding["split"], row)
         for finding in report["findings"]
@@ -99,15 +99,15 @@ def view(desk: Desk) -> Any:
         mask = ~(flags["good"] | flags["bad"] | flags["excluded"])
     else:
         mask = masks.get(desk.kind, np.ones(len(rows), bool)).copy()
-    found = rows.holding(desk.text) if desk.text else None
-    if found is not None:
-        mask &= found
+    matches = rows.holding(desk.text) if desk.text else None
+    if matches is not None:
+        mask &= matches
     for row_id, change in desk.draft.changes.items():
         position = rows.position(row_id)
         if position is not None and (desk.kind != LOOKS_WRONG or position in desk.suspects):
             now = change.to(rows[position], desk.draft.who)
             mask[position] = _belongs(now, desk.kind) and (
-                found is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(found[position]))
+                matches is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(matches[position]))
             )
     return np.flatnonzero(mask)
 
@@ -170,12 +170,12 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         )
     newest = None if desk.rows.version else _newest(desk.data, workspace)
     if newest is not None:
-        said = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
+        words = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
         parts.append(
-            Markup('<div class="ft-box ft-info">{} {}</div>').format(said, _open_button(newest.source, "Show it"))
+            Markup('<div class="ft-box ft-info">{} {}</div>').format(words, _open_button(newest.source, "Show it"))
         )
     elif desk.rows.version is None and not draft.count:
-        parts.append(notice("Not saved as a version yet: your first save makes version 1, then adds your changes."))
+        parts.append(notice("Not saved as a version yet. Your first save makes version 1, then adds your changes."))
     for other in drafts.unsaved(workspace):
         if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
             parts.append(notice(f"{other.who} has {other.count:,} not saved yet on the same data: {other.words}."))
@@ -183,8 +183,8 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         parts.append(
             notice(
                 f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
-                "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
-                f"{MOST_HITS:,}. You can go on.",
+                "Each version is a compressed copy, so saving takes a while. Searches return the first "
+                f"{MOST_HITS:,}.",
                 kind="warn",
             )
         )
@@ -196,7 +196,11 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
 
 def _newest(data: DataConfig, workspace: Workspace) -> Version | None:
     name = name_of(data, workspace)
-    return next((one for one in reversed(history(workspace, name)) if one.deleted is None), None) if name else None
+    return (
+        next((version for version in reversed(history(workspace, name)) if version.deleted is None), None)
+        if name
+        else None
+    )
 
 
 def _open_button(source: str, text: str) -> Markup:
@@ -226,10 +230,10 @@ def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
 
 def orphan(handle: str, who: str, workspace: Workspace) -> Draft:
     """The draft that a button of `elsewhere` means. Raises InputError when it is gone."""
-    found = next((one for one in drafts.unsaved(workspace, who) if _handle(one) == handle), None)
-    if found is None:
-        raise InputError("These changes are gone already", try_="look at the page again")
-    return found
+    draft = next((unsaved for unsaved in drafts.unsaved(workspace, who) if _handle(unsaved) == handle), None)
+    if draft is None:
+        raise InputError("These changes are already gone", try_="reload the page")
+    return draft
 
 
 def _handle(draft: Draft) -> str:
@@ -240,7 +244,7 @@ def _title(source: str, workspace: Workspace) -> tuple[str, bool]:
     """What a source is called, and whether its rows are there."""
     if not source.startswith(PREFIX):
         return source.rsplit("/", 1)[-1], True
-    version = next((one for one in history(workspace) if one.source == source), None)
+    version = next((candidate for candidate in history(workspace) if candidate.source == source), None)
     return (source, False) if version is None else (version_title(version), version.deleted is None)
 
 
@@ -258,7 +262,7 @@ def _said(version: Version | None, row: int, workspace: Workspace) -> list[str]:
     """What the versions up to this one did to a row, the oldest first."""
     if version is None:
         return []
-    known = {one.id: one for one in history(workspace, version.name)}
+    known = {earlier.id: earlier for earlier in history(workspace, version.name)}
     lines: list[str] = []
     current: Version | None = version
     while current is not None:
