@@ -293,7 +293,7 @@ class RunDirectory(_Answers):
         return self.path / "exports"
 
     def export_folder(self, kind: str) -> Path:
-        """The result as a folder that loads without ftlab; `kind` is adapter or merged."""
+        """The result as a folder that loads without ftlab; `kind` is adapter, merged or gguf."""
         return self.exports / kind
 
     def export_zip(self, kind: str) -> Path:

@@ -148,6 +148,14 @@ def origin_of(base: str) -> str:
     return f"dequantized from {record.precision if record else 'GGUF'}, sha256 of the GGUF file {sha256[:16]}"
 
 
+def precision_of(base: str) -> str | None:
+    """The number format that the weights of a base came in, where ftlab dequantized them; None for other bases."""
+    if (known := KNOWN.get(base)) is not None:
+        return known.precision
+    record = record_of(base)
+    return record.precision if record else None
+
+
 def source_name(source: str) -> str:
     """A sample or Hub id unchanged; of a file only its name, so that no private path is published."""
     path = Path(source)
