@@ -84,7 +84,7 @@ def generate(
     """
     test = get_test(store, test_id)
     if test.settings["live"]:
-        raise InputError("In a live test the answers are made while raters write", try_="open it")
+        raise InputError("A live test generates its answers while raters write", try_="open it")
     settings = check_generation(test.settings["generation"])
     if test.state == "ready":
         return True
@@ -114,7 +114,7 @@ def generate(
             seconds = round(time.monotonic() - began, 2)
             note(connection, test_id, "answers made", answers=len(missing), seconds=seconds, settings=taken)
     mark_ready(store, test_id)
-    work.tell("all answers are there")
+    work.tell("all answers generated")
     return True
 
 
@@ -279,7 +279,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    ended = "The process that generated the answers stopped before it was done"
+    ended = "The process that generated the answers stopped early"
     return jobs.followed(_job(workspace, test_id), Status, ended, "generate again: existing answers are kept")
 
 
@@ -309,7 +309,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
-    parser.add_argument("--open", action="store_true", help="open the test afterwards, unless its answers give it away")
+    parser.add_argument("--open", action="store_true", help="then open the test, unless an answer may reveal its side")
     args = parser.parse_args(arguments)
     quieten()
     workspace = Workspace.open(args.workspace)

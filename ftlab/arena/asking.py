@@ -68,25 +68,25 @@ def check(
 ) -> None:
     """Raise InputError for an invalid test, naming what is allowed."""
     if not title.strip():
-        raise InputError("The test has no title", try_="give it one; raters do not see it")
+        raise InputError("The test has no title", try_="enter one; raters do not see it")
     if len(contestants) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(contestants), allowed="2 or more")
     titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
-        raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
+        raise InputError("Every contestant needs its own title", given=", ".join(titles))
     for contestant in contestants:
         if contestant.spec.get("kind") not in KINDS:
             raise InputError(
-                f"{contestant.title} is of no known kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
+                f"{contestant.title} has an unknown kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
             )
     if settings.live:
         if prompts:
             raise InputError("In a live test the raters write the prompts", given=f"{len(prompts)} prompts")
     elif not prompts:
-        raise InputError("The test has no prompts", try_="take some from the held-out split, a file, or paste them")
+        raise InputError("The test has no prompts", try_="use the held-out split or a file, or paste some")
     for number, prompt in enumerate(prompts, 1):
         if not prompt.messages or prompt.messages[-1].get("role") == "assistant":
-            raise InputError(f"Prompt {number} asks nothing: its last message is not a person's")
+            raise InputError(f"Prompt {number} asks nothing: its last message is not the user's")
     prints = [prompt_fingerprint(prompt.messages) for prompt in prompts]
     if len(set(prints)) < len(prints):
         double = next(number for number, fingerprint in enumerate(prints, 1) if fingerprint in prints[: number - 1])
@@ -103,7 +103,7 @@ def check(
         raise InputError("There is no such criterion", given=", ".join(unknown), allowed=", ".join(CRITERIA))
     if settings.votes_per_prompt < 1:
         raise InputError(
-            "Each prompt needs a vote", given=settings.votes_per_prompt, allowed="1 or more votes per prompt"
+            "Each prompt needs at least one vote", given=settings.votes_per_prompt, allowed="1 or more votes per prompt"
         )
     if not 0 <= settings.overlap <= 1:
         raise InputError("The overlap is a share of the prompts", given=settings.overlap, allowed="0 to 1")
@@ -112,7 +112,7 @@ def check(
     possible = capacity(len(contestants), len(prompts), settings)
     if possible is not None and planned_votes > possible:
         raise InputError(
-            "More votes are planned than the test can give",
+            "The test cannot collect that many votes",
             given=f"{planned_votes} votes planned",
             allowed=f"at most {possible}, from {len(prompts)} prompts",
             try_="add prompts, or ask for more votes per prompt",
@@ -168,9 +168,9 @@ def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
         return next(iter(bases))
     known = ", ".join(f"{base} ({run})" for (base, _), run in bases.items())
     raise InputError(
-        "The runs of this test have several bases: say which one answers"
+        "The runs of this test have different bases: choose the one that answers"
         if bases
-        else "Say which base answers: no run of this test names one",
+        else "Choose the base that answers: no run of this test names one",
         given=known or None,
         allowed=", ".join(base for base, _ in bases) or "a base such as smollm2, a folder, or a Hub id",
         try_=f"name it: base={next(iter(bases), ('smollm2', None))[0]}",
@@ -233,7 +233,7 @@ def endpoint_contestant(
     from ftlab.core.endpoint import CONTESTANT, endpoint_url
 
     if not model.strip():
-        raise InputError("The endpoint needs the name of a model", try_="the name that its server gives it")
+        raise InputError("The endpoint needs a model name", try_="the model's name on that server")
     spec = {"kind": "endpoint", "url": endpoint_url(url, CONTESTANT), "model": model.strip()}
     return ContestantSpec(title or model.strip(), spec | _prompt(system_prompt, examples))
 
@@ -346,5 +346,5 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     ]
     for number, example in enumerate(kept, 1):
         if len(example) < 2 or example[-1]["role"] != "assistant":
-            raise InputError(f"Example {number} is no question with its answer", given=example)
+            raise InputError(f"Example {number} is not a question with its answer", given=example)
     return prompt | ({"examples": kept} if kept else {})

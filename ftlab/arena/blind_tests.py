@@ -202,10 +202,12 @@ def add_answer(
 def mark_ready(store: Store, test_id: str) -> None:
     """From generating to ready. Raises InputError while answers are missing."""
     with store.writing() as connection:
-        _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "it is made ready")
+        _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "it becomes ready")
         missing = len(answers_missing(connection, test_id))
         if missing:
-            raise InputError("Not all answers are there", given=f"{missing} are missing", try_="generate them first")
+            raise InputError(
+                "Not all answers have been generated", given=f"{missing} are missing", try_="generate them first"
+            )
         connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(state="ready"))
 
 
@@ -214,7 +216,7 @@ def open_test(store: Store, test_id: str) -> None:
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.state in ("draft", "generating") and not test.settings["live"]:
-            raise InputError("The answers are not all there yet", try_="generate them first")
+            raise InputError("Not all answers have been generated", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
         # Made by an older ftlab, and nobody has voted yet: it gets what it lacks.
         lacking = (blind_tests.c.id == test_id) & blind_tests.c.secret.is_(None)
@@ -277,11 +279,11 @@ def change_test(
         values: dict[str, Any] = {}
         if title is not None:
             if not title.strip():
-                raise InputError("The test has no title", try_="give it one; raters do not see it")
+                raise InputError("The test has no title", try_="enter one; raters do not see it")
             values["title"] = storable(title.strip())
         if (instructions is not None or planned_votes is not None) and _has_trials(connection, test_id):
             raise InputError(
-                "Voting has started: the instructions and the planned number of votes cannot change now",
+                "Voting has started: the instructions and the planned number of votes can no longer change",
                 try_="create a new test",
             )
         if instructions is not None:
@@ -292,7 +294,9 @@ def change_test(
             possible = capacity(among, asked, settings_of(test))
             if planned_votes < 1 or (possible is not None and planned_votes > possible):
                 raise InputError(
-                    "So many votes cannot be planned", given=planned_votes, allowed=f"1 to {possible or 'any number'}"
+                    "The planned number of votes is out of range",
+                    given=planned_votes,
+                    allowed=f"1 to {possible or 'any number'}",
                 )
             values["planned_votes"] = planned_votes
         if values:
@@ -332,7 +336,7 @@ FAMILIES = tuple(
 )
 PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
 AROUND = 40
-CUT = "The answer was cut at the most tokens allowed"
+CUT = "The answer was cut off at the token limit"
 # Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
 _WORDS_A_MINUTE = 238
 _SECONDS_TO_CHOOSE = 8
@@ -377,7 +381,7 @@ def find_test(connection: Connection, test_id: str, *, lock: bool = False, share
         query = query.with_for_update(read=share, key_share=not share)
     test = connection.execute(query).first()
     if test is None:
-        raise InputError("There is no such blind test", given=test_id, try_="take one from the list of tests")
+        raise InputError("There is no such blind test", given=test_id, try_="choose one from the list of tests")
     return test
 
 

@@ -275,16 +275,16 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
         return {**unknown, "text": text}
     several = _prompts(prompts)
     if len({value for judgements in shared.values() for value in judgements.values()}) == 1:
-        text = f"All votes on the {several} that several raters judged are the same: they agree fully."
-        return {**unknown, "text": text + " Krippendorff's alpha is not defined without any variation."}
+        text = f"All votes on the {several} judged by several raters are the same: full agreement."
+        return {**unknown, "text": text + " Krippendorff's alpha is undefined without variation."}
     value, interval = krippendorff_alpha(list(shared.values()))
     alike, of = _alike(shared)
     p = agreement_p(shared)
     between = f", 95% interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
-    text = f"Two raters of the same answers said the same {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
+    text = f"Pairs of raters agreed {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
     text += f"{value:.2f}{between}): {reading(value, p)}"
     if p < LEVEL and interval and interval[1] - interval[0] > _WIDE:
-        text += " So few prompts leave open how much."
+        text += " With so few prompts, how much is uncertain."
     return {"value": value, "interval": interval, "prompts": prompts, "p": p, "text": text}
 
 
@@ -345,18 +345,16 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
 def reading(alpha: float, p: float) -> str:
     """What an alpha means whose p (of no relation between raters) is `p`, in plain words and as a sentence's end."""
     if p >= LEVEL:
-        return "these votes cannot tell whether raters agree more or less than chance would make them."
+        return "these votes cannot show whether raters agree more or less than by chance."
     if alpha < 0:
-        return "the raters disagree more than chance would make them: what one prefers the other tends to reject."
+        return "the raters disagree more than by chance: what one prefers, another tends to reject."
     if alpha >= RELIABLE:
         return "the raters mostly see the same difference."
     if alpha >= TENTATIVE:
         return "the raters agree well enough for tentative conclusions."
     if alpha >= 0.2:
-        return (
-            "the raters agree more than chance, but often differ: partly a matter of taste, or the rubric is unclear."
-        )
-    return "the raters agree little more than chance: read the verdict as the mean of different tastes."
+        return "the raters agree more than by chance, but often differ: tastes vary, or the rubric is unclear."
+    return "the raters agree little more than by chance: the verdict averages different tastes."
 
 
 def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> RatersDifferJson:
@@ -375,10 +373,10 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> Raters
         return {"p": None, "low": None, "high": None, "text": ""}
     p = same_share([won[rater] for rater in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
-    ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
+    ends = f"the win rate of {title} is {percent(round(low, 2))} for {least}, {percent(round(high, 2))} for {most}"
     text = f"Raters differ: {ends} ({p_text(p)})."
     if p >= LEVEL:
-        text = f"Between raters {ends}: chance alone can put them so far apart ({p_text(p)})."
+        text = f"Between raters, {ends}: chance alone could explain the gap ({p_text(p)})."
     return {"p": p, "low": [least, low], "high": [most, high], "text": text}
 
 
@@ -392,9 +390,11 @@ def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
     test = _tested(won, prompts)
     begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
     side = "left" if 2 * left > count else "right"
-    text = f"{begin}: raters lean to the {side}. Sides are balanced, so nobody gains, but small differences are hidden."
+    text = (
+        f"{begin}: raters favor the {side}. Sides are balanced: neither side gains, but small differences are hidden."
+    )
     if test.p >= LEVEL:
-        text = f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."
+        text = f"{begin}: no sign that raters prefer one side of the screen{_hidden(test)}."
     return {"left": left, "votes": count, **test.as_json(), "text": text}
 
 
@@ -435,14 +435,14 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     longer_rate, shorter_rate = (stratum["win_rate"] for stratum in strata.values())
     confounded = False
     if test.p >= LEVEL:
-        text += f" No sign that raters go by length{_hidden(test)}."
+        text += f" No sign that length sways raters{_hidden(test)}."
     elif longer_rate is None or shorter_rate is None:
-        text += " One of the two is always the longer: these votes cannot tell quality from length."
+        text += " One contestant's answers are always longer: these votes cannot separate quality from length."
         confounded = True
     elif (longer_rate - 0.5) * (shorter_rate - 0.5) > 0:
-        text += " It points the same way at either length."
+        text += " The winner is the same at either length."
     else:
-        text += " Who wins turns with the length: part of the preference may be for length itself."
+        text += " The winner changes with length: part of the preference may be for length itself."
         confounded = True
     return {**result, **test.as_json(), "confounded": confounded, "text": text}
 
@@ -477,14 +477,12 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJ
     if test.p >= LEVEL:
         return {**result, "text": f"{text}: no sign that raters could tell{_hidden(test)}."}
     if 2 * right < count:
-        return {**result, "text": text + ": raters could often tell the two apart, and took the other one for it."}
+        return {**result, "text": text + ": raters could often tell the two apart, but mixed them up."}
     text += ": raters could often tell."
     if own and followed / len(own) > 0.6:
-        text += (
-            f" {percent(followed / len(own))} of the guesses name the answer that was preferred, which explains part."
-        )
+        text += f" {percent(followed / len(own))} of the guesses match the rater's vote, which explains part of this."
     if neutral:
-        text += f" Of the guesses that did not, {percent(neutral_right / len(neutral))} were right."
+        text += f" Of the other guesses, {percent(neutral_right / len(neutral))} were right."
     return {**result, "text": text}
 
 
@@ -513,7 +511,7 @@ def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
 def _hidden(test: _Tested) -> str:
     """A caveat for "no sign of it" if there are too few votes to show one."""
     low, high = test.interval
-    return ", though so few votes could hide one" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
+    return ", though so few votes could hide it" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
 
 
 def _votes(count: int) -> str:

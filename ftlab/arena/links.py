@@ -105,7 +105,7 @@ def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
     Raises InputError: no name, unknown, revoked, closed, too many at once (`JOINS`).
     """
     if not _cleaned(name):
-        raise InputError("Please say your name", try_="any name that your host knows you by will do")
+        raise InputError("Please enter your name", try_="use any name that your host knows")
     payload = _read(store, token)
     with store.writing() as connection:
         test = _invited(connection, payload, lock=True)
@@ -211,7 +211,7 @@ def find_rater(
         raise _unknown()
     rater = connection.execute(_RATER[lock or share], {"rater": rater_id}).one()
     if rater.revoked_at is not None:
-        raise InputError("This link has been ended", try_="ask whoever sent it for a new one")
+        raise InputError("This link was revoked", try_="ask the sender for a new one")
     _must_be_open(test)
     return test, rater
 
@@ -237,7 +237,7 @@ def _add_rater(
     names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
     known = {looks_like(name_) for name_ in names}
     if len(known) >= MOST_RATERS:
-        raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
+        raise InputError("This test has reached its maximum number of raters", allowed=f"at most {MOST_RATERS}")
     highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
     number = (highest or 0) + 1
     wanted = _cleaned(name) or f"Rater {number}"
@@ -271,7 +271,7 @@ def _must_not_be_many(connection: Connection, test_id: str, came_from: str | Non
                 when = "a minute" if seconds == 60 else "an hour"
                 raise InputError(
                     "Too many people are joining this test right now",
-                    try_=f"again in {when}, or ask your host for a link of your own",
+                    try_=f"again in {when}, or ask your host for your own link",
                 )
 
 
@@ -339,12 +339,12 @@ def _must_be_open(test: Row[Any]) -> None:
     if test.state == "closed":
         raise InputError("This test is over", try_="ask whoever invited you for the result")
     if test.state != "open":
-        raise NotBegun("This test has not begun", try_="come back when your host says that it has")
+        raise NotBegun("This test has not started", try_="come back once it has started")
 
 
 def _must_not_be_closed(test: Row[Any]) -> None:
     if test.state == "closed":
-        raise InputError("This test is over: nobody can vote in it any more", given=test.title)
+        raise InputError("This test is over: voting has closed", given=test.title)
 
 
 def _signer(store: Store) -> URLSafeSerializer:

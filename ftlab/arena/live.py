@@ -37,7 +37,7 @@ def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
     if any(contestant.spec["kind"] != "endpoint" for contestant in list_contestants(store, test.id)):
-        log.warning("The test %s asks models, and this server has none: only addresses can be asked here", test.id)
+        log.warning("The test %s needs models, and this server has none: it can only ask endpoints", test.id)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host")
     return ask_models(store, rater_id, prompt)
 
@@ -55,13 +55,13 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
     if not test.settings["live"]:
-        raise InputError("In this test the questions are given")
+        raise InputError("Raters cannot write questions in this test")
     settings = check_generation(test.settings["generation"])
     pair = live_contestants(store, rater_id)
     specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test.id)}
     messages = [{"role": "user", "content": prompt.strip()}]
     if not _device.acquire(timeout=WAIT_SECONDS):
-        raise FtlabError("Others are being answered just now", try_="ask again in a moment")
+        raise FtlabError("Other questions are being answered right now", try_="ask again in a moment")
     try:
         _keep_only({weights_of(spec) for spec in specs.values()})
         replies = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}

@@ -123,7 +123,7 @@ def run_loop(
         raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=exported.text())
     tell(f"    {exported.text()}")
 
-    tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
+    tell("4 of 6: direct preference optimization on the votes, starting from the tuned model")
     # The next blind test is the test, so that few rows need to be held out.
     votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}

@@ -19,7 +19,7 @@ from ftlab.arena.tally import count, revealed_now
 from ftlab.core.files import read_cached, write_json, write_jsonl
 from ftlab.errors import InputError
 
-RULE = "The first prompt, in the order of the test, that each contestant won, that was called alike, and that divided."
+RULE = "The first prompt, in test order, that each contestant won, that was a tie, and that divided raters."
 
 
 class AnswerJson(TypedDict):
@@ -120,7 +120,7 @@ DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "p
 # What is told of a contestant: what it was, and nothing that opens a door (no keys of endpoints).
 _ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 
-CONFLICT = "the raters disagree, equally many for each"
+CONFLICT = "the raters are evenly split"
 EMPTY = "one of the answers is empty"
 
 
@@ -169,7 +169,7 @@ def collect(store: Store, test_id: str) -> VotesAsData:
     if revealed_now(store, test_id) is None:
         raise InputError(
             "The votes are still hidden, and this data would show who leads",
-            try_="wait for the planned number of votes, or open the test early, which the report will say",
+            try_="wait for the planned number of votes, or open the test early, which the report will mention",
         )
     known, data = _read(store, test_id), VotesAsData()
     for prompt, pair, ballots in _by_pair(store, test_id, known):

@@ -245,7 +245,7 @@ class Store:
                 transaction.commit()
                 if _in_place(connection):
                     return
-                error: Exception = FtlabError("The database of the blind tests was moved or deleted meanwhile")
+                error: Exception = FtlabError("The blind test database was moved or deleted")
                 undone = False
             except DBAPIError as failed:
                 # SQLite, which has it open still, has not committed it.
@@ -287,8 +287,8 @@ class Store:
             return
         refusal = _refusal(error, self._folder)
         if there is None:
-            what = refusal.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
-            raise FtlabError(what, why=refusal.why, try_="load the page again, which shows what is stored") from None
+            what = refusal.what.replace(NOTHING_CHANGED, "") + "; this may or may not have been stored"
+            raise FtlabError(what, why=refusal.why, try_="reload the page to see what is stored") from None
         raise refusal from None
 
     @property
@@ -324,12 +324,12 @@ def _refusal(error: Exception, folder: Path) -> FtlabError:
         )
     if "malformed" in text or "not a database" in text:
         return FtlabError(
-            f"The database of the blind tests is damaged{NOTHING_CHANGED}",
-            why=f"{shorten(cause, 100)}; it lies in {folder}",
+            f"The blind test database is damaged{NOTHING_CHANGED}",
+            why=f"{shorten(cause, 100)}; it is in {folder}",
             try_="restore it from a backup, or move it away: on the next start, the app creates an empty one",
         )
     return FtlabError(
-        f"The database of the blind tests does not answer{NOTHING_CHANGED}",
+        f"The blind test database does not respond{NOTHING_CHANGED}",
         why=shorten(cause, 200),
         try_="try again in a moment",
     )
@@ -345,7 +345,7 @@ def _check_there(engine: Engine) -> None:
     file = _file_of(engine)
     if file is not None and not file.exists():
         raise FtlabError(
-            f"The database of the blind tests is gone{NOTHING_CHANGED}",
+            f"The blind test database is gone{NOTHING_CHANGED}",
             why=f"{file} no longer exists",
             try_="put the file back, or restart the app, which creates an empty one",
         )
@@ -459,7 +459,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise FtlabError(
-            f"The database of the blind tests cannot be opened ({named})",
+            f"The blind test database cannot be opened ({named})",
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
             try_=f"check that it exists and is writable, or set {DATABASE_VARIABLE} to another one",
         ) from None

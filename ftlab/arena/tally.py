@@ -118,13 +118,13 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
         notes.append(
             f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {people:,} {'rater' if people == 1 else 'raters'} "
             "were voided by the owner of the test and do not count"
-            + (f"; {seen:,} of these raters after the tally could be seen." if seen else ".")
+            + (f"; {seen:,} of these raters after the tally was visible." if seen else ".")
         )
     at_one = max((1 + len(rater["beside"]) for rater in known if rater["votes"] and not rater["voided"]), default=1)
     if at_one > 2:
         notes.append(
             f"{at_one:,} of the raters who joined by the open link came from one network address: a room full of "
-            "people, or one person many times."
+            "people, or one person several times."
         )
     return notes
 
@@ -171,7 +171,7 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
                         watch(store, test.id)
                         seen[test.id] = cast
             except Exception:  # a database that is busy or away for a moment: the next look is soon
-                log.exception("The evidence of the blind tests could not be looked at")
+                log.exception("The evidence of the blind tests could not be read")
 
     threading.Thread(target=work, daemon=True, name="evidence of blind tests").start()
     return ended
@@ -244,8 +244,7 @@ def fresh_only(
     fresh = [place for place in range(len(asked)) if place not in stale]
     if asked and not fresh:
         raise InputError(
-            "A contestant was trained on every one of these prompts or on a near copy, so they would show memory, "
-            "not skill",
+            "A contestant was trained on all of these prompts or near copies, so they would show memory, not skill",
             given=f"{len(asked)} prompts",
             allowed="prompts that none of the contestants was trained on",
             try_="use the held-out split of the run, or write new prompts",

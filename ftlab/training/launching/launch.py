@@ -54,10 +54,12 @@ def main() -> int:
     """Accelerate's launcher for one run on this machine."""
     parser = argparse.ArgumentParser(
         prog="ftlab.training.launching.launch",
-        description="On a further machine: join a run that trains on several.",
+        description="On an additional machine: join a run that trains on several.",
     )
-    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
-    parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
+    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines share")
+    parser.add_argument(
+        "--machine-rank", type=int, help="the number of this machine; 0 is the one that started the run"
+    )
     parser.add_argument("--with-starter", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     run = RunDirectory(args.run.absolute())
