@@ -262,7 +262,7 @@ def _job(workspace: Workspace, test_id: str) -> Job:
 
 def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> None:
     """Start generating the missing answers, unless that is already running. `then_open`: open the test when they are
-    there, unless its owner must look at them first (`must_be_looked_at`)."""
+    complete, unless its owner must review them first (`must_be_looked_at`)."""
     from ftlab.arena.store import DATABASE_VARIABLE
 
     job = _job(workspace, test_id)
@@ -344,7 +344,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
-    """Open a test whose answers are there, unless its owner must look at them first; returns whether it was opened."""
+    """Open a test whose answers are complete, unless its owner must review them first; returns whether it was
+    opened."""
     from ftlab.arena.store import open_store
 
     store = open_store(workspace)
@@ -362,7 +363,7 @@ def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], k
     last = [""]
 
     def tell(phase: str, done: int, total: int) -> None:
-        # How many there are stands in the database.
+        # The database has their number.
         if phase != last[0]:
             last[0] = phase
             keep(phase=phase)

@@ -158,8 +158,8 @@ def base_contestant(
 
 
 def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
-    """The base, and its revision, that is meant where a test names none: that of the runs in it. Raises InputError when
-    there is no run, or when the runs have several."""
+    """The base and revision of a test that names none: those of its runs. Raises InputError when there is no run, or
+    when the runs have several."""
     bases = {}
     for run in runs:
         model = load_config(run.config_file).model
@@ -185,10 +185,11 @@ def run_contestant(
     system_prompt: str | None = None,
     examples: Sequence[Example] = (),
 ) -> ContestantSpec:
-    """What a run has trained, held to its weights; with the system prompt it was trained with unless another is given.
+    """The trained model of a run, pinned to its weights, with the system prompt of its training unless another is
+    given.
 
-    `run_id@0.75` is the run at that strength; without one it is the strength that was chosen for it. Raises InputError
-    for an unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
+    `run_id@0.75` is the run at that strength; the default is the strength chosen for it. Raises InputError for an
+    unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
     """
     from ftlab.models.strength import check_strength, chosen_strength, strength_name
 
@@ -213,7 +214,7 @@ def run_contestant(
 
 
 def split_strength(text: str) -> tuple[str, float | None]:
-    """`run@0.75` as run and strength; None where no number stands behind the last @."""
+    """`run@0.75` as run and strength; None if no number follows the last @."""
     name, at, number = text.rpartition("@")
     try:
         return (name, float(number)) if at else (text, None)
@@ -256,7 +257,7 @@ def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
-    """The model of a base or a run. Raises InputError when it is gone, or is no longer what the test was made with."""
+    """The model of a base or a run. Raises InputError when it is gone or has changed since the test was created."""
     from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
 
@@ -276,8 +277,8 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 
 
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
-    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and what was
-    put around every text in its training, where that is not around them yet."""
+    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and the prompt
+    template of its training, unless already applied."""
     own, system_turns = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
     system = [{"role": "system", "content": own}] if own else system_turns
     example_turns = [turn for example in spec.get("examples", [])[:examples] for turn in example]
@@ -286,20 +287,20 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 
 
 def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
-    """What a contestant at an address is sent for `messages`."""
+    """The request to a contestant at an endpoint for `messages`."""
     form = openai_form(asked(spec, messages))
     return Request(key, form["messages"], form.get("tools"))
 
 
 def text_of_reply(reply: Reply) -> str:
-    """What a contestant at an address said, with its calls as ftlab writes them."""
+    """The reply of a contestant at an endpoint, with its calls in ftlab's notation."""
     calls = tuple(call for made in reply.calls if (call := call_of(made)))
     return Said("", reply.text, calls).whole if calls else reply.text
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
-    """`contestants` with what all runs among them were trained with given to the others too: every base and address
-    without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
+    """`contestants` with shared prompts: every base and endpoint without its own prompt gets the template and system
+    prompt that all runs among them were trained with, as in evaluation and chat."""
     runs = [contestant.spec for contestant in contestants if contestant.spec["kind"] == "run"]
 
     def shared(key: str) -> dict[str, Any]:
@@ -309,7 +310,7 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
 
     filled = []
     for contestant in contestants:
-        # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
+        # A contestant is tested for its own prompt; the question in it is the same for all.
         has_own = contestant.spec["kind"] == "run" or {"system_prompt", "examples"} & contestant.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
         filled.append(ContestantSpec(contestant.title, more | contestant.spec))
@@ -317,8 +318,8 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
 
 
 def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:
-    """The tokens of the prompt with as many examples as leave `room` tokens for the answer, and a remark for the owner
-    (empty when all is well)."""
+    """The tokens of the prompt, with as many examples as leave `room` tokens for the answer, and a remark for the owner
+    (empty if all fit)."""
     from ftlab.data.rendering import encode_prompt
 
     count = len(spec.get("examples", []))
@@ -334,7 +335,7 @@ def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message]
 
 
 def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str, Any]:
-    """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
+    """The prompt settings of a spec. Raises InputError for an example that is not a question with an answer."""
     prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
         [

@@ -45,7 +45,7 @@ EVERY_MINUTES = 5.0
 log = logging.getLogger(__name__)
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
-SPACE_FOLDER = "arena"  # of the data set in which a Space keeps all it has
+SPACE_FOLDER = "arena"  # in the data set where a Space keeps everything
 _CARD = """---
 viewer: false
 tags: [ftlab]
@@ -61,8 +61,8 @@ def start(store: Store, repository: str | None = None, every_minutes: float = EV
     """Restore the tests in `repository` (else FTLAB_BACKUP, else FTLAB_SPACE_STORE) if none are here, and keep the data
     set up to date.
 
-    Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
-    named; started once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
+    Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None if no data set is
+    named. It starts once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
     failing backup is noticed.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
@@ -207,7 +207,7 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
     trials = metadata.tables["trials"]
     of_test = select(votes.c.rater_id).join(trials, trials.c.id == votes.c.trial_id).where(trials.c.test_id == test_id)
     here = list(connection.execute(of_test).scalars())
-    # By rater: one who took a vote back there gave no other one here.
+    # By rater: a rater who undid a vote there cast no other vote here.
     unknown = set(here) - {row["rater_id"] for row in there["votes"]}
     if here and len(here) > len(there["votes"]) and unknown:
         raise InputError(

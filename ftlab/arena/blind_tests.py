@@ -1,4 +1,4 @@
-"""A blind test from draft to closed: who answers what, what its owner may still change when, and what the owner sees.
+"""A blind test from draft to closed: its answers, what its owner may change when, and what the owner sees.
 
 draft -> generating -> ready -> open -> closed. A live test, whose raters write the prompts, opens straight from draft.
 """
@@ -156,7 +156,7 @@ def start_generating(store: Store, test_id: str) -> None:
 
 
 class AnswerDetails(TypedDict, total=False):
-    """How an answer was made: its length, whether the limit cut it, the time it took, and what to look at."""
+    """How an answer was generated: its length, whether the limit cut it, its time, and what to review."""
 
     tokens: int | None
     cut: bool
@@ -218,7 +218,7 @@ def open_test(store: Store, test_id: str) -> None:
         if test.state in ("draft", "generating") and not test.settings["live"]:
             raise InputError("Not all answers have been generated", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
-        # Made by an older ftlab, and nobody has voted yet: it gets what it lacks.
+        # From an older ftlab, without votes: add the missing parts.
         lacking = (blind_tests.c.id == test_id) & blind_tests.c.secret.is_(None)
         connection.execute(update(blind_tests).where(lacking).values(secret=new_secret()))
         connection.execute(
@@ -230,8 +230,8 @@ def open_test(store: Store, test_id: str) -> None:
 
 
 def close_test(store: Store, test_id: str) -> None:
-    """End the voting. Closing without having seen the tally does not depend on the votes, so it is no early opening.
-    The verdict says how many votes were planned."""
+    """End the voting. Closing before seeing the tally does not depend on the votes, so it does not count as opening
+    early. The verdict says how many votes were planned."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "it is closed")
@@ -363,7 +363,7 @@ def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return list(hits.values())
 
 
-# Titles that owners give and answers say without meaning a model.
+# Titles that occur in answers without meaning a model.
 _EVERYDAY = {"base", "run", "new", "old", "model", "adapted", "tuned", "starter", "last", "before", "after", "adapter"}
 
 
@@ -374,8 +374,8 @@ def get_test(store: Store, test_id: str) -> Row[Any]:
 
 
 def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
-    """The row of `blind_tests`, within a transaction. `lock`: nobody else assigns or closes until it ends; `share`:
-    nobody closes. SQLite, where one writes at a time, needs neither."""
+    """The row of `blind_tests`, within a transaction. `lock`: no one else assigns or closes until it ends; `share`: no
+    one closes. SQLite has one writer at a time and needs neither."""
     query = select(*PUBLIC).where(blind_tests.c.id == test_id)
     if lock or share:
         query = query.with_for_update(read=share, key_share=not share)
@@ -555,9 +555,9 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
 
 
 def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:
-    """Whether some of `flags` may give a side away or void the test: then its owner opens it, and nothing else does.
+    """Whether some of `flags` may reveal a side or void the test: then only its owner can open it.
 
-    A long answer that was cut is none of these: it is what raters are asked to judge.
+    A long answer that was cut is not among them: raters judge it as it is.
     """
     return any(flag["what"] != CUT for flag in flagged)
 

@@ -35,8 +35,8 @@ class Decision:
     """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
-    (all of them, as long as it is not reached, and then it decides nothing). The lists of the evidence run over the
-    prompts that chose a side, in the order in which they were completed.
+    (all of them while it is not reached; then it decides nothing). The lists of the evidence run over the prompts that
+    chose a side, in the order in which they were completed.
     """
 
     winner: str | None
@@ -96,7 +96,7 @@ def decide(
     by_plan = None
     if reached and p <= plan_level(comparisons):
         by_plan = "second" if wins[1] > wins[0] else "first"
-    # Who came first has decided: what the evidence said stays said.
+    # The first to decide counts: later votes do not change the decision.
     early_first = over is not None and (last is None or not by_plan or positions[over] <= last)
     winner, by = (early, "evidence") if early_first else (by_plan, "plan" if by_plan else None)
     return Decision(
@@ -130,8 +130,8 @@ def at_large(
 ) -> AtLarge | None:
     """The contestant that raters in general prefer, raters and prompts being samples; None before the planned votes.
 
-    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which holds however far apart their
-    tastes are, and an interval over raters and prompts that leaves out 50%. Arguments as those of `decide`.
+    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which is valid however different their
+    tastes, and an interval over raters and prompts that excludes 50%. Arguments as those of `decide`.
     """
     last = plan_reached_at(ballots, planned)
     chosen = [b for b in ballots[:last] if {b.left, b.right} == {first, second} and b.winner is not None]
@@ -187,9 +187,9 @@ def log_evidence(running: Sequence[int]) -> list[float]:
 
 
 def anytime_interval(wins: int, count: int) -> list[float] | None:
-    """The win rates against which the evidence is below 20: a 95% interval that holds whenever one looks.
+    """The win rates against which the evidence is below 20: a 95% interval that is valid at any time.
 
-    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, turned round.) As [low, high] in 0 to 1; None without outcomes.
+    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, inverted.) As [low, high] in 0 to 1; None without outcomes.
     """
     from scipy.optimize import brentq
     from scipy.stats import betabinom, binom
@@ -251,7 +251,7 @@ _RESAMPLES = 1000
 _SHUFFLES, _AT_ONCE = 999, 111
 _WIDE = 0.6
 _NAMED = 5
-# An interval that reaches beyond this from 50% leaves room for a lean that would matter.
+# An interval that reaches farther than this from 50% cannot exclude a bias that would matter.
 _MATTERS = 0.15
 
 
@@ -259,7 +259,7 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
     """Krippendorff's alpha of the raters (nominal: first, second, no side) with its 95% interval, by evalica.
 
     Returns value, interval, prompts (judged by two raters or more), p (see `agreement_p`), text. Skipped trials and
-    ties that nobody was asked about are no judgements. value is None where nothing can be compared.
+    automatic ties are not judgments. value is None where nothing can be compared.
     """
     judged: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
     for ballot in ballots:
@@ -289,11 +289,10 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
 
 
 def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
-    """The two-sided p of "raters agree as often as they would if their judgements were dealt out at random", which is
-    what alpha is measured against.
+    """The two-sided p of the null hypothesis behind alpha: raters agree as often as randomly permuted judgments do.
 
-    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgements on a pair of contestants are
-    dealt out anew 999 times; what is counted is how often two of the same answers are the same.
+    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgments on a pair of contestants are
+    permuted 999 times, counting how often two judgments of the same answers agree.
     """
     import numpy as np
 
@@ -343,7 +342,8 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
 
 
 def reading(alpha: float, p: float) -> str:
-    """What an alpha means whose p (of no relation between raters) is `p`, in plain words and as a sentence's end."""
+    """The meaning of an alpha with the p value `p` (of no relation between raters), in plain words, as the end of a
+    sentence."""
     if p >= LEVEL:
         return "these votes cannot show whether raters agree more or less than by chance."
     if alpha < 0:
@@ -360,7 +360,7 @@ def reading(alpha: float, p: float) -> str:
 def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> RatersDifferJson:
     """How much raters differ in how often they choose `tested`: {"p", "low", "high": [name, win rate] or None, "text"}.
 
-    p is of "all have the same win rate" (`clusters.same_share`). Who chose in fewer than 5 votes is not named.
+    p is of "all have the same win rate" (`clusters.same_share`). Raters with fewer than 5 decided votes are not named.
     """
     won: Counter[str] = Counter()
     decided: Counter[str] = Counter()
@@ -450,7 +450,8 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
 def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJson:
     """How often raters said which side `tuned` was, asked after the vote; a sign test against chance over prompts.
 
-    Whoever prefers an answer tends to take it for the tuned one, so guesses that follow the vote are counted apart.
+    Raters tend to take the answer they prefer for the tuned one, so guesses that follow the vote are counted
+    separately.
     """
     asked = [b for b in ballots if b.of(b.guess) is not None and tuned in (b.left, b.right)]
     knew = [ballot.of(ballot.guess) == tuned for ballot in asked]
@@ -488,7 +489,7 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJ
 
 @dataclass(frozen=True)
 class _Tested:
-    """A share of votes, its interval over prompts, and the p of the sign test on what most votes of each prompt say."""
+    """A share of votes, its interval over prompts, and the p of the sign test on the majority of each prompt."""
 
     share: float
     interval: list[float]

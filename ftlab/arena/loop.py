@@ -1,4 +1,4 @@
-"""The loop from votes to the next run, with simulated raters of a stated taste."""
+"""The loop from votes to the next run, with simulated raters of known taste."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def hold_test(
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
     how = TestSettings(generation, votes_per_prompt=settings.raters)
     planned = len(chosen) * settings.raters
-    # Simulated raters look at no side: a known secret makes the same votes again.
+    # Simulated raters ignore sides: a known secret reproduces the votes.
     test_id = blind_tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
     with locked(store.workspace.device_lock):
         answers.generate(store, test_id)

@@ -1,8 +1,8 @@
 """How many votes a test needs: the power of the exact sign test at the planned number, by scipy.
 
 The test is the one of `evidence.decide`, at its level: 4% (1% is kept for stopping early), shared by all pairs where
-there are three contestants or more. That the evidence may decide earlier only adds to the power, so what is promised
-here is the least. It is the power of a verdict on these raters.
+there are three contestants or more. An early decision by the evidence only adds power, so this is a lower bound. It is
+the power of a verdict on these raters.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _MOST_PROMPTS = 20_000
 
 @dataclass(frozen=True)
 class Chances:
-    """What is assumed of the votes: `rate` is how often the better contestant wins a vote that chooses a side, `ties`
-    the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The share
-    `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
+    """The assumptions about the votes: `rate` is how often the better contestant wins a vote that chooses a side,
+    `ties` the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The
+    share `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
 
     rate: float
     ties: float = 0.0
@@ -137,7 +137,7 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
 
 
 def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
-    """The number of prompts from which on the power is at least `wanted`.
+    """The number of prompts from which the power is at least `wanted`.
 
     Raises InputError when no difference is to be found, or more than 20,000 prompts would be needed.
     """
@@ -156,7 +156,7 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if power(middle, chances) < wanted else (low, middle)
-    # The power of an exact test has teeth: the number after which it falls below no more.
+    # The power of an exact test is a sawtooth: take the number after which it stays above.
     beyond = high + max(12, high // 20)
     return max((n + 1 for n in range(high, beyond) if power(n, chances) < wanted), default=high)
 

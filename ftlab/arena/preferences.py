@@ -96,7 +96,7 @@ def examples(store: Store, test_id: str, most: int = 4) -> list[ExampleJson]:
 
 
 def _by_pair(store: Store, test_id: str, known: _Known) -> list[tuple[str, tuple[str, str], list[Ballot]]]:
-    """The votes that say something, by prompt and pair of contestants, in the order of the prompts."""
+    """The informative votes by prompt and pair of contestants, in prompt order."""
     grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
     for ballot in count(store, test_id):
         if judged(ballot):
@@ -117,7 +117,7 @@ def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
 
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
 
-# What is told of a contestant: what it was, and nothing that opens a door (no keys of endpoints).
+# What is exported about a contestant: its identity, no credentials.
 _ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 
 CONFLICT = "the raters are evenly split"
@@ -148,7 +148,7 @@ class VotesAsData:
         }
 
     def text(self) -> str:
-        """What came of the votes, in sentences."""
+        """The export, in sentences."""
         pairs = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs):,} pairs"
         parts = [f"{pairs} for DPO and {len(self.judged):,} judged answers for KTO."]
         if self.conflicts:
@@ -162,9 +162,9 @@ class VotesAsData:
 def collect(store: Store, test_id: str) -> VotesAsData:
     """The votes of a test as preference data.
 
-    A pair comes of a prompt on which one answer was preferred; "both good" and "both bad" become two judged answers, as
-    does a pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally
-    is hidden: the rows would show who leads.
+    A prompt with a preferred answer becomes a pair; "both good" and "both bad" become two judged answers, as does a
+    pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally is
+    hidden: the rows would show who leads.
     """
     if revealed_now(store, test_id) is None:
         raise InputError(

@@ -49,7 +49,7 @@ def from_file(
     topic: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[PromptSpec]:
-    """The prompts of all rows of a file; a text file holds one prompt on each line. `columns` as for `held_out`."""
+    """The prompts of all rows of a file; a text file has one prompt per line. `columns` as for `held_out`."""
     if path.suffix.lower() == ".txt":
         return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
     loaded = load_rows(DataConfig(source=str(path)), workspace)

@@ -141,7 +141,7 @@ def revealed_now(store: Store, test_id: str) -> str | None:
 def watch(store: Store, test_id: str) -> bool:
     """End the wait for the planned number when the evidence decides already; returns whether it does.
 
-    To be called now and then: what the evidence once reached stays reached. It tells nobody in which direction.
+    Call it now and then: once reached, the threshold stays reached. It does not reveal the direction.
     """
     known = _read(store, test_id)
     odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
@@ -200,7 +200,7 @@ def _read(store: Store, test_id: str) -> _Known:
         asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
-    # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.
+    # Prompts are left out regardless of their votes, so the plan may shrink by them.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None

@@ -112,7 +112,7 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         last = connection.execute(query.limit(1)).first()
         if last is None or (trial_id is not None and last.id != trial_id):
             raise InputError("There is no vote to undo")
-        # What was given after an early look was not in it; from the planned number on, anybody may have looked.
+        # Votes after an early look were not in it; from the planned number on, anyone may have looked.
         seen_since = any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at))
         if seen_since or reveal(connection, test) == "planned":
             raise InputError("The votes have been counted, so this one can no longer be undone")
@@ -198,7 +198,7 @@ def record_live(
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
-    """The trial of this id, if it is this rater's; a forged id and another rater's trial are answered alike."""
+    """The trial of this id, if it is this rater's; a forged id and another rater's trial get the same answer."""
     trial = connection.execute(_OWN, {"trial": trial_id, "rater": rater_id}).first()
     if trial is None:
         raise InputError("This trial is not yours; nothing was recorded", try_="reload the page")
@@ -208,7 +208,7 @@ def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
 def _checked(
     test: Row[Any], choice: str, ratings: Mapping[str, str], comment: str, seconds: float | None
 ) -> dict[str, Any]:
-    """What a request says of a vote, when all of it may be said."""
+    """The vote in a request, after validation."""
     if choice not in test.settings["options"]:
         raise InputError("This choice was not offered", given=choice, allowed=", ".join(test.settings["options"]))
     further = [criterion for criterion in test.settings["rubric"] if criterion != "overall"]

@@ -65,7 +65,7 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
     drawn = np.random.default_rng(SEED).multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size=_RESAMPLES)
     resampled = np.asarray([_strengths(votes, names, counts[of_vote].astype(float)) for counts in drawn])
     few, low, high = len(prompts), np.zeros(len(names)), np.ones(len(names))
-    if few > 1:  # one prompt tells nothing of the next
+    if few > 1:  # a single prompt shows no spread
         tail = 100 * norm.cdf(-math.sqrt(few / (few - 1)) * t.ppf(0.975, few - 1))
         low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
     tally: Counter[tuple[str, str]] = Counter()
@@ -159,8 +159,8 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
 
 
 def whom(raters: int, of: int) -> str:
-    """Whom a verdict speaks of that holds for its raters only, as it follows what was found. `raters` had voted when it
-    was decided, `of` have by now."""
+    """The raters that a limited verdict applies to, as the end of its sentence. `raters` had voted when it was decided,
+    `of` have by now."""
     if raters < of:
         who = "rater" if raters == 1 else f"{raters:,} raters"
         return f" for the {who} who had voted when it was decided"
@@ -191,7 +191,7 @@ def odds(value: float) -> str:
 
 
 def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
-    """What to keep in mind when reading the verdict."""
+    """Caveats for reading the verdict."""
     sentences = []
     votes = result["votes"]
     cast, planned, raters = votes["cast"], votes["planned"], votes["raters"]
@@ -238,7 +238,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def _general(result: JudgedJson) -> list[str]:
-    """Why a verdict that one is better speaks of these raters only."""
+    """Why a verdict applies to these raters only."""
     if result["verdict"] not in ("better", "worse") or result["general"]:
         return []
     raters, interval = result["votes"]["raters"], result.get("general_interval")
@@ -412,7 +412,7 @@ def _pair(
         "interval": _interval(chosen, second),
         "clustered": decided > len([duel for duel in met if duel.first + duel.second]),
         "raters": _raters(mine),
-        # What came first has decided, and speaks of those who had voted by then.
+        # The first to decide counts, and applies to those who had voted by then.
         "raters_then": _raters(mine, votes[decision.crossed_at or 0 :] if decision.by == "evidence" else ()),
         "general": decision.winner is not None and large is not None and large.winner == decision.winner,
         "general_interval": large.interval if large else None,

@@ -1,8 +1,8 @@
 """Several processes for one run, through `accelerate launch`: DDP, FSDP, DeepSpeed, several machines.
 
 There are three kinds of process: the run's worker (`train_together`) waits for its turn and writes status.json; it
-starts accelerate's launcher (`launch`), which starts the ranks (`rank`), which train. On each further machine a person
-starts a launcher.
+starts accelerate's launcher (`launch`), which starts the ranks (`rank`), which train. On each additional machine a
+person starts a launcher.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def shards(launcher: LauncherConfig) -> bool:
 
 def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
     """Raise InputError when `config.launcher` cannot work: too few GPUs, machines that cannot connect, a file that is
-    no accelerate configuration. Of a run that exists, its copy of that file (`kept`) counts."""
+    no accelerate configuration. For an existing run, its copy of that file (`kept`) counts."""
     launcher = config.launcher
     if launcher.machines > 1 and launcher.config_file is None:
         raise InputError(
@@ -379,7 +379,7 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
 
 
 def _reason(run: RunDirectory, config: RunConfig, status: RunStatus, returncode: int) -> FtlabError:
-    """Why training with several processes failed."""
+    """The error of training with several processes."""
     lost: list[LostJson] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
     failed = sorted(
         (rank for rank in _ranks(run) if rank.state == "failed" and rank.error), key=lambda rank: rank.finished or 0.0

@@ -200,7 +200,7 @@ class PairCollator(DataCollatorForPreference):
 
 
 class JudgedCollator(DataCollatorForUnpairedPreference):
-    """As PairCollator, for single answers."""
+    """Like PairCollator, for single answers."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)

@@ -1,6 +1,6 @@
 """Accelerate's launcher for one run on this machine: `python -m ftlab.training.launching.launch RUN_DIRECTORY`.
 
-The run's worker starts it. On each further machine of the run a person starts it, with --machine-rank.
+The run's worker starts it. On each additional machine of the run a person starts it, with --machine-rank.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _set_environment(config: RunConfig) -> None:
     from ftlab.training.supervisor import environment_for
 
     environment = environment_for(config, online=is_hub_id(config.model.base))
-    os.environ.clear()  # on a further machine a person has started this process, with all their secrets
+    os.environ.clear()  # on an additional machine a person has started this process, with all their secrets
     os.environ.update(environment)
     if pick_device(config.launcher.device) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"

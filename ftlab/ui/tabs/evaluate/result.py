@@ -143,8 +143,10 @@ def gains(comparison: ComparisonJson) -> Markup:
     if not pictures:
         return Markup("")
     text = gained_text(comparison)
-    help = "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
-    "is not a finding (chance, or exploratory)."
+    help = (
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
+        "is not a finding (chance, or exploratory)."
+    )
     return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gains and losses", help), _line(text), pictures)
 
 
