@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import (
     flags,
     get_test,
@@ -41,6 +41,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.data.tool_calls import spoken, uses_tools
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
+from ftlab.evaluation.outside import text_of_reply
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192

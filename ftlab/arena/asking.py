@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ftlab.config import ModelConfig, load_config
-from ftlab.core.endpoint import Reply, Request
+from ftlab.core.endpoint import Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.shapes import Message
-from ftlab.data.tool_calls import TOOLS, Said, call_of
-from ftlab.data.tool_templates import openai_form
+from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation import outside
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
 CRITERIA = ("overall", "correctness", "completeness", "style", "safety")
@@ -288,14 +288,7 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 
 def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
     """The request to a contestant at an endpoint for `messages`."""
-    form = openai_form(asked(spec, messages))
-    return Request(key, form["messages"], form.get("tools"))
-
-
-def text_of_reply(reply: Reply) -> str:
-    """The reply of a contestant at an endpoint, with its calls in ftlab's notation."""
-    calls = tuple(call for made in reply.calls if (call := call_of(made)))
-    return Said("", reply.text, calls).whole if calls else reply.text
+    return outside.request_of(key, asked(spec, messages))
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:

@@ -12,13 +12,14 @@ import time
 from typing import Any
 
 from ftlab.arena.answers import check_generation
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
 from ftlab.arena.trials import live_contestants, record_live
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
+from ftlab.evaluation.outside import text_of_reply
 
 LONGEST_PROMPT = 4000  # characters
 WAIT_SECONDS = 120.0

@@ -143,6 +143,16 @@ class EvaluationConfig(Section):
         ge=0,
         le=1,
     )
+    margin: float | None = field(
+        None,
+        "Margin",
+        "How many points worse is still good enough. Whether the adapted model is no worse by that much is then told "
+        "beside better and worse. Choose it before you see results: a later change is said. Empty: not asked.",
+        unit="points",
+        advanced=True,
+        gt=0,
+        le=100,
+    )
     memorisation: bool = field(
         True,
         "Check for memorization",

@@ -378,6 +378,11 @@ class RunDirectory(_Answers):
         return self.evaluation / "reward_answers.jsonl"
 
     @property
+    def outside_file(self) -> Path:
+        """The answers of models behind an address, and of files, to held-out rows: one line each, as they came."""
+        return self.evaluation / "outside.jsonl"
+
+    @property
     def judged_file(self) -> Path:
         """Judgments of the answers by other models, one per judge and pair of sides."""
         return self.evaluation / "judged.json"

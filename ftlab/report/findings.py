@@ -31,6 +31,8 @@ def badge(verdict: VerdictJson) -> tuple[str, str]:
     """Colour and word above the verdict."""
     forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
     if verdict["better"] is None:
+        if (judged := verdict.get("no_worse")) and judged["no_worse"] and not forgot:
+            return "better", f"No worse than its base, within {judged['margin']:g} points"
         word = (verdict.get("opposed") or "not decided").capitalize()
         return "open", f"{word}; it {lost}" if forgot else word
     if not verdict["better"]:
@@ -126,12 +128,16 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     """Was tuning needed, was it memorized, what did a judge say: pairs of label and text."""
     lines = []
     verdicts = comparison.get("verdicts") or {}
-    if "adapted_vs_prompted" in verdicts:
-        lines.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
-    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
-    for name in titles:
-        if name in verdicts and name not in ("adapted", "prompted"):
-            lines.append((titles[name], verdicts[name]["text"]))
+    sides = {side["name"]: side for side in sides_of(comparison)}
+    for name, verdict in verdicts.items():
+        rival = name.removeprefix("adapted_vs_")
+        if rival != name:
+            against = "a prompt" if rival == "prompted" else sides[rival]["title"] if rival in sides else rival
+            lines.append((f"Against {against}", verdict["text"]))
+    for name, side in sides.items():
+        # A side that the adapted model was compared with itself needs no second line, against the base.
+        if name in verdicts and name != "adapted" and f"adapted_vs_{name}" not in verdicts:
+            lines.append((side["title"], verdicts[name]["text"]))
     memory = comparison.get("memorisation")
     if memory and memory.get("text"):
         lines.append(("Memorization", memory["text"]))

@@ -46,7 +46,7 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
+_MOST_MEASURES = {"task": 9, "cost": 3, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:

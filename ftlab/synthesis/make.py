@@ -340,4 +340,5 @@ def made_before(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
         version = resolve(outcome["version"], workspace)
     except InputError:
         return None
-    return Made(**outcome | {"version": version})
+    values = {name: value for name, value in outcome.items() if name != "shown"}
+    return Made(**values | {"version": version, "examples": outcome["shown"]})

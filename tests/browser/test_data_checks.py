@@ -75,7 +75,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     said = page.locator("#data_checks_message")
     expect(said).to_contain_text("Removed 4 rows of train (exact duplicates)")
     expect(said).to_contain_text("choose version 1 under Versions")
-    expect(page.locator("#data_summary")).to_contain_text("version:messy-tickets-2")
+    expect(page.locator("#data_summary")).to_contain_text("Messy tickets, version 2")
     expect(found.locator("[data-kind=html]")).to_be_visible()
     expect(found.locator("[data-kind=exact_duplicate]")).to_have_count(0)
     assert counted(page) == [before[0], before[1] - 1, before[2]]
@@ -133,6 +133,7 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
 
     # Somebody else, who looks at other data, is told and can go there.
     elsewhere = visit(shop.url)
+    expect(elsewhere.page.locator("#data_summary")).to_contain_text("long.jsonl")
     choose(elsewhere, "support_triage", "Support triage")
     other = elsewhere.page
     other.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()

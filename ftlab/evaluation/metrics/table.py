@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure. `group`: task (decides what is better), general (what was forgotten) or style (length, repetition);
+    """One measure. `group`: task (decides what is better), cost (of an answer), general (what was forgotten) or style
+    (length, repetition);
     `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None if neither is."""
 
     name: str
@@ -40,7 +41,7 @@ class Measure:
     rule: str = ""
     unit: str = "%"
     better: Literal["higher", "lower"] | None = "higher"
-    group: Literal["task", "general", "style"] = "task"
+    group: Literal["task", "cost", "general", "style"] = "task"
     kind: Literal["share", "score", "loss"] = "share"
 
     def as_json(self) -> MeasureInfoJson:
@@ -157,6 +158,36 @@ BUILT_IN = {
             "them preserved, not what the model kept by itself.",
             PROBE_RULE,
             group="general",
+        ),
+        Measure(
+            "seconds_per_answer",
+            "Seconds per answer",
+            "How long an answer takes, without loading the model.",
+            "on this machine: seconds of a batch by its rows; behind an address: the mean from request to reply",
+            unit="seconds",
+            better="lower",
+            group="cost",
+            kind="score",
+        ),
+        Measure(
+            "prompt_tokens",
+            "Tokens read per answer",
+            "The prompt with all that stands before the question, in tokens of the side.",
+            "mean over rows; behind an address as its server counts them",
+            unit="tokens",
+            better="lower",
+            group="cost",
+            kind="score",
+        ),
+        Measure(
+            "cost_per_thousand",
+            "Cost of 1,000 answers",
+            "In the currency of the prices that were given.",
+            "on this machine: seconds by the price per hour; behind an address: counted tokens by prices per million",
+            unit="",
+            better="lower",
+            group="cost",
+            kind="score",
         ),
         Measure(
             "answer_words",

@@ -43,7 +43,12 @@ from ftlab.ui.kit.html import (
 )
 from ftlab.ui.run_view import run as run_view
 
-_GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
+_GROUPS = {
+    "task": "The task",
+    "cost": "What an answer takes",
+    "general": "What it knew before",
+    "style": "Length and style",
+}
 _TONES = {True: "ft-up", False: "ft-down", None: ""}
 
 
@@ -318,6 +323,8 @@ def _plain(value: Any) -> str:
 
 def _badge(verdict: VerdictJson) -> Markup:
     better = verdict["better"]
+    if (judged := verdict.get("no_worse")) and judged["no_worse"] and not better:
+        return badge(f"no worse within {judged['margin']:g} points", "good")
     if better is None:
         return badge("not decided", "info")
     return badge("better" if better else "worse", "good" if better else "bad")
