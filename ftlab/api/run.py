@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
+from ftlab.api.display import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
 from ftlab.core.run_directory import RunDirectory

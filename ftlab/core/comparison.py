@@ -455,7 +455,7 @@ def read_comparison(file: Path) -> ComparisonJson | None:
     except DamagedFile:
         raise
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedFile(file, "it holds values of the wrong kind") from error
+        raise DamagedFile(file, "it contains values of the wrong type") from error
 
 
 def stored_form(comparison: ComparisonJson) -> dict[str, Any]:

@@ -39,7 +39,7 @@ _EARLIER = {
     "bits_per_byte": Info(
         "bits_per_byte",
         "Bits per byte",
-        "The same for every tokenizer: what the model needs to write down a byte of the text.",
+        "Bits the model needs per byte of text, comparable across tokenizers.",
         unit="",
         better="lower",
         kind="loss",
@@ -149,11 +149,11 @@ def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
     if of < 2:
         return ""
     return (
-        f"A finding holds among all {of} measures that are listed (Holm's correction at 5%). A look has p < .05 only "
-        "by itself: in a list this long chance alone brings such lines."
+        f"A finding is significant among all {of} listed measures (Holm's correction at 5%). A look has p < .05 only "
+        "on its own: in a list this long, chance alone produces some."
         + (
-            " Whether something was forgotten is told by a test of its own, which asks only whether it got worse "
-            "(one-sided); the p of the list is two-sided."
+            " Forgetting has its own test, which asks only whether the model got worse (one-sided); p in the list is "
+            "two-sided."
             if any(measure["group"] == "general" for measure in measures)
             else ""
         )
@@ -246,7 +246,7 @@ def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
         return []
     lines = [("chance", "Guessing", "One of the labels at random, without a model.", known["chance"])]
     if "label" in known:
-        help = "The commonest label of the training rows each time, without a model."
+        help = "Always the most common label of the training rows, without a model."
         lines.insert(0, ("majority", f"Always “{shorten(known['label'], 30)}”", help, known["always"]))
     rows = []
     for name, title, help, value in lines:

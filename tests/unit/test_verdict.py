@@ -294,7 +294,7 @@ def test_of_a_list_only_what_holds_among_all_of_it_is_a_finding_and_the_rest_are
     assert [entry["name"] for entry in told["gained"]] == ["bleu"]
     assert [entry["name"] for entry in told["looks"]] == ["exact_match"]
     assert told["text"] == (
-        "Better in BLEU (+6.0); no loss is shown. Below 5% only by itself, so worth a look and not a finding: "
+        "Better in BLEU (+6.0); no loss is shown. Below 5% only on its own, so worth a look but not a finding: "
         "exact match (+8 points)."
     )
     # What decides was chosen before, and stands by itself.
