@@ -72,7 +72,8 @@ def judge(
     verdict["text"] += _opposed(task, decided, side, against) if verdict["better"] else ""
     rows = decided[0]["rows"] if decided and verdict["better"] is None else None
     if rows and rows < _FEWEST_ROWS:
-        verdict["text"] += f". {rows} row{'s' * (rows > 1)} cannot show a difference: at least {_FEWEST_ROWS} are needed"
+        few = f"{rows} row{'s' * (rows > 1)}"
+        verdict["text"] += f". {few} cannot show a difference: at least {_FEWEST_ROWS} are needed"
     asked = forgetting if side != "prompted" and against == "base" else None
     verdict["forgetting"] = asked["answer"] if asked else None
     verdict["forgot"] = verdict["forgetting"] == "lost"
