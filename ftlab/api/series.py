@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ftlab.api.display import BlindVerdict, Compared
 from ftlab.api.run import Run
-from ftlab.api.shown import BlindVerdict, Compared
 from ftlab.api.verbs import train
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import decided_by
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
     compared = [run if isinstance(run, Run) else Run.find(run, workspace) for run in runs]
     if not compared:
-        raise InputError("No run was given to compare", given="an empty list")
+        raise InputError("No runs to compare", given="an empty list")
     comparisons = [run.comparison().json for run in compared]
     _check_rows(compared)
     asked = [read_jsonl(RunDirectory(run.directory).probes_file) for run in compared]

@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 def draw(key: Key, what: str) -> random.Random:
     """The random numbers of a test for one purpose, such as "overlap". Each is seeded by an HMAC of the secret, so that
-    what is seen of one tells nothing of another."""
+    one stream reveals nothing about another."""
     if isinstance(key, str):
         return random.Random(hmac.digest(key.encode(), what.encode(), "sha256"))
     return random.Random(f"{key} {what}")
@@ -55,7 +55,7 @@ def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: floa
 def still_open(
     units: Sequence[Unit], wanted: Mapping[str, int], showings: Mapping[Unit, Shown], seen: Collection[Unit]
 ) -> list[Unit]:
-    """The units that a rater who has `seen` some can still get."""
+    """The units that a rater can still get after those in `seen`."""
     return [unit for unit in units if unit not in seen and showings.get(unit, Shown()).times < wanted[unit.prompt_id]]
 
 
@@ -69,8 +69,8 @@ def choose(
 ) -> tuple[Unit, bool] | None:
     """The next of `among` for the rater with this number, and whether it is swapped; None when there is nothing.
 
-    `units` are all of the test, in a fixed order; `own` is what the rater was asked so far. Each rater goes through the
-    prompts in an order of their own; prompts that were shown to fewer pairs of raters come first.
+    `units` are all of the test, in a fixed order; `own` is what the rater was asked so far. Each rater sees the prompts
+    in their own order; prompts shown to fewer pairs of raters come first.
     """
     if not among:
         return None
@@ -81,7 +81,7 @@ def choose(
     lean: Counter[int] = Counter()
     for unit, swapped in own:
         _tip(lean, unit, swapped)
-    # Near the end: where the lean ends when all that can only be shown one way round has been shown. Earlier, others
+    # Near the end: the balance once every unit that has only one possible order was shown. Earlier, others
     # may take that, and whoever steers all the time toward it lets the sides take turns.
     bound = lean.copy()
     for unit in among if len(among) <= ENDING else ():
@@ -109,18 +109,18 @@ def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
 
 
 def _sides(showing: Shown) -> tuple[bool, ...]:
-    """The orders that mirror what other raters saw."""
+    """The orders that mirror those of other raters."""
     straight = showing.times - showing.swapped
     if straight == showing.swapped:
         return (False, True)
     return (showing.swapped < straight,)
 
 
-# Who leaves a trial open this long has gone: another rater may have the prompt.
+# A rater who leaves a trial open this long is gone: another rater may get the prompt.
 STALE_SECONDS = 30 * 60
 
 
-# Asked for every vote: to put these together takes longer than to answer them.
+# Run for every vote: building these statements takes longer than running them.
 _HANDED_OUT = (
     select(
         trials.c.prompt_id,
@@ -179,7 +179,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Own:
-    """A trial that was handed to a rater. `place` 0: nobody was asked."""
+    """A trial that was handed to a rater. `place` 0: an automatic tie."""
 
     unit: Unit
     swapped: bool
@@ -351,7 +351,8 @@ def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
 
 
 def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[int, int]:
-    """The positions of the two that answer a rater's next prompt in a live test: of the pairs seen least, by lot."""
+    """The positions of the two contestants that answer a rater's next prompt in a live test: a random one of the pairs
+    seen least."""
     among = contestant_ids(connection, test.id)
     counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater.id).group_by(trials.c.pair)
     seen = {positions(pair): times for pair, times in connection.execute(counted)}

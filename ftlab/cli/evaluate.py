@@ -60,6 +60,12 @@ def add_evaluate(parser: Parser) -> None:
     parser.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     parser.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
     parser.add_argument(
+        "--retrieved",
+        type=int,
+        metavar="K",
+        help="also put the K nearest training rows before each question, for the base and the adapted model",
+    )
+    parser.add_argument(
         "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
     )
     parser.add_argument(
@@ -225,6 +231,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "system_prompt": args.system_prompt,
         "examples": args.examples,
         "margin": args.margin,
+        "retrieved": args.retrieved,
     }
     settings = {name: value for name, value in values.items() if value is not None}
     if args.system_prompt is not None or args.examples is not None:

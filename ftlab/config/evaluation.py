@@ -115,6 +115,15 @@ class EvaluationConfig(Section):
         ge=0,
         le=100,
     )
+    retrieved: int = field(
+        0,
+        "Retrieved rows",
+        "Also compare with retrieval: so many training rows, the nearest to each question, stand before it, for the "
+        "base and for the adapted model. 0: off. Rows that are near copies of a question are never shown.",
+        advanced=True,
+        ge=0,
+        le=100,
+    )
     probes: str | None = field(
         "auto",
         "General probes",

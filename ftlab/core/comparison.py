@@ -336,6 +336,15 @@ class PromptedJson(TypedDict):
     examples: list[list[dict[str, str]]]
 
 
+class RetrievedJson(TypedDict):
+    """How many training `rows` stand before each question, what `index` found them, and how many were left out because
+    they are near copies of a question."""
+
+    rows: int
+    index: str
+    left_out: int
+
+
 class SettingsJson(TypedDict, total=False):
     """How the sides were asked and measured. `split`, `rows` and (as far as measures name their test) `tests` follow
     from the rest of the comparison. Of several stored runs side by side there is only `answers`, in words."""
@@ -361,6 +370,7 @@ class SettingsJson(TypedDict, total=False):
     drift_rule: str
     tests: dict[str, str]
     prompted: PromptedJson
+    retrieved: RetrievedJson
     device: str
     dtype: str
     quantised: bool
@@ -445,7 +455,7 @@ def read_comparison(file: Path) -> ComparisonJson | None:
     except DamagedFile:
         raise
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedFile(file, "it holds values of the wrong kind") from error
+        raise DamagedFile(file, "it contains values of the wrong type") from error
 
 
 def stored_form(comparison: ComparisonJson) -> dict[str, Any]:

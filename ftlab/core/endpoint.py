@@ -251,7 +251,7 @@ class Asker:
         """
         import httpx
 
-        problem, pause = FtlabError(f"{self._title} was not asked"), 0.0
+        problem, pause = FtlabError(f"{self._title} was not called"), 0.0
         attempt = 0
         while attempt < ATTEMPTS:
             if self._ended.wait(pause):
@@ -320,7 +320,7 @@ class Asker:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise FtlabError(
                 f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
-                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its answer is empty.",
+                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its response is empty.",
                 try_="check the address: it usually ends in /v1",
             ) from None
 

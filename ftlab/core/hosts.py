@@ -81,7 +81,7 @@ class Names:
         for origin in origins:
             page = origin.decode("latin-1").strip().lower()
             if not self._is_own(page, host):
-                return 403, f"A page of {_shown(page)} may not use this server. {_try(_host_of(page))}"
+                return 403, f"Pages from {_shown(page)} may not use this server. {_try(_host_of(page))}"
         return None
 
     def knows(self, name: str) -> bool:

@@ -293,7 +293,7 @@ class RunDirectory(_Answers):
         return self.path / "exports"
 
     def export_folder(self, kind: str) -> Path:
-        """The result as a folder that loads without ftlab; `kind` is adapter or merged."""
+        """The result as a folder that loads without ftlab; `kind` is adapter, merged or gguf."""
         return self.exports / kind
 
     def export_zip(self, kind: str) -> Path:
@@ -366,6 +366,11 @@ class RunDirectory(_Answers):
             if as_trained and any(other.get("name") == side for other in comparison.get("sides", [])):
                 return place
         return self
+
+    def with_ways(self) -> RunDirectory | Question:
+        """The comparison with retrieval, else with the prompted base; the run's own if neither was asked."""
+        place = self.with_side("retrieved")
+        return self.with_side("prompted") if place is self else place
 
     @property
     def rewards_file(self) -> Path:

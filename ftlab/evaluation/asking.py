@@ -114,7 +114,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         questions["documents"] = _of_pieces(pieces)
     else:
         asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
-        unshown = sum(len(side.prompting.examples) - count for _, count in asked) if side.prompting else 0
+        unshown = sum(side.prompting.count - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
             # The examples hold answers too, which are given and not asked for.
@@ -173,7 +173,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, 
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
             kept[name] = question
-        elif side.adapted and same:
+        elif side.adapted and same and side.prompting is None:
             kept[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
     return kept
 

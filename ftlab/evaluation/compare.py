@@ -53,10 +53,16 @@ from ftlab.evaluation.metrics.measures import (
 from ftlab.evaluation.metrics.own import may_run
 from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
-from ftlab.evaluation.outside import Given, Outside, answers_of, carried, notes_on, read_answers, spent
+from ftlab.evaluation.outside import Outside, OutsideAnswer, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
+from ftlab.evaluation.retrieval import INDEX, Retrieval, retrieval_of
 from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
+    ADAPTED,
+    ADAPTED_RETRIEVED,
+    PROMPTED,
+    RETRIEVED,
+    Prompting,
     Side,
     adapted_side,
     base_side,
@@ -66,6 +72,7 @@ from ftlab.evaluation.sides import (
     prompted_side,
     prompting_of,
     result_identity,
+    retrieved_sides,
     tokenizer_of,
 )
 from ftlab.evaluation.significance import MEAN_TEST
@@ -90,13 +97,13 @@ def measured(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    outside: Mapping[Outside, Sequence[Given]] | None = None,
+    outside: Mapping[Outside, Sequence[OutsideAnswer]] | None = None,
     margins: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Figures:
     """The `Figures` of `sides`, and of those `outside`, which have answers alone. `margins` are those of
     earlier comparisons, by the name of the verdict."""
-    given = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
-    measures, rows = _of_task(material, asked, results, config, given)
+    texts = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
+    measures, rows = _of_task(material, asked, results, config, texts)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
     measures += general_measures(material, first, results)
@@ -108,6 +115,7 @@ def measured(
     verdicts |= {side.name: judge(measures, side.name, names=spoken) for side in outside or {}}
     pairs = _pairs(material, sides, asked, results, config, outside or {})
     verdicts |= {f"adapted_vs_{rival}": judge(pair, "adapted", names=spoken) for rival, pair in pairs.items()}
+    verdicts |= _verdicts_between(material, sides, asked, results, config)
     if config.evaluation.margin is not None:
         for rival, pair in {"base": measures, **pairs}.items():
             key = "adapted" if rival == "base" else f"adapted_vs_{rival}"
@@ -140,7 +148,10 @@ def _verdicts(
     """Each later side against the base."""
     spoken = {side.name: side.spoken for side in sides}
     verdicts = {
-        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+        side.name: judge(
+            measures, side.name, names=spoken, forgetting=None if side.prompting else forgetting[side.name]
+        )
+        for side in sides[1:]
     }
     if forgetting["adapted"] is None and not config.is_starter:
         text = verdicts["adapted"]["text"].removesuffix(".")
@@ -154,7 +165,7 @@ def _pairs(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    outside: Mapping[Outside, Sequence[Given]],
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
 ) -> dict[str, list[MeasureJson]]:
     """The measures of the adapted model against each side that takes no training, by the name of that side."""
     adapted = next(side for side in sides if side.name == "adapted")
@@ -165,9 +176,27 @@ def _pairs(
     }
     own = {"adapted": asked["adapted"]}, {"adapted": results["adapted"]}
     for other, answers in outside.items():
-        given = {other.name: [each.answer for each in answers]}
-        pairs[other.name], _ = _of_task(material, *own, config, given, order=(other.name, "adapted"))
+        texts = {other.name: [each.answer for each in answers]}
+        pairs[other.name], _ = _of_task(material, *own, config, texts, order=(other.name, "adapted"))
     return pairs
+
+
+def _verdicts_between(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> dict[str, VerdictJson]:
+    """Retrieval against fixed examples, and what it adds to the adapted model."""
+    by_name = {side.name: side for side in sides}
+    spoken = {side.name: side.spoken for side in sides}
+    verdicts = {}
+    for later, first in ((RETRIEVED, PROMPTED), (ADAPTED_RETRIEVED, ADAPTED)):
+        if later in by_name and first in by_name:
+            pair = task_measures(material, [by_name[first], by_name[later]], asked, results, config)
+            verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken)
+    return verdicts
 
 
 def _by_margin(
@@ -235,7 +264,7 @@ def _of_task(
 def _costs(
     sides: Sequence[Side],
     asked: Mapping[str, Asked],
-    outside: Mapping[Outside, Sequence[Given]],
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
     rows: int,
     price_per_hour: float | None,
 ) -> list[MeasureJson]:
@@ -250,11 +279,13 @@ def _costs(
         question = asked[side.name].questions.get("answers")
         assert isinstance(question, ToAnswer)  # only documents have none
         took = seconds_per_answer(side.run, identity(side), question)
+        if took is not None and isinstance(side.prompting, Retrieval):
+            took += side.prompting.seconds
         seconds[side.name] = took
         read[side.name] = sum(map(len, question.prompts)) / len(question.prompts)
         thousand[side.name] = None if took is None or price_per_hour is None else 1000 * took * price_per_hour / 3600
-    for other, given in outside.items():
-        each = spent(other, given)
+    for other, replies in outside.items():
+        each = spent(other, replies)
         seconds[other.name], read[other.name], thousand[other.name] = each["seconds"], each["read"], each["thousand"]
     named = {"seconds_per_answer": seconds, "prompt_tokens": read, "cost_per_thousand": thousand}
     return [
@@ -397,8 +428,10 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     more: SettingsJson = {}
     if material.neutral:
         more |= {"neutral_prompts": len(material.neutral), "drift_rule": RULE}
-    if prompting := next((side.prompting for side in sides if side.prompting), None):
+    if prompting := next((side.prompting for side in sides if isinstance(side.prompting, Prompting)), None):
         more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
+    if retrieval := next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None):
+        more["retrieved"] = {"rows": retrieval.count, "index": INDEX, "left_out": retrieval.left_out}
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -477,7 +510,8 @@ def evaluate_together(
     tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
-        asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
+        adapted = next(side for side in sides if side.name == ADAPTED)
+        asked["adapted"].questions["memorisation"] = memorisation_of(adapted)
     batch_rows = configs[0].evaluation.batch_size
     results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     first = asked[sides[0].name]
@@ -496,7 +530,7 @@ def evaluate_together(
         results,
         figures.measures,
         material.clusters,
-        {side.name: [each.answer for each in given] for side, given in outside.items()},
+        {side.name: [each.answer for each in replies] for side, replies in outside.items()},
     )
     costs = [] if material.documents else _costs(sides, asked, outside, len(material.rows), price_per_hour)
     scores, predictions = compared.scores, compared.predictions
@@ -526,10 +560,10 @@ def evaluate_together(
         "settings": settings_used,
         "notes": [
             *material.notes,
-            *(note for side, given in outside.items() for note in notes_on(side, given)),
+            *(note for side, replies in outside.items() for note in notes_on(side, replies)),
             *_sampling(material, configs[0]),
             *left_out(configs[0]),
-            *_notes(asked, results, material),
+            *_notes(sides, asked, results, material),
             *label_notes(measures, {side.name: side.spoken for side in everyone}),
             *warnings(scores["adapted"], str(material.limit), figures.forgetting),
         ],
@@ -586,7 +620,7 @@ def _asked(
 
     if against:
         _check_outside(material, configs[0])
-    twice = [side.title for place, side in enumerate(against) if side.name in [one.name for one in against[:place]]]
+    twice = [side.title for place, side in enumerate(against) if side.name in [other.name for other in against[:place]]]
     if twice:
         raise InputError("A side is named twice", given=", ".join(twice), try_="name each side once (--against)")
     answered_by: dict[str, str | None] = {}
@@ -759,6 +793,11 @@ def _sides(
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         at = AS_TRAINED if number else strength
         sides.append(adapted_side(run, config, first=number == 0, strength=at))
+    if configs[0].evaluation.retrieved and not material.documents:
+        retrieval = retrieval_of(runs[0], material, configs[0].evaluation.retrieved)
+        base, adapted = retrieved_sides(runs[0], configs[0], retrieval, strength)
+        place = next(place for place, side in enumerate(sides) if side.name == ADAPTED)
+        sides = [*sides[:place], base, *sides[place:], adapted]
     return sides
 
 
@@ -767,7 +806,7 @@ def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -
     made: dict[Any, Asked] = {}
     by_side = {}
     for side in sides:
-        shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
+        shared = (side.config.model.base, side.config.model.revision, id(side.prompting))
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         questions = own_of(side, sides[0], dict(made[shared].questions))
@@ -780,7 +819,9 @@ def _sampling(material: Material, config: RunConfig) -> list[str]:
     return [note] if note and not material.documents else []
 
 
-def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:
+def _notes(
+    sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material
+) -> list[str]:
     notes = []
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
@@ -792,10 +833,16 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
             "tokens). Their loss was computed in rolling windows, and the model read only the end of their prompts."
         )
     notes += dict.fromkeys(each.note for each in asked.values() if each.note)
-    unshown = max(each.unshown for each in asked.values())
-    if unshown:
+    for side in sides:
+        if side.prompting and asked[side.name].unshown and not (side.adapted and side.name != ADAPTED):
+            notes.append(
+                f"Not all examples for {side.spoken} fit into the context: {asked[side.name].unshown} were left out "
+                "across all rows."
+            )
+    left_out = next((side.prompting.left_out for side in sides if isinstance(side.prompting, Retrieval)), 0)
+    if left_out:
         notes.append(
-            f"Not all examples for the prompted base fit into the context: {unshown} were left out across all rows."
+            f"Retrieval never shows {left_out} training rows: they are copies or near copies of held-out questions."
         )
     return notes
 

@@ -187,8 +187,8 @@ class Plan:
         prompts = math.ceil(self.open / 2)
         lines = [
             f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
-            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
-            f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
+            f"About {self.prompt_tokens:,} tokens are sent and about {self.reply_tokens:,} are received (at most "
+            f"{self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
         ]
         lines.append(cost_line(self.price, self.price_at_most))
         lines.append(

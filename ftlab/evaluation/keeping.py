@@ -404,10 +404,13 @@ def question_of(
     if "prompted" in changed:
         parts.append("prompted")
         text.append("with the prompted base" if changed["prompted"] else "without the prompted base")
+    if "retrieved" in changed:
+        parts.append(f"retrieved-{changed['retrieved']}")
+        text.append(f"with {changed['retrieved']} retrieved rows" if changed["retrieved"] else "without retrieval")
     if others:
         parts += ["with", *([suite_name(others[0])[:30]] if len(others) == 1 else [str(len(others)), "runs"])]
         text.append(f"with {', '.join(others)}")
-    other_changes = {name: value for name, value in changed.items() if name != "prompted"}
+    other_changes = {name: value for name, value in changed.items() if name not in ("prompted", "retrieved")}
     parts += [name.replace("_", "-") for name in other_changes]
     text += [f"{EvaluationConfig.model_fields[name].title}: {_shown(value)}" for name, value in other_changes.items()]
     # What the words do not tell apart, a number does.

@@ -156,7 +156,7 @@ def text_of_reply(reply: Reply) -> str:
 
 
 @dataclass(frozen=True)
-class Given:
+class OutsideAnswer:
     """An answer from elsewhere, with what it took: `seconds` from request to reply, and the tokens that the server
     counted (None: it did not say). `refused`: the server's reason to give none."""
 
@@ -181,11 +181,11 @@ def limit_of(side: Outside, material: Material) -> int:
     return side.max_tokens or max(_FEWEST_TOKENS, _TIMES_LIMIT * material.limit.tokens)
 
 
-def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool = True) -> dict[str, Given]:
+def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool = True) -> dict[str, OutsideAnswer]:
     """The kept answers of `side` to the rows of `material` by their keys, from `run` or a run beside it; with `refused`
     also where the server gave none."""
     wanted, limit = {_key(messages) for messages in _prompts(material)}, limit_of(side, material)
-    answers: dict[str, Given] = {}
+    answers: dict[str, OutsideAnswer] = {}
     owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
     for owner in owners:
         for line in read_jsonl(owner.outside_file) if owner.outside_file.exists() else []:
@@ -194,15 +194,15 @@ def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool
             if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
                 answer = Answer(line["answer"], line["tokens"], line["cut"])
                 seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
-                answers[line["key"]] = Given(answer, seconds, *counts, line["refused"])
+                answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"])
     return answers
 
 
-def _keep(run: RunDirectory, side: Outside, key: str, given: Given, limit: int) -> None:
-    line: dict[str, Any] = {"who": side.who, "side": side.name, "key": key, "answer": given.answer.text}
-    line |= {"tokens": given.answer.tokens, "cut": given.answer.cut, "limit": limit, "seconds": given.seconds}
-    line |= {"prompt_tokens": given.prompt_tokens, "completion_tokens": given.completion_tokens}
-    append_jsonl(run.outside_file, line | {"refused": given.refused, "created": time.time()})
+def _keep(run: RunDirectory, side: Outside, key: str, reply: OutsideAnswer, limit: int) -> None:
+    line: dict[str, Any] = {"who": side.who, "side": side.name, "key": key, "answer": reply.answer.text}
+    line |= {"tokens": reply.answer.tokens, "cut": reply.answer.cut, "limit": limit, "seconds": reply.seconds}
+    line |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+    append_jsonl(run.outside_file, line | {"refused": reply.refused, "created": time.time()})
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def answers_of(
     kept: bool,
     tell: Progress,
     should_stop: Callable[[], bool] | None = None,
-) -> list[Given]:
+) -> list[OutsideAnswer]:
     """The answers of `side` to the rows of `material`, in their order; what is not kept is asked. A row that the server
     refuses has an empty answer, and is asked again unless all is `kept`: then nothing is sent. Raises FtlabError where
     it cannot be asked, Stopped; answers until then are kept."""
@@ -294,7 +294,7 @@ def answers_of(
                 tokens = reply.completion_tokens
                 made = Answer(text, estimate_tokens(text) if tokens is None else tokens, reply.cut)
                 counts = (reply.prompt_tokens, reply.completion_tokens)
-                answered[replied.key] = Given(made, round(replied.seconds, 3), *counts, replied.refused)
+                answered[replied.key] = OutsideAnswer(made, round(replied.seconds, 3), *counts, replied.refused)
                 _keep(run, side, replied.key, answered[replied.key], limit)
                 tell(phase, total - len(left) + sum(key in answered for key in left), total)
         finally:
@@ -316,7 +316,7 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
     InputError for a line without these and where no row matches.
     """
     name = Path(side.file or "").name
-    by_prompt: dict[str, Given] = {}
+    by_prompt: dict[str, OutsideAnswer] = {}
     lines = doubled = 0
     try:
         text = Path(side.file or "").read_text(encoding="utf-8-sig")
@@ -326,9 +326,9 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
         if not raw.strip():
             continue
         lines += 1
-        prompt, given = _read_line(raw, f"line {number} of {name}")
+        prompt, answer = _read_line(raw, f"line {number} of {name}")
         doubled += prompt in by_prompt
-        by_prompt.setdefault(prompt, given)
+        by_prompt.setdefault(prompt, answer)
     prompts = _prompts(material)
     places, used = [], set()
     kept = known(run, side, material)
@@ -368,7 +368,7 @@ def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTr
     return places, notes
 
 
-def _read_line(raw: str, where: str) -> tuple[str, Given]:
+def _read_line(raw: str, where: str) -> tuple[str, OutsideAnswer]:
     allowed = '{"prompt": "...", "answer": "..."}, or "messages" in place of the prompt'
     try:
         line = json.loads(raw)
@@ -384,7 +384,7 @@ def _read_line(raw: str, where: str) -> tuple[str, Given]:
             raise InputError(f"{key} in {where} cannot take this value", given=value, allowed="a number, 0 or more")
     tokens = numbers["completion_tokens"]
     made = Answer(answer, int(estimate_tokens(answer) if tokens is None else tokens), bool(line.get("cut")))
-    return prompt, Given(made, **numbers)
+    return prompt, OutsideAnswer(made, **numbers)
 
 
 def _prompt_of(line: Mapping[str, Any]) -> str | None:
@@ -419,17 +419,17 @@ def carried(earlier: ComparisonJson | None, run: RunDirectory, material: Materia
     return [side for side in sides if keys <= known(run, side, material).keys()]
 
 
-def notes_on(side: Outside, given: Sequence[Given]) -> list[str]:
+def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
     """What a reader must know of the answers of `side`."""
     notes = []
-    refused = sum(bool(each.refused) for each in given)
+    refused = sum(bool(each.refused) for each in replies)
     if refused:
-        reason = next(each.refused for each in given if each.refused)
-        notes.append(f"{side.title} refused {refused} of {len(given)} rows, which count as empty answers. {reason}")
-    cut = sum(each.answer.cut for each in given)
+        reason = next(each.refused for each in replies if each.refused)
+        notes.append(f"{side.title} refused {refused} of {len(replies)} rows, which count as empty answers. {reason}")
+    cut = sum(each.answer.cut for each in replies)
     if cut:
         notes.append(
-            f"{cut} of {len(given)} answers of {side.title} were cut. A longer limit (--max-tokens) may help a model "
+            f"{cut} of {len(replies)} answers of {side.title} were cut. A longer limit (--max-tokens) may help a model "
             "that thinks before it answers."
         )
     if side.url:
@@ -437,13 +437,13 @@ def notes_on(side: Outside, given: Sequence[Given]) -> list[str]:
     return notes
 
 
-def spent(side: Outside, given: Sequence[Given]) -> dict[str, float | None]:
+def spent(side: Outside, replies: Sequence[OutsideAnswer]) -> dict[str, float | None]:
     """What an answer of `side` takes on average: `seconds`, tokens read (`read`), and the cost of 1,000 (`thousand`);
     None where it is not known."""
-    seconds = [each.seconds for each in given if each.seconds is not None and not each.refused]
+    seconds = [each.seconds for each in replies if each.seconds is not None and not each.refused]
     counted = [
         (each.prompt_tokens, each.completion_tokens)
-        for each in given
+        for each in replies
         if each.prompt_tokens is not None and each.completion_tokens is not None
     ]
     read = math.fsum(prompt for prompt, _ in counted) / len(counted) if counted else None

@@ -94,7 +94,7 @@ def build_settings(
 ) -> Settings:
     """The settings, checked. Raises InputError naming what cannot be used."""
     if url and base:
-        raise InputError("Either an address or a base writes, not both", given=f"{url} and {base}")
+        raise InputError("Use either an address or a base, not both", given=f"{url} and {base}")
     if url is None and not base:
         raise InputError(
             "No model is named to write the rows",
@@ -108,7 +108,7 @@ def build_settings(
     if url is not None:
         address = endpoint_url(url, WRITER)
         if not (model or "").strip():
-            raise InputError("No model is named", try_="give the name of the model at the address")
+            raise InputError("No model is named", try_="name the model at the address")
         endpoint = Endpoint(address, (model or "").strip(), _LONGEST_REPLY)
     else:
         from ftlab.models.load import check_base
@@ -215,8 +215,8 @@ class Plan:
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
         lines.append(
-            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
-            f"(at most {self.reply_tokens_at_most:,}).{judged} A model that thinks before it replies writes more."
+            f"About {self.prompt_tokens:,} tokens are sent and about {self.reply_tokens:,} are received (at most "
+            f"{self.reply_tokens_at_most:,}).{judged} A model that thinks before it replies writes more."
         )
         lines.append(cost_line(self.price, self.price_at_most))
         what = "The passages" if self.kind == DOCUMENTS else "Rows of your data"
@@ -343,7 +343,7 @@ def row_work(data: DataConfig, workspace: Workspace, kind: str, settings: Settin
     place = _place(detect_format(loaded, as_read(DataConfig(source=parent.source), loaded)))
     if MADE_BY in parent.columns and "made" not in parent.details:
         raise InputError(
-            f"Your data have a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
+            f"Your data has a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
         )
     like, examples, known = {}, [], []
     for row in rows_of(parent):

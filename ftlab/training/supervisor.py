@@ -79,7 +79,7 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
         if is_evaluated(run):
             raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
         if status(run).is_active:
-            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+            raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
         held = take(run.evaluation_lock)
     try:
         yield
@@ -131,12 +131,12 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
 
     current = status(run)
     if current.is_active or is_evaluated(run):
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+        raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
     if current.state == "completed" and not damaged_result(run):
         raise InputError(
             f"The run {run.id} has finished training",
             given=f"step {current.total_steps or current.step}",
-            allowed="a run that was stopped or that failed",
+            allowed="a stopped or failed run",
             try_=_after_the_end(run, workspace),
         )
     config = load_config(run.config_file)
@@ -227,7 +227,7 @@ def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
         if not other.has_result:
             raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="finish its training first")
         if status(other).is_active:
-            raise FtlabError(f"The run {other.id} is still at work", try_="wait until it has ended")
+            raise FtlabError(f"The run {other.id} is still running", try_="wait until it has ended")
     if is_evaluated(run):
         raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
 
@@ -246,7 +246,7 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     config = load_config(run.config_file)
     with starting(run):
         if status(run).is_active or is_evaluated(run):
-            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+            raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
         began = time.time()
         write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
         jobs.begin(evaluation_of(run), RunStatus(created=began, task=JUDGING))

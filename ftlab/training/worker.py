@@ -98,8 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Stopped:
         step = 0 if evaluates else writer.status.step
-        before = f"before it went on from step {step}" if step else "before anything was trained"
-        phase = "stopped before it began" if evaluates else f"stopped {before}"
+        before = f"before it continued from step {step}" if step else "before anything was trained"
+        phase = "stopped before it started" if evaluates else f"stopped {before}"
         with contextlib.suppress(RunGone):
             writer.update(state="stopped", phase=phase, finished=time.time(), eta_seconds=None)
         return 0

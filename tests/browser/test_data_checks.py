@@ -83,7 +83,8 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
 
     # What was checked before is there at once, on a phone as well.
     phone = visit(shop.url, PHONE)
-    choose(phone, "messy_tickets")
+    expect(phone.page.locator("#data_summary")).to_contain_text("version 2")
+    choose(phone, "messy_tickets", "Messy tickets")
     expect(phone.page.locator("#data_checks_findings [data-kind=exact_duplicate]")).to_be_visible(timeout=10_000)
     phone.page.locator("#data_checks_findings [data-kind=conflicting_answers] .ft-pick").first.click()
     expect(phone.page.locator("#data_checks_answer textarea")).to_be_visible()

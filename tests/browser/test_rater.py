@@ -251,7 +251,7 @@ def test_whoever_has_the_open_link_votes_under_a_name_and_a_killed_server_loses_
         expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
         links.revoke(blind.store, link.rater_id)
         page.reload()
-        expect(page.get_by_role("heading", level=1)).to_have_text("This link has been ended.")
+        expect(page.get_by_role("heading", level=1)).to_have_text("This link was revoked.")
     finally:
         server.kill()
         server.wait()

@@ -113,7 +113,7 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         planned = page.press(page.judge.look, **typed)[page.judge.planned]
         page.press(page.judge.send, planned=planned)
         again = page.press(page.judge.send, planned=planned)
-        assert "still at work" in again[page.judge.message]
+        assert "still running" in again[page.judge.message]
         end = time.monotonic() + 60
         while len(server.requests) < 6 and time.monotonic() < end:
             time.sleep(0.05)

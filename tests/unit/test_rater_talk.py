@@ -101,7 +101,7 @@ def test_without_a_link_that_lets_vote_the_page_says_whom_to_ask_and_has_nothing
     links.revoke_open_link(blind.store, blind.test_id)
     guest = links.create_raters(blind.store, blind.test_id, ["guest"])[0]
     links.revoke(blind.store, guest.rater_id)
-    for bad, words in (("", "ask the person"), ("forged", "ask"), (key, "ask"), (guest.token, "ask whoever sent it")):
+    for bad, words in (("", "ask the person"), ("forged", "ask"), (key, "ask"), (guest.token, "ask the sender")):
         for do in ("open", "join", "vote"):
             screen = answer(blind.store, {"do": do, "key": bad, "name": "Ada"})["screen"]
             assert words in screen.lower() and "<button" not in screen and "data-again" not in screen

@@ -97,7 +97,7 @@ def test_documents_become_rows_with_their_passage_and_no_document_is_in_two_spli
     assert sent == 12 + 24
     assert (made.written, made.kept) == (36, 13)
     # One desk (0) is accepted by the judge; 1723 is in no passage.
-    assert made.left_out == {NUMBERS: 12, "the judge did not accept it": 11}
+    assert made.left_out == {NUMBERS: 12, "rejected by the judge": 11}
     assert {request["headers"]["Authorization"] for request in server.requests} == {f"Bearer {KEY}"}
     rows = list(rows_of(made.version))
     places: dict[str, set[str]] = {}
@@ -164,7 +164,7 @@ def test_a_stop_keeps_what_was_written_and_the_same_call_continues(workspace, ma
 def test_a_writer_that_fails_is_explained_and_makes_nothing(workspace, manuals):
     answers = {
         "rejected the key": (401, {}, {"error": {"message": f"bad key {KEY}"}}),
-        "wrote no row that can be read": reply("I cannot help with that."),
+        "wrote no readable row": reply("I cannot help with that."),
         "too long for me": (400, {}, {"error": {"message": "too long for me"}}),
     }
     for what, answer in answers.items():

@@ -84,7 +84,7 @@ BUILT_IN = {
         Measure(
             "final_number",
             "Final number right",
-            "Share of answers that end in the number of the reference, whatever the way to it.",
+            "Share of answers that end with the number of the reference, however they get there.",
             FINAL_NUMBER_RULE,
         ),
         Measure("accuracy", "Accuracy", "Share of answers that are the right label.", LABEL_RULE),
@@ -154,8 +154,8 @@ BUILT_IN = {
         Measure(
             "general_accuracy_replayed",
             "General questions (replayed kinds)",
-            "Share of general questions answered right, of kinds that were mixed into training: what was held by "
-            "training it, not what was kept.",
+            "Share of general questions answered right, of kinds that were mixed into training: what training on "
+            "them preserved, not what the model kept by itself.",
             PROBE_RULE,
             group="general",
         ),
@@ -229,7 +229,7 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
         return Measure(
             name,
             f"Bits per byte{of.get(name.removesuffix('bits_per_byte'), '')}",
-            "Bits the model needs for a byte of the text; comparable across tokenizers.",
+            "Bits the model needs per byte of the text; comparable across tokenizers.",
             "summed loss in bits by the UTF-8 bytes of the text",
             unit="",
             better="lower",

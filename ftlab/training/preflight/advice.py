@@ -287,7 +287,7 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "float32_on_gpu",
                 "info",
                 "float32 is used on a GPU.",
-                "The short formats take half the memory and are several times faster there.",
+                "16-bit formats take half the memory and are several times faster there.",
                 "Set the number format to auto.",
             )
         ]

@@ -250,9 +250,7 @@ def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple
     votes, how = planned(values, prompts, among), settings(values)
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
-        raise InputError(
-            "More votes are planned than the test can give", given=votes, allowed=f"{count(possible)} at most"
-        )
+        raise InputError("The test cannot collect that many votes", given=votes, allowed=f"{count(possible)} at most")
     raters, on = whole("Raters", values["raters"]), None if how.live else prompts
     chances = Chances(0.6, USUAL_TIES, how.votes_per_prompt, overlap=how.overlap, contestants=among)
     which = "" if how.live else f"{count(prompts)} {what}. "

@@ -16,7 +16,7 @@ from ftlab.ui.kit.html import count, details, facts, heading, join, list_items, 
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
-_TITLES |= {"strengths": "Chance to win a vote"}
+_TITLES |= {"strengths": "Chance of winning a vote"}
 _CHOICES: dict[Neither, str] = {
     "both_good": "both good",
     "both_bad": "both bad",

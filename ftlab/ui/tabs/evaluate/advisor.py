@@ -68,7 +68,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
     if not change:
         return {panel.result: _nothing()}
     needs = build_needs(change, **{name: value for name, value in answers.items() if value not in (None, "")})
-    comparison = run_files.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
+    comparison = run_files.comparison(workspace.run(run_id).with_ways()) if run_id else None
     return {panel.result: advice(advise(needs, evidence_of(comparison)))}
 
 

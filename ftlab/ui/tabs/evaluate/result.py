@@ -148,9 +148,11 @@ def gains(comparison: ComparisonJson) -> Markup:
     if not pictures:
         return Markup("")
     text = gained_text(comparison)
-    help = "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
-    "is not a finding (chance, or exploratory)."
-    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(text), pictures)
+    help = (
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
+        "is not a finding (chance, or exploratory)."
+    )
+    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gains and losses", help), _line(text), pictures)
 
 
 def kept(comparison: ComparisonJson) -> Markup:
@@ -282,7 +284,7 @@ def _facts(comparison: ComparisonJson) -> Markup:
     if comparison.get("seconds") is not None:
         before = comparison.get("seconds_before")
         earlier = "earlier answers are not counted" if before is None else ""
-        earlier = f"after {duration(before)} of asking before it" if before else earlier
+        earlier = f"after {duration(before)} of asking the base beforehand" if before else earlier
         figures.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
     return facts(figures)
 

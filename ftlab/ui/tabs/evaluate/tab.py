@@ -4,10 +4,10 @@ The form is in `form.py`, what stands first in `summary.py`, the whole result in
 of their own. elem_ids here: `evaluate_share` (opens `evaluate_share_box`: `evaluate_report` and `evaluate_markdown`
 prepare the report, `evaluate_report_file` and `evaluate_markdown_file` download it; `evaluate_export` and
 `evaluate_blind` lead to other tabs), `evaluate_start`, `evaluate_message`, `evaluate_result` (verdict, figures, six
-answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, judge), `evaluate_helps` (folded:
-`evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on show, so
-that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and turns
-pages).
+answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, a model elsewhere, judge), `evaluate_helps`
+(folded: `evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on
+show, so that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and
+turns pages).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ftlab.ui.kit.html import PICK_JS, empty, heading, join, list_items, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
+from ftlab.ui.tabs.evaluate import against as against_box
 from ftlab.ui.tabs.evaluate import form as evaluate_form
 from ftlab.ui.tabs.evaluate import judge as judge_box
 from ftlab.ui.tabs.evaluate import result as evaluate_result
@@ -68,6 +69,7 @@ class EvaluateTab:
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
     judge: judge_box.Panel
+    against: against_box.Panel
     advisor: advisor_box.Panel
 
     @property
@@ -86,6 +88,7 @@ class EvaluateTab:
             *self.rows.outputs,
             *self.strength.outputs,
             *self.judge.outputs,
+            *self.against.outputs,
         ]
 
     @property
@@ -120,6 +123,7 @@ def build(workspace: Workspace) -> EvaluateTab:
         full = gr.HTML(elem_id="evaluate_full")
         slices = evaluate_slices.build()
         strength = strength_box.build()
+        against = against_box.build()
         judge = judge_box.build()
     with gr.Accordion("What may help", open=False, elem_id="evaluate_helps"):
         remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
@@ -127,7 +131,7 @@ def build(workspace: Workspace) -> EvaluateTab:
     form = evaluate_form.build(run, view, start)
     return EvaluateTab(
         form, share, share_box, message, result, details, full, remedies, strength, report, markdown,
-        report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, advisor,
+        report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, against, advisor,
     )  # fmt: skip
 
 
@@ -209,6 +213,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
     evaluate_rows.wire(tab.rows, tab.form.chosen, result_now, tab.on_show.change, tab.message)
     strength_box.wire(tab.strength, tab.run, strip, workspace)
     judge_box.wire(tab.judge, tab.run, strip, workspace)
+    against_box.wire(tab.against, tab.run, strip, workspace)
     advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (
         (tab.report, report, tab.report_file),
@@ -245,7 +250,7 @@ def show(
     hidden: dict[Any, Any] = dict.fromkeys((tab.share, tab.slices.box, tab.rows.box), gr.update(visible=False))
     hidden |= {tab.report: gr.skip(), tab.markdown: gr.skip(), tab.share_box: gr.update(visible=False)}
     hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
-    hidden |= strength_box.show(tab.strength, run_id, workspace)
+    hidden |= strength_box.show(tab.strength, run_id, workspace) | against_box.show(tab.against, run_id)
     hidden[tab.details] = gr.update(visible=bool(run_id))
     works = _at_work(workspace.run(run_id)) if run_id else False
     hidden[tab.form.start] = starts("Evaluate", works, can=bool(run_id), leads=True)
