@@ -39,9 +39,9 @@ from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
 from ftlab.data.tool_calls import spoken, uses_tools
+from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
-from ftlab.evaluation.outside import text_of_reply
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192

@@ -10,12 +10,12 @@ from ftlab.config import ModelConfig, load_config
 from ftlab.core.endpoint import Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
+from ftlab.data import tool_templates
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import FtlabError, InputError
-from ftlab.evaluation import outside
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
 CRITERIA = ("overall", "correctness", "completeness", "style", "safety")
@@ -288,7 +288,7 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 
 def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
     """The request to a contestant at an endpoint for `messages`."""
-    return outside.request_of(key, asked(spec, messages))
+    return tool_templates.request_of(key, asked(spec, messages))
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:

@@ -17,9 +17,9 @@ from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
 from ftlab.arena.trials import live_contestants, record_live
+from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
-from ftlab.evaluation.outside import text_of_reply
 
 LONGEST_PROMPT = 4000  # characters
 WAIT_SECONDS = 120.0

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.core.endpoint import Reply, Request
 from ftlab.core.parsing import json_or
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import (
     TOOL,
     TOOLS,
     Call,
     Said,
+    call_of,
     lists_tools_itself,
     parts_of,
     tools_of,
@@ -378,3 +381,15 @@ def _learned(single: str, double: str | None) -> CallForm | None:
     if following and following.strip().startswith(end):
         following = following.strip()[len(end) :]
     return CallForm(before, match[1], following, match[2], match[3], end)
+
+
+def request_of(key: str, messages: Sequence[Message]) -> Request:
+    """What a model behind an address is sent for `messages`."""
+    form = openai_form(messages)
+    return Request(key, form["messages"], form.get("tools"))
+
+
+def text_of_reply(reply: Reply) -> str:
+    """What a model behind an address said, with its calls as ftlab writes them."""
+    calls = tuple(call for made in reply.calls if (call := call_of(made)))
+    return Said("", reply.text, calls).whole if calls else reply.text

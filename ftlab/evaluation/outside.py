@@ -25,7 +25,6 @@ from ftlab.core.endpoint import (
     Asker,
     Endpoint,
     Reply,
-    Request,
     check_amount,
     check_prices,
     cost,
@@ -37,8 +36,8 @@ from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
 from ftlab.core.run_directory import RunDirectory
 from ftlab.data.prompt_template import AsTrained
 from ftlab.data.shapes import Message
-from ftlab.data.tool_calls import TOOLS, Said, call_of
-from ftlab.data.tool_templates import openai_form
+from ftlab.data.tool_calls import TOOLS
+from ftlab.data.tool_templates import openai_form, request_of, text_of_reply
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Progress, Stopped
 from ftlab.evaluation.generate import Answer
@@ -141,18 +140,6 @@ def read_against(
         )
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Outside.from_dict(values | {"file": str(file.absolute()), "sha256": digest})
-
-
-def request_of(key: str, messages: Sequence[Message]) -> Request:
-    """What a model behind an address is sent for `messages`."""
-    form = openai_form(messages)
-    return Request(key, form["messages"], form.get("tools"))
-
-
-def text_of_reply(reply: Reply) -> str:
-    """What a model behind an address said, with its calls as ftlab writes them."""
-    calls = tuple(call for made in reply.calls if (call := call_of(made)))
-    return Said("", reply.text, calls).whole if calls else reply.text
 
 
 @dataclass(frozen=True)

@@ -514,7 +514,12 @@ def remedy_said(remedy: Any) -> Markup:
 
 
 def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
-    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+    def choose(run_id: str) -> dict[Any, Any]:
+        # With the names of now: the list on the page may have been drawn before a run got its name.
+        named = run_names.choices(run_files.runs_with_result(page.workspace))
+        return {tab.run: gr.update(choices=named, value=run_id)}
+
+    return {"run": Door([tab.run], choose)}
 
 
 def followers(tab: EvaluateTab, page: Page) -> list[Follower]:
