@@ -26,6 +26,7 @@ from ftlab.core.endpoint import (
 )
 from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import role_of, text_key_of
 from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
@@ -205,7 +206,7 @@ class Plan:
         lines = []
         if self.kind == DOCUMENTS:
             parts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items() if count)
-            lines.append(f"{self.documents:,} documents, {self.passages:,} passages ({parts}).")
+            lines.append(f"{counted(self.documents, 'document')}, {counted(self.passages, 'passage')} ({parts}).")
         lines += self.notes
         known = f"; {self.known:,} were answered before and are not asked again" if self.known else ""
         where = f"{self.writer} at {self.host}" if self.host else f"{self.writer} on this machine"

@@ -193,7 +193,7 @@ def test_a_trial_holds_nothing_but_what_a_rater_may_see(store: Store) -> None:
 def test_a_link_is_whole_and_signed_here_or_it_is_unknown(store: Store, tmp_path: Path) -> None:
     test_id = answered(store)
     (link,) = links.create_raters(store, test_id, ["Ana"])
-    with pytest.raises(InputError, match="has not begun"):
+    with pytest.raises(InputError, match="has not started"):
         links.read_token(store, link.token)
     blind_tests.open_test(store, test_id)
     assert links.read_token(store, link.token).pseudonym == "Ana"
@@ -367,7 +367,7 @@ def test_voided_votes_count_nowhere_and_every_verdict_says_so(store: Store) -> N
     known = blind_tests.progress(store, test_id)
     assert (known["votes"], known["voided"], known["raters"][0]["voided"]) == (0, 4, True)
     assert tally.count(store, test_id) == []
-    with pytest.raises(InputError, match="ended"):
+    with pytest.raises(InputError, match="revoked"):
         trials.next_trial(store, ana)
     assert known["revealed"] == "early", "it could be seen, so every report says that it was"
     while trial := trials.next_trial(store, bo):

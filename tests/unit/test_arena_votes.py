@@ -232,7 +232,7 @@ def test_only_what_was_asked_for_can_be_said(store: Store) -> None:
 def test_a_guess_comes_after_the_vote_and_once(store: Store) -> None:
     _, (ana, _) = opened(store)
     trial = first_trial(store, ana)
-    assert "after the vote" in refused(store, lambda: trials.guess(store, ana, trial.id, "left"))
+    assert "Vote before you guess" in refused(store, lambda: trials.guess(store, ana, trial.id, "left"))
     trials.vote(store, ana, trial.id, "left")
     refused(store, lambda: trials.guess(store, ana, trial.id, "the tuned one"))
     trials.guess(store, ana, trial.id, "right")

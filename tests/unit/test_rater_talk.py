@@ -115,7 +115,7 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
     test_id = draft(place, prompts=30, instructions="Which is kinder?")
     key = links.open_link(place, test_id)
     early = answer(place, {"do": "open", "key": key})["screen"]
-    assert "has not begun" in early and "data-again" in early and "<button" not in early
+    assert "has not started" in early and "data-again" in early and "<button" not in early
     blind_tests.start_generating(place, test_id)
     for prompt_id, contestant_id in blind_tests.missing_answers(place, test_id):
         # "Question 7" and two answers of 58 words: 118 words at 238 a minute are 30 seconds, and 8 seconds to choose.

@@ -40,7 +40,7 @@ def test_the_last_page_holds_the_rows_that_are_left(tickets, workspace):
     assert page_count(found, None) == 3
     last = str(page_table(found, 3, 21, None, ""))
     assert [f'data-pick="{row}"' in last for row in (19, 20, 21, 22)] == [False, True, True, True]
-    assert "Rows 20 to 22 of the 23 in train, page 3 of 3" in last
+    assert "Rows 20 to 22 of 23 in the source (train), page 3 of 3" in last
 
 
 def test_a_search_shows_the_rows_that_hold_the_text_with_their_own_numbers(tickets, workspace):

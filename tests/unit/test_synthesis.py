@@ -324,7 +324,7 @@ def test_a_base_on_this_machine_writes_without_a_judge_or_an_address(workspace, 
     assert (planned.open, planned.host, planned.judged) == (2, None, False)
     assert "Nothing leaves this machine" in "\n".join(planned.lines())
     # The starter has never seen such a task.
-    with pytest.raises(FtlabError, match="starter wrote no row"):
+    with pytest.raises(FtlabError, match="starter wrote no readable row"):
         make(work, workspace)
     assert plan(work, workspace).open == 0
 

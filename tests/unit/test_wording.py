@@ -50,6 +50,26 @@ def test_nothing_advises_to_install_the_package_of_a_stranger_that_might_take_th
     assert advised.search("pip install 'ftlab[mcp]'") and advised.search("pip install -U ftlab")
 
 
+def test_no_part_of_a_text_is_left_behind_as_a_statement_of_its_own():
+    """As it is when a long string is wrapped without parentheses: its second line is then shown to nobody."""
+    root = Path(__file__).parents[2] / "ftlab"
+    lost = []
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for field in ("body", "orelse", "finalbody"):
+                statements = getattr(node, field, None)
+                for place, statement in enumerate(statements if isinstance(statements, list) else []):
+                    match statement:
+                        case ast.Expr(value=ast.JoinedStr()):
+                            pass
+                        case ast.Expr(value=ast.Constant(value=str())) if place or field != "body":
+                            pass
+                        case _:
+                            continue
+                    lost.append(f"{path.relative_to(root)}:{statement.lineno}")
+    assert not lost
+
+
 def test_no_value_is_called_found_one_said_given_or_shown():
     """Such names say how a value came about, not what it is. The keys of JSON forms and what an InputError was given
     are part of the interface."""

@@ -110,8 +110,10 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     if last_step != first_step:
         parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
     spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
-    how = "The distribution should move right. Two peaks: some answers get the reward, others do not. One spike: all "
-    "answers score alike, so nothing is left to learn."
+    how = (
+        "The distribution should move right. Two peaks: some answers get the reward, others do not. One spike: all "
+        "answers score alike, so nothing is left to learn."
+    )
     before = details(f"Answers at step {count(first_step)}", _listed(first)) if last_step != first_step else ""
     return Markup(
         '<div class="ft-reading">{}<p class="ft-how">{}</p></div><div class="ft-reading">{}{}{}</div>'

@@ -259,8 +259,7 @@ def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple
     if raters:
         text += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if 0 < raters < FEWEST_RATERS:
-        text += " The verdict will apply to these raters only. Generalizing to other raters takes at least "
-        f"{FEWEST_RATERS}."
+        text += f" The verdict will apply to these raters only. To speak of others takes at least {FEWEST_RATERS}."
     if how.votes_per_prompt > raters:
         text += f" Each prompt needs {how.votes_per_prompt} votes, but there are only {raters} raters."
         return short, notice(text, kind="warn")

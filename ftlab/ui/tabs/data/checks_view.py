@@ -121,7 +121,7 @@ def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Requ
     )
     return {
         panel.totals: data_findings.totals(report),
-        panel.findings: data_findings.cards(report["findings"]),
+        panel.findings: data_findings.cards(report["findings"], fixes_all=len(usual) > 1),
         panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Fix all {len(usual)} at once"),
         panel.lengths: data_lengths.lengths(tokens),
         panel.use_length: gr.update(

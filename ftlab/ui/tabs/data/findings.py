@@ -83,13 +83,14 @@ def _notes(report: Mapping[str, Any]) -> Markup:
     return Markup('<ul class="ft-notes">{}</ul>').format(items)
 
 
-def cards(findings: Sequence[Mapping[str, Any]]) -> Markup:
-    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`."""
+def cards(findings: Sequence[Mapping[str, Any]], *, fixes_all: bool = False) -> Markup:
+    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`. `fixes_all`: a button
+    stands above them that does it for all."""
     if not findings:
         return Markup("")
     help = Markup('<p class="ft-help">Press a row to read it. Rows are counted from 0. {}</p>').format(
-        "A remedy makes a new version; the source is never changed. Fix all applies the first remedy of every error "
-        "and warning."
+        "A remedy makes a new version; the source is never changed."
+        + (" Fix all applies the first remedy of every error and warning." if fixes_all else "")
     )
     return help + Markup('<div class="ft-findings">{}</div>').format(
         join(_card(number, finding) for number, finding in enumerate(findings))

@@ -35,7 +35,7 @@ def page_table(inspection: Any, page: int, row: int, split: str | None, search: 
         numbered = list(enumerate(inspection.page(offset, PAGE_ROWS, name), start=offset))
         last = offset + len(numbered) - 1
         pages = page_count(inspection, name)
-        where = f"Rows {offset:,} to {last:,} of the {size:,} in {name}, page {page:,} of {pages:,}. "
+        where = f"Rows {offset:,} to {last:,} of {size:,} in the source ({name}), page {page:,} of {pages:,}. "
     cells = [
         [
             pick_button(number, str(number), label=f"Show row {number}", current=number == row),

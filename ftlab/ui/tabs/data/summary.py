@@ -160,8 +160,10 @@ def details(inspection: Any, config: DataConfig) -> Markup:
 def _lengths(inspection: Any) -> str:
     answers = f"{inspection.mean_answer_characters:,.0f}"
     if inspection.format == "text":
-        return f"{answers} characters of text on average. Every token is trained (continued pretraining). To train "
-        "answers to prompts, choose the columns above."
+        return (
+            f"{answers} characters of text on average. Every token is trained (continued pretraining). To train "
+            "answers to prompts, choose the columns above."
+        )
     return f"{inspection.mean_prompt_characters:,.0f} characters of prompt and {answers} of answer on average."
 
 

@@ -86,8 +86,10 @@ def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
                 "Maximum test rows", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
             )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            what = "Measures of the answers. Perplexity is always included. Add your own as files in the workspace's "
-            "metrics folder."
+            what = (
+                "Measures of the answers. Perplexity is always included. Add your own as files in the workspace's "
+                "metrics folder."
+            )
             known = [("chosen to suit the data", _AUTO), *_measures()]
             measures = _list("Measures", "measures", what, known, value=[_AUTO], multiselect=True, min_width=260)
             elsewhere = "What the model kept of the base, apart from the task. Or your own questions: a file or Hub id."

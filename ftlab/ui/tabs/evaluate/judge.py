@@ -242,8 +242,10 @@ def _read(
 
 def _about() -> Markup:
     """What this is, and whether a key is there; never the key."""
-    text = "A model of your choice reads both answers and says which is better. That is the model's opinion, not "
-    "people's. Nothing is sent until you have seen what it will take."
+    text = (
+        "A model of your choice reads both answers and says which is better. That is the model's opinion, not "
+        "people's. Nothing is sent until you have seen what it will take."
+    )
     try:
         key = (
             f"{JUDGE.key_variable} is set; it is sent only to that address."
