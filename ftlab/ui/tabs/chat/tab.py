@@ -23,6 +23,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.ui import run_files, run_names
@@ -364,7 +365,10 @@ def kept_votes(workspace: Workspace) -> Markup:
     if not pairs and not thumbs:
         return Markup("")
     amounts = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
-    return notice(f"Saved: {amounts}. The Preferences tab can learn from them.", kind="good")
+    enough = "The Preferences tab can learn from them."
+    if pairs < FEWEST_ROWS and thumbs < FEWEST_ROWS:
+        enough = f"The Preferences tab can learn from them once there are {FEWEST_ROWS} pairs or thumbs."
+    return notice(f"Saved: {amounts}. {enough}", kind="good")
 
 
 def nobody_yet() -> Markup:

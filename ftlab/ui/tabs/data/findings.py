@@ -84,8 +84,8 @@ def _notes(report: Mapping[str, Any]) -> Markup:
 
 
 def cards(findings: Sequence[Mapping[str, Any]], *, fixes_all: bool = False) -> Markup:
-    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`. `fixes_all`: a button
-    stands above them that does it for all."""
+    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`.
+    `fixes_all`: a button above them takes the first remedy of each."""
     if not findings:
         return Markup("")
     help = Markup('<p class="ft-help">Press a row to read it. Rows are counted from 0. {}</p>').format(
