@@ -128,8 +128,9 @@ def press(selector: str, unless: str) -> str:
 _REVEAL = """() => {
   const end = performance.now() + 10000;
   const show = again => {
-    const part = document.querySelector('%s');
-    if (part?.getClientRects().length) part.scrollIntoView({block: 'nearest', behavior: 'smooth'});
+    const parts = [...document.querySelectorAll('%s')];
+    const part = parts.find(each => each.getClientRects().length);
+    if (part) part.scrollIntoView({block: 'nearest', behavior: 'smooth'});
     else if (performance.now() < end) return setTimeout(show, 100, again);
     if (again) setTimeout(show, 700, false);
   };
@@ -138,7 +139,8 @@ _REVEAL = """() => {
 
 
 def reveal(selector: str) -> str:
-    """Script that brings what has just appeared into view, once it is there, and again after the page has settled."""
+    """Script that brings into view the first part of the page that `selector` names and that can be seen: once it is
+    there, and again after the page has settled."""
     return _REVEAL % selector
 
 

@@ -301,7 +301,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         asked = on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
         asked.then(None, js=reveal("#blind_confirm"))
     sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
-    sure.then(None, js=reveal("#tab_blind"))
+    sure.then(None, js=reveal("#blind_verdict [data-verdict], #blind_form"))
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
     done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
