@@ -253,7 +253,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     """How the run ended and what to do next; empty while it works."""
     if status.is_active:
         if status.state == "queued":
-            return notice("It starts as soon as the device is free: one run at a time uses it. You can close this page.")
+            return notice("Waiting for the device, which one run uses at a time. You can close this page.")
         return Markup("")
     if status.error:
         return failure(status.error)
