@@ -61,6 +61,7 @@ def test_a_file_in_16_bits_gives_the_answers_of_the_evaluation(plain: Exported) 
     assert "library_name: gguf" in card and "llama-server -m model-f16.gguf --jinja" in card and "MIT license" in card
 
 
+@pytest.mark.long
 def test_a_changed_weight_in_the_file_is_caught(run: RunDirectory, plain: Exported, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(plain.folder, folder)
@@ -73,6 +74,7 @@ def test_a_changed_weight_in_the_file_is_caught(run: RunDirectory, plain: Export
         verify(run, folder, read_shape(folder))
 
 
+@pytest.mark.long
 def test_a_quantized_file_says_what_quantizing_cost(run: RunDirectory, tmp_path: Path) -> None:
     made = export_run(run, tmp_path / "model", kind="gguf", gguf="q8_0")
     assert [name for name in made.files if name.endswith(".gguf")] == ["model-q8_0.gguf"], "the proof is not left there"
