@@ -28,9 +28,9 @@ from ftlab.core.endpoint import (
     check_amount,
     check_prices,
     cost,
-    cost_line,
     endpoint_url,
     estimate_tokens,
+    sending_lines,
 )
 from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
 from ftlab.core.run_directory import RunDirectory
@@ -222,12 +222,13 @@ class Plan:
         before = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
         return [
             f"{self.open:,} requests to {self.model} at {self.host}, one for each row{before}.",
-            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
-            f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
-            cost_line(self.price, self.price_at_most),
-            f"The prompts of {self.open:,} held-out rows are read by a server on this machine and do not leave it."
-            if self.is_here
-            else f"The prompts of {self.open:,} held-out rows leave this machine for {self.host}.",
+            *sending_lines(
+                f"The prompts of {self.open:,} held-out rows",
+                self.host,
+                (self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most),
+                (self.price, self.price_at_most),
+                is_here=self.is_here,
+            ),
         ]
 
 

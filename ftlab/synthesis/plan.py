@@ -20,9 +20,9 @@ from ftlab.core.endpoint import (
     check_amount,
     check_prices,
     cost,
-    cost_line,
     endpoint_url,
     estimate_tokens,
+    sending_lines,
 )
 from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
@@ -215,18 +215,10 @@ class Plan:
             lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
-        lines.append(
-            f"About {self.prompt_tokens:,} tokens are sent and about {self.reply_tokens:,} are received (at most "
-            f"{self.reply_tokens_at_most:,}).{judged} A model that thinks before it replies writes more."
-        )
-        lines.append(cost_line(self.price, self.price_at_most))
         what = "The passages" if self.kind == DOCUMENTS else "Rows of your data"
-        lines.append(
-            f"{what} are read by a server on this machine and do not leave it."
-            if self.is_here
-            else f"{what} leave this machine for {self.host}."
-        )
-        return lines
+        tokens = self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most
+        prices = self.price, self.price_at_most
+        return lines + sending_lines(what, self.host, tokens, prices, is_here=self.is_here, also=judged)
 
 
 def examples_of(data: DataConfig, workspace: Workspace) -> list[Row]:
