@@ -218,6 +218,7 @@ def test_a_run_gets_a_name_in_place_and_two_runs_are_compared_by_ticking(app, vi
     rows.nth(1).locator("button").click()
     expect(page.locator("#runs_detail")).to_contain_text(old.id)
     name = page.locator("#runs_name input, #runs_name textarea").first
+    expect(name).to_have_value("Support triage, LoRA on the starter")
     name.fill("Hotel desk")
     name.press("Enter")
     expect(rows.nth(1)).to_contain_text("Hotel desk")

@@ -145,9 +145,14 @@ def wire(tab: RunsTab, page: Page) -> None:
         run, _, other = str(event._data["value"]).partition(" ")
         return {tab.run: run or gr.skip(), tab.other: other}
 
-    def choose(run_id: str | None, other: str | None) -> dict[Any, Any]:
-        called = run_names.name_of(workspace.run(run_id), dated=False) if run_id else ""
-        return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False), tab.name: called}
+    named = gr.State("")  # the run whose name is in the box
+
+    def choose(run_id: str | None, other: str | None, before: str) -> dict[Any, Any]:
+        updates = {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False)}
+        if run_id != before:  # else the reply could replace what a person is typing
+            called = run_names.name_of(workspace.run(run_id), dated=False) if run_id else ""
+            updates |= {tab.name: called, named: run_id}
+        return updates
 
     def rename(run_id: str | None, name: str | None, other: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
@@ -223,8 +228,8 @@ def wire(tab: RunsTab, page: Page) -> None:
     on(
         any_of(*(component.change for component in chosen)),
         choose,
-        chosen,
-        [*tab.outputs, tab.confirm, tab.name],
+        [*chosen, named],
+        [*tab.outputs, tab.confirm, tab.name, named],
         box=tab.message,
         clears=False,
         queue=False,
