@@ -60,6 +60,7 @@ class Page:
     tabs: gr.Tabs
     strip: job_strip.Strip
     opened: Any  # the load event
+    cover: gr.HTML  # see COVER
     panels: dict[str, gr.Tab]
     parts: dict[str, Any]
     doors: dict[str, dict[str, Door]] = field(default_factory=dict)  # by tab and name
@@ -208,13 +209,13 @@ def follow_files(page: Page, followers: Sequence[Follower]) -> None:
             if kept is None:
                 _keep(follower, seen)
             now |= {f"{number} {name}": text for name, text in seen.notes.items()}
-        return updates | ({memory: now} if now != known else {})
+        return updates | ({memory: now} if now != known else {}) | ({} if kept is None else {page.cover: ""})
 
     on(
         any_of(page.opened, gr.Timer(POLL_SECONDS).tick),
         tick,
         [memory, *inputs],
-        [memory, *outputs],
+        [memory, page.cover, *outputs],
         queue=False,
         trigger_mode="once",
     )

@@ -32,7 +32,7 @@ from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import PICK_JS, error_box, notice
+from ftlab.ui.kit.html import COVER, PICK_JS, error_box, notice
 from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
 from ftlab.ui.tabs.data import curate as data_curate
@@ -79,6 +79,7 @@ _OPEN_PANEL = """() => {
 @dataclass(frozen=True)
 class DataTab:
     form: forms.Form
+    cover: gr.HTML
     welcome: gr.HTML
     try_card: gr.Column
     try_it: gr.Button
@@ -106,6 +107,7 @@ class DataTab:
 def build(workspace: Workspace) -> DataTab:
     form, first = forms.Form(), is_first_visit(workspace)
     parts: dict[str, Any] = {}
+    parts["cover"] = gr.HTML(COVER)
     parts["welcome"] = gr.HTML(summary.WELCOME, visible=first, elem_id="data_welcome")
     with gr.Row(equal_height=False, elem_id="data_layout"):
         with gr.Column(scale=2, min_width=300, visible=first, elem_classes="ft-card ft-choice") as parts["try_card"]:
@@ -316,13 +318,12 @@ def wire(tab: DataTab, page: Page) -> None:
             kept = DataConfig().source
         # The page opens with the default: said again, it would undo a choice made in the meantime.
         value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
-        return {source: gr.update(choices=source_choices(workspace, kept), **value)} | (
-            {} if is_first_visit(workspace) else leave_welcome()
-        )
+        first = {} if is_first_visit(workspace) else leave_welcome()
+        return {source: gr.update(choices=source_choices(workspace, kept), **value), tab.cover: "", **first}
 
     first_view = [tab.welcome, tab.try_card, tab.your_file, tab.chosen, tab.details]
     # What is remembered may be a file of the machine, from before others could reach the app.
-    listed = on(page.opened, list_sources, [source], [source, *first_view], checks_itself=True)
+    listed = on(page.opened, list_sources, [source], [source, tab.cover, *first_view], checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
