@@ -418,6 +418,10 @@ def which_of(comparison: ComparisonJson) -> str:
         what = "tuning with retrieval" if adds and adds["better"] else "tuning"
         than = listed([_WAYS[way] for way in against])
         return f"Take {what}: the tuned model is better than {than} ({figures})."
+    both = [verdicts.get(f"adapted_retrieved_vs_{way}") for way in against]
+    if all(verdict and verdict["better"] for verdict in both):
+        than = listed([_WAYS[way] for way in against])
+        return f"Take tuning with retrieval: together they are better than {than} ({figures})."
     if lost:
         take = lost[0]
         if len(lost) == 2 and (between := verdicts.get("retrieved_vs_prompted")) and between["better"]:

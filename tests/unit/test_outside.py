@@ -212,3 +212,19 @@ def test_a_file_that_fits_no_row_says_what_is_wrong(run, tmp_path, content, wron
     file.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=wrong):
         evaluate_together([run], against=[read_against(str(file))])
+
+
+def test_python_sends_nothing_before_it_was_agreed_to(run):
+    import ftlab
+
+    handle = ftlab.Run.find(str(run.path))
+    with judge_server(right) as server:
+        against = f"{server.url}#big-one"
+        with pytest.raises(InputError, match=r"Nothing was sent.* 6 requests to big-one.*costs about.*send=True"):
+            ftlab.evaluate(handle, against=against, price_in=1, price_out=2)
+        assert server.requests == []
+        compared = ftlab.evaluate(handle, against=against, price_in=1, price_out=2, send=True)
+        assert "big-one" in [side["title"] for side in compared["sides"]] and len(server.requests) == ROWS
+        # What is kept needs no consent.
+        ftlab.evaluate(handle, against=against)
+        assert len(server.requests) == ROWS
