@@ -439,7 +439,9 @@ def _of_ways(comparison: ComparisonJson, decided: str | None) -> str:
     for measure in comparison.get("measures", []):
         if measure["name"] in (decided, "prompt_tokens"):
             values = {name: measure["values"].get(name) for name in sides}
-            known = [f"{sides[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
+            # Titles like "Base, prompted" stand in a list of their own.
+            called = {name: in_sentence(title).replace(",", "") for name, title in sides.items()}
+            known = [f"{called[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
             texts.append(f"{in_sentence(measure['title'])}: {', '.join(known)}")
     return "; ".join(texts)
 

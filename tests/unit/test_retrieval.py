@@ -137,7 +137,10 @@ def a_comparison(prompted, retrieved, between=None, adds=None, together=(None, N
         (a_comparison(True, True, adds=True), "Take tuning with retrieval: "),
         (a_comparison(True, False), "Take retrieval: it is better than the tuned model"),
         (a_comparison(False, False, between=True), "Take retrieval: "),
-        (a_comparison(True, False, together=(True, True)), "Take tuning with retrieval: together they are better than "),
+        (
+            a_comparison(True, False, together=(True, True)),
+            "Take tuning with retrieval: together they are better than ",
+        ),
         (a_comparison(True, None, together=(True, True)), "Take tuning with retrieval: "),
         (a_comparison(True, False, together=(True, None)), "Take retrieval: "),
         (a_comparison(False, False), "Take prompting: "),
