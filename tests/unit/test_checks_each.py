@@ -267,10 +267,11 @@ def test_nothing_wrong_is_only_said_of_what_was_looked_at(tmp_path: Path) -> Non
     file = tmp_path / "clean.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in clean_rows()), encoding="utf-8")
     text = nothing_wrong(check(str(file)).as_dict())
-    assert text == "No problems found. Lengths in tokens were not checked: no base was given."
-    assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == "No problems found."
+    names = "Not checked: names and postal addresses."
+    assert text == f"No problems found. Lengths in tokens were not checked: no base was given. {names}"
+    assert nothing_wrong(check(str(file), tokenizer=starter_tokenizer()).as_dict()) == f"No problems found. {names}"
     text = nothing_wrong(check(str(file), tokenizer=starter_tokenizer(), most_rows=30).as_dict())
-    assert text == "No problems found in 30 of 60 rows. The other 30 were not checked."
+    assert text == f"No problems found in 30 of 60 rows. The other 30 were not checked. {names}"
     text = nothing_wrong(check(str(file), should_stop=lambda: True).as_dict())
     assert "so far" in text and "0 of 60 rows" in text
 
@@ -279,7 +280,7 @@ def test_answers_marked_as_bad_are_no_mistakes_and_are_said_to_be_unread(tmp_pat
     rows = [row | {"label": n % 3 > 0} for n, row in enumerate(clean_rows())]
     report = report_on(tmp_path, rows)
     assert report.format == "kto" and report.findings == [] and report.usable == 40
-    assert "Not checked: 20 answers marked as bad." in nothing_wrong(report.as_dict())
+    assert "Not checked: 20 answers marked as bad; names and postal addresses." in nothing_wrong(report.as_dict())
 
 
 def test_numbers_that_end_an_answer_are_found(tmp_path: Path) -> None:

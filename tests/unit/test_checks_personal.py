@@ -25,6 +25,19 @@ from ftlab.data.checks.personal import find_personal, mask, preview
         ('{"api_key": "9f8e7d6c5b4a"}', '{"api_key": "[secret]"}'),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[secret]"),
         ("a@b.org and c@d.org", "[email] and [email]"),
+        # The examples of python-stdnum's documentation, and of the tax office for the German number.
+        ("Mijn BSN is 1112.22.333.", "Mijn BSN is [id_number]."),
+        ("Meine Steuer-ID: 36 574 261 809, danke", "Meine Steuer-ID: [id_number], danke"),
+        ("PESEL 44051401359 please", "PESEL [id_number] please"),
+        ("111222333 is my BSN", "[id_number] is my BSN"),
+        ("Fødselsnummeret er 151086 95088.", "Fødselsnummeret er [id_number]."),
+        ("マイナンバーは621498320257です。", "マイナンバーは[id_number]です。"),
+        ("my SSN is 536-90-4399", "my SSN is [id_number]"),
+        ("NHS no. 943 476 5870", "NHS no. [id_number]"),
+        ("my NI number is AB 12 34 56 C", "my NI number is [id_number]"),
+        ("My tax ID is 36574261809.", "My tax ID is [id_number]."),
+        ("ho RCCMNL83S18D969H qui", "ho [id_number] qui"),
+        ("390.533.447-05", "[id_number]"),
     ],
 )
 def test_what_is_found_is_masked(text: str, masked: str) -> None:
@@ -47,6 +60,12 @@ def test_what_is_found_is_masked(text: str, masked: str) -> None:
         "@ada said hello @ 5",
         "3.14159265358979",
         "1234567890 rows",
+        "My order 111222333 is late.",  # a valid BSN, by chance as one number in eleven is
+        "My BSN is 111222334.",  # wrong check digit
+        "Order 200227-4832, part 536-90-4399, box 44051401359, lot AB123456C",
+        "Customer 36574261809 has no national store.",
+        "Vivo sin 046 454 286 dollars",  # a word, and not Canada's SIN
+        "The ticket number is 0057 6691 0580",
         "Call (555) 123-4567 or 415-555-0132.",  # no such area; kept for fiction
     ],
 )

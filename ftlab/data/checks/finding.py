@@ -30,6 +30,8 @@ class Kind(NamedTuple):
     others: tuple[str, ...] = ()
 
 
+_NOT_LOOKED_FOR = "Names and postal addresses are not looked for."
+
 # In the order they are shown: first what invalidates a result or harms people.
 KINDS: dict[str, Kind] = {
     "overlap": Kind(
@@ -67,17 +69,24 @@ KINDS: dict[str, Kind] = {
         "mask",
         ("drop",),
     ),
+    "id_number": Kind(
+        "error",
+        "National and tax numbers",
+        "Such a number identifies a person for life, and a model can repeat it verbatim. " + _NOT_LOOKED_FOR,
+        "mask",
+        ("drop",),
+    ),
     "email": Kind(
         "warning",
         "Email addresses",
-        "An email address identifies a person, and a model can repeat it to strangers.",
+        "An email address identifies a person, and a model can repeat it to strangers. " + _NOT_LOOKED_FOR,
         "mask",
         ("drop",),
     ),
     "phone": Kind(
         "warning",
         "Phone numbers",
-        "A phone number identifies a person, and a model can repeat it to strangers.",
+        "A phone number identifies a person, and a model can repeat it to strangers. " + _NOT_LOOKED_FOR,
         "mask",
         ("drop",),
     ),
@@ -320,7 +329,7 @@ class DetailJson(TypedDict, total=False):
     threshold: float  # near_overlap, near_duplicate
     groups: list[int]  # conflicting_answers: for each row, a number that rows with its prompt share
     usual: dict[str, str]  # json_keys: the type of each key
-    places: int  # secret, card, iban, email, phone: how many in all rows
+    places: int  # secret, card, iban, id_number, email, phone: how many in all rows
     main: dict[str, str]  # language: of prompts and answers
     languages: dict[str, int]  # language: rows by language
     median_characters: dict[str, int]  # length: of prompts and answers

@@ -1,10 +1,12 @@
 """Personal data and secrets in text: found, previewed, and masked.
 
 Numbers are reported only if they validate: a card number has the prefix and length of a card company and passes the
-Luhn check (python-stdnum), an IBAN has its country's length and check digits (python-stdnum), a phone number is one its
+Luhn check (python-stdnum), an IBAN has its country's length and check digits (python-stdnum), a national or tax number
+has its country's check digits and a word beside it or a form of its own (national.py), a phone number is one its
 country assigns or follows a word such as "call" (phonenumbers, the library of Android). Keys are recognized by their
 documented prefixes, other secrets by a name (password =, api_key:) and a value that looks random. Addresses at
-example.com and similar domains are ignored.
+example.com and similar domains are ignored. Names and postal addresses are not looked for: that takes a model, and none
+of a maintained library comes from the package index.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ftlab.data.checks.finding import Examples, Finding, by_split
+from ftlab.data.checks.national import find_numbers
 from ftlab.data.normal import Watch
 
-PERSONAL = ("secret", "card", "iban", "email", "phone")
+PERSONAL = ("secret", "card", "iban", "id_number", "email", "phone")
 MASKS = {kind: f"[{kind}]" for kind in PERSONAL}
 
 
@@ -43,7 +46,7 @@ def find_personal(text: str) -> list[Span]:
 
 
 def mask(text: str, kinds: tuple[str, ...] = PERSONAL) -> str:
-    """`text` with everything personal replaced by [email], [phone], [card], [iban] or [secret]."""
+    """`text` with everything personal replaced by [email], [phone], [card], [iban], [id_number] or [secret]."""
     parts, done = [], 0
     for span in find_personal(text):
         if span.kind in kinds:
@@ -59,7 +62,7 @@ def preview(text: str) -> str:
 
 
 def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
-    """One finding per kind (secret, card, iban, email, phone) and split."""
+    """One finding per kind (secret, card, iban, id_number, email, phone) and split."""
     excerpts: dict[str, dict[int, str]] = {kind: {} for kind in PERSONAL}
     counts: Counter[str] = Counter()
     for position, turns in watch.over(examples.turns):
@@ -78,7 +81,7 @@ def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
     ]
 
 
-_WORTH_A_LOOK = re.compile(r"\d(?:[ ().+/-]{0,3}\d){6}|\b[A-Z]{2}\d{2}|[A-Za-z0-9_-]{20}")
+_WORTH_A_LOOK = re.compile(r"\d(?:[ ().+/-]{0,3}\d){6}|\b[A-Z]{2} ?\d{2}|[A-Z]{4}\d{2}|[A-Za-z0-9_-]{20}")
 _SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "key")
 
 
@@ -94,7 +97,10 @@ def _is_worth_a_look(text: str) -> bool:
 
 _DIGIT = re.compile("[0-9]")
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b")
-_NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|domain\.com|localhost)$", re.IGNORECASE)
+_NOBODY = re.compile(
+    r"@(?:[\w-]+\.)*(?:example\.(?:com|org|net)|(?:your|my)?domain\.com|(?:your)?company\.com|localhost)$",
+    re.IGNORECASE,
+)
 
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
@@ -171,9 +177,11 @@ def _is_international(number: str) -> bool:
 
     written = number if "+" in number else "+" + number.lstrip("(")[2:]
     try:
-        return phonenumbers.is_possible_number(phonenumbers.parse(written))
+        parsed = phonenumbers.parse(written)
     except phonenumbers.NumberParseException:
         return False
+    # Order numbers begin with 00, too.
+    return phonenumbers.is_possible_number(parsed) if "+" in number else phonenumbers.is_valid_number(parsed)
 
 
 _KEYS = re.compile(
@@ -213,6 +221,7 @@ _FINDERS: dict[str, Callable[[str], Iterator[tuple[int, int]]]] = {
     "secret": _secrets,
     "card": _cards,
     "iban": _ibans,
+    "id_number": find_numbers,
     "email": _emails,
     "phone": _phones,
 }

@@ -347,7 +347,7 @@ def _begin(loaded: Loaded, detected: Detected, used: Sequence[str | None]) -> Re
 
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
-    """Parts of the data that no check reads: only the answers to train on are checked."""
+    """What no check reads: only the answers to train on are checked, and personal data without names."""
     reasons = Counter(reason for _, _, reason in examples.refused)
     named = {
         MARKED_BAD: "answers marked as bad",
@@ -355,7 +355,8 @@ def _unread(examples: Examples, detected: Detected) -> list[str]:
         NO_WINNER: "ties between two answers",
     }
     unread = [f"{reasons[reason]:,} {name}" for reason, name in named.items() if reasons[reason]]
-    return unread + (["the rejected answers"] if detected.columns.keys() & {"rejected", "second"} else [])
+    unread += ["the rejected answers"] if detected.columns.keys() & {"rejected", "second"} else []
+    return [*unread, "names and postal addresses"]
 
 
 def _run(
