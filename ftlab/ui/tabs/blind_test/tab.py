@@ -99,11 +99,16 @@ def wire(tab: BlindTestTab, page: Page) -> None:
             raise InputError("No blind test is chosen", try_="choose one above, or make a new one")
         return open_store(workspace), chosen
 
+    def keep_choice(chosen: str | None, built: dict[str, str]) -> None:
+        if not built:  # else it is the page that was filled, not a person who chose
+            remember_choice(workspace, test=chosen or "")
+
     def listed(chosen: str | None) -> dict[Any, Any]:
         return _listed(tab, chosen, workspace)
 
     def load(chosen: str | None, built: dict[str, str]) -> dict[Any, Any]:
-        shown = opening(tab, chosen, workspace)
+        # The page says which test was chosen when the app began; the workspace, which one was chosen last.
+        shown = opening(tab, None if built else chosen, workspace)
         known = _sent(form, forms.load(workspace))
         return {**only_new(shown, built), tab.memory: shown[tab.memory], tab.built: {}, tab.known: known}
 
@@ -270,7 +275,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known], **shows)
     on(loaded.then, look, [tab.chosen, tab.known], **filled)
     # At once, not after the look: a reload comes back to what was chosen.
-    on(tab.chosen.change, lambda chosen: remember_choice(workspace, test=chosen or ""), [tab.chosen], queue=False)
+    on(tab.chosen.change, keep_choice, [tab.chosen, tab.built], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen, tab.known], **filled)
     began = on(tab.new.click, new, [], [tab.chosen, *every, *hidden], **shows)
