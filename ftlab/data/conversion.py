@@ -328,6 +328,8 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     if "messages" in columns:
         own = _turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
+    if (said := _by_turns(row, detected)) is not None:
+        return turns + said
     answers = _answer_turns(row, detected)
     if any(turn["role"] == "user" for turn in answers) and answers[0]["role"] != "assistant":
         return turns + answers  # the answer column holds the whole conversation
@@ -346,6 +348,33 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         return [*turns, {"role": "user", "content": joined}, *answers]
     asked = _turns(prompt, columns["prompt"])
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
+
+
+def _by_turns(row: Mapping[str, Any], detected: Detected) -> list[Message] | None:
+    """The turns of a preference whose prompts and answers are lists of texts, as JSON in the data of Chatbot Arena
+    (`["first question", "second"]`, `["first answer", "second"]`); None for any other row.
+
+    Only preferences are read so: elsewhere a list may be what the prompt is about.
+    """
+    if not {"prompt", "chosen", "rejected"} <= detected.columns.keys():
+        return None
+    lists = [_texts(row.get(detected.columns[role])) for role in ("prompt", "chosen", "rejected")]
+    asked, answered, _ = lists
+    if asked is None or answered is None or any(texts is None or len(texts) != len(asked) for texts in lists):
+        return None
+    return [
+        turn
+        for question, answer in zip(asked, answered, strict=True)
+        for turn in (Message(role="user", content=question), Message(role="assistant", content=answer))
+    ]
+
+
+def _texts(cell: Any) -> list[str] | None:
+    """The texts in a cell that is a list of them, or JSON for one; a missing text is empty."""
+    value = json_or(cell, None) if isinstance(cell, str) and cell.lstrip().startswith("[") else cell
+    if not isinstance(value, list) or not value or not all(text is None or isinstance(text, str) for text in value):
+        return None
+    return [text or "" for text in value]
 
 
 _BESIDE_ANSWERS = ("prompt", "system", "history", "tools")

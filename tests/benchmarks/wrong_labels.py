@@ -10,6 +10,9 @@ words; the base's loss on the answer; how much the row's own prompt lowers that 
 (`fit`); and, with --runs, the loss of a run that was trained on the rows with the planted errors, how far it fell,
 and the loss of two runs that were each trained on the other half (`halves`).
 
+With --shipped only what the checks themselves name is reported, also in rows without planted errors, and with --answers
+what they name by the losses of the base.
+
 Prints a Markdown table as it grows, and a JSON object as the last line.
 """
 
@@ -27,8 +30,15 @@ from typing import Any
 
 import numpy as np
 
+from ftlab.cli.data import _answer_losses
 from ftlab.config import STARTER, ModelConfig, build_config
 from ftlab.core.workspace import Workspace
+from ftlab.data.checks.finding import Examples
+from ftlab.data.checks.labels import AnswerLosses, suspicious_answers, suspicious_labels
+from ftlab.data.checks.run import find_classes
+from ftlab.data.normal import Watch
+from ftlab.data.shapes import Message
+from ftlab.models.load import load_tokenizer
 
 _DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"
@@ -75,7 +85,6 @@ def plant(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, set[int]]:
 
 def by_classifier(pairs: Pairs) -> np.ndarray | None:
     from ftlab.data.checks.labels import _out_of_sample
-    from ftlab.data.normal import Watch
 
     names = sorted({answer for _, answer in pairs})
     if len(names) > 100:
@@ -141,7 +150,7 @@ class Scorer:
 
 def _base(base: str) -> Scorer:
     from ftlab.data.rendering import ensure_chat_template
-    from ftlab.models.load import load_base, load_tokenizer
+    from ftlab.models.load import load_base
 
     tokenizer = load_tokenizer(base)
     ensure_chat_template(tokenizer)
@@ -154,15 +163,12 @@ def train(base: str, pairs: Pairs, workspace: Workspace, name: str) -> tuple[Sco
     from ftlab.training import supervisor
     from tests.benchmarks.methods import follow
 
-    # Two rows more for a validation that nothing is read from: a run wants one.
     path = workspace.root / f"{name}.jsonl"
     path.write_text("".join(json.dumps({"prompt": p, "completion": a}) + "\n" for p, a in pairs), encoding="utf-8")
     config = build_config(
         {
             "model": {"base": base},
-            "data": {"source": str(path), "test_fraction": 0.0, "validation_fraction": 0.02, "deduplicate": False}
-            if False
-            else {"source": str(path), "test_fraction": 0.0, "validation_fraction": 0.02},
+            "data": {"source": str(path), "test_fraction": 0.0, "validation_fraction": 0.02},
             "optimisation": {"epochs": 2 if base != STARTER else 4, "evaluations_per_epoch": 1},
             "evaluation": {"memorisation": False, "max_rows": 1, "general_text": "none"},
         }
@@ -171,6 +177,24 @@ def train(base: str, pairs: Pairs, workspace: Workspace, name: str) -> tuple[Sco
     run = supervisor.submit(config, workspace)
     follow(run)
     return Scorer(*load_run(run)), time.perf_counter() - began
+
+
+def shipped(pairs: Pairs, wrong: set[int], losses: AnswerLosses | None = None) -> tuple[int, int, int, int]:
+    """What the checks name: how many rows, how many of them were planted, and of the first 10 and 20."""
+    classes = find_classes([answer for _, answer in pairs])
+    turns = [
+        [Message(role="user", content=prompt), Message(role="assistant", content=answer)] for prompt, answer in pairs
+    ]
+    examples = Examples(["train"] * len(pairs), list(range(len(pairs))), turns)
+    named: set[int] = set()
+    first: list[int] = []
+    for finding in (
+        *suspicious_labels(examples, Watch(), classes),
+        *suspicious_answers(examples, Watch(), classes, losses),
+    ):
+        named |= set(finding.rows)
+        first += finding.detail["first"]
+    return len(named), len(named & wrong), len(set(first[:10]) & wrong), len(set(first[:20]) & wrong)
 
 
 def figures(scores: np.ndarray, wrong: set[int]) -> dict[str, float]:
@@ -193,9 +217,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--shares", default="0.05,0.1")
     parser.add_argument("--runs", action="store_true", help="train runs, too")
+    parser.add_argument("--shipped", action="store_true", help="only what the checks name")
+    parser.add_argument("--answers", action="store_true", help="with --shipped: by the losses of the base")
     args = parser.parse_args()
     tasks = tasks_of(args.base, args.rows)
     chosen = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(tasks)
+    if args.shipped:
+        losses = _answer_losses(args.base, load_tokenizer(args.base)) if args.answers else None
+        print("| task | planted | named | of them planted | of the first 10 | of the first 20 |", flush=True)
+        print("|---|---|---|---|---|---|")
+        for task in chosen:
+            for share in (0.0, *map(float, args.shares.split(","))):
+                for seed in range(args.seeds):
+                    pairs, wrong = plant(tasks[task], share, seed)
+                    named, right, ten, twenty = shipped(pairs, wrong, losses)
+                    print(
+                        f"| {task} ({len(pairs)}) | {len(wrong)} | {named} | {right} | {ten} | {twenty} |", flush=True
+                    )
+        return
     base = _base(args.base)
     print("| task | planted | way | of the first 10 | of the first 20 | area |\n|---|---|---|---|---|---|", flush=True)
     results: dict[str, Any] = {}

@@ -22,6 +22,7 @@ NOT_IN_DATA |= {
     "id_number",
     "unused_label",
     "suspicious_label",
+    "suspicious_answer",
     "alike_sides",
     "tie",
     "against_scores",

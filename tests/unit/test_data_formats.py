@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ from ftlab.config import DataConfig
 from ftlab.data.conversion import to_messages
 from ftlab.data.formats import detect
 from ftlab.data.load import load_rows
+from ftlab.data.preferences import pair_of_row
 from ftlab.data.splits import detect_format, prepare
 from ftlab.errors import InputError
 
@@ -209,3 +211,29 @@ def test_labels_are_found_where_there_are_many_of_them(columns: dict[str, str], 
     file.write_text("text,category\n" + "\n".join(rows) + "\n", encoding="utf-8")
     detected = detect_format(load_rows(data := DataConfig(source=str(file), columns=columns)), data)
     assert detected.format == "classification" and detected.columns == {"text": "text", "label": "category"}
+
+
+def test_turns_of_the_arena_in_cells_are_read_as_conversations(tmp_path: Path) -> None:
+    """The layout of lmsys-arena-human-preference-55k: JSON lists of prompts and answers, and three flags."""
+    cells = ["prompt", "response_a", "response_b", "winner_model_a", "winner_model_b", "winner_tie"]
+    rows = []
+    for n in range(30):
+        asked = [f"Where is lamp {n}?", "And the chair?"][: 1 + n % 2]
+        first, second = ([f"{side} {n}", f"{side} again"][: 1 + n % 2] for side in ("Here", "There"))
+        flags = [int(n % 3 == vote) for vote in range(3)]
+        rows.append([*map(json.dumps, (asked, first, second)), *flags])
+    path = tmp_path / "arena.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([cells, *rows])
+    loaded = load_rows(DataConfig(source=str(path)))
+    detected = detect_format(loaded, DataConfig(source=str(path)))
+    read = to_messages(loaded.splits[loaded.main][1], detected)
+    assert read == turns("Where is lamp 1?", "There 1", "And the chair?", "There again")
+    prompt, chosen, rejected, _ = pair_of_row(loaded.splits[loaded.main][3], detected)
+    assert prompt == turns("Where is lamp 3?")
+    assert [chosen[0]["content"], rejected[0]["content"]] == ["Here 3", "There 3"]
+
+
+def test_lists_that_a_prompt_is_about_stay_lists() -> None:
+    row = {"prompt": '["pear", "apple"]', "completion": '["apple", "pear"]'}
+    assert to_messages(row, detect(list(row), [row])) == turns('["pear", "apple"]', '["apple", "pear"]')

@@ -198,6 +198,14 @@ KINDS: dict[str, Kind] = {
         "none",
         ("drop",),
     ),
+    "suspicious_answer": Kind(
+        "warning",
+        "Answers that may belong to another prompt",
+        "They have far less to do with their prompt than the answers of the other rows. A model "
+        "learns wrong answers as it learns right ones. Read these rows: some are only unusual.",
+        "none",
+        ("drop",),
+    ),
     "alike_sides": Kind(
         "warning",
         "Pairs whose answers say the same",
@@ -337,7 +345,8 @@ class DetailJson(TypedDict, total=False):
     read_as: str  # mojibake: the encoding that the text was read in
     meant: str  # mojibake: the one that it looks like
     suggested: list[str]  # suspicious_label: the likelier label of each row
-    first: list[int]  # suspicious_label: the rows to read first
+    because: list[str]  # suspicious_label, suspicious_answer: the reason of each row
+    first: list[int]  # suspicious_label, suspicious_answer: the rows to read first
     of: int  # alike_sides, tie, against_scores: the pairs of the split
     share: float  # few_answers: different answers per row; stock_answers, one_template: of the rows
     max_length: int  # too_long, with all that follow

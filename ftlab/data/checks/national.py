@@ -83,8 +83,9 @@ BESIDE_A_WORD = (
 )  # fmt: skip
 # Beside these, a number of any country of the list counts.
 _ANY = (
-    r"(?i:national (?:id|identity|identification|insurance)|identity (?:card|document|number)|personal (?:id|code|identity|"
-    r"identification)|(?:tax|taxpayer) (?:id|number|no|identification)|id card|passport)|TIN"
+    r"(?i:national (?:id|identity|identification|insurance)|identity (?:card|document|number)|"
+    r"personal (?:id|code|identity|identification)|(?:tax|taxpayer) (?:id|number|no|identification)|id card|"
+    r"passport)|TIN"
 )
 # Forms that are a number's own, so that no word is needed: the share of texts of the form that pass by chance is 1 in
 # 26 (and a date), 1 in 100, 1 in 97, 1 in 97, a country's prefix and 1 in 10, 1 in 31 (and a date), 1 in 10 (and

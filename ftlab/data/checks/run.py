@@ -41,7 +41,7 @@ YANDEX = (
 PER_CLASS = 100
 _FEWEST, _USUAL, _PLENTY = 50, 100, 1000
 _IMBALANCED = 10  # times more rows in the largest class than in the smallest
-_MOST_CLASSES = 50
+_MOST_CLASSES = 100
 _LABEL_WORDS = 5
 _LABEL_LETTERS = 60
 
@@ -288,12 +288,15 @@ def check(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     most_rows: int | None = MOST_ROWS,
+    losses: labels.AnswerLosses | None = None,
 ) -> Report:
     """Run every check on `data` (a source or its configuration); tokens are checked only with a `tokenizer` (of
     `base`).
 
     `context` is the context length of the base in tokens: rows up to it are too long for `max_length`, not for the
     base.
+
+    With `losses` of a base, answers that fit another prompt better are found by them, else by shared words.
 
     With `prompts` from the real world, coverage is measured for them instead of the held-out rows.
     `progress(check, done, total)` is called throughout; once `should_stop()` is true, the report so far is returned.
@@ -323,7 +326,7 @@ def check(
                     "Counted on the chosen answers, as for instruction tuning. Preference training (DPO and similar) "
                     f"would cut answers at {length:,} tokens here, since leaving rows out would lose half of the pairs."
                 )
-        _run(report, examples, watch, prompts, untrained, loaded, config, detected)
+        _run(report, examples, watch, prompts, untrained, loaded, config, detected, losses)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more findings.")
@@ -368,6 +371,7 @@ def _run(
     loaded: Loaded,
     config: DataConfig,
     detected: Detected,
+    losses: labels.AnswerLosses | None,
 ) -> None:
     classes = find_classes(examples.answers)
     step = max(1, round(report.rows / max(1, report.checked)))
@@ -388,6 +392,7 @@ def _run(
         "pairs": lambda: content.pairs(loaded, detected, step, watch),
         "judgements": lambda: content.unused_judgements(loaded, detected),
         "labels": lambda: labels.suspicious_labels(examples, watch, classes),
+        "answers": lambda: labels.suspicious_answers(examples, watch, classes, losses),
         "few answers": lambda: content.few_answers(examples, watch, classes),
         "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),

@@ -296,8 +296,9 @@ def screen(
     row = desk.rows[position]
     seen = curate_desk.seen(desk, row, workspace)
     left_out = seen.now.excluded is not None
+    place, why = curate_desk.place_of(positions, position, desk.kind, desk.text), desk.suspects.get(position)
     return updates | {
-        panel.card: card(seen, desk.rows.columns, curate_desk.place_of(positions, position, desk.kind, desk.text)),
+        panel.card: card(seen, desk.rows.columns, place + (f". {why}" if why else "")),
         panel.at: str(row.id),
         panel.exclude: gr.update(visible=not left_out),
         panel.back: gr.update(visible=left_out),

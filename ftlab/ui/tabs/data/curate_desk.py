@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -20,7 +21,7 @@ from ftlab.ui.kit.row_card import Seen
 from ftlab.ui.tabs.data.sources import config_of, version_title
 from ftlab.ui.tabs.data.versions_view import name_of
 
-LOOKS_WRONG = "Label looks wrong"
+LOOKS_WRONG = "Looks wrong"
 FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", LOOKS_WRONG, "Not saved yet"]
 LARGE = 50_000  # rows from which the size of a version is told beforehand
 
@@ -34,7 +35,8 @@ class Desk:
     draft: Draft
     kind: str
     text: str
-    suspects: frozenset[int] = frozenset()  # positions of the rows whose label the checks take for wrong
+    # Positions of the rows whose label or answer the checks take for wrong, with the reason.
+    suspects: Mapping[int, str] = field(default_factory=dict)
 
     def row(self, row_id: int) -> VersionRow | None:
         position = self.rows.position(row_id)
@@ -49,13 +51,13 @@ def desk(shown: str | None, who: str | None, kind: str | None, text: str | None,
     data = config_of(shown)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
-    suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else frozenset()
+    suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else {}
     return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip(), suspects)
 
 
-def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozenset[int]:
-    """The positions of the rows that the newest check of `data` names as wrongly labeled. Raises InputError if there is
-    no check to go by."""
+def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[int, str]:
+    """The positions of the rows that the newest check of `data` takes for wrong, with the reason. Raises InputError if
+    there is no check to go by."""
     from ftlab.data.checks import job as checks
 
     known = checks.find(checks.Request(data), workspace)
@@ -63,21 +65,22 @@ def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozens
     if report is None:
         raise InputError("The checks have not ended yet", try_="wait until they have, or start them under Checks")
     wanted = {
-        (finding["split"], row)
+        (finding["split"], row): why
         for finding in report["findings"]
-        if finding["kind"] == "suspicious_label"
-        for row in finding["rows"]
+        if finding["kind"] in ("suspicious_label", "suspicious_answer")
+        for row, why in zip(finding["rows"], finding["detail"].get("because", finding["rows"]), strict=True)
     }
     # A report counts the rows of each split that are not excluded.
     counts: Counter[str] = Counter()
-    positions = set()
+    suspects = {}
     for position in range(len(rows)) if wanted else ():
         row = rows[position]
         if row.excluded is None:
-            if (row.split, counts[row.split]) in wanted:
-                positions.add(position)
+            why = wanted.get((row.split, counts[row.split]))
+            if why is not None:
+                suspects[position] = str(why)
             counts[row.split] += 1
-    return frozenset(positions)
+    return suspects
 
 
 def view(desk: Desk) -> Any:

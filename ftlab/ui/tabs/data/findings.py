@@ -19,7 +19,8 @@ _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
     "unused_label": "Choose the column as Label under Rows, Which column is which.",
-    "suspicious_label": "Read these rows in Curate (show: Label looks wrong) and mend the labels that are.",
+    "suspicious_label": "Read these rows in Curate (show: Looks wrong) and mend the labels that are.",
+    "suspicious_answer": "Read these rows in Curate (show: Looks wrong) and mend the answers that are.",
     "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
     "stock_answers": "Have a person write some of the answers anew.",
     "one_template": "Add prompts as people write them.",
