@@ -329,7 +329,10 @@ def _read(store: Store, token: str) -> dict[str, str]:
 
 
 def _unknown() -> InputError:
-    return InputError("This link is not valid", try_="check that you copied all of it, or ask the sender for a new one")
+    return InputError(
+        "This link is not valid",
+        try_="check that you copied all of it, or ask the person who invited you for a new one",
+    )
 
 
 def _must_be_open(test: Row[Any]) -> None:

@@ -40,6 +40,7 @@ COMMANDS = {
     },
     "Chat": {
         "chat": ("chat:add_chat", "Chat with the base and the trained model, one below the other"),
+        "serve": ("serve:add_serve", "Serve base and trained model to programs here, as OpenAI's API does"),
     },
     "Blind test": {
         "arena": ("arena:add_arena", "Create, answer, serve and evaluate blind tests; train on their votes"),

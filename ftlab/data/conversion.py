@@ -326,7 +326,7 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     system = _optional_text(row, columns.get("system"))
     turns = [{"role": "system", "content": system}] if system.strip() else []
     if "messages" in columns:
-        own = _turns(_cell(row, columns["messages"]), columns["messages"])
+        own = read_turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
     if (said := _by_turns(row, detected)) is not None:
         return turns + said
@@ -346,7 +346,7 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         extra = _optional_text(row, columns.get("input"))
         joined = f"{text}\n\n{extra}" if text.strip() and extra.strip() else text if text.strip() else extra
         return [*turns, {"role": "user", "content": joined}, *answers]
-    asked = _turns(prompt, columns["prompt"])
+    asked = read_turns(prompt, columns["prompt"])
     return (asked if asked and asked[0]["role"] == "system" else turns + asked) + answers
 
 
@@ -437,7 +437,7 @@ def _answer_turns(row: Mapping[str, Any], detected: Detected) -> list[Message]:
         return _dialogue(answer)
     if isinstance(answer, str) or answer is None:
         return [{"role": "assistant", "content": answer or ""}]
-    return _turns(answer, column)
+    return read_turns(answer, column)
 
 
 def _filled(template: str, row: Mapping[str, Any]) -> str:
@@ -529,8 +529,11 @@ def _optional_text(row: Mapping[str, Any], column: str | None) -> str:
     return value if isinstance(value, str) else written_out(value)
 
 
-def _turns(value: Any, column: str) -> list[Message]:
-    """The turns in a cell: a list of messages, one message, or either as JSON text (as in a CSV)."""
+def read_turns(value: Any, column: str) -> list[Message]:
+    """The turns in a cell: a list of messages, one message, or either as JSON text (as in a CSV).
+
+    Raises UnusableRow.
+    """
     if value is None:
         return []
     if isinstance(value, str):

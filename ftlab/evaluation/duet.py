@@ -94,7 +94,7 @@ class Duet:
         notes: list[str] = []
         if not asked.takes(message):
             notes.append(f"Sent as it is: the prompts in training were made from {' and '.join(asked.columns)}.")
-        at = self._wanted(strength)
+        at = self.wanted(strength)
         if at != AS_TRAINED:
             chosen = ", which was chosen for this run" if strength is None else ""
             notes.append(f"The adapted model answers at {strength_name(at)}{chosen}.")
@@ -128,8 +128,42 @@ class Duet:
                 if done:
                     return
 
-    def _wanted(self, strength: float | None) -> float:
-        """Raises InputError for a strength that the run does not have."""
+    def answer(
+        self,
+        side: str,
+        prompt: list[int],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        threads: int | None = None,
+        strength: float | None = None,
+    ) -> Generator[tuple[str, int, bool], None, None]:
+        """One side's answer to `prompt` (token ids) as it grows: the text, the tokens made with the stop token, and
+        whether the model ended it. The settings are those of `stream`. The device is held until the generator ends or
+        is closed. Raises InputError for a strength that the run does not have."""
+        import torch
+
+        at = self.wanted(strength)
+        generator = torch.Generator().manual_seed(seed) if seed is not None else None
+        stops = set(stop_token_ids(self.tokenizer, self.model.generation_config))
+        with _device:
+            self._put(at)
+            stream = _Stream(
+                self.model if side == "adapted" else self.base_model,
+                side == "base" and self.base_model is self.model,
+                prompt,
+            )
+            while not stream.ended and len(stream.tokens) < max_new_tokens:
+                with _threads(threads):
+                    _step(stream, stops, temperature, top_p, generator)
+                final = stream.ended or len(stream.tokens) == max_new_tokens
+                yield self._text(stream, final=final, tools=None), len(stream.tokens) + stream.ended, stream.ended
+
+    def wanted(self, strength: float | None) -> float:
+        """The strength to answer at; without one, that which was chosen for the run. Raises InputError for a strength
+        that the run does not have."""
         if self.run is None:
             return AS_TRAINED
         return check_strength(

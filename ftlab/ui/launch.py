@@ -16,13 +16,14 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from ftlab.core import hosts
 from ftlab.core.quiet import quieten
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui import help, programs
 from ftlab.ui.app import build_app, page_settings
 from ftlab.ui.background import import_later
-from ftlab.ui.doors import access, hosts, owner_page
+from ftlab.ui.doors import access, gradio_server, owner_page
 from ftlab.ui.kit.events import reaching
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.space import lab as space_lab
@@ -55,7 +56,7 @@ def launch(
     if os.environ.get("SPACE_ID"):
         # Everybody can open a Space: there, this app is behind the owner's door.
         return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
-    shared = share or hosts.shares_by_itself()
+    shared = share or gradio_server.shares_by_itself()
     names = hosts.Names(host, allow_hosts, shared=shared)
     others = shared or not hosts.is_loopback(host)
     who = None
@@ -75,7 +76,7 @@ def launch(
             height=760,  # of its frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
-            _app=hosts.gradio_app(names, **_served_beside(who)),
+            _app=gradio_server.gradio_app(names, **_served_beside(who)),
             **(page_settings(place) | {"mcp_server": mcp}),
             # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
             _frontend=False,

@@ -28,14 +28,14 @@ def shop(app):
             job.stop(one)
 
 
-def choose(one, source: str) -> None:
-    """Put `source` on show in the Data tab and open its checks."""
+def choose(one, source: str, title: str = "") -> None:
+    """Put `source`, which the page calls `title`, on show in the Data tab and open its checks."""
     one.tab("data")
     box = one.page.locator("#set_data_source input").first
     box.click()
     box.fill(source)
     box.press("Enter")
-    expect(one.page.locator("#data_summary")).to_contain_text(Path(source).name)
+    expect(one.page.locator("#data_summary")).to_contain_text(title or Path(source).name)
     open_panel(one.page, "checks")
 
 
@@ -52,7 +52,7 @@ def is_as_wide_as_the_screen(page) -> bool:
 @pytest.mark.long
 def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one_press(shop, visit):
     one = visit(shop.url)
-    choose(one, "messy_tickets")
+    choose(one, "messy_tickets", "Messy tickets")
     page = one.page
     found = page.locator("#data_checks_findings")  # nobody pressed anything
     expect(found.locator("[data-kind=exact_duplicate]")).to_contain_text("4 rows of train")
@@ -132,8 +132,9 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
     assert job.status(started).pid == pid
 
     # Somebody else, who looks at other data, is told and can go there.
-    other = visit(shop.url).page
-    open_panel(other, "checks")
+    elsewhere = visit(shop.url)
+    choose(elsewhere, "support_triage", "Support triage")
+    other = elsewhere.page
     other.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()
     expect(other.locator("#data_summary")).to_contain_text("long.jsonl")
 

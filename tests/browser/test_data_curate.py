@@ -99,7 +99,7 @@ def test_an_expert_judges_rows_loses_nothing_to_a_reload_and_saves_one_version(
     with page.expect_download() as download:
         page.locator("#data_versions_export").click()
     lines = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]
-    assert re.fullmatch(r"tickets-[0-9a-f]+-2-[0-9a-f]+\.jsonl", download.value.suggested_filename)
+    assert re.fullmatch(r"tickets-2-[0-9a-f]+\.jsonl", download.value.suggested_filename)
     assert len(lines) == 29 and lines[1]["completion"] == BOLD
     assert lines[2] == {"prompt": "Ticket 3: where is my parcel?", "completion": "It is in depot 33."}
 

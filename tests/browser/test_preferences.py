@@ -35,7 +35,7 @@ def test_a_person_tunes_on_preferences_reads_the_charts_and_sees_the_held_out_ac
     one.tab("preferences")
     about = page.locator("#pref_data")
     # The data that the Data tab begins with hold no preferences.
-    expect(about).to_contain_text("DPO learns from pairs of answers, and these data hold none")
+    expect(about).to_contain_text("DPO learns from pairs of answers, and this data has none")
     expect(page.locator("#pref_start")).to_be_disabled()
     page.locator("#pref_sample").click()
     expect(about).to_contain_text("220 pairs to learn from, 40 to check, 40 to test")

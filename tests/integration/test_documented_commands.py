@@ -59,7 +59,7 @@ PAGES = [name for name in NAMES if any(words[1:3] == ["-m", "ftlab"] for words i
 def _call(words: list[str], folder: Path, environment: Mapping[str, str]) -> str:
     """Run `words` in `folder`; its output. A server is stopped once it has printed its address."""
     command = [sys.executable, *words[1:]]
-    serves = words[-1] == "app" or words[3:5] == ["arena", "serve"]
+    serves = words[-1] == "app" or words[3] == "serve" or words[3:5] == ["arena", "serve"]
     if not serves:
         done = subprocess.run(
             command, cwd=folder, env=environment, input="Hello\n", capture_output=True, text=True, timeout=1200
@@ -106,7 +106,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in ("FTLAB_BASES", "FTLAB_TEST_KEEP")}
-    return offline_environment() | {"PYTHONPATH": str(ROOT), "FTLAB_HOME": str(folder / "workspace"), **kept}
+    own = {"PYTHONPATH": str(ROOT), "FTLAB_HOME": str(folder / "workspace"), "FTLAB_SERVE_KEY": "x" * 8}
+    return offline_environment() | own | kept
 
 
 def _filled(words: list[str], runs: Iterator[str], reward_model: str | None) -> list[str]:

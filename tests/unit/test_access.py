@@ -13,10 +13,10 @@ pytest.importorskip("gradio")
 
 from starlette.requests import HTTPConnection
 
+from ftlab.core.hosts import Names
 from ftlab.errors import InputError
 from ftlab.ui.doors import access
 from ftlab.ui.doors.allowance import Allowance, Patience, address_of
-from ftlab.ui.doors.hosts import Names
 from ftlab.ui.doors.server import TRUSTED, default_host
 from ftlab.ui.launch import launch
 from ftlab.ui.rater import serving as raters_page

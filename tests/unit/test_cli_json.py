@@ -73,7 +73,7 @@ def test_a_fault_of_ftlab_itself_is_one_object_too(
 
 def test_json_is_documented_for_every_command_and_for_no_other() -> None:
     assert {words for words, parser in commands().items() if "--json" in flags(parser)} == documented().keys()
-    assert commands().keys() - documented().keys() == {"app"}
+    assert commands().keys() - documented().keys() == {"app", "serve"}
 
 
 def test_commands_on_data_and_blind_tests_print_what_is_documented(

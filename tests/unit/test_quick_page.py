@@ -8,9 +8,10 @@ import gradio
 import pytest
 from starlette.testclient import TestClient
 
+from ftlab.core.hosts import Names
 from ftlab.core.workspace import Workspace
 from ftlab.ui.app import build_app, page_settings
-from ftlab.ui.doors.hosts import Names, gradio_app
+from ftlab.ui.doors.gradio_server import gradio_app
 from ftlab.ui.doors.quick_page import _SEARCH, quick_script
 
 ASSETS = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"

@@ -15,8 +15,8 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
+from ftlab.core.hosts import Hosts, Names
 from ftlab.errors import InputError
-from ftlab.ui.doors.hosts import Hosts, Names
 from ftlab.ui.doors.quick_page import quick
 
 PUSH_MINUTES = 1.0  # between two pushes of votes: a Space may end at any time

@@ -19,10 +19,11 @@ import gradio as gr
 
 from ftlab.arena import backup, tally
 from ftlab.arena.store import open_store
+from ftlab.core.hosts import Names
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 from ftlab.ui.doors.allowance import address_of
-from ftlab.ui.doors.hosts import Names, gradio_app, shares_by_itself
+from ftlab.ui.doors.gradio_server import gradio_app, shares_by_itself
 from ftlab.ui.rater.door import door
 from ftlab.ui.rater.talk import AskModels, answer
 from ftlab.ui.theme import HEAD, plain_page

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ftlab.core.hosts import Names
 from ftlab.errors import FtlabError
 from ftlab.report.showcase import run_to_show
-from ftlab.ui.doors.hosts import Names, gradio_app
+from ftlab.ui.doors.gradio_server import gradio_app
 from ftlab.ui.doors.server import TRUSTED, default_host
 from ftlab.ui.space import visitors
 

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ftlab.errors import InputError
-from ftlab.ui.doors.quick_page import quick
 
 ALLOW_VARIABLE = "FTLAB_ALLOW_HOST"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -151,27 +150,6 @@ def _try(name: str) -> str:
     return f"If it is yours, start ftlab with --allow-host {name[:100]} (or {ALLOW_VARIABLE}={name[:100]})."
 
 
-def shares_by_itself() -> bool:
-    """Where Gradio makes a public link unasked: in Colab and other hosted notebooks, or when its variable says so."""
-    from gradio.utils import colab_check, is_hosted_notebook
-
-    return colab_check() or is_hosted_notebook() or os.environ.get("GRADIO_SHARE", "").lower() == "true"
-
-
 def is_loopback(host: str) -> bool:
     """Whether a server that listens on `host` can be reached from this machine alone."""
     return _bare(host) == "localhost" or (_is_number(_bare(host)) and ipaddress.ip_address(_bare(host)).is_loopback)
-
-
-def gradio_app(names: Names, **settings: Any) -> Any:
-    """What Gradio's launch() takes as `_app`, so that `Hosts` stands before all of it; `settings` as `app_kwargs`.
-
-    Of Gradio 6.31, which puts its own middleware before any that `app_kwargs` brings: the stack itself is wrapped.
-    """
-    from gradio.routes import App, ORJSONResponse
-
-    class Behind(App):
-        def build_middleware_stack(self) -> Any:
-            return Hosts(quick(super().build_middleware_stack()), names)
-
-    return Behind(default_response_class=ORJSONResponse, **settings)
