@@ -96,7 +96,7 @@ def sentences(count: int) -> list[tuple[str, str]]:
     words = sorted(set(words))
     chance.shuffle(words)
     made = []
-    for n in range(count):
+    for _ in range(count):
         first, second = chance.sample([f"{word}{letter}" for word in words[:60] for letter in "nst"], 2)
         made.append((f"When was the {first} of the {second}?", f"The {first} came after the {second}."))
     return made

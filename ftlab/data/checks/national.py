@@ -12,7 +12,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Number(NamedTuple):
@@ -184,7 +184,7 @@ def _beside(text: str, start: int, end: int, words: re.Pattern[str]) -> bool:
 
 
 @cache
-def _module(name: str):  # type: ignore[no-untyped-def]  # the modules of stdnum have no common type
+def _module(name: str) -> Any:
     return importlib.import_module(f"stdnum.{name}")
 
 
