@@ -183,8 +183,11 @@ def _answer_losses(base: str, tokenizer: Any) -> AnswerLosses:
         encoded = []
         for messages in conversations:
             whole = encode(messages, tokenizer)
-            first = max((at for at, on in enumerate(whole.trained) if not on), default=0) + 1
-            answer = [at >= first and on for at, on in enumerate(whole.trained)]
+            # The template may end in tokens that are not trained.
+            last = first = max((at for at, on in enumerate(whole.trained) if on), default=0)
+            while first > 0 and whole.trained[first - 1]:
+                first -= 1
+            answer = [first <= at <= last for at in range(len(whole.trained))]
             # The beginning of a long answer tells enough, and the end of a long prompt.
             begin, end = max(0, first - _READ), first + _READ
             encoded.append(Encoded(whole.input_ids[begin:end], answer[begin:end]))

@@ -7,6 +7,8 @@ import json
 import random
 from pathlib import Path
 
+import pytest
+
 from ftlab.config import DataConfig
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import check
@@ -14,6 +16,7 @@ from ftlab.data.checks import job as checks
 from ftlab.data.checks.finding import Examples
 from ftlab.data.checks.labels import find_suspects, suspicious_answers
 from ftlab.data.normal import Watch
+from ftlab.data.shapes import Message
 from ftlab.ui.tabs.data import curate_desk
 
 ABOUT = {
@@ -141,3 +144,27 @@ def examples_of(pairs: list[tuple[str, str]]) -> Examples:
         [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in pairs
     ]
     return Examples(["train"] * len(pairs), list(range(len(pairs))), turns)
+
+
+def test_the_command_line_scores_last_answers_only() -> None:
+    """Against the mean of the model's own loss over the tokens of the answer, on the starter."""
+    import torch
+
+    from ftlab.cli.data import _answer_losses
+    from ftlab.config import ModelConfig
+    from ftlab.data.rendering import encode
+    from ftlab.models.load import load_base, load_tokenizer
+
+    tokenizer = load_tokenizer("starter")
+    turns = [
+        Message(role="user", content="What is the capital of France?"),
+        Message(role="assistant", content="Paris"),
+        Message(role="user", content="And of Spain?"),
+        Message(role="assistant", content="Madrid"),
+    ]
+    whole, before = encode(turns, tokenizer), encode(turns[:2], tokenizer)
+    trained = [on and at >= len(before.input_ids) for at, on in enumerate(whole.trained)]
+    labels = torch.tensor([[i if on else -100 for i, on in zip(whole.input_ids, trained, strict=True)]])
+    with torch.no_grad():
+        expected = load_base(ModelConfig(base="starter"))(input_ids=torch.tensor([whole.input_ids]), labels=labels).loss
+    assert _answer_losses("starter", tokenizer)([turns])[0] == pytest.approx(float(expected), rel=1e-4)
