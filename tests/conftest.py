@@ -188,7 +188,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def end_runs(workspace: Workspace) -> None:
-    """Kill every run that is still at work in `workspace`."""
+    """Kill every run that is still running in `workspace`."""
     for run in supervisor.active_runs(workspace):
         supervisor.stop(run)
         supervisor.stop(run)

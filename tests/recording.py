@@ -24,7 +24,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import expect, sync_playwright
 
-from tests.browser.conftest import PHONE, App
+from tests.browser.conftest import PHONE, App, uncovered
 from tests.conftest import ROOT, find_chromium
 
 SIZE = {"width": 1040, "height": 680}
@@ -101,6 +101,7 @@ def main() -> None:
             page.set_default_timeout(LONG)
             expect.set_options(timeout=LONG)
             page.goto(app.url)
+            uncovered(page)
             recording = Recording(page)
             if args.of:
                 trained(recording)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftlab.api.display import BlindVerdict
 from ftlab.api.run import Run
 from ftlab.api.series import Folder, blind_verdict
-from ftlab.api.shown import BlindVerdict
 from ftlab.arena.store import Store, open_store
 from ftlab.config.stages import FROM_JUDGED, FROM_PAIRS
 from ftlab.core.workspace import Workspace
@@ -159,7 +159,7 @@ def blind_test(
         for title, contestant in contestants.items()
     ]
     if source is None and run is None:
-        raise InputError("Nothing says which prompts to ask", try_="name a source, or a run among the contestants")
+        raise InputError("There is no source of prompts", try_="name a source, or a run among the contestants")
     every = prompt_sources.held_out(source or f"{prompt_sources.RUN_PREFIX}{run.id if run else ''}", opened)
     fresh, left_out = prompt_sources.fresh(every, [contestant.spec for contestant in among], opened)
     most = round(prompts * len(fresh)) if isinstance(prompts, float) else prompts

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ftlab.api.shown import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
+from ftlab.api.display import Answers, BeforeAfter, Comparison, Strengths, in_jupyter
 from ftlab.config import RunConfig, load_config
 from ftlab.config.evaluation import names
 from ftlab.core.run_directory import RunDirectory
@@ -209,18 +209,21 @@ class Run:
         dtype: str | None = None,
         strength: float | None = None,
         licence: str | None = None,
+        gguf: str | None = None,
     ) -> Exported:
         """Export the adapter (with `merge`, a merged model) to a folder that loads without ftlab, and verify it.
 
-        `strength` scales the change made by training (default: the one chosen for the run). `to` defaults to the run's
-        own folder. Raises FtlabError when the export answers differently from the run.
+        With `gguf`, a GGUF file of this type (f16, q8_0, q4_k_m ...) for llama.cpp and Ollama instead. `strength`
+        scales the change made by training (default: the one chosen for the run). `to` defaults to the run's own folder.
+        Raises FtlabError when the export answers differently from the run.
         """
         from ftlab.export.export import Kind, export_run, fresh_export
 
-        kind: Kind = "merged" if merge else "adapter"
-        if to is None:
-            return fresh_export(self._run, kind, dtype=dtype, strength=strength, licence=licence)
-        return export_run(self._run, Path(to), kind=kind, dtype=dtype, strength=strength, licence=licence)
+        kind: Kind = "gguf" if gguf else "merged" if merge else "adapter"
+        settings: dict[str, Any] = {"dtype": dtype, "strength": strength, "licence": licence}
+        if to is None and not gguf:
+            return fresh_export(self._run, kind, **settings)
+        return export_run(self._run, Path(to or self._run.export_folder(kind)), kind=kind, gguf=gguf, **settings)
 
     def push(
         self,

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ftlab.api.display import BlindVerdict, Compared
 from ftlab.api.run import Run
-from ftlab.api.shown import BlindVerdict, Compared
 from ftlab.api.verbs import train
 from ftlab.config import RunConfig, load_config
 from ftlab.core.comparison import decided_by
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Run | str], *, measures: Sequence[str] | None = None,
 
     compared = [run if isinstance(run, Run) else Run.find(run, workspace) for run in runs]
     if not compared:
-        raise InputError("No run was given to compare", given="an empty list")
+        raise InputError("No runs to compare", given="an empty list")
     comparisons = [run.comparison().json for run in compared]
     _check_rows(compared)
     asked = [read_jsonl(RunDirectory(run.directory).probes_file) for run in compared]
@@ -120,13 +120,13 @@ def blind_verdict(test_id: str, workspace: Folder = None) -> BlindVerdict:
     """The verdict of a blind test. Raises FtlabError while the tally is hidden."""
     from ftlab.arena.blind_tests import progress
     from ftlab.arena.store import open_store
-    from ftlab.arena.tally import evaluate, shown
+    from ftlab.arena.tally import evaluate, revealed_now
 
     store = open_store(Workspace.open(workspace))
-    if shown(store, test_id) is None:
+    if revealed_now(store, test_id) is None:
         now = progress(store, test_id)
         raise FtlabError(
-            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes are in",
+            f"The tally is hidden: {now['votes']} of {now['planned']} planned votes cast",
             try_="wait for the planned number, or close the test",
         )
     return BlindVerdict(evaluate(store, test_id))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftlab.api.display import Answers, Comparison, Page, show_richly
 from ftlab.api.run import Run
-from ftlab.api.shown import Answers, Comparison, Page, show_richly
 from ftlab.config import STARTER, RunConfig, build_config, load_config
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -292,7 +292,7 @@ def evaluate(
     """
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
-        raise InputError("No run was given to evaluate", given="an empty list")
+        raise InputError("No runs to evaluate", given="an empty list")
     first = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
     measured: dict[str, Any] = {"max_rows": max_rows, "reward_model": reward_model, "data": data, "strength": strength}
     return first.evaluate(others=runs[1:], **measured, **settings)

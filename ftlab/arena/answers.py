@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import (
     flags,
     get_test,
@@ -39,6 +39,7 @@ from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
 from ftlab.data.tool_calls import spoken, uses_tools
+from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped, free_memory
 
@@ -84,7 +85,7 @@ def generate(
     """
     test = get_test(store, test_id)
     if test.settings["live"]:
-        raise InputError("In a live test the answers are made while raters write", try_="open it")
+        raise InputError("A live test generates its answers while raters write", try_="open it")
     settings = check_generation(test.settings["generation"])
     if test.state == "ready":
         return True
@@ -114,7 +115,7 @@ def generate(
             seconds = round(time.monotonic() - began, 2)
             note(connection, test_id, "answers made", answers=len(missing), seconds=seconds, settings=taken)
     mark_ready(store, test_id)
-    work.tell("all answers are there")
+    work.tell("all answers generated")
     return True
 
 
@@ -262,7 +263,7 @@ def _job(workspace: Workspace, test_id: str) -> Job:
 
 def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> None:
     """Start generating the missing answers, unless that is already running. `then_open`: open the test when they are
-    there, unless its owner must look at them first (`must_be_looked_at`)."""
+    complete, unless its owner must review them first (`must_be_looked_at`)."""
     from ftlab.arena.store import DATABASE_VARIABLE
 
     job = _job(workspace, test_id)
@@ -279,7 +280,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    ended = "The process that generated the answers stopped before it was done"
+    ended = "The process that generated the answers stopped early"
     return jobs.followed(_job(workspace, test_id), Status, ended, "generate again: existing answers are kept")
 
 
@@ -309,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.arena.answers")
     parser.add_argument("test")
     parser.add_argument("workspace", type=Path)
-    parser.add_argument("--open", action="store_true", help="open the test afterwards, unless its answers give it away")
+    parser.add_argument("--open", action="store_true", help="then open the test, unless an answer may reveal its side")
     args = parser.parse_args(arguments)
     quieten()
     workspace = Workspace.open(args.workspace)
@@ -344,7 +345,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
-    """Open a test whose answers are there, unless its owner must look at them first; returns whether it was opened."""
+    """Open a test whose answers are complete, unless its owner must review them first; returns whether it was
+    opened."""
     from ftlab.arena.store import open_store
 
     store = open_store(workspace)
@@ -362,7 +364,7 @@ def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], k
     last = [""]
 
     def tell(phase: str, done: int, total: int) -> None:
-        # How many there are stands in the database.
+        # The database has their number.
         if phase != last[0]:
             last[0] = phase
             keep(phase=phase)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ftlab.config import ModelConfig, load_config
-from ftlab.core.endpoint import Reply, Request
+from ftlab.core.endpoint import Request
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
+from ftlab.data import tool_templates
 from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.shapes import Message
-from ftlab.data.tool_calls import TOOLS, Said, call_of
-from ftlab.data.tool_templates import openai_form
+from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import FtlabError, InputError
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
@@ -68,25 +68,25 @@ def check(
 ) -> None:
     """Raise InputError for an invalid test, naming what is allowed."""
     if not title.strip():
-        raise InputError("The test has no title", try_="give it one; raters do not see it")
+        raise InputError("The test has no title", try_="enter one; raters do not see it")
     if len(contestants) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(contestants), allowed="2 or more")
     titles = [contestant.title.strip() for contestant in contestants]
     if len(set(titles)) < len(titles) or not all(titles):
-        raise InputError("Every contestant needs a title of its own", given=", ".join(titles))
+        raise InputError("Every contestant needs its own title", given=", ".join(titles))
     for contestant in contestants:
         if contestant.spec.get("kind") not in KINDS:
             raise InputError(
-                f"{contestant.title} is of no known kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
+                f"{contestant.title} has an unknown kind", given=contestant.spec.get("kind"), allowed=", ".join(KINDS)
             )
     if settings.live:
         if prompts:
             raise InputError("In a live test the raters write the prompts", given=f"{len(prompts)} prompts")
     elif not prompts:
-        raise InputError("The test has no prompts", try_="take some from the held-out split, a file, or paste them")
+        raise InputError("The test has no prompts", try_="use the held-out split or a file, or paste some")
     for number, prompt in enumerate(prompts, 1):
         if not prompt.messages or prompt.messages[-1].get("role") == "assistant":
-            raise InputError(f"Prompt {number} asks nothing: its last message is not a person's")
+            raise InputError(f"Prompt {number} asks nothing: its last message is not the user's")
     prints = [prompt_fingerprint(prompt.messages) for prompt in prompts]
     if len(set(prints)) < len(prints):
         double = next(number for number, fingerprint in enumerate(prints, 1) if fingerprint in prints[: number - 1])
@@ -103,7 +103,7 @@ def check(
         raise InputError("There is no such criterion", given=", ".join(unknown), allowed=", ".join(CRITERIA))
     if settings.votes_per_prompt < 1:
         raise InputError(
-            "Each prompt needs a vote", given=settings.votes_per_prompt, allowed="1 or more votes per prompt"
+            "Each prompt needs at least one vote", given=settings.votes_per_prompt, allowed="1 or more votes per prompt"
         )
     if not 0 <= settings.overlap <= 1:
         raise InputError("The overlap is a share of the prompts", given=settings.overlap, allowed="0 to 1")
@@ -112,7 +112,7 @@ def check(
     possible = capacity(len(contestants), len(prompts), settings)
     if possible is not None and planned_votes > possible:
         raise InputError(
-            "More votes are planned than the test can give",
+            "The test cannot collect that many votes",
             given=f"{planned_votes} votes planned",
             allowed=f"at most {possible}, from {len(prompts)} prompts",
             try_="add prompts, or ask for more votes per prompt",
@@ -158,8 +158,8 @@ def base_contestant(
 
 
 def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
-    """The base, and its revision, that is meant where a test names none: that of the runs in it. Raises InputError when
-    there is no run, or when the runs have several."""
+    """The base and revision of a test that names none: those of its runs. Raises InputError when there is no run, or
+    when the runs have several."""
     bases = {}
     for run in runs:
         model = load_config(run.config_file).model
@@ -168,9 +168,9 @@ def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
         return next(iter(bases))
     known = ", ".join(f"{base} ({run})" for (base, _), run in bases.items())
     raise InputError(
-        "The runs of this test have several bases: say which one answers"
+        "The runs of this test have different bases: choose the one that answers"
         if bases
-        else "Say which base answers: no run of this test names one",
+        else "Choose the base that answers: no run of this test names one",
         given=known or None,
         allowed=", ".join(base for base, _ in bases) or "a base such as smollm2, a folder, or a Hub id",
         try_=f"name it: base={next(iter(bases), ('smollm2', None))[0]}",
@@ -185,10 +185,11 @@ def run_contestant(
     system_prompt: str | None = None,
     examples: Sequence[Example] = (),
 ) -> ContestantSpec:
-    """What a run has trained, held to its weights; with the system prompt it was trained with unless another is given.
+    """The trained model of a run, pinned to its weights, with the system prompt of its training unless another is
+    given.
 
-    `run_id@0.75` is the run at that strength; without one it is the strength that was chosen for it. Raises InputError
-    for an unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
+    `run_id@0.75` is the run at that strength; the default is the strength chosen for it. Raises InputError for an
+    unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
     """
     from ftlab.models.strength import check_strength, chosen_strength, strength_name
 
@@ -213,7 +214,7 @@ def run_contestant(
 
 
 def split_strength(text: str) -> tuple[str, float | None]:
-    """`run@0.75` as run and strength; None where no number stands behind the last @."""
+    """`run@0.75` as run and strength; None if no number follows the last @."""
     name, at, number = text.rpartition("@")
     try:
         return (name, float(number)) if at else (text, None)
@@ -233,7 +234,7 @@ def endpoint_contestant(
     from ftlab.core.endpoint import CONTESTANT, endpoint_url
 
     if not model.strip():
-        raise InputError("The endpoint needs the name of a model", try_="the name that its server gives it")
+        raise InputError("The endpoint needs a model name", try_="the model's name on that server")
     spec = {"kind": "endpoint", "url": endpoint_url(url, CONTESTANT), "model": model.strip()}
     return ContestantSpec(title or model.strip(), spec | _prompt(system_prompt, examples))
 
@@ -256,7 +257,7 @@ def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
-    """The model of a base or a run. Raises InputError when it is gone, or is no longer what the test was made with."""
+    """The model of a base or a run. Raises InputError when it is gone or has changed since the test was created."""
     from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
 
@@ -276,8 +277,8 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 
 
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
-    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and what was
-    put around every text in its training, where that is not around them yet."""
+    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and the prompt
+    template of its training, unless already applied."""
     own, system_turns = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
     system = [{"role": "system", "content": own}] if own else system_turns
     example_turns = [turn for example in spec.get("examples", [])[:examples] for turn in example]
@@ -286,20 +287,13 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 
 
 def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
-    """What a contestant at an address is sent for `messages`."""
-    form = openai_form(asked(spec, messages))
-    return Request(key, form["messages"], form.get("tools"))
-
-
-def text_of_reply(reply: Reply) -> str:
-    """What a contestant at an address said, with its calls as ftlab writes them."""
-    calls = tuple(call for made in reply.calls if (call := call_of(made)))
-    return Said("", reply.text, calls).whole if calls else reply.text
+    """The request to a contestant at an endpoint for `messages`."""
+    return tool_templates.request_of(key, asked(spec, messages))
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
-    """`contestants` with what all runs among them were trained with given to the others too: every base and address
-    without a prompt of its own gets the same template and system prompt, as in the evaluation and in the chat."""
+    """`contestants` with shared prompts: every base and endpoint without its own prompt gets the template and system
+    prompt that all runs among them were trained with, as in evaluation and chat."""
     runs = [contestant.spec for contestant in contestants if contestant.spec["kind"] == "run"]
 
     def shared(key: str) -> dict[str, Any]:
@@ -309,7 +303,7 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
 
     filled = []
     for contestant in contestants:
-        # A prompt of its own is what a contestant is tested for; the question in it is that of the others.
+        # A contestant is tested for its own prompt; the question in it is the same for all.
         has_own = contestant.spec["kind"] == "run" or {"system_prompt", "examples"} & contestant.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
         filled.append(ContestantSpec(contestant.title, more | contestant.spec))
@@ -317,8 +311,8 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
 
 
 def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message], room: int) -> tuple[list[int], str]:
-    """The tokens of the prompt with as many examples as leave `room` tokens for the answer, and a remark for the owner
-    (empty when all is well)."""
+    """The tokens of the prompt, with as many examples as leave `room` tokens for the answer, and a remark for the owner
+    (empty if all fit)."""
     from ftlab.data.rendering import encode_prompt
 
     count = len(spec.get("examples", []))
@@ -334,7 +328,7 @@ def encoded(writer: Writer, spec: Mapping[str, Any], messages: Sequence[Message]
 
 
 def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str, Any]:
-    """What a spec says of the prompt. Raises InputError for an example that is no question with an answer."""
+    """The prompt settings of a spec. Raises InputError for an example that is not a question with an answer."""
     prompt: dict[str, Any] = {"system_prompt": system_prompt.strip()} if system_prompt and system_prompt.strip() else {}
     kept = [
         [
@@ -346,5 +340,5 @@ def _prompt(system_prompt: str | None, examples: Sequence[Example]) -> dict[str,
     ]
     for number, example in enumerate(kept, 1):
         if len(example) < 2 or example[-1]["role"] != "assistant":
-            raise InputError(f"Example {number} is no question with its answer", given=example)
+            raise InputError(f"Example {number} is not a question with its answer", given=example)
     return prompt | ({"examples": kept} if kept else {})

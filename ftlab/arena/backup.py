@@ -45,7 +45,7 @@ EVERY_MINUTES = 5.0
 log = logging.getLogger(__name__)
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
-SPACE_FOLDER = "arena"  # of the data set in which a Space keeps all it has
+SPACE_FOLDER = "arena"  # in the data set where a Space keeps everything
 _CARD = """---
 viewer: false
 tags: [ftlab]
@@ -53,7 +53,7 @@ tags: [ftlab]
 # Blind tests of ftlab
 
 One file for each table, one line for each row. Written by ftlab, which reads it back into an empty database.
-It holds prompts, answers, votes, comments and the names that raters gave: keep it private.
+It contains prompts, answers, votes, comments and raters' names: keep it private.
 """
 
 
@@ -61,8 +61,8 @@ def start(store: Store, repository: str | None = None, every_minutes: float = EV
     """Restore the tests in `repository` (else FTLAB_BACKUP, else FTLAB_SPACE_STORE) if none are here, and keep the data
     set up to date.
 
-    Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None when no data set is
-    named; started once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
+    Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None if no data set is
+    named. It starts once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
     failing backup is noticed.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
@@ -102,7 +102,7 @@ def _take_in(store: Store, api: HfApi, repository: str, seen: str | None) -> str
     if newest != seen:
         there, newest = fetched(api, repository)
         for test_id in adopt(store, there):
-            log.info("The blind test %s arrived through %s", test_id, repository)
+            log.info("The blind test %s was received through %s", test_id, repository)
     return newest
 
 
@@ -113,7 +113,7 @@ def status(store: Store) -> dict[str, Any] | None:
         return None
     note = None
     if not os.environ.get(SECRET_VARIABLE):
-        note = f"The raters' links end when the disk is lost. Set {SECRET_VARIABLE} to keep them."
+        note = f"The raters' links stop working if the disk is lost. Set {SECRET_VARIABLE} to keep them."
     return vars(last) | {"note": note}
 
 
@@ -155,7 +155,7 @@ def send(store: Store, test_id: str, repository: str) -> None:
             raise InputError(
                 "This test already has votes there",
                 given=test_id,
-                try_="fetch them; a test cannot change once it was sent",
+                try_="fetch them; a test cannot change after it is sent",
             )
         with tempfile.TemporaryDirectory() as folder:
             dump(store, Path(folder))
@@ -207,7 +207,7 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
     trials = metadata.tables["trials"]
     of_test = select(votes.c.rater_id).join(trials, trials.c.id == votes.c.trial_id).where(trials.c.test_id == test_id)
     here = list(connection.execute(of_test).scalars())
-    # By rater: one who took a vote back there gave no other one here.
+    # By rater: a rater who undid a vote there cast no other vote here.
     unknown = set(here) - {row["rater_id"] for row in there["votes"]}
     if here and len(here) > len(there["votes"]) and unknown:
         raise InputError(
@@ -239,7 +239,7 @@ def load(store: Store, folder: Path) -> int:
     or a file is not one of ftlab's."""
     with store.writing() as connection:
         if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
-            raise InputError("There are blind tests here already", try_="restore into a new workspace or database")
+            raise InputError("Blind tests already exist here", try_="restore into a new workspace or database")
         for table in metadata.sorted_tables:
             rows = read_jsonl(folder / f"{table.name}.jsonl")
             unknown = {name for row in rows for name in row} - set(table.columns.keys())

@@ -1,4 +1,4 @@
-"""A blind test from draft to closed: who answers what, what its owner may still change when, and what the owner sees.
+"""A blind test from draft to closed: its answers, what its owner may change when, and what the owner sees.
 
 draft -> generating -> ready -> open -> closed. A live test, whose raters write the prompts, opens straight from draft.
 """
@@ -156,7 +156,7 @@ def start_generating(store: Store, test_id: str) -> None:
 
 
 class AnswerDetails(TypedDict, total=False):
-    """How an answer was made: its length, whether the limit cut it, the time it took, and what to look at."""
+    """How an answer was generated: its length, whether the limit cut it, its time, and what to review."""
 
     tokens: int | None
     cut: bool
@@ -202,10 +202,12 @@ def add_answer(
 def mark_ready(store: Store, test_id: str) -> None:
     """From generating to ready. Raises InputError while answers are missing."""
     with store.writing() as connection:
-        _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "it is made ready")
+        _must_be(find_test(connection, test_id, lock=True), ("draft", "generating", "ready"), "it becomes ready")
         missing = len(answers_missing(connection, test_id))
         if missing:
-            raise InputError("Not all answers are there", given=f"{missing} are missing", try_="generate them first")
+            raise InputError(
+                "Not all answers have been generated", given=f"{missing} are missing", try_="generate them first"
+            )
         connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(state="ready"))
 
 
@@ -214,9 +216,9 @@ def open_test(store: Store, test_id: str) -> None:
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.state in ("draft", "generating") and not test.settings["live"]:
-            raise InputError("The answers are not all there yet", try_="generate them first")
+            raise InputError("Not all answers have been generated", try_="generate them first")
         _must_be(test, ("draft", "ready"), "it is opened")
-        # Made by an older ftlab, and nobody has voted yet: it gets what it lacks.
+        # From an older ftlab, without votes: add the missing parts.
         lacking = (blind_tests.c.id == test_id) & blind_tests.c.secret.is_(None)
         connection.execute(update(blind_tests).where(lacking).values(secret=new_secret()))
         connection.execute(
@@ -228,8 +230,8 @@ def open_test(store: Store, test_id: str) -> None:
 
 
 def close_test(store: Store, test_id: str) -> None:
-    """End the voting. Closing without having seen the tally does not depend on the votes, so it is no early opening.
-    The verdict says how many votes were planned."""
+    """End the voting. Closing before seeing the tally does not depend on the votes, so it does not count as opening
+    early. The verdict says how many votes were planned."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "it is closed")
@@ -277,11 +279,11 @@ def change_test(
         values: dict[str, Any] = {}
         if title is not None:
             if not title.strip():
-                raise InputError("The test has no title", try_="give it one; raters do not see it")
+                raise InputError("The test has no title", try_="enter one; raters do not see it")
             values["title"] = storable(title.strip())
         if (instructions is not None or planned_votes is not None) and _has_trials(connection, test_id):
             raise InputError(
-                "Voting has started: the instructions and the planned number of votes cannot change now",
+                "Voting has started: the instructions and the planned number of votes can no longer change",
                 try_="create a new test",
             )
         if instructions is not None:
@@ -292,7 +294,9 @@ def change_test(
             possible = capacity(among, asked, settings_of(test))
             if planned_votes < 1 or (possible is not None and planned_votes > possible):
                 raise InputError(
-                    "So many votes cannot be planned", given=planned_votes, allowed=f"1 to {possible or 'any number'}"
+                    "The planned number of votes is out of range",
+                    given=planned_votes,
+                    allowed=f"1 to {possible or 'any number'}",
                 )
             values["planned_votes"] = planned_votes
         if values:
@@ -332,7 +336,7 @@ FAMILIES = tuple(
 )
 PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
 AROUND = 40
-CUT = "The answer was cut at the most tokens allowed"
+CUT = "The answer was cut off at the token limit"
 # Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
 _WORDS_A_MINUTE = 238
 _SECONDS_TO_CHOOSE = 8
@@ -359,7 +363,7 @@ def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return list(hits.values())
 
 
-# Titles that owners give and answers say without meaning a model.
+# Titles that occur in answers without meaning a model.
 _EVERYDAY = {"base", "run", "new", "old", "model", "adapted", "tuned", "starter", "last", "before", "after", "adapter"}
 
 
@@ -370,14 +374,14 @@ def get_test(store: Store, test_id: str) -> Row[Any]:
 
 
 def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
-    """The row of `blind_tests`, within a transaction. `lock`: nobody else assigns or closes until it ends; `share`:
-    nobody closes. SQLite, where one writes at a time, needs neither."""
+    """The row of `blind_tests`, within a transaction. `lock`: no one else assigns or closes until it ends; `share`: no
+    one closes. SQLite has one writer at a time and needs neither."""
     query = select(*PUBLIC).where(blind_tests.c.id == test_id)
     if lock or share:
         query = query.with_for_update(read=share, key_share=not share)
     test = connection.execute(query).first()
     if test is None:
-        raise InputError("There is no such blind test", given=test_id, try_="take one from the list of tests")
+        raise InputError("There is no such blind test", given=test_id, try_="choose one from the list of tests")
     return test
 
 
@@ -551,11 +555,11 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
 
 
 def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:
-    """Whether some of `flags` may give a side away or void the test: then its owner opens it, and nothing else does.
+    """Whether some of `flags` may reveal a side or void the test: then only its owner can open it.
 
-    A long answer that was cut is none of these: it is what raters are asked to judge.
+    A long answer that was cut is not among them: raters judge it as it is.
     """
-    return any(one["what"] != CUT for one in flagged)
+    return any(flag["what"] != CUT for flag in flagged)
 
 
 def seconds_each(store: Store, test_id: str) -> float | None:

@@ -35,8 +35,8 @@ class Decision:
     """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
-    (all of them, as long as it is not reached, and then it decides nothing). The lists of the evidence run over the
-    prompts that chose a side, in the order in which they were completed.
+    (all of them while it is not reached; then it decides nothing). The lists of the evidence run over the prompts that
+    chose a side, in the order in which they were completed.
     """
 
     winner: str | None
@@ -96,7 +96,7 @@ def decide(
     by_plan = None
     if reached and p <= plan_level(comparisons):
         by_plan = "second" if wins[1] > wins[0] else "first"
-    # Who came first has decided: what the evidence said stays said.
+    # The first to decide counts: later votes do not change the decision.
     early_first = over is not None and (last is None or not by_plan or positions[over] <= last)
     winner, by = (early, "evidence") if early_first else (by_plan, "plan" if by_plan else None)
     return Decision(
@@ -130,8 +130,8 @@ def at_large(
 ) -> AtLarge | None:
     """The contestant that raters in general prefer, raters and prompts being samples; None before the planned votes.
 
-    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which holds however far apart their
-    tastes are, and an interval over raters and prompts that leaves out 50%. Arguments as those of `decide`.
+    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which is valid however different their
+    tastes, and an interval over raters and prompts that excludes 50%. Arguments as those of `decide`.
     """
     last = plan_reached_at(ballots, planned)
     chosen = [b for b in ballots[:last] if {b.left, b.right} == {first, second} and b.winner is not None]
@@ -187,9 +187,9 @@ def log_evidence(running: Sequence[int]) -> list[float]:
 
 
 def anytime_interval(wins: int, count: int) -> list[float] | None:
-    """The win rates against which the evidence is below 20: a 95% interval that holds whenever one looks.
+    """The win rates against which the evidence is below 20: a 95% interval that is valid at any time.
 
-    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, turned round.) As [low, high] in 0 to 1; None without outcomes.
+    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, inverted.) As [low, high] in 0 to 1; None without outcomes.
     """
     from scipy.optimize import brentq
     from scipy.stats import betabinom, binom
@@ -251,7 +251,7 @@ _RESAMPLES = 1000
 _SHUFFLES, _AT_ONCE = 999, 111
 _WIDE = 0.6
 _NAMED = 5
-# An interval that reaches beyond this from 50% leaves room for a lean that would matter.
+# An interval that reaches farther than this from 50% cannot exclude a bias that would matter.
 _MATTERS = 0.15
 
 
@@ -259,7 +259,7 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
     """Krippendorff's alpha of the raters (nominal: first, second, no side) with its 95% interval, by evalica.
 
     Returns value, interval, prompts (judged by two raters or more), p (see `agreement_p`), text. Skipped trials and
-    ties that nobody was asked about are no judgements. value is None where nothing can be compared.
+    automatic ties are not judgments. value is None where nothing can be compared.
     """
     judged: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
     for ballot in ballots:
@@ -275,25 +275,24 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
         return {**unknown, "text": text}
     several = _prompts(prompts)
     if len({value for judgements in shared.values() for value in judgements.values()}) == 1:
-        text = f"All votes on the {several} that several raters judged are the same: they agree fully."
-        return {**unknown, "text": text + " Krippendorff's alpha is not defined without any variation."}
+        text = f"All votes on the {several} judged by several raters are the same: full agreement."
+        return {**unknown, "text": text + " Krippendorff's alpha is undefined without variation."}
     value, interval = krippendorff_alpha(list(shared.values()))
     alike, of = _alike(shared)
     p = agreement_p(shared)
     between = f", 95% interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
-    text = f"Two raters of the same answers said the same {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
+    text = f"Pairs of raters agreed {alike:,} of {_times(of)} on {several} (Krippendorff's alpha "
     text += f"{value:.2f}{between}): {reading(value, p)}"
     if p < LEVEL and interval and interval[1] - interval[0] > _WIDE:
-        text += " So few prompts leave open how much."
+        text += " With so few prompts, how much is uncertain."
     return {"value": value, "interval": interval, "prompts": prompts, "p": p, "text": text}
 
 
 def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
-    """The two-sided p of "raters agree as often as they would if their judgements were dealt out at random", which is
-    what alpha is measured against.
+    """The two-sided p of the null hypothesis behind alpha: raters agree as often as randomly permuted judgments do.
 
-    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgements on a pair of contestants are
-    dealt out anew 999 times; what is counted is how often two of the same answers are the same.
+    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgments on a pair of contestants are
+    permuted 999 times, counting how often two judgments of the same answers agree.
     """
     import numpy as np
 
@@ -343,26 +342,25 @@ def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[
 
 
 def reading(alpha: float, p: float) -> str:
-    """What an alpha means whose p (of no relation between raters) is `p`, in plain words and as a sentence's end."""
+    """The meaning of an alpha with the p value `p` (of no relation between raters), in plain words, as the end of a
+    sentence."""
     if p >= LEVEL:
-        return "these votes cannot tell whether raters agree more or less than chance would make them."
+        return "these votes cannot show whether raters agree more or less than by chance."
     if alpha < 0:
-        return "the raters disagree more than chance would make them: what one prefers the other tends to reject."
+        return "the raters disagree more than by chance: what one prefers, another tends to reject."
     if alpha >= RELIABLE:
         return "the raters mostly see the same difference."
     if alpha >= TENTATIVE:
         return "the raters agree well enough for tentative conclusions."
     if alpha >= 0.2:
-        return (
-            "the raters agree more than chance, but often differ: partly a matter of taste, or the rubric is unclear."
-        )
-    return "the raters agree little more than chance: read the verdict as the mean of different tastes."
+        return "the raters agree more than by chance, but often differ: tastes vary, or the rubric is unclear."
+    return "the raters agree little more than by chance: the verdict averages different tastes."
 
 
 def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> RatersDifferJson:
     """How much raters differ in how often they choose `tested`: {"p", "low", "high": [name, win rate] or None, "text"}.
 
-    p is of "all have the same win rate" (`clusters.same_share`). Who chose in fewer than 5 votes is not named.
+    p is of "all have the same win rate" (`clusters.same_share`). Raters with fewer than 5 decided votes are not named.
     """
     won: Counter[str] = Counter()
     decided: Counter[str] = Counter()
@@ -375,10 +373,10 @@ def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> Raters
         return {"p": None, "low": None, "high": None, "text": ""}
     p = same_share([won[rater] for rater in decided], list(decided.values()))
     (low, least), (high, most) = rates[0], rates[-1]
-    ends = f"the win rate of {title} is {percent(round(low, 2))} with {least}, {percent(round(high, 2))} with {most}"
+    ends = f"the win rate of {title} is {percent(round(low, 2))} for {least}, {percent(round(high, 2))} for {most}"
     text = f"Raters differ: {ends} ({p_text(p)})."
     if p >= LEVEL:
-        text = f"Between raters {ends}: chance alone can put them so far apart ({p_text(p)})."
+        text = f"Between raters, {ends}: chance alone could explain the gap ({p_text(p)})."
     return {"p": p, "low": [least, low], "high": [most, high], "text": text}
 
 
@@ -392,9 +390,11 @@ def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
     test = _tested(won, prompts)
     begin = f"The left answer won {percent(test.share)} of {_votes(count)} ({p_text(test.p)})"
     side = "left" if 2 * left > count else "right"
-    text = f"{begin}: raters lean to the {side}. Sides are balanced, so nobody gains, but small differences are hidden."
+    text = (
+        f"{begin}: raters favor the {side}. Sides are balanced: neither side gains, but small differences are hidden."
+    )
     if test.p >= LEVEL:
-        text = f"{begin}: no sign that raters prefer a side of the screen{_hidden(test)}."
+        text = f"{begin}: no sign that raters prefer one side of the screen{_hidden(test)}."
     return {"left": left, "votes": count, **test.as_json(), "text": text}
 
 
@@ -435,14 +435,14 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
     longer_rate, shorter_rate = (stratum["win_rate"] for stratum in strata.values())
     confounded = False
     if test.p >= LEVEL:
-        text += f" No sign that raters go by length{_hidden(test)}."
+        text += f" No sign that length sways raters{_hidden(test)}."
     elif longer_rate is None or shorter_rate is None:
-        text += " One of the two is always the longer: these votes cannot tell quality from length."
+        text += " One contestant's answers are always longer: these votes cannot separate quality from length."
         confounded = True
     elif (longer_rate - 0.5) * (shorter_rate - 0.5) > 0:
-        text += " It points the same way at either length."
+        text += " The winner is the same at either length."
     else:
-        text += " Who wins turns with the length: part of the preference may be for length itself."
+        text += " The winner changes with length: part of the preference may be for length itself."
         confounded = True
     return {**result, **test.as_json(), "confounded": confounded, "text": text}
 
@@ -450,7 +450,8 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
 def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJson:
     """How often raters said which side `tuned` was, asked after the vote; a sign test against chance over prompts.
 
-    Whoever prefers an answer tends to take it for the tuned one, so guesses that follow the vote are counted apart.
+    Raters tend to take the answer they prefer for the tuned one, so guesses that follow the vote are counted
+    separately.
     """
     asked = [b for b in ballots if b.of(b.guess) is not None and tuned in (b.left, b.right)]
     knew = [ballot.of(ballot.guess) == tuned for ballot in asked]
@@ -477,20 +478,18 @@ def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJ
     if test.p >= LEVEL:
         return {**result, "text": f"{text}: no sign that raters could tell{_hidden(test)}."}
     if 2 * right < count:
-        return {**result, "text": text + ": raters could often tell the two apart, and took the other one for it."}
+        return {**result, "text": text + ": raters could often tell the two apart, but mixed them up."}
     text += ": raters could often tell."
     if own and followed / len(own) > 0.6:
-        text += (
-            f" {percent(followed / len(own))} of the guesses name the answer that was preferred, which explains part."
-        )
+        text += f" {percent(followed / len(own))} of the guesses match the rater's vote, which explains part of this."
     if neutral:
-        text += f" Of the guesses that did not, {percent(neutral_right / len(neutral))} were right."
+        text += f" Of the other guesses, {percent(neutral_right / len(neutral))} were right."
     return {**result, "text": text}
 
 
 @dataclass(frozen=True)
 class _Tested:
-    """A share of votes, its interval over prompts, and the p of the sign test on what most votes of each prompt say."""
+    """A share of votes, its interval over prompts, and the p of the sign test on the majority of each prompt."""
 
     share: float
     interval: list[float]
@@ -513,7 +512,7 @@ def _tested(right: Sequence[bool], prompts: Sequence[str]) -> _Tested:
 def _hidden(test: _Tested) -> str:
     """A caveat for "no sign of it" if there are too few votes to show one."""
     low, high = test.interval
-    return ", though so few votes could hide one" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
+    return ", though so few votes could hide it" if low < 0.5 - _MATTERS or high > 0.5 + _MATTERS else ""
 
 
 def _votes(count: int) -> str:

@@ -40,7 +40,7 @@ class Shown(NamedTuple):
 
 def draw(key: Key, what: str) -> random.Random:
     """The random numbers of a test for one purpose, such as "overlap". Each is seeded by an HMAC of the secret, so that
-    what is seen of one tells nothing of another."""
+    one stream reveals nothing about another."""
     if isinstance(key, str):
         return random.Random(hmac.digest(key.encode(), what.encode(), "sha256"))
     return random.Random(f"{key} {what}")
@@ -53,24 +53,24 @@ def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: floa
 
 
 def still_open(
-    units: Sequence[Unit], wanted: Mapping[str, int], shown: Mapping[Unit, Shown], seen: Collection[Unit]
+    units: Sequence[Unit], wanted: Mapping[str, int], showings: Mapping[Unit, Shown], seen: Collection[Unit]
 ) -> list[Unit]:
-    """The units that a rater who has `seen` some can still get."""
-    return [unit for unit in units if unit not in seen and shown.get(unit, Shown()).times < wanted[unit.prompt_id]]
+    """The units that a rater can still get after those in `seen`."""
+    return [unit for unit in units if unit not in seen and showings.get(unit, Shown()).times < wanted[unit.prompt_id]]
 
 
 def choose(
     units: Sequence[Unit],
     among: Collection[Unit],
-    shown: Mapping[Unit, Shown],
+    showings: Mapping[Unit, Shown],
     own: Sequence[tuple[Unit, bool]],
     key: Key,
     rater: int,
 ) -> tuple[Unit, bool] | None:
     """The next of `among` for the rater with this number, and whether it is swapped; None when there is nothing.
 
-    `units` are all of the test, in a fixed order; `own` is what the rater was asked so far. Each rater goes through the
-    prompts in an order of their own; prompts that were shown to fewer pairs of raters come first.
+    `units` are all of the test, in a fixed order; `own` is what the rater was asked so far. Each rater sees the prompts
+    in their own order; prompts shown to fewer pairs of raters come first.
     """
     if not among:
         return None
@@ -81,25 +81,25 @@ def choose(
     lean: Counter[int] = Counter()
     for unit, swapped in own:
         _tip(lean, unit, swapped)
-    # Near the end: where the lean ends when all that can only be shown one way round has been shown. Earlier, others
+    # Near the end: the balance once every unit that has only one possible order was shown. Earlier, others
     # may take that, and whoever steers all the time toward it lets the sides take turns.
     bound = lean.copy()
     for unit in among if len(among) <= ENDING else ():
-        sides = _sides(shown.get(unit, Shown()))
+        sides = _sides(showings.get(unit, Shown()))
         if len(sides) == 1:
             _tip(bound, unit, sides[0])
 
     def cost(option: tuple[Unit, bool]) -> tuple[int, int, int, int, bool]:
         unit, swapped = option
         low, high = unit.pair
-        before = shown.get(unit, Shown())
+        before = showings.get(unit, Shown())
         step = -1 if swapped else 1
         ahead = step if 2 * before.swapped == before.times else 0
         now = max(0, abs(lean[low] + step) - LEAN, abs(lean[high] - step) - LEAN)
         then = 0 if len(among) > ENDING else max(0, abs(bound[low] + ahead) - LEAN, abs(bound[high] - ahead) - LEAN)
         return now, then, before.times // 2, rank[unit], swapped is not coin
 
-    return min(((unit, side) for unit in among for side in _sides(shown.get(unit, Shown()))), key=cost)
+    return min(((unit, side) for unit in among for side in _sides(showings.get(unit, Shown()))), key=cost)
 
 
 def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
@@ -108,19 +108,19 @@ def _tip(lean: Counter[int], unit: Unit, swapped: bool) -> None:
     lean[high] += 1 if swapped else -1
 
 
-def _sides(shown: Shown) -> tuple[bool, ...]:
-    """The orders that mirror what other raters saw."""
-    straight = shown.times - shown.swapped
-    if straight == shown.swapped:
+def _sides(showing: Shown) -> tuple[bool, ...]:
+    """The orders that mirror those of other raters."""
+    straight = showing.times - showing.swapped
+    if straight == showing.swapped:
         return (False, True)
-    return (shown.swapped < straight,)
+    return (showing.swapped < straight,)
 
 
-# Who leaves a trial open this long has gone: another rater may have the prompt.
+# A rater who leaves a trial open this long is gone: another rater may get the prompt.
 STALE_SECONDS = 30 * 60
 
 
-# Asked for every vote: to put these together takes longer than to answer them.
+# Run for every vote: building these statements takes longer than running them.
 _HANDED_OUT = (
     select(
         trials.c.prompt_id,
@@ -179,7 +179,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Own:
-    """A trial that was handed to a rater. `place` 0: nobody was asked."""
+    """A trial that was handed to a rater. `place` 0: an automatic tie."""
 
     unit: Unit
     swapped: bool
@@ -194,7 +194,7 @@ class Standing:
     units: list[Unit]
     wanted: dict[str, int]
     identical: frozenset[Unit]
-    shown: dict[Unit, Shown]
+    showings: dict[Unit, Shown]
     own: list[Own]
     votes: int
     key: Key = field(repr=False)
@@ -209,12 +209,12 @@ def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     opened = connection.execute(_PLAN, {"test": test.id}).one()
     key = draw_key(opened.secret, opened.settings)
     wanted = wanted_votes(prompt_ids, settings["votes_per_prompt"], settings["overlap"], key)
-    one, other, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
+    left, right, first, second = answers.alias(), answers.alias(), contestants.alias(), contestants.alias()
     query = (
-        select(one.c.prompt_id, first.c.position, second.c.position, one.c.text, other.c.text)
-        .join(other, other.c.prompt_id == one.c.prompt_id)
-        .join(first, first.c.id == one.c.contestant_id)
-        .join(second, second.c.id == other.c.contestant_id)
+        select(left.c.prompt_id, first.c.position, second.c.position, left.c.text, right.c.text)
+        .join(right, right.c.prompt_id == left.c.prompt_id)
+        .join(first, first.c.id == left.c.contestant_id)
+        .join(second, second.c.id == right.c.contestant_id)
         .where(first.c.test_id == test.id, first.c.position < second.c.position)
     )
     return {
@@ -238,7 +238,9 @@ def standing(connection: Connection, test: Row[Any], rater_id: str) -> Standing:
         units=[Unit(prompt_id, pair) for prompt_id, _ in plan["prompts"] for pair in pairs],
         wanted=dict(plan["prompts"]),
         identical=frozenset(Unit(prompt_id, (low, high)) for prompt_id, low, high in plan["identical"]),
-        shown={Unit(prompt_id, positions(pair)): Shown(times, swapped) for prompt_id, pair, times, swapped, _ in rows},
+        showings={
+            Unit(prompt_id, positions(pair)): Shown(times, swapped) for prompt_id, pair, times, swapped, _ in rows
+        },
         own=[
             Own(Unit(prompt_id, positions(pair)), bool(swapped), place)
             for prompt_id, pair, swapped, place in connection.execute(_OWN, {"rater": rater_id})
@@ -252,23 +254,23 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
     """Create the next trial of a rater. Identical answers become ties automatically."""
     at = standing(connection, test, rater.id)
     while at.votes < test.planned_votes:
-        among = still_open(at.units, at.wanted, at.shown, {own.unit for own in at.own})
+        among = still_open(at.units, at.wanted, at.showings, {own.unit for own in at.own})
         asked = [(own.unit, own.swapped) for own in at.own if own.place]
-        chosen = choose(at.units, among, at.shown, asked, at.key, rater.number)
+        chosen = choose(at.units, among, at.showings, asked, at.key, rater.number)
         if chosen is None:
             return None
         unit, swapped = chosen
         same = unit in at.identical
         row = hand_out(connection, test, rater, unit, swapped, place=0 if same else len(asked) + 1)
-        before = at.shown.get(unit, Shown())
+        before = at.showings.get(unit, Shown())
         at = replace(
             at,
-            shown=at.shown | {unit: Shown(before.times + 1, before.swapped + swapped)},
+            showings=at.showings | {unit: Shown(before.times + 1, before.swapped + swapped)},
             own=[*at.own, Own(unit, swapped, row.place)],
             votes=at.votes + same,
         )
         if not same:
-            return shown(connection, test, row, at)
+            return trial_of(connection, test, row, at)
         record_tie(connection, row)
     return None
 
@@ -318,7 +320,7 @@ def waiting(connection: Connection, rater_id: str) -> Row[Any] | None:
     return connection.execute(_WAITING, {"rater": rater_id}).first()
 
 
-def shown(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing | None = None) -> Trial:
+def trial_of(connection: Connection, test: Row[Any], trial: Row[Any], at: Standing | None = None) -> Trial:
     """A row of `trials` as its rater may see it."""
     asked = connection.execute(_MESSAGES, {"prompt": trial.prompt_id}).scalar_one()
     sides = {"left": trial.left_answer_id, "right": trial.right_answer_id}
@@ -344,12 +346,13 @@ def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
     asked = [unit for unit in at.units if unit not in at.identical]
     wanted = sum(at.wanted[unit.prompt_id] for unit in asked)
     share = math.ceil(min(wanted, test.planned_votes) / among)
-    more = len(still_open(asked, at.wanted, at.shown, {own.unit for own in at.own}))
+    more = len(still_open(asked, at.wanted, at.showings, {own.unit for own in at.own}))
     return min(max(share, last), last + more)
 
 
 def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[int, int]:
-    """The positions of the two that answer a rater's next prompt in a live test: of the pairs seen least, by lot."""
+    """The positions of the two contestants that answer a rater's next prompt in a live test: a random one of the pairs
+    seen least."""
     among = contestant_ids(connection, test.id)
     counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater.id).group_by(trials.c.pair)
     seen = {positions(pair): times for pair, times in connection.execute(counted)}

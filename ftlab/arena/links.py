@@ -33,7 +33,7 @@ LONGEST_TOKEN = 300
 JOINS = {60: (10, 30), 3600: (60, 240)}
 
 
-# Asked several times for every vote: to put these together takes longer than to answer them.
+# Run several times for every vote: building these statements takes longer than running them.
 _ONE = select(raters).where(raters.c.id == bindparam("rater"))
 _RATER = {False: _ONE, True: _ONE.with_for_update(key_share=True)}
 # Without the plan, which only the assignment needs, and which is long.
@@ -47,7 +47,7 @@ _TEST_OF = {
 
 
 class NotBegun(InputError):
-    """The link is good, but its test is not open yet."""
+    """The link is valid, but its test is not open yet."""
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ def open_link(store: Store, test_id: str) -> str:
 
 
 def is_open_link(store: Store, token: str) -> bool:
-    """Whether `token` is that of an open link, whose visitor must say a name and `join`."""
+    """Whether `token` is that of an open link, whose visitor must enter a name and `join`."""
     return "t" in _read(store, token)
 
 
 def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
-    """A rater of their own for who came by the open link from the network `address` (kept as a keyed hash alone).
+    """A new rater who joins by the open link from the network `address` (stored only as a keyed hash).
 
     Raises InputError: no name, unknown, revoked, closed, too many at once (`JOINS`).
     """
     if not _cleaned(name):
-        raise InputError("Please say your name", try_="any name that your host knows you by will do")
+        raise InputError("Please enter your name", try_="use any name that your host knows")
     payload = _read(store, token)
     with store.writing() as connection:
         test = _invited(connection, payload, lock=True)
@@ -153,7 +153,7 @@ def revoke(store: Store, rater_id: str) -> None:
 def void(store: Store, rater_id: str) -> None:
     """Exclude the votes of a rater and end their link; every verdict says so. This cannot be undone.
 
-    A tally that could be seen stays open, and every verdict says that it was: else one could choose among votes.
+    A visible tally stays visible, and every verdict says so: otherwise the owner could choose among votes.
     """
     with store.writing() as connection:
         row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
@@ -211,7 +211,7 @@ def find_rater(
         raise _unknown()
     rater = connection.execute(_RATER[lock or share], {"rater": rater_id}).one()
     if rater.revoked_at is not None:
-        raise InputError("This link has been ended", try_="ask whoever sent it for a new one")
+        raise InputError("This link was revoked", try_="ask the sender for a new one")
     _must_be_open(test)
     return test, rater
 
@@ -237,11 +237,11 @@ def _add_rater(
     names = connection.execute(select(raters.c.pseudonym).where(raters.c.test_id == test_id)).scalars()
     known = {looks_like(name_) for name_ in names}
     if len(known) >= MOST_RATERS:
-        raise InputError("This test has as many raters as it may have", allowed=f"at most {MOST_RATERS}")
+        raise InputError("This test has reached its maximum number of raters", allowed=f"at most {MOST_RATERS}")
     highest = connection.execute(select(func.max(raters.c.number)).where(raters.c.test_id == test_id)).scalar()
     number = (highest or 0) + 1
     wanted = _cleaned(name) or f"Rater {number}"
-    # A name is no password: who says one that is taken, or looks so, becomes somebody else.
+    # A name is not a password: anyone who enters a taken or lookalike name becomes another rater.
     pseudonym, count = wanted, 1
     while looks_like(pseudonym) in known:
         count += 1
@@ -271,12 +271,12 @@ def _must_not_be_many(connection: Connection, test_id: str, came_from: str | Non
                 when = "a minute" if seconds == 60 else "an hour"
                 raise InputError(
                     "Too many people are joining this test right now",
-                    try_=f"again in {when}, or ask your host for a link of your own",
+                    try_=f"again in {when}, or ask your host for your own link",
                 )
 
 
 def _hashed(store: Store, test_id: str, address: str) -> str:
-    """Tells two addresses of one test apart, and cannot be turned back into one without the secret of the workspace."""
+    """A hash that distinguishes the addresses of a test and cannot be reversed without the secret of the workspace."""
     key = _secret(store.workspace.arena_secret, os.environ.get(SECRET_VARIABLE))
     return hmac.new(key.encode(), f"{test_id} {address}".encode(), hashlib.sha256).hexdigest()[:16]
 
@@ -306,10 +306,11 @@ _READS_AS = str.maketrans(
 
 @functools.lru_cache(maxsize=4096)
 def looks_like(name: str) -> str:
-    """What two names have in common that read alike: no case, blanks, accents or punctuation, one script (NFKC)."""
+    """A key that is equal for names that look alike: without case, blanks, accents or punctuation, in one script
+    (NFKC)."""
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name).casefold())
     read = "".join(character for character in plain if character.isalnum()).translate(_READS_AS)
-    # Once more: what reads as an i reads as an l.
+    # Again: what looks like an i looks like an l.
     return read.translate(_READS_AS).replace("rn", "m").replace("vv", "w") or plain
 
 
@@ -339,12 +340,12 @@ def _must_be_open(test: Row[Any]) -> None:
     if test.state == "closed":
         raise InputError("This test is over", try_="ask whoever invited you for the result")
     if test.state != "open":
-        raise NotBegun("This test has not begun", try_="come back when your host says that it has")
+        raise NotBegun("This test has not started", try_="come back once it has started")
 
 
 def _must_not_be_closed(test: Row[Any]) -> None:
     if test.state == "closed":
-        raise InputError("This test is over: nobody can vote in it any more", given=test.title)
+        raise InputError("This test is over: voting has closed", given=test.title)
 
 
 def _signer(store: Store) -> URLSafeSerializer:
@@ -362,7 +363,7 @@ def _secret(file: Path, secret: str | None) -> str:
                 try_='use the output of: python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
         return secret
-    # A lock of its own: who waits for the tables holds the other one, and this may be asked amid a transaction.
+    # A separate lock: threads waiting for the tables hold the other one, and this may be called within a transaction.
     with locked(file.with_name(f"{file.name}.lock")):
         if not file.exists():
             write_text(file, secrets.token_urlsafe(32))  # with mode 0600

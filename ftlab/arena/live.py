@@ -1,7 +1,7 @@
 """The live mode: a rater writes the prompt, both models answer, and nothing is shown before both are complete.
 
-Only one rater at a time is answered: two generations on one device only slow each other, and whoever waits sees the
-same as everybody else. Models stay loaded from one question to the next, as many as one test needs.
+Only one rater at a time is answered: two generations on one device only slow each other down. Models stay loaded from
+one question to the next, as many as one test needs.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from typing import Any
 
 from ftlab.arena.answers import check_generation
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, text_of_reply, weights_of
+from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import list_contestants
 from ftlab.arena.links import find_rater
 from ftlab.arena.store import Store
 from ftlab.arena.trials import live_contestants, record_live
+from ftlab.data.tool_templates import text_of_reply
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import free_memory
 
@@ -33,11 +34,11 @@ class _TooLong(InputError):
 
 
 def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
-    """As `ask_models` on a server without models: only contestants behind an address can answer there."""
+    """Like `ask_models`, on a server without models: only contestants at an endpoint can answer there."""
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
     if any(contestant.spec["kind"] != "endpoint" for contestant in list_contestants(store, test.id)):
-        log.warning("The test %s asks models, and this server has none: only addresses can be asked here", test.id)
+        log.warning("The test %s needs models, and this server has none: it can only ask endpoints", test.id)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host")
     return ask_models(store, rater_id, prompt)
 
@@ -45,8 +46,8 @@ def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
 def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     """Let the next two contestants answer `prompt`; returns what `trials.record_live` returns.
 
-    Raises InputError for an empty or too long prompt and when the rater may not vote, FtlabError, without a name of a
-    model in it, when one of them cannot answer: then nothing was recorded.
+    Raises InputError for an empty or too long prompt and when the rater may not vote, FtlabError, which names no model,
+    when one of them cannot answer; nothing is recorded then.
     """
     if not prompt.strip():
         raise InputError("The question is empty", try_="write one first")
@@ -55,20 +56,20 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
     if not test.settings["live"]:
-        raise InputError("In this test the questions are given")
+        raise InputError("Raters cannot write questions in this test")
     settings = check_generation(test.settings["generation"])
     pair = live_contestants(store, rater_id)
     specs = {contestant.id: contestant.spec for contestant in list_contestants(store, test.id)}
     messages = [{"role": "user", "content": prompt.strip()}]
     if not _device.acquire(timeout=WAIT_SECONDS):
-        raise FtlabError("Others are being answered just now", try_="ask again in a moment")
+        raise FtlabError("Other questions are being answered right now", try_="ask again in a moment")
     try:
         _keep_only({weights_of(spec) for spec in specs.values()})
         replies = {contestant_id: _answer(store, specs[contestant_id], messages, settings) for contestant_id in pair}
     except _TooLong:
         raise
     except FtlabError as error:
-        # Its words may name a run, a model or a host: they are for the owner alone.
+        # The message may name a run, a model or a host: only the owner may see it.
         log.warning("A question in the test %s could not be answered: %s", test.id, error)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
     finally:

@@ -1,4 +1,4 @@
-"""The loop from votes to the next run, with simulated raters of a stated taste."""
+"""The loop from votes to the next run, with simulated raters of known taste."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def run_loop(
         raise InputError("No vote preferred an answer, so there is nothing for DPO to learn", given=exported.text())
     tell(f"    {exported.text()}")
 
-    tell("4 of 6: direct preference optimisation on the votes, starting from the tuned model")
+    tell("4 of 6: direct preference optimization on the votes, starting from the tuned model")
     # The next blind test is the test, so that few rows need to be held out.
     votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
@@ -204,7 +204,7 @@ def hold_test(
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
     how = TestSettings(generation, votes_per_prompt=settings.raters)
     planned = len(chosen) * settings.raters
-    # Simulated raters look at no side: a known secret makes the same votes again.
+    # Simulated raters ignore sides: a known secret reproduces the votes.
     test_id = blind_tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
     with locked(store.workspace.device_lock):
         answers.generate(store, test_id)

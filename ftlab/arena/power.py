@@ -1,8 +1,8 @@
 """How many votes a test needs: the power of the exact sign test at the planned number, by scipy.
 
 The test is the one of `evidence.decide`, at its level: 4% (1% is kept for stopping early), shared by all pairs where
-there are three contestants or more. That the evidence may decide earlier only adds to the power, so what is promised
-here is the least. It is the power of a verdict on these raters.
+there are three contestants or more. An early decision by the evidence only adds power, so this is a lower bound. It is
+the power of a verdict on these raters.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _MOST_PROMPTS = 20_000
 
 @dataclass(frozen=True)
 class Chances:
-    """What is assumed of the votes: `rate` is how often the better contestant wins a vote that chooses a side, `ties`
-    the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The share
-    `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
+    """The assumptions about the votes: `rate` is how often the better contestant wins a vote that chooses a side,
+    `ties` the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The
+    share `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
 
     rate: float
     ties: float = 0.0
@@ -49,7 +49,9 @@ class Chances:
         _within("The agreement", self.agreement, 0.0, 1.0)
         _within("The overlap", self.overlap, 0.0, 1.0)
         if self.votes_per_prompt < 1:
-            raise InputError("A prompt needs a vote", given=self.votes_per_prompt, allowed="1 or more votes per prompt")
+            raise InputError(
+                "A prompt needs at least one vote", given=self.votes_per_prompt, allowed="1 or more votes per prompt"
+            )
 
 
 def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float, float]:
@@ -135,26 +137,26 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
 
 
 def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
-    """The number of prompts from which on the power is at least `wanted`.
+    """The number of prompts from which the power is at least `wanted`.
 
     Raises InputError when no difference is to be found, or more than 20,000 prompts would be needed.
     """
     _within("The power", wanted, 0.05, 0.99)
     if chances.rate <= 0.5:
-        raise InputError("A win rate of 50% is no difference that votes could find", given=percent(chances.rate))
+        raise InputError("A win rate of 50% means no difference to detect", given=percent(chances.rate))
     low, high = 0, fewest_prompts(chances.pairs)
     while power(high, chances) < wanted:
         low, high = high, 2 * high
         if high > 2 * _MOST_PROMPTS:
             raise InputError(
-                "No realistic number of votes would find this difference",
+                "No realistic number of votes would detect this difference",
                 given=f"a win rate of {percent(chances.rate)}, {percent(chances.ties)} ties",
                 allowed=f"what {_MOST_PROMPTS:,} prompts can show",
             )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if power(middle, chances) < wanted else (low, middle)
-    # The power of an exact test has teeth: the number after which it falls below no more.
+    # The power of an exact test is a sawtooth: take the number after which it stays above.
     beyond = high + max(12, high // 20)
     return max((n + 1 for n in range(high, beyond) if power(n, chances) < wanted), default=high)
 
@@ -178,7 +180,7 @@ def plan_in_short(planned_votes: int, prompts: int | None, chances: Chances) -> 
     rate = smallest_rate(prompts, chances, planned=planned_votes)
     if rate is None:
         return f"{begin} are too few to show any difference."
-    return f"{begin} usually find a preference of {percent(rate)} to {percent(1 - rate)} or stronger."
+    return f"{begin} usually detect a preference of {percent(rate)} to {percent(1 - rate)} or stronger."
 
 
 @functools.lru_cache(maxsize=256)
@@ -205,15 +207,15 @@ def plan_in_words(
         return f"{begin} are too few to show any difference, {assumed}."
     over = " for one contestant over another" if chances.pairs > 1 else ""
     text = (
-        f"{begin} find a preference{over} of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
+        f"{begin} detect a preference{over} of {percent(rate)} to {percent(1 - rate)} or stronger in at least "
         f"{percent(POWER)} of tests, {assumed}."
     )
     if chances.pairs > 1:
         # Pairs share prompts, so that finding one makes finding the other likelier, if anything.
         best = power(prompts, replace(chances, rate=rate), planned_votes) ** (contestants - 1)
-        text += f" Who is so preferred over all others is found best in at least {_share(best)} of tests."
+        text += f" A contestant preferred that much over all others is found best in at least {_share(best)} of tests."
     weak = _share(power(prompts, chances, planned_votes))
-    return f"{text} A preference of 60 to 40 would be found in {weak} of tests{_more(chances)}."
+    return f"{text} A preference of 60 to 40 would be detected in {weak} of tests{_more(chances)}."
 
 
 def _more(chances: Chances) -> str:

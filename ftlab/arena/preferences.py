@@ -15,11 +15,11 @@ from typing_extensions import TypedDict
 from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.blind_tests import find_test
 from ftlab.arena.store import Store, answers, contestants, prompts
-from ftlab.arena.tally import count, shown
+from ftlab.arena.tally import count, revealed_now
 from ftlab.core.files import read_cached, write_json, write_jsonl
 from ftlab.errors import InputError
 
-RULE = "The first prompt, in the order of the test, that each contestant won, that was called alike, and that divided."
+RULE = "The first prompt, in test order, that each contestant won, that was a tie, and that divided raters."
 
 
 class AnswerJson(TypedDict):
@@ -96,7 +96,7 @@ def examples(store: Store, test_id: str, most: int = 4) -> list[ExampleJson]:
 
 
 def _by_pair(store: Store, test_id: str, known: _Known) -> list[tuple[str, tuple[str, str], list[Ballot]]]:
-    """The votes that say something, by prompt and pair of contestants, in the order of the prompts."""
+    """The informative votes by prompt and pair of contestants, in prompt order."""
     grouped: dict[tuple[str, str, str], list[Ballot]] = defaultdict(list)
     for ballot in count(store, test_id):
         if judged(ballot):
@@ -117,10 +117,10 @@ def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
 
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
 
-# What is told of a contestant: what it was, and nothing that opens a door (no keys of endpoints).
+# What is exported about a contestant: its identity, no credentials.
 _ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 
-CONFLICT = "the raters disagree, equally many for each"
+CONFLICT = "the raters are evenly split"
 EMPTY = "one of the answers is empty"
 
 
@@ -148,7 +148,7 @@ class VotesAsData:
         }
 
     def text(self) -> str:
-        """What came of the votes, in sentences."""
+        """The export, in sentences."""
         pairs = "1 pair" if len(self.pairs) == 1 else f"{len(self.pairs):,} pairs"
         parts = [f"{pairs} for DPO and {len(self.judged):,} judged answers for KTO."]
         if self.conflicts:
@@ -162,14 +162,14 @@ class VotesAsData:
 def collect(store: Store, test_id: str) -> VotesAsData:
     """The votes of a test as preference data.
 
-    A pair comes of a prompt on which one answer was preferred; "both good" and "both bad" become two judged answers, as
-    does a pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally
-    is hidden: the rows would show who leads.
+    A prompt with a preferred answer becomes a pair; "both good" and "both bad" become two judged answers, as does a
+    pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally is
+    hidden: the rows would show who leads.
     """
-    if shown(store, test_id) is None:
+    if revealed_now(store, test_id) is None:
         raise InputError(
             "The votes are still hidden, and this data would show who leads",
-            try_="wait for the planned number of votes, or open the test early, which the report will say",
+            try_="wait for the planned number of votes, or open the test early, which the report will mention",
         )
     known, data = _read(store, test_id), VotesAsData()
     for prompt, pair, ballots in _by_pair(store, test_id, known):

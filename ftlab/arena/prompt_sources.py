@@ -49,7 +49,7 @@ def from_file(
     topic: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[PromptSpec]:
-    """The prompts of all rows of a file; a text file holds one prompt on each line. `columns` as for `held_out`."""
+    """The prompts of all rows of a file; a text file has one prompt per line. `columns` as for `held_out`."""
     if path.suffix.lower() == ".txt":
         return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
     loaded = load_rows(DataConfig(source=str(path)), workspace)
@@ -57,11 +57,11 @@ def from_file(
 
 
 def pasted(text: str) -> list[PromptSpec]:
-    """One prompt on each line. Raises InputError when there is none."""
+    """One prompt per line. Raises InputError when there is none."""
     lines = [line.strip() for line in text.split("\n")]
     specs = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
     if not specs:
-        raise InputError("There are no prompts yet", try_="write one prompt on each line")
+        raise InputError("There are no prompts yet", try_="write one prompt per line")
     return _once(specs)
 
 
@@ -95,7 +95,7 @@ def sample(
     if number is None or number >= len(prompts):
         return list(prompts)
     if number < 1:
-        raise InputError("A test needs a prompt", given=number, allowed=f"1 to {len(prompts)}")
+        raise InputError("A test needs at least one prompt", given=number, allowed=f"1 to {len(prompts)}")
     order = random.Random(seed).sample(range(len(prompts)), len(prompts))
     if by_topic:
         places: dict[str | None, int] = defaultdict(int)
@@ -121,13 +121,13 @@ def _of_run(run_id: str, workspace: Workspace, topic: str | None) -> list[Prompt
     run = workspace.run(run_id)
     split = next((name for name in HELD_OUT if run.split_file(name).exists()), None)
     if split is None:
-        raise InputError("This run holds no rows out", given=run.id, try_="take prompts from other data")
+        raise InputError("This run has no held-out rows", given=run.id, try_="use prompts from other data")
     examples, cells = read_split(run, split), {}
     if topic:
         settings = _data_of(run_id, workspace)
         loaded = load_rows(settings, workspace) if settings else None
         if loaded is None or topic not in loaded.columns:
-            raise InputError("The data of this run have no such column", given=topic)
+            raise InputError("The data of this run has no such column", given=topic)
         cells = {(name, i): row.get(topic) for name, rows in loaded.splits.items() for i, row in enumerate(rows)}
     data = _data_of(run_id, workspace)
     return _once(

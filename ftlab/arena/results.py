@@ -1,6 +1,6 @@
 """The types of a blind test's progress, and of its result as `tally.evaluate` returns and the command line prints it.
 
-A share is of 0 to 1, an interval [low, high] of 95%, a p two-sided. What has a `text` says the same in a sentence.
+A share is of 0 to 1, an interval [low, high] of 95%, a p two-sided. A `text` says the same in a sentence.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class RaterJson(TypedDict):
 
 
 class ProgressJson(TypedDict):
-    """How far a test is, without a word on who leads. `votes` includes the `automatic` ones; `skipped` come on top.
-    `voided` votes are in none of the other numbers but those of their rater."""
+    """The progress of a test, without revealing who leads. `votes` includes the `automatic` ones; `skipped` come on
+    top. `voided` votes are in none of the other numbers but those of their rater."""
 
     state: str
     votes: int
@@ -47,7 +47,7 @@ class ProgressJson(TypedDict):
 
 
 class FlagJson(TypedDict):
-    """An answer by which raters might know a side; without prompt and contestant, the instructions of the test."""
+    """An answer that might reveal a side; without prompt and contestant, the instructions of the test."""
 
     prompt: int | None
     contestant: str | None
@@ -173,7 +173,7 @@ class PromptsJson(TypedDict):
 
 class OutcomeJson(TypedDict):
     """A verdict on two contestants, or on all of them: then the figures of one pair are None. `raters_then` of `raters`
-    had voted when it was decided; `general`: it holds for raters at large."""
+    had voted when it was decided; `general`: it applies to raters at large."""
 
     verdict: Word
     text: str

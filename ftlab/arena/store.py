@@ -226,9 +226,9 @@ class Store:
     ) -> Iterator[Connection]:
         """A transaction: kept when the block ends, undone when it raises.
 
-        Without `on_disk`, SQLite does not wait for the disk: a power cut may take it back, a killed app never. The next
-        transaction that waits takes it along. `kept` looks whether it is there, where the database cannot say what
-        became of it: then this ends as if all was well. Raises FtlabError, and says in it whether anything was changed.
+        Without `on_disk`, SQLite does not wait for the disk: a power cut may lose it, a killed app never does. The next
+        transaction that waits takes it along. `kept` checks whether it was stored if the database cannot tell; if so,
+        this ends normally. Raises FtlabError, and says in it whether anything was changed.
         """
         with self.turn, self._connected() as connection:
             connection.execution_options(ftlab_on_disk=on_disk)
@@ -245,7 +245,7 @@ class Store:
                 transaction.commit()
                 if _in_place(connection):
                     return
-                error: Exception = FtlabError("The database of the blind tests was moved or deleted meanwhile")
+                error: Exception = FtlabError("The blind test database was moved or deleted")
                 undone = False
             except DBAPIError as failed:
                 # SQLite, which has it open still, has not committed it.
@@ -278,7 +278,7 @@ class Store:
             yield connection
 
     def _look_after(self, error: Exception, kept: Callable[[Connection], bool] | None) -> None:
-        """Raise what became of a transaction whose end failed with `error`; return where it is there all the same."""
+        """Raise an error for a transaction whose commit failed with `error`; return if it was stored anyway."""
         there = None
         if kept is not None:
             with contextlib.suppress(FtlabError), self.reading() as connection:
@@ -287,8 +287,8 @@ class Store:
             return
         refusal = _refusal(error, self._folder)
         if there is None:
-            what = refusal.what.replace(NOTHING_CHANGED, "") + "; it is not known whether this was stored"
-            raise FtlabError(what, why=refusal.why, try_="load the page again, which shows what is stored") from None
+            what = refusal.what.replace(NOTHING_CHANGED, "") + "; this may or may not have been stored"
+            raise FtlabError(what, why=refusal.why, try_="reload the page to see what is stored") from None
         raise refusal from None
 
     @property
@@ -298,7 +298,7 @@ class Store:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """A database that gives way becomes one clear message."""
+        """Turn database errors into one clear message."""
         try:
             yield
         except IntegrityError:
@@ -311,7 +311,7 @@ NOTHING_CHANGED = "; nothing was changed"
 
 
 def _refusal(error: Exception, folder: Path) -> FtlabError:
-    """What to say of an `error` after which nothing has been changed. Raters see `what` and `try_`, the host all."""
+    """The message for an `error` that changed nothing. Raters see `what` and `try_`, the host everything."""
     if isinstance(error, FtlabError):
         return FtlabError(error.what + NOTHING_CHANGED, why=error.why, try_=error.try_ or "tell whoever runs this test")
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -324,12 +324,12 @@ def _refusal(error: Exception, folder: Path) -> FtlabError:
         )
     if "malformed" in text or "not a database" in text:
         return FtlabError(
-            f"The database of the blind tests is damaged{NOTHING_CHANGED}",
-            why=f"{shorten(cause, 100)}; it lies in {folder}",
+            f"The blind test database is damaged{NOTHING_CHANGED}",
+            why=f"{shorten(cause, 100)}; it is in {folder}",
             try_="restore it from a backup, or move it away: on the next start, the app creates an empty one",
         )
     return FtlabError(
-        f"The database of the blind tests does not answer{NOTHING_CHANGED}",
+        f"The blind test database does not respond{NOTHING_CHANGED}",
         why=shorten(cause, 200),
         try_="try again in a moment",
     )
@@ -345,7 +345,7 @@ def _check_there(engine: Engine) -> None:
     file = _file_of(engine)
     if file is not None and not file.exists():
         raise FtlabError(
-            f"The database of the blind tests is gone{NOTHING_CHANGED}",
+            f"The blind test database is gone{NOTHING_CHANGED}",
             why=f"{file} no longer exists",
             try_="put the file back, or restart the app, which creates an empty one",
         )
@@ -389,8 +389,8 @@ def new_secret() -> str:
 
 
 def draw_key(secret: str | None, settings: Mapping[str, Any]) -> str | int:
-    """The key for `handing_out.draw`, from `secret` and `settings` of a test. A test that was opened before there were
-    secrets goes on with its public seed."""
+    """The key for `handing_out.draw`, from `secret` and `settings` of a test. A test opened before secrets existed
+    keeps its public seed."""
     return secret or int(settings.get("seed", 0))
 
 
@@ -399,7 +399,7 @@ def now() -> float:
 
 
 def storable(text: str) -> str:
-    """`text` without what no database keeps: NUL, and halves of characters."""
+    """`text` without what databases reject: NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
@@ -437,7 +437,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            # The text of an error may be logged: what was to be written does not belong there.
+            # Error texts may be logged: keep the written values out of them.
             engine = create_engine(address, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
@@ -459,7 +459,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
         raise FtlabError(
-            f"The database of the blind tests cannot be opened ({named})",
+            f"The blind test database cannot be opened ({named})",
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
             try_=f"check that it exists and is writable, or set {DATABASE_VARIABLE} to another one",
         ) from None

@@ -101,7 +101,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "created": test.created,
         "live": test.settings["live"],
         "asked": known.asked,
-        "revealed": shown(store, test_id),
+        "revealed": revealed_now(store, test_id),
         **result,
     }
 
@@ -118,18 +118,18 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
         notes.append(
             f"{votes_:,} {'vote' if votes_ == 1 else 'votes'} of {people:,} {'rater' if people == 1 else 'raters'} "
             "were voided by the owner of the test and do not count"
-            + (f"; {seen:,} of these raters after the tally could be seen." if seen else ".")
+            + (f"; {seen:,} of these raters after the tally was visible." if seen else ".")
         )
     at_one = max((1 + len(rater["beside"]) for rater in known if rater["votes"] and not rater["voided"]), default=1)
     if at_one > 2:
         notes.append(
             f"{at_one:,} of the raters who joined by the open link came from one network address: a room full of "
-            "people, or one person many times."
+            "people, or one person several times."
         )
     return notes
 
 
-def shown(store: Store, test_id: str) -> str | None:
+def revealed_now(store: Store, test_id: str) -> str | None:
     """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
 
     As `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
@@ -141,7 +141,7 @@ def shown(store: Store, test_id: str) -> str | None:
 def watch(store: Store, test_id: str) -> bool:
     """End the wait for the planned number when the evidence decides already; returns whether it does.
 
-    To be called now and then: what the evidence once reached stays reached. It tells nobody in which direction.
+    Call it now and then: once reached, the threshold stays reached. It does not reveal the direction.
     """
     known = _read(store, test_id)
     odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
@@ -171,7 +171,7 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
                         watch(store, test.id)
                         seen[test.id] = cast
             except Exception:  # a database that is busy or away for a moment: the next look is soon
-                log.exception("The evidence of the blind tests could not be looked at")
+                log.exception("The evidence of the blind tests could not be read")
 
     threading.Thread(target=work, daemon=True, name="evidence of blind tests").start()
     return ended
@@ -200,7 +200,7 @@ def _read(store: Store, test_id: str) -> _Known:
         asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
-    # Which prompts are left out has nothing to do with how the votes went, so the plan may shrink by them.
+    # Prompts are left out regardless of their votes, so the plan may shrink by them.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
@@ -244,8 +244,7 @@ def fresh_only(
     fresh = [place for place in range(len(asked)) if place not in stale]
     if asked and not fresh:
         raise InputError(
-            "A contestant was trained on every one of these prompts or on a near copy, so they would show memory, "
-            "not skill",
+            "A contestant was trained on all of these prompts or near copies, so they would show memory, not skill",
             given=f"{len(asked)} prompts",
             allowed="prompts that none of the contestants was trained on",
             try_="use the held-out split of the run, or write new prompts",

@@ -49,7 +49,7 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
         test, _ = find_rater(connection, rater_id)
         waiting = handing_out.waiting(connection, rater_id)
         if waiting is not None:
-            return handing_out.shown(connection, test, waiting)
+            return handing_out.trial_of(connection, test, waiting)
     if test.settings["live"]:
         return None
     # The vote on it will wait for the disk, and take it along.
@@ -58,7 +58,7 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
         waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
         if waiting is None:
             return handing_out.assign(connection, test, rater)
-        return handing_out.shown(connection, test, waiting)
+        return handing_out.trial_of(connection, test, waiting)
 
 
 def vote(
@@ -111,31 +111,31 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         )
         last = connection.execute(query.limit(1)).first()
         if last is None or (trial_id is not None and last.id != trial_id):
-            raise InputError("There is no vote to take back")
-        # What was given after an early look was not in it; from the planned number on, anybody may have looked.
+            raise InputError("There is no vote to undo")
+        # Votes after an early look were not in it; from the planned number on, anyone may have looked.
         seen_since = any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at))
         if seen_since or reveal(connection, test) == "planned":
-            raise InputError("The votes have been counted since: this one stays")
+            raise InputError("The votes have been counted, so this one can no longer be undone")
         connection.execute(delete(trials).where(trials.c.id == last.id))  # takes the vote and the guess along
         again = {column.name: getattr(last, column.name) for column in trials.columns} | {"id": new_id()}
         connection.execute(trials.insert().values(**again))
         note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
         row = connection.execute(select(trials).where(trials.c.id == again["id"])).one()
-        return handing_out.shown(connection, test, row)
+        return handing_out.trial_of(connection, test, row)
 
 
 def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
     """Record which side the rater thinks was the tuned model's, once for each trial they voted on."""
     if side not in SIDES:
-        raise InputError("A guess names a side", given=side, allowed="left or right")
+        raise InputError("A guess must name a side", given=side, allowed="left or right")
     with store.writing() as connection:
         test, _ = find_rater(connection, rater_id, share=True)
         trial = _own(connection, rater_id, trial_id)
         voted = select(votes.c.id).where(votes.c.trial_id == trial.id, votes.c.automatic.is_(False))
         if connection.execute(voted).first() is None:
-            raise InputError("The guess comes after the vote")
+            raise InputError("Vote before you guess")
         if connection.execute(select(guesses.c.id).where(guesses.c.trial_id == trial.id)).first():
-            raise InputError("You have guessed already")
+            raise InputError("You have already guessed")
         try:
             connection.execute(
                 guesses.insert().values(
@@ -143,7 +143,7 @@ def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
                 )
             )
         except IntegrityError:
-            raise InputError("You have guessed already") from None
+            raise InputError("You have already guessed") from None
 
 
 def last_voted(store: Store, rater_id: str) -> str | None:
@@ -176,9 +176,9 @@ def record_live(
         test, rater = find_rater(connection, rater_id, lock=True)
         among = handing_out.contestant_ids(connection, test.id)
         if not test.settings["live"] or len(replies) != 2 or not set(replies) <= set(among):
-            raise InputError("This is no trial of a live test")
+            raise InputError("This trial does not belong to a live test")
         if handing_out.waiting(connection, rater_id) is not None:
-            raise InputError("Please vote on the answers that are there first")
+            raise InputError("Please vote on the current answers first")
         last = connection.execute(select(func.max(prompts.c.number)).where(prompts.c.test_id == test.id)).scalar()
         prompt_id = add_prompt(connection, test.id, (last or 0) + 1, PromptSpec(list(messages)))
         for contestant_id, answer in replies.items():
@@ -194,21 +194,21 @@ def record_live(
         if same:
             handing_out.record_tie(connection, row)
             return None
-        return handing_out.shown(connection, test, row)
+        return handing_out.trial_of(connection, test, row)
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
-    """The trial of this id, if it is this rater's; a forged id and another rater's trial are answered alike."""
+    """The trial of this id, if it is this rater's; a forged id and another rater's trial get the same answer."""
     trial = connection.execute(_OWN, {"trial": trial_id, "rater": rater_id}).first()
     if trial is None:
-        raise InputError("This is no trial of yours; nothing was recorded", try_="load the page again")
+        raise InputError("This trial is not yours; nothing was recorded", try_="reload the page")
     return trial
 
 
 def _checked(
     test: Row[Any], choice: str, ratings: Mapping[str, str], comment: str, seconds: float | None
 ) -> dict[str, Any]:
-    """What a request says of a vote, when all of it may be said."""
+    """The vote in a request, after validation."""
     if choice not in test.settings["options"]:
         raise InputError("This choice was not offered", given=choice, allowed=", ".join(test.settings["options"]))
     further = [criterion for criterion in test.settings["rubric"] if criterion != "overall"]
@@ -227,4 +227,4 @@ def _checked(
 
 
 def _voted() -> InputError:
-    return InputError("You have voted on this already; the first vote stands", try_="undo it to vote again")
+    return InputError("You have already voted on this; your first vote counts", try_="undo it to vote again")

@@ -65,7 +65,7 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
     drawn = np.random.default_rng(SEED).multinomial(len(prompts), [1 / len(prompts)] * len(prompts), size=_RESAMPLES)
     resampled = np.asarray([_strengths(votes, names, counts[of_vote].astype(float)) for counts in drawn])
     few, low, high = len(prompts), np.zeros(len(names)), np.ones(len(names))
-    if few > 1:  # one prompt tells nothing of the next
+    if few > 1:  # a single prompt shows no spread
         tail = 100 * norm.cdf(-math.sqrt(few / (few - 1)) * t.ppf(0.975, few - 1))
         low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
     tally: Counter[tuple[str, str]] = Counter()
@@ -141,26 +141,26 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
             of = ""
             if result["clustered"]:
                 rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
-            between = f"95% interval{of} {_from_to(evidence['interval'] or [0.0, 1.0])}, whenever one looks"
+            between = f"95% interval{of} {_from_to(evidence['interval'] or [0.0, 1.0])}, valid at any time"
         if evidence:
             test = f"evidence {odds(evidence['highest'])}"
         if limited and result["raters_then"] < result["raters"]:
-            return f"{tuned} is {word} than {other}{limited} ({test}). By now it has {rate}."
+            return f"{tuned} is {word} than {other}{limited} ({test}). It has now {rate}."
         return f"{tuned} is {word} than {other}{limited}: it {rate} ({between}; {test})."
     if not decision.reached:
         of = f" of {planned:,} planned" if planned else ""
-        return f"Not enough votes: {cast:,}{of} are in. So far {tuned} {rate} ({between}), which decides nothing yet."
+        return f"Not enough votes: {cast:,}{of} are in. So far {tuned} {rate} ({between}), which is not conclusive."
     if chosen < result["fewest"]:
         return (
             f"Not enough votes that chose a side: the raters preferred one of the two on {chosen} prompts, "
-            f"and no test finds a difference in fewer than {result['fewest']}."
+            f"and no test can detect a difference in fewer than {result['fewest']}."
         )
     return f"No difference found between {tuned} and {other}: {tuned} {rate} ({between}; {test})."
 
 
 def whom(raters: int, of: int) -> str:
-    """Whom a verdict speaks of that holds for its raters only, as it follows what was found. `raters` had voted when it
-    was decided, `of` have by now."""
+    """The raters that a limited verdict applies to, as the end of its sentence. `raters` had voted when it was decided,
+    `of` have by now."""
     if raters < of:
         who = "rater" if raters == 1 else f"{raters:,} raters"
         return f" for the {who} who had voted when it was decided"
@@ -178,7 +178,7 @@ def evidence_text(evidence: EvidenceJson, decision: Decision) -> str:
         text += f" (highest {odds(highest)})"
     if decision.crossed_at is not None:
         return f"{text}. It passed {decision.threshold:g} to 1 after {decision.crossed_at:,} votes."
-    return f"{text}; from {decision.threshold:g} to 1 on it decides, however often one looks."
+    return f"{text}; from {decision.threshold:g} to 1 on it decides, however often you check."
 
 
 def odds(value: float) -> str:
@@ -191,7 +191,7 @@ def odds(value: float) -> str:
 
 
 def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_unseen: bool = False) -> list[str]:
-    """What to keep in mind when reading the verdict."""
+    """Caveats for reading the verdict."""
     sentences = []
     votes = result["votes"]
     cast, planned, raters = votes["cast"], votes["planned"], votes["raters"]
@@ -199,12 +199,13 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         of = f" of {planned:,} planned" if planned else ""
         sentences.append(
             f"The tally was opened early, after {opened_early:,}{of} votes. The verdict allows for that: before the "
-            "planned number only the evidence decides. The win rate of a test that ended early tends to be too extreme."
+            "planned number, only the evidence decides. The win rate of a test that ended early tends to be too "
+            "extreme."
         )
     if closed_unseen and planned and cast < planned:
         sentences.append(
-            f"Closed after {cast:,} of {planned:,} planned votes, before anybody saw the tally: the test holds, and "
-            "has less power than was planned."
+            f"Closed after {cast:,} of {planned:,} planned votes, before anyone saw the tally: the test is valid, "
+            "but has less power than planned."
         )
     if left_out:
         prompts = "1 prompt was" if left_out == 1 else f"{left_out:,} prompts were"
@@ -213,21 +214,19 @@ def notes(result: JudgedJson, opened_early: int | None, left_out: int, closed_un
         )
     busiest = max(result["by_rater"], key=lambda row: row["votes"], default=None)
     if raters == 1:
-        sentences.append("One rater voted: the verdict says what this person prefers.")
+        sentences.append("Only one rater voted: the verdict is this person's preference.")
     else:
         sentences += _general(result)
         if result["between_raters"]["text"]:
             sentences.append(result["between_raters"]["text"])
     if raters > 1 and busiest and cast > 6 and busiest["votes"] > 0.6 * cast:
         share = percent(round(busiest["votes"] / cast, 2))
-        sentences.append(
-            f"{busiest['name']} gave {share} of the votes: the verdict says mostly what this rater prefers."
-        )
+        sentences.append(f"{busiest['name']} gave {share} of the votes: the verdict is mostly this rater's preference.")
     if planned and cast > planned:
         came = "1 vote came" if cast - planned == 1 else f"{cast - planned:,} votes came"
         sentences.append(f"{came} after the planned number: counted in the win rate, not in the test.")
     if (result["ties"]["share"] or 0) > 0.5 and votes["decided"]:
-        sentences.append("More than half of the votes chose neither answer: the verdict rests on the rest.")
+        sentences.append("More than half of the votes chose neither answer: the verdict rests on the others.")
     if result["length"]["confounded"]:
         sentences.append("Length may explain part of the preference: see below.")
     return sentences
@@ -239,16 +238,16 @@ def listing(names: Sequence[str]) -> str:
 
 
 def _general(result: JudgedJson) -> list[str]:
-    """Why a verdict that one is better speaks of these raters only."""
+    """Why a verdict applies to these raters only."""
     if result["verdict"] not in ("better", "worse") or result["general"]:
         return []
     raters, interval = result["votes"]["raters"], result.get("general_interval")
     if raters < FEWEST_RATERS:
         return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
     if not result["pairs"] and interval is None:
-        return ["It was decided before the planned number of votes, so it speaks of these raters only."]
+        return ["It was decided before the planned number of votes, so it applies to these raters only."]
     over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
-    return [f"Whether raters in general would prefer it, these votes cannot tell{over}."]
+    return [f"These votes cannot show whether raters in general would prefer it{over}."]
 
 
 def _from_to(interval: Sequence[float]) -> str:
@@ -348,7 +347,7 @@ def _overview(
     if share:
         text = f"{undecided:,} of {cast:,} votes chose neither ({percent(round(share, 3))})"
     parts = [(choices["both_good"], "said both are good"), (choices["both_bad"], "said both are bad")]
-    parts += [(choices["tie"], "are ties by identical answers, about which nobody was asked")]
+    parts += [(choices["tie"], "are ties between identical answers, which no rater saw")]
     if share:
         text += ": " + ", ".join(f"{number:,} {words}" for number, words in parts if number)
     text += "."
@@ -413,7 +412,7 @@ def _pair(
         "interval": _interval(chosen, second),
         "clustered": decided > len([duel for duel in met if duel.first + duel.second]),
         "raters": _raters(mine),
-        # What came first has decided, and speaks of those who had voted by then.
+        # The first to decide counts, and applies to those who had voted by then.
         "raters_then": _raters(mine, votes[decision.crossed_at or 0 :] if decision.by == "evidence" else ()),
         "general": decision.winner is not None and large is not None and large.winner == decision.winner,
         "general_interval": large.interval if large else None,
@@ -460,7 +459,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: V
     listed = "; ".join(
         f"{titles[winner]} over {listing([titles[loser] for loser in losers])}" for winner, losers in beaten.items()
     )
-    together = f"each of {len(judged)} pairs tested at {percent(LEVEL)} shared between them"
+    together = f"{len(judged)} pairs, tested at a shared level of {percent(LEVEL)}"
     of_best = [pair for pair, winner in clear if winner == best]
     general = bool(best) and all(pair["general"] for pair in of_best)
     speaks = of_best or [pair for pair, _ in clear]
@@ -476,7 +475,7 @@ def _round_robin(judged: Sequence[PairJson], titles: Mapping[str, str], votes: V
             )
             text += "."
     elif clear:
-        verdict, text = NO_DIFFERENCE, f"No contestant beats every other. Clear{limited} is: {listed} ({together})."
+        verdict, text = NO_DIFFERENCE, f"No contestant beats every other. Clear{limited}: {listed} ({together})."
     elif any(pair["verdict"] == NO_DIFFERENCE for pair in judged):
         verdict, text = NO_DIFFERENCE, f"No difference found between any two contestants ({together})."
     else:

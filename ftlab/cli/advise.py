@@ -30,7 +30,7 @@ def advise(args: argparse.Namespace) -> int:
 
     evidence = None
     if args.run:
-        evidence = evidence_of(Workspace.open(args.workspace).run(args.run).with_side("prompted").comparison())
+        evidence = evidence_of(Workspace.open(args.workspace).run(args.run).with_ways().comparison())
     advice = give_advice(_needs(args), evidence)
     if args.json:
         print_json(advice.as_dict())

@@ -175,7 +175,7 @@ def create(args: argparse.Namespace) -> int:
         prompts = prompt_sources.sample(prompts, args.number, by_topic=bool(args.topic), seed=args.seed)
     planned = args.planned or blind_tests.capacity(len(contestants), len(prompts), settings)
     if planned is None:
-        raise InputError("A live test needs a number of votes to end at", try_="--planned 100")
+        raise InputError("A live test needs a planned number of votes", try_="--planned 100")
     title = args.title or " against ".join(contestant.title for contestant in contestants)
     test_id = blind_tests.create_test(store, title, contestants, prompts, settings, planned)
     if args.prompts and (columns := named_columns(args)):

@@ -21,13 +21,10 @@ from ftlab.errors import InputError, nearest
 if TYPE_CHECKING:
     from ftlab.data.checks import Finding, Report
     from ftlab.data.checks.finding import CoverageJson, TokensJson
-    from ftlab.data.checks.labels import AnswerLosses
-    from ftlab.data.shapes import Message
 
 _NO_BASE = "none"
 _NO_RUN = "no run here names a base; --base sets another"
 _ROWS_SHOWN = 8
-_READ = 256  # tokens of a prompt and of an answer that a base reads for --answers
 
 
 def add_data(parser: Parser) -> None:
@@ -38,12 +35,6 @@ def add_data(parser: Parser) -> None:
     _add_checks(command)
     command.add_argument(
         "--prompts", type=Path, metavar="FILE", help="real-world prompts, one per line: are they covered?"
-    )
-    command.add_argument(
-        "--answers",
-        action="store_true",
-        help="let the base read every answer after its own prompt and others: finds answers of another prompt "
-        "(minutes; a real base, not the starter)",
     )
     # `data/checks/job.py` starts the checks of the app with it.
     command.add_argument("--job", type=Path, help=argparse.SUPPRESS)
@@ -81,7 +72,7 @@ def inspect(args: argparse.Namespace) -> int:
 
     if args.job is not None:
         return work(args.job, _tokenizer, _context)
-    report = _report(args, _prompts(args.prompts), by_losses=args.answers)
+    report = _report(args, _prompts(args.prompts))
     return print_result(args, report.as_dict(), *_lines(report, args.base_reason), *_next_steps(args, report))
 
 
@@ -128,7 +119,7 @@ def fix(args: argparse.Namespace) -> int:
     )
 
 
-def _report(args: argparse.Namespace, prompts: list[str] | None = None, by_losses: bool = False) -> Report:
+def _report(args: argparse.Namespace, prompts: list[str] | None = None) -> Report:
     from ftlab.data.checks import check
     from ftlab.data.load import load_rows
 
@@ -138,14 +129,6 @@ def _report(args: argparse.Namespace, prompts: list[str] | None = None, by_losse
     loaded = load_rows(data, workspace)  # before the libraries that count tokens: a wrong name is reported at once
     args.base, length, args.base_reason = _base(args, workspace)
     tokenizer = None if args.base == _NO_BASE else _tokenizer(args.base)
-    if by_losses and args.base in (_NO_BASE, STARTER):
-        raise InputError(
-            "--answers needs a base that knows the language of your answers",
-            given=f"--base {args.base}",
-            allowed="a real base",
-            try_="set --base smollm2, or leave --answers out",
-        )
-    losses = _answer_losses(args.base, tokenizer) if by_losses else None
     progress = Progress(quiet=True)
     try:
         return check(
@@ -157,7 +140,6 @@ def _report(args: argparse.Namespace, prompts: list[str] | None = None, by_losse
             context=None if tokenizer is None else _context(args.base),
             max_length=length,
             progress=progress,
-            losses=losses,
         )
     finally:
         progress.close("")
@@ -167,33 +149,6 @@ def _tokenizer(base: str) -> Any:
     from ftlab.models.load import load_tokenizer
 
     return load_tokenizer(base)
-
-
-def _answer_losses(base: str, tokenizer: Any) -> AnswerLosses:
-    """The losses of last answers under the base, in nats per token; of long conversations the end is read."""
-    from ftlab.config import ModelConfig
-    from ftlab.data.rendering import Encoded, encode, ensure_chat_template
-    from ftlab.evaluation.losses import score_losses
-    from ftlab.models.load import load_base
-
-    ensure_chat_template(tokenizer)
-    model = load_base(ModelConfig(base=base))
-
-    def losses(conversations: list[list[Message]]) -> list[float]:
-        encoded = []
-        for messages in conversations:
-            whole = encode(messages, tokenizer)
-            # The template may end in tokens that are not trained.
-            last = first = max((at for at, on in enumerate(whole.trained) if on), default=0)
-            while first > 0 and whole.trained[first - 1]:
-                first -= 1
-            answer = [first <= at <= last for at in range(len(whole.trained))]
-            # The beginning of a long answer tells enough, and the end of a long prompt.
-            begin, end = max(0, first - _READ), first + _READ
-            encoded.append(Encoded(whole.input_ids[begin:end], answer[begin:end]))
-        return score_losses(model, encoded, pad_token_id=tokenizer.pad_token_id or 0, batch_rows=16).per_token
-
-    return losses
 
 
 def _context(base: str) -> int | None:
@@ -289,7 +244,7 @@ def _finding_lines(report: Report) -> Iterator[str]:
         for place, match in list(zip(finding.rows, finding.matches, strict=False))[:3]:
             if match != (finding.split, place):
                 yield f"          row {place} is like row {match[1]} of {match[0]}"
-        for text in finding.shown[:3]:
+        for text in finding.excerpts[:3]:
             yield f"          {text}"
         for reason, number in [*finding.detail.get("problems", {}).items(), *finding.detail.get("reasons", {}).items()]:
             yield f"          {reason}: {number}"

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import (
     Progress,
@@ -32,13 +32,16 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 
+if TYPE_CHECKING:
+    from ftlab.evaluation.outside import Outside
+
 
 def add_evaluate(parser: Parser) -> None:
     define(parser, evaluate, "evaluate last --data other.jsonl --measures exact_match,chrf --rows 100")
     add_run(parser, nargs="+")
     parser.add_argument("--rows", type=int, help="most test rows to use")
     parser.add_argument("--data", metavar="SUITE", help="a sample, a file or a Hub id in place of the held-out rows")
-    parser.add_argument("--measures", help="measures, separated by commas (default: those that suit the data)")
+    parser.add_argument("--measures", help="measures, separated by commas (default: chosen to suit the data)")
     parser.add_argument("--metric", metavar="FILE", help="Python file with your own metric (its code is run)")
     parser.add_argument("--labels", help="labels of a classification, separated by commas (default: those in the data)")
     parser.add_argument("--likelihood", action="store_true", help="also classify by the most likely label")
@@ -57,8 +60,30 @@ def add_evaluate(parser: Parser) -> None:
     parser.add_argument("--system-prompt", help="system prompt of the prompted base (implies --prompted)")
     parser.add_argument("--examples", type=int, metavar="K", help="examples of the prompted base (implies --prompted)")
     parser.add_argument(
+        "--retrieved",
+        type=int,
+        metavar="K",
+        help="also put the K nearest training rows before each question, for the base and the adapted model",
+    )
+    parser.add_argument(
         "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
     )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="POINTS",
+        help="also tell whether the adapted model is no worse by so many points; choose it before you see results",
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        metavar="URL#MODEL_OR_FILE",
+        help="also a model behind an OpenAI-compatible address, https://host/v1#model (key in FTLAB_ENDPOINT_KEY), or "
+        "a JSONL file of prompts and answers (repeatable)",
+    )
+    parser.add_argument("--max-tokens", type=int, help="longest answer of a model behind an address, in its tokens")
+    add_sending(parser)
+    add_price(parser)
     parser.add_argument(
         "--reward-model",
         metavar="RUN",
@@ -91,8 +116,17 @@ def evaluate(args: argparse.Namespace) -> int:
             given="--strength with --tasks or --reward-model",
             try_="leave one of them out",
         )
+    if args.against and (args.tasks or judge):
+        raise InputError(
+            "--against works on held-out rows only",
+            given="--against with --tasks or --reward-model",
+            try_="leave one of them out",
+        )
     if args.tasks:
         return _evaluate_tasks([run, *others], args)
+    against = _against(args)
+    if (against or args.margin is not None) and not _agreed(args, [run, *others], against):
+        return 0
     with evaluating_here(run):
         result = evaluate_whole(
             run,
@@ -102,6 +136,8 @@ def evaluate(args: argparse.Namespace) -> int:
             suite=args.data,
             settings=_settings(args),
             strength=args.strength,
+            against=against,
+            price_per_hour=args.price,
             progress=Progress(),
         )
     if "preferences" in result:
@@ -122,6 +158,38 @@ def evaluate(args: argparse.Namespace) -> int:
                 figures["measures"] = {measure["name"]: measure["values"] for measure in comparison["measures"]}
             print_json(figures | more | {"seconds": seconds})
     return 0
+
+
+def _against(args: argparse.Namespace) -> list[Outside]:
+    """The sides of --against."""
+    from ftlab.evaluation.outside import read_against
+
+    return [
+        read_against(
+            text,
+            price_in=args.price_in,
+            price_out=args.price_out,
+            at_once=args.at_once,
+            max_tokens=args.max_tokens,
+        )
+        for text in args.against or []
+    ]
+
+
+def _agreed(args: argparse.Namespace, runs: Sequence[RunDirectory], against: Sequence[Outside]) -> bool:
+    """Whether to ask the sides behind an address: what that takes is shown first. Files need no consent. How many rows
+    a margin takes is said too."""
+    from ftlab.evaluation.compare import material_against
+    from ftlab.evaluation.margins import rows_for
+    from ftlab.evaluation.outside import plan
+
+    material = material_against(runs, suite=args.data, max_rows=args.rows, settings=_settings(args))
+    plans = [plan(runs[0], side, material) for side in against if side.url]
+    asked = {"run": runs[0].id, "plans": [planned.as_dict() for planned in plans]}
+    lines = [line for planned in plans for line in planned.lines()]
+    if args.margin is not None:
+        lines.insert(0, rows_for(args.margin, len(material.rows), material.clusters))
+    return agreed(args, asked, lines, needed=any(planned.open for planned in plans))
 
 
 def show_comparison(run: RunDirectory, comparison: ComparisonJson) -> None:
@@ -162,6 +230,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "prompted": args.prompted or None,
         "system_prompt": args.system_prompt,
         "examples": args.examples,
+        "margin": args.margin,
+        "retrieved": args.retrieved,
     }
     settings = {name: value for name, value in values.items() if value is not None}
     if args.system_prompt is not None or args.examples is not None:

@@ -18,6 +18,11 @@ def add_export(parser: Parser) -> None:
     add_run(parser)
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder to write (a new one, or an earlier export)")
     parser.add_argument("--merge", action="store_true", help="write one whole model instead of an adapter for its base")
+    parser.add_argument(
+        "--to-gguf",
+        metavar="TYPE",
+        help="write a GGUF file for llama.cpp and Ollama: f16, q8_0, q4_k_m ...",
+    )
     _add_model(parser)
     parser.add_argument("--check", type=Path, metavar="DIR", help="only compare an earlier export with the run")
 
@@ -71,7 +76,8 @@ def export(args: argparse.Namespace) -> int:
     done = export_run(
         run,
         args.to,
-        kind="merged" if args.merge else "adapter",
+        kind="gguf" if args.to_gguf else "merged" if args.merge else "adapter",
+        gguf=args.to_gguf and args.to_gguf.lower(),
         dtype=args.dtype,
         strength=args.strength,
         licence=args.licence,

@@ -212,8 +212,8 @@ def print_table(comparison: ComparisonJson) -> None:
     print()
     _print_rows(rows)
     print(f"\n{comparison['verdict']['text']}")
-    if against := comparison.get("verdicts", {}).get("adapted_vs_prompted"):
-        print(f"Against the prompted base: {against['text']}")
+    for against, text in _against(comparison):
+        print(f"Against {against}: {text}")
     if any(row["name"] == "bleu" for row in table) and "bleu_signature" in comparison["adapted"]:
         print(f"BLEU signature: {comparison['adapted']['bleu_signature']}")
     _print_forgetting(comparison)
@@ -251,11 +251,24 @@ def print_measures(comparison: ComparisonJson) -> None:
     print(f"\n{comparison['base']['rows']} rows; {', '.join(side['title'] + ': ' + side['what'] for side in sides)}")
     if note := looks_note(comparison):
         print(note)
-    titles = {side["name"]: side["title"] for side in sides} | {"adapted_vs_prompted": "Adapted against prompted"}
+    titles = {side["name"]: side["title"] for side in sides}
     for name, verdict in comparison.get("verdicts", {}).items():
-        print(f"{titles.get(name, name)}: {verdict['text']}")
+        if name in titles:
+            print(f"{titles[name]}: {verdict['text']}")
+    for against, text in _against(comparison):
+        print(f"Adapted against {against}: {text}")
     _print_forgetting(comparison)
     _print_notes(comparison)
+
+
+def _against(comparison: ComparisonJson) -> list[tuple[str, str]]:
+    """What the adapted model was compared with besides the base, and the verdict on that."""
+    titles = {side["name"]: side["title"] for side in comparison.get("sides", [])} | {"prompted": "the prompted base"}
+    return [
+        (titles.get(rival, rival), verdict["text"])
+        for name, verdict in comparison.get("verdicts", {}).items()
+        if (rival := name.removeprefix("adapted_vs_")) != name
+    ]
 
 
 def _measured(measure: MeasureJson, side: str) -> str:

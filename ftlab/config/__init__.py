@@ -235,7 +235,7 @@ def load_config(path: str | Path | None, overrides: list[str] | None = None) -> 
         values = {}
     if not isinstance(values, dict):
         raise InputError(
-            f"{path.name} holds no settings",
+            f"{path.name} contains no settings",
             given=type(values).__name__,
             allowed=f"a mapping with {', '.join(RunConfig.model_fields)}",
         )

@@ -115,6 +115,15 @@ class EvaluationConfig(Section):
         ge=0,
         le=100,
     )
+    retrieved: int = field(
+        0,
+        "Retrieved rows",
+        "Also compare with retrieval: so many training rows, the nearest to each question, stand before it, for the "
+        "base and for the adapted model. 0: off. Rows that are near copies of a question are never shown.",
+        advanced=True,
+        ge=0,
+        le=100,
+    )
     probes: str | None = field(
         "auto",
         "General probes",
@@ -142,6 +151,16 @@ class EvaluationConfig(Section):
         advanced=True,
         ge=0,
         le=1,
+    )
+    margin: float | None = field(
+        None,
+        "Margin",
+        "How many points worse is still good enough. Whether the adapted model is no worse by that much is then told "
+        "beside better and worse. Choose it before you see results: a later change is said. Empty: not asked.",
+        unit="points",
+        advanced=True,
+        gt=0,
+        le=100,
     )
     memorisation: bool = field(
         True,

@@ -45,7 +45,7 @@ class MeasureInfoJson(TypedDict):
     rule: str
     unit: str
     better: Literal["higher", "lower"] | None
-    group: Literal["task", "general", "style"]
+    group: Literal["task", "cost", "general", "style"]
     kind: Literal["share", "score", "loss"]
 
 
@@ -59,6 +59,25 @@ class MeasureJson(MeasureInfoJson):
     detail: dict[str, Any] | None
 
 
+class NoWorseJson(TypedDict):
+    """Whether a side is worse by less than `margin` points: `no_worse` is True, or None if that cannot be told.
+
+    `interval` (95%) is of the difference, above 0 for the better. `needed`: about how many rows would tell if there is
+    no difference; None where that is unknown. `earlier`: the margins under which the same two sides were compared
+    before, if others (None: without one); empty where it was chosen before the results were known.
+    """
+
+    margin: float
+    no_worse: bool | None
+    difference: float | None
+    interval: list[float] | None
+    p: float | None
+    rows: int | None
+    needed: int | None
+    earlier: list[float | None]
+    text: str
+
+
 class VerdictJson(TypedDict):
     """`better` is None if the data cannot tell; `measure` decided, `why` in words. `opposed`: a gain in form that is
     a loss in knowing. `forgetting` is None if nothing general was asked; `lost` says what was, as a verb."""
@@ -69,6 +88,7 @@ class VerdictJson(TypedDict):
     measure: str | None
     why: NotRequired[str]
     opposed: NotRequired[str]
+    no_worse: NotRequired[NoWorseJson]
     forgetting: NotRequired[KeptAnswer | None]
     forgot: NotRequired[bool]
     lost: NotRequired[str]
@@ -275,10 +295,25 @@ class MemorisationJson(MemoryFiguresJson):
     leaks: LeaksJson
 
 
+class OutsideJson(TypedDict):
+    """Where a side answers that is not of this machine: the `model` behind `url`, or a `file` of answers with its
+    `sha256`. `max_tokens` limits an answer (None: by the references); prices are per million tokens."""
+
+    url: str | None
+    model: str | None
+    file: str | None
+    sha256: str | None
+    max_tokens: int | None
+    price_in: float | None
+    price_out: float | None
+    at_once: int
+
+
 class SideJson(TypedDict):
     name: str
     title: str
     what: str
+    outside: NotRequired[OutsideJson]
 
 
 class QuestionJson(TypedDict):
@@ -299,6 +334,15 @@ class PromptedJson(TypedDict):
 
     system: str | None
     examples: list[list[dict[str, str]]]
+
+
+class RetrievedJson(TypedDict):
+    """How many training `rows` stand before each question, what `index` found them, and how many were left out because
+    they are near copies of a question."""
+
+    rows: int
+    index: str
+    left_out: int
 
 
 class SettingsJson(TypedDict, total=False):
@@ -326,9 +370,12 @@ class SettingsJson(TypedDict, total=False):
     drift_rule: str
     tests: dict[str, str]
     prompted: PromptedJson
+    retrieved: RetrievedJson
     device: str
     dtype: str
     quantised: bool
+    price_per_hour: float | None
+    margin: float | None
     versions: dict[str, str]
 
 
@@ -369,7 +416,7 @@ def scores_of(comparison: ComparisonJson, side: str) -> ScoresJson:
 
 
 def verdict_of(comparison: ComparisonJson, side: str = "adapted") -> VerdictJson | None:
-    """The verdict on `side` against the first side, or on two sides called `adapted_vs_prompted`."""
+    """The verdict on `side` against the first side, or on two sides: `adapted_vs_prompted`."""
     verdict = comparison.get("verdicts", {}).get(side)
     return verdict or (comparison.get("verdict") if side == "adapted" else None)
 
@@ -408,7 +455,7 @@ def read_comparison(file: Path) -> ComparisonJson | None:
     except DamagedFile:
         raise
     except (AttributeError, KeyError, TypeError) as error:
-        raise DamagedFile(file, "it holds values of the wrong kind") from error
+        raise DamagedFile(file, "it contains values of the wrong type") from error
 
 
 def stored_form(comparison: ComparisonJson) -> dict[str, Any]:

@@ -251,7 +251,7 @@ class Asker:
         """
         import httpx
 
-        problem, pause = FtlabError(f"{self._title} was not asked"), 0.0
+        problem, pause = FtlabError(f"{self._title} was not called"), 0.0
         attempt = 0
         while attempt < ATTEMPTS:
             if self._ended.wait(pause):
@@ -320,7 +320,7 @@ class Asker:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise FtlabError(
                 f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
-                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its answer is empty.",
+                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its response is empty.",
                 try_="check the address: it usually ends in /v1",
             ) from None
 
@@ -423,8 +423,26 @@ def money(value: float) -> str:
     return f"{value:,.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def cost_line(price: float | None, at_most: float | None) -> str:
-    """What a plan says of its cost."""
-    if price is None:
-        return "Cost unknown: give the prices per million tokens (0 for your own server)."
-    return f"That costs about {money(price)}, at most {money(at_most or 0)}."
+def sending_lines(
+    what: str,
+    host: str,
+    tokens: tuple[int, int, int],
+    prices: tuple[float | None, float | None],
+    *,
+    is_here: bool,
+    also: str = "",
+) -> list[str]:
+    """What every plan says before `what` (plural) is sent: tokens sent, received and received at most, what that
+    costs and costs at most, and whether it leaves this machine."""
+    sent, received, at_most = tokens
+    price, price_at_most = prices
+    return [
+        f"About {sent:,} tokens are sent and about {received:,} are received (at most {at_most:,}).{also} A model that "
+        "thinks before it replies writes more.",
+        "Cost unknown: give the prices per million tokens (0 for your own server)."
+        if price is None
+        else f"That costs about {money(price)}, at most {money(price_at_most or 0)}.",
+        f"{what} are read by a server on this machine and do not leave it."
+        if is_here
+        else f"{what} leave this machine for {host}.",
+    ]

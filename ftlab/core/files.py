@@ -30,7 +30,7 @@ _STILL = {
     "config.yaml": "restore it from a backup or an export (ftlab/config.yaml), or delete the run",
     "adapter_config.json": "continue the run from its last checkpoint (runs resume), or delete it",
     "judged.json": "run the judge again, or delete the file",
-    "queue.json": "delete the file: the run then waits in the order of its start",
+    "queue.json": "delete the file: the run then queues by its start time",
     "manifest.json": "the scores are intact, but training cannot continue: restore the file, or start a new run",
     "environment.json": "delete the file: only the description of the machine is lost",
     "strength.json": "choose the strength again (strength RUN --set S), or delete the file to use the run as trained",

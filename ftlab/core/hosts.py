@@ -79,9 +79,9 @@ class Names:
             return 421, f"This server does not answer to the name {_shown(name)}. {_try(name)}"
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         for origin in origins:
-            said = origin.decode("latin-1").strip().lower()
-            if not self._is_own(said, host):
-                return 403, f"A page of {_shown(said)} may not use this server. {_try(_host_of(said))}"
+            page = origin.decode("latin-1").strip().lower()
+            if not self._is_own(page, host):
+                return 403, f"Pages from {_shown(page)} may not use this server. {_try(_host_of(page))}"
         return None
 
     def knows(self, name: str) -> bool:
@@ -115,8 +115,8 @@ def _place(host: str, scheme: str) -> tuple[str, int]:
 
 def _split(host: str) -> tuple[str, int | None]:
     """`host:port` as (name, port); ("", None) for what cannot be one."""
-    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::(\d{1,5}))?", host)
-    return (_bare(found[1]), int(found[2]) if found[2] else None) if found else ("", None)
+    match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::(\d{1,5}))?", host)
+    return (_bare(match[1]), int(match[2]) if match[2] else None) if match else ("", None)
 
 
 def _bare(name: str) -> str:
@@ -131,12 +131,10 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _read(given: str) -> str:
-    name = _split(_host_of(given.strip()) if "://" in given else given.strip().lower())[0]
+def _read(text: str) -> str:
+    name = _split(_host_of(text.strip()) if "://" in text else text.strip().lower())[0]
     if not _is_number(name) and not _NAME.fullmatch(name):
-        raise InputError(
-            "This is not the name of a host", given=given.strip()[:100], allowed="one such as lab.example.org"
-        )
+        raise InputError("Not a valid host name", given=text.strip()[:100], allowed="one such as lab.example.org")
     return name
 
 

@@ -125,7 +125,8 @@ def explain(
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return InputError(
-            f"There is no {what} {name} on the Hugging Face Hub" + ("" if doing else ", and nothing of that name here"),
+            f"There is no {what} {name} on the Hugging Face Hub"
+            + ("" if doing else ", and nothing here has that name"),
             given=name,
             try_="check the spelling (owner/name); if it is private, log in with: hf auth login",
         )

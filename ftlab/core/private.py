@@ -255,7 +255,7 @@ INSIDES = (
         "a318f2532da4dfaa",
         attributes=("_network_backend",),
     ),
-    # api/shown.py
+    # api/display.py
     Inside(
         "IPython.core.interactiveshell.InteractiveShell._showtraceback",
         "called: an error in one line",

@@ -293,7 +293,7 @@ class RunDirectory(_Answers):
         return self.path / "exports"
 
     def export_folder(self, kind: str) -> Path:
-        """The result as a folder that loads without ftlab; `kind` is adapter or merged."""
+        """The result as a folder that loads without ftlab; `kind` is adapter, merged or gguf."""
         return self.exports / kind
 
     def export_zip(self, kind: str) -> Path:
@@ -367,6 +367,11 @@ class RunDirectory(_Answers):
                 return place
         return self
 
+    def with_ways(self) -> RunDirectory | Question:
+        """The comparison with retrieval, else with the prompted base; the run's own if neither was asked."""
+        place = self.with_side("retrieved")
+        return self.with_side("prompted") if place is self else place
+
     @property
     def rewards_file(self) -> Path:
         """The rewards of the answers to held-out prompts, before and after training."""
@@ -376,6 +381,11 @@ class RunDirectory(_Answers):
     def reward_answers_file(self) -> Path:
         """Those answers, with the rewards of each."""
         return self.evaluation / "reward_answers.jsonl"
+
+    @property
+    def outside_file(self) -> Path:
+        """The answers of models behind an address, and of files, to held-out rows: one line each, as they came."""
+        return self.evaluation / "outside.jsonl"
 
     @property
     def judged_file(self) -> Path:

@@ -328,8 +328,8 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
     if "messages" in columns:
         own = read_turns(_cell(row, columns["messages"]), columns["messages"])
         return own if own and own[0]["role"] == "system" else turns + own
-    if (said := _by_turns(row, detected)) is not None:
-        return turns + said
+    if (conversation := _by_turns(row, detected)) is not None:
+        return turns + conversation
     answers = _answer_turns(row, detected)
     if any(turn["role"] == "user" for turn in answers) and answers[0]["role"] != "assistant":
         return turns + answers  # the answer column holds the whole conversation

@@ -98,10 +98,10 @@ def detect(
     named = check_template(template, columns) if template else []
     if (roles and not roles.keys() <= {"system", "input", "rejected", "history", "tools"}) or named:
         detected = _from_mapping(roles, columns, rows, named)
-    elif (found := _from_names_or_contents(columns, rows)) is None:
+    elif (by_contents := _from_names_or_contents(columns, rows)) is None:
         raise _no_usable_column(columns, rows, name)
     else:
-        detected = found
+        detected = by_contents
         if roles:
             detected.columns |= roles
             detected.why += f", with {_listed(roles)} as you set"
@@ -227,9 +227,9 @@ def _from_votes(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
 ) -> Detected | None:
     """Two answers, and a vote or scores that say which one won."""
-    if "chosen" in by_name or "completion" in by_name or (found := find_vote(columns, rows)) is None:
+    if "chosen" in by_name or "completion" in by_name or (vote_columns := find_vote(columns, rows)) is None:
         return None
-    first, second, vote = found
+    first, second, vote = vote_columns
     prompt = _first((*_PROMPTS, "context", "history", "post", *_CONVERSATIONS), by_name)
     asked = {"prompt": by_name[prompt]} if prompt and by_name[prompt] not in (first, second, *vote.columns) else {}
     held = _first_value(rows, first)

@@ -151,15 +151,17 @@ def _pair(prompt: _Column, answer: _Column, why: str) -> Guess:
     return Guess({"prompt": prompt.name, "completion": answer.name}, why)
 
 
-def _can_ask(one: _Column) -> bool:
+def _can_ask(column: _Column) -> bool:
     # Who asks stands over names and numbers as well; what is asked may be a word or two.
-    return one.kind == "text" or (one.kind in ("short", "classes", "structured") and one.side >= 2 and not one.beside)
+    return column.kind == "text" or (
+        column.kind in ("short", "classes", "structured") and column.side >= 2 and not column.beside
+    )
 
 
-def _can_answer(one: _Column) -> bool:
-    if one.kind == "text":
+def _can_answer(column: _Column) -> bool:
+    if column.kind == "text":
         return True
-    return one.kind not in ("date", "empty", "name") and one.side <= -2 and not one.beside
+    return column.kind not in ("date", "empty", "name") and column.side <= -2 and not column.beside
 
 
 def _best(named: Sequence[_Column], sign: int) -> _Column | None:
@@ -176,7 +178,7 @@ def _best(named: Sequence[_Column], sign: int) -> _Column | None:
 
 
 def _longest(texts: Sequence[_Column]) -> _Column | None:
-    ranked = sorted(texts, key=lambda one: -one.length)
+    ranked = sorted(texts, key=lambda column: -column.length)
     if len(ranked) > 1 and ranked[1].length * _LONGER > ranked[0].length:
         return None
     return ranked[0] if ranked else None

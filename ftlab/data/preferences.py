@@ -156,14 +156,14 @@ def _first_answer(chosen: list[Message], rejected: list[Message]) -> int:
     return shared
 
 
-def _says_the_same(one: Message, other: Message) -> bool:
+def _says_the_same(message: Message, other: Message) -> bool:
     """Whether two turns are equal but for white space and Unicode form."""
-    return one == other or (one["role"] == other["role"] and alike(one["content"], other["content"]))
+    return message == other or (message["role"] == other["role"] and alike(message["content"], other["content"]))
 
 
-def alike(one: str, other: str) -> bool:
+def alike(text: str, other: str) -> bool:
     """Whether two texts are equal but for white space and Unicode form."""
-    return one == other or _seen(one) == _seen(other)
+    return text == other or _seen(text) == _seen(other)
 
 
 def _seen(text: str) -> str:

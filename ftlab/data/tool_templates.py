@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftlab.core.endpoint import Reply, Request
 from ftlab.core.parsing import json_or
+from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import (
     TOOL,
     TOOLS,
     Call,
     Said,
+    call_of,
     lists_tools_itself,
     parts_of,
     tools_of,
@@ -250,9 +253,9 @@ def _as_text(messages: Sequence[dict[str, str]], facts: ToolFacts) -> list[dict[
                 turns[-1]["content"] += f"\n{text}"
             else:
                 turns.append({"role": "user", "content": text})
-        elif role == "assistant" and facts.field and (said := parts_of(text)).thought:
-            calls = Said("", said.text, said.calls, said.broken).whole
-            fields = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), said.thought)
+        elif role == "assistant" and facts.field and (parts := parts_of(text)).thought:
+            calls = Said("", parts.text, parts.calls, parts.broken).whole
+            fields = dict.fromkeys(("reasoning_content", "reasoning", "thinking"), parts.thought)
             turns.append({"role": role, "content": calls, **fields})
         else:
             turns.append(dict(message))
@@ -378,3 +381,15 @@ def _learned(single: str, double: str | None) -> CallForm | None:
     if following and following.strip().startswith(end):
         following = following.strip()[len(end) :]
     return CallForm(before, match[1], following, match[2], match[3], end)
+
+
+def request_of(key: str, messages: Sequence[Message]) -> Request:
+    """What a model behind an address is sent for `messages`."""
+    form = openai_form(messages)
+    return Request(key, form["messages"], form.get("tools"))
+
+
+def text_of_reply(reply: Reply) -> str:
+    """What a model behind an address said, with its calls as ftlab writes them."""
+    calls = tuple(call for made in reply.calls if (call := call_of(made)))
+    return Said("", reply.text, calls).whole if calls else reply.text

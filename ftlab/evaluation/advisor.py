@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ftlab.core.comparison import ComparisonJson
 from ftlab.core.words import listed
 from ftlab.errors import InputError
+from ftlab.evaluation.figures import in_sentence, value_text
 
 
 @dataclass(frozen=True)
@@ -211,15 +213,18 @@ class Advice:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`text` holds the figures in one sentence. `tuning` and `over_prompting` are True (better than the base, than the
-    prompted base), False (worse) or None (no clear difference). What was not measured is absent from
-    `known`. `verdict` is the sentence on that; `forgetting` says what was forgotten, None if nobody looked."""
+    """`text` holds the figures in one sentence. `tuning`, `over_prompting` and `over_retrieval` are True (better than
+    the base, the prompted base, the base with retrieval), False (worse) or None (no clear difference). What was not
+    measured is absent from `known`. `verdict` is the sentence on that, `choice` that of `which_of`; `forgetting` says
+    what was forgotten, None if nobody looked."""
 
     run: str
     text: str
     known: frozenset[str]
     tuning: bool | None = None
     over_prompting: bool | None = None
+    over_retrieval: bool | None = None
+    choice: str = ""
     verdict: str = ""
     forgot: bool = False
     forgetting: str | None = None
@@ -229,7 +234,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     """What to do first for `needs`; figures of a person's own run, if there are any, outweigh the rules."""
     recommendations = (
         _prompting(needs, evidence),
-        _retrieval(needs),
+        _retrieval(needs, evidence),
         _tuning(needs, evidence),
         _pretraining(needs),
     )
@@ -262,7 +267,15 @@ def _prompting(needs: Needs, evidence: Evidence | None) -> Recommendation:
     return Recommendation("prompting", stand, tuple(reasons))
 
 
-def _retrieval(needs: Needs) -> Recommendation:
+def _retrieval(needs: Needs, evidence: Evidence | None) -> Recommendation:
+    if evidence and "over_retrieval" in evidence.known and not needs.wants("facts"):
+        if evidence.over_retrieval:
+            text = f"Of training rows, measured on your data, and beaten by the tuned model: {evidence.text}."
+            return Recommendation("retrieval", "no", (Reason(text),))
+        better = "it does better than the tuned model"
+        better = better if evidence.over_retrieval is False else "no difference from the tuned model is shown"
+        text = f"Nearest training rows before each question: on your data {better}: {evidence.text}."
+        return Recommendation("retrieval", "now", (Reason(text),))
     if not needs.wants("facts"):
         text = "Nothing needs to be looked up: you want to change how the model answers, not what it knows."
         return Recommendation("retrieval", "no", (Reason(text),))
@@ -292,7 +305,10 @@ def _tuning(needs: Needs, evidence: Evidence | None) -> Recommendation:
         return Recommendation("tuning", "no", (Reason(text, NEW_FACTS),))
     reasons: list[Reason] = []
     stand = "now"
-    if evidence and evidence.over_prompting:
+    if evidence and evidence.over_retrieval is False:
+        stand = "no"
+        reasons.append(Reason(f"On your data it is worse than retrieval, which needs no training: {evidence.text}."))
+    elif evidence and evidence.over_prompting:
         reasons.append(Reason(f"On your data it beats prompting: {evidence.text}."))
     elif evidence and "over_prompting" in evidence.known:
         stand = "no" if evidence.over_prompting is False else "later"
@@ -384,6 +400,46 @@ def _pretraining(needs: Needs) -> Recommendation:
     return Recommendation("pretraining", "later" if short_of else "now", (*short_of, *reasons, scratch))
 
 
+_WAYS = {"prompted": "prompting", "retrieved": "retrieval"}
+
+
+def which_of(comparison: ComparisonJson) -> str:
+    """Which of prompting, retrieval and tuning to take, and why, in one sentence; empty where tuning was compared with
+    none of the others. Without a clear difference the answer is that it cannot be told."""
+    verdicts = comparison.get("verdicts", {})
+    against = {way: verdicts[f"adapted_vs_{way}"] for way in _WAYS if f"adapted_vs_{way}" in verdicts}
+    if not against:
+        return ""
+    figures = _of_ways(comparison, next(iter(against.values())).get("measure"))
+    lost = [way for way, verdict in against.items() if verdict["better"] is False]
+    even = [way for way, verdict in against.items() if verdict["better"] is None]
+    if not lost and not even:
+        adds = verdicts.get("adapted_retrieved_vs_adapted")
+        what = "tuning with retrieval" if adds and adds["better"] else "tuning"
+        than = listed([_WAYS[way] for way in against])
+        return f"Take {what}: the tuned model is better than {than} ({figures})."
+    if lost:
+        take = lost[0]
+        if len(lost) == 2 and (between := verdicts.get("retrieved_vs_prompted")) and between["better"]:
+            take = "retrieved"
+        return f"Take {_WAYS[take]}: it is better than the tuned model, and needs no training ({figures})."
+    names = listed([_WAYS[way] for way in even])
+    need = "needs" if len(even) == 1 else "need"
+    return f"Cannot tell whether tuning is better than {names} ({figures}); {names} {need} no training."
+
+
+def _of_ways(comparison: ComparisonJson, decided: str | None) -> str:
+    """The measure that decided and the tokens read, of all sides on this machine."""
+    sides = {side["name"]: side["title"] for side in comparison.get("sides", []) if "outside" not in side}
+    texts = []
+    for measure in comparison.get("measures", []):
+        if measure["name"] in (decided, "prompt_tokens"):
+            values = {name: measure["values"].get(name) for name in sides}
+            known = [f"{sides[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
+            texts.append(f"{in_sentence(measure['title'])}: {', '.join(known)}")
+    return "; ".join(texts)
+
+
 def _summary(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> str:
     names = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "now"]
     waiting = [recommendation.title.lower() for recommendation in ranked if recommendation.stand == "later"]
@@ -405,7 +461,7 @@ def _figures(evidence: Evidence | None) -> tuple[str, ...]:
     if evidence is None:
         return ()
     lines = [f"Run {evidence.run}. {evidence.text}."]
-    return tuple(line for line in (*lines, evidence.verdict, evidence.forgetting) if line)
+    return tuple(line for line in (*lines, evidence.choice or evidence.verdict, evidence.forgetting) if line)
 
 
 def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence | None) -> tuple[str, ...]:
@@ -414,7 +470,10 @@ def _steps(needs: Needs, ranked: tuple[Recommendation, ...], evidence: Evidence 
     if evidence is None:
         steps.append("Hold out some rows and measure the prompted base on them before you train anything.")
     elif "over_prompting" not in evidence.known:
-        steps.append(f"Compare with prompting: python -m ftlab evaluate {evidence.run} --prompted --examples 3")
+        steps.append(
+            "Compare with prompting and with retrieval: "
+            f"python -m ftlab evaluate {evidence.run} --prompted --examples 3 --retrieved 3"
+        )
     if stands["retrieval"] == "now":
         steps.append("Put the documents into a search index. ftlab does not do that; it tunes and measures the model.")
     if stands["pretraining"] == "now":

@@ -114,7 +114,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         questions["documents"] = _of_pieces(pieces)
     else:
         asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
-        unshown = sum(len(side.prompting.examples) - count for _, count in asked) if side.prompting else 0
+        unshown = sum(side.prompting.count - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
             # The examples hold answers too, which are given and not asked for.
@@ -173,7 +173,7 @@ def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, 
     for name, question in questions.items():
         if not isinstance(question, ToWrite):
             kept[name] = question
-        elif side.adapted and same:
+        elif side.adapted and same and side.prompting is None:
             kept[name] = ToFollow(question, identity(first), MOST_SHOWN if name == "own" else 0)
     return kept
 
@@ -460,8 +460,9 @@ def collect(
     total = sum(query.question.steps for query in queries)
     done = total - sum(_open_steps(query, held[key]) for key, query in missing.items())
 
-    def remember(query: _Query) -> None:
+    def remember(query: _Query, took: dict[str, Any] | None = None) -> None:
         about = {"created": time.time(), "side": query.side.described(), "question": query.name, "model": query.who}
+        about |= {"took": took} if took else {}
         keep(query.side.run, query.who, query.question, known[query.key], about)
 
     def work(side: Side, model: Any) -> None:
@@ -476,12 +477,14 @@ def collect(
                 done += rows
                 tell(phase, done, total)
 
+            took = None
             if isinstance(query.question, ToExamine):
                 known[query.key] = examined(side, model, tokenizer)
             else:
                 kept = held[query.key]
                 part = open_part(query.question, kept)
                 written = _written(query.question, part, known) if isinstance(query.question, ToFollow) else []
+                began = time.monotonic()
                 new = ask(
                     model,
                     tokenizer,
@@ -492,7 +495,9 @@ def collect(
                     should_stop=should_stop,
                 )
                 known[query.key] = completed(query.question, kept, new)
-            remember(query)
+                if isinstance(part, ToAnswer):
+                    took = {"seconds": round(time.monotonic() - began, 3), "answers": part.steps}
+            remember(query, took)
             trim()  # the next question has batches of other shapes
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Reply:

@@ -19,12 +19,13 @@ from ftlab.core.comparison import (
     ForgettingJson,
     GainLossJson,
     MeasureJson,
+    NoWorseJson,
     SettingsJson,
     VerdictJson,
     whole_form,
 )
-from ftlab.core.files import append_jsonl, read_jsonl
-from ftlab.core.run_directory import RunDirectory
+from ftlab.core.files import DamagedFile, append_jsonl, read_jsonl
+from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import EvaluatedJson
 from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
@@ -33,9 +34,11 @@ from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
 from ftlab.evaluation.forgetting import gain_loss
+from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.harness import kept_measures
-from ftlab.evaluation.keeping import question_of, write_comparison
+from ftlab.evaluation.keeping import NamedQuestion, ToAnswer, question_of, seconds_per_answer, write_comparison
 from ftlab.evaluation.losses import bits_per_byte
+from ftlab.evaluation.margins import no_worse
 from ftlab.evaluation.material import Material, gather, has_references
 from ftlab.evaluation.metrics.form import label_notes, told_apart, with_companions
 from ftlab.evaluation.metrics.measures import (
@@ -48,10 +51,18 @@ from ftlab.evaluation.metrics.measures import (
     suggest,
 )
 from ftlab.evaluation.metrics.own import may_run
+from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
+from ftlab.evaluation.outside import Outside, OutsideAnswer, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
-from ftlab.evaluation.rows import Result, changed, compare_results, measure_samples, right_of, samples_note
+from ftlab.evaluation.retrieval import INDEX, Retrieval, retrieval_of
+from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
+    ADAPTED,
+    ADAPTED_RETRIEVED,
+    PROMPTED,
+    RETRIEVED,
+    Prompting,
     Side,
     adapted_side,
     base_side,
@@ -61,6 +72,7 @@ from ftlab.evaluation.sides import (
     prompted_side,
     prompting_of,
     result_identity,
+    retrieved_sides,
     tokenizer_of,
 )
 from ftlab.evaluation.significance import MEAN_TEST
@@ -85,16 +97,31 @@ def measured(
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
+    outside: Mapping[Outside, Sequence[OutsideAnswer]] | None = None,
+    margins: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Figures:
-    """The `Figures` of `sides`."""
-    measures, rows = _of_task(material, asked, results, config)
+    """The `Figures` of `sides`, and of those `outside`, which have answers alone. `margins` are those of
+    earlier comparisons, by the name of the verdict."""
+    texts = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
+    measures, rows = _of_task(material, asked, results, config, texts)
     measures += _of_losses(material, sides, asked, results)
     first, limit = asked[sides[0].name], config.evaluation.forgetting_limit
     measures += general_measures(material, first, results)
     forgetting = {
         side.name: general_forgetting(material, first, results, limit=limit, side=side.name) for side in sides[1:]
     }
-    verdicts = _verdicts(measures, material, sides, asked, results, config, forgetting)
+    verdicts = _verdicts(measures, sides, config, forgetting)
+    spoken = {side.name: side.spoken for side in sides} | {side.name: side.spoken for side in outside or {}}
+    verdicts |= {side.name: judge(measures, side.name, names=spoken) for side in outside or {}}
+    pairs = _pairs(material, sides, asked, results, config, outside or {})
+    verdicts |= {f"adapted_vs_{rival}": judge(pair, "adapted", names=spoken) for rival, pair in pairs.items()}
+    verdicts |= _verdicts_between(material, sides, asked, results, config)
+    if config.evaluation.margin is not None:
+        for rival, pair in {"base": measures, **pairs}.items():
+            key = "adapted" if rival == "base" else f"adapted_vs_{rival}"
+            earlier = (margins or {}).get(key, ())
+            judged = _by_margin(verdicts[key], pair, rival, rows, material, config.evaluation.margin, earlier)
+            _add_margin(verdicts[key], judged)
     changes = gain_loss(measures, forgetting=forgetting["adapted"])
     return Figures(measures, forgetting["adapted"], changes, verdicts, rows)
 
@@ -114,30 +141,101 @@ def task_measures(
 
 def _verdicts(
     measures: Sequence[MeasureJson],
+    sides: Sequence[Side],
+    config: RunConfig,
+    forgetting: Mapping[str, ForgettingJson | None],
+) -> dict[str, VerdictJson]:
+    """Each later side against the base."""
+    spoken = {side.name: side.spoken for side in sides}
+    verdicts = {
+        side.name: judge(
+            measures, side.name, names=spoken, forgetting=None if side.prompting else forgetting[side.name]
+        )
+        for side in sides[1:]
+    }
+    if forgetting["adapted"] is None and not config.is_starter:
+        text = verdicts["adapted"]["text"].removesuffix(".")
+        verdicts["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
+    return verdicts
+
+
+def _pairs(
     material: Material,
     sides: Sequence[Side],
     asked: Mapping[str, Asked],
     results: Mapping[str, Result],
     config: RunConfig,
-    forgetting: Mapping[str, ForgettingJson | None],
-) -> dict[str, VerdictJson]:
-    """Each later side against the base, and the adapted model against the prompted base."""
-    spoken = {side.name: side.spoken for side in sides}
-    verdicts = {
-        side.name: judge(measures, side.name, names=spoken, forgetting=forgetting[side.name]) for side in sides[1:]
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
+) -> dict[str, list[MeasureJson]]:
+    """The measures of the adapted model against each side that takes no training, by the name of that side."""
+    adapted = next(side for side in sides if side.name == "adapted")
+    pairs = {
+        side.name: task_measures(material, [side, adapted], asked, results, config)
+        for side in sides
+        if side.prompting and not side.adapted
     }
-    if forgetting["adapted"] is None and not config.is_starter:
-        text = verdicts["adapted"]["text"].removesuffix(".")
-        verdicts["adapted"]["text"] = f"{text}; what it forgot was not measured (evaluation.probes)."
-    two = [side for side in sides if side.name in ("prompted", "adapted")]
-    if len(two) == 2:
-        verdicts["adapted_vs_prompted"] = judge(task_measures(material, two, asked, results, config), "adapted")
+    own = {"adapted": asked["adapted"]}, {"adapted": results["adapted"]}
+    for other, answers in outside.items():
+        texts = {other.name: [each.answer for each in answers]}
+        pairs[other.name], _ = _of_task(material, *own, config, texts, order=(other.name, "adapted"))
+    return pairs
+
+
+def _verdicts_between(
+    material: Material,
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+) -> dict[str, VerdictJson]:
+    """Retrieval against fixed examples, and what it adds to the adapted model."""
+    by_name = {side.name: side for side in sides}
+    spoken = {side.name: side.spoken for side in sides}
+    verdicts = {}
+    for later, first in ((RETRIEVED, PROMPTED), (ADAPTED_RETRIEVED, ADAPTED)):
+        if later in by_name and first in by_name:
+            pair = task_measures(material, [by_name[first], by_name[later]], asked, results, config)
+            verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken)
     return verdicts
 
 
+def _by_margin(
+    verdict: VerdictJson,
+    pair: Sequence[MeasureJson],
+    rival: str,
+    rows: Rows,
+    material: Material,
+    margin: float,
+    earlier: Sequence[float | None],
+) -> NoWorseJson | None:
+    """Whether the adapted model is no worse than `rival` by the measure that decided; None where none did."""
+    measure = next((measure for measure in pair if measure["name"] == verdict["measure"]), None)
+    if measure is None:
+        return None
+    values = rows.get(measure["name"], {}) if measure["name"] not in OF_CORPUS else {}
+    before, after = values.get(rival, ()), values.get("adapted", ())
+    return no_worse(measure, "adapted", before, after, margin, clusters=material.clusters, earlier=earlier)
+
+
+def _add_margin(verdict: VerdictJson, judged: NoWorseJson | None) -> None:
+    """Say in `verdict` what its margin tells, where it is not better anyway."""
+    if judged is None:
+        return
+    verdict["no_worse"] = judged
+    if verdict["better"] is not True:
+        verdict["text"] = f"{verdict['text']} {judged['text']}"
+
+
 def _of_task(
-    material: Material, asked: Mapping[str, Asked], results: Mapping[str, Result], config: RunConfig
+    material: Material,
+    asked: Mapping[str, Asked],
+    results: Mapping[str, Result],
+    config: RunConfig,
+    outside: Mapping[str, Sequence[Answer]] | None = None,
+    *,
+    order: Sequence[str] = (),
 ) -> Measured:
+    """The measures of answers, with a value of each side in their `order` (empty: as they come)."""
     if (pieces := next(iter(asked.values())).pieces) is not None:
         per_document = {
             side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, pieces.sizes, strict=True)]
@@ -148,6 +246,8 @@ def _of_task(
         side: [[spoken(answer.text) for answer in sample] for sample in result.samples]
         for side, result in results.items()
     }
+    answers |= {side: [[spoken(answer.text) for answer in known]] for side, known in (outside or {}).items()}
+    answers = {side: answers[side] for side in order or answers}
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
     # A measure of calls says nothing where no row has one.
@@ -159,6 +259,40 @@ def _of_task(
         likeliest, more = measure_likelihoods(losses, material.labels, material.references, clusters=material.clusters)
         return measures + likeliest, rows | more
     return measures, rows
+
+
+def _costs(
+    sides: Sequence[Side],
+    asked: Mapping[str, Asked],
+    outside: Mapping[Outside, Sequence[OutsideAnswer]],
+    rows: int,
+    price_per_hour: float | None,
+) -> list[MeasureJson]:
+    """What an answer of each side takes: seconds, tokens read, and money as far as there are prices. Nothing where all
+    sides are asked the same on this machine, and no price is given."""
+    if not outside and price_per_hour is None and not any(side.prompting for side in sides):
+        return []
+    seconds: dict[str, float | None] = {}
+    read: dict[str, float | None] = {}
+    thousand: dict[str, float | None] = {}
+    for side in sides:
+        question = asked[side.name].questions.get("answers")
+        assert isinstance(question, ToAnswer)  # only documents have none
+        took = seconds_per_answer(side.run, identity(side), question)
+        if took is not None and isinstance(side.prompting, Retrieval):
+            took += side.prompting.seconds
+        seconds[side.name] = took
+        read[side.name] = sum(map(len, question.prompts)) / len(question.prompts)
+        thousand[side.name] = None if took is None or price_per_hour is None else 1000 * took * price_per_hour / 3600
+    for other, replies in outside.items():
+        each = spent(other, replies)
+        seconds[other.name], read[other.name], thousand[other.name] = each["seconds"], each["read"], each["thousand"]
+    named = {"seconds_per_answer": seconds, "prompt_tokens": read, "cost_per_thousand": thousand}
+    return [
+        of_values(BUILT_IN[name], values, rows)
+        for name, values in named.items()
+        if any(value is not None for value in values.values())
+    ]
 
 
 def check_choice(material: Material, config: RunConfig) -> None:
@@ -294,8 +428,10 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     more: SettingsJson = {}
     if material.neutral:
         more |= {"neutral_prompts": len(material.neutral), "drift_rule": RULE}
-    if prompting := next((side.prompting for side in sides if side.prompting), None):
+    if prompting := next((side.prompting for side in sides if isinstance(side.prompting, Prompting)), None):
         more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
+    if retrieval := next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None):
+        more["retrieved"] = {"rows": retrieval.count, "index": INDEX, "left_out": retrieval.left_out}
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -335,6 +471,8 @@ def evaluate_together(
     max_new_tokens: int | None = None,
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
+    against: Sequence[Outside] = (),
+    price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ComparisonJson:
@@ -344,7 +482,9 @@ def evaluate_together(
 
     The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
     file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration; with a
-    `strength` the first run is scored at that and not as it was trained.
+    `strength` the first run is scored at that and not as it was trained. `against` are sides that answer elsewhere:
+    they stand beside the others, also when the same question is asked again without them. `price_per_hour` of this
+    machine makes seconds a cost.
     `progress` gets a phase in words, rows done and rows in all. What a side has said before, in any run of the
     workspace, is not asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are),
     InputError when there are no held-out rows, FtlabError when a run has no result.
@@ -359,32 +499,46 @@ def evaluate_together(
     check_runs(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
-    question = question_of(
-        config_of(runs[0]),
-        configs[0],
-        rows=material.drawn,
-        available=material.available,
-        suite=suite,
-        others=[run.id for run in runs[1:]],
-        strength=at,
-    )
+    material, question = _asked(runs, configs, material, against, suite, at)
+    earlier = _earlier(question.place(runs[0]))
+    opponents = [*against, *_carried(earlier, against, runs[0], material)]
+    if price_per_hour is None and earlier:
+        price_per_hour = earlier["settings"].get("price_per_hour")
+    if configs[0].evaluation.margin is None and earlier:
+        configs[0].evaluation.margin = earlier["settings"].get("margin")
     sides = _sides(runs, configs, material, at)
     tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
-        asked["adapted"].questions["memorisation"] = memorisation_of(sides[-len(runs)])
+        adapted = next(side for side in sides if side.name == ADAPTED)
+        asked["adapted"].questions["memorisation"] = memorisation_of(adapted)
     batch_rows = configs[0].evaluation.batch_size
     results = results_of(sides, asked, material, batch_rows=batch_rows, tell=tell, should_stop=should_stop)
     first = asked[sides[0].name]
     sizes = first.pieces.sizes if first.pieces else None
-    figures = measured(material, sides, asked, results, configs[0])
+    outside = {
+        side: answers_of(runs[0], side, material, kept=side not in against, tell=tell, should_stop=should_stop)
+        for side in opponents  # last: what costs nothing fails first
+    }
+    figures = measured(material, sides, asked, results, configs[0], outside, _margins(runs[0]))
+    everyone: list[Side | Outside] = [*sides, *outside]
     compared = compare_results(
-        material.rows, material.references, sizes, material.probes, results, figures.measures, material.clusters
+        material.rows,
+        material.references,
+        sizes,
+        material.probes,
+        results,
+        figures.measures,
+        material.clusters,
+        {side.name: [each.answer for each in replies] for side, replies in outside.items()},
     )
+    costs = [] if material.documents else _costs(sides, asked, outside, len(material.rows), price_per_hour)
     scores, predictions = compared.scores, compared.predictions
     tasks = kept_measures(runs[0]) if suite is None and at == AS_TRAINED else []
-    measures, verdict = figures.measures + tasks, figures.verdicts["adapted"]
+    measures, verdict = figures.measures + costs + tasks, figures.verdicts["adapted"]
     _add_row_scores(predictions, figures.rows, material, configs[0].evaluation.samples)
+    settings_used = settings_of(material, sides, first, configs[0])
+    settings_used |= {"price_per_hour": price_per_hour, "margin": configs[0].evaluation.margin}
     built: ComparisonJson = {
         "run": runs[0].id,
         "created": time.time(),
@@ -396,20 +550,21 @@ def evaluate_together(
         "seconds": round(time.monotonic() - began, 2),
         "seconds_before": before,
         "tests": compared.tests,
-        "sides": [side.described() for side in sides],
+        "sides": [side.described() for side in everyone],
         "measures": measures,
         "forgetting": figures.forgetting,
         "gain_loss": figures.gain_loss,
         "verdicts": figures.verdicts,
         "changed": changed(predictions, measures, verdict["measure"]),
         "memorisation": results["adapted"].memorisation,
-        "settings": settings_of(material, sides, first, configs[0]),
+        "settings": settings_used,
         "notes": [
             *material.notes,
+            *(note for side, replies in outside.items() for note in notes_on(side, replies)),
             *_sampling(material, configs[0]),
             *left_out(configs[0]),
-            *_notes(asked, results, material),
-            *label_notes(measures, {side.name: side.spoken for side in sides}),
+            *_notes(sides, asked, results, material),
+            *label_notes(measures, {side.name: side.spoken for side in everyone}),
             *warnings(scores["adapted"], str(material.limit), figures.forgetting),
         ],
     }
@@ -417,6 +572,117 @@ def evaluate_together(
     write_comparison(runs[0], question, comparison, predictions, compared.probes)
     append_jsonl(_seconds_file(runs[0]), {"what": "comparison", "seconds": comparison["seconds"]})
     return comparison
+
+
+def material_against(
+    runs: Sequence[RunDirectory],
+    *,
+    suite: str | None = None,
+    max_rows: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Material:
+    """The rows that `evaluate_together` would ask, so that a plan can say what asking them elsewhere takes. Raises as
+    that does."""
+    configs = _configs(runs, {**(settings or {}), "max_rows": max_rows})
+    check_runs(runs, configs, suite)
+    material = gather(runs, configs, suite)
+    check_choice(material, configs[0])
+    return material
+
+
+def _check_outside(material: Material, config: RunConfig) -> None:
+    """Raises InputError where answers from elsewhere cannot be compared."""
+    if material.documents:
+        raise InputError(
+            "Documents have no answers, so no side from elsewhere can be compared on them",
+            given="plain text",
+            try_="compare a run on questions and answers",
+        )
+    if config.evaluation.samples > 1:
+        raise InputError(
+            "A side from elsewhere gives one answer to a row",
+            given=f"{config.evaluation.samples} answers per row (evaluation.samples)",
+            allowed="1",
+        )
+
+
+def _asked(
+    runs: Sequence[RunDirectory],
+    configs: Sequence[RunConfig],
+    material: Material,
+    against: Sequence[Outside],
+    suite: str | None,
+    strength: float,
+) -> tuple[Material, NamedQuestion]:
+    """The material as far as the files among `against` answer it, with notes on what does not match, and what that
+    asks."""
+    from ftlab.data.prompt_template import asked_of
+
+    if against:
+        _check_outside(material, configs[0])
+    twice = [side.title for place, side in enumerate(against) if side.name in [other.name for other in against[:place]]]
+    if twice:
+        raise InputError("A side is named twice", given=", ".join(twice), try_="name each side once (--against)")
+    answered_by: dict[str, str | None] = {}
+    for side in against:
+        if side.file is None:
+            continue
+        places, notes = read_answers(runs[0], side, material, asked_of(runs[0]))
+        if len(places) < len(material.rows):
+            answered_by[Path(side.file).name] = side.sha256
+        material = _only(material, places, notes)
+    question = question_of(
+        config_of(runs[0]),
+        configs[0],
+        rows=material.drawn,
+        available=material.available,
+        suite=suite,
+        others=[run.id for run in runs[1:]],
+        strength=strength,
+        answered_by=answered_by,
+    )
+    return material, question
+
+
+def _only(material: Material, places: Sequence[int], notes: Sequence[str]) -> Material:
+    """`material` with the rows at `places` alone."""
+    rows = [material.rows[place] for place in places]
+    return replace(
+        material,
+        rows=rows,
+        drawn=len({row.get("row", number) for number, row in enumerate(rows)}),
+        columns=[material.columns[place] for place in places],
+        references=[material.references[place] for place in places],
+        clusters=[material.clusters[place] for place in places] if material.clusters else None,
+        notes=[*material.notes, *notes],
+    )
+
+
+def _earlier(place: RunDirectory | Question) -> ComparisonJson | None:
+    """The comparison that lies where a new one will; None without one that can be read."""
+    try:
+        return place.comparison()
+    except DamagedFile:
+        return None
+
+
+def _margins(run: RunDirectory) -> dict[str, list[float | None]]:
+    """The margins under which two sides of `run` were compared before, by the name of the verdict (None: without)."""
+    margins: dict[str, list[float | None]] = {}
+    places: list[RunDirectory | Question] = [run, *run.questions()]
+    for comparison in [known for place in places if (known := _earlier(place))]:
+        for name, verdict in comparison.get("verdicts", {}).items():
+            judged = verdict.get("no_worse")
+            margins.setdefault(name, []).extend([*judged["earlier"], judged["margin"]] if judged else [None])
+    return margins
+
+
+def _carried(
+    earlier: ComparisonJson | None, against: Sequence[Outside], run: RunDirectory, material: Material
+) -> list[Outside]:
+    """The sides from elsewhere that stay because all of their answers are kept."""
+    names_ = {side.name for side in against}
+    return [side for side in carried(earlier, run, material) if side.name not in names_]
 
 
 def _add_row_scores(predictions: list[dict[str, Any]], rows: Rows, material: Material, samples: int) -> None:
@@ -527,6 +793,11 @@ def _sides(
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         at = AS_TRAINED if number else strength
         sides.append(adapted_side(run, config, first=number == 0, strength=at))
+    if configs[0].evaluation.retrieved and not material.documents:
+        retrieval = retrieval_of(runs[0], material, configs[0].evaluation.retrieved)
+        base, adapted = retrieved_sides(runs[0], configs[0], retrieval, strength)
+        place = next(place for place, side in enumerate(sides) if side.name == ADAPTED)
+        sides = [*sides[:place], base, *sides[place:], adapted]
     return sides
 
 
@@ -535,7 +806,7 @@ def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -
     made: dict[Any, Asked] = {}
     by_side = {}
     for side in sides:
-        shared = (side.config.model.base, side.config.model.revision, side.prompting is not None)
+        shared = (side.config.model.base, side.config.model.revision, id(side.prompting))
         if shared not in made:
             made[shared] = questions_to(side, material, tokenizer_of(side), config)
         questions = own_of(side, sides[0], dict(made[shared].questions))
@@ -548,7 +819,9 @@ def _sampling(material: Material, config: RunConfig) -> list[str]:
     return [note] if note and not material.documents else []
 
 
-def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material) -> list[str]:
+def _notes(
+    sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Any], material: Material
+) -> list[str]:
     notes = []
     halved = [result.halved_to for result in results.values() if result.halved_to]
     if halved:
@@ -560,10 +833,16 @@ def _notes(asked: Mapping[str, Asked], results: Mapping[str, Any], material: Mat
             "tokens). Their loss was computed in rolling windows, and the model read only the end of their prompts."
         )
     notes += dict.fromkeys(each.note for each in asked.values() if each.note)
-    unshown = max(each.unshown for each in asked.values())
-    if unshown:
+    for side in sides:
+        if side.prompting and asked[side.name].unshown and not (side.adapted and side.name != ADAPTED):
+            notes.append(
+                f"Not all examples for {side.spoken} fit into the context: {asked[side.name].unshown} were left out "
+                "across all rows."
+            )
+    left_out = next((side.prompting.left_out for side in sides if isinstance(side.prompting, Retrieval)), 0)
+    if left_out:
         notes.append(
-            f"Not all examples for the prompted base fit into the context: {unshown} were left out across all rows."
+            f"Retrieval never shows {left_out} training rows: they are copies or near copies of held-out questions."
         )
     return notes
 
@@ -577,6 +856,8 @@ def evaluate_whole(
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
+    against: Sequence[Outside] = (),
+    price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvaluatedJson:
@@ -584,9 +865,9 @@ def evaluate_whole(
 
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
     `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
-    with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation) or a `strength`
-    only `comparison`. Results of another question than the run's own (fewer rows, say) lie beside its own. Raises as
-    each of them does.
+    with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation), a `strength`,
+    sides `against` which to compare, or a `price_per_hour` only `comparison`. Results of another question than the
+    run's own (fewer rows, say) lie beside its own. Raises as each of them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
@@ -597,8 +878,9 @@ def evaluate_whole(
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
         judged = (run.question(question) if question else run).before_after()
         return {"before_after": judged} if judged else {}
-    if others or suite or settings or strength is not None:
+    if others or suite or settings or strength is not None or against or price_per_hour is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
+        asked |= {"against": against, "price_per_hour": price_per_hour}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
     results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:

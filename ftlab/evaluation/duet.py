@@ -29,7 +29,7 @@ _loaded: dict[str, Duet] = {}
 
 @dataclass(frozen=True)
 class Answers:
-    """Both answers so far. `cut` names the sides that ran into the longest answer allowed; `notes` are for people."""
+    """Both answers so far. `cut` names the sides that hit the length limit; `notes` are for people."""
 
     base: str
     adapted: str
@@ -93,7 +93,7 @@ class Duet:
         asked = (self.asked if as_trained else AsTrained()).offering(tools)
         notes: list[str] = []
         if not asked.takes(message):
-            notes.append(f"Sent as it is: the prompts in training were made from {' and '.join(asked.columns)}.")
+            notes.append(f"Sent unchanged: the prompts in training were made from {' and '.join(asked.columns)}.")
         at = self.wanted(strength)
         if at != AS_TRAINED:
             chosen = ", which was chosen for this run" if strength is None else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ftlab.core.endpoint import money
+
 
 def percent(share: float, digits: int = 1) -> str:
     """A share of 0 to 1 with `digits` where it has them: 86%, 97.5%; never 0% or 100% for what is not quite that."""
@@ -51,6 +53,8 @@ def value_text(measure: Mapping[str, Any], value: float | None) -> str:
         return number(value)
     if measure.get("unit") == "nats":
         return nats(value)
+    if measure.get("unit") in ("seconds", "currency"):
+        return money(value) if value else "0"
     return tenths(value) if measure.get("unit") in ("points", "tokens", "words") else number(value)
 
 

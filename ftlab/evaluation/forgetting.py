@@ -311,10 +311,10 @@ def _questions_in_words(part: PartJson, test: Kept, answer: str, margin: float) 
     if answer == "lost":
         return f"{lead} Accuracy {change}, more than chance explains ({p_text(test.p_lost)}, one-sided).{spread}"
     if part["known"] < _KNOWS_ENOUGH * asked:
-        return f"{lead} The base knew too few of the {asked} questions to tell whether something was forgotten."
+        return f"{lead} The base knew too few of the {asked} questions to tell whether anything was forgotten."
     fell = f"fell by {limit} or more" if margin else "fell at all"
     return (
-        f"{lead} Accuracy {change}; whether it {fell} cannot be told from {asked} questions"
+        f"{lead} Accuracy {change}; {asked} questions cannot show whether it {fell}"
         f"{_would_tell(test, 'questions')}.{spread}"
     )
 
@@ -328,7 +328,7 @@ def _text_in_words(part: PartJson, test: Kept, answer: str, margin: float) -> st
     if answer == "lost":
         return f"{figures}: worse by more than chance explains ({p_text(test.p_lost)}, one-sided)."
     return (
-        f"{figures}: whether it rose by {limit} or more cannot be told from {part['documents']} {texts}"
+        f"{figures}: {part['documents']} {texts} cannot show whether it rose by {limit} or more"
         f"{_would_tell(test, 'texts')}."
     )
 
@@ -457,7 +457,7 @@ def _in_words(
         text += "; no loss is shown"
     elif not gained:
         text += "; no gain is shown"
-    by_itself = f" Below 5% only by itself, so worth a look and not a finding: {_listed(looks)}." if looks else ""
+    by_itself = f" Below 5% only on its own, so worth a look but not a finding: {_listed(looks)}." if looks else ""
     return f"{text[:1].upper()}{text[1:]}.{by_itself}"
 
 

@@ -16,9 +16,9 @@ from ftlab.core.endpoint import (
     check_amount,
     check_prices,
     cost,
-    cost_line,
     endpoint_url,
     estimate_tokens,
+    sending_lines,
 )
 from ftlab.core.files import DamagedFile, read_jsonl
 from ftlab.core.parsing import without_thoughts
@@ -185,18 +185,16 @@ class Plan:
         known = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
         same = f" {self.same:,} rows have equal answers and count as ties without a request." if self.same else ""
         prompts = math.ceil(self.open / 2)
-        lines = [
+        return [
             f"{asked}: {self.rows - self.same:,} rows, each in both orders{known}.{same}",
-            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
-            f"(at most {self.reply_tokens_at_most:,}). A model that thinks before it replies writes more.",
+            *sending_lines(
+                f"Prompts and answers of {prompts:,} rows",
+                self.host,
+                (self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most),
+                (self.price, self.price_at_most),
+                is_here=self.is_here,
+            ),
         ]
-        lines.append(cost_line(self.price, self.price_at_most))
-        lines.append(
-            f"Prompts and answers of {prompts:,} rows are read by a server on this machine and do not leave it."
-            if self.is_here
-            else f"Prompts and answers of {prompts:,} rows leave this machine for {self.host}."
-        )
-        return lines
 
 
 def build_settings(

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +207,19 @@ def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Ro
     return items, here
 
 
+def seconds_per_answer(run: RunDirectory, identity: list[Any], question: ToAnswer) -> float | None:
+    """What one of the kept answers to `question` took, in seconds of the whole batch by its rows; None where it was not
+    counted (an older ftlab, or a copy from another run)."""
+    names, seconds, answers = set(_row_keys(question)), 0.0, 0
+    for owner in [run, *_beside(run)]:
+        for file in owner.result_files(_model_key(identity, question)):
+            stored = read_cached(file) or {}
+            took = stored.get("took")
+            if took and names & stored.get("items", {}).keys():
+                seconds, answers = seconds + took["seconds"], answers + took["answers"]
+    return seconds / answers if answers else None
+
+
 def open_part(question: Rowwise, kept: Kept) -> Rowwise:
     """The rows of `question` that were never asked."""
     rows = [row for row, item in enumerate(kept.items) if item is None]
@@ -341,7 +354,7 @@ def _unpacked(ids: list[int], text: str, cut: bool, top: str, logs: str) -> Writ
 
 
 # They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
-_NO_PART = {"max_rows", "batch_size", "after_training", "before_training"}
+_NO_PART = {"max_rows", "batch_size", "margin", "after_training", "before_training"}
 
 
 @dataclass(frozen=True)
@@ -367,35 +380,46 @@ def question_of(
     suite: str | None = None,
     others: Sequence[str] = (),
     strength: float = AS_TRAINED,
+    answered_by: Mapping[str, str | None] | None = None,
 ) -> NamedQuestion:
     """The question that asks `rows` of `available` rows by the settings `used`, where `own` are those of the run.
 
     It is the run's own where it asks the same rows, sides and measures of the run as trained. `suite` is the data set
-    that takes the place of the held-out rows, `others` are the ids of further runs. The name is the same for the same
-    question.
+    that takes the place of the held-out rows, `others` are the ids of further runs, and `answered_by` are files (with
+    their sha256) whose answers say which of the rows are asked. The name is the same for the same question.
     """
     changed = _changed_settings(own.evaluation, used.evaluation)
     other_rows = rows != min(available, own.evaluation.max_rows)
     of = f" of {available:,}" if rows < available else ""
     text = [f"{rows:,}{of} {f'rows of {_file_name(suite)}' if suite else 'held-out rows'}"]
-    if not (suite or others or changed or other_rows or strength_name(strength)):
+    if not (suite or others or changed or other_rows or answered_by or strength_name(strength)):
         return NamedQuestion("", text[0])
     parts = [suite_name(suite)] if suite else []
     if at := strength_name(strength):
         parts.append(at.replace(" ", "-"))
         text.append(f"at {at}")
-    parts += [f"{rows}-rows"] if other_rows else []
+    parts += [f"{rows}-rows"] if other_rows or answered_by else []
+    parts += [f"in-{suite_name(file)[:30]}" for file in answered_by or ()]
+    text += [f"those answered in {_file_name(file)}" for file in answered_by or ()]
     if "prompted" in changed:
         parts.append("prompted")
         text.append("with the prompted base" if changed["prompted"] else "without the prompted base")
+    if "retrieved" in changed:
+        parts.append(f"retrieved-{changed['retrieved']}")
+        text.append(f"with {changed['retrieved']} retrieved rows" if changed["retrieved"] else "without retrieval")
     if others:
         parts += ["with", *([suite_name(others[0])[:30]] if len(others) == 1 else [str(len(others)), "runs"])]
         text.append(f"with {', '.join(others)}")
-    other_changes = {name: value for name, value in changed.items() if name != "prompted"}
+    other_changes = {name: value for name, value in changed.items() if name not in ("prompted", "retrieved")}
     parts += [name.replace("_", "-") for name in other_changes]
     text += [f"{EvaluationConfig.model_fields[name].title}: {_shown(value)}" for name, value in other_changes.items()]
     # What the words do not tell apart, a number does.
-    rest = [suite if suite and re.search(r"[/.\\]", suite) else None, list(others), other_changes]
+    rest = [
+        suite if suite and re.search(r"[/.\\]", suite) else None,
+        list(others),
+        other_changes,
+        *(answered_by or {}).values(),
+    ]
     name = "-".join(parts)[:80]
     return NamedQuestion(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))
 

@@ -1,4 +1,8 @@
-"""Is a loss smaller than a margin? Non-inferiority tests over paired rows, and how many rows would tell."""
+"""Is a loss smaller than a margin? Non-inferiority tests over paired rows, and how many rows would tell.
+
+`no_worse` judges two sides of a comparison by a margin in points, which was chosen before: the whole 95% interval of
+the difference must lie within the margin, and the exact test (`kept`) must agree. `tests/benchmarks/no_worse.py` counts
+how often that is wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ftlab.core.comparison import KeptAnswer
+from ftlab.core.comparison import KeptAnswer, MeasureJson, NoWorseJson
+from ftlab.core.words import listed
+from ftlab.evaluation.figures import in_sentence, signed
 from ftlab.evaluation.significance import (
     LEVEL,
     Clusters,
@@ -106,6 +112,107 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
     p_lost = float(binom.sf(lost - 1, lost + gained, 0.5)) if lost + gained else 1.0
     loss = (lost - gained) / rows if rows else 0.0
     return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
+
+
+_POWER = 1.960 + 0.842  # an interval of 95%, and four cases of five
+_DIFFERING = (0.1, 0.2)  # of rows, on which only one of two sides is right
+
+
+def no_worse(
+    measure: MeasureJson,
+    side: str,
+    before: Sequence[float | None],
+    after: Sequence[float | None],
+    margin: float,
+    *,
+    clusters: Clusters = None,
+    earlier: Sequence[float | None] = (),
+) -> NoWorseJson:
+    """Whether `side` is worse than the first side of `measure` by less than `margin` points.
+
+    `before` and `after` are the values of the rows (empty for a measure of the whole corpus, which has an interval
+    alone); a missing one counts as 0. `earlier` are the margins of earlier comparisons of the two.
+    """
+    difference = measure["differences"].get(side)
+    scale = 100.0 if measure["kind"] == "share" else 1.0 if measure["unit"] == "points" else 0.0
+    changed = [other for other in dict.fromkeys(earlier) if other != margin]
+    judged: NoWorseJson = {
+        "margin": margin,
+        "no_worse": None,
+        "difference": None,
+        "interval": None,
+        "p": None,
+        "rows": difference.get("rows", measure["rows"]) if difference else None,
+        "needed": None,
+        "earlier": changed,
+        "text": "",
+    }
+    if not difference or not scale or not (ends := difference["interval"]):
+        judged["text"] = f"A margin in points says nothing of {in_sentence(measure['title'])}."
+        return judged
+    sign = -scale if measure["better"] == "lower" else scale
+    low, high = sorted(sign * end for end in ends)
+    judged |= {"difference": sign * difference["value"], "interval": [low, high]}
+    within = low > -margin
+    if before and after:
+        old, new = ([0.0 if value is None else value for value in values] for values in (before, after))
+        binary = all(value in (0, 1) for value in (*old, *new))
+        better = measure["better"] or "higher"
+        test = kept(old, new, margin=margin / scale, better=better, binary=binary, clusters=clusters)
+        judged["p"] = test.p_kept
+        within = within and test.p_kept <= LEVEL
+    judged["no_worse"] = True if within else None
+    rows = judged["rows"]
+    if rows:
+        judged["needed"] = max(_fewest(margin), math.ceil(rows * ((high - low) / 2 / 1.960 * _POWER / margin) ** 2))
+    judged["text"] = _in_words(judged)
+    return judged
+
+
+def _fewest(margin: float) -> int:
+    """With fewer rows not even equal answers that are all right show `margin` points: Wilson's interval is wider."""
+    share = min(margin / 100, 0.999)
+    return math.ceil(1.960**2 * (1 - share) / share)
+
+
+def _in_words(judged: NoWorseJson) -> str:
+    points, (low, high) = f"{judged['margin']:g} points", judged["interval"] or (0.0, 0.0)
+    difference = judged["difference"] or 0.0
+    interval = f"the difference is {_points(difference)} (95% interval {_points(low)} to {_points(high)})"
+    if judged["no_worse"]:
+        text = f"No worse within the margin of {points}: {interval}."
+    else:
+        needed = judged["needed"] or 0
+        more = (
+            f"; to show it of two that are alike takes about {needed:,} rows" if needed > (judged["rows"] or 0) else ""
+        )
+        text = f"That it is no worse within the margin of {points} is not shown: {interval}{more}."
+    if judged["earlier"]:
+        earlier = [f"a margin of {other:g}" if other is not None else "no margin" for other in judged["earlier"]]
+        text += " The margin was chosen after the results were known: before, these two were compared with "
+        text += f"{listed(earlier)}."
+    return text
+
+
+def _points(value: float) -> str:
+    return signed(f"{abs(value):.1f}", value)
+
+
+def rows_for(margin: float, rows: int, clusters: Clusters = None) -> str:
+    """How many rows a `margin` in points takes, in words, where there are `rows`: said before anything is measured."""
+    few, many = (max(_fewest(margin), math.ceil(_POWER**2 * share / (margin / 100) ** 2)) for share in _DIFFERING)
+    worth = math.floor(fewest_rows(clusters, rows))
+    there = f"{rows:,} rows" + (f", worth {worth:,} independent ones at least" if worth < rows else "")
+    text = (
+        f"To show no worse within {margin:g} points takes about {few:,} rows where two models that are alike differ on "
+        f"10% of rows, and {many:,} where on 20%. There are {there}."
+    )
+    if worth >= few:
+        return text
+    possible = (
+        max(100 * _POWER * math.sqrt(_DIFFERING[0] / worth), 100 * 1.960**2 / (worth + 1.960**2)) if worth else 100
+    )
+    return f"{text} That is too few: hold out more, or choose a margin of {math.ceil(possible)} points."
 
 
 def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int, enough: int | None) -> Kept:

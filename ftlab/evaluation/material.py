@@ -191,7 +191,7 @@ def gather(
     rows = each_turn(rows)
     if len(rows) > drawn_rows:
         notes.append(
-            f"Conversations with tools are asked at each turn of the assistant, after the turns that the data hold: "
+            f"Conversations with tools are asked at each turn of the assistant, after the earlier turns in the data: "
             f"{len(rows)} questions in {drawn_rows} rows. Turns of one row count together in intervals and tests."
         )
     references = [spoken(reference(row["messages"])) for row in rows]
@@ -276,7 +276,7 @@ def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> 
     if (len(rows[0]["messages"]) == 1) != (config.stage == PRETRAINING):
         kind = "plain text" if config.stage == PRETRAINING else "questions and answers"
         raise InputError(
-            f"The run {run.id} is evaluated on {kind}, but this data set holds something else", given=suite
+            f"The run {run.id} is evaluated on {kind}, but this data set contains something else", given=suite
         )
     notes = [f"Evaluated on {loaded.name} instead of the held-out split of the run."]
     if refused:
@@ -350,8 +350,8 @@ def _clusters(
         return None, notes
     if group_by and not notes:
         notes.append(
-            f"The {len(rows)} rows have {count} values of {group_by}: intervals and tests count rows of one value "
-            "together."
+            f"The {len(rows)} rows have {count} values of {group_by}: intervals and tests treat rows with the same "
+            "value as one cluster."
         )
     return [numbers[key] for key in keys], notes
 

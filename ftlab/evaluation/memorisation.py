@@ -388,7 +388,7 @@ def _continuation_in_words(figures: MemoryFiguresJson) -> str:
         return "The answers are too short to tell whether rows are repeated word for word."
     seen, unseen = shares["train"], shares["held_out"]
     evidence = (
-        f"from the middle of an answer it continues word for word in {percent(round(seen['exact'], 3))} of training "
+        f"from the middle of an answer, it continues word for word in {percent(round(seen['exact'], 3))} of training "
         f"rows and {percent(round(unseen['exact'], 3))} of unseen ones ({p_text(p)} for the overlap)"
     )
     if figures["memorised"]:

@@ -118,18 +118,16 @@ def _hold(config: RunConfig) -> Remedy:
     """Measured on SmolLM2 (ftlab/docs/replay.md): nothing else that was tried holds as much at the same score."""
     share = config.data.replay_fraction
     why = (
-        "Before training the base answers prompts that ship with ftlab, and its probabilities along these answers "
-        "are kept from moving while the task is learned. It needs no data of yours, and training takes longer."
+        "Before training the base answers prompts that ship with ftlab, and training keeps its probabilities on "
+        "these answers from moving. It needs no data of yours, but takes longer."
     )
     if config.data.replay_prompts:
-        title = "Hold the base's own answers by their probabilities, instead of learning them as text"
+        title = "Keep the probabilities of the base's own answers instead of learning them as text"
         return Remedy(title, why, {"data.replay_loss": "kl"})
-    title = f"Hold it to the base's own answers: {_percent(share)} of the rows"
+    title = f"Replay the base's own answers: {_percent(share)} of the rows"
     if config.data.replay is not None:
         title += f", instead of mixing in {config.data.replay}"
-        why += (
-            " This also holds kinds that are not among the prompts; data that are mixed in hold only their own kinds."
-        )
+        why += " This also protects kinds that are not among the prompts; mixed-in data protects only its own kinds."
     return Remedy(title, why, {"data.replay": SELF, "data.replay_fraction": share, "data.replay_loss": "kl"})
 
 
@@ -141,7 +139,7 @@ def _replay(config: RunConfig) -> Remedy | None:
             return None
         if config.data.replay_prompts:
             return Remedy(
-                f"Hold it to more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
+                f"Replay more of the base's own answers: {_percent(more)} of the rows instead of {_percent(share)}",
                 "More rows that pull toward the base keep it closer to it. Training takes longer.",
                 {"data.replay_fraction": more},
             )
@@ -152,7 +150,7 @@ def _replay(config: RunConfig) -> Remedy | None:
             {"data.replay_fraction": more},
         )
     why = (
-        "The model is reminded of what it knew while it learns the task. It protects the kinds that the examples hold, "
+        "The model is reminded of what it knew while it learns the task. It protects the kinds in the examples, "
         "others much less, and training takes longer."
     )
     if config.is_starter and config.stage == SFT:
@@ -179,8 +177,8 @@ def _documents(config: RunConfig) -> Remedy | None:
     share, changes = config.data.replay_text_fraction, _with_documents(config)
     title = f"Mix in plain documents too, {_percent(share)} of the rows, and halve the learning rate"
     why = (
-        "Conversations that are mixed in hold what the model says in a chat, and documents what it knows outside one. "
-        "Kinds that neither contains are protected much less."
+        "Mixed-in conversations protect what the model says in a chat, documents what it knows outside one. Kinds in "
+        "neither are protected much less."
     )
     return Remedy(title, why, {"data.replay_text": GENERAL_DOCUMENTS, **changes})
 
@@ -195,7 +193,7 @@ def _held_back(path: str, beta: float, most: float) -> Remedy | None:
     if more == beta:
         return None
     return Remedy(
-        f"Hold the model nearer to where it started: beta {more:g}",
+        f"Keep the model closer to its start: beta {more:g}",
         "A higher beta changes the model less, so it keeps more of what it knew and learns less of what people prefer.",
         {path: more},
     )

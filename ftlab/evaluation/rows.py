@@ -193,12 +193,13 @@ def compare_results(
     sides: Mapping[str, Result],
     measures: Sequence[MeasureJson] = (),
     clusters: Sequence[int] | None = None,
+    outside: Mapping[str, Sequence[Answer]] | None = None,
 ) -> Compared:
     """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. What `measures`
     hold is not measured again.
 
     `sizes` are the bytes of documents, None if the rows are questions with `references`. `base` and `adapted` are
-    among the sides. `clusters`: what each row belongs to.
+    among the sides. `clusters`: what each row belongs to. `outside`: the sides that have answers alone.
     """
     from ftlab.evaluation.significance import mcnemar
 
@@ -208,6 +209,8 @@ def compare_results(
         )
     else:
         scores, tests, predictions = _compare_answers(rows, references, sides, measures, clusters)
+        for side, answers in (outside or {}).items():
+            scores[side] = _add_outside(side, answers, references, clusters, predictions)
     known = {
         side: [is_right(a.text, p) for a, p in zip(result.probe_answers, probes, strict=True)]
         for side, result in sides.items()
@@ -292,6 +295,29 @@ def _compare_answers(
                 prediction[f"{side}_more"] = [answer.as_dict() for answer in more]
         predictions.append(prediction)
     return scores, tests, predictions
+
+
+def _add_outside(
+    side: str,
+    answers: Sequence[Answer],
+    references: Sequence[str],
+    clusters: Sequence[int] | None,
+    predictions: list[dict[str, Any]],
+) -> ScoresJson:
+    """Put the answers of a side from elsewhere into `predictions`; returns its scores, which know no loss."""
+    from ftlab.evaluation.metrics import is_exact
+
+    correct = [is_exact(spoken(a.text), r) for a, r in zip(answers, references, strict=True)]
+    for prediction, answer, right in zip(predictions, answers, correct, strict=True):
+        prediction[side] = answer.text
+        prediction |= {f"{side}_tokens": answer.tokens, f"{side}_cut": answer.cut, f"{side}_correct": right}
+    return {
+        "exact_match": sum(correct) / len(correct),
+        "exact_match_interval": share_interval(correct, clusters),
+        "rows": len(correct),
+        "truncated_answers": sum(answer.cut for answer in answers),
+        "mean_answer_tokens": sum(answer.tokens for answer in answers) / len(answers),
+    }
 
 
 def _p_of(measure: MeasureJson) -> float:

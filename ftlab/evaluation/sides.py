@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ftlab.config import ModelConfig, RunConfig, load_config
 from ftlab.config.methods import METHODS, fields_of
@@ -19,6 +19,9 @@ from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError
 from ftlab.models.strength import AS_TRAINED, set_strength, strength_name
 
+if TYPE_CHECKING:
+    from ftlab.evaluation.retrieval import Retrieval
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -26,6 +29,10 @@ class Prompting:
 
     system: str | None
     examples: tuple[tuple[Message, ...], ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.examples)
 
     def described(self) -> str:
         count = len(self.examples)
@@ -88,11 +95,14 @@ def nothing_to_prompt_with() -> InputError:
 
 
 BASE, PROMPTED, START, ADAPTED = "base", "prompted", "start", "adapted"
+RETRIEVED, ADAPTED_RETRIEVED = "retrieved", "adapted_retrieved"
 _SPOKEN = {
     BASE: "the base",
     PROMPTED: "the prompted base",
     START: "the model it started from",
     ADAPTED: "the adapted model",
+    RETRIEVED: "the base with retrieval",
+    ADAPTED_RETRIEVED: "the adapted model with retrieval",
 }
 
 
@@ -107,7 +117,7 @@ class Side:
     run: RunDirectory
     config: RunConfig
     weights: Literal["base", "start", "result"] = "base"
-    prompting: Prompting | None = None
+    prompting: Prompting | Retrieval | None = None
     strength: float = AS_TRAINED
 
     @property
@@ -118,7 +128,7 @@ class Side:
     def spoken(self) -> str:
         """Its name in a sentence, as progress shows it."""
         if at := strength_name(self.strength):
-            return f"the adapted model at {at}"
+            return f"the adapted model at {at}" + (" with retrieval" if self.prompting else "")
         return _SPOKEN.get(self.name, f"the run {self.title}")
 
     def described(self) -> SideJson:
@@ -131,6 +141,15 @@ def base_side(run: RunDirectory, config: RunConfig) -> Side:
 
 def prompted_side(run: RunDirectory, config: RunConfig, prompting: Prompting) -> Side:
     return Side(PROMPTED, "Base, prompted", prompting.described(), run, config, prompting=prompting)
+
+
+def retrieved_sides(run: RunDirectory, config: RunConfig, retrieval: Retrieval, strength: float) -> list[Side]:
+    """The base and the result of `run`, each with retrieved rows before a question."""
+    what = retrieval.described()
+    return [
+        Side(RETRIEVED, "Base, retrieving", what, run, config, prompting=retrieval),
+        Side(ADAPTED_RETRIEVED, "Adapted, retrieving", what, run, config, "result", retrieval, strength),
+    ]
 
 
 def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength: float = AS_TRAINED) -> Side:

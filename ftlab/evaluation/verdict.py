@@ -24,6 +24,7 @@ _INFORMATIVE_SHARE = 0.05
 # Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
 _WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
+_FEWEST_ROWS = 6  # that can differ with p < .05 in an exact paired test: of 5 that all point one way, p is .0625
 _ALL = 0.95  # of the answers are right: there is nothing left to learn from these rows
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
 # Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
@@ -69,6 +70,10 @@ def judge(
     verdict = judged_by_form(verdict, task, decided, side, against, improved, called)
     verdict["why"] = _why(task, decided, side, verdict["better"])
     verdict["text"] += _opposed(task, decided, side, against) if verdict["better"] else ""
+    rows = decided[0]["rows"] if decided and verdict["better"] is None else None
+    if rows and rows < _FEWEST_ROWS:
+        few = f"{rows} row{'s' * (rows > 1)}"
+        verdict["text"] += f". {few} cannot show a difference: at least {_FEWEST_ROWS} are needed"
     asked = forgetting if side != "prompted" and against == "base" else None
     verdict["forgetting"] = asked["answer"] if asked else None
     verdict["forgot"] = verdict["forgetting"] == "lost"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ftlab.config import RunConfig, load_config
 from ftlab.config.methods import fields_of
 from ftlab.config.stages import PRETRAINING
@@ -21,12 +23,13 @@ from ftlab.data.prompt_template import asked_of
 from ftlab.evaluation.forgetting import is_unmeasured
 from ftlab.export.serving import loading_code, serving_section
 from ftlab.export.shape import Shape
+from ftlab.export.to_gguf import PLAIN
 from ftlab.export.verify import VerificationJson, evaluation_at, lines
 from ftlab.models.bases.get import record_of
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, strength_name
-from ftlab.report.facts import origin_of, source_name, tuned_on
+from ftlab.report.facts import origin_of, source_name, tuned_on, written_rows
 from ftlab.report.markdown import bullets, comparison_rows, escaped, kept_rows, moved_rows, table
 from ftlab.report.measures import measures_of
 from ftlab.report.report import contents
@@ -54,6 +57,43 @@ def write_card(
     head = metadata(run, config, shape, known, data=data)
     text = _prose(run, config, shape, folder, finding, known, repository)
     write_text(folder / "README.md", f"---\n{head.to_yaml().strip()}\n---\n\n{text}")
+    if entries := _entries(run, config, shape, repository, data):
+        write_text(folder / ".eval_results" / "ftlab.yaml", yaml.safe_dump(entries, sort_keys=False))
+
+
+def _entries(
+    run: RunDirectory, config: RunConfig, shape: Shape, repository: str | None, data: str | None
+) -> list[dict[str, Any]]:
+    """The figures of the task as the Hub shows them beside a model (`.eval_results/*.yaml`; hub docs, "Evaluation
+    results"). Each names its data set on the Hub: there are none for data that is not there."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    on_hub = config.data.source if _data_on_hub(run) else None
+    comparison = evaluation_at(run, shape.strength).comparison()
+    if not (data or on_hub) or comparison is None or not is_made_of(comparison, run.result):
+        return []
+    entries = []
+    for result in _results(run, config, comparison):
+        if result.dataset_split is None:  # general questions, which are not of that data set
+            continue
+        interval = (result.metric_args or {}).get("interval_95")
+        within = f", 95% interval {interval[0]:g} to {interval[1]:g}" if interval else ""
+        entries.append(
+            EvalResultEntry(
+                dataset_id=str(data or on_hub),
+                task_id=result.metric_type,
+                value=result.metric_value,
+                dataset_revision=None if data else _revision_of_data(run),
+                source_url=f"https://huggingface.co/{repository}" if repository else None,
+                source_name="Model card" if repository else None,
+                notes=f"{result.metric_name}, {result.dataset_split} split{within}; measured by ftlab",
+            )
+        )
+    return eval_result_entries_to_yaml(entries)
+
+
+def _revision_of_data(run: RunDirectory) -> str | None:
+    return next((source.get("revision") for source in run.manifest().get("sources", [])), None)
 
 
 def metadata(
@@ -72,7 +112,7 @@ def metadata(
         base_model=config.model.base if on_hub else _origin_on_hub(config),
         datasets=[data] if data else [config.data.source] if _data_on_hub(run) else None,
         language=_language(run),
-        library_name="peft" if shape.is_adapter and not shape.needs_ftlab else "transformers",
+        library_name=_library(shape),
         license=licence or "unknown",
         pipeline_tag="text-ranking" if shape.scores else "text-generation",
         tags=_tags(config, shape, on_hub),
@@ -80,6 +120,12 @@ def metadata(
         model_name=config.name or run.id,
         eval_results=results or None,
     )
+
+
+def _library(shape: Shape) -> str:
+    if shape.gguf:
+        return "gguf"
+    return "peft" if shape.is_adapter and not shape.needs_ftlab else "transformers"
 
 
 def _prose(
@@ -234,6 +280,13 @@ def _limits(
         limits.append(f"{what}; see above.")
     elif not config.is_starter and report and is_unmeasured(report["comparison"]):
         limits.append("Forgetting was not measured.")
+    if written := written_rows(run):
+        limits.append(f"{escaped(written)}: figures on such rows tell of the model that wrote them.")
+    if shape.gguf and shape.gguf not in PLAIN:
+        limits.append(
+            f"The figures are those of the model before it was quantized to {shape.gguf}; how far the file differs is "
+            "under “How these files were verified”."
+        )
     if shape.merged_from_quantised:
         limits.append(
             "It was trained and evaluated on a quantized base but merged into the unquantized one, whose weights are "
@@ -293,7 +346,7 @@ def _results(run: RunDirectory, config: RunConfig, comparison: ComparisonJson) -
     results = []
     for measure in measures_of(comparison):
         value = measure["values"].get("adapted")
-        if value is None or measure["group"] == "style" or measure.get("better") is None:
+        if value is None or measure["group"] in ("style", "cost") or measure.get("better") is None:
             continue
         interval = (measure.get("intervals") or {}).get("adapted")
         results.append(

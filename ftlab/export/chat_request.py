@@ -81,8 +81,8 @@ class ChatRequest(BaseModel):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(text for text in given if text)
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(text for text in stops if text)
 
     @property
     def counts_in_stream(self) -> bool:
@@ -122,8 +122,8 @@ def _explained(error: ValidationError) -> Rejected:
         return Rejected(400, f"{what}. It takes {', '.join(ChatRequest.model_fields)}.", param=name)
     if name == "tool_choice":
         return Rejected(400, "This server cannot force a call. Allowed for tool_choice: auto or none.", param=name)
-    given = f" Given: {shorten(problem['input'], 60)}." if not isinstance(problem["input"], dict | list) else ""
-    return Rejected(400, f"The field {name} cannot be used: {problem['msg']}.{given}", param=name)
+    value = f" Given: {shorten(problem['input'], 60)}." if not isinstance(problem["input"], dict | list) else ""
+    return Rejected(400, f"The field {name} cannot be used: {problem['msg']}.{value}", param=name)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,11 +131,13 @@ def export_run(
     dtype: str | None = None,
     strength: float | None = None,
     licence: str | None = None,
+    gguf: str | None = None,
     tell: Progress = lambda *_: None,
 ) -> Exported:
     """Write the result of `run` to the folder `target` and verify it; an earlier export there is replaced.
 
-    `dtype` is for whole models (default: the dtype in which the run was evaluated). `strength` scales the change made
+    `dtype` is for whole models (default: the dtype in which the run was evaluated). `gguf` is the type of a GGUF file
+    (`to_gguf.TYPES`), for `kind` gguf. `strength` scales the change made
     by training (default: the one chosen for the run). Raises InputError for anything that cannot be exported, and
     FtlabError when the export answers differently from the run's own model: it is then left in a folder beside `target`
     whose name ends in `-differs`.
@@ -142,7 +145,7 @@ def export_run(
     from ftlab.export.verify import verify
 
     config = load_config(run.config_file).resolved()
-    shape = plan(run, config, kind, dtype, strength)
+    shape = plan(run, config, kind, dtype, strength, gguf)
     target = target.expanduser().absolute()
     _check_target(target)
     part = target.with_name(f".{target.name}.unfinished")
@@ -157,6 +160,8 @@ def export_run(
             shutil.rmtree(differs, ignore_errors=True)
             os.replace(part, differs)
             raise FtlabError(error.what, why=error.why, try_=error.try_ or f"inspect it in {differs}") from None
+        if shape.gguf and shape.proven_file != shape.gguf_file:
+            (part / shape.proven_file).unlink()
         tell("writing the model card", 0, 0)
         notes = export_files.write_records(run, config, shape, part, finding, licence)
         return _finished(run, shape, part, target, finding, notes)
@@ -170,8 +175,16 @@ def export_run(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, strength: float | None = None) -> Shape:
+def plan(
+    run: RunDirectory,
+    config: RunConfig,
+    kind: Kind,
+    dtype: str | None,
+    strength: float | None = None,
+    gguf: str | None = None,
+) -> Shape:
     """The shape of an export before it is made. Raises InputError and FtlabError if it is not possible."""
+    from ftlab.export.to_gguf import check_type, plain_dtype
     from ftlab.training import supervisor
 
     if not run.has_result:
@@ -182,9 +195,18 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, st
     if dtype is not None and dtype not in FORMATS:
         raise InputError("This number format is not supported", given=dtype, allowed=", ".join(FORMATS))
     whole = config.method.is_full
-    if whole:
+    if whole and kind == "adapter":
         kind = "merged"
-    if kind == "merged":
+    if kind == "gguf":
+        check_type(gguf or "")
+        if dtype is not None:
+            raise InputError("A GGUF file has its type (--to-gguf), not a number format", given=f"dtype {dtype}")
+        if config.is_starter:
+            raise InputError(
+                "llama.cpp does not support the tokenizer of the starter, so there is no GGUF file of it",
+                try_="train on a real base, such as smollm2",
+            )
+    if kind != "adapter":
         check_mergeable(config)
         if config.is_reward_model:
             raise InputError(
@@ -201,7 +223,12 @@ def plan(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, st
     at = check_strength(config, chosen_strength(run) if strength is None else strength)
     if at == 0:
         raise InputError("At strength 0 there is nothing to export: it is the base", given="strength 0")
-    return _shape(run, config, kind, dtype, at)
+    shape = _shape(run, config, "merged" if kind == "gguf" else kind, dtype, at)
+    if kind != "gguf":
+        return shape
+    dtype = plain_dtype(str(gguf), shape.own_dtype)
+    load = dtype if shape.device == "cuda" else "float32"
+    return replace(shape, kind="gguf", gguf=gguf, dtype=dtype, load_dtype=load)
 
 
 def _shape(run: RunDirectory, config: RunConfig, kind: Kind, dtype: str | None, strength: float) -> Shape:
@@ -253,9 +280,17 @@ def write_files(run: RunDirectory, config: RunConfig, shape: Shape, folder: Path
     if shape.is_adapter:
         tell("copying the adapter", 0, 0)
         export_files.copy_adapter(run, config, shape, folder)
+    elif shape.gguf:
+        from ftlab.export.to_gguf import write_gguf
+
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            write_merged(run, config, shape.dtype, Path(place), tell, strength=shape.strength)
+            export_files.copy_tokenizer(result, Path(place))
+            write_gguf(Path(place), shape, folder, config.name or run.id, tell)
     else:
         write_merged(run, config, shape.dtype, folder, tell, strength=shape.strength)
-    export_files.copy_tokenizer(result, folder)
+    if not shape.gguf:  # it holds its tokenizer
+        export_files.copy_tokenizer(result, folder)
     if not shape.scores:
         export_files.write_generation_config(run, config, folder)
 

@@ -18,7 +18,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.data.prompt_template import asked_of
 from ftlab.export.shape import BASE_FOLDER, Shape
 from ftlab.models.strength import AS_TRAINED, needs_base, write_scaled_adapter
-from ftlab.report.facts import source_name
+from ftlab.report.facts import precision_of, source_name
 
 if TYPE_CHECKING:
     from ftlab.export.verify import VerificationJson
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 # Files that belong to the weights, not to the tokenizer.
 _NOT_TOKENIZER = ("adapter_config.json", "config.json", "generation_config.json", "README.md", "training_args.bin")
+_WEIGHTS = ("*.safetensors", "*.gguf")
 _MODEL_FILES = ("config.json", "*.safetensors", "model.safetensors.index.json", "LICENSE*", "NOTICE*")
 
 
@@ -133,6 +134,10 @@ def write_records(
     from ftlab.export.serving import write_modelfile
 
     notes = write_modelfile(run, shape, folder, is_starter=config.is_starter)
+    if shape.gguf:
+        from ftlab.export.to_gguf import notes_on
+
+        notes = [*notes_on(folder / shape.gguf_file, shape, precision_of(config.model.base)), *notes]
     records = folder / "ftlab"
     write_text(records / "config.yaml", yaml.safe_dump(_without_paths(config), sort_keys=False, allow_unicode=True))
     write_json(records / "asked.json", asked_of(run).as_dict())
@@ -147,7 +152,7 @@ def write_records(
         "verification": finding,
         "notes": notes,
         "licence": licence,
-        "sha256": {file.name: _sha256(file) for file in sorted(folder.glob("*.safetensors"))},
+        "sha256": {file.name: _sha256(file) for kind in _WEIGHTS for file in sorted(folder.glob(kind))},
     }
     write_json(records / "export.json", record)
     write_card(run, config, shape, folder, finding, licence)

@@ -32,6 +32,8 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
     )
 
     folder = Path(job["folder"])
+    if job["gguf"]:
+        return load_gguf(job)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     settings: dict[str, Any] = {"dtype": getattr(torch, job["dtype"])}
     if job["quantisation"]:
@@ -55,6 +57,24 @@ def load(job: dict[str, Any]) -> tuple[Any, Any]:
     if not job["quantisation"]:
         model.to(job["device"])
     return model.eval(), tokenizer
+
+
+def load_gguf(job: dict[str, Any]) -> tuple[Any, Any]:
+    """Model and tokenizer as the GGUF file has them: nothing else of the folder is read."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.integrations.gguf import kernels
+
+    # Else transformers 5.23 looks for kernels (code) on the Hub.
+    kernels.kernelize_ggml_layers = lambda model: None
+    tokenizer = AutoTokenizer.from_pretrained(job["folder"], gguf_file=job["gguf"])
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        job["folder"],
+        gguf_file=job["gguf"],
+        dtype=getattr(torch, job["dtype"]),
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    return model.to(job["device"]).eval(), tokenizer
 
 
 def answer(model: Any, tokenizer: Any, generation: Any, prompt: dict[str, Any], ids: list[int]) -> list[int]:

@@ -28,7 +28,8 @@ from ftlab.export.export import Exported, read_shape
 
 REPORT = "report.html"
 # Files of an earlier ftlab export in the same repository, deleted unless uploaded again.
-_REPLACED = ["*.safetensors", "*.safetensors.index.json", "*config.json", "Modelfile", "base/*", "ftlab/*", REPORT]
+_REPLACED = ["*.safetensors", "*.gguf", "*.safetensors.index.json", "*config.json", "Modelfile", ".eval_results/*"]
+_REPLACED += ["base/*", "ftlab/*", REPORT]
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def serving_key() -> tuple[str, bool]:
         return key, False
     if not sys.stderr.isatty():
         raise InputError(
-            "There is no key for the server, and no terminal to print a new one on",
+            "No key for the server, and no terminal to print a new one on",
             try_=f"set {KEY_VARIABLE} in the environment to a secret of your choice",
         )
     return secrets.token_urlsafe(24), True
@@ -188,9 +188,9 @@ def build(served: Served, names: Names) -> Hosts:
 
 
 def _check_key(request: Request, key: str) -> None:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
-        what = "There is no key" if not given else "The key is wrong"
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
+        what = "There is no key" if not token else "The key is wrong"
         raise Rejected(401, f"{what}. Send it as `Authorization: Bearer KEY`.", code="invalid_api_key")
 
 
@@ -281,24 +281,24 @@ class _Answer:
                 yield
 
     @property
-    def said(self) -> Said:
+    def parts(self) -> Said:
         """The text and the calls in it."""
         if not self.prompt.tools:
             return Said("", self.text)
         return parts_of(read_calls(self.text, self.served.duet.tokenizer))
 
     def message(self) -> dict[str, Any]:
-        said = self.said
-        text = Said(said.thought, said.text, (), said.broken).whole
-        message: dict[str, Any] = {"role": "assistant", "content": text if text or not said.calls else None}
-        if said.calls:
+        parts = self.parts
+        text = Said(parts.thought, parts.text, (), parts.broken).whole
+        message: dict[str, Any] = {"role": "assistant", "content": text if text or not parts.calls else None}
+        if parts.calls:
             message["tool_calls"] = [
                 {
                     "id": f"call_{self.id[-12:]}_{number}",
                     "type": "function",
                     "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
                 }
-                for number, call in enumerate(said.calls)
+                for number, call in enumerate(parts.calls)
             ]
         return message
 
@@ -306,7 +306,7 @@ class _Answer:
     def reason(self) -> str:
         if not self.ended:
             return "length"
-        return "tool_calls" if self.said.calls else "stop"
+        return "tool_calls" if self.parts.calls else "stop"
 
     @property
     def usage(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from ftlab.data.tool_calls import uses_tools
 from ftlab.data.tool_templates import go_tools, writes_tools
 from ftlab.evaluation.material import limit_used
 from ftlab.export.shape import BASE_FOLDER, Shape
+from ftlab.export.to_gguf import CONVERTER
 from ftlab.report.markdown import code
 
 _HERE = 'folder = Path(".")  # this folder'
@@ -35,7 +36,24 @@ def loading_code(shape: Shape, config: RunConfig, run: RunDirectory, repository:
     asked = asked_of(run)
     asking = _continue(most) if config.stage == PRETRAINING else _ask(asked, most)
     json_too = ["import json"] if asked.tools and config.stage != PRETRAINING else []
-    return code("\n".join([*json_too, *_imports(shape, repository), "", where, *_model(shape), *asking]), "python")
+    names = _of_gguf(shape, asking) if shape.gguf else (_imports(shape, repository), _model(shape), asking)
+    imports, model, asking = names
+    return code("\n".join([*json_too, *imports, "", where, *model, *asking]), "python")
+
+
+def _of_gguf(shape: Shape, asking: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Imports, loading and asking for a GGUF file, which transformers dequantizes."""
+    imports = ["from pathlib import Path", "", "from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    imports[-1] += ", GenerationConfig, GgufConfig"
+    file = _text(shape.gguf_file)
+    model = [
+        "model = AutoModelForCausalLM.from_pretrained(",
+        f'    folder, gguf_file={file}, dtype="{shape.load_dtype}", quantization_config=GgufConfig(dequantize=True)',
+        ")",
+        f"tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file={file})",
+        "",
+    ]
+    return imports, model, asking
 
 
 def _imports(shape: Shape, repository: str | None) -> list[str]:
@@ -312,7 +330,8 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
 
     if shape.is_adapter or is_starter:
         return [] if shape.is_adapter else [_STARTER]
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    own = {"gguf_file": shape.gguf_file} if shape.gguf else {}
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), **own)
     turns = take_apart(tokenizer)
     if turns is None:
         return ["There is no Modelfile: Ollama's templates cannot express this chat template. llama.cpp supports it."]
@@ -325,8 +344,9 @@ def write_modelfile(run: RunDirectory, shape: Shape, folder: Path, *, is_starter
         turns = turns.around_questions(asked.wrapped("\ue000"))
     tools = writes_tools(tokenizer.chat_template or "")
     system = asked.system or turns.default_system
-    architecture = _architecture(folder)
-    source = "." if architecture in OLLAMA_READS else f"./{GGUF_FILE}"
+    source = (
+        f"./{shape.gguf_file}" if shape.gguf else "." if _architecture(folder) in OLLAMA_READS else f"./{GGUF_FILE}"
+    )
     stops = GenerationConfig.from_pretrained(folder).eos_token_id
     texts = [tokenizer.decode([token]) for token in ([stops] if isinstance(stops, int) else stops or [])]
     lines = [
@@ -369,6 +389,8 @@ def serving_section(
     if shape.needs_ftlab or (shape.is_adapter and rank is None):
         return "vLLM, llama.cpp and Ollama do not support this kind of adapter. Serve it from Python, as above."
     # An adapter is served on its base: the included one, or the one on the Hub.
+    if shape.gguf:
+        return _serving_gguf(shape, folder)
     base = f"./{BASE_FOLDER}" if shape.base == BASE_FOLDER else str(shape.base)
     parts = []
     tools = _tool_flags(run, folder)
@@ -401,6 +423,24 @@ def serving_section(
         ]
     parts += [*notes, "These programs were not tested with this model: try some held-out prompts."]
     return "\n\n".join(parts)
+
+
+def _serving_gguf(shape: Shape, folder: Path) -> str:
+    parts = [
+        code(
+            f"# llama.cpp; OpenAI's API at http://127.0.0.1:8080/v1\nllama-server -m {shape.gguf_file} --jinja\n\n"
+            '# or in Python\npip install "llama-cpp-python[server]"\n'
+            f"python -m llama_cpp.server --model {shape.gguf_file}",
+            "bash",
+        )
+    ]
+    if (folder / "Modelfile").exists():
+        parts += [
+            "For Ollama, use the Modelfile, which contains the template and the stop strings:",
+            code("ollama create my-model -f Modelfile\nollama run my-model", "bash"),
+        ]
+    made = f"Converted by {CONVERTER.package} {CONVERTER.version} (llama.cpp's converter, MIT license)"
+    return "\n\n".join([*parts, f"{made}. LM Studio and others load the file as it is."])
 
 
 def _vllm_rank(rank: int) -> int:

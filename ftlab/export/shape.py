@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["adapter", "merged"]
+Kind = Literal["adapter", "merged", "gguf"]
 BASE_FOLDER = "base"
 
 
@@ -16,7 +16,8 @@ class Shape:
     the run's own model here, and `evaluated_dtype` that of the evaluation, which may have been on another machine.
     `base` is the folder within the export or the Hub id of what an adapter stands on, None for a whole model.
     `quantisation`: the base of an adapter in 4 or 8 bits, as transformers describes it. `strength`: how much of what
-    training changed is in it (1: as trained).
+    training changed is in it (1: as trained). `gguf`: the type of a GGUF file, which holds a whole model; `dtype` is
+    then what its weights were in before.
     """
 
     kind: Kind
@@ -33,6 +34,16 @@ class Shape:
     needs_ftlab: bool = False
     scores: bool = False
     strength: float = 1.0
+    gguf: str | None = None
+
+    @property
+    def gguf_file(self) -> str:
+        return f"model-{self.gguf}.gguf"
+
+    @property
+    def proven_file(self) -> str:
+        """The GGUF file with the same weights in 16 bits or more, whose logits can be compared with the run's."""
+        return f"model-{ {'float32': 'f32', 'float16': 'f16', 'bfloat16': 'bf16'}[self.dtype] }.gguf"
 
     @property
     def is_adapter(self) -> bool:
@@ -50,4 +61,5 @@ class Shape:
             "quantisation": self.quantisation,
             "needs_ftlab": self.needs_ftlab,
             "scores": self.scores,
+            "gguf": self.gguf_file if self.gguf else None,
         }

@@ -25,6 +25,7 @@ from ftlab.evaluation.material import limit_used, some
 from ftlab.evaluation.metrics.text import is_exact
 from ftlab.export.reference import Carried, Reference, apart, ask_reference, carried, gap_between, load_reference
 from ftlab.export.shape import Shape
+from ftlab.export.to_gguf import as_plain
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, strength_name
 
@@ -90,19 +91,13 @@ class Questions:
         return sum(prompt.recorded == answer["answer"] for prompt, answer in zip(self.prompts, answers, strict=True))
 
     def against_recorded(self, answers: list[dict[str, Any]]) -> dict[str, int]:
-        """How the answers differ from those that the evaluation recorded: of `rows`, how many are the `same`, and how
-        many equal their reference `before` and `now`."""
+        """How the answers differ from those that the evaluation recorded, as in `_against`."""
         pairs = [
             (prompt, entry["answer"])
             for prompt, entry in zip([*self.prompts, *self.more], answers, strict=True)
             if prompt.recorded is not None
         ]
-        return {
-            "rows": len(pairs),
-            "same": sum(prompt.recorded == answer for prompt, answer in pairs),
-            "before": sum(is_exact(prompt.recorded or "", prompt.reference) for prompt, _ in pairs),
-            "now": sum(is_exact(answer, prompt.reference) for prompt, answer in pairs),
-        }
+        return _against([(prompt.recorded or "", answer, prompt.reference) for prompt, answer in pairs])
 
 
 def prepare(run: RunDirectory, shape: Shape, tell: Progress) -> tuple[Reference, Questions]:
@@ -258,6 +253,16 @@ class ChangeJson(TypedDict):
     effect: float | None
 
 
+class GgufJson(TypedDict):
+    """A quantized GGUF file on the prompts of the verification: `counts` against the answers before quantizing, as in
+    `_against`; `slope` and `apart` as in `reference.Carried`."""
+
+    type: str
+    counts: dict[str, int]
+    slope: float | None
+    apart: float | None
+
+
 class VerificationJson(TypedDict):
     """The results of `verify`, as stored in the record of an export. Logit gaps and differences are in logits."""
 
@@ -274,6 +279,7 @@ class VerificationJson(TypedDict):
     rounding: NotRequired[float]
     unproven: NotRequired[str]
     quantised: NotRequired[dict[str, int] | None]
+    gguf: NotRequired[GgufJson]
     dtype: str
     strength: NotRequired[float]
     loaded_in: NotRequired[str]
@@ -305,7 +311,9 @@ def verify(
     the export answers differently.
     """
     reference, questions = prepare(run, shape, tell)
-    every = (ask or ask_outside)(folder, shape, questions, tell)
+    # A quantized GGUF file moves every logit. The same weights in 16 bits prove the conversion; the file is measured.
+    proven = as_plain(shape) if shape.gguf else shape
+    every = (ask or ask_outside)(folder, proven, questions, tell)
     outside = Outside(every.prompts[: len(questions.prompts)], every.stops, every.logits[: len(questions.prompts)])
     _check_stops(outside, questions)
     _check_prompts(outside, questions)
@@ -313,7 +321,7 @@ def verify(
     change = carried(outside.logits, reference, scores=shape.scores)
     unproven, rounding = _check_change(change, outside.logits, reference, shape, len(questions.prompts))
     same, gaps = _check_answers(outside, questions, reference, run, shape)
-    return {
+    finding: VerificationJson = {
         "prompts": len(questions.prompts),
         "split": questions.split,
         "compared_with": questions.compared_with,
@@ -339,6 +347,47 @@ def verify(
         "without_ftlab": not shape.needs_ftlab,
         "notes": questions.notes,
     }
+    if shape.gguf and shape.gguf != proven.gguf:
+        asked = replace(questions, more=[])
+        file = (ask or ask_outside)(folder, shape, asked, tell)
+        _check_prompts(file, asked)
+        finding["gguf"] = _of_coarse(shape.gguf, file, asked, reference)
+    return finding
+
+
+def _against(rows: Sequence[tuple[str, str, str]]) -> dict[str, int]:
+    """Answers (before, now, reference) of `rows`: how many are the `same`, and how many equal their reference `before`
+    and `now`; `lost` and `won` do so only before, or only now."""
+    right = [(is_exact(before, reference), is_exact(now, reference)) for before, now, reference in rows]
+    return {
+        "rows": len(rows),
+        "same": sum(before == now for before, now, _ in rows),
+        "before": sum(before for before, _ in right),
+        "now": sum(now for _, now in right),
+        "lost": sum(before and not now for before, now in right),
+        "won": sum(now and not before for before, now in right),
+    }
+
+
+def _right(counts: dict[str, int]) -> str:
+    """How many answers are right before and after, and whether chance explains it; empty where none ever is."""
+    from scipy.stats import binomtest
+
+    if not counts["before"] and not counts["now"]:
+        return ""
+    text = f"; {counts['before']} equaled the reference before, {counts['now']} do now"
+    if "lost" not in counts or not (moved := counts["lost"] + counts["won"]):
+        return text
+    p = float(binomtest(counts["lost"], moved).pvalue)
+    chance = "more than chance explains" if p < 0.05 else "which chance explains"
+    return f"{text} ({counts['lost']} lost, {counts['won']} won, {chance}; exact McNemar test, p = {p:.2g})"
+
+
+def _of_coarse(kind: str, file: Outside, questions: Questions, reference: Reference) -> GgufJson:
+    pairs = [(asked, entry["answer"]) for asked, entry in zip(questions.prompts, file.prompts, strict=True)]
+    change = carried(file.logits, reference)
+    counts = _against([(asked.expected or "", answer, asked.reference) for asked, answer in pairs])
+    return {"type": kind, "counts": counts, "slope": _finite(change.slope), "apart": _finite(change.apart)}
 
 
 def _finite(value: float) -> float | None:
@@ -541,6 +590,8 @@ def summary(finding: VerificationJson) -> str:
             rest += f" It carries {change['slope']:.1%} of the change made by training{f' at {at}' if at else ''}"
             moved = finding["dtype"] != "float32" and abs(change["slope"] - 1) > _MOVED
             rest += f" after rounding to {finding['dtype']}; float32 preserves all of it." if moved else "."
+    if (coarse := finding.get("gguf")) is not None:
+        rest += f" {_of_gguf(coarse)}"
     if (before := finding.get("quantised")) is not None:
         rest += f" {_of_quantised(before, finding['split'])}"
     if not finding["compared_with"]:
@@ -553,6 +604,21 @@ def summary(finding: VerificationJson) -> str:
     return f"Loaded {where}: {same}. {rest}"
 
 
+def _of_gguf(file: GgufJson) -> str:
+    """A quantized GGUF file against the same weights before; the sentences above are about those."""
+    counts = file["counts"]
+    text = (
+        f"These are the figures before quantizing, which prove the conversion. The {file['type']} file gives the same "
+        f"answer to {counts['same']} of {counts['rows']} prompts{_right(counts)}"
+    )
+    if file["slope"] is not None and file["apart"] is not None:
+        text += (
+            f". It carries {file['slope']:.0%} of the change made by training, and rounding moves the logits by "
+            f"{file['apart']:.0%} of that change"
+        )
+    return f"{text}."
+
+
 def _of_quantised(counts: dict[str, int], split: str) -> str:
     """The difference of a merged model from the quantized one, which was trained and evaluated."""
     if not counts["rows"]:
@@ -562,10 +628,8 @@ def _of_quantised(counts: dict[str, int], split: str) -> str:
         )
     text = (
         f"Compared with the quantized model that was trained and evaluated, the merged model gives the same answer to "
-        f"{counts['same']} of {counts['rows']} rows of the {split} split"
+        f"{counts['same']} of {counts['rows']} rows of the {split} split{_right(counts)}"
     )
-    if counts["before"] or counts["now"]:
-        text += f"; {counts['before']} equaled the reference before, {counts['now']} do now"
     return f"{text}."
 
 

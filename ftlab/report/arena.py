@@ -40,8 +40,8 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
     if tally["revealed"] is None:
         raise InputError(
             "The votes are still hidden",
-            given=f"{tally['votes']['cast']} of {tally['votes']['planned']} planned votes are in",
-            try_="wait for the planned number, or open the test early, which the report will say",
+            given=f"{tally['votes']['cast']} of {tally['votes']['planned']} planned votes cast",
+            try_="wait for the planned number, or open the test early, which the report will mention",
         )
     path = path or store.workspace.votes_folder(test_id) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
 
 
 def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
-    """What was looked into, as pairs of label and sentence."""
+    """What was checked, as pairs of label and sentence."""
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
     lines += [("Could raters tell", tally["guesses"]["text"])]
@@ -85,19 +85,19 @@ def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
 def method_lines(tally: TallyJson) -> list[str]:
     """How the verdict was reached, in sentences with sources."""
     prompts = f"{tally['votes']['prompts']:,} prompts"
-    made = "Raters wrote the prompts; both answers were shown when both were complete" if tally["live"] else ""
-    made = made or "Answers were made once, before anybody voted"
+    made = "Raters wrote the prompts and saw both answers once both were complete" if tally["live"] else ""
+    made = made or "Answers were generated once, before anyone voted"
     return [
-        f"{_raters(tally)} judged pairs of answers to {prompts} without knowing whose was whose; sides were balanced "
-        f"within a rater and mirrored between raters. {made}, with the same settings for all.",
-        "What counts is the prompt: the votes on one prompt are one outcome, their majority, because they are not "
-        "independent. The verdict speaks of prompts like these.",
-        f"Of 5% false alarms, {percent(PLANNED_LEVEL)} go to the exact two-sided sign test at the planned number, "
-        f"{percent(EARLY_LEVEL)} to evidence that holds however often one looks (beta-binomial mixture, Robbins 1970; "
-        "Ville 1939).",
-        "A verdict without “for these raters” also passed a test in which raters are a sample, of "
-        f"{FEWEST_RATERS} or more: the signs of their net votes flipped (Fisher 1935), and an interval over raters and "
-        "prompts that leaves out 50%.",
+        f"{_raters(tally)} judged pairs of answers to {prompts} without knowing their source. Sides were balanced "
+        f"for each rater and mirrored between raters. {made}, with the same settings for all.",
+        "The unit is the prompt: the majority of its votes counts once, because votes on a prompt are not "
+        "independent. The verdict applies to prompts like these.",
+        f"The 5% false positive rate is split: {percent(PLANNED_LEVEL)} for the exact two-sided sign test at the "
+        f"planned number, {percent(EARLY_LEVEL)} for evidence that stays valid however often you check (beta-binomial "
+        "mixture, Robbins 1970; Ville 1939).",
+        "A verdict without “for these raters” also passed a test that treats raters as a sample, with "
+        f"{FEWEST_RATERS} or more of them: sign flips of their net votes (Fisher 1935), and an interval over raters "
+        "and prompts that excludes 50%.",
         "Intervals: 95%, over prompts, and by criterion over raters too: Wilson (1927) at the effective number of "
         "votes (Korn and Graubard 1998), jackknife by cluster (MacKinnon, Nielsen and Webb 2024). p by topic and "
         "rater: adjusted by Holm (1979). Agreement: Krippendorff's alpha, nominal. Three contestants or more: Bradley "
@@ -108,12 +108,12 @@ def method_lines(tally: TallyJson) -> list[str]:
 def _page(store: Store, test_id: str, tally: TallyJson) -> str:
     return render_page(
         "arena_report.html.jinja",
-        found=tally,
+        tally=tally,
         badge=badge(tally),
         facts=_facts(store, test_id, tally),
         pictures=blind_test_charts(tally),
-        dot=f"A dot is the share that {tally['contestants'][-1]['title']} won of the votes that chose a side; the line "
-        "is its 95% interval, the number at the end the votes.",
+        dot=f"Each dot is the share that {tally['contestants'][-1]['title']} won of the votes that chose a side; the "
+        "line is its 95% interval, the number is its votes.",
         checks=check_lines(tally),
         pairs=_pairs(tally),
         ranking=_ranking(tally),

@@ -225,7 +225,7 @@ def strengths_chart(tally: TallyJson) -> Markup:
     """The strength of each contestant with its 95% interval, the strongest first."""
     rows = tally["ranking"]
     height = 50 + 24 * len(rows)
-    body = _text(0, 12, "Chance to win a vote, 95% interval", soft=True)
+    body = _text(0, 12, "Chance of winning a vote, 95% interval", soft=True)
     body += _shares_axis(42, height - 10, ["0%", "100%"])
     for place, row in enumerate(rows):
         y = 62 + 24 * place
@@ -233,7 +233,7 @@ def strengths_chart(tally: TallyJson) -> Markup:
         body += _dot(_SHARES(row["strength"]), y - 4, ADAPTED_COLOUR, radius=5)
         body += _text(_WIDTH, y, percent(round(row["strength"], 2)), anchor="end")
     each = ", ".join(f"{row['title']} {percent(round(row['strength'], 2))}" for row in rows)
-    return _svg(_WIDTH, height, f"Chance to win a vote: {each}", body, widest=_WIDTH + 100)
+    return _svg(_WIDTH, height, f"Chance of winning a vote: {each}", body, widest=_WIDTH + 100)
 
 
 def _shares_axis(top: int, bottom: int, ends: Sequence[str]) -> Markup:
@@ -610,7 +610,7 @@ def compared_losses(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> Markup:
             ],
             title="Validation loss",
             unit="nats per token",
-            help="On examples it never learns from: the one that counts.",
+            help="On held-out examples: the one that counts.",
         ),
     )
 
@@ -740,7 +740,7 @@ def histogram(title: str, part: Mapping[str, Any], limit: int | None = None) -> 
             side, f"{100 - float(place):.1f}" if side == "right" else place, f"{limit:,.0f}"
         )
     elif limit is not None:
-        label = Markup('<span class="ft-limit-name" style="right:0">max_length {} lies further right</span>').format(
+        label = Markup('<span class="ft-limit-name" style="right:0">max_length {} is off the chart</span>').format(
             f"{limit:,.0f}"
         )
     spoken = f"{title}: half up to {part['p50']} tokens, 95% up to {part['p95']}, the longest {part['max']}"

@@ -77,9 +77,9 @@ def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_pe
     text = f"{hours:.2g} machine hours"
     if now is not None:
         text += f", {duration(now)} of them for this comparison"
-        text += f" and {duration(before)} for what was asked before it" if before else ""
+        text += f" and {duration(before)} for asking the base beforehand" if before else ""
         # Comparisons of earlier versions did not keep what their base had taken.
-        text += "; what was asked before it is not counted" if before is None else ""
+        text += "; asking the base beforehand is not counted" if before is None else ""
     return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
 
 
@@ -88,8 +88,8 @@ def took(comparison: Comparison) -> str:
     seconds, before = comparison["seconds"], comparison.get("seconds_before")
     text = "an unknown time" if seconds is None else duration(seconds)
     if before is None:
-        return f"{text}, without what was asked before it"
-    return f"{text}, after {duration(before)} of asking before it" if before else text
+        return f"{text}, not counting the base's earlier answers"
+    return f"{text}, after {duration(before)} of asking the base beforehand" if before else text
 
 
 def _method(method: MethodConfig) -> str:
@@ -148,6 +148,14 @@ def origin_of(base: str) -> str:
     return f"dequantized from {record.precision if record else 'GGUF'}, sha256 of the GGUF file {sha256[:16]}"
 
 
+def precision_of(base: str) -> str | None:
+    """The number format that the weights of a base came in, where ftlab dequantized them; None for other bases."""
+    if (known := KNOWN.get(base)) is not None:
+        return known.precision
+    record = record_of(base)
+    return record.precision if record else None
+
+
 def source_name(source: str) -> str:
     """A sample or Hub id unchanged; of a file only its name, so that no private path is published."""
     path = Path(source)
@@ -168,12 +176,12 @@ def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
         sentences = [
             f"All sides read {asked} documents of {_where(comparison)}, in windows of at most {settings['window']:,} "
             "tokens.",
-            f"Perplexity: over the corpus, on {known['tokens']:,} tokens, the end of each document among them.",
+            f"Perplexity: over the corpus, on {known['tokens']:,} tokens, including the end of each document.",
             f"Bits per byte: {settings['bits_per_byte_rule']}; {known['bytes']:,} bytes.",
         ]
     else:
         sentences = [
-            f"All sides answered {asked} rows of {_where(comparison)}, by {settings['decoding']} decoding of "
+            f"All sides answered {asked} rows of {_where(comparison)}, with {settings['decoding']} decoding of "
             f"{settings.get('longest_answer') or _at_most(settings)}"
             f"{f', {_samples(comparison)} answers to each row' if _samples(comparison) > 1 else ''}.",
             f"Perplexity: over the corpus, on the {known['tokens']:,} tokens of the reference answers.",
@@ -187,12 +195,12 @@ def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
         )
     if settings.get("neutral_prompts"):
         sentences.append(
-            f"Change against the base: {settings['neutral_prompts']} neutral prompts; {settings['drift_rule']}. What "
-            "counts as kept or lost was fixed beforehand."
+            f"Change against the base: {settings['neutral_prompts']} neutral prompts; {settings['drift_rule']}. The "
+            "limits for kept and lost were fixed beforehand."
         )
     sentences.append(_tests(comparison))
     if settings["quantised"]:
-        sentences.append("All sides ran on the quantised base, as in training.")
+        sentences.append("All sides ran on the quantized base, as in training.")
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     sentences.append(
         f"The comparison took {took(comparison)}, on {settings['device'].upper()} in "

@@ -31,6 +31,8 @@ def badge(verdict: VerdictJson) -> tuple[str, str]:
     """Colour and word above the verdict."""
     forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
     if verdict["better"] is None:
+        if (judged := verdict.get("no_worse")) and judged["no_worse"] and not forgot:
+            return "better", f"No worse than its base, within {judged['margin']:g} points"
         word = (verdict.get("opposed") or "not decided").capitalize()
         return "open", f"{word}; it {lost}" if forgot else word
     if not verdict["better"]:
@@ -38,7 +40,7 @@ def badge(verdict: VerdictJson) -> tuple[str, str]:
     if forgot:
         return "open", f"Better, but it {lost}"
     if verdict.get("forgetting") == "unknown":
-        return "better", "Better; whether it forgot is open"
+        return "better", "Better; forgetting is unclear"
     return "better", "Better than its base"
 
 
@@ -95,10 +97,10 @@ def forgetting(comparison: Comparison) -> str:
     )
     evidence += f" ({p_text(p)})." if p is not None else "."
     if before < _KNOWS_TOO_LITTLE:
-        return f"Cannot be told: the base itself knows too few answers. {evidence}"
+        return f"Inconclusive: the base itself knows too few answers. {evidence}"
     if answer_of(comparison) == "lost":
         return f"The model has forgotten some of what it knew: {evidence}"
-    return f"Whether something was forgotten cannot be told from these questions: {evidence}"
+    return f"These questions cannot show whether anything was forgotten: {evidence}"
 
 
 def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -111,7 +113,7 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
             sentences.append(f"{measure['title']} is worse: {values[0]} against {values[1]}.")
     deciding = _deciding(comparison, rows, first)
     if deciding is None:
-        return sentences or ["No measure of the task is shown to be worse."]
+        return sentences or ["No task measure is shown to be worse."]
     name, title, higher = deciding
     changes = [gain(row, name, (first, "adapted"), higher=higher) for row in rows]
     worse = sum(change is not None and change < 0 for change in changes)
@@ -126,12 +128,20 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     """Was tuning needed, was it memorized, what did a judge say: pairs of label and text."""
     lines = []
     verdicts = comparison.get("verdicts") or {}
-    if "adapted_vs_prompted" in verdicts:
-        lines.append(("Against a prompt", verdicts["adapted_vs_prompted"]["text"]))
-    titles = {side["name"]: side["title"] for side in sides_of(comparison)}
-    for name in titles:
-        if name in verdicts and name not in ("adapted", "prompted"):
-            lines.append((titles[name], verdicts[name]["text"]))
+    sides = {side["name"]: side for side in sides_of(comparison)}
+    for name, verdict in verdicts.items():
+        rival = name.removeprefix("adapted_vs_")
+        if rival != name:
+            against = "a prompt" if rival == "prompted" else sides[rival]["title"] if rival in sides else rival
+            lines.append((f"Against {against}", verdict["text"]))
+        elif "_vs_" in name:
+            first, _, second = name.partition("_vs_")
+            titles = [sides[side]["title"] if side in sides else side for side in (first, second)]
+            lines.append((f"{titles[0]} against {titles[1].lower()}", verdict["text"]))
+    for name, side in sides.items():
+        # A side that the adapted model was compared with itself needs no second line, against the base.
+        if name in verdicts and name != "adapted" and f"adapted_vs_{name}" not in verdicts:
+            lines.append((side["title"], verdicts[name]["text"]))
     memory = comparison.get("memorisation")
     if memory and memory.get("text"):
         lines.append(("Memorization", memory["text"]))
@@ -187,7 +197,7 @@ def _slices(
             ),
         ]
     column, weakest = min(parts, key=lambda pair: sign * pair[1].means["adapted"])
-    none = f"{looked}, none is shown to be worse."
+    none = f"{looked}, none got worse by more than chance explains."
     if not _is_share(comparison, name):
         return [none]
     value = _text(comparison, name, weakest, "adapted")
@@ -207,9 +217,9 @@ HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
 # What each figure means, in the order of the columns.
 MEANINGS = (
     "Words, tokens: the mean length of an answer.",
-    "Cut off: ran into the longest answer allowed.",
-    "Repeated: word triples that the same answer has said before.",
-    "Variety: different word pairs among all pairs of all answers; it falls when the answers become alike.",
+    "Cut off: hit the length limit.",
+    "Repeated: word triples that occurred before in the same answer.",
+    "Variety: distinct word pairs among all pairs of all answers. It falls as answers become alike.",
 )
 
 
@@ -286,7 +296,7 @@ def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
     )
     if place["share"] is not None:
         lines.append(
-            f"Asked in both orders, it stood by its choice in {percent(place['share'])} of {place['rows']} rows."
+            f"Asked in both orders, it made the same choice in {percent(place['share'])} of {place['rows']} rows."
         )
     spent = f"{judgement['requests']:,} requests, {tokens['prompt']:,} tokens out, {tokens['completion']:,} back"
     if judgement["cost"] is not None:
@@ -306,7 +316,7 @@ def judge_figures(judgement: JudgementJson) -> list[tuple[str, str]]:
 
 _EXAMPLES = 5
 _KINDS = ("improved", "got worse", "wrong on both sides", "right on both sides")
-_PARTLY = "as often right on both sides"  # of several answers
+_PARTLY = "equally often right on both sides"  # of several answers
 
 
 def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -> tuple[list[dict[str, Any]], str]:
@@ -337,7 +347,7 @@ def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -
         if len(chosen) < count and taken < len(by_kind[kind]):
             chosen.append(by_kind[kind][taken])
     chosen.sort(key=lambda row: kinds.index(row["kind"]))
-    return chosen, f"Of the rows, {counts}. Shown are the first of each kind, in the order of the data."
+    return chosen, f"Of the rows, {counts}. The first of each kind are shown, in data order."
 
 
 def right_text(row: dict[str, Any], side: str) -> str:

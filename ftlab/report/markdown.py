@@ -61,9 +61,9 @@ def report_markdown(report: dict[str, Any]) -> str:
     sections = [
         f"# {escaped(report['verdict'])}",
         f"{escaped(report['name'])}, {report['date']}. **{report['badge'][1]}.**",
-        "## What was tuned on what",
+        "## Model and data",
         bullets(f"**{label}:** {escaped(text)}" for label, text in report["facts"]),
-        "## Gained and lost",
+        "## Gains and losses",
         escaped(report["gained"]),
         comparison_rows(report),
         escaped(report["looks"]),
@@ -75,7 +75,7 @@ def report_markdown(report: dict[str, Any]) -> str:
             for row in report["lost"]
         ),
         moved_rows(report),
-        "## Where it is worse",
+        "## What got worse",
         bullets(escaped(line) for line in report["worse"]),
     ]
     if report["checked"]:

@@ -13,7 +13,7 @@ from ftlab.core.comparison import ComparisonJson as Comparison
 from ftlab.core.comparison import DifferenceJson, MeasureInfoJson, SideJson, decided_by, scores_of, verdict_of
 from ftlab.core.comparison import MeasureJson as Measure
 from ftlab.errors import shorten
-from ftlab.evaluation.advisor import Evidence
+from ftlab.evaluation.advisor import Evidence, which_of
 from ftlab.evaluation.figures import change_text, percent, signed, value_text
 from ftlab.evaluation.forgetting import answer_of, counted, direction, gain_loss, is_look, is_unmeasured, with_adjusted
 from ftlab.evaluation.metrics.table import Measure as Info
@@ -39,7 +39,7 @@ _EARLIER = {
     "bits_per_byte": Info(
         "bits_per_byte",
         "Bits per byte",
-        "The same for every tokenizer: what the model needs to write down a byte of the text.",
+        "Bits the model needs per byte of text, comparable across tokenizers.",
         unit="",
         better="lower",
         kind="loss",
@@ -149,11 +149,11 @@ def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
     if of < 2:
         return ""
     return (
-        f"A finding holds among all {of} measures that are listed (Holm's correction at 5%). A look has p < .05 only "
-        "by itself: in a list this long chance alone brings such lines."
+        f"A finding is significant among all {of} listed measures (Holm's correction at 5%). A look has p < .05 only "
+        "on its own: in a list this long, chance alone produces some."
         + (
-            " Whether something was forgotten is told by a test of its own, which asks only whether it got worse "
-            "(one-sided); the p of the list is two-sided."
+            " Forgetting has its own test, which asks only whether the model got worse (one-sided); p in the list is "
+            "two-sided."
             if any(measure["group"] == "general" for measure in measures)
             else ""
         )
@@ -246,7 +246,7 @@ def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
         return []
     lines = [("chance", "Guessing", "One of the labels at random, without a model.", known["chance"])]
     if "label" in known:
-        help = "The commonest label of the training rows each time, without a model."
+        help = "Always the most common label of the training rows, without a model."
         lines.insert(0, ("majority", f"Always “{shorten(known['label'], 30)}”", help, known["always"]))
     rows = []
     for name, title, help, value in lines:
@@ -294,7 +294,11 @@ def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
     }
 
 
-_SHOWN = {"adapted": "tuning", "adapted_vs_prompted": "over_prompting"}
+_SHOWN = {
+    "adapted": "tuning",
+    "adapted_vs_prompted": "over_prompting",
+    "adapted_vs_retrieved": "over_retrieval",
+}
 
 
 def evidence_of(comparison: Comparison | None) -> Evidence | None:
@@ -317,6 +321,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
         verdict=next((verdicts[name].get("text", "") for name in ("over_prompting", "tuning") if name in verdicts), ""),
         forgot=forgot,
         forgetting=forgetting,
+        choice=which_of(comparison),
         **{name: verdict["better"] for name, verdict in verdicts.items()},
     )
 

@@ -100,7 +100,7 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
     wanted = [_stamp(source) for source in recorded]
     missing = [query for query in wanted if query not in here]
     if missing or len(here) != len(wanted):
-        names = ", ".join(dict.fromkeys(name for name, _ in missing)) or "more files than then"
+        names = ", ".join(dict.fromkeys(name for name, _ in missing)) or "additional files"
         raise InputError(
             f"The data differs from that of the run: {names} has changed since",
             given=", ".join(f"{name} {(stamp or 'unknown')[:12]}" for name, stamp in here),
@@ -176,7 +176,7 @@ if importlib.util.find_spec("ftlab") is None or importlib.util.find_spec("trl") 
     if importlib.util.find_spec("trl") is None:
         kept = filter(importlib.util.find_spec, ("torch", "torchvision", "torchaudio"))
         pins = [f"{name}=={importlib.metadata.version(name)}" for name in kept]
-        Path("/tmp/keep.txt").write_text("\\n".join(pins))  # what Colab brings stays as it is
+        Path("/tmp/keep.txt").write_text("\\n".join(pins))  # keep Colab's own versions
         %pip install -q -e {clone} -c /tmp/keep.txt
     sys.path.insert(0, str(clone))"""
 ON_GPU_TOLERANCE = 0.05
@@ -203,7 +203,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
     """The notebook of `run` in nbformat 4.5, without outputs. Raises FtlabError before the run has ended well."""
     environment, figures = read_json(run.environment_file), recorded_figures(run)
     if not run.has_result or environment is None or not figures:
-        raise FtlabError(f"The run {run.id} has no result to repeat", try_="train it to an end first")
+        raise FtlabError(f"The run {run.id} has no result to repeat", try_="finish its training first")
     config = _pinned(load_config(run.config_file), environment)
     comparison = run.comparison()
     verdict = verdict_text(comparison) if comparison else "It was not compared with its base."
@@ -215,9 +215,9 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
             f"{_plain(verdict)}",
             "",
             "This notebook trains that run again from its data and compares every figure with those recorded. It was "
-            f"written by `python -m ftlab notebook {run.id}` and needs nothing of the run itself.",
+            f"written by `python -m ftlab notebook {run.id}` and does not need the run itself.",
         ),
-        _text("## Install", "", "Does nothing where ftlab can be imported, and leaves the torch of Colab alone."),
+        _text("## Install", "", "Does nothing if ftlab is installed, and keeps Colab's torch."),
         _code(INSTALL),
         _text(
             "## Parameters",
@@ -225,15 +225,15 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
             f"The run was made on {_plain(environment['device'])} with {environment['threads']} CPU threads, Python "
             f"{environment['python']}, {_plain(environment['platform'])}. "
             + (
-                "On the same machine every figure comes out to the last digit; another processor adds in another "
-                "order, so allow 0.05 there."
+                "On the same machine, every figure matches to the last digit. Another processor adds in another "
+                "order: allow 0.05 there."
                 if on_cpu
-                else "A GPU adds in an order that changes, so figures may differ by some percent."
+                else "A GPU adds in a varying order, so figures may differ by a few percent."
             ),
         ),
         _code(
             f"workspace = {str(workspace.root)!r}",
-            "strict_versions = True  # False goes on with other versions of the packages",
+            "strict_versions = True  # False: continue with other package versions",
             f"tolerance = {0.0 if on_cpu else ON_GPU_TOLERANCE}  # relative; 0: to the last digit",
             tags=["parameters"],
         ),
@@ -246,15 +246,15 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
         ),
         _text("## 2. The same configuration", "", "Complete: nothing is left to defaults that may change."),
         _code(f"config = ftlab.RunConfig(**{_literal(config.model_dump(mode='json'))})"),
-        _text("## 3. The same data", "", "By their sha256; a file that has changed is refused before anything starts."),
+        _text("## 3. The same data", "", "Checked by sha256: a changed file is refused before anything starts."),
         _code(
             f"sources = {_literal(run.manifest()['sources'])}",
             "ftlab.same_data(config, sources, workspace=workspace)",
         ),
-        _text("## 4. Train", "", "In a process of its own, as the first time."),
+        _text("## 4. Train", "", "In its own process, like the first time."),
         _code("run = ftlab.train(config, workspace=workspace)", "run.wait()"),
         *_evaluation(config, comparison),
-        _text("## 6. The same figures?", "", "Each against what was recorded."),
+        _text("## 6. The same figures?", "", "Each against its recorded value."),
         _code(
             f"recorded = {_literal(figures)}",
             "figures = ftlab.compare_metrics(run, recorded, tolerance=tolerance)",

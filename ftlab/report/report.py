@@ -11,6 +11,7 @@ from ftlab.core.files import read_jsonl, write_text
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson
 from ftlab.errors import FtlabError
+from ftlab.evaluation.advisor import which_of
 from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
@@ -46,7 +47,7 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 _LONGEST = 420
 _MOST_NOTES = 3
 # What fits on the page; all measures are on the Evaluate tab and in comparison.json.
-_MOST_MEASURES = {"task": 9, "general": 4, "style": 2}
+_MOST_MEASURES = {"task": 9, "cost": 3, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:
@@ -70,7 +71,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: st
     if comparison is None:
         raise FtlabError(f"The run {run.id} has not been evaluated", try_=f"python -m ftlab evaluate {run.id}")
     predictions = run.predictions()
-    checked = [*also_checked(comparison), *_over_seeds(run), *asked_beside(run), *judgements_of(run)]
+    checked = [*_choice(run), *also_checked(comparison), *_over_seeds(run), *asked_beside(run), *judgements_of(run)]
     table = _most_telling(comparison_table(comparison), comparison["verdict"].get("measure"))
     examples, rule = choose_examples(predictions)
     return {
@@ -105,6 +106,15 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: st
         "measured": measured(comparison, {row["name"] for row in table}),
         "steps": next_steps(comparison, config),
     }
+
+
+def _choice(run: RunDirectory) -> list[tuple[str, str]]:
+    """Which of prompting, retrieval and tuning to take, by the comparison that has the most of them."""
+    for side in ("retrieved", "prompted"):
+        comparison = run.with_side(side).comparison()
+        if comparison and (text := which_of(comparison)):
+            return [("Prompting, retrieval or tuning", text)]
+    return []
 
 
 def _over_seeds(run: RunDirectory) -> list[tuple[str, str]]:

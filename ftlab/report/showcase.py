@@ -119,7 +119,7 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     Raises FtlabError when the run has no result or no comparison, InputError when its base is only on this machine.
     """
     if not run.has_result:
-        raise FtlabError(f"The run {run.id} has no trained model to show", try_="train it to an end first")
+        raise FtlabError(f"The run {run.id} has no trained model to show", try_="finish its training first")
     config = load_config(run.config_file)
     if config.is_reward_model:
         raise InputError(f"The run {run.id} is a reward model: nobody can chat with it", try_="choose another run")

@@ -87,8 +87,8 @@ def start(request: Request, work: Work, workspace: Workspace) -> Path:
 
 def status(folder: Path) -> jobs.Status | None:
     """The status, corrected if the process is gone; None if it was never started."""
-    ended = "The process that wrote the rows ended before it was done"
-    return jobs.followed(_job(folder), jobs.Status, ended, "start again: what was written is kept")
+    ended = "The process that wrote the rows ended early"
+    return jobs.followed(_job(folder), jobs.Status, ended, "start again: rows written so far are kept")
 
 
 def latest(workspace: Workspace) -> Path | None:

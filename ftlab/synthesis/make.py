@@ -38,34 +38,35 @@ from ftlab.synthesis.writing import (
 )
 
 _BATCH = 8  # requests to a base at once: each batch is kept
-UNREADABLE = "the judge's reply says neither yes nor no"
+UNREADABLE = "the judge replied neither yes nor no"
 JUDGED = "the judge: "
 _MANY = 0.5  # share of rows left out for one reason that is worth a note
 
 
 @dataclass(frozen=True)
 class Made:
-    """What came of it. `left_out` counts the rows by reason, with an example of each in `shown`."""
+    """What came of it. `left_out` counts the rows by reason, with an example of each in `examples`."""
 
     version: Version
     written: int
     kept: int
     left_out: dict[str, int]
-    shown: dict[str, str]
+    examples: dict[str, str]
     unreadable: int  # replies without any row
     tokens: dict[str, int]
     cost: float | None
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "version": self.version.source}
+        values = {**self.__dict__, "version": self.version.source, "shown": self.examples}
+        return {name: value for name, value in values.items() if name != "examples"}
 
     def lines(self) -> list[str]:
         lines = [f"{self.written:,} rows were written, {self.kept:,} of them kept."]
         lines += [f"  left out: {count:,}, {reason}" for reason, count in self.left_out.items()]
-        lines += [f"    such as: {shorten(self.shown[reason], 160)}" for reason in list(self.left_out)[:3]]
+        lines += [f"    such as: {shorten(self.examples[reason], 160)}" for reason in list(self.left_out)[:3]]
         if self.unreadable:
-            lines.append(f"  {self.unreadable:,} replies held no row")
+            lines.append(f"  {self.unreadable:,} replies contained no row")
         return lines + self.notes
 
 
@@ -225,13 +226,13 @@ def _nothing(work: Work, replies: Mapping[str, ReplyLine]) -> FtlabError:
     if reply["refused"]:
         return FtlabError(reply["text"])
     return FtlabError(
-        f"{work.settings.writer} wrote no row that can be read",
+        f"{work.settings.writer} wrote no readable row",
         why=f"A row is a line `Question: ...` with a line `Answer: ...`. A reply: {shorten(reply['text']) or 'empty'}",
         try_="use a more capable model",
     )
 
 
-LABELS = "an answer that your data do not have: it is no label of theirs"
+LABELS = "its answer is not a label in your data"
 
 
 def _filtered(work: Work, rows: Sequence[Written], tell: Progress) -> list[Written]:
@@ -324,13 +325,13 @@ def _made(
             )
     splits = Counter((row.task.passage and work.splits[row.task.passage]) or "train" for row in rows if not row.why_not)
     if work.parent is None and kept and not splits["test"]:
-        notes.append("No test question is left: add documents, or ask for more rows per passage.")
+        notes.append("No test questions are left: add documents, or ask for more rows per passage.")
     price = cost(tokens["prompt"], tokens["completion"], work.settings.price_in, work.settings.price_out)
     return Made(version, len(rows), kept, dict(reasons.most_common()), remarks, unreadable, tokens, price, notes)
 
 
 def _short(reason: str) -> str:
-    return "the judge did not accept it" if reason.startswith(JUDGED) else reason
+    return "rejected by the judge" if reason.startswith(JUDGED) else reason
 
 
 def made_before(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
@@ -339,4 +340,5 @@ def made_before(outcome: dict[str, Any], workspace: Workspace) -> Made | None:
         version = resolve(outcome["version"], workspace)
     except InputError:
         return None
-    return Made(**outcome | {"version": version})
+    values = {name: value for name, value in outcome.items() if name != "shown"}
+    return Made(**values | {"version": version, "examples": outcome["shown"]})

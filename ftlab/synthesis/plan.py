@@ -20,12 +20,13 @@ from ftlab.core.endpoint import (
     check_amount,
     check_prices,
     cost,
-    cost_line,
     endpoint_url,
     estimate_tokens,
+    sending_lines,
 )
 from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import role_of, text_key_of
 from ftlab.data.documents import Passage, find_documents, part_documents, read_passages
@@ -94,7 +95,7 @@ def build_settings(
 ) -> Settings:
     """The settings, checked. Raises InputError naming what cannot be used."""
     if url and base:
-        raise InputError("Either an address or a base writes, not both", given=f"{url} and {base}")
+        raise InputError("Use either an address or a base, not both", given=f"{url} and {base}")
     if url is None and not base:
         raise InputError(
             "No model is named to write the rows",
@@ -108,7 +109,7 @@ def build_settings(
     if url is not None:
         address = endpoint_url(url, WRITER)
         if not (model or "").strip():
-            raise InputError("No model is named", try_="give the name of the model at the address")
+            raise InputError("No model is named", try_="name the model at the address")
         endpoint = Endpoint(address, (model or "").strip(), _LONGEST_REPLY)
     else:
         from ftlab.models.load import check_base
@@ -205,7 +206,7 @@ class Plan:
         lines = []
         if self.kind == DOCUMENTS:
             parts = ", ".join(f"{count:,} {split}" for split, count in self.splits.items() if count)
-            lines.append(f"{self.documents:,} documents, {self.passages:,} passages ({parts}).")
+            lines.append(f"{counted(self.documents, 'document')}, {counted(self.passages, 'passage')} ({parts}).")
         lines += self.notes
         known = f"; {self.known:,} were answered before and are not asked again" if self.known else ""
         where = f"{self.writer} at {self.host}" if self.host else f"{self.writer} on this machine"
@@ -214,18 +215,10 @@ class Plan:
             lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
-        lines.append(
-            f"About {self.prompt_tokens:,} tokens go out and about {self.reply_tokens:,} come back "
-            f"(at most {self.reply_tokens_at_most:,}).{judged} A model that thinks before it replies writes more."
-        )
-        lines.append(cost_line(self.price, self.price_at_most))
         what = "The passages" if self.kind == DOCUMENTS else "Rows of your data"
-        lines.append(
-            f"{what} are read by a server on this machine and do not leave it."
-            if self.is_here
-            else f"{what} leave this machine for {self.host}."
-        )
-        return lines
+        tokens = self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most
+        prices = self.price, self.price_at_most
+        return lines + sending_lines(what, self.host, tokens, prices, is_here=self.is_here, also=judged)
 
 
 def examples_of(data: DataConfig, workspace: Workspace) -> list[Row]:
@@ -343,7 +336,7 @@ def row_work(data: DataConfig, workspace: Workspace, kind: str, settings: Settin
     place = _place(detect_format(loaded, as_read(DataConfig(source=parent.source), loaded)))
     if MADE_BY in parent.columns and "made" not in parent.details:
         raise InputError(
-            f"Your data have a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
+            f"Your data has a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
         )
     like, examples, known = {}, [], []
     for row in rows_of(parent):

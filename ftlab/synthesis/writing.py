@@ -174,13 +174,13 @@ def _bare(text: str) -> str:
 
 
 EMPTY = "nothing to learn from: the question or the answer is empty"
-ABOUT_TEXT = "the question speaks of the text, which nobody sees who asks it"
+ABOUT_TEXT = "the question mentions the text, which whoever asks it has not seen"
 NO_ANSWER = "the answer says that there is no answer"
 NUMBERS = "the answer has a number that its passage does not have"
 UNSUPPORTED = "most of the answer's words are not in its passage"
 SAME = "the answer repeats the question"
-COPY = "a copy, or nearly, of another row"
-CHANGED = "other numbers than in the message that it rewords"
+COPY = "a copy or near copy of another row"
+CHANGED = "different numbers than in the message that it rewords"
 
 _OF_TEXT = re.compile(
     r"\b(?:this|the|above|given|provided|following)\s+(?:(?:above|given|provided|following)\s+)?"

@@ -173,7 +173,7 @@ def stage_arguments(
     try:
         return config_class(config.stage)(**(values | more | config.trainer))
     except (TypeError, ValueError) as error:
-        raise InputError(f"TRL refuses a setting under `trainer`: {error}", given=config.trainer) from None
+        raise InputError(f"TRL rejects a setting under `trainer`: {error}", given=config.trainer) from None
 
 
 def check_trainer_settings(trainer: dict[str, Any], stage: str = SFT) -> None:

@@ -74,7 +74,7 @@ def explain_exception(error: BaseException, folder: Path | None = None) -> Error
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether a saved file could not be read, or holds what may not be loaded."""
+    """Whether a saved file could not be read, or contains what must not be loaded."""
     if type(error).__name__ in ("UnpicklingError", "SafetensorError", "BadZipFile"):
         return True
     return any(words in str(error) for words in _TORCH_CANNOT_READ)

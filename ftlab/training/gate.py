@@ -130,7 +130,7 @@ def _from_adapter(
     saved = _read(folder)
     if saved.get("task_type") not in (None, "CAUSAL_LM"):
         raise InputError(
-            "The adapter to start from (model.start) is not one of a language model",
+            "The adapter to start from (model.start) is not for a language model",
             given=f"{saved.get('task_type')} in {folder / 'adapter_config.json'}",
             allowed="CAUSAL_LM",
         )

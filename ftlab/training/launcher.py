@@ -1,8 +1,8 @@
 """Several processes for one run, through `accelerate launch`: DDP, FSDP, DeepSpeed, several machines.
 
 There are three kinds of process: the run's worker (`train_together`) waits for its turn and writes status.json; it
-starts accelerate's launcher (`launch`), which starts the ranks (`rank`), which train. On each further machine a person
-starts a launcher.
+starts accelerate's launcher (`launch`), which starts the ranks (`rank`), which train. On each additional machine a
+person starts a launcher.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def shards(launcher: LauncherConfig) -> bool:
 
 def check_launcher(config: RunConfig, *, kept: Path | None = None) -> None:
     """Raise InputError when `config.launcher` cannot work: too few GPUs, machines that cannot connect, a file that is
-    no accelerate configuration. Of a run that exists, its copy of that file (`kept`) counts."""
+    no accelerate configuration. For an existing run, its copy of that file (`kept`) counts."""
     launcher = config.launcher
     if launcher.machines > 1 and launcher.config_file is None:
         raise InputError(
@@ -203,7 +203,7 @@ def _check_inner(path: Path, values: dict[str, Any]) -> None:
         strange = sorted(options & set(inner)) if isinstance(inner, dict) else []
         if strange:
             raise InputError(
-                f"{path.name} has a setting in {section} that does not belong there",
+                f"{path.name} has an unknown setting in {section}",
                 given=f"{section}.{strange[0]}",
                 allowed="the settings that `accelerate config` writes",
             )
@@ -234,14 +234,14 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
         state = (values.get("fsdp_config") or {}).get("fsdp_state_dict_type")
         if state != "FULL_STATE_DICT":
             raise InputError(
-                f"{path.name} saves the model in pieces that only FSDP can load",
+                f"{path.name} saves the model in shards that only FSDP can load",
                 given=f"fsdp_config.fsdp_state_dict_type: {state}",
                 allowed="FULL_STATE_DICT",
             )
     if kind in SHARDING and pick_device(config.launcher.device) == "cpu":
         # accelerate would silently fall back to plain data parallelism.
         raise InputError(
-            f"{path.name} spreads the weights over GPUs, and this run trains on the CPU",
+            f"{path.name} shards the weights across GPUs, but this run trains on the CPU",
             given=f"distributed_type: {kind}",
             try_="distributed_type: MULTI_CPU, or launcher.processes without a file",
         )
@@ -257,7 +257,7 @@ def _check_sharding(path: Path, kind: str, values: dict[str, Any], config: RunCo
             raise InputError(
                 f"{path.name} lets DeepSpeed start the other machines itself",
                 given=f"deepspeed_config.deepspeed_multinode_launcher: {starter}",
-                allowed="standard: on each machine the run is started by hand",
+                allowed="standard: start the run yourself on each machine",
             )
 
 
@@ -271,7 +271,7 @@ def _read(path: Path) -> dict[str, Any]:
             try_="run `accelerate config --config_file FILE`, which writes one",
         ) from None
     if not isinstance(values, dict):
-        raise _not_accelerate(path, "it holds no settings")
+        raise _not_accelerate(path, "it contains no settings")
     return values
 
 
@@ -293,9 +293,9 @@ def train_together(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         keep_configuration(run, config.launcher)
     writer.update(phase="starting the processes")
     if config.launcher.machines > 1:
-        writer.update(phase="waiting for the other machines: the log says what to start there")
+        writer.update(phase="waiting for the other machines: the log shows the command to run there")
         print(
-            "Run this on each further machine, with its number in place of 1:\n"
+            "Run this on each additional machine, with its number instead of 1:\n"
             f"  python -m ftlab.training.launching.launch {run.path.absolute()} --machine-rank 1",
             flush=True,
         )
@@ -379,7 +379,7 @@ def _end(process: subprocess.Popen[bytes], run: RunDirectory) -> None:
 
 
 def _reason(run: RunDirectory, config: RunConfig, status: RunStatus, returncode: int) -> FtlabError:
-    """Why training with several processes failed."""
+    """The error of training with several processes."""
     lost: list[LostJson] = [read_json(path, {}) for path in sorted(folder_of(run).glob("lost-*.json"))]
     failed = sorted(
         (rank for rank in _ranks(run) if rank.state == "failed" and rank.error), key=lambda rank: rank.finished or 0.0

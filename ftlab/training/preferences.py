@@ -57,8 +57,8 @@ _REMARKS = {
     "too_long": "are longer than {limit} tokens and were left out: an answer without its end teaches no end",
     "identical": "have equal chosen and rejected answers (within {limit} tokens), which teach nothing, and were left "
     "out",
-    "cut": "are longer than {limit} tokens; the ends of their answers were cut off, because not even half of the rows "
-    "fit whole. A higher optimisation.max_length keeps more of them (three quarters: {most})",
+    "cut": "are longer than {limit} tokens; the ends of their answers were cut off, because fewer than half of the "
+    "rows fit whole. A higher optimisation.max_length keeps more of them (three quarters: {most})",
 }
 
 
@@ -200,7 +200,7 @@ class PairCollator(DataCollatorForPreference):
 
 
 class JudgedCollator(DataCollatorForUnpairedPreference):
-    """As PairCollator, for single answers."""
+    """Like PairCollator, for single answers."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = super().torch_call(examples)

@@ -353,7 +353,7 @@ def _teacher(base: Any, rows: Sequence[ReplayAnswerJson], pad_token_id: int, wri
                 if (again - logits[on][:4].float()).abs().max() > _SAME * (1 + again.abs().max()):
                     writer.warn(
                         "The base's own answers are learned as text, not by their probabilities, which prevents less "
-                        "forgetting: the logits of this base are not those of its head alone."
+                        "forgetting: the logits of this base do not come from its head alone."
                     )
                     return None
             for index, row in enumerate(batch):

@@ -195,7 +195,7 @@ class AnswerAlong(TrainerCallback):
         try:
             answers = self._answers(model, args)
         except Exception as error:  # such a failure must not end a run
-            print(f"no answers along the way: {type(error).__name__}: {error}", flush=True)
+            print(f"no sample answers at this step: {type(error).__name__}: {error}", flush=True)
             self._spent = math.inf
             return
         for number, (messages, answer) in enumerate(zip(self._rows, answers, strict=True)):
@@ -340,7 +340,7 @@ def chat_tokenizer(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
     rows = [turns_of(row) for row in read_split(run, "train")]
     thinking = config.model.thinking or (known and most_think(rows))
     if thinking and not config.model.thinking:
-        writer.warn("Most answers hold thoughts, so the base trains and answers with its thinking on.")
+        writer.warn("Most answers contain thoughts, so the base trains and answers with thinking on.")
     note = ensure_chat_template(tokenizer, thinking=thinking)
     if config.stage != PRETRAINING or config.data.replay:  # plain text is read without it
         if note:
@@ -428,7 +428,7 @@ def _take_over(model: Any, folder: Any) -> None:
     strange = sorted(weights.keys() - fresh.keys())
     if strange:
         raise InputError(
-            "The adapter to start from (model.start) does not fit a model that scores",
+            "The adapter to start from (model.start) does not fit a reward model",
             given=shorten(", ".join(strange[:3]), 200),
             try_="train the reward model from the base: leave model.start empty",
         )

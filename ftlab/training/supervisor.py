@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ftlab.config import RunConfig
 from ftlab.config.stages import SFT
 from ftlab.core import jobs
+from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.files import DamagedFile, locked, read_cached, write_json, write_text
 from ftlab.core.jobs import Job, StopOutcome, StopResult
 from ftlab.core.processes import is_held, take
@@ -29,6 +30,7 @@ from ftlab.training.status import RunStatus, damaged, read_status, write_status
 
 if TYPE_CHECKING:
     from ftlab.evaluation.judge_plan import JudgeSettings
+    from ftlab.evaluation.outside import Outside
 
 
 def submit(config: RunConfig, workspace: Workspace) -> RunDirectory:
@@ -77,7 +79,7 @@ def evaluating_here(run: RunDirectory) -> Iterator[None]:
         if is_evaluated(run):
             raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
         if status(run).is_active:
-            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+            raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
         held = take(run.evaluation_lock)
     try:
         yield
@@ -129,12 +131,12 @@ def _resume(run: RunDirectory, workspace: Workspace) -> int:
 
     current = status(run)
     if current.is_active or is_evaluated(run):
-        raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+        raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
     if current.state == "completed" and not damaged_result(run):
         raise InputError(
             f"The run {run.id} has finished training",
             given=f"step {current.total_steps or current.step}",
-            allowed="a run that was stopped or that failed",
+            allowed="a stopped or failed run",
             try_=_after_the_end(run, workspace),
         )
     config = load_config(run.config_file)
@@ -178,14 +180,17 @@ def submit_evaluation(
     suite: str | None = None,
     settings: Mapping[str, Any] | None = None,
     strengths: bool = False,
+    against: Sequence[Outside] = (),
+    price_per_hour: float | None = None,
 ) -> None:
     """Evaluate `run` against its base in a separate process; progress is in evaluation/status.json.
 
     With `reward_model` (a run), only its answers before and after training are judged. `others` are runs to compare
     with, `suite` is a data set that replaces the held-out rows, and `settings` replace some of the section evaluation;
-    all three lead to `evaluate_together`. With `strengths`, only several strengths of the result are measured. Raises
-    FtlabError when a run is still training, has no result, or is being evaluated already, InputError when a setting
-    cannot take its value.
+    all three lead to `evaluate_together`, as do sides `against` which to compare and a `price_per_hour`; the key of an
+    address reaches the process through its environment. With `strengths`, only several strengths of the result are
+    measured. Raises FtlabError when a run is still training, has no result, or is being evaluated already, InputError
+    when a setting cannot take its value.
     """
     from ftlab.config import load_config, with_settings
     from ftlab.evaluation.probes import from_elsewhere
@@ -203,6 +208,10 @@ def submit_evaluation(
     arguments += ["--suite", suite] if suite else []
     arguments += ["--settings", json.dumps(dict(settings))] if settings else []
     arguments += ["--strengths"] if strengths else []
+    if against or price_per_hour is not None:
+        elsewhere = {"sides": [side.as_dict() for side in against], "price_per_hour": price_per_hour}
+        arguments += ["--against", json.dumps(elsewhere)]
+    keep = [CONTESTANT.key_variable] if any(side.url for side in against) else []
     bases = [load_config(other.config_file).model.base for other in (run, *others)]
     online = any(map(is_hub_id, bases)) or from_elsewhere(changed.evaluation.probes) or bool(suite)
     with starting(run):
@@ -210,7 +219,7 @@ def submit_evaluation(
         run.evaluation.mkdir(exist_ok=True)
         task = STRENGTHS if strengths else REWARD_MODEL if reward_model else EVALUATION
         jobs.begin(evaluation_of(run), RunStatus(created=time.time(), task=task))
-        _start(evaluation_of(run), run, workspace, arguments, config, online=online)
+        _start(evaluation_of(run), run, workspace, arguments, config, online=online, keep=keep)
 
 
 def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
@@ -218,7 +227,7 @@ def _check_evaluable(run: RunDirectory, others: Sequence[RunDirectory]) -> None:
         if not other.has_result:
             raise FtlabError(f"The run {other.id} has no trained model to evaluate", try_="finish its training first")
         if status(other).is_active:
-            raise FtlabError(f"The run {other.id} is still at work", try_="wait until it has ended")
+            raise FtlabError(f"The run {other.id} is still running", try_="wait until it has ended")
     if is_evaluated(run):
         raise FtlabError(f"The run {run.id} is already being evaluated", try_="wait, or stop that evaluation")
 
@@ -237,7 +246,7 @@ def submit_judging(run: RunDirectory, workspace: Workspace, settings: JudgeSetti
     config = load_config(run.config_file)
     with starting(run):
         if status(run).is_active or is_evaluated(run):
-            raise FtlabError(f"The run {run.id} is still at work", try_="wait until it has ended, or stop it")
+            raise FtlabError(f"The run {run.id} is still running", try_="wait until it has ended, or stop it")
         began = time.time()
         write_json(run.judging_file, {"created": began, "settings": settings.as_dict()})
         jobs.begin(evaluation_of(run), RunStatus(created=began, task=JUDGING))

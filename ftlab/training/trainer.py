@@ -235,7 +235,7 @@ def _check_head(model: Any, hidden: torch.Tensor, entropy: torch.Tensor) -> None
     if not bool(((computed - entropy).abs() <= _SAME * (1 + computed)).all()):
         raise FtlabError(
             "The loss eaft cannot be computed on this base",
-            why="Its logits are not those of its head alone.",
+            why="Its logits do not come from its head alone.",
             try_="optimisation.loss=dft or nll",
         )
 

@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--together-with", type=Path, action="append", default=[])
     parser.add_argument("--suite")
     parser.add_argument("--settings", type=json.loads)
+    parser.add_argument("--against", type=json.loads)
     parser.add_argument("--strengths", action="store_true")
     args = parser.parse_args(arguments)
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
                 others=others,
                 suite=args.suite,
                 settings=args.settings,
+                **_against(args.against),
             )
         return train(run, writer)
 
@@ -96,8 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except Stopped:
         step = 0 if evaluates else writer.status.step
-        before = f"before it went on from step {step}" if step else "before anything was trained"
-        phase = "stopped before it began" if evaluates else f"stopped {before}"
+        before = f"before it continued from step {step}" if step else "before anything was trained"
+        phase = "stopped before it started" if evaluates else f"stopped {before}"
         with contextlib.suppress(RunGone):
             writer.update(state="stopped", phase=phase, finished=time.time(), eta_seconds=None)
         return 0
@@ -312,6 +314,15 @@ def _answer_replay(run: RunDirectory, config: RunConfig, writer: StatusWriter) -
         raise Stopped from None
     if seconds:
         _note_memory(run, writer, f"the base answered the prompts for replay in {seconds:.1f} s")
+
+
+def _against(asked: dict[str, Any] | None) -> dict[str, Any]:
+    """The options of `evaluate_whole` for sides that answer elsewhere, as `submit_evaluation` passes them on."""
+    from ftlab.evaluation.outside import Outside
+
+    if not asked:
+        return {}
+    return {"against": [Outside.from_dict(side) for side in asked["sides"]], "price_per_hour": asked["price_per_hour"]}
 
 
 def _progress(writer: StatusWriter) -> Callable[[str, int, int], None]:

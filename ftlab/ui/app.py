@@ -21,7 +21,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
 from ftlab.ui import job_strip, page, programs, way
 from ftlab.ui.kit.events import on
-from ftlab.ui.kit.html import help_link
+from ftlab.ui.kit.html import COVER, help_link
 from ftlab.ui.tabs.blind_test import tab as blind_test
 from ftlab.ui.tabs.chat import tab as chat
 from ftlab.ui.tabs.data import tab as data
@@ -41,6 +41,7 @@ def build_app(
     """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         programs.offer(workspace)  # first, so that no private handler takes one of their names
+        cover = gr.HTML(COVER)
         with gr.Row(elem_classes="ft-top"):
             gr.HTML("<h1>ftlab</h1>", elem_id="title")
             steps = way.build(workspace)
@@ -57,7 +58,7 @@ def build_app(
                     parts[tab.NAME] = tab.build(workspace)
         switch.click(None, js=SWITCH_THEME, api_visibility="private")
         tabs.change(None, js=KEEP_TAB, api_visibility="private")
-        _wire(page.Page(workspace, tabs, strip, app.load, panels, parts), steps, served)
+        _wire(page.Page(workspace, tabs, strip, app.load, cover, panels, parts), steps, served)
     return app
 
 

@@ -62,10 +62,10 @@ def routes() -> list[Route]:
 @cache
 def pages() -> dict[str, Page]:
     """All pages by name, in the order in which the index links to them; the index first."""
-    found = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
-    linked = [name.removesuffix(".md") for name in links(found[INDEX].read_text(encoding="utf-8"))]
-    order = dict.fromkeys([INDEX, *(name for name in linked if name in found), *found])
-    texts = {name: found[name].read_text(encoding="utf-8") for name in order}
+    files = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
+    linked = [name.removesuffix(".md") for name in links(files[INDEX].read_text(encoding="utf-8"))]
+    order = dict.fromkeys([INDEX, *(name for name in linked if name in files), *files])
+    texts = {name: files[name].read_text(encoding="utf-8") for name in order}
     return {name: Page(name, headings(text)[0][1], text) for name, text in texts.items()}
 
 
@@ -85,13 +85,13 @@ def search(words: str) -> list[Hit]:
 @cache
 def _sections() -> list[tuple[Page, str, str, str]]:
     """All sections of all pages but the index: their page, heading, anchor and plain text."""
-    found = []
+    sections = []
     for page in list(pages().values())[1:]:
         lines, marks = page.text.splitlines(), headings(page.text)
         ends = [start - 1 for start, _, _ in marks[1:]] + [len(lines)]
         for (start, words, anchor), end in zip(marks, ends, strict=True):
-            found.append((page, words, anchor, _plain("\n".join(lines[start:end]))))
-    return found
+            sections.append((page, words, anchor, _plain("\n".join(lines[start:end]))))
+    return sections
 
 
 def _plain(text: str) -> str:

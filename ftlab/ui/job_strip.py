@@ -55,8 +55,8 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
     """
     job = run_files.current_job(workspace)
     behind = job is not None and job.run != run
-    said = f"{run_names.name_of(run, dated=False)} is queued: it starts when what runs now is done."
-    return notice(said, kind="good") if behind else "", at_work(strip, workspace)
+    text = f"{run_names.name_of(run, dated=False)} is queued: it starts when what runs now is done."
+    return notice(text, kind="good") if behind else "", at_work(strip, workspace)
 
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
@@ -75,8 +75,13 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
     def stop(job: str | None) -> dict[Any, Any]:
         stopped = run_files.stop(job, workspace) if job else StopResult("idle", "Nothing is running.")
         now = run_files.current_job(workspace)
-        shown = stop_button(now)
-        return {message: stop_note(stopped), button: shown, strip.stop: shown, strip.box: show_now(now, workspace)}
+        button_now = stop_button(now)
+        return {
+            message: stop_note(stopped),
+            button: button_now,
+            strip.stop: button_now,
+            strip.box: show_now(now, workspace),
+        }
 
     changed = list(dict.fromkeys([button, strip.stop, strip.box]))
     on(button.click, stop, [strip.job], changed, box=message, queue=False)
@@ -99,7 +104,7 @@ def show(
 ) -> Markup:
     """One line about the job with its progress bar, nothing when there is none; `answers` are those of blind tests that
     are being made."""
-    beside = join(_answers(*one) for one in answers)
+    beside = join(_answers(*texts) for texts in answers)
     if job is None and not answers:
         return Markup("")
     line = _line(job, metrics) if job else Markup("")
@@ -131,9 +136,9 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
         numbers.append(("", f"{job.waiting} more waiting"))
     text = join(
         Markup('<span class="ft-strip-n{}"><span class="ft-help">{}</span> {}</span>').format(
-            "" if number == len(numbers) - 1 else " ft-strip-more", *one
+            "" if number == len(numbers) - 1 else " ft-strip-more", *figure
         )
-        for number, one in enumerate(numbers)
+        for number, figure in enumerate(numbers)
     )
     what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
     doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
@@ -163,9 +168,9 @@ def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[
     rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
     if rewards:
         return [("reward", short(rewards[-1]))]
-    shown = [("loss", short(losses[-1]))] if losses else []
+    figures = [("loss", short(losses[-1]))] if losses else []
     right = [row["accuracy"] for row in decided(metrics) if isinstance(row.get("accuracy"), int | float)]
-    return [*shown, ("chosen wins", f"{100 * right[-1]:.0f}%")] if right else shown
+    return [*figures, ("chosen wins", f"{100 * right[-1]:.0f}%")] if right else figures
 
 
 def _bar(share: float | None) -> Markup:

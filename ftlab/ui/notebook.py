@@ -78,18 +78,23 @@ def comparison_html(comparison: ComparisonJson, run: RunDirectory | None = None)
     """Verdict, table and pictures of a comparison; with its `run` also what to do next."""
     if run is not None:
         return framed(evaluate_result.result(run, comparison))
-    said = join(
+    notices = join(
         notice(verdict["text"], kind="info") for verdict in comparison.get("verdicts", {}).values() if verdict["text"]
     )
     body = join(
-        [said, evaluate_result.kept(comparison), evaluate_result.scores(comparison), evaluate_result.gains(comparison)]
+        [
+            notices,
+            evaluate_result.kept(comparison),
+            evaluate_result.scores(comparison),
+            evaluate_result.gains(comparison),
+        ]
     )
     return framed(Markup('<section class="ft-card">{}</section>').format(body))
 
 
-def strengths_html(found: StrengthsJson) -> str:
+def strengths_html(strengths: StrengthsJson) -> str:
     """Table, picture and proposal of the strengths of a run."""
-    return framed(strengths_view(found))
+    return framed(strengths_view(strengths))
 
 
 def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:
@@ -97,56 +102,56 @@ def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence
     listed = list_items(lines)
     numbers = range(1, len(headings))
     body = join([picture, table(headings, rows, label="Runs", numbers=numbers)])
-    said = Markup('<ul class="ft-notes">{}</ul>').format(listed) if lines else ""
-    return framed(Markup('<section class="ft-card">{}{}</section>').format(body, said))
+    notes = Markup('<ul class="ft-notes">{}</ul>').format(listed) if lines else ""
+    return framed(Markup('<section class="ft-card">{}{}</section>').format(body, notes))
 
 
-def inspection_html(found: Inspection) -> str:
+def inspection_html(inspection: Inspection) -> str:
     """What a data source holds, how it was recognised, and its first rows."""
-    splits = ", ".join(f"{count(rows)} {split}" for split, rows in found.splits.items())
+    splits = ", ".join(f"{count(rows)} {split}" for split, rows in inspection.splits.items())
     numbers = facts(
         [
-            ("Rows", count(found.rows), splits or "cannot be trained on yet"),
-            ("Format", found.format or None, f"{found.confidence:.0%} sure: {found.why}"),
-            ("Prompt", f"{found.mean_prompt_characters:,.0f}", "characters on average"),
-            ("Answer", f"{found.mean_answer_characters:,.0f}", "characters on average"),
+            ("Rows", count(inspection.rows), splits or "cannot be trained on yet"),
+            ("Format", inspection.format or None, f"{inspection.confidence:.0%} sure: {inspection.why}"),
+            ("Prompt", f"{inspection.mean_prompt_characters:,.0f}", "characters on average"),
+            ("Answer", f"{inspection.mean_answer_characters:,.0f}", "characters on average"),
         ]
     )
-    left_out = [f"Left out: {reason} ({count(rows)} rows)" for reason, rows in found.dropped.items()]
-    notes = list_items([*left_out, *found.notes])
-    rows = [[row[column] for column in found.columns] for row in found.page(0, _EXAMPLES)]
+    left_out = [f"Left out: {reason} ({count(rows)} rows)" for reason, rows in inspection.dropped.items()]
+    notes = list_items([*left_out, *inspection.notes])
+    rows = [[row[column] for column in inspection.columns] for row in inspection.page(0, _EXAMPLES)]
     return framed(
         Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
-            heading(found.name),
-            notice(found.problem, kind="bad") if found.problem else "",
+            heading(inspection.name),
+            notice(inspection.problem, kind="bad") if inspection.problem else "",
             numbers,
             Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
-            table(found.columns, rows, label="First rows", css="ft-rows"),
+            table(inspection.columns, rows, label="First rows", css="ft-rows"),
         )
     )
 
 
 def report_html(report: Report) -> str:
     """What the checks found in a data set: lengths, findings with their remedies, whether it is enough."""
-    found = report.as_dict()
+    values = report.as_dict()
     rows = [
         [
-            badge(one["severity"], {"error": "bad", "warning": "warn"}.get(one["severity"], "info")),
-            details(one["title"], join([Markup("<p>{}</p>").format(one["why"]), _shown(one["shown"])])),
-            data_findings.where(one),
-            _remedy(one),
+            badge(finding["severity"], {"error": "bad", "warning": "warn"}.get(finding["severity"], "info")),
+            details(finding["title"], join([Markup("<p>{}</p>").format(finding["why"]), _shown(finding["shown"])])),
+            data_findings.where(finding),
+            _remedy(finding),
         ]
-        for one in found["findings"]
+        for finding in values["findings"]
     ]
     listed = table(["", "Finding", "Rows", "Remedy"], rows, label="Findings") if rows else ""
     return framed(
         join(
             [
                 Markup('<section class="ft-card">{}{}{}</section>').format(
-                    heading(report.name), data_findings.totals(found), listed
+                    heading(report.name), data_findings.totals(values), listed
                 ),
-                data_lengths.lengths(found["tokens"]),
-                data_lengths.enough(found["advice"]),
+                data_lengths.lengths(values["tokens"]),
+                data_lengths.enough(values["advice"]),
             ]
         )
     )
@@ -158,18 +163,18 @@ def _remedy(finding: Mapping[str, Any]) -> str:
     return "decide yourself" if finding["remedy"] == "none" else finding["remedy"]
 
 
-def preflight_html(found: Preflight) -> str:
+def preflight_html(preflight: Preflight) -> str:
     """Whether a run fits, how long it takes, and what to know before it starts."""
     from ftlab.ui.tabs.train.preflight_view import card
 
-    return framed(card(found, "before anything was started"))
+    return framed(card(preflight, "before anything was started"))
 
 
-def verdict_html(found: TallyJson) -> str:
+def verdict_html(tally: TallyJson) -> str:
     """The verdict of a blind test with its pictures."""
     from ftlab.ui.tabs.blind_test.verdict import verdict
 
-    return framed(verdict(found))
+    return framed(verdict(tally))
 
 
 def row_html(data: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, length: int | None) -> str:
@@ -187,27 +192,27 @@ def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) ->
         ).format(side, title, text)
         for side, title, text in (("base", "Base", base), ("adapted", "Adapted", adapted))
     )
-    said = list_items(notes)
+    listed = list_items(notes)
     return framed(
         Markup('<div class="ft-said ft-text">{}</div><div class="ft-panes">{}</div>{}').format(
-            message, panes, Markup('<ul class="ft-notes">{}</ul>').format(said) if notes else ""
+            message, panes, Markup('<ul class="ft-notes">{}</ul>').format(listed) if notes else ""
         )
     )
 
 
-def before_after_html(found: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]) -> str:
+def before_after_html(comparison: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]) -> str:
     """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
-    head, *figures = figure_rows(found)
-    names = [name for name in CONTESTANTS if name in found["contestants"]]
+    head, *figures = figure_rows(comparison)
+    names = [name for name in CONTESTANTS if name in comparison["contestants"]]
     answers = [[row["prompt"][-1]["content"], *(row[name]["answer"] for name in names)] for row in rows[:_EXAMPLES]]
     titles = [CONTESTANTS[name].capitalize() for name in names]
-    said = list_items([*win_lines(found), *MEANINGS])
+    listed = list_items([*win_lines(comparison), *MEANINGS])
     return framed(
         Markup('<section class="ft-card">{}{}{}<ul class="ft-notes">{}</ul></section>').format(
-            heading("Before and after", f"Greedy answers to the same {found['rows']} held-out prompts."),
+            heading("Before and after", f"Greedy answers to the same {comparison['rows']} held-out prompts."),
             table(head, figures, label="Figures", numbers=range(1, len(head))),
             table(["Prompt", *titles], answers, label="Answers"),
-            said,
+            listed,
         )
     )
 

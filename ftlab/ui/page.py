@@ -60,6 +60,7 @@ class Page:
     tabs: gr.Tabs
     strip: job_strip.Strip
     opened: Any  # the load event
+    cover: gr.HTML  # see COVER
     panels: dict[str, gr.Tab]
     parts: dict[str, Any]
     doors: dict[str, dict[str, Door]] = field(default_factory=dict)  # by tab and name
@@ -118,7 +119,7 @@ def kept_choices(workspace: Workspace) -> Choices:
     """What is kept; a file that cannot be read counts as none."""
     try:
         kept = json.loads(workspace.page_file.read_text(encoding="utf-8"))
-        known = {one.name for one in fields(Choices)}
+        known = {known_field.name for known_field in fields(Choices)}
         return Choices(**{name: text for name, text in kept.items() if name in known and isinstance(text, str)})
     except (OSError, ValueError, AttributeError):
         return Choices()
@@ -146,14 +147,14 @@ class Look:
 
     workspace: Workspace
     job: Job | None
-    given: dict[Any, Any]
+    values: dict[Any, Any]
     notes: dict[str, str]
 
     def follow(self, component: Any, listed: Sequence[str]) -> str | None:
         """The choice in a list that grows at its front. Who looks at the newest follows it; who chose an older one
         keeps it."""
         newest, note = next(iter(listed), None), f"newest {component._id}"
-        chosen, before = self.given[component], self.notes.get(note)
+        chosen, before = self.values[component], self.notes.get(note)
         self.notes[note] = newest or ""
         return chosen if chosen in listed and chosen != before else newest
 
@@ -186,54 +187,57 @@ def follow_files(page: Page, followers: Sequence[Follower]) -> None:
         Follower([strip.box, strip.stop, strip.job], lambda seen: job_strip.now(strip, seen.job, workspace)),
         *followers,
     ]
-    inputs = list(dict.fromkeys(one for follower in followers for one in follower.inputs))
-    outputs = list(dict.fromkeys(one for follower in followers for one in follower.outputs))
+    inputs = list(dict.fromkeys(component for follower in followers for component in follower.inputs))
+    outputs = list(dict.fromkeys(component for follower in followers for component in follower.outputs))
 
     def tick(known: dict[str, str], *values: Any) -> dict[Any, Any]:
         return run_files.drawn(lambda: look(known, dict(zip(inputs, values, strict=True))))
 
-    def look(known: dict[str, str], given: dict[Any, Any]) -> dict[Any, Any]:
+    def look(known: dict[str, str], present: dict[Any, Any]) -> dict[Any, Any]:
         job, runs, now = run_files.current_job(workspace), run_files.fingerprint(workspace), dict(known)
         updates: dict[Any, Any] = {}
         kept = None if known else kept_choices(workspace)  # only the first look comes back to what was chosen
         for number, follower in enumerate(followers):
             mine = {name: text for name, text in known.items() if name.startswith(f"{number} ")}
-            seen = Look(workspace, job, dict(given), {name.split(" ", 1)[1]: text for name, text in mine.items()})
+            seen = Look(workspace, job, dict(present), {name.split(" ", 1)[1]: text for name, text in mine.items()})
             if kept is not None:
-                seen.given |= {one: getattr(kept, name) or given[one] for name, one in follower.remembers.items()}
-            updates |= _redrawn(follower, seen, runs, given)
+                seen.values |= {
+                    component: getattr(kept, name) or present[component]
+                    for name, component in follower.remembers.items()
+                }
+            updates |= _redrawn(follower, seen, runs, present)
             if kept is None:
                 _keep(follower, seen)
             now |= {f"{number} {name}": text for name, text in seen.notes.items()}
-        return updates | ({memory: now} if now != known else {})
+        return updates | ({memory: now} if now != known else {}) | ({} if kept is None else {page.cover: ""})
 
     on(
         any_of(page.opened, gr.Timer(POLL_SECONDS).tick),
         tick,
         [memory, *inputs],
-        [memory, *outputs],
+        [memory, page.cover, *outputs],
         queue=False,
         trigger_mode="once",
     )
 
 
-def _redrawn(follower: Follower, seen: Look, runs: str, given: Mapping[Any, Any]) -> dict[Any, Any]:
+def _redrawn(follower: Follower, seen: Look, runs: str, present: Mapping[Any, Any]) -> dict[Any, Any]:
     """What a page has to be sent of `follower`; `seen.notes` is brought up to date."""
     if follower.chosen is None:
         drawn = _drawn(follower, seen)
         # A state apart: it does not change with each figure.
-        states = {one: update for one, update in drawn.items() if isinstance(one, gr.State)}
+        states = {component: update for component, update in drawn.items() if isinstance(component, gr.State)}
         fresh: dict[Any, Any] = {}
         for name, group in (("states", states), ("shown", {k: v for k, v in drawn.items() if k not in states})):
             if seen.notes.get(name) != (new := digest(list(group.values()))):
                 seen.notes[name] = new
                 fresh |= group
         return fresh
-    if seen.notes.get("drawn") == digest([runs, [seen.given[one] for one in follower.chosen]]):
+    if seen.notes.get("drawn") == digest([runs, [seen.values[component] for component in follower.chosen]]):
         return {}
-    drawn = unsaid(_drawn(follower, seen), given)
+    drawn = unsaid(_drawn(follower, seen), present)
     # A choice that came while this was drawn is no part of it: then the next look draws again.
-    after = [value_of(drawn.get(one), seen.given[one]) for one in follower.chosen]
+    after = [value_of(drawn.get(component), seen.values[component]) for component in follower.chosen]
     before, seen.notes["drawn"] = seen.notes.get("drawn"), digest([runs, after])
     return drawn if before != seen.notes["drawn"] else {}
 
@@ -259,7 +263,7 @@ def _drawn(follower: Follower, seen: Look) -> dict[Any, Any]:
 def _keep(follower: Follower, seen: Look) -> None:
     """Remember a choice that this page has changed; that of the newest of a list as none, so that it goes on."""
     for name, component in follower.remembers.items():
-        chosen, note = str(seen.given[component] or ""), f"said {name}"
+        chosen, note = str(seen.values[component] or ""), f"said {name}"
         if seen.notes.get(note) != chosen:
             if note in seen.notes:
                 newest = seen.notes.get(f"newest {component._id}")

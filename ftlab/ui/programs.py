@@ -47,8 +47,10 @@ def offer(workspace: Workspace) -> None:
         """
         from ftlab.data.inspection import inspect as inspect_data
 
-        found = inspect_data(build_config({"data": {"source": source, **(settings or {})}}).data, workspace).as_dict()
-        return {name: found[name] for name in _FACTS}
+        inspection = inspect_data(
+            build_config({"data": {"source": source, **(settings or {})}}).data, workspace
+        ).as_dict()
+        return {name: inspection[name] for name in _FACTS}
 
     def train(config: dict | None = None) -> dict:
         """Start a run and return its id at once; status says how far it is.
@@ -69,8 +71,8 @@ def offer(workspace: Workspace) -> None:
         Args:
             run: the id of the run, the beginning of it, or last
         """
-        found = workspace.run(run)
-        return _status_of(found)
+        directory = workspace.run(run)
+        return _status_of(directory)
 
     def stop(run: str) -> dict:
         """Ask a run (or its evaluation) to save and stop; asked a second time, it is killed.
@@ -80,11 +82,11 @@ def offer(workspace: Workspace) -> None:
         """
         from ftlab.training import supervisor
 
-        found = workspace.run(run)
-        evaluating = supervisor.evaluation_status(found)
-        if evaluating is not None and evaluating.is_active and not supervisor.status(found).is_active:
-            return {"run": found.id, "said": supervisor.stop_evaluation(found).message}
-        return {"run": found.id, "said": supervisor.stop(found).message}
+        directory = workspace.run(run)
+        evaluating = supervisor.evaluation_status(directory)
+        if evaluating is not None and evaluating.is_active and not supervisor.status(directory).is_active:
+            return {"run": directory.id, "said": supervisor.stop_evaluation(directory).message}
+        return {"run": directory.id, "said": supervisor.stop(directory).message}
 
     def evaluate(run: str = "last", max_rows: int | None = None, settings: dict | None = None) -> dict:
         """Compare a run with its base on the held-out rows; returns at once, and status has the result in the end.
@@ -96,9 +98,9 @@ def offer(workspace: Workspace) -> None:
         """
         from ftlab.training import supervisor
 
-        found = workspace.run(run)
-        supervisor.submit_evaluation(found, workspace, max_rows=max_rows, settings=settings)
-        return {"run": found.id, "state": "queued"}
+        directory = workspace.run(run)
+        supervisor.submit_evaluation(directory, workspace, max_rows=max_rows, settings=settings)
+        return {"run": directory.id, "state": "queued"}
 
     def chat(
         message: str,
@@ -123,10 +125,10 @@ def offer(workspace: Workspace) -> None:
         background.ensure("transformers")
         from ftlab.evaluation.duet import load_duet, threads_beside_a_run
 
-        found = workspace.run(run)
-        if not found.has_result:
-            raise FtlabError(f"The run {found.id} has no trained model to talk to", try_="wait until it has ended")
-        answers = load_duet(found).stream(
+        directory = workspace.run(run)
+        if not directory.has_result:
+            raise FtlabError(f"The run {directory.id} has no trained model to talk to", try_="wait until it has ended")
+        answers = load_duet(directory).stream(
             message,
             system=system,
             as_trained=as_trained,
@@ -164,42 +166,42 @@ def _status_of(run: RunDirectory) -> dict[str, Any]:
     latest: dict[str, float] = {}
     for row in run_files.metrics(run):
         latest |= {name: value for name, value in row.items() if isinstance(value, int | float)}
-    found = {"run": run.id} | {name: getattr(current, name) for name in _STATUS}
-    found |= {"metrics": latest, "evaluation": evaluating.state if evaluating else None, "verdict": None}
+    state = {"run": run.id} | {name: getattr(current, name) for name in _STATUS}
+    state |= {"metrics": latest, "evaluation": evaluating.state if evaluating else None, "verdict": None}
     comparison = run_files.comparison(run)
     if comparison:
-        found["verdict"] = verdict_text(comparison)
-        found["measures"] = {one["name"]: one["values"] for one in comparison.get("measures", [])}
-    found["also_asked"] = [
+        state["verdict"] = verdict_text(comparison)
+        state["measures"] = {measure["name"]: measure["values"] for measure in comparison.get("measures", [])}
+    state["also_asked"] = [
         {"name": name, "asked": asked, "verdict": verdict} for name, asked, verdict in also_asked(run)
     ]
-    return found
+    return state
 
 
 def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
     from ftlab.arena.blind_tests import list_tests, progress
     from ftlab.arena.store import open_store
-    from ftlab.arena.tally import evaluate, shown
+    from ftlab.arena.tally import evaluate, revealed_now
     from ftlab.ui.rater.serving import has_tests
 
     every = list_tests(open_store(workspace)) if has_tests(workspace) else []
-    test = next((one for one in every if test_id in (None, one.id)), None)
+    test = next((candidate for candidate in every if test_id in (None, candidate.id)), None)
     if test is None:
         raise InputError(
             "There is no such blind test" if test_id else "There is no blind test yet",
             given=test_id,
-            allowed=", ".join(one.id for one in every[:5]) or None,
+            allowed=", ".join(candidate.id for candidate in every[:5]) or None,
             try_="make one on the Blind test tab, or with: python -m ftlab arena create",
         )
     store = open_store(workspace)
     now = progress(store, test.id)
-    found = {"test": test.id, "title": test.title, "state": test.state}
-    found |= {"votes": {"cast": now["votes"], "planned": now["planned"]}, "revealed": shown(store, test.id)}
-    if found["revealed"] is None:
-        return found
+    result = {"test": test.id, "title": test.title, "state": test.state}
+    result |= {"votes": {"cast": now["votes"], "planned": now["planned"]}, "revealed": revealed_now(store, test.id)}
+    if result["revealed"] is None:
+        return result
     verdict = evaluate(store, test.id)
     names = ("verdict", "general", "text", "win_rate", "interval", "counts", "contestants")
-    return found | {name: value for name, value in verdict.items() if name in names}
+    return result | {name: value for name, value in verdict.items() if name in names}
 
 
 def _refuse_too_few(blocks: Any) -> None:
@@ -210,8 +212,8 @@ def _refuse_too_few(blocks: Any) -> None:
         try:
             usual(called, values)
         except ValueError:
-            said = f"Too few values. Given: {len(values)}. Allowed: {len(called.inputs)}, null for what is left out."
-            raise gr.Error(said, print_exception=False) from None
+            text = f"Too few values. Given: {len(values)}. Allowed: {len(called.inputs)}, null for what is left out."
+            raise gr.Error(text, print_exception=False) from None
 
     blocks.validate_inputs = validate
 
@@ -230,7 +232,7 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
     allowed = get_args(annotation) or (annotation,)
     # A bool is an int for Python, and a whole number is a number for everybody.
     fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
-    in_words = " or ".join(_IN_WORDS[one] for one in allowed)
+    in_words = " or ".join(_IN_WORDS[kind] for kind in allowed)
     try:
         check_depth(value)
     except ValueError as error:
@@ -240,8 +242,8 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
     if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan is neither
         raise InputError(f"{name} is no number to count with", allowed=in_words)
     if not (fits and isinstance(value, bool) == (bool in allowed)):
-        said = whole(json.dumps(value, ensure_ascii=False, default=str)[:80])
-        raise InputError(f"{name} cannot be {said}", allowed=in_words)
+        text = whole(json.dumps(value, ensure_ascii=False, default=str)[:80])
+        raise InputError(f"{name} cannot be {text}", allowed=in_words)
 
 
 def _told(function: Callable[..., dict]) -> Callable[..., dict]:
@@ -254,12 +256,12 @@ def _told(function: Callable[..., dict]) -> Callable[..., dict]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> dict:
         try:
-            given = takes.bind(*args, **kwargs)
-            for name, value in given.arguments.items():
+            bound = takes.bind(*args, **kwargs)
+            for name, value in bound.arguments.items():
                 _check_type(name, value, takes.parameters[name].annotation)
-                given.arguments[name] = whole(value)
+                bound.arguments[name] = whole(value)
             with limited_to(folders):
-                return function(*given.args, **given.kwargs)
+                return function(*bound.args, **bound.kwargs)
         except FtlabError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:

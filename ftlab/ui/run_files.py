@@ -165,7 +165,9 @@ def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dic
 
         if len(_beside) >= _MOST_BESIDE:
             _beside.clear()
-        _beside[stamps] = compare([(found, predictions(run)) for run in runs if (found := comparison(run)) is not None])
+        _beside[stamps] = compare(
+            [(compared, predictions(run)) for run in runs if (compared := comparison(run)) is not None]
+        )
     return _beside[stamps]
 
 
@@ -222,9 +224,9 @@ def is_reward_model(run: RunDirectory) -> bool:
 
 def parent(run: RunDirectory) -> str | None:
     """The run that `run` started from, None when it started from its base or from a folder."""
-    found = config(run)
+    settings = config(run)
     recorded = environment(run).get("parent_run")
-    return recorded or (found.model.start if found else None)
+    return recorded or (settings.model.start if settings else None)
 
 
 def current_job(workspace: Workspace) -> Job | None:
@@ -342,10 +344,10 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @functools.cache

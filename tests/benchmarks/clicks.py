@@ -59,7 +59,7 @@ window.answers = () => text('#evaluate_answers');
 window.words = () => text('#train_settings');
 window.says = (selector, words) => { const one = seen(selector); return one && words.test(one.innerText); };
 """
-USABLE = "() => ['#data_use', '#data_try'].some(one => seen(one) && !seen(one).disabled)"
+USABLE = """() => ['#data_use', '#data_try'].some(one => seen(one) && !seen(one).disabled) && !seen('.ft-cover')"""
 # What shows that a tab is filled.
 FILLED = {
     "data": "says('#data_sentence', /to learn from/)",

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.browser.conftest import PHONE, WIDE, App
+from tests.browser.conftest import PHONE, WIDE, App, uncovered
 from tests.conftest import find_chromium
 
 TABS = ("data", "train", "preferences", "evaluate", "chat", "blind", "runs")
@@ -77,6 +77,7 @@ def main() -> None:
                 page = browser.new_page(viewport=size, color_scheme="dark" if args.dark else "light")
                 page.set_default_timeout(60_000)
                 page.goto(app.url)
+                uncovered(page)
                 for tab in args.tab or TABS:
                     figures = measure(page, tab)
                     seen = [

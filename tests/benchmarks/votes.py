@@ -77,7 +77,7 @@ class Thumb:
     async def vote_again(self) -> None:
         """Send the last vote a second time."""
         again = await self._say(**self.voted)
-        self.replays += "have voted on this already" in again["screen"]
+        self.replays += "have already voted on this" in again["screen"]
         self._look(again)
 
     async def _say(self, **said: Any) -> dict[str, str]:

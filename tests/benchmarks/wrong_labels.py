@@ -1,19 +1,22 @@
-"""How well wrong answers are found: `python -m tests.benchmarks.wrong_labels [--base smollm2] [--tasks "intents"]`.
+"""How well wrong answers are found: `python -m tests.benchmarks.wrong_labels [--seeds 5] [--tasks "intents"]`.
 
-In 5% and 10% of the rows of a task, drawn at random, the answer is replaced by that of another row. Each way to rank
-the rows then names the most suspicious ones. Reported, as means over seeds: the share of planted rows among the first
-10 and 20 (chance gives the share that was planted), and the area under the ROC curve (chance gives 0.5).
+In 5% and 10% of the rows of a task, drawn at random, the answer is replaced by that of another row. Reported for each
+task and share, summed over seeds: rows that the checks report, and those of them that were planted; and for each seed
+the planted rows among the first 20 of Curate. With nothing planted, every reported row is a false alarm. A seed draws
+the rows, too, and the intents.
 
-Tasks of the starter: its samples support_triage (JSON) and brand_voice (sentences). Of a real base: ten intents of
-banking77, alpaca and GSM8K from shared/data. Ways: the classifier of the checks (labels only); the nearest neighbors by
-words; the base's loss on the answer; how much the row's own prompt lowers that loss, against the prompts of other rows
-(`fit`); and, with --runs, the loss of a run that was trained on the rows with the planted errors, how far it fell,
-and the loss of two runs that were each trained on the other half (`halves`).
+Tasks: samples of ours, on which the thresholds of `data/checks/labels.py` were chosen (support_triage, JSON;
+brand_voice and shop_tools, sentences), and others from shared/data: ten intents of banking77, Alpaca, GSM8K, the chosen
+answers of dpo_en_demo, the first answers of glaive_toolcall_en_demo.
 
-With --shipped only what the checks themselves name is reported, also in rows without planted errors, and with --answers
-what they name by the losses of the base.
+With --ways, other ways to rank the rows are compared, as means over seeds: the share of planted rows among the first
+10 and 20 (chance gives the share that was planted) and the area under the ROC curve (chance gives 0.5). Ways: the
+classifier of the checks (labels only); the nearest neighbors by words; words shared with the prompt; the loss of --base
+on the answer; how much the row's own prompt lowers that loss, against the prompts of other rows (`fit`); and, with --runs, the
+loss of a run that was trained on the rows with the planted errors, how far it fell, and the loss of two runs that were
+each trained on the other half (`halves`).
 
-Prints a Markdown table as it grows, and a JSON object as the last line.
+Prints a Markdown table as it grows; --ways prints a JSON object as the last line.
 """
 
 from __future__ import annotations
@@ -30,11 +33,10 @@ from typing import Any
 
 import numpy as np
 
-from ftlab.cli.data import _answer_losses
 from ftlab.config import STARTER, ModelConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks.finding import Examples
-from ftlab.data.checks.labels import AnswerLosses, suspicious_answers, suspicious_labels
+from ftlab.data.checks.labels import suspicious
 from ftlab.data.checks.run import find_classes
 from ftlab.data.normal import Watch
 from ftlab.data.shapes import Message
@@ -45,30 +47,44 @@ _SAMPLES = Path(__file__).resolve().parents[2] / "ftlab" / "samples"
 Pairs = list[tuple[str, str]]
 
 
-def tasks_of(base: str, rows: int) -> dict[str, Pairs]:
-    """Prompts and answers by task."""
-    if base == STARTER:
-        return {name: _sample(name)[:rows] for name in ("support_triage", "brand_voice")}
-    with (_DATA / "banking77_train.csv").open(encoding="utf-8", newline="") as file:
-        bank = list(csv.DictReader(file))
-    rng = random.Random(0)
-    names = rng.sample(sorted({row["category"] for row in bank}), 10)
-    intents = [(row["text"], row["category"]) for row in bank if row["category"] in names]
-    alpaca = json.loads((_DATA / "alpaca_en_demo.json").read_text(encoding="utf-8"))
-    gsm = [json.loads(line) for line in (_DATA / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()]
-    tasks = {
-        "intents": intents,
-        "alpaca": [(f"{row['instruction']}\n{row['input']}".strip(), row["output"]) for row in alpaca],
-        "gsm8k": [(row["question"], row["answer"]) for row in gsm],
-        "support_triage": _sample("support_triage"),
-    }
-    short = {name: [pair for pair in pairs if len(pair[0]) + len(pair[1]) < 900] for name, pairs in tasks.items()}
-    return {name: rng.sample(pairs, min(rows, len(pairs))) for name, pairs in short.items()}
+SAMPLES = ("support_triage", "brand_voice", "shop_tools")
+SHARED = ("intents", "alpaca", "gsm8k", "dpo", "glaive")
 
 
-def _sample(name: str) -> Pairs:
-    lines = (_SAMPLES / name / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(row["prompt"], row["completion"]) for row in map(json.loads, lines)]
+def pairs_of(task: str, rows: int, seed: int) -> Pairs:
+    """Prompts and answers of `rows` rows that `seed` draws."""
+    rng = random.Random(seed)
+    if task in SAMPLES:
+        lines = (_SAMPLES / task / "train.jsonl").read_text(encoding="utf-8").splitlines()
+        pairs = [_ends(row) for row in map(json.loads, lines)]
+    elif task == "intents":
+        with (_DATA / "banking77_train.csv").open(encoding="utf-8", newline="") as file:
+            bank = list(csv.DictReader(file))
+        names = rng.sample(sorted({row["category"] for row in bank}), 10)
+        pairs = [(row["text"], row["category"]) for row in bank if row["category"] in names]
+    elif task == "gsm8k":
+        lines = (_DATA / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()
+        pairs = [(row["question"], row["answer"]) for row in map(json.loads, lines)]
+    else:
+        name = {"alpaca": "alpaca_en_demo", "dpo": "dpo_en_demo", "glaive": "glaive_toolcall_en_demo"}[task]
+        pairs = [_ends(row) for row in json.loads((_DATA / f"{name}.json").read_text(encoding="utf-8"))]
+    return rng.sample(pairs, min(rows, len(pairs)))
+
+
+def _ends(row: dict[str, Any]) -> tuple[str, str]:
+    """The prompt and the answer of a row of these files."""
+    if "completion" in row:
+        return row["prompt"], row["completion"]
+    if "messages" in row:
+        turns = row["messages"]
+        return "\n".join(turn["content"] for turn in turns if turn["role"] == "user"), turns[-1]["content"]
+    if "chosen" in row:
+        return row["conversations"][-1]["value"], row["chosen"]["value"]
+    if "conversations" in row:
+        turns = row["conversations"]
+        sides = {side: next(turn["value"] for turn in turns if turn["from"] == side) for side in ("human", "gpt")}
+        return sides["human"], sides["gpt"]
+    return f"{row['instruction']}\n{row['input']}".strip(), row["output"]
 
 
 def plant(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, set[int]]:
@@ -179,22 +195,33 @@ def train(base: str, pairs: Pairs, workspace: Workspace, name: str) -> tuple[Sco
     return Scorer(*load_run(run)), time.perf_counter() - began
 
 
-def shipped(pairs: Pairs, wrong: set[int], losses: AnswerLosses | None = None) -> tuple[int, int, int, int]:
-    """What the checks name: how many rows, how many of them were planted, and of the first 10 and 20."""
-    classes = find_classes([answer for _, answer in pairs])
+def reported(pairs: Pairs) -> tuple[set[int], list[int]]:
+    """The rows that the checks report, and those that Curate shows first."""
     turns = [
         [Message(role="user", content=prompt), Message(role="assistant", content=answer)] for prompt, answer in pairs
     ]
     examples = Examples(["train"] * len(pairs), list(range(len(pairs))), turns)
-    named: set[int] = set()
-    first: list[int] = []
-    for finding in (
-        *suspicious_labels(examples, Watch(), classes),
-        *suspicious_answers(examples, Watch(), classes, losses),
-    ):
-        named |= set(finding.rows)
-        first += finding.detail["first"]
-    return len(named), len(named & wrong), len(set(first[:10]) & wrong), len(set(first[:20]) & wrong)
+    findings, listed = suspicious(examples, Watch(), find_classes(examples.answers))
+    return {row for finding in findings for row in finding.rows}, [suspect["row"] for suspect in listed]
+
+
+def report_checks(tasks: list[str], rows: int, seeds: list[int], shares: list[float]) -> None:
+    print("| task (rows) | planted | reported | of them planted | draws with a finding | planted of the first 20 |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for task in tasks:
+        for share in (0.0, *shares):
+            planted, named, right, alarms, first = [], 0, 0, 0, []
+            for seed in seeds:
+                pairs, wrong = plant(pairs_of(task, rows, seed), share, seed)
+                found, listed = reported(pairs)
+                planted.append(len(wrong))
+                named, right, alarms = named + len(found), right + len(found & wrong), alarms + bool(found)
+                first.append(len(set(listed[:20]) & wrong) if listed else None)
+            each = ", ".join("no list" if hits is None else str(hits) for hits in first)
+            print(
+                f"| {task} ({len(pairs)}) | {sum(planted)} | {named} | {right} | {alarms} of {len(seeds)} | {each} |",
+                flush=True,
+            )
 
 
 def figures(scores: np.ndarray, wrong: set[int]) -> dict[str, float]:
@@ -212,38 +239,29 @@ def figures(scores: np.ndarray, wrong: set[int]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default=STARTER)
-    parser.add_argument("--tasks")
-    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--tasks", default=",".join((*SAMPLES, *SHARED)))
+    parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--shares", default="0.05,0.1")
-    parser.add_argument("--runs", action="store_true", help="train runs, too")
-    parser.add_argument("--shipped", action="store_true", help="only what the checks name")
-    parser.add_argument("--answers", action="store_true", help="with --shipped: by the losses of the base")
+    parser.add_argument("--ways", action="store_true", help="compare other ways to rank")
+    parser.add_argument("--runs", action="store_true", help="with --ways: train runs, too")
     args = parser.parse_args()
-    tasks = tasks_of(args.base, args.rows)
-    chosen = [name.strip() for name in args.tasks.split(",")] if args.tasks else list(tasks)
-    if args.shipped:
-        losses = _answer_losses(args.base, load_tokenizer(args.base)) if args.answers else None
-        print("| task | planted | named | of them planted | of the first 10 | of the first 20 |", flush=True)
-        print("|---|---|---|---|---|---|")
-        for task in chosen:
-            for share in (0.0, *map(float, args.shares.split(","))):
-                for seed in range(args.seeds):
-                    pairs, wrong = plant(tasks[task], share, seed)
-                    named, right, ten, twenty = shipped(pairs, wrong, losses)
-                    print(
-                        f"| {task} ({len(pairs)}) | {len(wrong)} | {named} | {right} | {ten} | {twenty} |", flush=True
-                    )
+    tasks = [name.strip() for name in args.tasks.split(",")]
+    seeds = list(range(args.first_seed, args.first_seed + args.seeds))
+    shares = [float(share) for share in args.shares.split(",")]
+    if not args.ways:
+        report_checks(tasks, args.rows, seeds, shares)
         return
     base = _base(args.base)
     print("| task | planted | way | of the first 10 | of the first 20 | area |\n|---|---|---|---|---|---|", flush=True)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for task in chosen:
-            for share in map(float, args.shares.split(",")):
+        for task in tasks:
+            for share in shares:
                 by_way: dict[str, list[dict[str, float]]] = defaultdict(list)
-                for seed in range(args.seeds):
-                    pairs, wrong = plant(tasks[task], share, seed)
+                for seed in seeds:
+                    pairs, wrong = plant(pairs_of(task, args.rows, seed), share, seed)
                     ways: dict[str, np.ndarray | None] = {
                         "classifier": by_classifier(pairs),
                         "neighbors": by_neighbors(pairs),
@@ -267,7 +285,7 @@ def main() -> None:
                         if scores is not None:
                             by_way[way].append(figures(scores, wrong))
                 for way, each in by_way.items():
-                    mean = {name: round(float(np.mean([one[name] for one in each])), 3) for name in each[0]}
+                    mean = {name: round(float(np.mean([seed[name] for seed in each])), 3) for name in each[0]}
                     results[f"{task} {share} {way}"] = mean
                     print(
                         f"| {task} | {share:.0%} | {way} | {mean['10']:.2f} | {mean['20']:.2f} | {mean['area']:.3f} |"

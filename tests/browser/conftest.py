@@ -127,6 +127,11 @@ def open_panel(page: Any, name: str) -> None:
     page.locator(f"#data_panel_{name}-button").click()
 
 
+def uncovered(page: Any) -> None:
+    """Wait until the page has come back to what was chosen before."""
+    page.wait_for_function("document.querySelectorAll('.ft-cover').length === 0")
+
+
 class Visit:
     """A page with what a person would not see: the hosts it asked and the errors it raised."""
 
@@ -136,6 +141,7 @@ class Visit:
         self.hosts, self.errors = watch(self.page)
         self.page.goto(url)
         self.page.locator("#tab_data-button").wait_for()
+        uncovered(self.page)
 
     def tab(self, name: str) -> None:
         self.page.locator(f"#tab_{name}-button").click()

@@ -69,7 +69,7 @@ def test_it_takes_three_clicks_from_the_tab_to_a_vote_on_a_phone(app, visit, chr
     click("#blind_make")
     if not has_network:
         page.locator("[data-pick=network]").click()
-        expect(page.locator("#blind_message")).to_contain_text("in no network")
+        expect(page.locator("#blind_message")).to_contain_text("not on a network")
     click(f"[data-pick={'network' if has_network else 'machine'}]")
     link = page.locator("#blind_share .ft-link")
     expect(link).to_contain_text("#key=", timeout=LONG)
@@ -123,7 +123,7 @@ def test_a_test_is_made_answered_and_voted_on_and_the_tally_stays_hidden_until_a
     link = page.locator("#blind_share .ft-link")
     expect(link).to_contain_text("#key=")
     expect(page.locator("#blind_share .ft-qr")).to_have_count(0)  # no phone can open what is on this computer only
-    expect(page.locator("#blind_progress")).to_contain_text("of 2 planned votes are in", timeout=LONG)
+    expect(page.locator("#blind_progress")).to_contain_text("of 2 planned votes cast", timeout=LONG)
     expect(page.locator("#blind_progress")).to_contain_text("The tally is hidden")
     expect(page.locator("#blind_verdict [data-verdict]")).to_have_count(0)
     page.get_by_text("Details: settings, raters, links").click()

@@ -75,7 +75,7 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
     said = page.locator("#data_checks_message")
     expect(said).to_contain_text("Removed 4 rows of train (exact duplicates)")
     expect(said).to_contain_text("choose version 1 under Versions")
-    expect(page.locator("#data_summary")).to_contain_text("version:messy-tickets-2")
+    expect(page.locator("#data_summary")).to_contain_text("Messy tickets, version 2")
     expect(found.locator("[data-kind=html]")).to_be_visible()
     expect(found.locator("[data-kind=exact_duplicate]")).to_have_count(0)
     assert counted(page) == [before[0], before[1] - 1, before[2]]
@@ -83,7 +83,8 @@ def test_a_person_finds_the_defects_of_messy_tickets_and_mends_one_kind_with_one
 
     # What was checked before is there at once, on a phone as well.
     phone = visit(shop.url, PHONE)
-    choose(phone, "messy_tickets")
+    expect(phone.page.locator("#data_summary")).to_contain_text("version 2")
+    choose(phone, "messy_tickets", "Messy tickets")
     expect(phone.page.locator("#data_checks_findings [data-kind=exact_duplicate]")).to_be_visible(timeout=10_000)
     phone.page.locator("#data_checks_findings [data-kind=conflicting_answers] .ft-pick").first.click()
     expect(phone.page.locator("#data_checks_answer textarea")).to_be_visible()
@@ -107,7 +108,7 @@ def test_raising_the_longest_example_checks_again_and_a_remedy_says_where_one_lo
     expect(said).to_contain_text("unchanged: no sentence of the prompt is known to be unnecessary")
     expect(said).to_be_in_viewport()
     long.get_by_role("button", name="Raise the longest example").click()
-    expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is \d+ tokens now"))
+    expect(said).to_contain_text(re.compile(r"The longest example on the Train tab is now \d+ tokens"))
     expect(said).to_be_in_viewport()
     expect(long).to_have_count(0)
     assert not one.errors
@@ -133,6 +134,7 @@ def test_a_check_goes_on_while_the_page_is_reloaded_and_ends_when_stopped(shop, 
 
     # Somebody else, who looks at other data, is told and can go there.
     elsewhere = visit(shop.url)
+    expect(elsewhere.page.locator("#data_summary")).to_contain_text("long.jsonl")
     choose(elsewhere, "support_triage", "Support triage")
     other = elsewhere.page
     other.locator("#data_checks_elsewhere").get_by_role("button", name="Show the check of long.jsonl").click()

@@ -55,7 +55,7 @@ def test_a_person_sees_what_was_forgotten_lowers_the_strength_and_exports_at_tha
     page.set_viewport_size(WIDE)
 
     box.locator("button").first.click()
-    expect(page.locator("#strength_result")).to_contain_text("What each strength reaches and keeps")
+    expect(page.locator("#strength_result")).to_contain_text("Gain and retention by strength")
     expect(page.locator("#strength_result").get_by_label("Strengths").locator("tbody tr")).to_have_count(3)
     # What the page fills in itself is there: from now on the slider is the person's.
     expect(page.locator("#strength_at")).to_contain_text("Strength 1, on 4 validation rows")

@@ -175,7 +175,7 @@ def test_both_models_answer_a_held_out_prompt_and_the_better_answer_is_kept_to_l
     log.get_by_role("button", name="Base: bad answer").click()
     expect(page.locator("#chat_votes")).not_to_contain_text("thumb")
     assert not list(uploads.glob("chat-*"))
-    log.get_by_role("button", name="Take the last message back").click()
+    log.get_by_role("button", name="Move the last message back").click()
     expect(text).to_have_value(quickstart.run.predictions()[0]["prompt"])
     expect(log.locator("[data-act^=ask]")).to_have_count(3)
     text.fill("<img src=x onerror=alert(1)> hello")
@@ -218,6 +218,7 @@ def test_a_run_gets_a_name_in_place_and_two_runs_are_compared_by_ticking(app, vi
     rows.nth(1).locator("button").click()
     expect(page.locator("#runs_detail")).to_contain_text(old.id)
     name = page.locator("#runs_name input, #runs_name textarea").first
+    expect(name).to_have_value("Support triage, LoRA on the starter")
     name.fill("Hotel desk")
     name.press("Enter")
     expect(rows.nth(1)).to_contain_text("Hotel desk")

@@ -19,11 +19,11 @@ def test_i_see_what_judging_takes_before_anything_is_sent_and_the_verdict_after(
     page = visit(f"{app.url}?tab=evaluate").page
     with judge_server(lambda request, _: says("A" if "good" in shown(request["body"])["answer_a"] else "B")) as judge:
         page.get_by_role("button", name="Details").click()
-        page.get_by_role("button", name="Let another model judge").click()
+        page.get_by_role("button", name="Use another model as judge").click()
         typed = {"url": judge.url, "model": "the-judge", "price_in": "1", "price_out": "2"}
         for field, value in typed.items():
             page.locator(f"#judge_{field} input").fill(value)
-        page.get_by_role("button", name="Show what it takes").click()
+        page.get_by_role("button", name="Show what it will take").click()
         expect(page.locator("#judge_plan")).to_contain_text("That costs about")
         assert judge.requests == []
         page.get_by_role("button", name="Send 16 requests").click()

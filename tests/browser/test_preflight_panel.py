@@ -32,7 +32,7 @@ def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_b
     expect(result.locator("[data-fits=yes]")).to_be_hidden()
     result.locator("summary").first.click()
     expect(result.locator("[data-fits=yes]")).to_be_visible()
-    expect(result).to_contain_text("It fits into memory")
+    expect(result).to_contain_text("It fits in memory")
     expect(result).not_to_contain_text("Cost")
     page.locator("#preflight_price").locator("input, textarea").fill("1,20")
     page.keyboard.press("Enter")

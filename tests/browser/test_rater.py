@@ -167,9 +167,7 @@ def test_at_a_desk_keys_vote_and_a_screen_reader_hears_where_it_is(served, page_
     assert GUESS_AFTER_EVERY == 5
     expect(ready).to_be_enabled()
     page.keyboard.press("2")
-    expect(
-        page.get_by_role("group", name=re.compile("which answer comes from the model that was adapted"))
-    ).to_be_visible()
+    expect(page.get_by_role("group", name=re.compile("which answer comes from the adapted model"))).to_be_visible()
     guess = page.get_by_role("button", name="Answer A")
     expect(guess).to_be_enabled()
     page.keyboard.press("1")
@@ -253,7 +251,7 @@ def test_whoever_has_the_open_link_votes_under_a_name_and_a_killed_server_loses_
         expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
         links.revoke(blind.store, link.rater_id)
         page.reload()
-        expect(page.get_by_role("heading", level=1)).to_have_text("This link has been ended.")
+        expect(page.get_by_role("heading", level=1)).to_have_text("This link was revoked.")
     finally:
         server.kill()
         server.wait()

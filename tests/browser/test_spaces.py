@@ -171,7 +171,7 @@ def test_a_rater_votes_in_a_vote_space_without_torch_and_the_vote_is_on_the_hub_
     variables = kept | {"FTLAB_HOME": str(tmp_path / "workspace"), "FTLAB_SPACE_STORE": "me/store"}
     vote = start("vote", hides=True, **variables)
     stranger = Page(chromium, vote.url)
-    stranger.page.get_by_text("This page opens with a link.").wait_for()
+    stranger.page.get_by_text("This page needs a link.").wait_for()
     stranger.close()
     for number, viewport in enumerate((WIDE, PHONE), 1):
         rater = Page(chromium, f"{vote.url}/#key={blind.keys[number - 1]}", viewport)
@@ -194,7 +194,7 @@ def test_only_the_owner_gets_into_the_lab_and_everybody_may_see_what_is_shown(st
     for user, viewport in (("stranger", WIDE), ("me", PHONE)):
         login.user = user
         visit = Page(chromium, lab.url, viewport)
-        visit.page.get_by_text("Nothing is shown here yet.").wait_for()
+        visit.page.get_by_text("Nothing to show yet.").wait_for()
         assert visit.fits()
         visit.page.goto(f"{lab.url}/lab")
         with visit.page.expect_popup() as popup:
@@ -237,7 +237,7 @@ def test_a_fresh_environment_with_the_requirements_alone_serves_the_page(
     packages = ["-r", str(folder / "requirements.txt"), f"gradio[oauth]=={sdk[1]}"]
     subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
     space = start(flavour, python=python, FTLAB_HOME=str(tmp_path / "workspace"))
-    words = {"vote": "This page opens with a link.", "demo": "The adapted model", "lab": "Nothing is shown here yet."}
+    words = {"vote": "This page needs a link.", "demo": "The adapted model", "lab": "Nothing to show yet."}
     visit = Page(chromium, space.url)
     visit.page.get_by_text(words[flavour]).first.wait_for()
     if flavour == "demo":

@@ -9,6 +9,9 @@ from ipaddress import ip_address
 import pytest
 from playwright.sync_api import expect
 
+from ftlab.arena.blind_tests import list_tests
+from ftlab.arena.store import open_store
+from ftlab.core.workspace import Workspace
 from ftlab.ui.rater import serving
 from tests.browser.conftest import PHONE, WIDE
 
@@ -36,8 +39,8 @@ def test_from_one_button_to_a_vote_on_a_phone_and_the_verdict_that_its_owner_rea
     one = visit(finished.url, *SIZES[size])
     page = one.page
     one.tab("blind")
-    if page.locator("#blind_new").is_visible():  # the other size was here before
-        page.locator("#blind_new").click()
+    if list_tests(open_store(Workspace.open(finished.workspace))):  # the other size was here before
+        page.locator("#blind_new").click(timeout=LONG)
     # The base against the newest run, on that run's held-out rows, and the page says whose prompts these are.
     expect(page.locator("#blind_power")).to_contain_text("held-out prompts of Support triage", timeout=LONG)
     page.locator("#blind_number input, #blind_number textarea").first.fill("3")

@@ -233,7 +233,7 @@ def two_command_lines(rows_file, workspace) -> None:
     ]
     said = [one.communicate(timeout=120) for one in started]
     assert sorted(one.returncode for one in started) == [0, 1], said
-    assert any("is still at work" in errors for _, errors in said), said
+    assert any("is still running" in errors for _, errors in said), said
     assert len(workers_of(run)) == 1
     ended(run)
 
@@ -245,7 +245,7 @@ def test_two_command_lines_that_resume_at_once_start_one_worker(rows_file, works
 def test_threads_of_one_app_that_resume_at_once_start_one_worker(rows_file, workspace):
     run = resumable(rows_file, workspace)
     said = together(lambda: supervisor.resume(run, workspace), times=4)
-    assert said.count(None) == 1 and all("is still at work" in str(one) for one in said if one is not None), said
+    assert said.count(None) == 1 and all("is still running" in str(one) for one in said if one is not None), said
     assert len(workers_of(run)) == 1
     ended(run)
 

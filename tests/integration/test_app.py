@@ -190,7 +190,7 @@ def test_a_shared_notebook_opens_by_its_link_in_one_browser(tmp_path, monkeypatc
             assert mine.get("/config", headers=ticket).status_code == 200
             assert mine.get(link, headers=ticket).status_code == 303, "the frame of a cell is drawn again"
             again = stranger.get(link)
-            assert again.status_code == 403 and "used before" in again.text and "set-cookie" not in again.headers
+            assert again.status_code == 403 and "already used" in again.text and "set-cookie" not in again.headers
             foreign = {**ticket, "origin": "https://other.gradio.live"}
             assert mine.post("/gradio_api/upload", headers=foreign).status_code == 403
             assert mine.post("/owner/logout", headers=ticket).status_code == 303
@@ -309,7 +309,7 @@ def test_what_is_pressed_in_a_chat_without_answers_is_told_in_its_place(served):
     write_status(run.status_file, RunStatus(state="completed", step=2, total_steps=2, created=1, finished=9))
     for value in ("up:0:adapted", "up:0:nobody", "better::", "nothing"):
         voted = served.fire("chat_log", "vote", {"value": value}, chat_run=run.id)
-        assert "This answer is no longer on show" in voted["chat_message"], value
+        assert "This answer is no longer displayed" in voted["chat_message"], value
     offered = served.fire("chat_log", "ask", {"value": "ask:7"}, chat_run=run.id)
     assert "This prompt is no longer offered" in offered["chat_message"]
     supervisor.delete(run, served.workspace)

@@ -106,7 +106,8 @@ def ended(run):
     return until(lambda: not (status := supervisor.status(run)).is_active and status)
 
 
-@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])  # without padding, and padded batches through TRL
+# Without padding, and padded batches through TRL.
+@pytest.mark.parametrize("method", ["lora", pytest.param("prompt_tuning", marks=pytest.mark.long)])
 def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_path, method):
     """44 rows, ten of them what the base says by itself: it is asked once, before the processes start."""
     prompts = tmp_path / "prompts.jsonl"
@@ -135,6 +136,7 @@ def test_two_processes_learn_what_one_learns_from_both_their_batches(rows_file, 
     until(lambda: all_gone(pids(run)))
 
 
+@pytest.mark.long
 def test_whatever_dies_no_process_is_left_and_the_run_goes_on_with_both(rows_file, workspace):
     run = supervisor.submit(configured(rows_file, 4, steps=600, processes=2), workspace)
     training_at(run, 8)

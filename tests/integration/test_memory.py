@@ -40,6 +40,7 @@ def base(tmp_path_factory):
     return folder, 4 * sum(one.numel() for one in model.parameters())
 
 
+@pytest.mark.long
 def test_what_a_run_and_a_chat_took_is_free_afterwards(base, rows_file, tmp_path):
     folder, size = base
     assert size > 200e6

@@ -223,6 +223,7 @@ def test_a_reward_model_cannot_be_chatted_with_or_started_from(voice_reward, voi
         supervisor.create(build_config(few_steps("dpo", voice_reward)), voice_workspace)
 
 
+@pytest.mark.long
 def test_kto_learns_from_single_judged_answers(voice, train_here):
     data, settings = PAIRS | {"max_rows": 120}, {"epochs": 1, "evaluations_per_epoch": 1}
     kto = train_here({"stage": "kto", "model": {"start": voice.run.id}, "data": data, "optimisation": settings})

@@ -71,7 +71,7 @@ def test_the_example_in_the_docs_does_what_it_says(client: Client, address: str,
     assert "http://127.0.0.1:7860" in example
     known: dict[str, Any] = {}
     exec(example.replace("http://127.0.0.1:7860", address), known)
-    assert known["found"]["splits"] == {"train": 600, "validation": 100, "test": 100}
+    assert known["inspection"]["splits"] == {"train": 600, "validation": 100, "test": 100}
     assert known["done"]["state"] == "completed"
     assert known["done"]["measures"]["exact_match"]["adapted"] > 0.5
     assert known["answers"]["adapted"] and known["answers"]["adapted"] != known["answers"]["base"]

@@ -61,7 +61,7 @@ def test_a_vote_counts_once_and_its_replay_changes_nothing_even_after_an_undo(ra
     assert "Comparison 2 of" in one.vote(trial, comment="fine", ratings={"style": "right"})["screen"]
     assert given(blind) == before + 1
     kept = blind.rows()
-    assert "You have voted on this already" in one.vote(trial, choice="right")["screen"]
+    assert "You have already voted on this" in one.vote(trial, choice="right")["screen"]
     assert blind.rows() == kept
 
     one.say(do="undo", key=one.key, trial=trial)
@@ -80,7 +80,7 @@ def test_the_same_vote_sent_ten_times_at_once_counts_once(raters):
     with ThreadPoolExecutor(10) as pool:
         replies = list(pool.map(lambda n: one.vote(trial, choice=("left", "right")[n % 2])["screen"], range(10)))
     assert given(blind) == before + 1
-    assert sum("You have voted on this already" in reply for reply in replies) == 9
+    assert sum("You have already voted on this" in reply for reply in replies) == 9
 
 
 def test_forged_foreign_and_senseless_votes_change_nothing(raters):
@@ -129,7 +129,7 @@ def test_a_revoked_link_and_a_closed_test_take_no_votes(raters):
     trial = guest.now()
     links.revoke(blind.store, gone.rater_id)
     kept = blind.rows()
-    assert "This link has been ended" in guest.vote(trial)["screen"]
+    assert "This link was revoked" in guest.vote(trial)["screen"]
     assert blind.rows() == kept
 
     workspace = blind.store.workspace
@@ -148,7 +148,7 @@ def test_an_open_link_lets_in_who_says_a_name_and_never_votes_itself(raters):
     key = links.open_link(blind.store, blind.test_id)
     mine, kept = one.now(), blind.rows()
     assert "Your name" in one.vote(mine, key=key)["screen"]
-    assert "Please say your name" in one.say(do="join", key=key, name=" ")["screen"]
+    assert "Please enter your name" in one.say(do="join", key=key, name=" ")["screen"]
     assert blind.rows() == kept
     reply = one.say(do="join", key=key, name="<b>Ada</b>")
     assert links.read_token(blind.store, reply["key"]).pseudonym == "<b>Ada</b>"

@@ -129,6 +129,7 @@ def test_an_exact_match_without_references_is_refused(voice_workspace, tmp_path)
     assert voice_workspace.runs() == before
 
 
+@pytest.mark.long
 def test_rloo_against_a_reward_model_raises_its_score_on_prompts_that_training_never_saw(
     train_here, voice, voice_reward
 ):

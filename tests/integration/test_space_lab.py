@@ -161,7 +161,7 @@ def test_the_password_opens_the_lab_and_wrong_ones_make_it_slow(lab):
             made_up = {"x-forwarded-for": f"198.51.100.{number}, 203.0.113.9"}
             answer = client.post("/owner/login", data={"password": "wrong"}, headers=made_up)
             assert answer.status_code == 403
-        assert "looked at after" in answer.text
+        assert "checked after" in answer.text
         began = time.monotonic()
         late = client.post("/owner/login", data={"password": PASSWORD}, headers={"x-forwarded-for": "203.0.113.9"})
         assert late.status_code == 303 and time.monotonic() - began > 1, "later, but the owner gets in"
@@ -176,7 +176,7 @@ def test_a_visitor_chats_with_the_run_that_is_shown_and_no_longer_than_the_limit
     assert "too long" in fire(visitor, page, "show_send", "click", show_text="x" * 1001)["show_message"]
     assert "no message" in fire(visitor, page, "show_send", "click", show_text="  ")["show_message"]
     codes = [fire(visitor, page, "show_send", "click", show_text="Again.")["show_message"] for _ in range(6)]
-    assert codes[:5] == [""] * 5 and "Many messages" in codes[5]
+    assert codes[:5] == [""] * 5 and "Too many messages" in codes[5]
     with lab.visitor(headers={"x-forwarded-for": "203.0.113.20"}) as other:
         assert fire(other, page, "show_send", "click", show_text="Hello.")["show_message"] == ""
     long = {"data": ["x" * 70_000], "fn_index": 0, "session_hash": "s"}
@@ -193,4 +193,4 @@ def test_a_space_without_configuration_says_what_to_set_and_lets_nobody_train(tm
         assert "FTLAB_OWNER" in page.text and "FTLAB_PASSWORD" in page.text
         assert client.post("/owner/login", data={"password": ""}).status_code == 400
         assert client.get("/lab/config", cookies={access.COOKIE: lab.who.ticket()}).status_code == 401
-        assert "Nothing is shown here yet" in str(fire(client, lab.visitors, "show_send", "click", show_text="Hi"))
+        assert "Nothing to show yet" in str(fire(client, lab.visitors, "show_send", "click", show_text="Hi"))

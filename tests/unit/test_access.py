@@ -207,7 +207,7 @@ def test_only_pages_of_the_server_itself_may_ask(monkeypatch):
 
 
 def test_what_is_no_name_cannot_be_allowed(monkeypatch):
-    with pytest.raises(InputError, match="not the name of a host"):
+    with pytest.raises(InputError, match="Not a valid host name"):
         Names("127.0.0.1", ["*"])
     monkeypatch.setenv("FTLAB_ALLOW_HOST", "lab.example.org, https://other.example.org:8443/x")
     assert Names("127.0.0.1").refuse(seen("other.example.org")) is None

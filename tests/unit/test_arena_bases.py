@@ -64,7 +64,7 @@ def test_a_base_that_could_be_several_or_none_has_to_be_named(workspace: Workspa
     with pytest.raises(InputError, match="no run of this test names one"):
         bases(["base", "https://host/v1#model"], workspace)
     one, two = trained(workspace, "starter", "toy"), trained(workspace, other_base, "real")
-    with pytest.raises(InputError, match="several bases") as caught:
+    with pytest.raises(InputError, match="different bases") as caught:
         bases(["base", f"run:{one}", f"run:{two}"], workspace)
     assert other_base in str(caught.value) and "base=starter" in str(caught.value)
     assert bases(["base=starter", f"run:{one}", f"run:{two}"], workspace)[0] == "starter"

@@ -68,7 +68,7 @@ def test_a_forged_trial_changes_nothing(store: Store) -> None:
     _, (ana, _) = opened(store)
     first_trial(store, ana)
     for forged in ("", "1", secrets.token_urlsafe(12), "' OR 1=1 --", "x" * 10_000):
-        assert "no trial of yours" in refused(store, lambda forged=forged: trials.vote(store, ana, forged, "left"))
+        assert "trial is not yours" in refused(store, lambda forged=forged: trials.vote(store, ana, forged, "left"))
         refused(store, lambda forged=forged: trials.guess(store, ana, forged, "left"))
 
 
@@ -90,7 +90,7 @@ def test_of_a_double_vote_the_first_stands(store: Store) -> None:
     trial = first_trial(store, ana)
     trials.vote(store, ana, trial.id, "left")
     for choice in ("left", "right"):
-        assert "first vote stands" in refused(store, lambda choice=choice: trials.vote(store, ana, trial.id, choice))
+        assert "first vote counts" in refused(store, lambda choice=choice: trials.vote(store, ana, trial.id, choice))
 
 
 def test_of_many_votes_at_once_exactly_one_counts(store: Store) -> None:
@@ -143,7 +143,7 @@ def test_who_loses_the_race_to_the_database_is_told_so_and_changes_nothing(store
     before = everything(store)
     with monkeypatch.context() as patch:
         patch.setattr(Connection, "execute", unseen)
-        said = "first vote stands" if act == "vote" else "guessed already"
+        said = "first vote counts" if act == "vote" else "already guessed"
         with pytest.raises(InputError, match=said):
             trials.vote(store, ana, trial.id, "right") if act == "vote" else trials.guess(store, ana, trial.id, "right")
     assert everything(store) == before
@@ -165,7 +165,7 @@ def test_a_vote_replayed_after_its_undo_changes_nothing(store: Store) -> None:
     again = trials.undo(store, ana)
     assert again.id != before.id
     assert (again.messages, again.left, again.right) == (before.messages, before.left, before.right)
-    assert "no trial of yours" in refused(store, lambda: trials.vote(store, ana, before.id, "left"))
+    assert "trial is not yours" in refused(store, lambda: trials.vote(store, ana, before.id, "left"))
     trials.vote(store, ana, again.id, "right")
     # And so is the undo: it named a vote that is no more.
     refused(store, lambda: trials.undo(store, ana, before.id))
@@ -232,7 +232,7 @@ def test_only_what_was_asked_for_can_be_said(store: Store) -> None:
 def test_a_guess_comes_after_the_vote_and_once(store: Store) -> None:
     _, (ana, _) = opened(store)
     trial = first_trial(store, ana)
-    assert "after the vote" in refused(store, lambda: trials.guess(store, ana, trial.id, "left"))
+    assert "Vote before you guess" in refused(store, lambda: trials.guess(store, ana, trial.id, "left"))
     trials.vote(store, ana, trial.id, "left")
     refused(store, lambda: trials.guess(store, ana, trial.id, "the tuned one"))
     trials.guess(store, ana, trial.id, "right")

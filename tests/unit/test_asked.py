@@ -157,7 +157,7 @@ def test_the_checks_find_the_system_prompts_that_a_template_leaves_out(tmp_path)
     [finding] = [
         finding for finding in check(str(file), tokenizer=tokenizer).findings if finding.kind == "system_unseen"
     ]
-    assert len(finding.rows) == len(WORDS) and finding.shown[0] == "Answer in two words."
+    assert len(finding.rows) == len(WORDS) and finding.excerpts[0] == "Answer in two words."
 
 
 def test_a_text_of_several_columns_is_written_as_json_or_stays():

@@ -63,18 +63,18 @@ def test_answers_that_name_a_model_wait_for_their_owner_and_all_others_open_the_
         test_id = answered(store, lambda prompt, position, says=says: f"{prompt} {position}" if position else says)
         assert open_unless_flagged(workspace, test_id) is opens
         found = blind_test_picture.picture(test_id, workspace)
-        assert bool(found["flags"]) is not opens and found["open"].startswith("I have looked") is not opens
+        assert bool(found["flags"]) is not opens and found["open"].startswith("I've checked") is not opens
     cut = answered(store)
     prompt, contestant = blind_tests.list_prompts(store, cut)[0], blind_tests.list_contestants(store, cut)[0]
     blind_tests.save_answer(store, prompt.id, contestant.id, "and so on and so", cut=True)
     assert open_unless_flagged(workspace, cut)
-    assert "1 cut at the longest length" in blind_test_picture.picture(cut, workspace)["facts"]
+    assert "1 cut at the maximum length" in blind_test_picture.picture(cut, workspace)["facts"]
 
 
 def test_where_people_vote_is_asked_once_and_a_link_for_phones_never_leads_to_this_machine(workspace, monkeypatch):
     assert serving.must_ask(workspace)
     monkeypatch.setattr(serving, "_address_in_network", lambda: "127.0.0.1")
-    with pytest.raises(FtlabError, match="in no network"):
+    with pytest.raises(FtlabError, match="not on a network"):
         serving.serve(workspace, "network")
     assert serving.must_ask(workspace)
     page = serving.serve(workspace, "machine")

@@ -76,7 +76,7 @@ def test_three_held_out_prompts_can_be_pressed_and_stay_text(workspace):
     shown = chat.drawn(run, [])
     assert shown.count("data-act=") == 3 and "<script" not in shown and "<img" not in shown
     write_jsonl(run.predictions_file, [{"row": 0, "document": "The mill."}])
-    assert chat.suggestions(run) == [] and "Both models are listening" in chat.drawn(run, [])
+    assert chat.suggestions(run) == [] and "Both models are ready" in chat.drawn(run, [])
 
 
 def test_only_the_last_message_is_edited_or_answered_again_and_nothing_while_answers_come(workspace):

@@ -111,5 +111,5 @@ def test_what_a_file_lacks_is_damage_to_it(tmp_path, key):
 @pytest.mark.parametrize("wrong", [{"verdicts": {"adapted": 3}}, {"measures": 7}, {"sides": [None]}])
 def test_values_of_the_wrong_kind_are_damage_to_the_file(tmp_path, wrong):
     write_json(tmp_path / "comparison.json", {**stored_form(compared()), **wrong})
-    with pytest.raises(DamagedFile, match="wrong kind"):
+    with pytest.raises(DamagedFile, match="wrong type"):
         read_comparison(tmp_path / "comparison.json")

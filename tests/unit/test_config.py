@@ -58,7 +58,7 @@ def test_a_number_without_a_dot_is_a_number():
     "text, words",
     [
         ("optimisation: [1", ["not valid YAML", "line"]),
-        ("- a\n- b\n", ["holds no settings", "list"]),
+        ("- a\n- b\n", ["contains no settings", "list"]),
         ("nmae: x\n", ["Unknown setting 'nmae'", "did you mean 'name'"]),
     ],
 )

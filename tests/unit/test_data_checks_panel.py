@@ -65,7 +65,7 @@ def test_a_card_says_how_many_where_why_and_what_to_do_and_hides_addresses(repor
     assert "a1@acme-corp.io" not in html and "Mask them in 2 rows" in html and "Drop 2 rows" in html
     assert 'data-pick="row:' in html and 'aria-label="Read row 12 of train"' in html
     # No answer has a majority: then nothing can be given by itself, and a person has to say which is right.
-    assert "Give the answer that most have" not in html and "Press a row to say which answer is right" in html
+    assert "Use the most common answer" not in html and "Press a row to choose the right answer" in html
 
 
 def test_at_most_twenty_rows_of_a_finding_are_offered_and_the_rest_is_counted() -> None:
@@ -98,7 +98,7 @@ def test_a_histogram_has_a_bar_for_each_length_and_the_line_where_the_limit_is()
     near = data_lengths.histogram("Whole row", part, 20)
     assert 'x1="980.4"' in near
     far = data_lengths.histogram("Whole row", part, 512)
-    assert "<line" not in far and "max_length 512 lies further right" in far
+    assert "<line" not in far and "max_length 512 is off the chart" in far
     heights = [float(height) for height in re.findall(r'height="([\d.]+)"', inside)]
     assert heights[0] == pytest.approx(4 * heights[1])
 

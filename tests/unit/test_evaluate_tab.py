@@ -214,7 +214,7 @@ def test_a_confusion_matrix_counts_and_names_its_classes():
     assert shown.count("--ft-share:90%") == len(SIDES)
     assert "billing" in str(evaluate_result.per_class(detail, sides))
     many = {"labels": [str(n) for n in range(30)]}
-    assert "too many to read" in str(evaluate_result.confusions(many, sides))
+    assert "too many to display" in str(evaluate_result.confusions(many, sides))
 
 
 def test_text_of_data_and_models_is_never_markup(workspace):
@@ -282,7 +282,7 @@ def test_a_first_evaluation_at_work_is_told_as_that_and_not_as_runs_that_answere
         tab = evaluate.build(workspace)
     write_status(run.evaluation_status_file, RunStatus(created=time.time()))
     told = evaluate.show(tab, run.id, [], evaluate_form.NEXT, None, workspace)[tab.result]
-    assert "The strip above shows how far it is" in told and "the same rows" not in told
+    assert "The strip above shows its progress" in told and "the same rows" not in told
 
 
 def test_the_own_comparison_is_shown_until_what_this_page_asked_is_there(workspace):

@@ -75,7 +75,7 @@ def test_html_and_code_about_pictures_are_no_pictures(tmp_path: Path) -> None:
 
 def test_keys_that_stand_twice_are_found_with_their_name(tmp_path: Path) -> None:
     finding = findings_of(CASES / "05-duplicate-keys/dupkeys.jsonl")["doubled_keys"]
-    assert len(finding.rows) == 24 and finding.shown == ["completion: twice in 24 rows"]
+    assert len(finding.rows) == 24 and finding.excerpts == ["completion: twice in 24 rows"]
     lines = [json.dumps(varied(n)) for n in range(30)]
     lines[4] = '{"messages": [{"role": "user", "content": "a", "content": "b"}, {"role": "assistant", "content": "c"}]}'
     (tmp_path / "a.json").write_text("[" + ",\n".join(lines) + "]")
@@ -116,7 +116,7 @@ def test_a_choice_against_its_scores_is_found(tmp_path: Path) -> None:
 
 def test_a_column_of_grades_that_is_not_understood_is_found(tmp_path: Path) -> None:
     rows = [varied(n) | {"quality": ("excellent", "poor", "medium")[n % 3]} for n in range(40)]
-    assert found_in(rows, tmp_path)["unused_label"].shown[0].startswith("quality: excellent (14)")
+    assert found_in(rows, tmp_path)["unused_label"].excerpts[0].startswith("quality: excellent (14)")
     rows = [varied(n) | {"label": ("billing", "shipping")[n % 2]} for n in range(40)]
     assert not found_in(rows, tmp_path)
 
@@ -145,7 +145,7 @@ def test_text_that_was_read_in_the_wrong_encoding_is_found(tmp_path: Path, kind:
 def test_few_answers_are_found_with_their_share_and_labels_are_not(tmp_path: Path) -> None:
     rows = [varied(n) | {"completion": varied(n % 12)["completion"]} for n in range(60)]
     finding = found_in(rows, tmp_path)["few_answers"]
-    assert "different answers in 60 rows" in finding.shown[0] and finding.detail["share"] <= 0.2
+    assert "different answers in 60 rows" in finding.excerpts[0] and finding.detail["share"] <= 0.2
     labels = [{"prompt": varied(n)["prompt"], "completion": ("card", "loan", "fee")[n % 3]} for n in range(60)]
     assert not found_in(labels, tmp_path)
     assert not found_in([varied(n) for n in range(60)], tmp_path)
@@ -158,7 +158,7 @@ def test_answers_alike_but_for_a_name_and_prompts_of_one_template_are_found(tmp_
         for n, name in enumerate(names * 2)
     ]
     finding = found_in(rows, tmp_path)["stock_answers"]
-    assert finding.shown[0].startswith("100% of the answers: dear … thank you for your message")
+    assert finding.excerpts[0].startswith("100% of the answers: dear … thank you for your message")
     rows = [varied(n) for n in range(60)]
     for n in range(0, 60, 2):
         rows[n]["prompt"] = f"Tell me all about the price of a {THINGS[n // 2 % 12]} today, order {n}."

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub import parse_eval_result_entries
 
 from ftlab.api import Run
 from ftlab.config import load_config
@@ -328,6 +329,11 @@ def test_what_arrives_on_the_hub_is_what_was_shown_and_private(
     card = model.files["README.md"].decode()
     assert card == shown["card"] and 'snapshot_download("me/tickets")' in card
     assert yaml.safe_load(card.split("---")[1])["datasets"] == ["me/tickets-data"]
+    entries = parse_eval_result_entries(yaml.safe_load(model.files[".eval_results/ftlab.yaml"]))
+    figures = {entry.task_id: entry for entry in entries}
+    assert {entry.dataset_id for entry in entries} == {"me/tickets-data"}
+    assert figures["exact_match"].value == 0 and "95% interval 0 to 0.39" in str(figures["exact_match"].notes)
+    assert not (merged.folder / ".eval_results").exists(), "data that are not on the Hub have no figures there"
     assert "does not let you write to other/tickets" in refused and "already exists on the Hub and is public" in public
     assert ("dataset", "me/more") not in hub.repos, "no data were sent for a model that was refused"
     assert hub.repo("me/open").files == {"README.md": b"mine"}

@@ -49,10 +49,10 @@ def test_a_model_is_uploaded_with_the_token_of_whoever_is_logged_in_and_as_it_wa
         export_box.wire(panel, run, workspace)
     send = send_of(app)
     said = send(None, "run", "adapter", "", "me/model", "", False, True)
-    assert "no longer what you have seen" in said[panel.hub_message]
+    assert "changed since you reviewed" in said[panel.hub_message]
     shown = ["run", "adapter", "", "me/model", "", False, True]
     said = send(shown, "run", "adapter", "", "me/model", "", False, False)  # private when it was shown
-    assert "no longer what you have seen" in said[panel.hub_message]
+    assert "changed since you reviewed" in said[panel.hub_message]
 
 
 def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_were_shown(
@@ -65,7 +65,7 @@ def test_data_are_uploaded_with_the_token_of_whoever_is_logged_in_and_as_they_we
     send = send_of(app)
     data = DataConfig(source=str(rows_file)).model_dump_json()
     said = send([data, "me/data", True, ""], data, "me/data", False, "")
-    assert "no longer what you have seen" in said[panel.send_message]
+    assert "changed since you reviewed" in said[panel.send_message]
     monkeypatch.setenv("SPACE_ID", "me/space")
     monkeypatch.setenv("HF_TOKEN", "hf_space")
     said = send([data, "me/data", True, ""], data, "me/data", True, "")

@@ -58,7 +58,7 @@ def test_the_score_is_the_share_of_what_was_known_and_is_lost():
     assert "lost 2 of the 8 general questions that its base knew, 25%" in found["text"]
     # Two lost and one gained of ten is what chance does: neither forgotten nor kept.
     assert (found["answer"], found["forgot"]) == ("unknown", False)
-    assert "fell by 10 points; whether it fell by 5 points or more cannot be told from 10 questions" in found["text"]
+    assert "fell by 10 points; 10 questions cannot show whether it fell by 5 points or more" in found["text"]
 
 
 def test_59_questions_of_which_none_is_lost_are_the_fewest_that_rule_out_a_loss_of_five_points():
@@ -130,7 +130,7 @@ def test_a_general_text_that_takes_more_bits_is_forgetting_beyond_chance_only():
     # One text of thirty differs, by so much that the mean rises by 20%.
     chance = score_forgetting(None, {"base": one_bit, "adapted": [7 * one_bit[0], *one_bit[1:]]}, sizes)
     assert chance["rise"] == pytest.approx(0.2)
-    assert chance["answer"] == "unknown" and "cannot be told from 30 texts" in chance["text"]
+    assert chance["answer"] == "unknown" and "30 texts cannot show whether it rose" in chance["text"]
 
 
 def test_a_general_text_is_kept_where_five_percent_more_bits_are_ruled_out():

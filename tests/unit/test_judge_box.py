@@ -113,7 +113,7 @@ def test_a_judge_that_refuses_is_said_in_the_box_and_a_stop_keeps_what_is_judged
         planned = page.press(page.judge.look, **typed)[page.judge.planned]
         page.press(page.judge.send, planned=planned)
         again = page.press(page.judge.send, planned=planned)
-        assert "still at work" in again[page.judge.message]
+        assert "still running" in again[page.judge.message]
         end = time.monotonic() + 60
         while len(server.requests) < 6 and time.monotonic() < end:
             time.sleep(0.05)
@@ -137,7 +137,7 @@ def test_settings_that_cannot_be_used_are_said_and_a_change_takes_the_cost_away(
     assert "This is not a valid address for the judge" in wrong[page.judge.message] and page.judge.send not in wrong
     typed = {"run": run.id, "judge_url": "http://127.0.0.1:1/v1", "judge_model": "m"}
     assert "cannot take this value" in page.press(page.judge.look, **typed, judge_price_in="x")[page.judge.message]
-    assert "Nothing was planned" in page.press(page.judge.send)[page.judge.message]
+    assert "Nothing planned" in page.press(page.judge.send)[page.judge.message]
     changed = page.press(page.judge.model, "input")
     assert changed[page.judge.planned] is None and changed[page.judge.send]["visible"] is False
 

@@ -15,7 +15,7 @@ import pytest
 from markupsafe import escape
 
 import ftlab
-from ftlab.api.shown import Answers, BeforeAfter, Comparison
+from ftlab.api.display import Answers, BeforeAfter, Comparison
 from ftlab.config import build_config
 from ftlab.core.files import locked, write_json
 from ftlab.errors import FtlabError, InputError

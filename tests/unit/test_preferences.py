@@ -326,7 +326,7 @@ def test_where_most_would_go_their_answers_are_cut_and_that_is_said(tmp_path):
     kept, warnings, counted = tokenised(tmp_path, "dpo", [3] * 12 + [400] * 16, 128)
     assert len(kept) == 28 and counted["cut"] == 16 and "too_long" not in counted
     assert max(len(p) + len(c) for p, c in zip(kept["prompt_ids"], kept["chosen_ids"], strict=True)) == 128
-    assert any("not even half of the rows fit whole" in line for line in warnings)
+    assert any("fewer than half of the rows fit whole" in line for line in warnings)
     kept, _, counted = tokenised(tmp_path, "reward", [3] * 12 + [400] * 16, 128, name="reward")
     assert len(kept) == 12 and counted["too_long"] == 16, "a reward model never sees a cut answer"
 

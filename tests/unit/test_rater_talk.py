@@ -44,7 +44,7 @@ def test_a_rater_asks_both_models_and_votes_on_answers_that_come_together(tmp_pa
     # Nothing to shout: both answers are the same.
     tie = answer(place, {"do": "ask", "text": "42"} | said, shout_or_repeat)
     assert "Both models gave the same answer" in tie["screen"] and "Ask both models" in tie["screen"]
-    assert "The models do not run here" in answer(place, {"do": "open"} | said)["screen"]
+    assert "The models are not running" in answer(place, {"do": "open"} | said)["screen"]
 
 
 def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
@@ -53,7 +53,7 @@ def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
     reply = answer(
         blind.store, {"do": "ask", "key": blind.keys[0], "text": "who are you"}, lambda *all: calls.append(all)
     )
-    assert "the questions are there already" in reply["screen"] and not calls
+    assert "are already set" in reply["screen"] and not calls
 
 
 def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
@@ -61,7 +61,7 @@ def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):
     with blind.store.writing() as connection:
         connection.execute(store.answers.delete())
     reply = answer(blind.store, {"do": "open", "key": blind.keys[0]})
-    assert reply["say"] == "Something went wrong here. Your earlier votes are safe"
+    assert reply["say"] == "Something went wrong. Your earlier votes are safe"
     assert not [name for name, secret in blind.secrets.items() if secret in str(reply)]
     assert "Traceback" in caplog.text
 
@@ -101,7 +101,7 @@ def test_without_a_link_that_lets_vote_the_page_says_whom_to_ask_and_has_nothing
     links.revoke_open_link(blind.store, blind.test_id)
     guest = links.create_raters(blind.store, blind.test_id, ["guest"])[0]
     links.revoke(blind.store, guest.rater_id)
-    for bad, words in (("", "ask the person"), ("forged", "ask"), (key, "ask"), (guest.token, "ask whoever sent it")):
+    for bad, words in (("", "ask the person"), ("forged", "ask"), (key, "ask"), (guest.token, "ask the sender")):
         for do in ("open", "join", "vote"):
             screen = answer(blind.store, {"do": do, "key": bad, "name": "Ada"})["screen"]
             assert words in screen.lower() and "<button" not in screen and "data-again" not in screen
@@ -115,7 +115,7 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
     test_id = draft(place, prompts=30, instructions="Which is kinder?")
     key = links.open_link(place, test_id)
     early = answer(place, {"do": "open", "key": key})["screen"]
-    assert "has not begun" in early and "data-again" in early and "<button" not in early
+    assert "has not started" in early and "data-again" in early and "<button" not in early
     blind_tests.start_generating(place, test_id)
     for prompt_id, contestant_id in blind_tests.missing_answers(place, test_id):
         # "Question 7" and two answers of 58 words: 118 words at 238 a minute are 30 seconds, and 8 seconds to choose.

@@ -274,8 +274,8 @@ def test_the_page_says_where_it_is_worse_what_else_was_checked_and_what_it_took(
         "Against a prompt The adapted model is better than the prompted base",
         "The adapted model lost 9 of 45 general questions.",
         # 59 minutes of training, one for the comparison, and the base that was asked before.
-        "1 machine hours, 1 min 00 s of them for this comparison and 44 s for what was asked before it; 2.02 at 2",
-        "The comparison took 1 min 00 s, after 44 s of asking before it, on CPU",
+        "1 machine hours, 1 min 00 s of them for this comparison and 44 s for asking the base beforehand; 2.02 at 2",
+        "The comparison took 1 min 00 s, after 44 s of asking the base beforehand, on CPU",
         "Base, prompted",
         "Exact match: the rule of Exact match.",
     ):

@@ -40,7 +40,7 @@ def test_the_last_page_holds_the_rows_that_are_left(tickets, workspace):
     assert page_count(found, None) == 3
     last = str(page_table(found, 3, 21, None, ""))
     assert [f'data-pick="{row}"' in last for row in (19, 20, 21, 22)] == [False, True, True, True]
-    assert "Rows 20 to 22 of the 23 in train, page 3 of 3" in last
+    assert "Rows 20 to 22 of 23 in the source (train), page 3 of 3" in last
 
 
 def test_a_search_shows_the_rows_that_hold_the_text_with_their_own_numbers(tickets, workspace):
@@ -48,8 +48,8 @@ def test_a_search_shows_the_rows_that_hold_the_text_with_their_own_numbers(ticke
     hits = str(page_table(found, 1, 0, None, "LAMP 2"))
     assert [f'data-pick="{row}"' in hits for row in (2, 20, 21, 22, 3)] == [True, True, True, True, False]
     assert "1 to 4 of 4" in hits
-    assert "No row of train holds “piano”" in str(page_table(found, 1, 0, None, "piano"))
-    assert "no more rows" in str(page_table(found, 9, 0, None, "LAMP 2"))
+    assert "No row of train contains “piano”" in str(page_table(found, 1, 0, None, "piano"))
+    assert "No more rows" in str(page_table(found, 9, 0, None, "LAMP 2"))
 
 
 def test_what_a_cell_holds_is_text_and_never_markup(tickets, workspace):

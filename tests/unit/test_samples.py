@@ -110,8 +110,8 @@ def test_examples_go_by_how_many_answers_are_right_and_say_so():
 
     chosen, rule = choose_examples([row(0, 1, 3), row(1, 2, 1), row(2, 0, 0), row(3, 3, 3), row(4, 2, 2)])
     kinds = {one["row"]: one["kind"] for one in chosen}
-    assert kinds[0] == "improved" and kinds[1] == "got worse" and kinds[4] == "as often right on both sides"
-    assert "1 as often right on both sides" in rule
+    assert kinds[0] == "improved" and kinds[1] == "got worse" and kinds[4] == "equally often right on both sides"
+    assert "1 equally often right on both sides" in rule
     assert right_text(chosen[0], "base") == " (first of 3 answers, 1 right)"
     assert right_text({"row": 1}, "base") == ""
 

@@ -97,7 +97,7 @@ def test_documents_become_rows_with_their_passage_and_no_document_is_in_two_spli
     assert sent == 12 + 24
     assert (made.written, made.kept) == (36, 13)
     # One desk (0) is accepted by the judge; 1723 is in no passage.
-    assert made.left_out == {NUMBERS: 12, "the judge did not accept it": 11}
+    assert made.left_out == {NUMBERS: 12, "rejected by the judge": 11}
     assert {request["headers"]["Authorization"] for request in server.requests} == {f"Bearer {KEY}"}
     rows = list(rows_of(made.version))
     places: dict[str, set[str]] = {}
@@ -164,7 +164,7 @@ def test_a_stop_keeps_what_was_written_and_the_same_call_continues(workspace, ma
 def test_a_writer_that_fails_is_explained_and_makes_nothing(workspace, manuals):
     answers = {
         "rejected the key": (401, {}, {"error": {"message": f"bad key {KEY}"}}),
-        "wrote no row that can be read": reply("I cannot help with that."),
+        "wrote no readable row": reply("I cannot help with that."),
         "too long for me": (400, {}, {"error": {"message": "too long for me"}}),
     }
     for what, answer in answers.items():
@@ -324,7 +324,7 @@ def test_a_base_on_this_machine_writes_without_a_judge_or_an_address(workspace, 
     assert (planned.open, planned.host, planned.judged) == (2, None, False)
     assert "Nothing leaves this machine" in "\n".join(planned.lines())
     # The starter has never seen such a task.
-    with pytest.raises(FtlabError, match="starter wrote no row"):
+    with pytest.raises(FtlabError, match="starter wrote no readable row"):
         make(work, workspace)
     assert plan(work, workspace).open == 0
 

@@ -275,7 +275,7 @@ def test_calls_that_no_program_can_run_are_found_with_their_rows(tmp_path: Path,
     file.write_text("\n".join(map(json.dumps, rows_of_calls([*good, *bad.values()]))))
     found = {finding.kind: finding for finding in check(str(file), tokenizer=starter).findings}
     assert [found[kind].rows for kind in bad] == [[20], [21], [22]]
-    assert "seats: 'two' is not of type 'integer'" in found["call_schema"].shown[0]
+    assert "seats: 'two' is not of type 'integer'" in found["call_schema"].excerpts[0]
     assert found["tools_added"].remedy == "none"
 
 

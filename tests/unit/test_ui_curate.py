@@ -84,7 +84,7 @@ def test_a_turn_is_edited_as_text_and_the_rest_of_the_conversation_stays() -> No
     assert turns[1]["content"] == "Here."
     shorter = with_edits(row, row.cells, [["messages", '[{"role": "user", "content": "x"}]', None]])
     assert shorter == {"messages": [{"role": "user", "content": "x"}]}
-    with pytest.raises(InputError, match="in its turns and in its JSON"):
+    with pytest.raises(InputError, match="both as turns and as JSON"):
         with_edits(row, row.cells, [["messages", "There.", 1], ["messages", "[]", None]])
 
 
@@ -184,7 +184,7 @@ def test_changes_elsewhere_are_found_again_and_those_of_deleted_rows_can_be_disc
     said = curate_desk.status(here, workspace)
     assert "whose rows were deleted" in said and f"discard:{first.id}" in said
     drafts.discard(curate_desk.orphan(first.id, "Ada", workspace))
-    with pytest.raises(InputError, match="gone already"):
+    with pytest.raises(InputError, match="already gone"):
         curate_desk.orphan(first.id, "Ada", workspace)
 
 
@@ -205,7 +205,7 @@ def test_the_history_names_who_why_and_the_runs_and_what_differs_is_marked(
     html = version_views.history_table([first, second], second.source, used)
     assert f'data-run="{run.id}"' in html and "second look" in html and html.count(">on show<") == 1
     diff = version_views.difference(first.id, second.id, 1, workspace)
-    assert "1 row edited, 1 row removed or excluded, 1 row with another mark or remark" in diff
+    assert "1 row edited, 1 row removed or excluded, 1 row with a changed mark or note" in diff
     assert "<ins>!</ins>" in diff and "none before, bad after" in diff
     for page in (html, diff):
         assert "<script" not in page and "<img" not in page
@@ -239,7 +239,7 @@ def test_what_would_go_to_the_hub_is_shown_before_anything_goes(
     data = DataConfig(source=first.source)
     said = hub_card(data, "me/tickets", True, "cc-by-4.0", workspace=workspace)
     assert "private data set me/tickets" in said and "data/train.parquet" in said and "license: cc-by-4.0" in said
-    assert "Everybody can read it" in hub_card(data, "me/tickets", False, "", workspace=workspace)
+    assert "Anyone can read it" in hub_card(data, "me/tickets", False, "", workspace=workspace)
     for name in ("", "tickets", "a/b/c"):
         with pytest.raises(InputError, match="owner/name"):
             hub_card(data, name, True, "", workspace=workspace)

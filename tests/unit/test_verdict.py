@@ -44,6 +44,12 @@ def test_a_difference_within_chance_is_not_called_one():
     assert verdict["better"] is None
 
 
+def test_rows_too_few_for_any_difference_are_said_to_be():
+    few = judge([measure("exact_match", 0, 1, 0.13, rows=4)])
+    assert few["text"].endswith("(p = .13, 4 rows). 4 rows cannot show a difference: at least 6 are needed.")
+    assert "cannot show" not in judge([measure("exact_match", 0.4, 0.6, 0.3, rows=6)])["text"]
+
+
 def test_the_tuned_model_is_judged_against_the_prompted_base_too():
     sides = ("prompted", "adapted")
     verdict = judge([measure("exact_match", 0.4, 0.86, 1e-9, sides=sides)])
@@ -288,7 +294,7 @@ def test_of_a_list_only_what_holds_among_all_of_it_is_a_finding_and_the_rest_are
     assert [entry["name"] for entry in told["gained"]] == ["bleu"]
     assert [entry["name"] for entry in told["looks"]] == ["exact_match"]
     assert told["text"] == (
-        "Better in BLEU (+6.0); no loss is shown. Below 5% only by itself, so worth a look and not a finding: "
+        "Better in BLEU (+6.0); no loss is shown. Below 5% only on its own, so worth a look but not a finding: "
         "exact match (+8 points)."
     )
     # What decides was chosen before, and stands by itself.

@@ -50,7 +50,7 @@ def wrongly_decoded(examples: Examples, watch: Watch) -> list[Finding]:
             if not text.isascii() and (mended := wrong.mended(text)) is not None:
                 rows[position] = f"{shorten(text, 60)} → {shorten(mended, 60)}"
                 break
-    return by_split("mojibake", rows, examples, shown=rows, detail={"read_as": wrong.read, "meant": wrong.meant})
+    return by_split("mojibake", rows, examples, excerpts=rows, detail={"read_as": wrong.read, "meant": wrong.meant})
 
 
 _MEDIA_COLUMN = re.compile(
@@ -67,13 +67,13 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 def media(examples: Examples, watch: Watch, rows: Cells, columns: Sequence[str]) -> list[Finding]:
     """Rows about a picture, a video or a sound, of which only the text is trained."""
     held = [column for column in columns if _MEDIA_COLUMN.fullmatch(column.strip())]
-    found: dict[int, str] = {}
+    excerpts: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
             text = turn["content"]
             match = _MEDIA_TOKEN.search(_CODE.sub("", text)) if "<" in text or "data:image" in text else None
             if match:
-                found[position] = f"{match.group()} in {shorten(text, 60)}"
+                excerpts[position] = f"{match.group()} in {shorten(text, 60)}"
                 break
     if held:
         for position in range(len(examples)):
@@ -81,22 +81,22 @@ def media(examples: Examples, watch: Watch, rows: Cells, columns: Sequence[str])
             column = next(
                 (column for column in held if not is_missing(cells.get(column)) and cells[column] != []), None
             )
-            if column and position not in found:
-                found[position] = f"{column}: {shorten(cells[column], 60)}"
-    return by_split("media", found, examples, shown=found)
+            if column and position not in excerpts:
+                excerpts[position] = f"{column}: {shorten(cells[column], 60)}"
+    return by_split("media", excerpts, examples, excerpts=excerpts)
 
 
 def left_over(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> list[Finding]:
     """Prompts and answers that are only None, nan and the like. A class may have such a name: then only NaN counts."""
     named = {text.strip().lower() for text in classes.get("answer", {})}
-    found: dict[int, str] = {}
+    excerpts: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
             text = turn["content"].strip().lower() if turn["role"] in ("user", "assistant") else ""
             if len(text) < 20 and text in PLACEHOLDERS and not (text in named and text != "nan"):
-                found[position] = f"{turn['role']}: {shorten(turn['content'], 40)}"
+                excerpts[position] = f"{turn['role']}: {shorten(turn['content'], 40)}"
                 break
-    return by_split("left_over", found, examples, shown=found)
+    return by_split("left_over", excerpts, examples, excerpts=excerpts)
 
 
 def doubled_keys(loaded: Loaded) -> list[Finding]:
@@ -106,8 +106,10 @@ def doubled_keys(loaded: Loaded) -> list[Finding]:
         if isinstance(rows, DoubledRows) and rows.doubled:
             places = sorted(rows.doubled)
             keys = Counter(rows.doubled.values())
-            shown = [f"{key}: twice in {count:,} rows" for key, count in keys.most_common(5)]
-            findings.append(Finding("doubled_keys", "train" if name == loaded.main else name, places, shown=shown))
+            excerpts = [f"{key}: twice in {count:,} rows" for key, count in keys.most_common(5)]
+            findings.append(
+                Finding("doubled_keys", "train" if name == loaded.main else name, places, excerpts=excerpts)
+            )
     return findings
 
 
@@ -143,11 +145,13 @@ def pairs(loaded: Loaded, detected: Detected, step: int, watch: Watch) -> list[F
         split = "train" if name == loaded.main else name
         detail: DetailJson = {"of": len(range(0, len(rows), step))}
         if same:
-            findings.append(Finding("alike_sides", split, sorted(same), shown=_first(same), detail={**detail}))
+            findings.append(Finding("alike_sides", split, sorted(same), excerpts=_first(same), detail={**detail}))
         if ties:
             findings.append(Finding("tie", split, ties, detail={**detail}))
         if against:
-            findings.append(Finding("against_scores", split, sorted(against), shown=_first(against), detail={**detail}))
+            findings.append(
+                Finding("against_scores", split, sorted(against), excerpts=_first(against), detail={**detail})
+            )
     return findings
 
 
@@ -163,8 +167,8 @@ def unused_judgements(loaded: Loaded, detected: Detected) -> list[Finding]:
         )
         if may_judge(column) and 2 <= len(few) <= 10 and len(values) >= len(rows) / 2 and not _names_topics(values):
             counts = Counter(map(str, values)).most_common(5)
-            shown = [f"{column}: " + ", ".join(f"{value} ({count})" for value, count in counts)]
-            return [Finding("unused_label", "train", list(range(len(loaded.splits[loaded.main]))), shown=shown)]
+            excerpts = [f"{column}: " + ", ".join(f"{value} ({count})" for value, count in counts)]
+            return [Finding("unused_label", "train", list(range(len(loaded.splits[loaded.main]))), excerpts=excerpts)]
     return []
 
 
@@ -205,7 +209,7 @@ def few_answers(examples: Examples, watch: Watch, classes: Mapping[str, Any]) ->
     commonest = [f"{count:,} times: {shorten(form, 80)}" for form, count in counts.most_common(3)]
     findings = by_split("few_answers", shared, examples, detail={"share": round(len(counts) / len(answers), 4)})
     for finding in findings:
-        finding.shown = [share, *commonest]
+        finding.excerpts = [share, *commonest]
     return findings
 
 
@@ -221,10 +225,10 @@ def stock_texts(examples: Examples, watch: Watch) -> list[Finding]:
         share = len(members) / min(len(texts), _MOST_FRAMES)
         about = f"{share:.0%} of the {'answers' if kind == 'stock_answers' else 'prompts'}: {shorten(frame, 90)}"
         excerpts = [shorten(texts[position], 80) for position in members[:2]]
-        found = by_split(kind, members, examples, detail={"share": round(share, 4)})
-        for finding in found:
-            finding.shown = [about, *excerpts]
-        findings += found
+        of_kind = by_split(kind, members, examples, detail={"share": round(share, 4)})
+        for finding in of_kind:
+            finding.excerpts = [about, *excerpts]
+        findings += of_kind
     return findings
 
 

@@ -106,7 +106,7 @@ def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> lis
             excerpts[position] = (
                 f"{shorten(examples.prompts[position], 80)} → {shorten(examples.answers[position], 80)}"
             )
-    findings = by_split("conflicting_answers", conflicting, examples, matches=usual, shown=excerpts)
+    findings = by_split("conflicting_answers", conflicting, examples, matches=usual, excerpts=excerpts)
     for finding in findings:
         of_split = [position for position in sorted(conflicting) if examples.split[position] == finding.split]
         finding.detail["groups"] = [examples.row[group_of[position]] for position in of_split]
@@ -205,7 +205,7 @@ def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
     if len(strays) > (1 - _MAIN_SHARE) * len(examples):
         return []  # multilingual on purpose
     languages = Counter(text.split(":")[0] for text in strays.values())
-    return by_split("language", strays, examples, shown=strays, detail={"main": main, "languages": dict(languages)})
+    return by_split("language", strays, examples, excerpts=strays, detail={"main": main, "languages": dict(languages)})
 
 
 def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
@@ -230,7 +230,7 @@ def odd_lengths(examples: Examples, watch: Watch, same: Sameness) -> list[Findin
             continue
         for position in far.tolist():
             odd.setdefault(position, f"{part} of {int(sizes[position]):,} characters (median {medians[part]:,})")
-    return by_split("length", odd, examples, shown=odd, detail={"median_characters": medians})
+    return by_split("length", odd, examples, excerpts=odd, detail={"median_characters": medians})
 
 
 def robust_z(values: np.ndarray) -> np.ndarray:

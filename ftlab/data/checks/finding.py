@@ -198,14 +198,6 @@ KINDS: dict[str, Kind] = {
         "none",
         ("drop",),
     ),
-    "suspicious_answer": Kind(
-        "warning",
-        "Answers that may belong to another prompt",
-        "They have far less to do with their prompt than the answers of the other rows. A model "
-        "learns wrong answers as it learns right ones. Read these rows: some are only unusual.",
-        "none",
-        ("drop",),
-    ),
     "alike_sides": Kind(
         "warning",
         "Pairs whose answers say the same",
@@ -345,8 +337,7 @@ class DetailJson(TypedDict, total=False):
     read_as: str  # mojibake: the encoding that the text was read in
     meant: str  # mojibake: the one that it looks like
     suggested: list[str]  # suspicious_label: the likelier label of each row
-    because: list[str]  # suspicious_label, suspicious_answer: the reason of each row
-    first: list[int]  # suspicious_label, suspicious_answer: the rows to read first
+    first: list[int]  # suspicious_label: the rows to read first
     of: int  # alike_sides, tie, against_scores: the pairs of the split
     share: float  # few_answers: different answers per row; stock_answers, one_template: of the rows
     max_length: int  # too_long, with all that follow
@@ -354,6 +345,14 @@ class DetailJson(TypedDict, total=False):
     raise_to: int
     raise_cost: str
     context: int | None
+
+
+class SuspectJson(TypedDict):
+    """A row to read first: its label or answer fits its prompt less than those of other rows. No finding."""
+
+    split: str
+    row: int
+    why: str
 
 
 class FindingJson(TypedDict):
@@ -470,7 +469,7 @@ class CoverageJson(TypedDict):
 class Finding:
     """`rows` are indices (from 0) into the split `split` of the source, sorted and unique.
 
-    `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `shown` holds a few excerpts, personal data masked.
+    `matches[i]` is the (split, row) that `rows[i]` repeats, if any. `excerpts` are a few texts, personal data masked.
     `detail` depends on the kind.
     """
 
@@ -478,7 +477,7 @@ class Finding:
     split: str
     rows: list[int]
     matches: list[tuple[str, int]] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)
+    excerpts: list[str] = field(default_factory=list)
     detail: DetailJson = field(default_factory=DetailJson)
 
     @property
@@ -519,7 +518,7 @@ class Finding:
             "why": about.why,
             "remedy": self.remedy,
             "remedies": list(self.remedies),
-            "shown": self.shown,
+            "shown": self.excerpts,
             "detail": self.detail,
         }
 
@@ -530,10 +529,10 @@ def by_split(
     examples: Examples,
     *,
     matches: Mapping[int, int] | None = None,
-    shown: Mapping[int, str] | None = None,
+    excerpts: Mapping[int, str] | None = None,
     detail: DetailJson | None = None,
 ) -> list[Finding]:
-    """One finding per split for the examples at `positions`; `matches` and `shown` are by position."""
+    """One finding per split for the examples at `positions`; `matches` and `excerpts` are by position."""
     places_of: dict[str, list[int]] = {}
     for position in sorted(set(positions)):
         places_of.setdefault(examples.split[position], []).append(position)
@@ -543,7 +542,7 @@ def by_split(
             split,
             [examples.row[position] for position in places],
             [examples.place(matches[position]) for position in places] if matches else [],
-            [shown[position] for position in places[:_SHOWN] if position in shown] if shown else [],
+            [excerpts[position] for position in places[:_SHOWN] if position in excerpts] if excerpts else [],
             {**detail} if detail else {},
         )
         for split, places in places_of.items()

@@ -77,7 +77,9 @@ def personal_data(examples: Examples, watch: Watch) -> list[Finding]:
     return [
         finding
         for kind in PERSONAL
-        for finding in by_split(kind, excerpts[kind], examples, shown=excerpts[kind], detail={"places": counts[kind]})
+        for finding in by_split(
+            kind, excerpts[kind], examples, excerpts=excerpts[kind], detail={"places": counts[kind]}
+        )
     ]
 
 

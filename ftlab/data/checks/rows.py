@@ -58,7 +58,7 @@ def damaged_characters(examples: Examples, watch: Watch) -> list[Finding]:
                 continue
             damaged[position] = _around(text, broken.start() if broken else _first_foreign(text))
             break
-    return by_split("encoding", damaged, examples, shown=damaged)
+    return by_split("encoding", damaged, examples, excerpts=damaged)
 
 
 def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
@@ -75,7 +75,7 @@ def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
                 break
     if len(remains) >= max(_USUAL * len(examples), 2):
         return []
-    return by_split("html", remains, examples, shown=remains)
+    return by_split("html", remains, examples, excerpts=remains)
 
 
 def _first_foreign(text: str) -> int:
@@ -123,7 +123,7 @@ def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
     if not odd or len(odd) > FEW * len(sizes) or usual < _WORDS_USUAL:
         return []
     excerpts = {position: shorten(examples.answers[position], 40) for position in odd}
-    return by_split("one_word_answer", odd, examples, shown=excerpts)
+    return by_split("one_word_answer", odd, examples, excerpts=excerpts)
 
 
 def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
@@ -136,7 +136,7 @@ def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
         return []
     broken = [position for position, value in enumerate(values) if value is None]
     excerpts = {position: shorten(examples.answers[position], 120) for position in broken}
-    findings = by_split("broken_json", broken, examples, shown=excerpts)
+    findings = by_split("broken_json", broken, examples, excerpts=excerpts)
     shapes = {position: _shape(value) for position, value in enumerate(values) if value is not None}
     usual, count = Counter(shapes.values()).most_common(1)[0]
     if count < NEARLY_ALL * len(shapes):
@@ -146,7 +146,7 @@ def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
         position: f"{_differs(usual, shapes[position])}: {shorten(examples.answers[position], 100)}"
         for position in other
     }
-    return findings + by_split("json_keys", other, examples, shown=excerpts, detail={"usual": dict(usual)})
+    return findings + by_split("json_keys", other, examples, excerpts=excerpts, detail={"usual": dict(usual)})
 
 
 def parse_json(text: str) -> Any:
@@ -233,7 +233,7 @@ def held_out_coverage(
     report = compare_prompts([prompts[position] for position in train], [prompts[p] for p in held], watch)
     outside = {held[index]: shorten(prompts[held[index]], 100) for index in report["uncovered"]}
     topics = [topic["terms"] for topic in report["topics"] if not topic["covered"]]
-    findings = by_split("not_covered", outside, examples, shown=outside, detail={"topics": topics})
+    findings = by_split("not_covered", outside, examples, excerpts=outside, detail={"topics": topics})
     report["uncovered"] = [list(examples.place(held[index])) for index in report["uncovered"]]
     return report, findings
 
@@ -358,7 +358,7 @@ def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
                 kind = "call_unlisted" if fault == UNLISTED else "call_schema"
                 if fault:
                     faults[kind].setdefault(position, call.name if fault == UNLISTED else f"{call.name}: {fault}")
-    return [finding for kind, rows in faults.items() for finding in by_split(kind, rows, examples, shown=rows)]
+    return [finding for kind, rows in faults.items() for finding in by_split(kind, rows, examples, excerpts=rows)]
 
 
 def _of_template(examples: Examples, tokenizer: Any) -> list[Finding]:
@@ -415,20 +415,20 @@ def token_lengths(
     empty = [p for p, trained in zip(measured.positions, measured.trained, strict=True) if not trained]
     excerpts = {position: f"{length:,} tokens" for position, length in too_long.items()}
     raised = _raised(list(too_long.values()), measured, max_length, context, len(examples))
-    findings = by_split("too_long", too_long, examples, shown=excerpts, detail={"max_length": max_length})
+    findings = by_split("too_long", too_long, examples, excerpts=excerpts, detail={"max_length": max_length})
     for finding in findings:
         of_split = [position for position in sorted(too_long) if examples.split[position] == finding.split]
         finding.detail["tokens"] = [too_long[position] for position in of_split]
         finding.detail |= raised
     reasons = dict(measured.refused)
     reasons |= dict.fromkeys(empty, "no token of the answer is trained")
-    findings += by_split("no_trained_token", reasons, examples, shown=reasons)
+    findings += by_split("no_trained_token", reasons, examples, excerpts=reasons)
     if measured.positions and not measured.stopped:
         findings += by_split("stop_token", measured.positions[:1], examples)
     if not facts_of(tokenizer).shows_system:
         unseen = {at: turns[0]["content"] for at, turns in enumerate(examples.turns) if turns[0]["role"] == "system"}
         findings += by_split(
-            "system_unseen", unseen, examples, shown={at: shorten(text) for at, text in unseen.items()}
+            "system_unseen", unseen, examples, excerpts={at: shorten(text) for at, text in unseen.items()}
         )
     findings += _of_template(examples, tokenizer)
     tokens = summary(measured, max_length, base, of_documents=examples.are_documents)

@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import content, duplicates, labels, personal, rows
-from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
+from ftlab.data.checks.finding import CoverageJson, Examples, Finding, SuspectJson, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
@@ -234,6 +234,7 @@ class Report:
     stopped: bool = False
     usable: int = 0  # rows that became an example
     unread: list[str] = field(default_factory=list)  # parts of the data that no check reads
+    suspicious: list[SuspectJson] = field(default_factory=list)  # the rows to read first, the worst first
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON; `ftlab/data/checks/README.md` documents it."""
@@ -288,15 +289,12 @@ def check(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
     most_rows: int | None = MOST_ROWS,
-    losses: labels.AnswerLosses | None = None,
 ) -> Report:
     """Run every check on `data` (a source or its configuration); tokens are checked only with a `tokenizer` (of
     `base`).
 
     `context` is the context length of the base in tokens: rows up to it are too long for `max_length`, not for the
     base.
-
-    With `losses` of a base, answers that fit another prompt better are found by them, else by shared words.
 
     With `prompts` from the real world, coverage is measured for them instead of the held-out rows.
     `progress(check, done, total)` is called throughout; once `should_stop()` is true, the report so far is returned.
@@ -326,7 +324,7 @@ def check(
                     "Counted on the chosen answers, as for instruction tuning. Preference training (DPO and similar) "
                     f"would cut answers at {length:,} tokens here, since leaving rows out would lose half of the pairs."
                 )
-        _run(report, examples, watch, prompts, untrained, loaded, config, detected, losses)
+        _run(report, examples, watch, prompts, untrained, loaded, config, detected)
     except Stopped:
         report.stopped = True
         report.notes.append("The checks were stopped; there may be more findings.")
@@ -371,12 +369,16 @@ def _run(
     loaded: Loaded,
     config: DataConfig,
     detected: Detected,
-    losses: labels.AnswerLosses | None,
 ) -> None:
     classes = find_classes(examples.answers)
     step = max(1, round(report.rows / max(1, report.checked)))
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
+
+    def suspicious() -> list[Finding]:
+        findings, report.suspicious = labels.suspicious(examples, watch, classes)
+        return findings
+
     checks: dict[str, _Check] = {
         "usable rows": lambda: rows.refused_rows(examples, watch),
         "roles": lambda: rows.roles_out_of_order(examples, watch),
@@ -391,8 +393,7 @@ def _run(
         "doubled keys": lambda: content.doubled_keys(loaded),
         "pairs": lambda: content.pairs(loaded, detected, step, watch),
         "judgements": lambda: content.unused_judgements(loaded, detected),
-        "labels": lambda: labels.suspicious_labels(examples, watch, classes),
-        "answers": lambda: labels.suspicious_answers(examples, watch, classes, losses),
+        "labels": suspicious,
         "few answers": lambda: content.few_answers(examples, watch, classes),
         "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),

@@ -367,7 +367,7 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
 
 
 # Those to choose from; general_accuracy is for general questions and not for the rows of a task.
-NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group != "general")
+NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group not in ("general", "cost"))
 STYLE = ("answer_words", "length_ratio", "repetition")
 # This many of a hundred references must be of a kind: one bad row must not decide what is measured.
 _MOST = 0.9

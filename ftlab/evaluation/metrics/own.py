@@ -210,7 +210,7 @@ def _info(own: OwnMetric, key: str) -> Measure:
     return Measure(
         f"own_{key}" if key in BUILT_IN else key,
         str(getattr(kind, "title", key.replace("_", " ").capitalize())),
-        description or f"A measure of your own, {own.path.name}.",
+        description or f"Your own measure, {own.path.name}.",
         f"own metric {own.path.name}, sha256 {_sha256(own.path)[:12]}",
         unit=str(getattr(kind, "unit", "")),
         better=better,

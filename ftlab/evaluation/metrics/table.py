@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure. `group`: task (decides what is better), general (what was forgotten) or style (length, repetition);
+    """One measure. `group`: task (decides what is better), cost (of an answer), general (what was forgotten) or style
+    (length, repetition);
     `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None if neither is."""
 
     name: str
@@ -40,7 +41,7 @@ class Measure:
     rule: str = ""
     unit: str = "%"
     better: Literal["higher", "lower"] | None = "higher"
-    group: Literal["task", "general", "style"] = "task"
+    group: Literal["task", "cost", "general", "style"] = "task"
     kind: Literal["share", "score", "loss"] = "share"
 
     def as_json(self) -> MeasureInfoJson:
@@ -83,7 +84,7 @@ BUILT_IN = {
         Measure(
             "final_number",
             "Final number right",
-            "Share of answers that end in the number of the reference, whatever the way to it.",
+            "Share of answers that end with the number of the reference, however they get there.",
             FINAL_NUMBER_RULE,
         ),
         Measure("accuracy", "Accuracy", "Share of answers that are the right label.", LABEL_RULE),
@@ -153,10 +154,40 @@ BUILT_IN = {
         Measure(
             "general_accuracy_replayed",
             "General questions (replayed kinds)",
-            "Share of general questions answered right, of kinds that were mixed into training: what was held by "
-            "training it, not what was kept.",
+            "Share of general questions answered right, of kinds that were mixed into training: what training on "
+            "them preserved, not what the model kept by itself.",
             PROBE_RULE,
             group="general",
+        ),
+        Measure(
+            "seconds_per_answer",
+            "Seconds per answer",
+            "How long an answer takes, without loading the model.",
+            "on this machine: seconds of a batch by its rows; behind an address: the mean from request to reply",
+            unit="seconds",
+            better="lower",
+            group="cost",
+            kind="score",
+        ),
+        Measure(
+            "prompt_tokens",
+            "Tokens read per answer",
+            "The prompt with all that stands before the question, in tokens of the side.",
+            "mean over rows; behind an address as its server counts them",
+            unit="tokens",
+            better="lower",
+            group="cost",
+            kind="score",
+        ),
+        Measure(
+            "cost_per_thousand",
+            "Cost of 1,000 answers",
+            "In the currency of the prices that were given.",
+            "on this machine: seconds by the price per hour; behind an address: counted tokens by prices per million",
+            unit="",
+            better="lower",
+            group="cost",
+            kind="score",
         ),
         Measure(
             "answer_words",
@@ -198,7 +229,7 @@ def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measu
         return Measure(
             name,
             f"Bits per byte{of.get(name.removesuffix('bits_per_byte'), '')}",
-            "Bits the model needs for a byte of the text; comparable across tokenizers.",
+            "Bits the model needs per byte of the text; comparable across tokenizers.",
             "summed loss in bits by the UTF-8 bytes of the text",
             unit="",
             better="lower",

@@ -27,8 +27,8 @@ Tools = Sequence[Mapping[str, Any]]
 
 
 def decision(answer: str, reference: str, tools: Tools) -> float:
-    said, due = parts_of(answer), parts_of(reference)
-    return float(not said.broken and same_calls(said.calls, due.calls))
+    answered, due = parts_of(answer), parts_of(reference)
+    return float(not answered.broken and same_calls(answered.calls, due.calls))
 
 
 def tool_name(answer: str, reference: str, tools: Tools) -> float | None:

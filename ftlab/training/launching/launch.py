@@ -1,6 +1,6 @@
 """Accelerate's launcher for one run on this machine: `python -m ftlab.training.launching.launch RUN_DIRECTORY`.
 
-The run's worker starts it. On each further machine of the run a person starts it, with --machine-rank.
+The run's worker starts it. On each additional machine of the run a person starts it, with --machine-rank.
 """
 
 from __future__ import annotations
@@ -54,10 +54,12 @@ def main() -> int:
     """Accelerate's launcher for one run on this machine."""
     parser = argparse.ArgumentParser(
         prog="ftlab.training.launching.launch",
-        description="On a further machine: join a run that trains on several.",
+        description="On an additional machine: join a run that trains on several.",
     )
-    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines see")
-    parser.add_argument("--machine-rank", type=int, help="the number of this machine; 0 is where the run was started")
+    parser.add_argument("run", type=Path, help="the run directory, on a disk that all machines share")
+    parser.add_argument(
+        "--machine-rank", type=int, help="the number of this machine; 0 is the one that started the run"
+    )
     parser.add_argument("--with-starter", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     run = RunDirectory(args.run.absolute())
@@ -96,7 +98,7 @@ def _set_environment(config: RunConfig) -> None:
     from ftlab.training.supervisor import environment_for
 
     environment = environment_for(config, online=is_hub_id(config.model.base))
-    os.environ.clear()  # on a further machine a person has started this process, with all their secrets
+    os.environ.clear()  # on an additional machine a person has started this process, with all their secrets
     os.environ.update(environment)
     if pick_device(config.launcher.device) == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"

@@ -287,7 +287,7 @@ def _about_numbers(plan: Plan) -> list[Advice]:
                 "float32_on_gpu",
                 "info",
                 "float32 is used on a GPU.",
-                "The short formats take half the memory and are several times faster there.",
+                "16-bit formats take half the memory and are several times faster there.",
                 "Set the number format to auto.",
             )
         ]
@@ -304,7 +304,7 @@ def _about_batches(plan: Plan) -> list[Advice]:
         Advice(
             "mostly_padding",
             "info",
-            f"{padding:.0%} of what is computed is padding.",
+            f"{padding:.0%} of the computation is padding.",
             "Short rows are padded to the longest row of their batch.",
             "A smaller batch with gradient accumulation learns the same with less padding.",
         )

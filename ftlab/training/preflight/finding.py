@@ -209,7 +209,7 @@ def finding(
     if "answers_grow_to" in known:
         notes.append(
             f"Memory is measured with answers of {config.reinforcement.max_new_tokens:,} tokens, the maximum; time "
-            f"with answers of their present length. A step of the longest took {known['answers_grow_to']:.2g} s."
+            f"with answers of their current length. A step of the longest took {known['answers_grow_to']:.2g} s."
         )
     notes += about_processes(config, known.get("device", "cpu"))
     return Preflight(
@@ -413,12 +413,12 @@ def verdict(preflight: Preflight) -> str:
         if preflight.fits is None:
             return "Cannot tell whether it fits: the base is not on this machine."
         answer = "should fit" if preflight.fits else "probably does not fit"
-        return f"It {answer} into {where}. This is an estimate from {preflight.estimated_from}, not a measurement."
+        return f"It {answer} in {where}. This is an estimate from {preflight.estimated_from}, not a measurement."
     if preflight.fits:
-        return f"It fits into {where}, with little to spare." if preflight.is_tight else f"It fits into {where}."
+        return f"It fits in {where}, with little to spare." if preflight.is_tight else f"It fits in {where}."
     if preflight.out_of_memory_in:
         return f"It does not fit: memory ran out during: {preflight.out_of_memory_in}."
-    return f"It does not fit into {where}."
+    return f"It does not fit in {where}."
 
 
 def remedy_text(remedy: Remedy) -> str:

@@ -80,7 +80,7 @@ def preflight(
 
 
 def run_preflight(config: RunConfig, workspace: Workspace, *, price_per_hour: float | None = None) -> Preflight:
-    """As `preflight`, without progress."""
+    """Like `preflight`, without progress."""
     with Steps(preflight(config, workspace, price_per_hour=price_per_hour)) as steps:
         for _ in steps:
             pass

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ftlab.training.preflight.probe")
     parser.add_argument("run", type=Path)
     parser.add_argument("workspace", type=Path)
-    parser.add_argument("--memory-only", action="store_true", help="only what peaks: no times")
+    parser.add_argument("--memory-only", action="store_true", help="only memory peaks, no times")
     parser.add_argument("--rates", help="try these learning rates instead, separated by commas (rate_trial)")
     args = parser.parse_args(arguments)
     quieten()
@@ -351,7 +351,7 @@ def _device(workspace: Workspace, writer: StatusWriter) -> Any:
             if mine:
                 yield
                 return
-        writer.update(phase="waiting until the run on this device has ended")
+        writer.update(phase="waiting for the run on this device to end")
         time.sleep(_TURN_SECONDS)
 
 

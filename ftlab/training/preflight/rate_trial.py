@@ -118,7 +118,7 @@ def find_rate(
 
 
 def run_find_rate(config: RunConfig, workspace: Workspace) -> RateTrial:
-    """As `find_rate`, without progress."""
+    """Like `find_rate`, without progress."""
     with Steps(find_rate(config, workspace)) as steps:
         for _ in steps:
             pass

@@ -80,7 +80,7 @@ class Access:
 
     def enter(self, key: str) -> bool:
         """Whether `key` is that of a link not used before; it is used now."""
-        known = next((one for one in self._links if hmac.compare_digest(one.encode(), key.encode())), None)
+        known = next((link for link in self._links if hmac.compare_digest(link.encode(), key.encode())), None)
         self._links.discard(known or "")
         return known is not None
 
@@ -124,8 +124,8 @@ def _hub_login(scope: MutableMapping[str, Any]) -> tuple[str, float] | None:
     if not known:
         return None
     until = float(known.get("expires_at") or 0)
-    said = f"{until} {known.get('access_token')} {(known.get('userinfo') or {}).get('preferred_username')}"
-    return hashlib.sha256(said.encode()).hexdigest(), until
+    identity = f"{until} {known.get('access_token')} {(known.get('userinfo') or {}).get('preferred_username')}"
+    return hashlib.sha256(identity.encode()).hexdigest(), until
 
 
 def hub_name(scope: MutableMapping[str, Any]) -> str | None:
@@ -163,12 +163,12 @@ def for_shared(what: str, *, in_notebook: bool) -> Access:
     if not password and in_notebook:
         return Access(by_link=True)
     if not password and sys.stdin is not None and sys.stdin.isatty():
-        password = getpass.getpass("Password for whoever opens the app (12 characters or more): ").strip()
+        password = getpass.getpass("Password for visitors of the app (12 characters or more): ").strip()
     if len(password) < SHORTEST_PASSWORD:
         raise InputError(
             f"{what} lets others reach the app, and needs a password",
             given=f"one of {len(password)} characters" if password else None,
-            try_=f"{PASSWORD_VARIABLE} set to {SHORTEST_PASSWORD} characters or more, or --open to let everybody in",
+            try_=f"{PASSWORD_VARIABLE} set to {SHORTEST_PASSWORD} characters or more, or --open to let anyone in",
         )
     return Access(password=password, by_link=in_notebook)
 

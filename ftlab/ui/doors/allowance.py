@@ -40,7 +40,9 @@ class Allowance:
                 self._all.append(now)
             if len(self._taken) > _MOST_KEYS:
                 # Who has not come for a while needs no place.
-                self._taken = {one: times for one, times in self._taken.items() if times and times[-1] > now - 60}
+                self._taken = {
+                    visitor: times for visitor, times in self._taken.items() if times and times[-1] > now - 60
+                }
             return max(waits, default=0.0)
 
 
@@ -73,7 +75,7 @@ class Patience:
         self._wrong.setdefault(address, deque(maxlen=50)).append(now)
         self._all.append(now)
         if len(self._wrong) > _MOST_KEYS:
-            self._wrong = {one: times for one, times in self._wrong.items() if times[-1] > now - self.seconds}
+            self._wrong = {visitor: times for visitor, times in self._wrong.items() if times[-1] > now - self.seconds}
 
     @contextlib.contextmanager
     def turn(self, address: str) -> Iterator[bool]:

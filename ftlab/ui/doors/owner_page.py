@@ -32,19 +32,19 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) ->
     async def login(request: Request) -> Response:
         body = await _body(request)
         if body is None or access.password is None:
-            return _page(access, request, "Nobody can log in that way here.", 400)
+            return _page(access, request, "This way of logging in is not available here.", 400)
         address = address_of(request.client)
         with access.patience.turn(address) as may_wait:
             if not may_wait:
-                said = "Several wrong passwords from your address are being looked at. Try again in a moment."
-                return _page(access, request, said, 429, {"retry-after": "30"})
+                message = "Too many wrong passwords from your address. Try again in a moment."
+                return _page(access, request, message, 429, {"retry-after": "30"})
             await asyncio.sleep(access.patience.wait(address))
             if access.guess(parse_qs(body).get("password", [""])[0]):
                 return _let_in(request)
             access.patience.wrong(address)
         wait = access.patience.wait(address)
-        later = f" The next one is looked at after {duration(wait)}." if wait else ""
-        return _page(access, request, f"This is not the password.{later}", 403)
+        later = f" The next try is checked after {duration(wait)}." if wait else ""
+        return _page(access, request, f"Wrong password.{later}", 403)
 
     def enter(request: Request) -> Response:
         """By a link that works once. Who is in already needs none: a notebook shows its frame again and again."""
@@ -52,7 +52,7 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) ->
             return _let_in(request)
         if access.is_owner(request.scope):
             return RedirectResponse(access.home, 303, _HEADERS)
-        return _page(access, request, "This link was used before, or is not known.", 403)
+        return _page(access, request, "This link was already used or is not valid.", 403)
 
     def _let_in(request: Request) -> Response:
         answer = RedirectResponse(access.home, 303, _HEADERS)
@@ -97,13 +97,13 @@ def _beside(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
 
 
 def _page(
-    access: Access, request: Request, said: str = "", status: int = 200, headers: dict[str, str] | None = None
+    access: Access, request: Request, message: str = "", status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     name = hub_name(request.scope)
-    who = "Log in as the one who owns this Space."
+    who = "Log in as the owner of this Space."
     if name:
         who = f"You are logged in on the Hub as {name}, who is not the owner of this Space."
     text = environment.get_template("owner_page.html.jinja").render(
@@ -118,7 +118,7 @@ def _page(
         by_password=access.password is not None,
         who=who,
         name=name,
-        said=said,
+        message=message,
     )
     return HTMLResponse(text, status, _HEADERS | (headers or {}))
 
@@ -149,4 +149,4 @@ def way_in(access: Access) -> dict[str, Any]:
     """The link to the owner on the page for everybody: {"href", "text"}."""
     if access.possible:
         return {"href": "/lab/", "text": "For the owner: open the lab"}
-    return {"href": "/owner", "text": "For the owner: how to set this Space up"}
+    return {"href": "/owner", "text": "For the owner: how to set up this Space"}

@@ -70,9 +70,9 @@ class _QuickScript:
 
 
 def _headers(script: bytes) -> list[tuple[bytes, bytes]]:
-    said = {"content-type": "text/javascript; charset=utf-8", "content-length": str(len(script))}
-    said["cache-control"] = "public, max-age=86400"  # its name has a digest of what Gradio ships
-    return [(name.encode(), value.encode()) for name, value in said.items()]
+    headers = {"content-type": "text/javascript; charset=utf-8", "content-length": str(len(script))}
+    headers["cache-control"] = "public, max-age=86400"  # its name has a digest of what Gradio ships
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 @functools.cache

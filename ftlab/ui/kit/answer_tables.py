@@ -81,17 +81,17 @@ def text_cell(text: str, css: str = "") -> Markup:
 def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
     left, right = (str(row.get(side, "")) for side in look.pair)
     reference = str(row.get("reference", ""))
-    shown = left, right
+    texts = left, right
     if look.marks == "reference":
-        shown = _against(reference, left), _against(reference, right)
+        texts = _against(reference, left), _against(reference, right)
     elif look.marks == "sides":
-        shown = marked(left, right)
+        texts = marked(left, right)
     css = "ft-against" if look.marks == "reference" else ""
     cells = join(
         Markup('<td data-label="{}">{}{}</td>').format(
             title, _mark(row, side, look, later=place == 1), text_cell(text, css)
         )
-        for place, (title, side, text) in enumerate(zip(look.titles, look.pair, shown, strict=True))
+        for place, (title, side, text) in enumerate(zip(look.titles, look.pair, texts, strict=True))
     )
     return Markup(
         '<tr><td data-label="Row">{}</td><td data-label="Prompt">{}{}</td><td data-label="Reference">{}</td>{}</tr>'
@@ -139,8 +139,8 @@ def _change(row: Mapping[str, Any], look: Look) -> Markup:
 
 def _columns(row: Mapping[str, Any]) -> Markup:
     """The small columns of the original row, which slices are made of."""
-    found = list((row.get("columns") or {}).items())[:_COLUMNS]
-    text = " · ".join(f"{name}: {value}" for name, value in found)
+    columns = list((row.get("columns") or {}).items())[:_COLUMNS]
+    text = " · ".join(f"{name}: {value}" for name, value in columns)
     return Markup('<div class="ft-help">{}</div>').format(text) if text else Markup("")
 
 

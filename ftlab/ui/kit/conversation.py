@@ -32,7 +32,7 @@ element.addEventListener('click', event => {
   }
 });
 """
-AFRESH = "The strength changed: both models start afresh and read none of the turns above."
+AFRESH = "The strength changed. Both models start over and see none of the turns above."
 
 
 def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
@@ -44,17 +44,17 @@ def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
 
 def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
     """Each side's own conversation: what it was asked, what its tools replied, and what it answered itself."""
-    said: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
+    by_side: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
     for turn in turns:
-        for side, messages in said.items():
+        for side, messages in by_side.items():
             messages += [next_turn(messages, turn["user"]), {"role": "assistant", "content": turn[side]}]
-    return said
+    return by_side
 
 
 def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) -> Markup:
     """The conversation; answers are text, never markup. `votes`: with buttons below the answers (CHAT_JS)."""
     if not turns:
-        return empty("Both models are listening.", "Write a message below: the answers appear side by side.")
+        return empty("Both models are ready.", "Write a message below. The answers appear side by side.")
     drawn = (
         _turn(turn, busy=busy and turn is turns[-1], number=number if votes and not busy else None,
               last=number == len(turns) - 1)
@@ -91,8 +91,8 @@ def _turn(turn: Turn, *, busy: bool, number: int | None, last: bool) -> Markup:
     below = ""
     if number is not None and last:
         below = Markup('<div class="ft-acts">{}{}</div>').format(
-            _act("again", "Regenerate", "Ask for other answers to this message"),
-            _act("edit", "Edit message", "Take the last message back into the box"),
+            _act("again", "Regenerate", "Generate new answers to this message"),
+            _act("edit", "Edit message", "Move the last message back to the box"),
         )
     return Markup(
         '<article class="ft-turn"><div class="ft-said"><span class="ft-pane-name">You</span>'
@@ -137,5 +137,5 @@ def note(answer: Any) -> str:
         notes.append(f"{made[:1].upper()}{made[1:]}: type what the tool replies.{rest}")
     if answer.cut:
         names = " and ".join(SIDES[side].lower() for side in answer.cut)
-        notes.append(f"Cut at the longest answer allowed ({names}); raise it in the settings below.")
+        notes.append(f"Cut at the longest answer allowed ({names}). Raise the limit in the settings below.")
     return " ".join(notes)

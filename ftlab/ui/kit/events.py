@@ -72,7 +72,7 @@ def on(
         # A page tells every output that ever had progress about every event, and looks for each in the whole page.
         settings.setdefault("show_progress_on", [])
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
-    lines = [number for number, one in enumerate(inputs) if _is_line(one) and not checks_itself]
+    lines = [number for number, component in enumerate(inputs) if _is_line(component) and not checks_itself]
     call = guarded(handler, box, clears=clears, lines=lines)
     return trigger(
         call if targets or inspect.isgeneratorfunction(handler) else _without_answer(call),
@@ -125,12 +125,23 @@ def press(selector: str, unless: str) -> str:
     )
 
 
+_REVEAL = """() => {
+  const end = performance.now() + 10000;
+  const show = again => {
+    const parts = [...document.querySelectorAll('%s')];
+    const part = parts.find(each => each.getClientRects().length);
+    if (part) part.scrollIntoView({block: 'nearest', behavior: 'smooth'});
+    else if (performance.now() < end) return setTimeout(show, 100, again);
+    if (again) setTimeout(show, 700, false);
+  };
+  setTimeout(show, 100, true);
+}"""
+
+
 def reveal(selector: str) -> str:
-    """Script that brings what has just appeared into view."""
-    return (
-        f"() => {{ setTimeout(() => document.querySelector('{selector}')?.scrollIntoView("
-        "{block: 'nearest', behavior: 'smooth'}), 300); }"
-    )
+    """Script that brings into view the first part of the page that `selector` names and that can be seen: once it is
+    there, and again after the page has settled."""
+    return _REVEAL % selector
 
 
 def _cache() -> Path:
@@ -196,7 +207,7 @@ def guarded(
             error = FtlabError(
                 "Something went wrong inside ftlab",
                 why=f"{type(error).__name__}: the details are in the terminal where the app runs.",
-                try_="again; if it keeps failing, file an issue with the last lines of that terminal",
+                try_="again. If it keeps failing, file an issue with the last lines of that terminal",
             )
         if box is None:
             log.warning("%s: %s", handler.__name__, error)
@@ -207,7 +218,7 @@ def guarded(
 
         @functools.wraps(handler)
         def stream(*args: Any, **kwargs: Any) -> Any:
-            said: dict[Any, Any] = {}
+            sent: dict[Any, Any] = {}
             try:
                 with limited_to(folders):
                     check_reach([args[number] for number in lines])
@@ -218,9 +229,9 @@ def guarded(
                         result = next(results, _END)
                     if result is _END:
                         break
-                    yield _repeated(said, tidy(result)) or gr.skip()
+                    yield _repeated(sent, tidy(result)) or gr.skip()
             except Exception as error:
-                yield _repeated(said, failed(error)) or gr.skip()
+                yield _repeated(sent, failed(error)) or gr.skip()
 
         return stream
 
@@ -269,20 +280,20 @@ def _is_of(parameter: inspect.Parameter, types: tuple[str, ...]) -> bool:
     return str(parameter.annotation).removesuffix("'>").endswith(types)
 
 
-def _repeated(said: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
+def _repeated(sent: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
     """`message` over what its stream has `said` before, which is brought up to date.
 
     Where two messages of a stream come at once, the page may pass over the first. What stands in a field or a state is
     not repeated: it may have changed since, and would be set back.
     """
-    whole = {**said, **message}
+    whole = {**sent, **message}
     for component, update in message.items():
-        if _is_update(update) and _is_update(said.get(component)):
-            whole[component] = {**said[component], **update}
+        if _is_update(update) and _is_update(sent.get(component)):
+            whole[component] = {**sent[component], **update}
         if not isinstance(component, (gr.State, FormComponent)):
-            said[component] = whole[component]
+            sent[component] = whole[component]
         elif _is_update(update):
-            said[component] = {name: value for name, value in whole[component].items() if name != "value"}
+            sent[component] = {name: value for name, value in whole[component].items() if name != "value"}
     # Gradio takes the updates apart.
     return {component: dict(update) if _is_update(update) else update for component, update in whole.items()}
 

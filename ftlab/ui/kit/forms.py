@@ -53,14 +53,14 @@ element.addEventListener('input', event => {
 
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
     """Every single setting of a run by its path, e.g. `optimisation.learning_rate`."""
-    found: dict[str, FieldInfo] = {}
+    by_path: dict[str, FieldInfo] = {}
     for name, info in section.model_fields.items():
         path = f"{prefix}{name}"
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found |= fields(info.annotation, f"{path}.")
+            by_path |= fields(info.annotation, f"{path}.")
         else:
-            found[path] = info
-    return found
+            by_path[path] = info
+    return by_path
 
 
 def fields_of(*sections: str) -> list[str]:
@@ -119,9 +119,13 @@ class Form:
 
         Raises InputError for text that is not YAML where YAML is asked for.
         """
-        given = {path: _read(path, value) for path, value in zip(self.components, values, strict=True)}
+        typed = {path: _read(path, value) for path, value in zip(self.components, values, strict=True)}
         return nested(
-            {path: one for path, one in given.items() if one is not None or _may_be_none(fields()[path].annotation)}
+            {
+                path: value
+                for path, value in typed.items()
+                if value is not None or _may_be_none(fields()[path].annotation)
+            }
         )
 
     def fill(self, config: RunConfig) -> dict[Any, Any]:
@@ -132,17 +136,17 @@ class Form:
             value: Any = values
             for part in path.split("."):
                 value = value[part]
-            updates[component] = shown(value)
+            updates[component] = text_of(value)
         return updates
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
     """Settings by path as sections."""
-    found: dict[str, Any] = {}
+    sections: dict[str, Any] = {}
     for path, value in values.items():
         section, _, name = path.rpartition(".")
-        (found.setdefault(section, {}) if section else found)[name] = value
-    return found
+        (sections.setdefault(section, {}) if section else sections)[name] = value
+    return sections
 
 
 def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -177,11 +181,11 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     if kind in (int, float):
         # Text, not gr.Number: that one shows an empty value as 0 and rounds 2.5 to a whole number without a word.
         # config.py checks, and its messages say what is allowed.
-        shape = {"placeholder": shown(default) if default is not None else "empty"}
-        return gr.Textbox(shown(default), max_lines=1, **settings | shape | overrides)
+        shape = {"placeholder": text_of(default) if default is not None else "empty"}
+        return gr.Textbox(text_of(default), max_lines=1, **settings | shape | overrides)
     if kind is str:
         return gr.Textbox(default or "", max_lines=3, **settings | overrides)
-    return gr.Textbox(shown(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
+    return gr.Textbox(text_of(default), lines=2, placeholder=_YAML_EXAMPLES[path], **settings | overrides)
 
 
 def _may_be_none(annotation: Any) -> bool:
@@ -203,12 +207,12 @@ def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
     title, kind = info.title, typing.get_origin(kind_of(info.annotation))
     value = parse_yaml(text, f"{title} ({path})")
     if not isinstance(value, kind):
-        wanted = "a list, a line that begins with `- ` for each" if kind is list else "lines of `name: value`"
+        wanted = "a list, one line starting with `- ` per item" if kind is list else "lines of `name: value`"
         raise InputError(f"{title} ({path}) takes {wanted}", given=text, try_=_YAML_EXAMPLES[path].splitlines()[0])
     return value
 
 
-def shown(value: Any) -> Any:
+def text_of(value: Any) -> Any:
     """A setting as its component shows it: numbers are text there."""
     if value is None:
         return ""

@@ -23,29 +23,33 @@ def digests(updates: Mapping[Any, Any]) -> dict[str, str]:
 def only_new(updates: Mapping[Any, Any], known: Mapping[str, str]) -> dict[Any, Any]:
     """Those of `updates` that a page does not show already, as `digests` said."""
     now = digests(updates)
-    return {one: value for one, value in updates.items() if known.get(str(one._id)) != now[str(one._id)]}
+    return {
+        component: value
+        for component, value in updates.items()
+        if known.get(str(component._id)) != now[str(component._id)]
+    }
 
 
 def build_with(updates: Mapping[Any, Any]) -> dict[str, str]:
     """Put `updates` into components that are being built, so that a page opens with them; returns their `digests`."""
     for component, update in updates.items():
-        given = update if isinstance(update, dict) else {"value": update}
-        for name, value in given.items():
+        settings = update if isinstance(update, dict) else {"value": update}
+        for name, value in settings.items():
             if name != "__type__":
                 setattr(component, name, value)
     return digests(updates)
 
 
-def unsaid(updates: Mapping[Any, Any], given: Mapping[Any, Any]) -> dict[Any, Any]:
+def unsaid(updates: Mapping[Any, Any], present: Mapping[Any, Any]) -> dict[Any, Any]:
     """`updates` without values that repeat what the page said in `given` {component: value}.
 
     A slow reply that repeats a choice would undo what somebody, or a quicker reply, has chosen in the meantime.
     """
 
     def without(component: Any, update: Any) -> Any:
-        if not isinstance(update, dict) or "value" not in update or component not in given:
+        if not isinstance(update, dict) or "value" not in update or component not in present:
             return update
-        if update["value"] != given[component]:
+        if update["value"] != present[component]:
             return update
         return {name: value for name, value in update.items() if name != "value"}
 

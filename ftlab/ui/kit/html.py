@@ -67,6 +67,10 @@ def heading(text: str, help: str = "", *, page: str = "") -> Markup:
     return Markup('<h2 class="ft-h">{}</h2>{}').format(text, hint)
 
 
+# Over the page until the reply that brings back what was chosen before: what is pressed sooner would be undone by it.
+COVER = Markup('<div class="ft-cover" role="status"><span class="ft-unseen">Opening</span></div>')
+
+
 def help_link(page: str, text: str = "Learn more") -> Markup:
     """A link to a page of Help, relative to the app, in a tab of its own."""
     return Markup('<a class="ft-more" href="help/{}" target="_blank" rel="noopener">{}</a>').format(page, text)

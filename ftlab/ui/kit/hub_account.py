@@ -30,8 +30,8 @@ def upload_token(token: gr.OAuthToken | None) -> str | None:
 
 def about_token() -> str:
     if in_a_space():
-        return "It is uploaded with the account on the Hub that you are logged in with. Nothing goes before you saw it."
+        return "Uploads use the Hub account you are logged in with. Nothing is sent until you have reviewed it."
     return (
         "ftlab never asks for your token: log in once in a terminal with hf auth login, or set HF_TOKEN before the app "
-        "is started. Nothing is sent before you have seen what goes."
+        "is started. Nothing is sent until you have reviewed it."
     )

@@ -69,7 +69,7 @@ class Seen:
     saved: VersionRow
     change: Change | None
     who: str
-    said: tuple[str, ...] = ()  # what earlier versions did to it
+    history: tuple[str, ...] = ()  # what earlier versions did to it
 
     @property
     def now(self) -> VersionRow:
@@ -110,9 +110,9 @@ def _boxes(name: str, value: Any) -> Markup:
     turns = plain_turns(value)
     if turns is None:
         return _box(name, _kind_of(value), value)
-    said = join(_box(f"{name}, {turn[0]}", "", turn[1], name, number) for number, turn in enumerate(turns))
-    hint = Markup("{} as JSON, to add a turn or take one away").format(name)
-    return said + details(hint, _box(name, _kind_of(value), value))
+    boxes = join(_box(f"{name}, {turn[0]}", "", turn[1], name, number) for number, turn in enumerate(turns))
+    hint = Markup("{} as JSON, to add or remove a turn").format(name)
+    return boxes + details(hint, _box(name, _kind_of(value), value))
 
 
 def _box(label: str, kind: Markup | str, value: Any, column: str | None = None, turn: int | None = None) -> Markup:
@@ -129,9 +129,9 @@ def plain_turns(value: Any) -> list[tuple[str, str, str]] | None:
     """[(role, text, the key of the text)] of a conversation in which every turn is text, else None."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
-    for role, said in (("role", "content"), ("from", "value")):
-        if all(role in turn and isinstance(turn.get(said), str) for turn in value):
-            return [(str(turn[role]), turn[said], said) for turn in value]
+    for role, key in (("role", "content"), ("from", "value")):
+        if all(role in turn and isinstance(turn.get(key), str) for turn in value):
+            return [(str(turn[role]), turn[key], key) for turn in value]
     return None
 
 
@@ -150,10 +150,10 @@ def with_edits(before: VersionRow, now: dict[str, Any], typed: Sequence[Sequence
         turns = plain_turns(now.get(column))
         if column in whole or turns is None or not 0 <= int(turn) < len(turns):
             raise InputError(
-                f"The column {column} was changed in its turns and in its JSON",
-                try_="undo one of the two, then keep the changes",
+                f"The column {column} was edited both as turns and as JSON",
+                try_="undo one of the edits, then keep the changes",
             )
-        cells.setdefault(column, [dict(one) for one in now[column]])[int(turn)][turns[int(turn)][2]] = text
+        cells.setdefault(column, [dict(message) for message in now[column]])[int(turn)][turns[int(turn)][2]] = text
     return cells
 
 
@@ -162,8 +162,8 @@ def cell(value: Any) -> Markup:
     turns = _turns(value)
     if turns:
         return join(
-            Markup('<div class="ft-turn-of"><span class="ft-pane-name">{}</span>{}</div>').format(role, _text(said))
-            for role, said in turns
+            Markup('<div class="ft-turn-of"><span class="ft-pane-name">{}</span>{}</div>').format(role, _text(content))
+            for role, content in turns
         )
     if value is None or value == "":
         return Markup('<div class="ft-help">(nothing)</div>')
@@ -195,52 +195,52 @@ def _cell(name: str, value: Any, seen: Seen) -> Markup:
 
 def _badges(seen: Seen) -> list[Markup]:
     row = seen.now
-    found = [badge(row.split, "info")]
+    badges = [badge(row.split, "info")]
     if row.mark:
-        found.append(badge(row.mark, row.mark))
+        badges.append(badge(row.mark, row.mark))
     if row.excluded:
-        found.append(badge("excluded", "warn"))
+        badges.append(badge("excluded", "warn"))
     if seen.change:
-        found.append(badge("not saved yet", "warn"))
-        found.append(
+        badges.append(badge("not saved yet", "warn"))
+        badges.append(
             Markup(
                 '<button type="button" class="ft-pick" data-do="undo" '
-                'aria-label="Take back what is not saved on row {}">Take back</button>'
+                'aria-label="Undo unsaved changes to row {}">Take back</button>'
             ).format(row.id)
         )
-    return found
+    return badges
 
 
 def _remarks(seen: Seen) -> Markup:
-    lines = [*seen.now.notes, *seen.said]
+    lines = [*seen.now.notes, *seen.history]
     if not lines:
         return Markup("")
     return Markup(
-        '<div class="ft-cell"><div class="ft-cell-name">Remarks and history</div><ul class="ft-notes">{}</ul>{}'
+        '<div class="ft-cell"><div class="ft-cell-name">Notes and history</div><ul class="ft-notes">{}</ul>{}'
     ).format(list_items(lines), Markup("</div>"))
 
 
 def _turns(value: Any) -> list[tuple[str, Any]] | None:
-    """[(role, what is said)] when `value` is a conversation."""
+    """[(role, content)] when `value` is a conversation."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
-    for role, said in (("role", "content"), ("from", "value")):
-        if all(role in turn and (said in turn or "tool_calls" in turn) for turn in value):
+    for role, key in (("role", "content"), ("from", "value")):
+        if all(role in turn and (key in turn or "tool_calls" in turn) for turn in value):
             return [
                 (
                     str(turn[role]),
-                    turn[said]
-                    if said in turn and len(turn) == 2
-                    else _with_rest(turn.get(said), turn.keys() - {role, said}, turn),
+                    turn[key]
+                    if key in turn and len(turn) == 2
+                    else _with_rest(turn.get(key), turn.keys() - {role, key}, turn),
                 )
                 for turn in value
             ]
     return None
 
 
-def _with_rest(said: Any, others: set[str], turn: dict[str, Any]) -> Any:
+def _with_rest(content: Any, others: set[str], turn: dict[str, Any]) -> Any:
     rest = {name: turn[name] for name in turn if name in others and turn[name] is not None}
-    return f"{readable(said)}\n{json.dumps(rest, ensure_ascii=False, default=str)}" if rest else said
+    return f"{readable(content)}\n{json.dumps(rest, ensure_ascii=False, default=str)}" if rest else content
 
 
 def _text(value: Any) -> Markup:

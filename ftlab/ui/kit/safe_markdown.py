@@ -51,14 +51,14 @@ def page_markdown(text: str, link: Callable[[str], str | None]) -> Markup:
     """
     tokens = _page_reader().parse(_COMMENT.sub("", text))
     for token, (_, _, anchor) in zip(
-        (one for one in tokens if one.type == "heading_open"), _headings(tokens), strict=True
+        (opened for opened in tokens if opened.type == "heading_open"), _headings(tokens), strict=True
     ):
         token.attrSet("id", anchor)
     for token in tokens:
-        for one in token.children or ():
-            if one.type == "link_open":
-                target = link(str(one.attrGet("href") or ""))
-                one.attrs = {} if target is None else {"href": target}
+        for child in token.children or ():
+            if child.type == "link_open":
+                target = link(str(child.attrGet("href") or ""))
+                child.attrs = {} if target is None else {"href": target}
     html = nh3.clean(
         _page_reader().renderer.render(tokens, _page_reader().options, {}),
         tags=_TAGS | {"h1", "h2"},
@@ -78,21 +78,23 @@ def headings(text: str) -> list[tuple[int, str, str]]:
 def links(text: str) -> list[str]:
     """The targets of all links and pictures of a page, as they are written."""
     reader = MarkdownIt("commonmark").enable("table")
-    inner = [one for token in reader.parse(text) for one in token.children or ()]
-    return [str(one.attrGet("href") or one.attrGet("src")) for one in inner if one.type in ("link_open", "image")]
+    inner = [child for token in reader.parse(text) for child in token.children or ()]
+    return [
+        str(child.attrGet("href") or child.attrGet("src")) for child in inner if child.type in ("link_open", "image")
+    ]
 
 
 def code_blocks(text: str) -> list[tuple[int, str, str]]:
     """The blocks of code of a page: (first line, counted from 0; language; code)."""
-    found = [token for token in _page_reader().parse(text) if token.type in _FENCES]
-    return [((token.map or [0])[0], token.info.strip(), token.content) for token in found]
+    fences = [token for token in _page_reader().parse(text) if token.type in _FENCES]
+    return [((token.map or [0])[0], token.info.strip(), token.content) for token in fences]
 
 
 def _headings(tokens: list[Token]) -> Iterator[tuple[int, str, str]]:
     seen: dict[str, int] = {}
     for opened, inline in pairwise(tokens):
         if opened.type == "heading_open":
-            words = "".join(one.content for one in inline.children or ())
+            words = "".join(child.content for child in inline.children or ())
             anchor = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
             number = seen.get(anchor, 0)
             seen[anchor] = number + 1

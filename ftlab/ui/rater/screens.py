@@ -27,7 +27,7 @@ _CHOICES = {
     "both_bad": ("Both bad", "4"),
     "skip": ("Skip", "s"),
 }
-LIVE = "You ask questions, see two answers to each, and say which is better. You can stop and come back."
+LIVE = "You ask questions, see two answers to each, and choose the better one. You can stop and come back."
 _ROLES = {"user": "Question", "system": "Instruction", "assistant": "Earlier answer"}
 
 
@@ -75,7 +75,7 @@ def guess(
     )
     return Markup(
         '<article class="rt-trial" data-trial="{}">{}{}{}<div class="rt-bar"><p class="rt-ask" id="rt-ask">'
-        "Your vote is saved. A guess, asked now and then: which answer comes from the model that was adapted?"
+        "Your vote is saved. An occasional guess: which answer comes from the adapted model?"
         '</p><div class="rt-votes rt-guesses" role="group" '
         'aria-labelledby="rt-ask">{}</div></div></article>'
     ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
@@ -88,7 +88,7 @@ def intro(comparisons: int, seconds: float | None, *, at_most: bool = False) -> 
     else:
         pairs = f"up to {comparisons:,} questions" if at_most else f"{comparisons:,} questions"
     took = f"About {_minutes(comparisons * seconds)}. " if seconds else ""
-    return f"You see {pairs}, each with two answers, and say which is better. {took}You can stop and come back."
+    return f"You see {pairs}, each with two answers, and choose the better one. {took}You can stop and come back."
 
 
 def _minutes(seconds: float) -> str:
@@ -100,9 +100,9 @@ def _minutes(seconds: float) -> str:
 
 def finished(*, last: str | None = None, note: str = "") -> Markup:
     return Markup(
-        '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>There are no more comparisons for '
-        "you. Your votes are saved, and you can close this page.</p><p>What happens next: when everybody has voted, "
-        "the person who invited you learns which answers were preferred. Ask them for the result.</p>{}</section>"
+        '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>You have no more comparisons. '
+        "Your votes are saved, and you can close this page.</p><p>What happens next: once everyone has voted, the "
+        "person who invited you will see which answers were preferred. Ask them for the result.</p>{}</section>"
     ).format(note, _undo(last))
 
 
@@ -112,7 +112,7 @@ def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup
         '<form class="rt-message" data-form="ask"><h1 tabindex="-1" data-focus>Ask both models</h1>{}{}'
         '<label class="rt-field" for="rt-question">Your question</label>'
         '<textarea id="rt-question" name="text" rows="4" maxlength="{}" required></textarea>'
-        '<p class="rt-help">Both answers appear together, once both are complete. That can take a while.</p>'
+        '<p class="rt-help">Both answers appear together once complete. This can take a while.</p>'
         '<button type="submit" class="rt-button rt-first">Ask both</button>{}</form>'
     ).format(note, _text(instructions), LONGEST_QUESTION, _undo(last))
 
@@ -121,7 +121,7 @@ def ask_name(intro: str, instructions: str, note: str = "") -> Markup:
     """Before the first comparison of an open link: what this is, what to look for, and who votes."""
     return Markup(
         '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}<p>{}</p>{}'
-        '<label class="rt-field" for="rt-name">Your name, or any name you like</label>'
+        '<label class="rt-field" for="rt-name">Your name or a nickname</label>'
         '<input id="rt-name" name="name" maxlength="{}" required autocomplete="nickname">'
         '<button type="submit" class="rt-button rt-first">Begin</button></form>'
     ).format(note, intro, _criterion(instructions), LONGEST_NAME)
@@ -200,14 +200,14 @@ def _text(text: str) -> Markup | str:
 
 
 def _question(messages: Sequence[Mapping[str, Any]]) -> Markup:
-    several = sum(one["role"] == "user" for one in messages) > 1
+    several = sum(message["role"] == "user" for message in messages) > 1
     turns = join(
         Markup('<div class="rt-turn rt-turn-{}"><h2>{}</h2><div class="rt-plain">{}</div></div>').format(
-            one["role"] if one["role"] in _ROLES else "user",
-            _ROLES.get(one["role"], one["role"]) if not (several and one["role"] == "user") else "Person",
-            str(one["content"]).strip(),
+            message["role"] if message["role"] in _ROLES else "user",
+            _ROLES.get(message["role"], message["role"]) if not (several and message["role"] == "user") else "Person",
+            str(message["content"]).strip(),
         )
-        for one in messages
+        for message in messages
     )
     return Markup('<section class="rt-question" aria-label="The question">{}</section>').format(turns)
 

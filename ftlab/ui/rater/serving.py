@@ -28,7 +28,7 @@ REACH = {
     "network": ("In this network", "Phones and computers on the same Wi-Fi or office network."),
     "public": ("Anywhere", "A public share link, while ftlab runs here."),
     "machine": ("Only at this computer", "Nobody else can open it."),
-    "elsewhere": ("On a server or Space of yours", "It serves the raters' page at its own address."),
+    "elsewhere": ("On your own server or Space", "It serves the raters' page at its own address."),
 }
 _HOSTS = {"machine": "127.0.0.1", "network": "0.0.0.0", "public": "127.0.0.1"}
 _PORTS = range(7960, 8000)
@@ -122,7 +122,7 @@ def has_tests(workspace: Workspace) -> bool:
 
 def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tuple[Page, int | None]:
     if reach not in REACH:
-        raise InputError("The raters' page cannot be served so", given=reach, allowed=", ".join(REACH))
+        raise InputError("The raters' page cannot be served this way", given=reach, allowed=", ".join(REACH))
     if reach == "elsewhere":
         if not url.startswith(("http://", "https://")):
             raise InputError(
@@ -147,14 +147,14 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
         raise FtlabError(
             "No public link could be made",
             why="Gradio's servers, which forward it, cannot be reached from here.",
-            try_="people in this network instead, or a server of your own",
+            try_="people on this network instead, or your own server",
         )
     if reach == "network":
         mine = _address_in_network()
         if ipaddress.ip_address(mine).is_loopback:
             app.close(verbose=False)
             raise FtlabError(
-                "This computer is in no network that others could reach it by",
+                "This computer is not on a network that others can reach",
                 try_="connect it to one, or let people vote anywhere or only at this computer",
             )
         address = f"http://{mine}:{used}"

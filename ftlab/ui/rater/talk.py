@@ -32,7 +32,7 @@ GUESS_AFTER_EVERY = 5
 AskModels = Callable[[Store, str, str], Any]
 
 
-def answer(store: Store, said: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
+def answer(store: Store, sent: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
     """The reply to one message: {"screen": HTML, "say": words for a screen reader} and, after joining, {"key": token}.
 
     `address` is where in the network it came from.
@@ -40,12 +40,12 @@ def answer(store: Store, said: Any, ask_models: AskModels | None = None, address
     Raises nothing: what goes wrong becomes a screen that says so, without details of the server.
     """
     try:
-        return _answer(store, said if isinstance(said, Mapping) else {}, ask_models, address)
+        return _answer(store, sent if isinstance(sent, Mapping) else {}, ask_models, address)
     except FtlabError as error:
         return {"screen": str(screens.cannot_open(error)), "say": error.what}
     except Exception:
         log.exception("A rater's message could not be answered")
-        broken = FtlabError("Something went wrong here. Your earlier votes are safe", try_="reload this page")
+        broken = FtlabError("Something went wrong. Your earlier votes are safe", try_="reload this page")
         return {"screen": str(screens.cannot_open(broken)), "say": broken.what}
 
 
@@ -58,24 +58,24 @@ class _Talk:
     ask_models: AskModels | None
 
 
-def _answer(store: Store, said: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
-    key, do = _text(said, "key"), _text(said, "do")
+def _answer(store: Store, sent: Mapping[str, Any], ask_models: AskModels | None, address: str) -> dict[str, str]:
+    key, do = _text(sent, "key"), _text(sent, "do")
     try:
         if not key:
-            raise InputError("This page opens with a link", try_=_ASK)
+            raise InputError("This page needs a link", try_=_ASK)
         opened = links.is_open_link(store, key)
         test = links.invitation(store, key) if opened else None
         rater = None if opened else links.read_token(store, key)
     except InputError as error:
         return _reply(screens.no_way_in(error, waits=isinstance(error, links.NotBegun)), error.what)
     if test is not None:
-        return _join(store, key, said, ask_models, address) if do == "join" else _welcome(store, test)
+        return _join(store, key, sent, ask_models, address) if do == "join" else _welcome(store, test)
     assert rater is not None
     talk = _Talk(store, rater, ask_models)
     try:
         if do not in _ACTS:
             raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
-        return _ACTS[do](talk, said)
+        return _ACTS[do](talk, sent)
     except FtlabError as error:
         # Refused; what may be done is shown again, unless the rater may do nothing any more.
         try:
@@ -99,59 +99,59 @@ def _welcome(store: Store, test: Any, error: InputError | None = None) -> dict[s
 
 
 def _join(
-    store: Store, key: str, said: Mapping[str, Any], ask_models: AskModels | None, address: str
+    store: Store, key: str, sent: Mapping[str, Any], ask_models: AskModels | None, address: str
 ) -> dict[str, str]:
     try:
-        link = links.join(store, key, _text(said, "name"), address)
+        link = links.join(store, key, _text(sent, "name"), address)
     except InputError as error:
         return _welcome(store, links.invitation(store, key), error)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
     return _now(talk, "", greets=False) | {"key": link.token}  # they have just read what this is
 
 
-def _open(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+def _open(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     return _now(talk, "")
 
 
-def _vote(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
-    trial_id, choice = _text(said, "trial"), _text(said, "choice")
-    seen = trials.next_trial(talk.store, talk.rater.id) if choice != "skip" and _guess_is_due(talk, said) else None
+def _vote(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
+    trial_id, choice = _text(sent, "trial"), _text(sent, "choice")
+    seen = trials.next_trial(talk.store, talk.rater.id) if choice != "skip" and _guess_is_due(talk, sent) else None
     trials.vote(
         talk.store,
         talk.rater.id,
         trial_id,
         choice,
-        ratings=_ratings(said),
-        comment=_text(said, "comment"),
-        seconds=_seconds(said),
+        ratings=_ratings(sent),
+        comment=_text(sent, "comment"),
+        seconds=_seconds(sent),
     )
     if seen is not None and seen.id == trial_id:
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
-        return _reply(screen, "Vote saved. A guess: which answer comes from the model that was adapted?")
+        return _reply(screen, "Vote saved. A guess: which answer comes from the adapted model?")
     return _done(talk, "Vote saved.")
 
 
-def _guess_is_due(talk: _Talk, said: Mapping[str, Any]) -> bool:
+def _guess_is_due(talk: _Talk, sent: Mapping[str, Any]) -> bool:
     """Now and then, and only where one of two contestants can be meant.
 
     The page says the number itself: who lies about it is asked more or less often, and no vote waits for the answer.
     """
-    number = said.get("number")
+    number = sent.get("number")
     due = isinstance(number, int) and number % GUESS_AFTER_EVERY == 0
     return due and len(list_contestants(talk.store, talk.rater.test_id)) == 2
 
 
-def _guess(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
-    side = _text(said, "choice")
+def _guess(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
+    side = _text(sent, "choice")
     if side:
-        trials.guess(talk.store, talk.rater.id, _text(said, "trial"), side)
+        trials.guess(talk.store, talk.rater.id, _text(sent, "trial"), side)
     return _done(talk, "Thank you.") if side else _now(talk, "Thank you.")
 
 
-def _ask(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
-    question = _text(said, "text").strip()
+def _ask(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
+    question = _text(sent, "text").strip()
     if not talk.rater.live or talk.ask_models is None:
-        raise InputError("In this test the questions are there already", try_="vote on the answers that you see")
+        raise InputError("The questions in this test are already set", try_="vote on the answers you see")
     if not question:
         raise InputError("The question is empty", try_="write one, then press Ask both")
     if len(question) > screens.LONGEST_QUESTION:
@@ -163,10 +163,10 @@ def _ask(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
     return _now(talk, "Both answers are here.")
 
 
-def _undo(talk: _Talk, said: Mapping[str, Any]) -> dict[str, str]:
+def _undo(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     # Named, so that the same request sent twice takes back one vote.
-    trials.undo(talk.store, talk.rater.id, _text(said, "trial"))
-    note = "Your last vote is taken back. You can vote on this comparison again."
+    trials.undo(talk.store, talk.rater.id, _text(sent, "trial"))
+    note = "Your last vote was undone. You can vote on this comparison again."
     return _done(talk, note, note=screens.notice(note))
 
 
@@ -183,11 +183,9 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True)
         intro = screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins else ""
         return _reply(_screen(trial, rater, last, note, intro), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
-        return _reply(
-            screens.finished(last=last, note=note), f"{say} There are no more comparisons for you. Thank you."
-        )
+        return _reply(screens.finished(last=last, note=note), f"{say} You have no more comparisons. Thank you.")
     if talk.ask_models is None:
-        raise FtlabError("The models do not run here at the moment", try_="come back later, or ask your host")
+        raise FtlabError("The models are not running right now", try_="come back later, or ask your host")
     return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")
 
 
@@ -221,18 +219,18 @@ def _reply(screen: Markup, say: str) -> dict[str, str]:
     return {"screen": str(screen), "say": say.strip()}
 
 
-def _text(said: Mapping[str, Any], name: str) -> str:
-    value = said.get(name)
+def _text(sent: Mapping[str, Any], name: str) -> str:
+    value = sent.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _ratings(said: Mapping[str, Any]) -> dict[str, str]:
-    value = said.get("ratings")
+def _ratings(sent: Mapping[str, Any]) -> dict[str, str]:
+    value = sent.get("ratings")
     return {str(name): str(choice) for name, choice in value.items()} if isinstance(value, Mapping) else {}
 
 
-def _seconds(said: Mapping[str, Any]) -> float | None:
-    value = said.get("seconds")
+def _seconds(sent: Mapping[str, Any]) -> float | None:
+    value = sent.get("seconds")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)

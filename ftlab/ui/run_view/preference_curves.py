@@ -32,8 +32,8 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
             Series("training", _scaled(metric_points(learned, key), scale), "a"),
             Series("validation", _scaled(metric_points(learned, f"eval_{key}"), scale), "b", dots=True),
         ]
-        said = [signs[code] for code in codes if code in signs]
-        return reading(series, title, unit, how, said, total_steps, always=key == "accuracy")
+        present = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, present, total_steps, always=key == "accuracy")
 
     parts = []
     if stage not in JUDGED_STAGES or metric_points(metrics, "eval_accuracy"):
@@ -54,20 +54,19 @@ def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None 
 
 
 _HOW = {
-    "accuracy": "In how many pairs the model prefers the chosen answer. 50% is a coin toss. It should rise; "
-    "validation is the line that counts, since the model never learns from those pairs.",
-    "margin": "By how much the chosen answer is ahead of the rejected one. It should rise and then level off. A "
-    "margin that only grows and grows is no better: the pairs are being memorized.",
+    "accuracy": "The share of pairs where the model prefers the chosen answer. 50% is a coin toss. It should rise; "
+    "watch validation, since the model never trains on those pairs.",
+    "margin": "How far the chosen answer is ahead of the rejected one. It should rise, then level off. A margin that "
+    "keeps growing means the pairs are being memorized.",
     "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
-    "rejected ones. Often both sink a little: that is usual, as long as the rejected ones sink more.",
+    "rejected ones. Both often sink a little, which is fine as long as the rejected ones sink more.",
     # Without a reference there is no start to compare with.
     "likelihoods": "How likely the model is to write each side, times beta. The chosen answers should end above the "
     "rejected ones.",
-    "scores": "The mean score of each side. Only the distance between the two lines means something: it should grow "
-    "and then level off.",
+    "scores": "The mean score of each side. Only the gap between the lines matters. It should grow, then level off.",
     "logps": "How likely the model is to write each side word for word. Closer to 0 is likelier. The chosen answers "
-    "should stay about where they began.",
-    "kl": "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+    "should stay near where they began.",
+    "kl": "How far the model has moved from where it started. Some distance is needed to learn; it should level off.",
 }
 
 
@@ -83,7 +82,7 @@ def reading(
 ) -> Markup:
     """One chart, the sentence on how to read it, and what goes wrong. Without `always`, empty where nothing was
     logged."""
-    if not always and not any(one.points for one in series):
+    if not always and not any(line.points for line in series):
         return Markup("")
     warnings = join(notice(sign.text, kind="warn") for sign in signs)
     return Markup('<div class="ft-reading">{}<p class="ft-how">{}</p>{}</div>').format(
@@ -96,94 +95,94 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     learned = decided(metrics)
     training = status.phase == "training" and status.is_active
     steps = max([step for step, _ in metric_points(metrics, "loss")], default=0)
-    shown = [
+    rows = [
         (
             "Steps",
             f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
             "weight updates",
         )
     ]
-    for name, where in (("eval_", "on the validation pairs"), ("", "on the pairs it learns from")):
+    for name, where in (("eval_", "on the validation pairs"), ("", "on the training pairs")):
         # At step 0 validation only says where the run began.
         accuracy, margin = (
             [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")
         )
         if accuracy:
-            shown.append(("Chosen wins", percent(accuracy[-1][1], 0), where))
+            rows.append(("Chosen wins", percent(accuracy[-1][1], 0), where))
         if margin:
-            shown.append(("Margin", short(margin[-1][1]), "chosen minus rejected"))
+            rows.append(("Margin", short(margin[-1][1]), "chosen minus rejected"))
         if accuracy or margin:
             break
-    return facts([*shown, *closing_facts(status)])
+    return facts([*rows, *closing_facts(status)])
 
 
 def closing_facts(status: RunStatus) -> list[tuple[str, Any, str]]:
-    shown: list[tuple[str, Any, str]] = []
+    rows: list[tuple[str, Any, str]] = []
     if status.phase == "training" and status.is_active and status.eta_seconds is not None:
-        shown.append(("Time left", duration(status.eta_seconds), "for training"))
+        rows.append(("Time left", duration(status.eta_seconds), "for training"))
     else:
-        shown.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
+        rows.append(("Time", duration(status.seconds), "so far" if status.is_active else "from start to end"))
     if status.trained_parameters and status.total_parameters:
         share = percent(status.trained_parameters / status.total_parameters)
-        shown.append(
+        rows.append(
             ("Trained weights", count(status.trained_parameters), f"{share} of {count(status.total_parameters)}")
         )
-    return shown
+    return rows
 
 
 def _between(interval: list[float] | None) -> str:
     return f"{short(interval[0])} to {short(interval[1])}, " if interval else ""
 
 
-def result(found: PreferencesJson) -> Markup:
+def result(held_out: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
-    return verdict(found) + figures(found)
+    return verdict(held_out) + figures(held_out)
 
 
-def verdict(found: PreferencesJson) -> Markup:
+def verdict(held_out: PreferencesJson) -> Markup:
     """The held-out preferences of a finished run in a sentence."""
-    accuracy, (low, high) = found["accuracy"], found["interval"]
+    accuracy, (low, high) = held_out["accuracy"], held_out["interval"]
     kind, verdict = "warn", "That may be chance."
-    ties = found.get("ties", 0)
-    if "p" in found:
+    ties = held_out.get("ties", 0)
+    if "p" in held_out:
         # Ties are no losses: of those that are decided, are more won than lost?
-        won, lost = accuracy * found["rows"], (1 - accuracy) * found["rows"] - ties
-        more, less = (found["p"] < LEVEL and won > lost), (found["p"] < LEVEL and won < lost)
+        won, lost = accuracy * held_out["rows"], (1 - accuracy) * held_out["rows"] - ties
+        more, less = (held_out["p"] < LEVEL and won > lost), (held_out["p"] < LEVEL and won < lost)
     else:
         more, less = low > 0.5, high < 0.5
     if more:
         kind, verdict = "good", "That is more than chance."
     elif less:
-        kind, verdict = "bad", "That is less than a coin toss: are chosen and rejected swapped?"
-    tested = f", {p_text(found['p'])}" if "p" in found else ""
-    said = (
-        f"The chosen answer wins in {percent(accuracy)} of {count(found['rows'])} held-out pairs (95% interval "
+        kind, verdict = "bad", "That is worse than a coin toss. Are chosen and rejected swapped?"
+    tested = f", {p_text(held_out['p'])}" if "p" in held_out else ""
+    text = (
+        f"The chosen answer wins in {percent(accuracy)} of {count(held_out['rows'])} held-out pairs (95% interval "
         f"{percent(low)} to {percent(high)}{tested}){f', with {ties} ties' if ties else ''}. {verdict}"
     )
-    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+    return notice(Markup("<strong>{}</strong>").format(text), kind=kind)
 
 
-def figures(found: PreferencesJson) -> Markup:
+def figures(held_out: PreferencesJson) -> Markup:
     """The figures behind `verdict`, and how they were taken."""
-    accuracy, (low, high) = found["accuracy"], found["interval"]
-    shown = [
+    accuracy, (low, high) = held_out["accuracy"], held_out["interval"]
+    rows = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
         (
             "Margin",
-            short(found["margin"]),
-            f"{_between(found.get('margin_interval'))}chosen minus rejected, on average",
+            short(held_out["margin"]),
+            f"{_between(held_out.get('margin_interval'))}chosen minus rejected, on average",
         ),
-        ("Chosen", short(found["reward_chosen"]), "mean reward"),
-        ("Rejected", short(found["reward_rejected"]), "mean reward"),
+        ("Chosen", short(held_out["reward_chosen"]), "mean reward"),
+        ("Rejected", short(held_out["reward_rejected"]), "mean reward"),
     ]
-    plain = found.get("by_log_probability")
+    plain = held_out.get("by_log_probability")
     if plain:
         before, after = plain["before"]["accuracy"], plain["after"]["accuracy"]
-        shown.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
-    notes = [f"The reward is the {found['measure']}." if found.get("measure") else "", *found.get("notes", [])]
+        rows.append(("Likelier answer", f"{percent(before, 0)} → {percent(after, 0)}", "chosen; start → now"))
+    notes = [f"The reward is the {held_out['measure']}." if held_out.get("measure") else "", *held_out.get("notes", [])]
     listed = list_items(note for note in notes if note)
     return Markup('<div class="ft-result" data-accuracy="{}">{}<ul class="ft-notes">{}</ul></div>').format(
-        f"{accuracy:.4f}", facts(shown), listed
+        f"{accuracy:.4f}", facts(rows), listed
     )
 
 
@@ -208,15 +207,15 @@ def _sides(
 
 def decided(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """`metrics` without the accuracies of ties: before the first step nothing has been decided."""
-    found = []
+    rows = []
     for row in metrics:
         tied = [
             f"{name}accuracy"
             for name in ("", "eval_")
             if isinstance(row.get(f"{name}margin"), int | float) and abs(row[f"{name}margin"]) < _TIE
         ]
-        found.append({key: value for key, value in row.items() if key not in tied} if tied else row)
-    return found
+        rows.append({key: value for key, value in row.items() if key not in tied} if tied else row)
+    return rows
 
 
 def _scaled(points: list[tuple[float, float]], scale: float) -> list[tuple[float, float]]:

@@ -31,8 +31,8 @@ def pictures(
     signs = {sign.code: sign for sign in current_signs(metrics, config)}
 
     def chart(series: Sequence[Series], title: str, unit: str, how: str, *codes: str) -> Markup:
-        said = [signs[code] for code in codes if code in signs]
-        return reading(series, title, unit, how, said, total_steps, always=title == _FIRST)
+        present = [signs[code] for code in codes if code in signs]
+        return reading(series, title, unit, how, present, total_steps, always=title == _FIRST)
 
     def points(key: str, scale: float = 1.0) -> list[tuple[float, float]]:
         return [(step, scale * value) for step, value in metric_points(metrics, key)]
@@ -49,30 +49,30 @@ def pictures(
                 Series("validation", points("eval_reward"), "b", dots=True),
             ],
             _FIRST,
-            "all rewards added up by their weights",
-            "What the tried answers are worth on average. It should rise. What it says is only as good as the rewards "
-            "themselves, so read the answers too.",
+            "weighted sum of all rewards",
+            "The average reward of the sampled answers. It should rise. It is only as meaningful as the rewards, so "
+            "read the answers too.",
             "flat",
         ),
         chart(
             each if len(each) > 1 else [],
             "Each reward",
             "before weighting",
-            "Which reward the progress comes from. One that rises while another falls is bought at its cost.",
+            "Which reward drives the progress. A reward that rises while another falls comes at its expense.",
         ),
         answers(samples),
         chart(
             [Series("KL", points("kl"), "c")],
             "Distance from the start",
             "KL, nats per token",
-            "How far the model has moved from where it started. A little is needed to learn; it should level off.",
+            "How far the model has moved from where it started. Some distance is needed to learn; it should level off.",
             "kl",
         ),
         chart(
             [Series("tokens", points("completion_length"), "a")],
             "Length of the answers",
             "tokens",
-            "Longer is not better. Where length and reward rise together, the reward may like length itself.",
+            "Longer is not better. If length and reward rise together, the reward may favor length itself.",
             "longer",
         ),
         chart(
@@ -82,8 +82,8 @@ def pictures(
             ],
             "Cut answers and repetition",
             "%",
-            "Cut: answers that ran into the longest answer allowed, so that their end was never judged. Repeated: word "
-            "triples that an answer says again.",
+            "Cut: answers that hit the length limit, so their end was never judged. Repeated: word triples that "
+            "recur within an answer.",
             "repeats",
         ),
     ]
@@ -111,8 +111,8 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
         parts.append(("last quarter", [row["reward"] for row in samples[-quarter:]], "a"))
     spread = distribution(parts, title="Distribution of rewards", help="Of the sampled answers.")
     how = (
-        "The hill should move to the right. Two hills mean that some answers get the reward and some do not; a single "
-        "needle means that all answers are alike, and nothing is left to learn."
+        "The distribution should move right. Two peaks: some answers get the reward, others do not. One spike: all "
+        "answers score alike, so nothing is left to learn."
     )
     before = details(f"Answers at step {count(first_step)}", _listed(first)) if last_step != first_step else ""
     return Markup(
@@ -120,7 +120,7 @@ def answers(samples: list[dict[str, Any]]) -> Markup:
     ).format(
         spread,
         how,
-        heading(f"Answers at step {count(last_step)}", "What the model tried then, and what each answer was worth."),
+        heading(f"Answers at step {count(last_step)}", "What the model sampled then, with each answer's reward."),
         _listed(last),
         before,
     )
@@ -146,7 +146,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     reward, held = metric_points(metrics, "reward"), metric_points(metrics, "eval_reward")
     length, cut = metric_points(metrics, "completion_length"), metric_points(metrics, "cut_share")
     steps = max([step for step, _ in reward], default=0)
-    shown = [
+    rows = [
         (
             "Steps",
             f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
@@ -155,39 +155,39 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         ("Mean reward", short(reward[-1][1]) if reward else None, "of the answers tried last"),
     ]
     if held:
-        shown.append(("Validation", short(held[-1][1]), f"mean reward; {short(held[0][1])} at first"))
+        rows.append(("Validation", short(held[-1][1]), f"mean reward; {short(held[0][1])} at first"))
     if length:
-        shown.append(("Answers", f"{length[-1][1]:.0f} tokens", f"{length[0][1]:.0f} at first"))
+        rows.append(("Answers", f"{length[-1][1]:.0f} tokens", f"{length[0][1]:.0f} at first"))
     if cut:
-        shown.append(("Cut answers", percent(cut[-1][1], 0), "ran into the longest answer"))
-    return facts([*shown, *closing_facts(status)])
+        rows.append(("Cut answers", percent(cut[-1][1], 0), "hit the length limit"))
+    return facts([*rows, *closing_facts(status)])
 
 
-def result(found: RewardsJson) -> Markup:
+def result(held_out: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts, before and after."""
-    return verdict(found) + figures(found)
+    return verdict(held_out) + figures(held_out)
 
 
-def verdict(found: RewardsJson) -> Markup:
+def verdict(held_out: RewardsJson) -> Markup:
     """The rewards of greedy answers to held-out prompts in a sentence."""
-    start, adapted, (low, high) = found["start"], found["adapted"], found["interval"]
+    start, adapted, (low, high) = held_out["start"], held_out["adapted"], held_out["interval"]
     kind, verdict = "warn", "That may be chance."
-    certain = found["p"] < LEVEL if "p" in found else low > 0 or high < 0
-    if certain and found["difference"]:
-        better = found["difference"] > 0
+    certain = held_out["p"] < LEVEL if "p" in held_out else low > 0 or high < 0
+    if certain and held_out["difference"]:
+        better = held_out["difference"] > 0
         kind, verdict = ("good", "That is more than chance.") if better else ("bad", "It got worse.")
-    tested = f", {p_text(found['p'])}" if "p" in found else ""
-    said = (
-        f"The mean reward on {count(found['rows'])} held-out prompts went from {short(start['reward'])} to "
-        f"{short(adapted['reward'])} ({found['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}{tested}). "
+    tested = f", {p_text(held_out['p'])}" if "p" in held_out else ""
+    text = (
+        f"The mean reward on {count(held_out['rows'])} held-out prompts went from {short(start['reward'])} to "
+        f"{short(adapted['reward'])} ({held_out['difference']:+.3g}, 95% interval {low:+.3g} to {high:+.3g}{tested}). "
         f"{verdict}"
     )
-    return notice(Markup("<strong>{}</strong>").format(said), kind=kind)
+    return notice(Markup("<strong>{}</strong>").format(text), kind=kind)
 
 
-def figures(found: RewardsJson) -> Markup:
+def figures(held_out: RewardsJson) -> Markup:
     """The table behind `verdict`."""
-    start, adapted = found["start"], found["adapted"]
+    start, adapted = held_out["start"], held_out["adapted"]
     shapes: dict[str, Any] = {"reward": short, "completion_length": short, "cut_share": percent, "repetition": percent}
     titles = {
         "reward": "Mean reward",
@@ -202,9 +202,9 @@ def figures(found: RewardsJson) -> Markup:
             [f"Reward {name}", short(start["rewards"][name]), short(value)]
             for name, value in adapted["rewards"].items()
         ]
-    listed = list_items(found.get("notes", []))
+    listed = list_items(held_out.get("notes", []))
     return Markup('<div class="ft-result" data-difference="{}">{}{}</div>').format(
-        f"{found['difference']:.4f}",
+        f"{held_out['difference']:.4f}",
         table(["Greedy answers", "Start", "Now"], rows, label="Rewards before and after", numbers=(1, 2)),
         Markup('<ul class="ft-notes">{}</ul>').format(listed) if listed else "",
     )

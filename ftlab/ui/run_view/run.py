@@ -64,10 +64,10 @@ def replayed(run: RunDirectory) -> Markup:
     """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
     config = run_files.config(run)
     try:
-        said = mixed_in_words(config, run.manifest()) if config else ""
+        words = mixed_in_words(config, run.manifest()) if config else ""
     except FtlabError:
-        said = ""
-    return Markup('<p class="ft-help">{}.</p>').format(said[:1].upper() + said[1:]) if said else Markup("")
+        words = ""
+    return Markup('<p class="ft-help">{}.</p>').format(words[:1].upper() + words[1:]) if words else Markup("")
 
 
 # A press on Details is kept when the picture is drawn anew.
@@ -89,22 +89,22 @@ def live(run: RunDirectory) -> Markup:
     total, stage, config = status.total_steps if training else None, run_files.stage(run), run_files.config(run)
     signs: list[str] = []
     if stage in REWARD_STAGES:
-        shown = reward_view.numbers(status, metrics)
+        figures = reward_view.numbers(status, metrics)
         first, others = reward_view.pictures(metrics, run_files.samples(run), config, total)
         signs = [sign.text for sign in reward_view.current_signs(metrics, config)]
     elif stage in STAGES:
-        shown = preference_view.numbers(status, metrics)
+        figures = preference_view.numbers(status, metrics)
         first, others = preference_view.pictures(metrics, stage, total)
     else:
-        shown, first, others = numbers(status, metrics), loss_curve(metrics, total), speed_curves(metrics, total)
+        figures, first, others = numbers(status, metrics), loss_curve(metrics, total), speed_curves(metrics, total)
     answers = Markup("") if stage in STAGES else answers_now(run_files.samples(run))
-    folded = [replayed(run), _figures(run), shown, _todo(run), problems(status, signs)]
+    folded = [replayed(run), _figures(run), figures, _todo(run), problems(status, signs)]
     if status.is_active:
         open_ = [*map(_sign, signs), first if metrics else Markup(""), answers]
     else:
         open_, folded = [held_out(run)], [*folded, first, answers]
-    left = [text for text in status.warnings if text[:_BEGINNING] not in [one[:_BEGINNING] for one in signs]]
-    summary = f"Details ({len(left)} worth knowing)" if left else "Details"
+    left = [text for text in status.warnings if text[:_BEGINNING] not in [sign[:_BEGINNING] for sign in signs]]
+    summary = f"Details ({len(left)} notes)" if left else "Details"
     return join(
         [
             Markup('<section class="ft-card" data-run="{}" data-state="{}" data-at-work="{}">').format(
@@ -173,7 +173,7 @@ def answers_now(samples: list[dict[str, Any]]) -> Markup:
     last = samples[-1]["step"]
     first = {row["row"]: row["answer"] for row in samples if row["step"] == samples[0]["step"]}
     rows = [row for row in samples if row["step"] == last]
-    shown = join(
+    articles = join(
         Markup(
             '<article class="ft-now"><p class="ft-text ft-said">{}</p><dl><dt>Base</dt><dd class="ft-text">{}</dd>'
             '<dt>{}</dt><dd class="ft-text">{}</dd><dt>Reference</dt><dd class="ft-text">{}</dd></dl></article>'
@@ -188,7 +188,7 @@ def answers_now(samples: list[dict[str, Any]]) -> Markup:
     )
     return Markup(
         '<div class="ft-content"><h3 class="ft-h">Held-out rows</h3><div class="ft-nows">{}</div></div>'
-    ).format(shown)
+    ).format(articles)
 
 
 def _answer(text: str) -> str:
@@ -231,7 +231,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
     steps = max([step for step, _ in loss + validation], default=0)
     best = min(validation, key=lambda point: point[1]) if validation else None
     training = status.phase == "training" and status.is_active
-    shown = [
+    rows = [
         (
             "Steps",
             f"{count(status.step)} of {count(status.total_steps)}" if training else count(steps),
@@ -241,28 +241,28 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         (
             "Validation loss",
             short(validation[-1][1]) if validation else None,
-            f"best {short(best[1])} at step {best[0]:g}" if best else "on rows that are not learned from",
+            f"best {short(best[1])} at step {best[0]:g}" if best else "on validation rows",
         ),
         ("Learning rate", short(rate[-1][1]) if rate else None, "size of a step"),
         ("Speed", f"{count(speed[-1][1])} tokens/s" if speed else None, "text read per second"),
     ]
-    return facts([*shown, *preference_view.closing_facts(status)])
+    return facts([*rows, *preference_view.closing_facts(status)])
 
 
 def outcome(run: RunDirectory, status: RunStatus) -> Markup:
     """How the run ended and what to do next; empty while it works."""
     if status.is_active:
         if status.state == "queued":
-            return notice("Queued: one run at a time uses the device. You can close this page.")
+            return notice("Waiting for the device, which one run uses at a time. You can close this page.")
         return Markup("")
     if status.error:
         return failure(status.error)
     comparison = run_files.comparison(run)
     if comparison:
-        said = Markup("<strong>{}</strong>").format(measures.verdict_line(comparison))
-        return notice(said, kind=verdict_kind(comparison))
+        verdict = Markup("<strong>{}</strong>").format(measures.verdict_line(comparison))
+        return notice(verdict, kind=verdict_kind(comparison))
     if status.state == "stopped":
-        done = "What was trained until then is saved." if run.has_result else "Nothing was saved."
+        done = "The model trained so far is saved." if run.has_result else "Nothing was saved."
         return notice(f"Stopped{f': {status.phase}' if status.phase else ' at your request'}. {done}", kind="warn")
     if run_files.preferences(run) or run_files.rewards(run):
         return Markup("")
@@ -288,11 +288,11 @@ def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
         return Markup("")
     if status.is_active:
         now = {"queued": "Waiting for the device", "stopping": "Stopping"}.get(status.state, doing)
-        return notice(f"{now}. The strip above shows how far it is.")
+        return notice(f"{now}. The strip above shows its progress.")
     if status.error:
         return failure(status.error)
-    said = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]
-    return join(notice(text, kind="warn") for text in said)
+    reasons = status.warnings or [f"Stopped: {status.phase or 'at your request'}."]
+    return join(notice(text, kind="warn") for text in reasons)
 
 
 def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
@@ -315,9 +315,9 @@ def verdict_kind(comparison: ComparisonJson) -> str:
     return "good" if verdict["better"] and not verdict.get("forgot") else "warn"
 
 
-def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
+def problems(status: RunStatus, signs: Sequence[str] = ()) -> Markup:
     """What the run warned of, without what is `said` beside its chart already (there with the figures of now)."""
-    known = [text[:_BEGINNING] for text in said]
+    known = [text[:_BEGINNING] for text in signs]
     left = [text for text in status.warnings if text[:_BEGINNING] not in known]
     if not left:
         return Markup("")
@@ -326,11 +326,11 @@ def problems(status: RunStatus, said: Sequence[str] = ()) -> Markup:
 
 
 def verification(run: RunDirectory) -> str:
-    found = run_files.verification(run)
-    if not found:
+    checked = run_files.verification(run)
+    if not checked:
         return "not checked"
-    change = short(found.get("largest_change"))
-    if found.get("changes_logits"):
+    change = short(checked.get("largest_change"))
+    if checked.get("changes_logits"):
         return f"yes, by up to {change}"
     return f"no (largest change {change})"
 

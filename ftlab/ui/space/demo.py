@@ -24,7 +24,7 @@ def serve_demo(folder: Path) -> None:
         visitors.preload(run)
     except FtlabError as error:
         run = None
-        print(f"ftlab: nothing can be shown. {error}", flush=True)
+        print(f"ftlab: nothing to show. {error}", flush=True)
     page = visitors.build_page(lambda: run)
     settings = visitors.page_settings()
     page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts

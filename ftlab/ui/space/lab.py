@@ -106,22 +106,22 @@ def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]
         )
         return lambda: ("warn", words), lambda: None
     try:
-        found = space_store.restore(workspace, repository)
+        restored = space_store.restore(workspace, repository)
         votes = backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
     except FtlabError as error:
-        words = f"Nothing that you do here is kept, and nothing was brought back. {error} Then restart this Space."
+        words = f"Nothing you do here is saved, and nothing was restored. {error} Then restart this Space."
         print(f"ftlab: {words}", flush=True)
         return lambda: ("bad", words), lambda: None
-    print(f"ftlab: {len(found.names)} runs and versions of data came back from {repository}.", flush=True)
-    if found.broken:
-        print(f"ftlab: not whole in {repository}, and left there: {', '.join(found.broken)}", flush=True)
+    print(f"ftlab: {len(restored.names)} runs and versions of data restored from {repository}.", flush=True)
+    if restored.broken:
+        print(f"ftlab: incomplete in {repository}, left there: {', '.join(restored.broken)}", flush=True)
     end_runs = space_store.start(workspace, repository)
 
     def end() -> None:
         hub_sync.finish(votes)
         end_runs()
 
-    return functools.partial(_kept, workspace, repository, found.broken), end
+    return functools.partial(_kept, workspace, repository, restored.broken), end
 
 
 def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str, str]:
@@ -137,7 +137,7 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
     lines = []
     if missing:
         named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        lines.append(f"Not on the Hub yet, and lost if this Space ends now: {named}.")
+        lines.append(f"Not on the Hub yet, and lost if this Space stops now: {named}.")
     else:
         lines.append(f"All runs, versions of data and votes are kept in {repository}.")
     if error:
@@ -149,10 +149,10 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
 
 def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
     """The line of the lab that says what is not kept yet, with the ways out."""
-    links = Markup('<div class="ft-help"><a href="/">The page for everybody</a> · <a href="/owner">Log out</a></div>')
+    links = Markup('<div class="ft-help"><a href="/">The public page</a> · <a href="/owner">Log out</a></div>')
 
     def words() -> str:
-        kind, text = "warn", "What is kept on the Hub cannot be said just now."
+        kind, text = "warn", "The state of the backup on the Hub is unknown right now."
         with contextlib.suppress(FtlabError):
             kind, text = kept()
         return notice(join([escape(text), links]), kind=kind)

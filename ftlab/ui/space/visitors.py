@@ -105,34 +105,34 @@ def build_page(
             run = find()
             if run is None:
                 hint = "The owner of this Space has not chosen a run to show."
-                return {head: empty("Nothing is shown here yet.", hint), about: gr.update(visible=False)}
-            shown = showcase(run)
-            asked = [gr.update(value=prompt, visible=True) for prompt in shown.prompts[:_PROMPTS]]
+                return {head: empty("Nothing to show yet.", hint), about: gr.update(visible=False)}
+            card = showcase(run)
+            asked = [gr.update(value=prompt, visible=True) for prompt in card.prompts[:_PROMPTS]]
             asked += [gr.update(visible=False)] * (_PROMPTS - len(asked))
-            filled = {head: _headline(shown), report: _report(run)}
-            return filled | {offered: gr.update(visible=bool(shown.prompts)), **dict(zip(prompts, asked, strict=True))}
+            filled = {head: _headline(card), report: _report(run)}
+            return filled | {offered: gr.update(visible=bool(card.prompts)), **dict(zip(prompts, asked, strict=True))}
 
-        def say(given: str, said: list[Turn], request: gr.Request) -> Iterator[dict[Any, Any]]:
+        def say(message: str, turns_so_far: list[Turn], request: gr.Request) -> Iterator[dict[Any, Any]]:
             run = find()
             if run is None:
-                raise InputError("Nothing is shown here yet", try_="come back later")
-            _check(given, said, limits)
+                raise InputError("Nothing to show yet", try_="come back later")
+            _check(message, turns_so_far, limits)
             wait = allowance.take(address_of(request.client))
             if wait:
-                raise FtlabError("Many messages came in a short time", try_=f"again in {duration(wait)}")
-            turn: Turn = {"user": given.strip(), "base": "", "adapted": "", "note": "loading the models …"}
-            yield {log: conversation([*said, turn], busy=True), text: "", offered: gr.update(visible=False)}
+                raise FtlabError("Too many messages in a short time", try_=f"again in {duration(wait)}")
+            turn: Turn = {"user": message.strip(), "base": "", "adapted": "", "note": "loading the models …"}
+            yield {log: conversation([*turns_so_far, turn], busy=True), text: "", offered: gr.update(visible=False)}
             try:
                 ensure("transformers")
-                stream = answer(str(run.path), turn["user"], history(said), limits.answer, threads())
+                stream = answer(str(run.path), turn["user"], history(turns_so_far), limits.answer, threads())
                 with contextlib.closing(stream):
                     for part in stream:
                         turn = {**turn, "base": part.base, "adapted": part.adapted, "note": note_of(part)}
-                        yield {log: conversation([*said, turn], busy=not part.done)}
+                        yield {log: conversation([*turns_so_far, turn], busy=not part.done)}
             except Exception:
-                yield {log: conversation(said), text: given}  # nothing typed is lost with an error
+                yield {log: conversation(turns_so_far), text: message}  # nothing typed is lost with an error
                 raise
-            yield {log: conversation([*said, turn]), turns: [*said, turn]}
+            yield {log: conversation([*turns_so_far, turn]), turns: [*turns_so_far, turn]}
 
         def restart() -> dict[Any, Any]:
             return {turns: [], log: conversation([]), offered: gr.update(visible=True)}
@@ -177,35 +177,35 @@ def preload(run: RunDirectory) -> None:
     load_duet(run)
 
 
-def _answers(run: str, message: str, said: dict[str, Any], tokens: int, threads: int | None) -> Iterator[Any]:
+def _answers(run: str, message: str, turns: dict[str, Any], tokens: int, threads: int | None) -> Iterator[Any]:
     """Both answers as they grow. Its arguments are plain, because on ZeroGPU they go to another process."""
     from ftlab.evaluation.duet import load_duet
 
-    yield from load_duet(RunDirectory(Path(run))).stream(message, said, max_new_tokens=tokens, threads=threads)
+    yield from load_duet(RunDirectory(Path(run))).stream(message, turns, max_new_tokens=tokens, threads=threads)
 
 
-def _check(given: Any, said: list[Turn], limits: Limits) -> None:
-    if not isinstance(given, str) or not given.strip():
+def _check(message: Any, turns: list[Turn], limits: Limits) -> None:
+    if not isinstance(message, str) or not message.strip():
         raise InputError("There is no message to answer", try_="type one first")
-    if len(given) > limits.message:
+    if len(message) > limits.message:
         raise InputError(
             "This message is too long",
-            given=f"{len(given):,} characters",
+            given=f"{len(message):,} characters",
             allowed=f"{limits.message:,} characters",
             try_="a shorter one",
         )
-    if len(said) >= limits.turns:
+    if len(turns) >= limits.turns:
         raise InputError(f"This conversation has reached its {limits.turns} turns", try_="press Start anew")
 
 
-def _headline(shown: Any) -> Markup:
-    lines = [Markup("<strong>{}</strong>").format(shown.name)]
-    about = [f"Base: {shown.base}"] + ([f"adapted on: {shown.data}"] if shown.data else [])
+def _headline(card: Any) -> Markup:
+    lines = [Markup("<strong>{}</strong>").format(card.name)]
+    about = [f"Base: {card.base}"] + ([f"adapted on: {card.data}"] if card.data else [])
     lines.append(Markup('<div class="ft-help">{}</div>').format("; ".join(about)))
-    if shown.verdict:
-        lines.append(Markup("<div>{}</div>").format(shown.verdict))
-    if shown.base == STARTER:
-        toy = "The base is a toy of {} parameters: it shows how the method works, not how good it gets."
+    if card.verdict:
+        lines.append(Markup("<div>{}</div>").format(card.verdict))
+    if card.base == STARTER:
+        toy = "The base is a toy of {} parameters. It shows how the method works, not how good it gets."
         lines.append(Markup('<div class="ft-help">{}</div>').format(toy.format(starter_size())))
     return Markup('<div class="ft-box ft-info">{}</div>').format(join(lines))
 

@@ -57,7 +57,7 @@ class Form:
     actions: Any = None
     more: Any = None
     upload: Any = None
-    found: Any = None
+    preview: Any = None
     power: Any = None
     plan: Any = None
     make: Any = None
@@ -67,9 +67,9 @@ class Form:
         return list(self.fields.values())
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `fill`, `suit` and a look at the prompts update."""
-        return [*self.inputs, *self.groups, self.more, self.upload, self.found, self.power, self.plan, self.make]
+        return [*self.inputs, *self.groups, self.more, self.upload, self.preview, self.power, self.plan, self.make]
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
         return dict(zip(self.fields, values, strict=True))
@@ -136,7 +136,7 @@ def _prompts(form: Form) -> None:
     draw("from", gr.Radio, FROM, value="held_out", label="Prompts from")
     draw(
         "held_out", gr.Dropdown, [], label="Held-out rows of", allow_custom_value=True,
-        info="The test split, which nothing was trained on. Without one: all rows.",
+        info="The test split, which nothing was trained on. All rows if there is none.",
     )  # fmt: skip
     draw("file", gr.Dropdown, [], label="File", allow_custom_value=True, visible=False)
     form.upload = gr.File(
@@ -146,12 +146,12 @@ def _prompts(form: Form) -> None:
         elem_id="blind_upload",
         visible=False,
     )
-    draw("pasted", gr.Textbox, label="One prompt on each line", lines=5, max_lines=14, visible=False)
+    draw("pasted", gr.Textbox, label="One prompt per line", lines=5, max_lines=14, visible=False)
     draw(
         "topic", gr.Dropdown, [("no topics", "")], value="", label="Topic", allow_custom_value=True,
-        info="A column. The verdict is given per topic, and a sample takes as many of each.",
+        info="A column. The verdict is broken down by topic, and samples are balanced across topics.",
     )  # fmt: skip
-    form.found = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
+    form.preview = gr.HTML(elem_id="blind_found", elem_classes="ft-content")
     draw(
         "max_new_tokens", gr.Textbox, "256", label="Longest answer (tokens)", max_lines=1,
         info="Same settings for all: greedy decoding, one answer per prompt.",
@@ -167,33 +167,39 @@ def _votes(form: Form) -> None:
         draw("votes_per_prompt", gr.Textbox, "2", label="Votes per prompt", info="By different raters.", max_lines=1)
     draw(
         "overlap", gr.Slider, 0, 100, value=100, step=5, label="Overlap (%)",
-        info="The share of prompts that this many raters see; one rater sees each of the others. Where raters "
+        info="The share of prompts that this many raters see. Each other prompt goes to one rater. Where raters "
         "overlap, the verdict can say whether they agree.",
     )  # fmt: skip
     draw(
         "planned", gr.Textbox, label="Planned votes", max_lines=1,
-        info="The tally stays hidden until they are in. Empty: as many as the test allows.",
+        info="The tally stays hidden until they are all in. Empty: as many as the test allows.",
     )  # fmt: skip
     form.plan = gr.HTML(elem_id="blind_plan", elem_classes="ft-content")
     draw(
         "rubric", gr.CheckboxGroup, ["overall", "correctness", "completeness", "style", "safety"], value=["overall"],
-        label="Rubric", info="The verdict is about Overall. The others are asked as well.",
+        label="Rubric", info="The verdict uses Overall. The others are asked too.",
     )  # fmt: skip
-    draw("options", gr.CheckboxGroup, OPTIONS, value=[one for _, one in OPTIONS], label="Options")
+    draw("options", gr.CheckboxGroup, OPTIONS, value=[name for _, name in OPTIONS], label="Options")
 
 
 def _needed(form: Form, n: int) -> None:
     """What a contestant of some kinds cannot do without."""
     form.draw(
         f"url_{n}", gr.Textbox, label="Address", placeholder="http://127.0.0.1:8000/v1", max_lines=1, visible=False,
-        info="OpenAI-compatible. Its key: FTLAB_ENDPOINT_KEY, set where ftlab starts.",
+        info="OpenAI-compatible. Set its key as FTLAB_ENDPOINT_KEY before you start ftlab.",
     )  # fmt: skip
-    form.draw(f"model_{n}", gr.Textbox, label="Name of its model", max_lines=1, visible=False)
+    form.draw(f"model_{n}", gr.Textbox, label="Model name", max_lines=1, visible=False)
     form.draw(f"system_{n}", gr.Textbox, label="System prompt", lines=1, max_lines=8, visible=False)
 
 
 def _named(form: Form, n: int) -> None:
-    form.draw(f"title_{n}", gr.Textbox, label=f"Name of contestant {n}", placeholder="named by what it is", max_lines=1)
+    form.draw(
+        f"title_{n}",
+        gr.Textbox,
+        label=f"Name of contestant {n}",
+        placeholder="Empty: named after the model",
+        max_lines=1,
+    )
     form.draw(
         f"base_{n}", gr.Dropdown, [("The base of the run in this test", ""), *BASES], value="",
         label=f"Base of contestant {n}", allow_custom_value=True, visible=False,
@@ -212,7 +218,7 @@ def load(workspace: Workspace) -> dict[str, Any]:
 def keep(values: dict[str, Any], workspace: Workspace) -> None:
     """Keep what is not as usual: the rest follows the newest run."""
     as_usual = usual(workspace)
-    write_json(workspace.new_test_file, {name: one for name, one in values.items() if one != as_usual[name]})
+    write_json(workspace.new_test_file, {name: value for name, value in values.items() if value != as_usual[name]})
 
 
 def is_filled(values: dict[str, Any]) -> bool:
@@ -233,26 +239,26 @@ def usual(workspace: Workspace) -> dict[str, Any]:
     values |= {"from": "held_out", "held_out": ""}
     values |= {"file": "", "pasted": "", "number": USUAL_PROMPTS, "topic": "", "title": "", "raters": "2"}
     values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
-    values |= {"options": [one for _, one in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
+    values |= {"options": [option for _, option in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
     return values
 
 
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
     """Updates that show `values` in the form, with the choices that there are now."""
     runs = [(_called(run), f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
-    who = [("The base model", "base"), ("The base model with a prompt of its own", "prompted")]
+    who = [("The base model", "base"), ("The base model with its own prompt", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
     updates = suit(form, values, topics)
     uploads = [(title, value) for title, value in source_choices(workspace) if title.startswith("Upload: ")]
-    more = [*who, ("Nobody: take this contestant away", "")]
+    more = [*who, ("None: remove this contestant", "")]
     choices = {f"who_{n}": who if n <= 2 else more for n in range(1, MOST_CONTESTANTS + 1)}
-    data = [one for one in source_choices(workspace) if one not in uploads]
+    data = [choice for choice in source_choices(workspace) if choice not in uploads]
     choices |= {"held_out": [("The run in this test", ""), *runs, *data], "file": uploads}
     for name, component in form.fields.items():
-        shown: dict[str, Any] = {"value": values.get(name)}
+        settings: dict[str, Any] = {"value": values.get(name)}
         if name in choices:
-            shown["choices"] = choices[name]
-        updates[component] = gr.update(**{**_settings(updates.get(component)), **shown})
+            settings["choices"] = choices[name]
+        updates[component] = gr.update(**{**_settings(updates.get(component)), **settings})
     return updates
 
 
@@ -260,14 +266,14 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
     """The runs as contestants: at the strength in use, and as trained or at the one proposed where that is another."""
     from ftlab.evaluation.strengths import strengths_of
 
-    found = []
+    choices = []
     for run in run_files.runs_that_answer(workspace):
         used, measured = run_files.strength(run), strengths_of(run)
         others = {AS_TRAINED, measured["proposed"] if measured else AS_TRAINED} - {used}
-        found.append((", ".join(filter(None, [_called(run), strength_name(used)])), f"run:{run.id}"))
+        choices.append((", ".join(filter(None, [_called(run), strength_name(used)])), f"run:{run.id}"))
         for at in sorted(others):
-            found.append((f"{_called(run)}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
-    return found
+            choices.append((f"{_called(run)}, {strength_name(at) or 'as trained'}", f"run:{run.id}@{at:g}"))
+    return choices
 
 
 def _called(run: RunDirectory) -> str:

@@ -74,14 +74,16 @@ class BlindTestTab:
         return self.buttons["learn"]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
         return [*self.texts.values(), *self.buttons.values(), *boxes]
 
 
 def draw() -> BlindTestTab:
-    gr.HTML(heading("Blind test", "People judge two answers without knowing whose they are.", page="blind_tests"))
+    gr.HTML(
+        heading("Blind test", "People compare two answers without knowing which model wrote which.", page="blind_tests")
+    )
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
@@ -125,15 +127,15 @@ def draw() -> BlindTestTab:
                         reach = gr.Radio(
                             [(title, name) for name, (title, _) in raters_page.REACH.items()],
                             value=raters_page.usual(),
-                            label="Where the people are who vote",
-                            info="They reach only the raters' page, never this app.",
+                            label="Where voters are",
+                            info="They can reach only the raters' page, never this app.",
                             elem_id="blind_reach",
                         )
                         address = _address("blind_address", visible=False)
                         serve = gr.Button("Use this", size="sm", elem_id="blind_serve", elem_classes="ft-act")
                     with gr.Column(min_width=280):
                         names = gr.Textbox(
-                            label="Links of their own", info="One name per line.", lines=2, max_lines=8,
+                            label="Personal links", info="One name per line.", lines=2, max_lines=8,
                             elem_id="blind_names",
                         )  # fmt: skip
                         with gr.Row(elem_classes="ft-buttons"):
@@ -176,7 +178,7 @@ def _address(elem_id: str, **settings: Any) -> gr.Textbox:
 def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the chosen test, or the form of a new one."""
     new = not chosen or chosen == NEW
-    boxes = {one: gr.update(visible=new) for one in (tab.form.box, tab.form.actions)}
+    boxes = {component: gr.update(visible=new) for component in (tab.form.box, tab.form.actions)}
     boxes[tab.box] = boxes[tab.new] = gr.update(visible=not new)
     if not chosen or new:
         return boxes
@@ -195,13 +197,13 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
         tab.links_box: gr.update(visible=can["links"]),
         **{tab.texts[name]: now[name] for name in _TEXTS},
         **{
-            one: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))
-            for name, one in tab.buttons.items()
+            component: gr.update(visible=can[name], **({"value": titles[name]} if name in titles else {}))
+            for name, component in tab.buttons.items()
         },
     }
 
 
 def show_all(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """As `show`, and what the page then shows for the next tick."""
-    shown = show(tab, chosen, workspace)
-    return {**shown, tab.memory: digests(shown)}
+    updates = show(tab, chosen, workspace)
+    return {**updates, tab.memory: digests(updates)}

@@ -29,8 +29,10 @@ _EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
     """All tests, the newest first, behind the way to a new one."""
-    found = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
-    named = [(f"{one.title}, {when(one.created)}", one.id) for one in found]  # its state changes while it is looked at
+    tests = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
+    named = [
+        (f"{test.title}, {when(test.created)}", test.id) for test in tests
+    ]  # its state changes while it is looked at
     return [("A new test", NEW), *named]
 
 
@@ -52,8 +54,8 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     working = job is not None and job.is_active
     waits = test.state in ("draft", "generating") and not live
     opens = (test.state == "ready" and not working) or (test.state == "draft" and live)
-    found = _flags(_key(store), test_id, known["answers"]) if test.state in ("ready", "open") and not live else ()
-    looked = test.state == "ready" and blind_tests.must_be_looked_at(found)
+    flagged = _flags(_key(store), test_id, known["answers"]) if test.state in ("ready", "open") and not live else ()
+    looked = test.state == "ready" and blind_tests.must_be_looked_at(flagged)
     secret = known["revealed"] is None
     unserved = test.state == "open" and page is None and secret
     can = {
@@ -68,30 +70,34 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
         "report": not secret,
         "export": not secret,
     }
-    shown: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "about": views.about(test, among),
         "answers": views.answers(test.state, known, job, live)
         if waits or (live and test.state != "closed")
         else Markup(""),
-        "flags": views.flags(found) if looked else Markup(""),
+        "flags": views.flags(flagged) if looked else Markup(""),
         "share": _share(store, test, page) if test.state != "closed" and secret else Markup(""),
         "progress": views.progress(known) if test.state == "open" and secret else Markup(""),
         "verdict": Markup(""),
         "facts": views.settings(test, among, asked, known)
         + views.people(known)
-        + (Markup("") if looked else views.flags(found)),
+        + (Markup("") if looked else views.flags(flagged)),
         "links": _links(store, test, known, page) if test.state != "closed" else Markup(""),
         "can": can,
         "begun": bool(known["answers"]),
-        "open": "Let raters in" if unserved else "I have looked: open the test" if looked else "Open the test",
+        "open": "Let raters in"
+        if unserved
+        else "I've checked the answers: open the test"
+        if looked
+        else "Open the test",
         "stopping": working and job is not None and job.state == "stopping",
     }
     if not secret:
         fresh = int(time.time() / _EVERY_SECONDS) if test.state == "open" else 0
         decided = _verdict(_key(store), test_id, json.dumps(known, default=str), fresh)
-        shown["verdict"] = decided.drawn + views.revealed(known)
+        parts["verdict"] = decided.drawn + views.revealed(known)
         can["learn"] = decided.clear
-    return shown
+    return parts
 
 
 def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
@@ -104,7 +110,7 @@ def _share(store: Store, test: Any, page: raters_page.Page | None) -> Markup:
 
 def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page | None) -> Markup:
     if page is None:
-        return notice("The raters' page is not served yet.")
+        return notice("The raters' page is not being served yet.")
     token = links.open_link(store, test.id) if test.open_link_key else None
     return views.links(page.url, links.links(store, test.id), known, token, phones=page.reach != "machine")
 
@@ -139,8 +145,8 @@ class Decided:
 
 @lru_cache(maxsize=16)
 def _verdict(root: str, test_id: str, known: str, fresh: int) -> Decided:
-    found = tally.evaluate(_store(root), test_id)
-    return Decided(blind_test_verdict.verdict(found), found["verdict"] in ("better", "worse"))
+    counted = tally.evaluate(_store(root), test_id)
+    return Decided(blind_test_verdict.verdict(counted), counted["verdict"] in ("better", "worse"))
 
 
 def warning(what: str, test_id: str, workspace: Workspace) -> Markup:

@@ -58,13 +58,13 @@ def settings(values: dict[str, Any]) -> TestSettings:
 def contestants(values: dict[str, Any], workspace: Workspace) -> list[ContestantSpec]:
     """Raises InputError for what cannot answer."""
     lacking(values)
-    found = [_contestant(values, n, workspace) for n in _who(values)]
-    counts = Counter(one.title for one in found)
+    specs = [_contestant(values, n, workspace) for n in _who(values)]
+    counts = Counter(spec.title for spec in specs)
     # Who named them alike meant so; those that nobody named are told apart by their number.
     unnamed = {n for n in _who(values) if not (values[f"title_{n}"] or "").strip()}
     return [
-        replace(one, title=f"{one.title} {n}") if counts[one.title] > 1 and n in unnamed else one
-        for n, one in zip(_who(values), found, strict=True)
+        replace(spec, title=f"{spec.title} {n}") if counts[spec.title] > 1 and n in unnamed else spec
+        for n, spec in zip(_who(values), specs, strict=True)
     ]
 
 
@@ -86,7 +86,7 @@ def lacking(values: dict[str, Any]) -> None:
 
 def title(values: dict[str, Any], among: Sequence[ContestantSpec]) -> str:
     """What the test is called: as its owner says, else by who is in it."""
-    return (values["title"] or "").strip() or " against ".join(one.title for one in reversed(among))
+    return (values["title"] or "").strip() or " against ".join(contestant.title for contestant in reversed(among))
 
 
 def _who(values: dict[str, Any]) -> list[int]:
@@ -112,21 +112,21 @@ def _contestant(values: dict[str, Any], n: int, workspace: Workspace) -> Contest
     if who == "base":
         return asking.base_contestant(base, title=title, revision=revision)
     if who != "prompted":
-        raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice of the list")
+        raise InputError(f"Contestant {n} is not known", given=who, allowed="a choice from the list")
     examples = _examples(values[f"examples_{n}"] or "", n)
     return asking.base_contestant(base, title=title, system_prompt=system, examples=examples, revision=revision)
 
 
 def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
-    found = []
+    turns = []
     for line in filter(None, (line.strip() for line in text.split("\n"))):
         question, arrow, answer = line.partition("=>")
         if not arrow or not question.strip() or not answer.strip():
             raise InputError(
                 f"An example of contestant {n} cannot be read", given=line, allowed="what is asked => the answer"
             )
-        found.append([{"role": "user", "content": question.strip()}, {"role": "assistant", "content": answer.strip()}])
-    return found
+        turns.append([{"role": "user", "content": question.strip()}, {"role": "assistant", "content": answer.strip()}])
+    return turns
 
 
 def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
@@ -192,11 +192,11 @@ def topics(values: dict[str, Any], workspace: Workspace) -> list[str]:
 
 def planned(values: dict[str, Any], prompts: int, among: int) -> int:
     """The planned number of votes: what is filled in, else all that the test can give."""
-    given = (values["planned"] or "").strip()
-    if given:
-        return whole("Planned votes", given)
+    text = (values["planned"] or "").strip()
+    if text:
+        return whole("Planned votes", text)
     if values["from"] == "live":
-        raise InputError("A live test has no end of its own", try_="say how many votes are planned, for example 50")
+        raise InputError("A live test has no natural end", try_="enter the planned number of votes, for example 50")
     return capacity(among, prompts, settings(values)) or 1
 
 
@@ -205,7 +205,7 @@ class Look:
     """What is filled in, in words: the prompts, what the votes can show in a sentence and at length, and whether the
     test can be made."""
 
-    found: Markup
+    preview: Markup
     power: Markup
     plan: Markup
     complete: bool
@@ -213,15 +213,15 @@ class Look:
 
 def look(values: dict[str, Any], workspace: Workspace) -> Look:
     """An error where something is missing; a test cannot be made then."""
-    found = Markup("")
+    preview = Markup("")
     try:
         lacking(values)
         prompts = asked(values, workspace)
-        found = _prompts(prompts, values)
+        preview = _prompts(prompts, values)
         power, told = _power(values, len(prompts.prompts), len(_who(values)), source_in_words(values, workspace))
-        return Look(found, power, told, complete=True)
+        return Look(preview, power, told, complete=True)
     except FtlabError as error:
-        return Look(found, why_not(error), Markup(""), complete=False)
+        return Look(preview, why_not(error), Markup(""), complete=False)
 
 
 def why_not(error: FtlabError) -> Markup:
@@ -230,19 +230,19 @@ def why_not(error: FtlabError) -> Markup:
     return Markup('<p class="ft-why" role="status">{} {}</p>').format(sentence(error.what), more)
 
 
-def _prompts(found: Asked, values: dict[str, Any]) -> Markup:
+def _prompts(prompts: Asked, values: dict[str, Any]) -> Markup:
     if values["from"] == "live":
-        return notice("Raters write what they like; both answers are shown when both are complete.")
-    said = f"{count(len(found.prompts))} of {count(found.of)} prompts."
-    if found.left_out:
-        said += f" {count(found.left_out)} are left out: a contestant was trained on these or near copies."
-    by_topic = Counter(prompt.topic for prompt in found.prompts if prompt.topic)
+        return notice("Raters write their own prompts. Both answers appear once both are complete.")
+    text = f"{count(len(prompts.prompts))} of {count(prompts.of)} prompts."
+    if prompts.left_out:
+        text += f" {count(prompts.left_out)} left out: a contestant was trained on them or on near copies."
+    by_topic = Counter(prompt.topic for prompt in prompts.prompts if prompt.topic)
     if len(by_topic) > 1:
-        said += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."
+        text += " By topic: " + ", ".join(f"{name} {number}" for name, number in by_topic.most_common(8)) + "."
     some = join(
-        Markup("<li>{}</li>").format(prompt.messages[-1]["content"][:160]) for prompt in found.prompts[:_PREVIEWED]
+        Markup("<li>{}</li>").format(prompt.messages[-1]["content"][:160]) for prompt in prompts.prompts[:_PREVIEWED]
     )
-    return Markup('<div class="ft-box ft-info">{}<ul>{}</ul></div>').format(said, some)
+    return Markup('<div class="ft-box ft-info">{}<ul>{}</ul></div>').format(text, some)
 
 
 def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple[Markup, Markup]:
@@ -250,30 +250,28 @@ def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple
     votes, how = planned(values, prompts, among), settings(values)
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
-        raise InputError(
-            "More votes are planned than the test can give", given=votes, allowed=f"{count(possible)} at most"
-        )
+        raise InputError("The test cannot collect that many votes", given=votes, allowed=f"{count(possible)} at most")
     raters, on = whole("Raters", values["raters"]), None if how.live else prompts
     chances = Chances(0.6, USUAL_TIES, how.votes_per_prompt, overlap=how.overlap, contestants=among)
     which = "" if how.live else f"{count(prompts)} {what}. "
     short = Markup('<p class="ft-help">{}{}</p>').format(which, plan_in_short(votes, on, chances))
-    said = plan_in_words(votes, on, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
+    text = plan_in_words(votes, on, how.votes_per_prompt, USUAL_TIES, how.overlap, among)
     if raters:
-        said += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
+        text += f" That is about {count(-(-votes // raters))} comparisons for each of {raters} raters."
     if 0 < raters < FEWEST_RATERS:
-        said += f" The verdict will speak of these raters: to say something of raters in general takes {FEWEST_RATERS}."
+        text += f" The verdict will apply to these raters only. To speak of others takes at least {FEWEST_RATERS}."
     if how.votes_per_prompt > raters:
-        said += f" A prompt is to get {how.votes_per_prompt} votes, but there are only {raters} raters."
-        return short, notice(said, kind="warn")
-    return short, notice(said)
+        text += f" Each prompt needs {how.votes_per_prompt} votes, but there are only {raters} raters."
+        return short, notice(text, kind="warn")
+    return short, notice(text)
 
 
 def whole(what: str, text: Any) -> int:
     """A whole number from 0 on. Raises InputError naming the field."""
-    given = str(text if text is not None else "").strip()
-    if not given.isdecimal():
-        raise InputError(f"{what} takes a whole number", given=given or "nothing", allowed="a number such as 20")
-    return int(given)
+    typed = str(text if text is not None else "").strip()
+    if not typed.isdecimal():
+        raise InputError(f"{what} takes a whole number", given=typed or "nothing", allowed="a number such as 20")
+    return int(typed)
 
 
 def _runs(values: dict[str, Any]) -> list[int]:

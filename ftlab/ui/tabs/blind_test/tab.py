@@ -51,27 +51,27 @@ def build(workspace: Workspace) -> BlindTestTab:
     """Drawn as it will be opened: what a browser is sent afterwards it works through piece by piece."""
     tab = draw()
     try:
-        shown = opening(tab, None, workspace)
+        updates = opening(tab, None, workspace)
     except Exception as error:  # what opening it says in its place
         log.warning("The Blind test tab is filled when it is opened: %s", shorten(error))
         return tab
-    tab.built.value = build_with(shown)
-    tab.memory.value = shown[tab.memory]
+    tab.built.value = build_with(updates)
+    tab.memory.value = updates[tab.memory]
     tab.known.value = _sent(tab.form, forms.load(workspace))
     return tab
 
 
 def opening(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the chosen test, or the form as it is kept; without the prompts, which take a while to read."""
-    shown = _listed(tab, chosen or kept_choices(workspace).test, workspace)
+    listed = _listed(tab, chosen or kept_choices(workspace).test, workspace)
     served, values = raters_page.kept(workspace), forms.load(workspace)
     return {
-        **shown,
+        **listed,
         **_lacks(tab.form, values),
         tab.reach: served["reach"],
         tab.address: gr.update(value=served["url"], visible=served["reach"] == "elsewhere"),
         **forms.fill(tab.form, values, [], workspace),
-        **show_all(tab, shown[tab.chosen]["value"], workspace),
+        **show_all(tab, listed[tab.chosen]["value"], workspace),
     }
 
 
@@ -92,7 +92,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     wire_form(tab, workspace)
 
     where, form = tab.where, tab.form
-    hidden = {one: gr.update(visible=False) for one in (tab.confirm, where.box, where.own)}
+    hidden = {component: gr.update(visible=False) for component in (tab.confirm, where.box, where.own)}
 
     def store_and_test(chosen: str | None) -> tuple[Store, str]:
         if not chosen or chosen == NEW:
@@ -108,9 +108,9 @@ def wire(tab: BlindTestTab, page: Page) -> None:
 
     def load(chosen: str | None, built: dict[str, str]) -> dict[Any, Any]:
         # The page says which test was chosen when the app began; the workspace, which one was chosen last.
-        shown = opening(tab, None if built else chosen, workspace)
+        updates = opening(tab, None if built else chosen, workspace)
         known = _sent(form, forms.load(workspace))
-        return {**only_new(shown, built), tab.memory: shown[tab.memory], tab.built: {}, tab.known: known}
+        return {**only_new(updates, built), tab.memory: updates[tab.memory], tab.built: {}, tab.known: known}
 
     def look(chosen: str | None, known: dict[str, str]) -> dict[Any, Any]:
         """Reads the prompts, for which libraries may have to be loaded: so after the rest is there."""
@@ -125,41 +125,41 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def tick(memory: dict[str, str], chosen: str | None) -> dict[Any, Any]:
         if not chosen:
             return {}  # the page is not filled yet
-        shown = show(tab, chosen, workspace)
-        fresh = only_new(shown, memory)
-        return {**fresh, tab.memory: digests(shown)} if fresh else {}
+        updates = show(tab, chosen, workspace)
+        fresh = only_new(updates, memory)
+        return {**fresh, tab.memory: digests(updates)} if fresh else {}
 
-    def after(chosen: str | None, said: str) -> dict[Any, Any]:
-        return {tab.message: notice(said, kind="good"), **show_all(tab, chosen, workspace)}
+    def after(chosen: str | None, text: str) -> dict[Any, Any]:
+        return {tab.message: notice(text, kind="good"), **show_all(tab, chosen, workspace)}
 
-    def begin(chosen: str | None, *given: Any) -> Iterator[dict[Any, Any]]:
+    def begin(chosen: str | None, *inputs: Any) -> Iterator[dict[Any, Any]]:
         """What the one button does; the first time it asks where the people are."""
         if not raters_page.must_ask(workspace):
-            yield from go(chosen, given)
+            yield from go(chosen, inputs)
             return
         if chosen == NEW:
-            planned(form.read(given), workspace)  # what is wrong with the form is said first
+            planned(form.read(inputs), workspace)  # what is wrong with the form is said first
         yield {where.box: gr.update(visible=True), form.actions: gr.update(visible=False)}
 
-    def place(chosen: str | None, event: gr.EventData, *given: Any) -> Iterator[dict[Any, Any]]:
+    def place(chosen: str | None, event: gr.EventData, *inputs: Any) -> Iterator[dict[Any, Any]]:
         reach = str(event._data["value"])
         if reach == "elsewhere":
             yield {where.own: gr.update(visible=True)}
         else:
-            yield from go(chosen, given, reach, "")
+            yield from go(chosen, inputs, reach, "")
 
-    def use(chosen: str | None, url: str, *given: Any) -> Iterator[dict[Any, Any]]:
-        yield from go(chosen, given, "elsewhere", url)
+    def use(chosen: str | None, url: str, *inputs: Any) -> Iterator[dict[Any, Any]]:
+        yield from go(chosen, inputs, "elsewhere", url)
 
     def back(chosen: str | None) -> dict[Any, Any]:
         return {**hidden, form.actions: gr.update(visible=chosen == NEW)}
 
     def go(
-        chosen: str | None, given: Sequence[Any], reach: str | None = None, url: str | None = None
+        chosen: str | None, inputs: Sequence[Any], reach: str | None = None, url: str | None = None
     ) -> Iterator[dict[Any, Any]]:
         """Make the test where it is new, serve the raters' page, and let the answers be made or open the test."""
         yield {tab.message: notice("One moment …")}
-        make = planned(form.read(given), workspace) if chosen == NEW else None
+        make = planned(form.read(inputs), workspace) if chosen == NEW else None
         try:
             raters_page.serve(workspace, reach, url)
         except FtlabError as error:  # as remembered or as chosen, it cannot be: another place may do
@@ -203,17 +203,17 @@ def wire(tab: BlindTestTab, page: Page) -> None:
 
     def add_links(chosen: str | None, names: str) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
-        given = [line.strip() for line in (names or "").split("\n") if line.strip()]
-        if not given:
-            raise InputError("No names are given", try_="write one on each line")
-        made = links.create_raters(store, test_id, given)
-        said = "Made 1 link." if len(made) == 1 else f"Made {len(made)} links."
-        return {**after(chosen, said), tab.names: ""}
+        people = [line.strip() for line in (names or "").split("\n") if line.strip()]
+        if not people:
+            raise InputError("No names entered", try_="write one on each line")
+        made = links.create_raters(store, test_id, people)
+        text = "Made 1 link." if len(made) == 1 else f"Made {len(made)} links."
+        return {**after(chosen, text), tab.names: ""}
 
     def open_link(chosen: str | None) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
         links.open_link(store, test_id)
-        return after(chosen, "The open link stands first below: everybody who has it can vote under a name.")
+        return after(chosen, "The open link is the first below. Anyone who has it can vote under a name.")
 
     def end_link(chosen: str | None, event: gr.EventData) -> dict[Any, Any]:
         store, test_id = store_and_test(chosen)
@@ -222,10 +222,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
             links.revoke_open_link(store, test_id)
         elif which.startswith(VOID):
             links.void(store, which.removeprefix(VOID))
-            return after(chosen, "The votes do not count any more. Every verdict will say so.")
+            return after(chosen, "The votes no longer count. Every verdict will say so.")
         else:
             links.revoke(store, which)
-        return after(chosen, "The link is ended.")
+        return after(chosen, "Link ended.")
 
     def ask(what: str) -> Any:
         def asked(chosen: str | None) -> dict[Any, Any]:
@@ -242,10 +242,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         store, test_id = store_and_test(chosen)
         does = {"early": blind_tests.open_early, "close": blind_tests.close_test, "delete": blind_tests.delete_test}
         if what not in does:
-            raise InputError("There is nothing to confirm")
+            raise InputError("Nothing to confirm")
         does[what](store, test_id)
         left = listed(chosen)
-        told = after(left[tab.chosen]["value"], "The test is deleted.")
+        told = after(left[tab.chosen]["value"], "Test deleted.")
         if what != "delete":
             told[tab.message] = ""  # the verdict is there now
         return {**told, **hidden, tab.asked: None, **left}
@@ -260,16 +260,16 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return {tab.report_file: offer_file(write_arena_report(store, test_id), "blind-test-report.html")}
 
     def export(chosen: str | None) -> dict[Any, Any]:
-        offered, said = download(*store_and_test(chosen))
-        return {tab.export_file: offered, tab.message: notice(said, kind="good")}
+        offered, text = download(*store_and_test(chosen))
+        return {tab.export_file: offered, tab.message: notice(text, kind="good")}
 
     def learn(chosen: str | None) -> Lesson:
         return lessons.of_test(*store_and_test(chosen), workspace)
 
-    every = [*tab.shown, tab.memory]
+    every = [*tab.outputs, tab.memory]
     page.lead(tab.learn.click, "lesson", [tab.chosen], learn, box=tab.message, progress="minimal")
-    at_opening = [tab.chosen, tab.reach, tab.address, *form.shown, *every]
-    seen = [*form.shown, tab.known]
+    at_opening = [tab.chosen, tab.reach, tab.address, *form.outputs, *every]
+    seen = [*form.outputs, tab.known]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
     filled: dict[str, Any] = {"outputs": seen, "box": tab.message, "clears": False, "lane": LANE}
     loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known], **shows)
@@ -301,7 +301,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         asked = on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
         asked.then(None, js=reveal("#blind_confirm"))
     sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
-    sure.then(None, js=reveal("#tab_blind"))
+    sure.then(None, js=reveal("#blind_verdict [data-verdict], #blind_form"))
     on(tab.no.click, lambda: {tab.confirm: gr.update(visible=False)}, [], [tab.confirm], queue=False)
     done = on(tab.buttons["report"].click, report, [tab.chosen], [tab.report_file], box=tab.message, progress="minimal")
     done.then(None, js=press("#blind_report_file", "#blind_message"))
@@ -311,13 +311,13 @@ def wire(tab: BlindTestTab, page: Page) -> None:
 
 def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:
     """The update that offers the zip, and what is in it in words. Raises InputError while the tally is hidden."""
-    folder, found = export(store, test_id)
+    folder, summary = export(store, test_id)
     with tempfile.TemporaryDirectory() as place:
         packed = Path(place) / "votes.zip"
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(folder.glob("*.json*")):
                 archive.write(file, file.name)
-        return offer_file(packed, "votes.zip"), found.text()
+        return offer_file(packed, "votes.zip"), summary.text()
 
 
 LANE = "blind test"
@@ -326,38 +326,38 @@ LANE = "blind test"
 def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     form = tab.form
 
-    def keep(*given: Any) -> None:
+    def keep(*inputs: Any) -> None:
         """At once, and beside the queue: reading the prompts may take a while."""
-        values = form.read(given)
+        values = form.read(inputs)
         if forms.is_filled(values) and values != forms.load(workspace):
             forms.keep(values, workspace)
 
-    def changed(known: dict[str, str], *given: Any) -> dict[Any, Any]:
-        values = form.read(given)
+    def changed(known: dict[str, str], *inputs: Any) -> dict[Any, Any]:
+        values = form.read(inputs)
         return _news(tab, values, known, workspace) if forms.is_filled(values) else {}
 
-    def more(*given: Any) -> dict[Any, Any]:
-        values = form.read(given)
+    def more(*inputs: Any) -> dict[Any, Any]:
+        values = form.read(inputs)
         free = next(n for n in range(3, forms.MOST_CONTESTANTS + 1) if not values[f"who_{n}"])
         values[f"who_{free}"] = "prompted"
         forms.keep(values, workspace)
         return suited(form, values, workspace) | {form.fields[f"who_{free}"]: "prompted"}
 
-    def upload(path: str | None, *given: Any) -> dict[Any, Any]:
+    def upload(path: str | None, *inputs: Any) -> dict[Any, Any]:
         if not path:
             return {}
-        values = form.read(given) | {"file": str(keep_upload(Path(path), workspace))}
+        values = form.read(inputs) | {"file": str(keep_upload(Path(path), workspace))}
         forms.keep(values, workspace)
         return {**_filled(tab, workspace), form.upload: None}
 
     # A text box tells of a paste by `change` only.
-    inputs = [one.change if isinstance(one, gr.Textbox) else one.input for one in form.inputs]
+    inputs = [box.change if isinstance(box, gr.Textbox) else box.input for box in form.inputs]
     any_change = any_of(*inputs)
     on(any_change, keep, form.inputs, box=tab.message, clears=False, queue=False, trigger_mode="always_last")
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
-    on(any_change, changed, [tab.known, *form.inputs], [*form.shown, tab.known], trigger_mode="always_last", **shows)
-    on(form.more.click, more, form.inputs, form.shown, **shows)
-    on(form.upload.upload, upload, [form.upload, *form.inputs], form.shown, **shows)
+    on(any_change, changed, [tab.known, *form.inputs], [*form.outputs, tab.known], trigger_mode="always_last", **shows)
+    on(form.more.click, more, form.inputs, form.outputs, **shows)
+    on(form.upload.upload, upload, [form.upload, *form.inputs], form.outputs, **shows)
 
 
 def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
@@ -377,27 +377,27 @@ def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
 
 
 def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
-    shown = forms.suit(form, values, plan.topics(values, workspace))
-    return shown | _seen(form, values, workspace)
+    updates = forms.suit(form, values, plan.topics(values, workspace))
+    return updates | _seen(form, values, workspace)
 
 
 def _news(tab: BlindTestTab, values: dict[str, Any], known: dict[str, str], workspace: Workspace) -> dict[Any, Any]:
     """Of `suited` only what is new: anything else would say that it changed, and never end."""
-    found = suited(tab.form, values, workspace)
-    fresh = only_new(found, known)
-    return {**fresh, tab.known: digests(found)} if fresh else {}
+    updates = suited(tab.form, values, workspace)
+    fresh = only_new(updates, known)
+    return {**fresh, tab.known: digests(updates)} if fresh else {}
 
 
 def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show in the form what is filled in, as it is kept on disk."""
     values = forms.load(workspace)
-    shown = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
-    return shown | _seen(tab.form, values, workspace)
+    updates = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
+    return updates | _seen(tab.form, values, workspace)
 
 
 def _seen(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dict[Any, Any]:
     look = plan.look(values, workspace)
-    told = {form.found: look.found, form.power: look.power, form.plan: look.plan}
+    told = {form.preview: look.preview, form.power: look.power, form.plan: look.plan}
     return told | {form.make: gr.update(interactive=look.complete)}
 
 

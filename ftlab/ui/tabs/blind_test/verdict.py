@@ -16,7 +16,7 @@ from ftlab.ui.kit.html import count, details, facts, heading, join, list_items, 
 
 _KINDS = {"better": "good", "worse": "bad", "no_difference": "info", "not_enough": "warn"}
 _TITLES = {"votes": "Votes", "rates": "Win rate", "evidence": "How the evidence grew"}
-_TITLES |= {"strengths": "Chance to win a vote"}
+_TITLES |= {"strengths": "Chance of winning a vote"}
 _CHOICES: dict[Neither, str] = {
     "both_good": "both good",
     "both_bad": "both bad",
@@ -25,73 +25,76 @@ _CHOICES: dict[Neither, str] = {
 }
 
 
-def verdict(found: TallyJson) -> Markup:
+def verdict(tally: TallyJson) -> Markup:
     """All of it as one card. `found` is what `tally.evaluate` gives."""
-    kind = _KINDS[found["verdict"]]
+    kind = _KINDS[tally["verdict"]]
     # What is worse for one of three or more is better for another: no colour for that.
-    if len(found["contestants"]) > 2 and found["verdict"] == "better":
+    if len(tally["contestants"]) > 2 and tally["verdict"] == "better":
         kind = "info"
-    notes = list_items(found["notes"])
+    notes = list_items(tally["notes"])
     drawn = join(
         Markup('<figure class="ft-figure"><figcaption>{}</figcaption>{}</figure>').format(_TITLES.get(name, name), svg)
-        for name, svg in blind_test_charts(found).items()
+        for name, svg in blind_test_charts(tally).items()
     )
-    tested = found["contestants"][-1]["title"]
+    tested = tally["contestants"][-1]["title"]
     by = [
-        ("By topic", found["by_topic"], 2),
-        ("By rater", found["by_rater"], 1),
-        ("By criterion", found["by_criterion"], 1),
+        ("By topic", tally["by_topic"], 2),
+        ("By rater", tally["by_rater"], 1),
+        ("By criterion", tally["by_criterion"], 1),
     ]
     groups = join(
-        heading(title, f"Against the others, as {tested} sees it: won, lost, neither.") + _groups(rows)
+        heading(title, f"Against the others, from the side of {tested}: won, lost, tied.") + _groups(rows)
         for title, rows, fewest in by
         if len(rows) >= fewest
     )
-    checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(found) if text)
-    method = list_items(method_lines(found))
+    checks = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, text) for label, text in check_lines(tally) if text)
+    method = list_items(method_lines(tally))
     more = join(
         [
-            facts(_figures(found)),
+            facts(_figures(tally)),
             Markup('<div class="ft-figures">{}</div>').format(drawn),
-            _pairs(found),
+            _pairs(tally),
             groups,
-            heading("What was looked into"),
+            heading("What was checked"),
             Markup('<dl class="ft-checks">{}</dl>').format(checks),
             heading("How it was decided"),
             Markup('<ul class="ft-notes">{}</ul>').format(method),
         ]
     )
     # What was found stands out; its figures follow. A name with a bracket in it only ends the bold part earlier.
-    said, *rest = re.split(r"(?<=[.:]) | (?=\()", found["text"], maxsplit=1)
+    head, *rest = re.split(r"(?<=[.:]) | (?=\()", tally["text"], maxsplit=1)
     return Markup('<section class="ft-card" data-verdict="{}">{}{}{}</section>').format(
-        found["verdict"],
-        notice(Markup("<strong>{}</strong> {}").format(said, "".join(rest)), kind=kind),
+        tally["verdict"],
+        notice(Markup("<strong>{}</strong> {}").format(head, "".join(rest)), kind=kind),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
         details("Details: figures, charts, checks", more),
     )
 
 
-def _figures(found: TallyJson) -> list[tuple[str, Any, str]]:
-    votes, counts = found["votes"], found["counts"]
+def _figures(tally: TallyJson) -> list[tuple[str, Any, str]]:
+    votes, counts = tally["votes"], tally["counts"]
     of = f"of {count(votes['planned'])} planned" if votes["planned"] else ""
     rows: list[tuple[str, Any, str]] = [
         ("Votes", count(votes["cast"]), of),
         ("Prompts", count(votes["prompts"]), "1 rater" if votes["raters"] == 1 else f"{count(votes['raters'])} raters"),
     ]
-    rows += [(f"For {one['title']}", count(counts["wins"][one["id"]]), "votes") for one in found["contestants"]]
+    rows += [
+        (f"For {contestant['title']}", count(counts["wins"][contestant["id"]]), "votes")
+        for contestant in tally["contestants"]
+    ]
     rows += [(word.capitalize(), count(counts[name]), "votes") for name, word in _CHOICES.items() if counts[name]]
-    if found["win_rate"] is not None:
+    if tally["win_rate"] is not None:
         rows.append(
             (
-                f"Win rate of {found['contestants'][1]['title']}",
-                percent(found["win_rate"]),
-                _interval(found["interval"]),
+                f"Win rate of {tally['contestants'][1]['title']}",
+                percent(tally["win_rate"]),
+                _interval(tally["interval"]),
             )
         )
-        if found["general_interval"] and votes["raters"] > 1:
-            rows.append(("For raters in general", _interval(found["general_interval"]), "over raters and prompts"))
-    if found["p"] is not None:
-        rows.append(("Sign test", p_text(found["p"]), "exact, over prompts"))
+        if tally["general_interval"] and votes["raters"] > 1:
+            rows.append(("For raters in general", _interval(tally["general_interval"]), "over raters and prompts"))
+    if tally["p"] is not None:
+        rows.append(("Sign test", p_text(tally["p"]), "exact, over prompts"))
     return rows
 
 
@@ -108,9 +111,9 @@ def _groups(rows: Sequence[GroupJson]) -> Markup:
     )
 
 
-def _pairs(found: TallyJson) -> Markup:
+def _pairs(tally: TallyJson) -> Markup:
     """Every pair of three or more contestants."""
-    titles = {one["id"]: one["title"] for one in found["contestants"]}
+    titles = {contestant["id"]: contestant["title"] for contestant in tally["contestants"]}
     rows = [
         [
             f"{titles[pair['second']]} against {titles[pair['first']]}",
@@ -119,7 +122,7 @@ def _pairs(found: TallyJson) -> Markup:
             count(pair["decided"]),
             "" if pair["p"] is None else p_text(pair["p"]),
         ]
-        for pair in found["pairs"]
+        for pair in tally["pairs"]
     ]
     if not rows:
         return Markup("")

@@ -18,7 +18,7 @@ from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, 
 
 STATES = {
     "draft": ("Not open yet", "info"),
-    "generating": ("Answers are being made", "info"),
+    "generating": ("Generating answers", "info"),
     "ready": ("Ready to open", "warn"),
     "open": ("Open for votes", "good"),
     "closed": ("Closed", "info"),
@@ -63,25 +63,25 @@ def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
         ).format(name, title, help)
         for name, (title, help) in reach.items()
     )
-    return heading("Where are the people who vote?", "ftlab remembers your choice.") + Markup(
-        '<div class="ft-places" role="group" aria-label="Where are the people who vote?">{}</div>'
+    return heading("Where are your voters?", "ftlab remembers your choice.") + Markup(
+        '<div class="ft-places" role="group" aria-label="Where are your voters?">{}</div>'
     ).format(buttons)
 
 
 def about(test: Any, contestants: Sequence[Any]) -> Markup:
     """What is compared, and how far it is."""
     title, kind = STATES[test.state]
-    who = " against ".join(one.title for one in reversed(contestants))
+    who = " against ".join(contestant.title for contestant in reversed(contestants))
     beside = Markup(' <span class="ft-help">{}</span>').format(who) if who != test.title else ""
     return Markup('<div data-test="{}"><h4 class="ft-test">{} {}</h4>{}</div>').format(
         test.id, test.title, badge(title, kind), beside
     )
 
 
-def settings(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping[str, Any]) -> Markup:
+def settings(test: Any, contestants: Sequence[Any], prompts: int, known: Mapping[str, Any]) -> Markup:
     """Who is compared, on what and how, and which step it is at."""
     reached = {"draft": 1, "generating": 1, "ready": 2, "open": 3, "closed": 4}[test.state]
-    if shown["revealed"]:
+    if known["revealed"]:
         reached = 4
     classes = {True: Markup(' class="ft-step-done"'), False: ""}
     steps = join(
@@ -93,9 +93,9 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping
     settings = test.settings
     who = join(
         Markup("<li><strong>{}</strong> <span class='ft-help'>{}</span></li>").format(
-            one.title, contestant_in_words(one.spec)
+            contestant.title, contestant_in_words(contestant.spec)
         )
-        for one in contestants
+        for contestant in contestants
     )
     votes = f"{settings['votes_per_prompt']} per prompt"
     if 0 < settings["overlap"] < 1 and settings["votes_per_prompt"] > 1:
@@ -116,41 +116,44 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, shown: Mapping
     )
 
 
-def answers(state: str, shown: Mapping[str, Any], job: Status | None, live: bool) -> Markup:
+def answers(state: str, known: Mapping[str, Any], job: Status | None, live: bool) -> Markup:
     """How far the answers are, and what went wrong."""
-    made, wanted = shown["answers"], shown["answers_wanted"]
+    made, wanted = known["answers"], known["answers_wanted"]
     parts = []
     if job is not None and job.error and state in ("draft", "generating"):
         parts.append(_failure(job.error))
     if live:
-        parts.append(notice("The answers are made while raters write: the models are loaded with the first question."))
+        parts.append(notice("Answers are generated live. The models load with the first question."))
     elif job is not None and job.is_active:
-        said = f"{count(made)} of {count(wanted)} answers: {job.phase}. Voting begins when all are there."
+        text = f"{count(made)} of {count(wanted)} answers: {job.phase}. Voting opens when all are ready."
         if job.state == "stopping":
-            said = f"{count(made)} of {count(wanted)} answers: stopping. Those that are there are kept."
-        parts.append(_card(said, made, wanted))
+            text = f"{count(made)} of {count(wanted)} answers: stopping. Finished answers are kept."
+        parts.append(_card(text, made, wanted))
     elif state in ("draft", "generating"):
-        said = f"{count(made)} of {count(wanted)} answers are there."
+        text = f"{count(made)} of {count(wanted)} answers are ready."
         if made:
-            said += " Press Go on: those that are there are kept."
+            text += " Press Go on to continue. Finished answers are kept."
         else:
-            said += " Each contestant answers every prompt once, with the same settings."
-        parts.append(_card(said, made, wanted))
+            text += " Each contestant answers every prompt once, with the same settings."
+        parts.append(_card(text, made, wanted))
     return join(parts)
 
 
-def flags(found: Sequence[FlagJson]) -> Markup:
+def flags(flagged: Sequence[FlagJson]) -> Markup:
     """What could give a side away, for its owner to look at."""
-    if not found:
+    if not flagged:
         return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")
-    rows = [[one["prompt"] or "", one["contestant"] or "", one["what"], one["excerpt"]] for one in found[:_MOST_FLAGS]]
-    more = f" The first {_MOST_FLAGS} are shown." if len(found) > _MOST_FLAGS else ""
-    kinds = Counter("cut at the longest length" if one["what"] == CUT else "to look at" for one in found)
-    said = "The answers: " + ", ".join(f"{count(number)} {kind}" for kind, number in kinds.items()) + f".{more}"
-    if must_be_looked_at(found):
-        said += " A rater might know a side by them. Look before you open the test."
-    return notice(said, kind="warn") + table(
-        ["Prompt", "Contestant", "What", "Words"], rows, label="Remarks on the answers", numbers=(0,), css="ft-rows"
+    rows = [
+        [flag["prompt"] or "", flag["contestant"] or "", flag["what"], flag["excerpt"]]
+        for flag in flagged[:_MOST_FLAGS]
+    ]
+    more = f" The first {_MOST_FLAGS} are shown." if len(flagged) > _MOST_FLAGS else ""
+    kinds = Counter("cut at the maximum length" if flag["what"] == CUT else "to look at" for flag in flagged)
+    text = "The answers: " + ", ".join(f"{count(number)} {kind}" for kind, number in kinds.items()) + f".{more}"
+    if must_be_looked_at(flagged):
+        text += " They could reveal a side to raters. Check them before you open the test."
+    return notice(text, kind="warn") + table(
+        ["Prompt", "Contestant", "What", "Words"], rows, label="Flagged answers", numbers=(0,), css="ft-rows"
     )
 
 
@@ -173,33 +176,33 @@ def links(
     base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open_token: str | None, *, phones: bool = True
 ) -> Markup:
     """The link of each rater with its QR code, and the open link; each can be ended."""
-    by_id = {one["id"]: one for one in known["raters"]}
+    by_id = {rater["id"]: rater for rater in known["raters"]}
     cards = []
     if open_token:
         cards.append(
             _link(
                 "Open link",
-                "everybody who says a name",
+                "anyone who enters a name",
                 address(base, open_token),
                 "open",
                 "End the open link",
                 phones=phones,
             )
         )
-    names = {one["number"]: one["pseudonym"] for one in known["raters"]}
+    names = {rater["number"]: rater["pseudonym"] for rater in known["raters"]}
     for person in people:
-        one = by_id.get(person.rater_id)
-        shown = (person.pseudonym, _came(one, names), address(base, person.token), person.rater_id, "End this link")
-        cards.append(_link(*shown, more=_void(one), phones=phones))
-    ended = [one for one in known["raters"] if one["revoked"]]
+        rater = by_id.get(person.rater_id)
+        parts = (person.pseudonym, _came(rater, names), address(base, person.token), person.rater_id, "End this link")
+        cards.append(_link(*parts, more=_void(rater), phones=phones))
+    ended = [rater for rater in known["raters"] if rater["revoked"]]
     gone = join(
         Markup('<p class="ft-help">Ended: {}. {}</p>{}').format(
-            one["pseudonym"], "The votes are voided." if one["voided"] else "The votes count.", _void(one)
+            rater["pseudonym"], "The votes are voided." if rater["voided"] else "The votes count.", _void(rater)
         )
-        for one in ended
+        for rater in ended
     )
     if not cards:
-        return notice("There are no links yet. Make one for each rater, or an open link.") + gone
+        return notice("No links yet. Make one for each rater, or an open link.") + gone
     return Markup('<div class="ft-links">{}</div>{}').format(join(cards), gone)
 
 
@@ -207,17 +210,17 @@ def _came(rater: Mapping[str, Any] | None, names: Mapping[int, str]) -> str:
     """How a rater came: who joined by the open link from one network address may be one person."""
     if rater is None or not rater["open_link"]:
         return ""
-    said = f"by the open link, {when(rater['joined'])}"
+    text = f"by the open link, {when(rater['joined'])}"
     beside = [names[number] for number in rater["beside"]]
     more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
-    return f"{said}, from the same network address as {', '.join(beside[:3])}{more}" if beside else said
+    return f"{text}, from the same network address as {', '.join(beside[:3])}{more}" if beside else text
 
 
 def _void(rater: Mapping[str, Any] | None) -> Markup:
     if rater is None or rater["voided"] or not rater["votes"]:
         return Markup("")
     button = Markup(
-        '<p class="ft-help">They do not count any more, the link ends, and every verdict says so. '
+        '<p class="ft-help">They no longer count, the link ends, and every verdict says so. '
         'This cannot be undone.</p><button type="button" class="ft-pick" data-pick="{}{}" '
         'aria-label="Void the votes of {}">Yes, void them'
         "</button>"
@@ -231,66 +234,66 @@ def address(base: str, token: str) -> str:
     return rater_address(base, token)
 
 
-def progress(shown: Mapping[str, Any]) -> Markup:
+def progress(known: Mapping[str, Any]) -> Markup:
     """How many votes are in; nothing of it says who leads."""
-    votes, planned = shown["votes"], shown["planned"]
-    raters = sum(bool(one["votes"]) for one in shown["raters"])
-    said = f"{count(votes)} of {count(planned)} planned votes are in"
-    said += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
-    said += " The tally is hidden until all are in. To end sooner, close the test under Details."
-    return _card(said, min(votes, planned), planned)
+    votes, planned = known["votes"], known["planned"]
+    raters = sum(bool(rater["votes"]) for rater in known["raters"])
+    text = f"{count(votes)} of {count(planned)} planned votes cast"
+    text += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
+    text += " The tally stays hidden until all are in. To end sooner, close the test under Details."
+    return _card(text, min(votes, planned), planned)
 
 
-def revealed(shown: Mapping[str, Any]) -> Markup:
+def revealed(known: Mapping[str, Any]) -> Markup:
     """Why the tally can be seen."""
     why = {
         "planned": "The planned number of votes is in.",
-        "evidence": "The evidence has decided for these raters: voting may end.",
+        "evidence": "The evidence is conclusive for these raters. You can end the vote.",
         "early": "You opened the tally early. The report says so, too.",
         "closed": "",  # its badge says so
-    }[shown["revealed"]]
+    }[known["revealed"]]
     if not why:
         return Markup("")
     return Markup('<p class="ft-help">{}</p>').format(why)
 
 
-def people(shown: Mapping[str, Any]) -> Markup:
+def people(known: Mapping[str, Any]) -> Markup:
     """Votes by rater, and what else was counted."""
     beside = []
-    if shown["automatic"]:
-        beside.append(f"{count(shown['automatic'])} ties of identical answers, which nobody was asked about")
-    if shown["skipped"]:
-        beside.append(f"{count(shown['skipped'])} skipped on top")
-    if shown["voided"]:
-        beside.append(f"{count(shown['voided'])} voided, which do not count")
+    if known["automatic"]:
+        beside.append(f"{count(known['automatic'])} ties between identical answers, never shown to raters")
+    if known["skipped"]:
+        beside.append(f"{count(known['skipped'])} skipped in addition")
+    if known["voided"]:
+        beside.append(f"{count(known['voided'])} voided and not counted")
     rows = [
         [
-            one["pseudonym"],
-            count(one["votes"]),
-            count(one["skipped"]),
-            when(one["last"]),
+            rater["pseudonym"],
+            count(rater["votes"]),
+            count(rater["skipped"]),
+            when(rater["last"]),
             "votes voided"
-            if one["voided"]
+            if rater["voided"]
             else "link ended"
-            if one["revoked"]
+            if rater["revoked"]
             else "open link"
-            if one["open_link"]
+            if rater["open_link"]
             else "",
         ]
-        for one in shown["raters"]
+        for rater in known["raters"]
     ]
-    said = Markup('<p class="ft-help">Votes: {}.</p>').format("; ".join(beside)) if beside else Markup("")
+    text = Markup('<p class="ft-help">Votes: {}.</p>').format("; ".join(beside)) if beside else Markup("")
     columns = ["Rater", "Votes", "Skipped", "Last vote", ""]
-    return said + (table(columns, rows, label="Votes by rater", numbers=(1, 2), css="ft-runs") if rows else Markup(""))
+    return text + (table(columns, rows, label="Votes by rater", numbers=(1, 2), css="ft-runs") if rows else Markup(""))
 
 
-def _card(said: str, done: int, total: int, below: str = "") -> Markup:
+def _card(text: str, done: int, total: int, below: str = "") -> Markup:
     share = f"{100 * done / total:.0f}" if total else "0"
     return Markup(
         '<div class="ft-line-card" role="status"><div>{0}</div><div class="ft-bar" role="progressbar" '
         'aria-label="progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{1}"><i style="width:{1}%"></i>'
         "</div>{2}</div>"
-    ).format(said, share, below)
+    ).format(text, share, below)
 
 
 def _line(url: str, whose: str) -> Markup:
@@ -312,7 +315,7 @@ def _link(name: str, beside: str, url: str, key: str, end: str, more: str = "", 
         details(
             end,
             Markup(
-                '<p class="ft-help">Nobody can vote by it any more. Votes that were given stay.</p>'
+                '<p class="ft-help">The link stops working. Votes already cast still count.</p>'
                 '<button type="button" class="ft-pick" data-pick="{}" aria-label="{}: {}">Yes, end it</button>'
             ).format(key, end, name),
         ),
@@ -331,24 +334,24 @@ def _failure(error: Mapping[str, Any]) -> Markup:
     return error_box(FtlabError(error["what"], why=error.get("why"), try_=error.get("try")))
 
 
-def open_early_warning(shown: Mapping[str, Any]) -> Markup:
-    left = max(0, shown["planned"] - shown["votes"])
-    said = (
-        f"{count(left)} of the planned votes are missing. Who looks early, and may stop where it suits, finds a "
-        "difference too often. The tally will stay open, and the verdict and every report will say that it was opened "
-        f"early, after {count(shown['votes'])} votes."
+def open_early_warning(known: Mapping[str, Any]) -> Markup:
+    left = max(0, known["planned"] - known["votes"])
+    text = (
+        f"{count(left)} of the planned votes are missing. Looking early and stopping when it suits finds differences "
+        "too often. The tally will stay open, and the verdict and every report will say that it was opened "
+        f"early, after {count(known['votes'])} votes."
     )
-    return heading("Open the tally early?") + notice(said, kind="warn")
+    return heading("Open the tally early?") + notice(text, kind="warn")
 
 
-def close_warning(shown: Mapping[str, Any]) -> Markup:
-    left = shown["planned"] - shown["votes"]
-    said = "Voting closes. The verdict uses the votes so far."
+def close_warning(known: Mapping[str, Any]) -> Markup:
+    left = known["planned"] - known["votes"]
+    text = "Voting closes. The verdict uses the votes so far."
     if left > 0:
-        said += f" {count(left)} of the planned votes are missing, so it may be that nothing can be said."
-    return heading("Close the test?") + notice(said, kind="warn")
+        text += f" {count(left)} of the planned votes are missing, so the test may end without a verdict."
+    return heading("Close the test?") + notice(text, kind="warn")
 
 
-def delete_warning(shown: Mapping[str, Any]) -> Markup:
-    said = f"The test goes with its answers and {count(shown['votes'])} votes. This cannot be undone."
-    return heading("Delete the test?") + notice(said, kind="bad")
+def delete_warning(known: Mapping[str, Any]) -> Markup:
+    text = f"This deletes the test, its answers and {count(known['votes'])} votes. It cannot be undone."
+    return heading("Delete the test?") + notice(text, kind="bad")

@@ -23,6 +23,7 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained, asked_of
+from ftlab.data.splits import FEWEST_ROWS
 from ftlab.errors import InputError, shorten
 from ftlab.models.strength import AS_TRAINED, HIGHEST, why_not
 from ftlab.ui import run_files, run_names
@@ -35,8 +36,8 @@ from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.chat import votes
 
-_STRENGTH = "Of the adapted model. 0: the base. 1: as trained."
-_AS_IT_IS = "The training rows were asked as they are, and so is your message."
+_STRENGTH = "Applies to the adapted model. 0: the base. 1: as trained."
+_AS_IT_IS = "Training used the rows without a chat template, so your message gets none either."
 
 SUGGESTIONS = 3  # held-out prompts to press
 _LONGEST = 110  # characters of one on its button
@@ -129,7 +130,8 @@ def build(workspace: Workspace) -> ChatTab:
             )
             tools = gr.Textbox(
                 label="Tools",
-                info="A JSON list that both models may call; you type what they reply. Empty: those of training.",
+                info="A JSON list of tools both models may call. You type the replies. Empty: the tools used in "
+                "training.",
                 elem_id="chat_tools",
                 min_width=260,
                 max_lines=4,
@@ -221,8 +223,8 @@ def wire(tab: ChatTab, page: Page) -> None:
             )
             with contextlib.closing(answers):
                 for part in answers:
-                    said = " ".join(filter(None, [afresh, other, note(part)]))
-                    turn = {**turn, "base": part.base, "adapted": part.adapted, "note": said}
+                    notes = " ".join(filter(None, [afresh, other, note(part)]))
+                    turn = {**turn, "base": part.base, "adapted": part.adapted, "note": notes}
                     if ended.is_set() and not part.done:
                         turn["note"] = "Stopped by you."
                         break
@@ -251,7 +253,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         number, _, side = place.partition(":")
         known = number.isdigit() and int(number) < len(turns) and side in SIDES
         if not known or not turns[int(number)].get("prompts"):
-            raise InputError("This answer is no longer on show", try_="write the message again")
+            raise InputError("This answer is no longer displayed", try_="write the message again")
         turn = turns[int(number)]
         if act == "better":
             turn = votes.choose(turn, side, workspace)
@@ -266,15 +268,15 @@ def wire(tab: ChatTab, page: Page) -> None:
             asked.set()
 
     def clear(run_id: str | None) -> dict[Any, Any]:
-        shown = about(tab, run_id, workspace)[tab.log]
-        return {tab.turns: [], tab.partner: None, tab.log: shown, tab.text: "", tab.votes: ""}
+        log = about(tab, run_id, workspace)[tab.log]
+        return {tab.turns: [], tab.partner: None, tab.log: log, tab.text: "", tab.votes: ""}
 
     def choose(run_id: str | None, partner: str | None) -> dict[Any, Any]:
-        shown = about(tab, run_id, workspace)
+        updates = about(tab, run_id, workspace)
         if run_id == partner and partner is not None:
-            return {part: shown[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
+            return {part: updates[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
         # What somebody has begun to type stays.
-        return {tab.turns: [], tab.partner: None, **shown}
+        return {tab.turns: [], tab.partner: None, **updates}
 
     settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
     answered = [tab.log, tab.text, tab.turns, tab.partner, tab.send, tab.stop]
@@ -362,19 +364,24 @@ def kept_votes(workspace: Workspace) -> Markup:
     pairs, thumbs = votes.counts(workspace)
     if not pairs and not thumbs:
         return Markup("")
-    said = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
-    return notice(f"Saved: {said}. The Preferences tab can learn from them.", kind="good")
+    amounts = " and ".join(counted(number, kind) for number, kind in ((pairs, "pair"), (thumbs, "thumb")) if number)
+    enough = "The Preferences tab can learn from them."
+    if pairs < FEWEST_ROWS and thumbs < FEWEST_ROWS:
+        enough = f"The Preferences tab can learn from them once there are {FEWEST_ROWS} pairs or thumbs."
+    return notice(f"Saved: {amounts}. {enough}", kind="good")
 
 
 def nobody_yet() -> Markup:
-    return empty("No trained model yet.", "Train one on the Train tab, then talk to it here beside its base.")
+    return empty(
+        "No trained model yet.", "Train one on the Train tab, then chat with it here, side by side with its base."
+    )
 
 
 def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs to talk to; who is in a conversation stays in it."""
-    workspace, partner = seen.workspace, seen.given[tab.partner]
+    workspace, partner = seen.workspace, seen.values[tab.partner]
     talks = [run.id for run in run_files.runs_that_answer(workspace)]
-    talking = partner in talks and seen.given[tab.run] in (None, partner)
+    talking = partner in talks and seen.values[tab.run] in (None, partner)
     followed = seen.follow(tab.run, talks)
     talked = partner if talking else followed
     # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.

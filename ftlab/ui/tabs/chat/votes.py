@@ -81,7 +81,7 @@ def _keep(file: Path, name: str, row: Mapping[str, Any] | None, turn: Turn, work
         "vote": name,
     }
     with locked(workspace.root / "cache" / f"{file.name}.lock"):
-        rows = [one for one in read_jsonl(file) if one.get("vote") != name]
+        rows = [vote for vote in read_jsonl(file) if vote.get("vote") != name]
         rows += [{**row, **of}] if row else []
         if rows:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -67,10 +67,10 @@ def build(line: gr.HTML, timer: gr.Timer) -> Panel:
         start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
         mend_all = gr.Button("Fix all", elem_id="data_checks_mend_all", visible=False, scale=0, min_width=260)
-    with gr.Accordion("Prompts from the real world", open=False, elem_id="data_checks_asked"):
+    with gr.Accordion("Real-world prompts", open=False, elem_id="data_checks_asked"):
         prompts = gr.Textbox(
             label="Prompts, one per line",
-            info="Does training cover what people will ask? Empty: the held-out rows are compared with training.",
+            info="Checks whether training covers what people will ask. Empty: uses the held-out rows.",
             lines=4,
             max_lines=12,
             elem_id="data_checks_prompts",
@@ -124,35 +124,35 @@ def views(panel: Panel) -> list[Any]:
     return [panel.looked]
 
 
-def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """What was looked at is shown together with the base and the length of the Train tab: see `refresh` in `wire`."""
-    return {panel.looked: (shown, time.time())}
+    return {panel.looked: (config_json, time.time())}
 
 
 def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) -> None:
     """Wire the handlers of the panel. `who` names the person for the versions that remedies make."""
     workspace = context.workspace
-    chosen = [context.shown, context.base, context.max_length, panel.prompts]
+    chosen = [context.config_json, context.base, context.max_length, panel.prompts]
 
-    def request_of(shown: str | None, base: str | None, max_length: str | None, prompts: str | None) -> Request:
+    def request_of(config_json: str | None, base: str | None, max_length: str | None, prompts: str | None) -> Request:
         lines = tuple(line.strip() for line in (prompts or "").splitlines() if line.strip())
-        return Request(config_of(shown), base or STARTER, _length(max_length), lines)
+        return Request(config_of(config_json), base or STARTER, _length(max_length), lines)
 
-    def refresh(shown: str | None, *settings: Any) -> dict[Any, Any]:
-        if shown is None:
+    def refresh(config_json: str | None, *settings: Any) -> dict[Any, Any]:
+        if config_json is None:
             return pictured(panel, None, None, workspace)
         try:
-            request = request_of(shown, *settings)
-            found = job.find(request, workspace)
-            if found is None and _goes_by_itself(request, workspace):
-                found = job.start(request, workspace)
-            return pictured(panel, found, request, workspace)
+            request = request_of(config_json, *settings)
+            check = job.find(request, workspace)
+            if check is None and _goes_by_itself(request, workspace):
+                check = job.start(request, workspace)
+            return pictured(panel, check, request, workspace)
         except InputError as error:  # a length that is being typed, or data that are gone
             return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
 
-    def forget(shown: str | None, told_of: str | None) -> dict[Any, Any]:
+    def forget(config_json: str | None, told_of: str | None) -> dict[Any, Any]:
         """What was said of a version goes with it."""
-        now = config_of(shown).source if shown else None
+        now = config_of(config_json).source if config_json else None
         return {panel.message: "", panel.told_of: None} if told_of and told_of != now else {}
 
     def check(*values: Any) -> dict[Any, Any]:
@@ -179,28 +179,30 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         stopped = job.stop(_job(job_id, workspace))
         return {**follow(job_id, *values), panel.message: stop_note(stopped)}
 
-    def press(job_id: str | None, shown: str | None, answer: str, picked: Any, event: gr.EventData) -> dict[Any, Any]:
+    def press(
+        job_id: str | None, config_json: str | None, answer: str, picked: Any, event: gr.EventData
+    ) -> dict[Any, Any]:
         what, number, value = event._data["value"].split(":")
         report = _report(job_id, workspace)
         finding = Finding.from_dict(report["findings"][int(number)])
         if value == "raise":
-            return raised(job_id, shown, finding.detail["raise_to"])
+            return raised(job_id, config_json, finding.detail["raise_to"])
         if what == "row":
-            config = config_of(shown)
+            config = config_of(config_json)
             return open_row(panel, finding, int(value), inspected(config, workspace), report, picked, answer)
-        return mended(job_id, shown, [finding], {finding.kind: value})
+        return mended(job_id, config_json, [finding], {finding.kind: value})
 
-    def raised(job_id: str | None, shown: str | None, length: int) -> dict[Any, Any]:
+    def raised(job_id: str | None, config_json: str | None, length: int) -> dict[Any, Any]:
         """The longer example, as the Train tab says it from now on, and the data checked anew with it: as after every
         other remedy."""
         before = _job(job_id, workspace).request
-        request = Request(config_of(shown), before.base, length, before.prompts)
+        request = Request(config_of(config_json), before.base, length, before.prompts)
         return {**pictured(panel, job.start(request, workspace), request, workspace), **length_of(length)}
 
-    def mend_all(job_id: str | None, shown: str | None) -> dict[Any, Any]:
-        return mended(job_id, shown, usual_findings(_report(job_id, workspace)), {})
+    def mend_all(job_id: str | None, config_json: str | None) -> dict[Any, Any]:
+        return mended(job_id, config_json, usual_findings(_report(job_id, workspace)), {})
 
-    def mended(job_id: str | None, shown: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
+    def mended(job_id: str | None, config_json: str | None, findings: list[Finding], remedies: dict[str, str]) -> Any:
         from ftlab.data.remedies import mend_findings, token_counter
 
         def change(version: Version, roles: Any) -> Version:
@@ -212,9 +214,9 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
                 tokens = token_counter(request.data, load_tokenizer(request.base), workspace)
             return mend_findings(version, findings, roles, remedies, tokens=tokens, who=who())
 
-        return changed(job_id, shown, change)
+        return changed(job_id, config_json, change)
 
-    def give(job_id: str | None, shown: str | None, answer: str, picked: Any) -> dict[Any, Any]:
+    def give(job_id: str | None, config_json: str | None, answer: str, picked: Any) -> dict[Any, Any]:
         from ftlab.data.remedies import give_answer
 
         if not (answer or "").strip():
@@ -222,12 +224,14 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         number, row, _ = picked
         finding = Finding.from_dict(_report(job_id, workspace)["findings"][number])
         return changed(
-            job_id, shown, lambda version, roles: give_answer(version, finding, row, answer, roles, who=who())
+            job_id, config_json, lambda version, roles: give_answer(version, finding, row, answer, roles, who=who())
         )
 
-    def changed(job_id: str | None, shown: str | None, change: Callable[[Version, Any], Version]) -> dict[Any, Any]:
+    def changed(
+        job_id: str | None, config_json: str | None, change: Callable[[Version, Any], Version]
+    ) -> dict[Any, Any]:
         """Make the version, put it on show, and check it."""
-        config, done = config_of(shown), _job(job_id, workspace)
+        config, done = config_of(config_json), _job(job_id, workspace)
         before, report = done.request, _report(job_id, workspace)
         if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
             raise InputError("The data has changed since it was checked", try_="check again")
@@ -246,8 +250,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return length_of(_report(job_id, workspace)["tokens"]["suggested_max_length"])
 
     def length_of(suggested: int) -> dict[Any, Any]:
-        said = f"The longest example on the Train tab is {count(suggested)} tokens now."
-        return {context.max_length: str(suggested), panel.message: notice(said, kind="good")}
+        text = f"The longest example on the Train tab is now {count(suggested)} tokens."
+        return {context.max_length: str(suggested), panel.message: notice(text, kind="good")}
 
     def elsewhere(event: gr.EventData) -> dict[Any, Any]:
         return context.open(event._data["value"])
@@ -266,10 +270,10 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     slow: dict[str, Any] = {"box": panel.message, "progress": "minimal", "show_progress_on": panel.message}
     slow["lane"] = "data checks"
     remedied = [*panel.result, panel.message, panel.told_of, context.source]
-    about = [context.shown, panel.told_of]
+    about = [context.config_json, panel.told_of]
     on(panel.looked.change, forget, about, [panel.told_of], box=panel.message, clears=False, lane="data checks")
     opened = [context.max_length, panel.row, panel.answer, panel.give, panel.picked]
-    known = [panel.job, context.shown]
+    known = [panel.job, context.config_json]
     pressed = on(panel.findings.pick, press, [*known, panel.answer, panel.picked], [*remedied, *opened], **slow)
     pressed.then(None, js=_PRESSED)
     on(panel.mend_all.click, mend_all, known, remedied, **slow)
@@ -294,8 +298,8 @@ def _goes_by_itself(request: Request, workspace: Workspace) -> bool:
 
     if request.data.source == DataConfig().source and is_first_visit(workspace):
         return False
-    found = inspected(request.data, workspace)
-    return not found.problem and found.rows <= MOST_UNASKED and is_kept_here(request.base, otherwise=True)
+    inspection = inspected(request.data, workspace)
+    return not inspection.problem and inspection.rows <= MOST_UNASKED and is_kept_here(request.base, otherwise=True)
 
 
 def _job(job_id: str | None, workspace: Workspace) -> Job:

@@ -62,27 +62,27 @@ class Panel:
         ]
 
 
-def pictured(panel: Panel, found: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
+def pictured(panel: Panel, check: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
     updates: dict[Any, Any] = {
-        panel.job: found.id if found else None,
+        panel.job: check.id if check else None,
         panel.line: line_of(None, None) if request is not None else "",
-        panel.elsewhere: _elsewhere(found, request, workspace),
+        panel.elsewhere: _elsewhere(check, request, workspace),
         panel.start: gr.update(value="Check this data", visible=True, interactive=request is not None),
         panel.stop: gr.update(visible=False),
         panel.timer: gr.Timer(active=False),
-        panel.progress: never() if request is not None else empty("No data is chosen.", "Choose some above."),
+        panel.progress: never() if request is not None else empty("No data selected.", "Choose some above."),
         panel.sheet: gr.update(visible=False),
         panel.mend_all: gr.update(visible=False),
         panel.use_length: gr.update(visible=False),
         **dict.fromkeys((panel.totals, panel.findings, panel.lengths, panel.coverage), ""),
     }
-    if found is None:
+    if check is None:
         return updates
-    status = job.status(found)
+    status = job.status(check)
     if status.is_active:
         return updates | at_work(panel, status)
-    report = found.report()
+    report = check.report()
     updates[panel.line] = line_of(status, report)
     updates[panel.start] = gr.update(value="Check again", visible=True, interactive=True)
     if report is None:
@@ -90,11 +90,11 @@ def pictured(panel: Panel, found: Job | None, request: Request | None, workspace
         updates[panel.progress] = (
             error_box(FtlabError(error["what"], why=error["why"], try_=error["try"]))
             if error
-            else notice("The check was stopped before anything was found.", kind="warn")
+            else notice("The check was stopped before it found anything.", kind="warn")
         )
         return updates
     return (
-        updates | {panel.progress: _made_for(found.request, request)} | _result(panel, report, found.request, request)
+        updates | {panel.progress: _made_for(check.request, request)} | _result(panel, report, check.request, request)
     )
 
 
@@ -102,26 +102,26 @@ def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Requ
     usual, tokens = usual_findings(report), report["tokens"]
     suggested = tokens.get("suggested_max_length") if tokens else None
     uncovered = [
-        (f"row {row} of {one['split']}", text)
-        for one in report["findings"]
-        if one["kind"] == "not_covered"
-        for row, text in zip(one["rows"], one["shown"], strict=False)
+        (f"row {row} of {finding['split']}", text)
+        for finding in report["findings"]
+        if finding["kind"] == "not_covered"
+        for row, text in zip(finding["rows"], finding["shown"], strict=False)
     ]
-    found = report["coverage"]
+    coverage = report["coverage"]
     asked = [
         (f"line {place + 1}", request.prompts[place])
-        for where, place in (found or {}).get("uncovered", [])
+        for where, place in (coverage or {}).get("uncovered", [])
         if where == "asked"
     ]
     # Checks that were stopped may not have come to it.
     about_coverage = (
-        data_lengths.coverage(found, (asked or uncovered)[:20], len(request.prompts))
-        if found or not report["stopped"]
+        data_lengths.coverage(coverage, (asked or uncovered)[:20], len(request.prompts))
+        if coverage or not report["stopped"]
         else ""
     )
     return {
         panel.totals: data_findings.totals(report),
-        panel.findings: data_findings.cards(report["findings"]),
+        panel.findings: data_findings.cards(report["findings"], fixes_all=len(usual) > 1),
         panel.mend_all: gr.update(visible=len(usual) > 1, value=f"Fix all {len(usual)} at once"),
         panel.lengths: data_lengths.lengths(tokens),
         panel.use_length: gr.update(
@@ -152,7 +152,7 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
         share = "" if status.share is None else f" {status.share:.0%}"
         return Markup('<span class="ft-help" role="status" aria-live="off">Checking …{}</span>').format(share)
     if report is not None:
-        serious = sum(one["severity"] != "note" for one in report["findings"])
+        serious = sum(finding["severity"] != "note" for finding in report["findings"])
         notes = len(report["findings"]) - serious
         things = f"{count(serious)} thing{'' if serious == 1 else 's'} to look at"
         nothing = "Nothing found" if not notes else f"{count(notes)} note{'' if notes == 1 else 's'}"
@@ -169,13 +169,15 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
 
 
 def open_row(
-    panel: Panel, finding: Finding, row: int, found: Any, report: dict[str, Any], picked: Any, typed: str
+    panel: Panel, finding: Finding, row: int, rows: Any, report: dict[str, Any], picked: Any, typed: str
 ) -> dict[Any, Any]:
     """Updates that show a row of a finding beside its match; for conflicting answers, with a box for the right one."""
     from ftlab.data.remedies import answer_group, answer_of
 
     number = next(
-        i for i, one in enumerate(report["findings"]) if (one["kind"], one["split"]) == (finding.kind, finding.split)
+        i
+        for i, entry in enumerate(report["findings"])
+        if (entry["kind"], entry["split"]) == (finding.kind, finding.split)
     )
     conflict = finding.kind == "conflicting_answers"
     places = [(finding.split, row)]
@@ -185,7 +187,7 @@ def open_row(
     else:
         match = dict(zip(finding.rows, finding.matches, strict=False)).get(row)
         places += [match] if match and match != places[0] else []
-    sides = [(f"Row {index} of {split}", _cells(found, split, index)) for split, index in places[:6]]
+    sides = [(f"Row {index} of {split}", _cells(rows, split, index)) for split, index in places[:6]]
     if len(sides) > 1 and not conflict:
         sides[1] = (f"which is like row {places[1][1]} of {places[1][0]}", sides[1][1])
     updates: dict[Any, Any] = {
@@ -205,16 +207,16 @@ def open_row(
     return updates
 
 
-def _cells(found: Any, split: str, row: int) -> dict[str, Any]:
+def _cells(rows: Any, split: str, row: int) -> dict[str, Any]:
     # The only split of a source is called train here, whatever its own name is.
-    return found.row(row, split if split in found.source_splits else None)
+    return rows.row(row, split if split in rows.source_splits else None)
 
 
-def _elsewhere(found: Job | None, request: Request | None, workspace: Workspace) -> Markup:
+def _elsewhere(check: Job | None, request: Request | None, workspace: Workspace) -> Markup:
     """Checks of other data that are at work, each with a button that goes there."""
     lines = []
     for other in job.jobs(workspace):
-        if (found is None or other.id != found.id) and job.status(other).is_active:
+        if (check is None or other.id != check.id) and job.status(other).is_active:
             source = other.request.data.source
             line = Markup("<span>{} is being checked.</span>").format(_name(source))
             if request is None or other.request.data == request.data.model_copy(update={"source": source}):
@@ -228,7 +230,7 @@ def _made_for(made: Request, wanted: Request | None) -> Markup:
     if wanted is None or (made.base, made.max_length) == (wanted.base, wanted.max_length):
         return Markup("")
     text = f"This was checked for {made.base} with at most {count(made.max_length)} tokens"
-    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to count anew."
+    now = f"the Train tab says {wanted.base} and {count(wanted.max_length)} now. Check again to recount."
     return notice(f"{text}; {now}")
 
 
@@ -236,7 +238,7 @@ def never() -> Markup:
     return empty(
         "Not checked yet.",
         "Check this data looks for duplicates, rows that are held out too, personal data, damage, and rows that are "
-        "too long, and says what to do about them. Nothing is changed.",
+        "too long, and suggests fixes. Your data is not changed.",
     )
 
 
@@ -244,7 +246,7 @@ def usual_findings(report: dict[str, Any]) -> list[Finding]:
     """What is mended unless somebody says otherwise."""
     from ftlab.data.remedies import is_mended
 
-    return [finding for one in report["findings"] if is_mended(finding := Finding.from_dict(one))]
+    return [finding for values in report["findings"] if is_mended(finding := Finding.from_dict(values))]
 
 
 def _name(source: str) -> str:

@@ -39,57 +39,57 @@ __all__ = ["build", "show", "views", "wire"]
 
 def wire(panel: Panel, context: DataContext) -> None:
     workspace = context.workspace
-    page = [context.shown, *panel.seen]
+    page = [context.config_json, *panel.seen]
 
-    def follow(shown: str | None, who: str, at: str, kind: str, text: str, kept: str | None) -> dict[Any, Any]:
+    def follow(config_json: str | None, who: str, at: str, kind: str, text: str, kept: str | None) -> dict[Any, Any]:
         """Other data are on show: their draft and its place; after a save, the place that was."""
-        source = config_of(shown).source if shown else None
+        source = config_of(config_json).source if config_json else None
         same = source is not None and source == kept
         if not same:
             at, kind, text = "", curate_desk.FILTERS[0], ""
         back = {} if same else {panel.filter: kind, panel.search: text, panel.message: ""}
         # An empty name is not sent back: somebody may be typing one.
         name = {panel.who: who} if who else {}
-        return name | {panel.kept: source} | back | screen(panel, workspace, shown, who, at, kind, text)
+        return name | {panel.kept: source} | back | screen(panel, workspace, config_json, who, at, kind, text)
 
-    def named(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        return screen(panel, workspace, shown, who, at, kind, text, to_draft=True)
+    def named(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        return screen(panel, workspace, config_json, who, at, kind, text, to_draft=True)
 
     def narrow(*values: Any) -> dict[Any, Any]:
         return screen(panel, workspace, *values, in_view=True)
 
-    def typing(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        if shown is None or len(curate_desk.desk(shown, who, kind, "", workspace).rows) > curate_desk.LARGE:
+    def typing(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        if config_json is None or len(curate_desk.desk(config_json, who, kind, "", workspace).rows) > curate_desk.LARGE:
             return {}  # searched when Enter is pressed
-        return narrow(shown, who, at, kind, text)
+        return narrow(config_json, who, at, kind, text)
 
     def move(by: int) -> Any:
         return lambda *values: screen(panel, workspace, *values, by=by)
 
     def go(number: str, *values: Any) -> dict[Any, Any]:
-        shown, who, _, kind, text = values
+        config_json, who, _, kind, text = values
         wanted = (number or "").strip()
-        found = curate_desk.desk(shown, who, kind, text, workspace).rows
-        if not wanted.isdecimal() or found.position(int(wanted)) is None:
+        rows = curate_desk.desk(config_json, who, kind, text, workspace).rows
+        if not wanted.isdecimal() or rows.position(int(wanted)) is None:
             raise InputError(
-                "There is no row of this number", given=number, allowed=f"{found.ids.min():,} to {found.ids.max():,}"
+                "There is no row of this number", given=number, allowed=f"{rows.ids.min():,} to {rows.ids.max():,}"
             )
-        return {panel.number: "", **screen(panel, workspace, shown, who, wanted, kind, text)}
+        return {panel.number: "", **screen(panel, workspace, config_json, who, wanted, kind, text)}
 
     def judge(
-        shown: str | None, who: str, at: str, kind: str, text: str, onwards: bool, **wanted: Any
+        config_json: str | None, who: str, at: str, kind: str, text: str, onwards: bool, **wanted: Any
     ) -> dict[Any, Any]:
-        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+        desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
         # Where to go on is found before the row leaves the filter.
         positions = curate_desk.view(desk)
         ahead = curate_desk.step(positions, desk.rows.position(row.id), 1) if onwards else None
         target = int(desk.rows.ids[ahead]) if ahead is not None else row.id
         change = curate_desk.judged(desk, row, **wanted)
         drafts.change(desk.draft, row, change, at=target)
-        said = in_words(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
+        words = in_words(row.id, wanted) + (" This was the last row here." if onwards and ahead is None else "")
         return {
-            panel.message: notice(said, kind="good"),
-            **screen(panel, workspace, shown, who, str(target), kind, text),
+            panel.message: notice(words, kind="good"),
+            **screen(panel, workspace, config_json, who, str(target), kind, text),
         }
 
     def marking(mark: str) -> Any:
@@ -98,31 +98,31 @@ def wire(panel: Panel, context: DataContext) -> None:
     def exclude(reason: str, *values: Any) -> dict[Any, Any]:
         return {panel.reason: "", **judge(*values, excluded=(reason or "").strip() or "by hand")}
 
-    def bring_back(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        return judge(shown, who, at, kind, text, False, excluded="")
+    def bring_back(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        return judge(config_json, who, at, kind, text, False, excluded="")
 
-    def annotate(note: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+    def annotate(note: str, config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
         if not (note or "").strip():
             raise InputError("The note is empty", allowed="some text")
         notes = (*desk.change_of(row.id).notes, note.strip())
-        return {panel.note: "", **judge(shown, who, at, kind, text, False, notes=notes)}
+        return {panel.note: "", **judge(config_json, who, at, kind, text, False, notes=notes)}
 
-    def edit(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+    def edit(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
         columns = desk.rows.columns
         hidden = {part: gr.update(visible=False) for part in (panel.tools, panel.verdict, panel.unsaved)}
         return {panel.card: form(curate_desk.seen(desk, row, workspace), columns), **hidden}
 
-    def keep(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+    def keep(event: gr.EventData, config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
         unsaved = dict(desk.change_of(row.id).cells)
         now = row.cells | unsaved
         typed = with_edits(row, now, event._data["cells"])
         if not typed:
             return {
                 panel.message: notice("Nothing was changed."),
-                **screen(panel, workspace, shown, who, at, kind, text),
+                **screen(panel, workspace, config_json, who, at, kind, text),
             }
         warnings = [
             f"{column} was valid JSON and no longer is."
@@ -130,48 +130,48 @@ def wire(panel: Panel, context: DataContext) -> None:
             if was_json(now.get(column), value)
         ]
         cells = unsaved | typed
-        said = judge(shown, who, at, kind, text, False, cells=cells)
-        return said | ({panel.message: notice(" ".join(warnings), kind="warn")} if warnings else {})
+        updates = judge(config_json, who, at, kind, text, False, cells=cells)
+        return updates | ({panel.message: notice(" ".join(warnings), kind="warn")} if warnings else {})
 
-    def act(event: gr.EventData, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+    def act(event: gr.EventData, config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         what, _, value = str(event._data["value"]).partition(":")
         if what == "open":
             return context.open(value)
         if what == "undo":
-            desk, row = row_to_judge(shown, who, at, kind, text, workspace)
+            desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
             drafts.change(desk.draft, row, None)
         if what == "discard":
             drafts.discard(curate_desk.orphan(value, drafts.person_named(who), workspace))
-        return screen(panel, workspace, shown, who, at, kind, text)
+        return screen(panel, workspace, config_json, who, at, kind, text)
 
-    def ask(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        draft = curate_desk.desk(shown, who, kind, text, workspace).draft
+    def ask(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        draft = curate_desk.desk(config_json, who, kind, text, workspace).draft
         text = Markup("<p>Discard what is not saved yet ({})? It cannot be brought back.</p>").format(draft.words)
         return {panel.confirm: gr.update(visible=True), panel.question: text}
 
-    def discard(shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        drafts.discard(curate_desk.desk(shown, who, kind, text, workspace).draft)
+    def discard(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        drafts.discard(curate_desk.desk(config_json, who, kind, text, workspace).draft)
         return {
-            panel.message: notice("Discarded. The rows are as they were saved."),
-            **screen(panel, workspace, shown, who, at, kind, text),
+            panel.message: notice("Discarded. The rows are back to their saved state."),
+            **screen(panel, workspace, config_json, who, at, kind, text),
         }
 
-    def save(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-        desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
+    def save(why: str, config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+        desk = curate_desk.desk(config_json, drafts.person_named(who), kind, text, workspace)
         newer = later_version(desk, workspace)
         if newer is not None:
-            said = Markup(
-                "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version made beside it would not hold that.</p>"
+            question = Markup(
+                "<p>Meanwhile {} saved <strong>{}</strong> ({}). A version saved separately would not include that.</p>"
             )
             return {
                 panel.choice: gr.update(visible=True),
-                panel.choices: said.format(newer.who, version_title(newer), newer.action),
+                panel.choices: question.format(newer.who, version_title(newer), newer.action),
             }
         return save_draft(panel, context, desk, why, None)
 
     def decide(onto: bool) -> Any:
-        def save_there(why: str, shown: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
-            desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
+        def save_there(why: str, config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
+            desk = curate_desk.desk(config_json, drafts.person_named(who), kind, text, workspace)
             return save_draft(panel, context, desk, why, later_version(desk, workspace) if onto else None)
 
         return save_there
@@ -239,7 +239,7 @@ def views(panel: Panel) -> list[Any]:
     return [panel.looked]
 
 
-def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the data `shown`: what follows knows the name and the place of whoever looks."""
     return {panel.looked: secrets.token_hex(8)}
 
@@ -247,7 +247,7 @@ def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any
 def screen(
     panel: Panel,
     workspace: Workspace,
-    shown: str | None,
+    config_json: str | None,
     who: str | None,
     at: str | None,
     kind: str | None,
@@ -261,10 +261,10 @@ def screen(
 
     `in_view` goes to the first row that matches when `at` does not, `to_draft` to where the person left off.
     """
-    if shown is None:
+    if config_json is None:
         return {panel.body: gr.update(visible=False), panel.nothing: gr.update(value=nothing_to_judge(), visible=True)}
     try:
-        desk = curate_desk.desk(shown, who, kind, text, workspace)
+        desk = curate_desk.desk(config_json, who, kind, text, workspace)
     except FtlabError as error:
         return {
             panel.body: gr.update(visible=False),
@@ -291,8 +291,13 @@ def screen(
         panel.verdict: gr.update(visible=position is not None),
     }
     if position is None:
-        hint = "Show all rows, or search for something else."
-        return updates | {panel.card: empty("No row matches.", hint), panel.at: ""}
+        title, hint = "No row matches.", "Show all rows, or search for something else."
+        if desk.kind == curate_desk.SUSPICIOUS and not desk.suspects:
+            title, hint = (
+                "No row stands out.",
+                "By their words, no answer is less likely than the others. Show all rows.",
+            )
+        return updates | {panel.card: empty(title, hint), panel.at: ""}
     row = desk.rows[position]
     seen = curate_desk.seen(desk, row, workspace)
     left_out = seen.now.excluded is not None
@@ -326,10 +331,10 @@ def later_version(desk: curate_desk.Desk, workspace: Workspace) -> Version | Non
 
 
 def row_to_judge(
-    shown: str | None, who: str, at: str, kind: str, text: str, workspace: Workspace
+    config_json: str | None, who: str, at: str, kind: str, text: str, workspace: Workspace
 ) -> tuple[curate_desk.Desk, Any]:
     """The desk and the row as it is saved. Raises InputError when nobody is named or no row is on show."""
-    desk = curate_desk.desk(shown, drafts.person_named(who), kind, text, workspace)
+    desk = curate_desk.desk(config_json, drafts.person_named(who), kind, text, workspace)
     row = desk.row(int(at)) if at and at.isdecimal() else None
     if row is None:
         raise InputError("No row is open", try_="choose one with Next, or show all rows")

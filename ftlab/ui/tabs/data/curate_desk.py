@@ -21,8 +21,8 @@ from ftlab.ui.kit.row_card import Seen
 from ftlab.ui.tabs.data.sources import config_of, version_title
 from ftlab.ui.tabs.data.versions_view import name_of
 
-LOOKS_WRONG = "Looks wrong"
-FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", LOOKS_WRONG, "Not saved yet"]
+SUSPICIOUS = "Most suspicious"
+FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", SUSPICIOUS, "Not saved yet"]
 LARGE = 50_000  # rows from which the size of a version is told beforehand
 
 
@@ -35,7 +35,7 @@ class Desk:
     draft: Draft
     kind: str
     text: str
-    # Positions of the rows whose label or answer the checks take for wrong, with the reason.
+    # Positions of the rows that the checks would read first, the worst first, with the reason.
     suspects: Mapping[int, str] = field(default_factory=dict)
 
     def row(self, row_id: int) -> VersionRow | None:
@@ -46,45 +46,41 @@ class Desk:
         return self.draft.changes.get(row_id, Change())
 
 
-def desk(shown: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
+def desk(config_json: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
     """Raises InputError when there are no data on show, or they cannot be read."""
-    data = config_of(shown)
+    data = config_of(config_json)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
-    suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else {}
+    suspects = _suspects(data, rows, workspace) if kind == SUSPICIOUS else {}
     return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip(), suspects)
 
 
 def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[int, str]:
-    """The positions of the rows that the newest check of `data` takes for wrong, with the reason. Raises InputError if
-    there is no check to go by."""
+    """The positions of the rows to read first by the newest check of `data`, the worst first, with the reason. Raises
+    InputError if there is no check to go by."""
     from ftlab.data.checks import job as checks
 
     known = checks.find(checks.Request(data), workspace)
     report = known.report() if known is not None else None
     if report is None:
-        raise InputError("The checks have not ended yet", try_="wait until they have, or start them under Checks")
-    wanted = {
-        (finding["split"], row): why
-        for finding in report["findings"]
-        if finding["kind"] in ("suspicious_label", "suspicious_answer")
-        for row, why in zip(finding["rows"], finding["detail"].get("because", finding["rows"]), strict=True)
-    }
+        raise InputError("The checks are still running", try_="wait for them to finish, or start them under Checks")
+    wanted = {(row["split"], row["row"]): row["why"] for row in report.get("suspicious", [])}
     # A report counts the rows of each split that are not excluded.
     counts: Counter[str] = Counter()
-    suspects = {}
+    positions = {}
     for position in range(len(rows)) if wanted else ():
         row = rows[position]
         if row.excluded is None:
-            why = wanted.get((row.split, counts[row.split]))
-            if why is not None:
-                suspects[position] = str(why)
+            place = (row.split, counts[row.split])
+            if place in wanted:
+                positions[place] = position
             counts[row.split] += 1
-    return suspects
+    return {positions[place]: why for place, why in wanted.items() if place in positions}
 
 
 def view(desk: Desk) -> Any:
-    """The positions of the rows that filter and search leave, in order, with what is not saved yet counted in."""
+    """The positions of the rows that filter and search leave, with what is not saved yet counted in: in order, the most
+    suspicious ones the worst first."""
     import numpy as np
 
     flags, rows = desk.rows.flags, desk.rows
@@ -95,23 +91,22 @@ def view(desk: Desk) -> Any:
         "With notes": flags["noted"],
         "Not saved yet": np.zeros(len(rows), bool),
     }
-    if desk.kind == LOOKS_WRONG:
-        masks[LOOKS_WRONG] = np.zeros(len(rows), bool)
-        masks[LOOKS_WRONG][list(desk.suspects)] = True
     if desk.kind == "Not yet judged":
         mask = ~(flags["good"] | flags["bad"] | flags["excluded"])
     else:
         mask = masks.get(desk.kind, np.ones(len(rows), bool)).copy()
-    found = rows.holding(desk.text) if desk.text else None
-    if found is not None:
-        mask &= found
+    matches = rows.holding(desk.text) if desk.text else None
+    if matches is not None:
+        mask &= matches
     for row_id, change in desk.draft.changes.items():
         position = rows.position(row_id)
-        if position is not None and (desk.kind != LOOKS_WRONG or position in desk.suspects):
+        if position is not None:
             now = change.to(rows[position], desk.draft.who)
             mask[position] = _belongs(now, desk.kind) and (
-                found is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(found[position]))
+                matches is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(matches[position]))
             )
+    if desk.kind == SUSPICIOUS:
+        return np.array([position for position in desk.suspects if mask[position]], int)
     return np.flatnonzero(mask)
 
 
@@ -123,22 +118,23 @@ def step(positions: Any, position: int | None, by: int) -> int | None:
         return None
     if position is None:
         return int(positions[0])
-    if by > 0:
-        index = int(np.searchsorted(positions, position, side="right"))
-        return int(positions[index]) if index < len(positions) else None
-    index = int(np.searchsorted(positions, position, side="left")) - 1
-    return int(positions[index]) if index >= 0 else None
+    there = np.flatnonzero(positions == position)
+    if len(there):
+        index = int(there[0]) + by
+    else:  # between the two that it would stand between
+        index = int(np.searchsorted(positions, position)) - (by < 0)
+    return int(positions[index]) if 0 <= index < len(positions) else None
 
 
 def place_of(positions: Any, position: int, kind: str, text: str) -> str:
     """`3 of 60`, in words."""
     import numpy as np
 
-    index = int(np.searchsorted(positions, position))
+    there = np.flatnonzero(positions == position)
     narrowed = kind != FILTERS[0] or bool(text)
     what = "rows that match" if narrowed else "rows"
-    if index < len(positions) and positions[index] == position:
-        return f"{index + 1:,} of {len(positions):,} {what}"
+    if len(there):
+        return f"{there[0] + 1:,} of {len(positions):,} {what}"
     return f"no longer among the {len(positions):,} {what}"
 
 
@@ -173,12 +169,12 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         )
     newest = None if desk.rows.version else _newest(desk.data, workspace)
     if newest is not None:
-        said = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
+        words = f"This data has versions already. The newest is {version_title(newest)}, by {newest.who}."
         parts.append(
-            Markup('<div class="ft-box ft-info">{} {}</div>').format(said, _open_button(newest.source, "Show it"))
+            Markup('<div class="ft-box ft-info">{} {}</div>').format(words, _open_button(newest.source, "Show it"))
         )
     elif desk.rows.version is None and not draft.count:
-        parts.append(notice("Not saved as a version yet: your first save makes version 1, then adds your changes."))
+        parts.append(notice("Not saved as a version yet. Your first save makes version 1, then adds your changes."))
     for other in drafts.unsaved(workspace):
         if other.file.parent == draft.file.parent and other.file != draft.file and draft.who:
             parts.append(notice(f"{other.who} has {other.count:,} not saved yet on the same data: {other.words}."))
@@ -186,8 +182,8 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
         parts.append(
             notice(
                 f"These are {count(len(desk.rows))} rows, about {desk.rows.megabytes():,.0f} MB of text. "
-                "Each version is a copy of them (compressed); saving takes a while, and a search finds the first "
-                f"{MOST_HITS:,}. You can go on.",
+                "Each version is a compressed copy, so saving takes a while. Searches return the first "
+                f"{MOST_HITS:,}.",
                 kind="warn",
             )
         )
@@ -199,7 +195,11 @@ def status(desk: Desk, workspace: Workspace) -> Markup:
 
 def _newest(data: DataConfig, workspace: Workspace) -> Version | None:
     name = name_of(data, workspace)
-    return next((one for one in reversed(history(workspace, name)) if one.deleted is None), None) if name else None
+    return (
+        next((version for version in reversed(history(workspace, name)) if version.deleted is None), None)
+        if name
+        else None
+    )
 
 
 def _open_button(source: str, text: str) -> Markup:
@@ -229,10 +229,10 @@ def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
 
 def orphan(handle: str, who: str, workspace: Workspace) -> Draft:
     """The draft that a button of `elsewhere` means. Raises InputError when it is gone."""
-    found = next((one for one in drafts.unsaved(workspace, who) if _handle(one) == handle), None)
-    if found is None:
-        raise InputError("These changes are gone already", try_="look at the page again")
-    return found
+    draft = next((unsaved for unsaved in drafts.unsaved(workspace, who) if _handle(unsaved) == handle), None)
+    if draft is None:
+        raise InputError("These changes are already gone", try_="reload the page")
+    return draft
 
 
 def _handle(draft: Draft) -> str:
@@ -243,7 +243,7 @@ def _title(source: str, workspace: Workspace) -> tuple[str, bool]:
     """What a source is called, and whether its rows are there."""
     if not source.startswith(PREFIX):
         return source.rsplit("/", 1)[-1], True
-    version = next((one for one in history(workspace) if one.source == source), None)
+    version = next((candidate for candidate in history(workspace) if candidate.source == source), None)
     return (source, False) if version is None else (version_title(version), version.deleted is None)
 
 
@@ -261,7 +261,7 @@ def _said(version: Version | None, row: int, workspace: Workspace) -> list[str]:
     """What the versions up to this one did to a row, the oldest first."""
     if version is None:
         return []
-    known = {one.id: one for one in history(workspace, version.name)}
+    known = {earlier.id: earlier for earlier in history(workspace, version.name)}
     lines: list[str] = []
     current: Version | None = version
     while current is not None:

@@ -15,7 +15,7 @@ from ftlab.ui.kit.row_card import CARD_JS
 from ftlab.ui.tabs.data import curate_desk
 
 _HELP = (
-    "Keys, while no text box has the focus: <kbd>g</kbd> good, <kbd>b</kbd> bad, <kbd>u</kbd> no mark, <kbd>x</kbd> "
+    "Shortcuts, when no text box has focus: <kbd>g</kbd> good, <kbd>b</kbd> bad, <kbd>u</kbd> no mark, <kbd>x</kbd> "
     "to the reason for excluding (Enter excludes), <kbd>e</kbd> edit, <kbd>n</kbd> or <kbd>→</kbd> next, "
     "<kbd>p</kbd> or <kbd>←</kbd> previous."
 )
@@ -91,7 +91,7 @@ def build() -> Panel:
             parts["card"] = gr.HTML(elem_id="data_curate_row", js_on_load=CARD_JS)
             parts["message"] = message_box("data_curate_message")
             # Not visible="hidden": a column that is shown again shows such a box too.
-            parts["at"] = gr.Textbox(elem_id="data_curate_at", elem_classes="ft-gone", label="Row in the card")
+            parts["at"] = gr.Textbox(elem_id="data_curate_at", elem_classes="ft-gone", label="Current row")
             with gr.Column(elem_id="data_curate_verdict") as parts["verdict"]:
                 parts |= _build_verdict()
         with gr.Column(scale=1, min_width=280, elem_id="data_curate_side"):
@@ -107,7 +107,7 @@ def _build_saving() -> dict[str, Any]:
     parts: dict[str, Any] = {}
     parts["who"] = gr.Textbox(
         label="Your name",
-        info="Written beside everything you judge. This browser keeps it.",
+        info="Recorded with everything you judge. Kept in this browser.",
         max_lines=1,
         max_length=drafts.LONGEST_NAME,
         elem_id="data_curate_who",
@@ -116,7 +116,7 @@ def _build_saving() -> dict[str, Any]:
     parts["status"] = gr.HTML(elem_id="data_curate_status", js_on_load=CARD_JS)
     with gr.Column(visible=False, elem_id="data_curate_unsaved", elem_classes="ft-unsaved") as parts["unsaved"]:
         parts["why"] = gr.Textbox(
-            label="Why (optional)", placeholder="for those who come later", max_lines=2, elem_id="data_curate_why"
+            label="Why (optional)", placeholder="for future readers", max_lines=2, elem_id="data_curate_why"
         )
         with gr.Row():
             parts["save"] = _button("Save as a new version", "save", variant="primary", min_width=180)
@@ -176,8 +176,8 @@ def _build_verdict() -> dict[str, Any]:
         parts["reason"] = gr.Textbox(
             show_label=False,
             container=False,
-            label="Why this row is excluded",
-            placeholder="why this row shall not be learned from",
+            label="Reason for excluding",
+            placeholder="why training should skip this row",
             max_lines=1,
             max_length=300,
             elem_id="data_curate_reason",
@@ -191,7 +191,7 @@ def _build_verdict() -> dict[str, Any]:
             show_label=False,
             container=False,
             label="Note",
-            placeholder="a remark for others; changes nothing",
+            placeholder="a note for others; changes nothing else",
             max_lines=3,
             max_length=2000,
             elem_id="data_curate_note",
@@ -200,11 +200,11 @@ def _build_verdict() -> dict[str, Any]:
         )
         parts["annotate"] = _button("Add the note", "annotate", scale=1, min_width=110)
     parts["onwards"] = gr.Checkbox(
-        True, label="Go on to the next row after each judgement", container=False, elem_id="data_curate_onwards"
+        True, label="Go to the next row after each judgment", container=False, elem_id="data_curate_onwards"
     )
     gr.HTML(Markup('<p class="ft-help">{}</p>').format(Markup(_HELP)))
     return parts
 
 
 def nothing_to_judge() -> Markup:
-    return empty("No data to judge yet.", "Choose some above: a sample, a version, or a file of yours.")
+    return empty("No data to judge yet.", "Choose data above: a sample, a version or your own file.")

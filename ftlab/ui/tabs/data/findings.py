@@ -19,18 +19,18 @@ _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
     "unused_label": "Choose the column as Label under Rows, Which column is which.",
-    "suspicious_label": "Read these rows in Curate (show: Looks wrong) and mend the labels that are.",
-    "suspicious_answer": "Read these rows in Curate (show: Looks wrong) and mend the answers that are.",
+    "suspicious_label": "Read these rows in Curate (show: Most suspicious) and fix the wrong labels.",
     "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
-    "stock_answers": "Have a person write some of the answers anew.",
-    "one_template": "Add prompts as people write them.",
-    "not_covered": "Collect rows about these topics, or decide that the model need not know them.",
+    "stock_answers": "Have a person rewrite some of the answers.",
+    "one_template": "Add prompts in people's own words.",
+    "not_covered": "Collect rows about these topics, or decide that the model does not need them.",
     "system_unseen": "Write what the system prompt says into the questions, or choose a base whose template shows it.",
-    "thoughts_unseen": "Choose a base whose template takes thoughts (reasoning_content), such as Qwen3.",
-    "no_thoughts": "Keep it if short answers are wanted. Else add the thoughts of right answers (reasoning_content), "
+    "thoughts_unseen": "Choose a base whose template supports thoughts (reasoning_content), such as Qwen3.",
+    "no_thoughts": "Keep it if you want short answers. Otherwise add the thoughts behind correct answers "
+    "(reasoning_content), "
     "or choose a base that does not think.",
-    "tools_added": "Nothing has to be done. A base that knows tools: Qwen2.5-Instruct, Qwen3, Llama 3.1.",
-    "stop_token": "Choose a base whose chat template ends its answers, or tell the makers of this one.",
+    "tools_added": "No action needed. Bases that know tools: Qwen2.5-Instruct, Qwen3, Llama 3.1.",
+    "stop_token": "Choose a base whose chat template ends its answers, or report it to the makers of this one.",
 }
 
 
@@ -42,7 +42,7 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
         unit = " prompts" if phase == "coverage" else " rows" if total >= 100 else ""
         words += f", {count(done)} of {count(total)}{unit}"
     if stopping:
-        words = "Stopping. What was found so far is kept."
+        words = "Stopping. Findings so far are kept."
     if share is None:
         bar = Markup('<div class="ft-bar ft-bar-busy" role="progressbar" aria-label="progress"><i></i></div>')
     else:
@@ -57,15 +57,16 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
 
 def totals(report: Mapping[str, Any]) -> Markup:
     """How many findings of which severity, how many rows were looked at, and how long it took."""
-    found = report["findings"]
+    findings = report["findings"]
     numbers = [
-        _many(sum(one["severity"] == severity for one in found), severity) for severity in ("error", "warning", "note")
+        _many(sum(finding["severity"] == severity for finding in findings), severity)
+        for severity in ("error", "warning", "note")
     ]
     rows, checked = report["rows"], report["checked"]
     looked_at = f"{_many(rows, 'row')}" if checked >= rows else f"{count(checked)} of {_many(rows, 'row')}"
     looked_at += ", those held out included"  # the Data tab counts them apart
     took = duration(max(1, sum(report["seconds"].values())))
-    if not found:
+    if not findings:
         partly = report["stopped"] or checked < rows or not report.get("usable", 1)
         text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
         return notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good") + _notes(report)
@@ -82,13 +83,14 @@ def _notes(report: Mapping[str, Any]) -> Markup:
     return Markup('<ul class="ft-notes">{}</ul>').format(items)
 
 
-def cards(findings: Sequence[Mapping[str, Any]]) -> Markup:
-    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`."""
+def cards(findings: Sequence[Mapping[str, Any]], *, fixes_all: bool = False) -> Markup:
+    """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`.
+    `fixes_all`: a button above them takes the first remedy of each."""
     if not findings:
         return Markup("")
     help = Markup('<p class="ft-help">Press a row to read it. Rows are counted from 0. {}</p>').format(
-        "A remedy makes a new version; the source is never changed. Fix all applies the first remedy of every error "
-        "and warning."
+        "A remedy makes a new version; the source is never changed."
+        + (" Fix all applies the first remedy of every error and warning." if fixes_all else "")
     )
     return help + Markup('<div class="ft-findings">{}</div>').format(
         join(_card(number, finding) for number, finding in enumerate(findings))
@@ -102,11 +104,11 @@ def _card(number: int, finding: Mapping[str, Any]) -> Markup:
         ),
         Markup("<p>{}</p>").format(finding["why"]),
     ]
-    said = [*finding["shown"][:_SHOWN_TEXTS], *_details(finding["detail"])]
+    lines = [*finding["shown"][:_SHOWN_TEXTS], *_details(finding["detail"])]
     if finding["detail"].get("raise_cost"):
-        said.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
-    if said:
-        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(list_items(said)))
+        lines.append(f"A longer example costs: {finding['detail']['raise_cost']}.")
+    if lines:
+        parts.append(Markup('<ul class="ft-shown">{}</ul>').format(list_items(lines)))
     if finding["kind"] != "stop_token":
         parts.append(_row_buttons(number, finding))
     parts.append(_remedies(number, finding))
@@ -141,13 +143,11 @@ def _remedies(number: int, finding: Mapping[str, Any]) -> Markup:
     offered = [remedy for remedy in finding["remedies"] if remedy != "none"]
     hint = Markup("")
     if "relabel" in offered:
-        hint = Markup('<p class="ft-help">Press a row to say which answer is right.</p>')
+        hint = Markup('<p class="ft-help">Press a row to choose the right answer.</p>')
         if not has_majority(finding):
             offered.remove("relabel")
     elif not offered or finding["kind"] in _DECIDE:
-        hint = Markup('<p class="ft-help">{}</p>').format(
-            _DECIDE.get(finding["kind"], "This needs a decision of yours.")
-        )
+        hint = Markup('<p class="ft-help">{}</p>').format(_DECIDE.get(finding["kind"], "You need to decide this."))
     buttons = join(
         Markup('<button type="button" class="ft-do{}" data-pick="remedy:{}:{}" aria-label="{}">{}</button>').format(
             " ft-do-main" if remedy == finding["remedy"] else "",
@@ -177,7 +177,7 @@ def remedy_words(remedy: str, finding: Mapping[str, Any]) -> str:
         if finding["count"] == 1
         else f"Remove {count(finding['count'])} copies, keep the first",
         "move": f"Move {rows} to the held-out split",
-        "relabel": "Give the answer that most have",
+        "relabel": "Use the most common answer",
         "shorten": f"Cut sentences from {rows}",
         "raise": f"Raise the longest example to {count(finding['detail'].get('raise_to', 0))} tokens",
     }[remedy]
@@ -195,13 +195,13 @@ def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
 
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
     """One row, or a row beside the one it repeats: `sides` are (what it is, its cells)."""
-    shown = join(
+    sides_html = join(
         Markup('<div class="ft-side"><h5>{}</h5><dl>{}</dl></div>').format(
             name, join(Markup("<dt>{}</dt><dd>{}</dd>").format(column, _cell(value)) for column, value in cells.items())
         )
         for name, cells in sides
     )
-    return Markup('<h4 class="ft-h">{}</h4><div class="ft-sides">{}</div>').format(title, shown)
+    return Markup('<h4 class="ft-h">{}</h4><div class="ft-sides">{}</div>').format(title, sides_html)
 
 
 def _cell(value: Any) -> str:

@@ -63,13 +63,13 @@ def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:
             '<li>{} {}<div class="ft-source">Source: '
             '<a href="{}" target="_blank" rel="noopener noreferrer">{}</a></div>{}</li>'
         ).format(
-            badge(_LEVELS[one["level"]][1], _LEVELS[one["level"]][0]),
-            one["text"],
-            one["url"],
-            one["source"],
-            _classes(one["rows_per_class"]) if one["topic"] == "classes" else "",
+            badge(_LEVELS[item["level"]][1], _LEVELS[item["level"]][0]),
+            item["text"],
+            item["url"],
+            item["source"],
+            _classes(item["rows_per_class"]) if item["topic"] == "classes" else "",
         )
-        for one in advice
+        for item in advice
     )
     return Markup('<section class="ft-card" data-part="enough">{}<ul class="ft-advice">{}</ul></section>').format(
         heading("Is it enough?", "Rules of thumb, with their sources."), lines
@@ -89,33 +89,31 @@ def _classes(counts: Mapping[str, int] | None) -> Markup:
     return details("Rows per class", Markup('<div class="ft-classes">{}</div>').format(bars))
 
 
-def coverage(found: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], prompts: int) -> Markup:
+def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], prompts: int) -> Markup:
     """Is it representative? `texts` are (where it stands, prompt) of the uncovered prompts; `prompts` counts those that
     a person gave."""
-    if not found:
+    if not covered:
         return Markup('<section class="ft-card" data-part="coverage">{}{}</section>').format(
             heading("Is it representative?"),
-            notice(
-                "There are too few held-out prompts to tell. Give some from the real world above, then check again."
-            ),
+            notice("Too few held-out prompts to tell. Add real-world prompts above, then check again."),
         )
-    asked = "prompts from the real world" if prompts else "held-out prompts"
-    words, length = found["vocabulary"], found["length"]
-    uncovered = [topic for topic in found["topics"] if not topic["covered"]]
+    asked = "real-world prompts" if prompts else "held-out prompts"
+    words, length = covered["vocabulary"], covered["length"]
+    uncovered = [topic for topic in covered["topics"] if not topic["covered"]]
     numbers = facts(
         [
             (
                 "Prompts compared",
-                count(found["asked_prompts"]),
-                f"{asked}, with {count(found['train_prompts'])} of training",
+                count(covered["asked_prompts"]),
+                f"{asked}, with {count(covered['train_prompts'])} of training",
             ),
-            ("Words known", percent(words["covered"]), "of their words stand in training too"),
+            ("Words known", percent(words["covered"]), "of their words also occur in training"),
             (
                 "Length",
                 f"{length['asked']['median_words']} words",
                 f"in training {length['train']['median_words']} (median)",
             ),
-            ("Not covered", count(len(found["uncovered"])), "prompts unlike anything in training"),
+            ("Not covered", count(len(covered["uncovered"])), "prompts unlike anything in training"),
         ]
     )
     new = ", ".join(words["new_words"][:12])
@@ -127,13 +125,13 @@ def coverage(found: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], 
     if uncovered:
         lines = join(Markup("<li>{}: {}</li>").format(where, text) for where, text in texts)
         topics = "; ".join(f"{', '.join(topic['terms'])} ({_prompts(topic['prompts'])})" for topic in uncovered)
-        parts.append(Markup("<p><strong>Topics that training never shows:</strong> {}.</p>").format(topics))
+        parts.append(Markup("<p><strong>Topics missing from training:</strong> {}.</p>").format(topics))
         parts.append(Markup('<ul class="ft-shown">{}</ul>').format(lines))
     known = join(
         Markup("<li>{} ({}), for example: {}</li>").format(
             ", ".join(topic["terms"]), _prompts(topic["prompts"]), topic["example"]
         )
-        for topic in found["topics"]
+        for topic in covered["topics"]
         if topic["covered"]
     )
     if known:

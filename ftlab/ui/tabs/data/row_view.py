@@ -19,42 +19,43 @@ PAGE_ROWS = 10
 _CELL = 6000  # characters of one cell of the row on show
 
 
-def page_count(found: Any, split: str | None) -> int:
-    return max(1, -(-_rows_in(found, split)[1] // PAGE_ROWS))
+def page_count(inspection: Any, split: str | None) -> int:
+    return max(1, -(-_rows_in(inspection, split)[1] // PAGE_ROWS))
 
 
-def page_table(found: Any, page: int, row: int, split: str | None, search: str) -> Markup:
+def page_table(inspection: Any, page: int, row: int, split: str | None, search: str) -> Markup:
     """One page of the source as it is, or of the rows that hold `search`. The button with its number shows a row."""
     offset = (page - 1) * PAGE_ROWS
-    name, size = _rows_in(found, split)
+    name, size = _rows_in(inspection, split)
     if search.strip():
-        hits = found.search(search, offset, PAGE_ROWS, split=name)
+        hits = inspection.search(search, offset, PAGE_ROWS, split=name)
         numbered = list(zip(hits.indices, hits.rows, strict=True))
         where = _hits_in_words(search, page, offset, hits, name)
     else:
-        numbered = list(enumerate(found.page(offset, PAGE_ROWS, name), start=offset))
+        numbered = list(enumerate(inspection.page(offset, PAGE_ROWS, name), start=offset))
         last = offset + len(numbered) - 1
-        where = f"Rows {offset:,} to {last:,} of the {size:,} in {name}, page {page:,} of {page_count(found, name):,}. "
+        pages = page_count(inspection, name)
+        where = f"Rows {offset:,} to {last:,} of {size:,} in the source ({name}), page {page:,} of {pages:,}. "
     cells = [
         [
             pick_button(number, str(number), label=f"Show row {number}", current=number == row),
-            *[values.get(column, "") for column in found.columns],
+            *[values.get(column, "") for column in inspection.columns],
         ]
         for number, values in numbered
     ]
     help = where + ("Press a row's number to see what the model reads." if numbered else "")
-    shown = table(["row", *found.columns], cells, label="Rows of the data set", css="ft-rows") if numbered else ""
-    return heading("Rows", help) + shown
+    body = table(["row", *inspection.columns], cells, label="Rows of the data set", css="ft-rows") if numbered else ""
+    return heading("Rows", help) + body
 
 
 def _hits_in_words(search: str, page: int, offset: int, hits: Any, split: str) -> str:
     quoted = f"“{shorten(search.strip(), 40)}”"
     if not hits.rows:
         if offset:
-            return f"There are no more rows with {quoted} in {split}: {hits.total or 0:,} were found. "
-        return f"No row of {split} holds {quoted}. "
-    found = f"of {hits.total:,}" if hits.total is not None else "and there are more"
-    return f"Rows of {split} with {quoted}, {offset + 1:,} to {offset + len(hits.rows):,} {found}, page {page:,}. "
+            return f"No more rows with {quoted} in {split}: {hits.total or 0:,} in total. "
+        return f"No row of {split} contains {quoted}. "
+    total = f"of {hits.total:,}" if hits.total is not None else "and there are more"
+    return f"Rows of {split} with {quoted}, {offset + 1:,} to {offset + len(hits.rows):,} {total}, page {page:,}. "
 
 
 def row_card(
@@ -67,20 +68,20 @@ def row_card(
     """
     from ftlab.data.inspection import glance
 
-    found = glance(config, workspace)
-    name, size = _rows_in(found, split)
+    inspection = glance(config, workspace)
+    name, size = _rows_in(inspection, split)
     if not size:
         return Markup("")
     row = min(row, size - 1)
     cells = join(
         Markup('<dt><code>{}</code>{}</dt><dd class="ft-text">{}</dd>').format(
-            column, _part(found, column), _clipped(cell_as_text(value))
+            column, _part(inspection, column), _clipped(cell_as_text(value))
         )
-        for column, value in found.row(row, name).items()
+        for column, value in inspection.row(row, name).items()
     )
     source = heading(f"Row {row:,} of {name}") + Markup('<dl class="ft-cells" id="data_cells">{}</dl>').format(cells)
     try:
-        read = _as_tokens(found.messages(row, name), base, max_length or OptimisationConfig().max_length)
+        read = _as_tokens(inspection.messages(row, name), base, max_length or OptimisationConfig().max_length)
     except FtlabError as error:
         read = heading("As the model reads it") + error_box(error)
     return Markup('<div class="ft-two ft-row-card"><div>{}</div><div>{}</div></div>').format(source, read)
@@ -168,16 +169,18 @@ def tokenizer_of(base: str, *, thinking: bool = False) -> Any:
     return tokenizer
 
 
-def _rows_in(found: Any, split: str | None) -> tuple[str, int]:
+def _rows_in(inspection: Any, split: str | None) -> tuple[str, int]:
     """The split that is paged through (by itself the one that is learned from) and its rows in the source."""
-    splits = found.source_splits
+    splits = inspection.source_splits
     if split is None or split not in splits:
         split = "train" if "train" in splits else str(next(iter(splits), "train"))
     return split, splits.get(split, 0)
 
 
-def _part(found: Any, column: str) -> Markup:
-    roles = [part for part, name in (found.detected.columns if found.detected else {}).items() if name == column]
+def _part(inspection: Any, column: str) -> Markup:
+    roles = [
+        part for part, name in (inspection.detected.columns if inspection.detected else {}).items() if name == column
+    ]
     return join(Markup(' <span class="ft-badge ft-info">{}</span>').format(part) for part in roles)
 
 

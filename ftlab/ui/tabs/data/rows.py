@@ -71,7 +71,7 @@ def build(form: forms.Form) -> RowsPanel:
     with gr.Row(elem_id="data_finder"):
         search = gr.Textbox(
             label="Search",
-            placeholder="Rows that hold this text. Enter searches.",
+            placeholder="Rows that contain this text. Press Enter to search.",
             max_lines=1,
             elem_id="data_search",
             scale=3,
@@ -89,8 +89,8 @@ def build(form: forms.Form) -> RowsPanel:
         "Which column is which, system prompt, prompt template", open=False, elem_id="data_mapping"
     ) as mapping:
         gr.HTML(
-            '<span class="ft-help">What a column is was detected; choose otherwise where that is wrong. '
-            "The row below shows at once what comes of it.</span>"
+            '<span class="ft-help">Column roles were detected. Change any that are wrong; '
+            "the row below updates right away.</span>"
         )
         with gr.Row(elem_id="data_parts"):
             parts = {
@@ -122,17 +122,17 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
     """`looks` are the events after which other data are on show."""
     workspace, columns = context.workspace, panel.form.components["data.columns"]
 
-    def follow(shown: str | None, place: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
+    def follow(config_json: str | None, place: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
         """After a look: from the top for another source, the same page and row for the same one."""
-        if shown is None:
+        if config_json is None:
             return _nothing(panel)
-        config = config_of(shown)
-        found, here = inspected(config, workspace), f"{config.source} {config.subset} {config.split}"
+        config = config_of(config_json)
+        inspection, here = inspected(config, workspace), f"{config.source} {config.subset} {config.split}"
         same = here == place
-        splits = list(found.source_splits)
+        splits = list(inspection.source_splits)
         page, row = (_whole(page, 1), _whole(row, 0)) if same else (1, 0)
-        known = config.columns or (found.detected.columns if found.detected else {})
-        choices = [("none", NO_PART), *((name, name) for name in found.columns)]
+        known = config.columns or (inspection.detected.columns if inspection.detected else {})
+        choices = [("none", NO_PART), *((name, name) for name in inspection.columns)]
         updates: dict[Any, Any] = {}
         # What a person is choosing part by part is not taken back because it is not complete yet.
         if not (same and config.columns):
@@ -142,26 +142,34 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
             }
         if not same:
             updates |= {panel.search: "", panel.page: page, panel.row: row}
-            updates[panel.mapping] = gr.update(open=bool(found.problem))
+            updates[panel.mapping] = gr.update(open=bool(inspection.problem))
             updates[panel.split] = gr.update(choices=splits, value=_first_split(splits), visible=len(splits) > 1)
-            updates[panel.rows] = page_table(found, page, row, None, "")
+            updates[panel.rows] = page_table(inspection, page, row, None, "")
         return updates | {panel.place: here}
 
     def turn(
-        shown: str | None, page: float | None, row: float | None, search: str | None, split: str | None, *, by: int = 0
+        config_json: str | None,
+        page: float | None,
+        row: float | None,
+        search: str | None,
+        split: str | None,
+        *,
+        by: int = 0,
     ) -> dict[Any, Any]:
-        if shown is None:
+        if config_json is None:
             return {}
-        found = inspected(config_of(shown), workspace)
+        inspection = inspected(config_of(config_json), workspace)
         wanted = max(1, _whole(page, 1) + by)
         if not (search or "").strip():
-            wanted = min(wanted, page_count(found, split))
-        return {panel.page: wanted, panel.rows: page_table(found, wanted, _whole(row, 0), split, search or "")}
+            wanted = min(wanted, page_count(inspection, split))
+        return {panel.page: wanted, panel.rows: page_table(inspection, wanted, _whole(row, 0), split, search or "")}
 
     backwards, forwards = steps(turn)
 
-    def first(shown: str | None, _: Any, row: float | None, search: str | None, split: str | None) -> dict[Any, Any]:
-        return turn(shown, 1, row, search, split)
+    def first(
+        config_json: str | None, _: Any, row: float | None, search: str | None, split: str | None
+    ) -> dict[Any, Any]:
+        return turn(config_json, 1, row, search, split)
 
     def pick(event: gr.EventData) -> dict[Any, Any]:
         return {panel.row: int(event._data["value"])}
@@ -174,18 +182,18 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
 
     def say(*values: str | None) -> dict[Any, Any]:
         """The parts as the setting `data.columns`, which is what a run keeps."""
-        said = {part: column for part, column in zip(PARTS, values, strict=True) if column}
-        return {columns: yaml.safe_dump(said, sort_keys=False, allow_unicode=True).strip() if said else ""}
+        chosen = {part: column for part, column in zip(PARTS, values, strict=True) if column}
+        return {columns: yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip() if chosen else ""}
 
     reads = [panel.row, panel.split, context.base, context.max_length, *panel.form.inputs]
     # Only what the row shows waits for the tokenizer; the preview is there before.
     shows: dict[str, Any] = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
     followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
-    place = [context.shown, panel.place, panel.page, panel.row]
+    place = [context.config_json, panel.place, panel.page, panel.row]
     for looked in looks:
         event = on(looked.then, follow, place, [*followed, *panel.parts.values()], box=panel.message, lane="data rows")
         on(event.then, render, reads, **shows)
-    paging = [context.shown, panel.page, panel.row, panel.search, panel.split]
+    paging = [context.config_json, panel.page, panel.row, panel.search, panel.split]
     turned: dict[str, Any] = {"outputs": [panel.page, panel.rows], "box": panel.message, "lane": "data rows"}
     on(panel.previous.click, backwards, paging, **turned)
     on(panel.next.click, forwards, paging, **turned)
@@ -204,12 +212,12 @@ def detect_again(panel: RowsPanel, context: DataContext) -> Any:
     """Wire the button that undoes what was named; after the event that is given back, the data are to be looked at."""
     columns = panel.form.components["data.columns"]
 
-    def detect(shown: str | None) -> dict[Any, Any]:
-        if shown is not None:
-            forget(config_of(shown), context.workspace)
+    def detect(config_json: str | None) -> dict[Any, Any]:
+        if config_json is not None:
+            forget(config_of(config_json), context.workspace)
         return {columns: ""}
 
-    return on(panel.detect.click, detect, [context.shown], [columns], box=panel.message)
+    return on(panel.detect.click, detect, [context.config_json], [columns], box=panel.message)
 
 
 def _texts(panel: RowsPanel) -> list[gr.Textbox]:
@@ -235,6 +243,6 @@ def inspected(config: DataConfig, workspace: Workspace) -> Any:
     return look(config, workspace)
 
 
-def holds_preferences(shown: str | None, workspace: Workspace) -> bool:
+def holds_preferences(config_json: str | None, workspace: Workspace) -> bool:
     """Whether the data on show are pairs, thumbs or prompts for rewards, which the Preferences tab learns from."""
-    return shown is not None and inspected(config_of(shown), workspace).format in (*PREFERENCES, "kto")
+    return config_json is not None and inspected(config_of(config_json), workspace).format in (*PREFERENCES, "kto")

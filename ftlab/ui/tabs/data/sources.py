@@ -28,12 +28,12 @@ FILE_TYPES = list(SUFFIXES)
 class DataContext:
     """What the panels of the Data tab share.
 
-    `shown` holds the data on show: a DataConfig as JSON, None while there is none. `source` is the dropdown that
+    `config_json` holds the data on show: a DataConfig as JSON, None while there is none. `source` is the dropdown that
     chooses them. `base` and `max_length` are the choices on the Train tab whose tokens are counted.
     """
 
     workspace: Workspace
-    shown: gr.State
+    config_json: gr.State
     source: gr.Dropdown
     base: gr.Dropdown
     max_length: gr.Textbox
@@ -43,25 +43,25 @@ class DataContext:
         return {self.source: gr.update(choices=source_choices(self.workspace, source), value=source)}
 
 
-def config_of(shown: str | None) -> DataConfig:
+def config_of(config_json: str | None) -> DataConfig:
     """The data on show. Raises InputError when there are none."""
-    if shown is None:
-        raise InputError("No data is chosen", try_="choose some above")
-    return DataConfig.model_validate_json(shown)
+    if config_json is None:
+        raise InputError("No data selected", try_="choose some above")
+    return DataConfig.model_validate_json(config_json)
 
 
 def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[str, str]]:
     """Samples, the newest version of each data set, then the files uploaded to this workspace, and `also`."""
     samples = [(f"{title} ({name})", name) for name, title in run_files.sample_titles().items()]
-    newest = {one.name: one for one in history(workspace) if one.deleted is None}
-    versions = [(version_title(one), one.source) for one in newest.values()]
+    newest = {version.name: version for version in history(workspace) if version.deleted is None}
+    versions = [(version_title(version), version.source) for version in newest.values()]
     files = sorted([*workspace.uploads.glob("*.*"), *workspace.uploads.glob("*/*")], key=lambda path: path.name)
     files = [path for path in files if path.suffix.lower() in FILE_TYPES and path.is_file()]
     names = Counter(source_title(str(path)) for path in files)
     uploads = [(f"Upload: {_told_apart(path, names)}", str(path)) for path in files]
     choices = samples + versions + uploads
     if also and also not in (value for _, value in choices):
-        named = next((one for one in history(workspace) if one.source == also), None)
+        named = next((version for version in history(workspace) if version.source == also), None)
         choices.append((version_title(named) if named else also, also))
     return choices
 
@@ -85,7 +85,7 @@ def keep_upload(path: Path, workspace: Workspace) -> Path:
     """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for a kind of
     file that cannot be read."""
     if path.suffix.lower() not in FILE_TYPES:
-        raise InputError("This kind of file cannot be read", given=path.name, allowed=", ".join(FILE_TYPES))
+        raise InputError("This file type is not supported", given=path.name, allowed=", ".join(FILE_TYPES))
     return keep_copy(path, workspace.uploads)
 
 

@@ -17,31 +17,31 @@ from ftlab.ui.run_names import source_title
 
 WELCOME = Markup(
     '<h2 class="ft-welcome">Teach a language model your task</h2>'
-    "<p>Bring a few hundred examples of what people ask and what the answer should be.</p>"
-    "<p>ftlab trains a model on them, and measures on examples held back whether it got better.</p>"
+    "<p>Bring a few hundred examples: what people ask, and the right answer.</p>"
+    "<p>ftlab trains a model on them and measures, on held-back examples, whether it got better.</p>"
 )
 TRY_IT = heading("Try it", "Two minutes, nothing to download: a small model learns to sort support messages.")
-YOUR_FILE = heading("Your file", "A table, JSON lines or plain text, with a few dozen rows at least.")
+YOUR_FILE = heading("Your file", "A table, JSON lines or plain text, with at least a few dozen rows.")
 _HELD = {"train": "to learn from", "validation": "to check", "test": "to test"}
 _ROWS, _TRIED, _CHARACTERS = 3, 20, 240
 
 
-def sentence(found: Any) -> Markup:
+def sentence(inspection: Any) -> Markup:
     """What is learned from what, and how many rows of it are for what."""
     from ftlab.data.inspection import WHOLE
 
-    title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(found.name))
-    if found.problem or not found.detected:
-        rows = f"{count(found.rows)} rows, {count(len(found.columns))} columns." if found.rows else ""
+    title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(inspection.name))
+    if inspection.problem or not inspection.detected:
+        rows = f"{count(inspection.rows)} rows, {count(len(inspection.columns))} columns." if inspection.rows else ""
         return title + Markup("<p>{}</p>").format(rows)
-    if found.rows > WHOLE:
-        sizes = f"{count(found.rows)} rows; some are held back when training starts"
+    if inspection.rows > WHOLE:
+        sizes = f"{count(inspection.rows)} rows; some are held back when training starts"
     else:
-        sizes = ", ".join(f"{count(size)} {_HELD.get(name, name)}" for name, size in found.splits.items() if size)
-    left_out = sum(found.dropped.values())
-    why = f" {count(left_out)} left out: {'; '.join(found.dropped)}." if left_out else ""
+        sizes = ", ".join(f"{count(size)} {_HELD.get(name, name)}" for name, size in inspection.splits.items() if size)
+    left_out = sum(inspection.dropped.values())
+    why = f" {count(left_out)} left out: {'; '.join(inspection.dropped)}." if left_out else ""
     return title + Markup('<p class="ft-lead" id="data_sentence">{}: {}.{}</p>').format(
-        _task(found.detected), sizes, why
+        _task(inspection.detected), sizes, why
     )
 
 
@@ -71,23 +71,25 @@ def _task(detected: Any) -> Markup:
     return Markup("{} to {}{}").format(of("prompt", "input"), of("completion"), judged)
 
 
-def bubbles(found: Any) -> Markup:
+def bubbles(inspection: Any) -> Markup:
     """The first three rows that can be used, as they are asked and answered."""
-    shown: list[Markup] = []
-    for row in range(min(_TRIED, found.source_splits.get(_main(found), 0))):
-        if found.problem or len(shown) == _ROWS:
+    pairs: list[Markup] = []
+    for row in range(min(_TRIED, inspection.source_splits.get(_main(inspection), 0))):
+        if inspection.problem or len(pairs) == _ROWS:
             break
         try:
-            turns = found.messages(row)
+            turns = inspection.messages(row)
         except InputError:
             continue
-        said = [turn for turn in turns if turn["role"] not in ("system", TOOLS)]
+        spoken = [turn for turn in turns if turn["role"] not in ("system", TOOLS)]
         # From the last question on: calls and what the tools reply stand between it and the answer.
-        last = max((at for at, turn in enumerate(said) if turn["role"] == "user"), default=len(said) - 2)
-        shown.append(join(_bubble(turn["role"], turn["content"]) for turn in said[last:]) + _rejected(found, row))
-    if not shown:
+        last = max((at for at, turn in enumerate(spoken) if turn["role"] == "user"), default=len(spoken) - 2)
+        pairs.append(
+            join(_bubble(turn["role"], turn["content"]) for turn in spoken[last:]) + _rejected(inspection, row)
+        )
+    if not pairs:
         return Markup("")
-    rows = join(Markup('<li class="ft-pair">{}</li>').format(pair) for pair in shown)
+    rows = join(Markup('<li class="ft-pair">{}</li>').format(pair) for pair in pairs)
     return Markup('<ul class="ft-bubbles ft-content" aria-label="The first rows">{}</ul>').format(rows)
 
 
@@ -99,83 +101,83 @@ def _bubble(role: str, text: str, name: str = "") -> Markup:
     ).format(role, name, shorten(text.strip(), _CHARACTERS))
 
 
-def _rejected(found: Any, row: int) -> Markup:
-    worse = found.row(row).get(found.detected.columns.get("rejected", ""))
+def _rejected(inspection: Any, row: int) -> Markup:
+    worse = inspection.row(row).get(inspection.detected.columns.get("rejected", ""))
     turns = worse[-1:] if isinstance(worse, list) else [worse]
-    texts = [one.get("content") or one.get("value") if isinstance(one, dict) else one for one in turns]
+    texts = [turn.get("content") or turn.get("value") if isinstance(turn, dict) else turn for turn in turns]
     return join(_bubble("rejected", text, "Rejected answer") for text in texts if isinstance(text, str))
 
 
-def _main(found: Any) -> str:
-    return "train" if "train" in found.source_splits else next(iter(found.source_splits), "")
+def _main(inspection: Any) -> str:
+    return "train" if "train" in inspection.source_splits else next(iter(inspection.source_splits), "")
 
 
-def mixed_in(found: Any, base: str | None) -> Markup:
+def mixed_in(inspection: Any, base: str | None) -> Markup:
     """What training adds to these rows unless somebody says otherwise on the Train tab."""
-    if found is None or found.problem or found.format in (*PREFERENCES, "kto"):
+    if inspection is None or inspection.problem or inspection.format in (*PREFERENCES, "kto"):
         return Markup("")
     if (base or STARTER) == STARTER:
-        usual, own = DataConfig(), found.splits.get("train", 0)
+        usual, own = DataConfig(), inspection.splits.get("train", 0)
         examples, documents = (
             max(1, round(share * own)) for share in (usual.replay_fraction, usual.replay_text_fraction)
         )
         added = f"up to {count(examples)} general examples and {count(documents)} general documents"
     else:
         added = "answers of the base itself"
-    return Markup('<p class="ft-help">Training mixes in {}, so that the model keeps what it knows.</p>').format(added)
+    return Markup('<p class="ft-help">Training mixes in {} to keep what the model already knows.</p>').format(added)
 
 
-def details(found: Any, config: DataConfig) -> Markup:
+def details(inspection: Any, config: DataConfig) -> Markup:
     """Rows, columns, format and why, splits, lengths and notes."""
     from ftlab.samples import list_samples
 
     about = next((sample.description for sample in list_samples() if sample.name == config.source), "")
     numbers = facts(
-        [("Rows", count(found.rows), "in the source")]
-        + [(name.capitalize(), f"{count(size)} rows", _HELD.get(name, "")) for name, size in found.splits.items()]
+        [("Rows", count(inspection.rows), "in the source")]
+        + [(name.capitalize(), f"{count(size)} rows", _HELD.get(name, "")) for name, size in inspection.splits.items()]
     )
-    columns = join((Markup("<code>{}</code>").format(name) for name in found.columns), " ")
-    left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in found.dropped.items()]
-    notes = list_items([*left_out, *found.notes])
+    columns = join((Markup("<code>{}</code>").format(name) for name in inspection.columns), " ")
+    left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in inspection.dropped.items()]
+    notes = list_items([*left_out, *inspection.notes])
     lines = [Markup("<p><strong>Columns:</strong> {}</p>").format(columns)]
-    if found.format:
-        sure = "" if found.detected.is_guess else f", {percent(found.confidence, 0)} sure"
+    if inspection.format:
+        sure = "" if inspection.detected.is_guess else f", {percent(inspection.confidence, 0)} sure"
         lines.append(
             Markup("<p><strong>Format:</strong> {}{}: {}.</p>").format(
-                found.format.replace("_", " "), sure, found.why.rstrip(".")
+                inspection.format.replace("_", " "), sure, inspection.why.rstrip(".")
             )
         )
-    if found.examples:
-        lines.append(Markup("<p><strong>Length:</strong> {}</p>").format(_lengths(found)))
+    if inspection.examples:
+        lines.append(Markup("<p><strong>Length:</strong> {}</p>").format(_lengths(inspection)))
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(
-        heading(Path(found.name).name, about),
+        heading(Path(inspection.name).name, about),
         numbers,
         join(lines),
         Markup('<ul class="ft-notes">{}</ul>').format(notes) if notes else "",
     )
 
 
-def _lengths(found: Any) -> str:
-    answers = f"{found.mean_answer_characters:,.0f}"
-    if found.format == "text":
+def _lengths(inspection: Any) -> str:
+    answers = f"{inspection.mean_answer_characters:,.0f}"
+    if inspection.format == "text":
         return (
-            f"{answers} characters of text on average. Every token of it is trained (continued pretraining). For "
+            f"{answers} characters of text on average. Every token is trained (continued pretraining). To train "
             "answers to prompts, choose the columns above."
         )
-    return f"{found.mean_prompt_characters:,.0f} characters of prompt and {answers} of answer on average."
+    return f"{inspection.mean_prompt_characters:,.0f} characters of prompt and {answers} of answer on average."
 
 
-def column_choices(found: Any) -> list[tuple[str, str]]:
+def column_choices(inspection: Any) -> list[tuple[str, str]]:
     """The columns with an example of each, those that hold texts first."""
-    rows = found.page(0, _TRIED)
-    likely = likely_texts(found.columns, rows)
-    ordered = [*likely, *(name for name in found.columns if name not in likely)]
+    rows = inspection.page(0, _TRIED)
+    likely = likely_texts(inspection.columns, rows)
+    ordered = [*likely, *(name for name in inspection.columns if name not in likely)]
     examples = {name: next((row[name] for row in rows if row[name].strip()), "") for name in ordered}
     return [(f"{name}: {shorten(examples[name], 60)}" if examples[name] else name, name) for name in ordered]
 
 
-def other_text(found: Any, column: str) -> str | None:
+def other_text(inspection: Any, column: str) -> str | None:
     """The only other column that holds texts, where `column` is one of two."""
-    likely = likely_texts(found.columns, found.page(0, _TRIED))
+    likely = likely_texts(inspection.columns, inspection.page(0, _TRIED))
     others = [name for name in likely if name != column]
     return others[0] if len(others) == 1 else None

@@ -32,7 +32,7 @@ from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, message_box, on
-from ftlab.ui.kit.html import PICK_JS, error_box, notice
+from ftlab.ui.kit.html import COVER, PICK_JS, error_box, notice
 from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
 from ftlab.ui.tabs.data import curate as data_curate
@@ -79,6 +79,7 @@ _OPEN_PANEL = """() => {
 @dataclass(frozen=True)
 class DataTab:
     form: forms.Form
+    cover: gr.HTML
     welcome: gr.HTML
     try_card: gr.Column
     try_it: gr.Button
@@ -100,12 +101,13 @@ class DataTab:
     details: gr.Button
     rows: data_rows.RowsPanel
     panels: dict[str, Any]
-    shown: gr.State  # the data on show, see DataContext
+    config_json: gr.State  # the data on show, see DataContext
 
 
 def build(workspace: Workspace) -> DataTab:
     form, first = forms.Form(), is_first_visit(workspace)
     parts: dict[str, Any] = {}
+    parts["cover"] = gr.HTML(COVER)
     parts["welcome"] = gr.HTML(summary.WELCOME, visible=first, elem_id="data_welcome")
     with gr.Row(equal_height=False, elem_id="data_layout"):
         with gr.Column(scale=2, min_width=300, visible=first, elem_classes="ft-card ft-choice") as parts["try_card"]:
@@ -130,7 +132,7 @@ def build(workspace: Workspace) -> DataTab:
             for name, (title, module) in PANELS.items():
                 with gr.Tab(title, id=name, elem_id=f"data_panel_{name}"):
                     panels[name] = module.build(*beside.get(name, ()))
-    return DataTab(form=form, panels=panels, shown=gr.State(None), **parts)
+    return DataTab(form=form, panels=panels, config_json=gr.State(None), **parts)
 
 
 def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
@@ -194,9 +196,9 @@ def _build_chosen() -> dict[str, Any]:
 def wire(tab: DataTab, page: Page) -> None:
     workspace, chosen = page.workspace, page.parts["train"].form.components
     base, max_length = chosen["model.base"], chosen["optimisation.max_length"]
-    page.lead(tab.use.click, "data", [tab.shown], box=tab.message, clears=False)
+    page.lead(tab.use.click, "data", [tab.config_json], box=tab.message, clears=False)
     source, columns = tab.form.components["data.source"], tab.form.components["data.columns"]
-    context = DataContext(workspace, tab.shown, source, base, max_length)
+    context = DataContext(workspace, tab.config_json, source, base, max_length)
 
     def look(before: str | None, on_train: str | None, *values: Any) -> dict[Any, Any]:
         try:
@@ -213,47 +215,49 @@ def wire(tab: DataTab, page: Page) -> None:
                 changed[columns] = ""
             config, told = _with_encoding(config, before, workspace)
             changed |= {tab.form.components["data.encoding"]: told} if told is not None else {}
-            found = data_rows.inspected(config, workspace)
+            inspection = data_rows.inspected(config, workspace)
         except FtlabError as error:
             gone = dict.fromkeys((tab.summary, tab.bubbles, tab.mixed, tab.rows.facts, tab.checks_line), "")
-            return gone | _way(None) | leave_welcome() | {tab.shown: None, tab.message: error_box(error)}
-        if not found.problem:
+            return gone | _way(None) | leave_welcome() | {tab.config_json: None, tab.message: error_box(error)}
+        if not inspection.problem:
             remember(config, workspace)
         stays = config.source == DataConfig().source and is_first_visit(workspace)
-        said = notice(found.problem, kind="warn") if found.problem and not found.needs_columns else ""
-        open_ = 0 if found.problem else unread_rows(config, workspace)
+        message = notice(inspection.problem, kind="warn") if inspection.problem and not inspection.needs_columns else ""
+        open_ = 0 if inspection.problem else unread_rows(config, workspace)
         if open_:
             rows = f"{open_:,} rows were" if open_ > 1 else "One row was"
-            said = notice(
-                f"{rows} written by a model and nobody has read them. Read them in Curate, or accept them "
-                "under Write rows: then they can be trained on.",
+            message = notice(
+                f"{rows} written by a model and not reviewed. Review them in Curate or accept them under "
+                "Write rows before training.",
                 kind="warn",
             )
         return (
             changed
-            | _way(found, config, can=not found.problem and not open_)
+            | _way(inspection, config, can=not inspection.problem and not open_)
             | ({} if stays else leave_welcome())
             | {
-                tab.shown: config.model_dump_json(),
-                tab.summary: summary.sentence(found),
-                tab.bubbles: summary.bubbles(found),
-                tab.mixed: summary.mixed_in(found, on_train),
-                tab.rows.facts: summary.details(found, config),
-                tab.message: said,
+                tab.config_json: config.model_dump_json(),
+                tab.summary: summary.sentence(inspection),
+                tab.bubbles: summary.bubbles(inspection),
+                tab.mixed: summary.mixed_in(inspection, on_train),
+                tab.rows.facts: summary.details(inspection, config),
+                tab.message: message,
             }
         )
 
-    def _way(found: Any, config: DataConfig | None = None, *, can: bool = False) -> dict[Any, Any]:
+    def _way(inspection: Any, config: DataConfig | None = None, *, can: bool = False) -> dict[Any, Any]:
         """The way on, which is open if it `can` be trained on, or the question that stands before it."""
-        unsure = found is not None and found.needs_columns
-        choices = summary.column_choices(found) if found is not None else []
-        known = (config.columns if config else {}) or (found.detected.columns if found and found.detected else {})
+        unsure = inspection is not None and inspection.needs_columns
+        choices = summary.column_choices(inspection) if inspection is not None else []
+        known = (config.columns if config else {}) or (
+            inspection.detected.columns if inspection and inspection.detected else {}
+        )
         known = {"prompt": known.get("text"), "completion": known.get("label")} | dict(known)
         pickers = {
-            one: gr.update(
+            picker: gr.update(
                 choices=choices, value=known.get(role) if known.get(role) in dict(choices).values() else None
             )
-            for role, one in tab.picked.items()
+            for role, picker in tab.picked.items()
         }
         return pickers | {
             tab.pick: gr.update(visible=unsure),
@@ -261,17 +265,17 @@ def wire(tab: DataTab, page: Page) -> None:
             tab.use: gr.update(interactive=can),
         }
 
-    def choose(shown: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
+    def choose(config_json: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
         """The two columns as the setting of a run. Of two texts, one names the other."""
-        found = data_rows.inspected(config_of(shown), workspace)
-        prompt = prompt or (summary.other_text(found, answer) if answer else None)
-        answer = answer or (summary.other_text(found, prompt) if prompt else None)
+        inspection = data_rows.inspected(config_of(config_json), workspace)
+        prompt = prompt or (summary.other_text(inspection, answer) if answer else None)
+        answer = answer or (summary.other_text(inspection, prompt) if prompt else None)
         if not (prompt and answer):
             return {}
         if prompt == answer:
-            raise InputError("One column cannot be both the prompt and its answer", given=prompt)
+            raise InputError("The same column cannot be both prompt and answer", given=prompt)
         roles = {"prompt": prompt, "completion": answer}
-        parts = {one: roles.get(part, data_rows.NO_PART) for part, one in tab.rows.parts.items()}
+        parts = {picker: roles.get(part, data_rows.NO_PART) for part, picker in tab.rows.parts.items()}
         return parts | {
             columns: yaml.safe_dump(roles, sort_keys=False, allow_unicode=True).strip(),
             **{tab.picked[role]: column for role, column in roles.items()},
@@ -287,7 +291,7 @@ def wire(tab: DataTab, page: Page) -> None:
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
             document = keep_copy(Path(path), workspace.documents)
-            text = Markup('<span class="ft-document">{} is a document: a model can write rows about it, below.</span>')
+            text = Markup('<span class="ft-document">{} is a document. A model can write rows about it, below.</span>')
             return {
                 **leave_welcome(),
                 **data_write.add_documents(tab.panels["write"], [str(document)]),
@@ -301,9 +305,9 @@ def wire(tab: DataTab, page: Page) -> None:
 
         return {**context.open(str(keep_pasted(text or "", workspace))), tab.pasted: ""}
 
-    def mix(shown: str | None, on_train: str | None) -> dict[Any, Any]:
-        found = data_rows.inspected(config_of(shown), workspace) if shown else None
-        return {tab.mixed: summary.mixed_in(found, on_train)}
+    def mix(config_json: str | None, on_train: str | None) -> dict[Any, Any]:
+        inspection = data_rows.inspected(config_of(config_json), workspace) if config_json else None
+        return {tab.mixed: summary.mixed_in(inspection, on_train)}
 
     def list_sources(_: str | None) -> dict[Any, Any]:
         """What was chosen before, if it is still there; what was made since the start can be chosen too."""
@@ -314,13 +318,12 @@ def wire(tab: DataTab, page: Page) -> None:
             kept = DataConfig().source
         # The page opens with the default: said again, it would undo a choice made in the meantime.
         value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
-        return {source: gr.update(choices=source_choices(workspace, kept), **value)} | (
-            {} if is_first_visit(workspace) else leave_welcome()
-        )
+        first = {} if is_first_visit(workspace) else leave_welcome()
+        return {source: gr.update(choices=source_choices(workspace, kept), **value), tab.cover: "", **first}
 
     first_view = [tab.welcome, tab.try_card, tab.your_file, tab.chosen, tab.details]
     # What is remembered may be a file of the machine, from before others could reach the app.
-    listed = on(page.opened, list_sources, [source], [source, *first_view], checks_itself=True)
+    listed = on(page.opened, list_sources, [source], [source, tab.cover, *first_view], checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
     detected = data_rows.detect_again(tab.rows, context)
@@ -330,8 +333,8 @@ def wire(tab: DataTab, page: Page) -> None:
         on(
             trigger,
             look,
-            [tab.shown, base, *tab.form.inputs],
-            [tab.shown, *drawn, *way, *first_view, columns, *part, tab.form.components["data.encoding"]],
+            [tab.config_json, base, *tab.form.inputs],
+            [tab.config_json, *drawn, *way, *first_view, columns, *part, tab.form.components["data.encoding"]],
             box=tab.message,
             progress="minimal",
             show_progress_on=tab.summary,
@@ -340,9 +343,9 @@ def wire(tab: DataTab, page: Page) -> None:
         )
         for trigger in (listed.then, detected.then, any_of(*again))
     ]
-    on(base.change, mix, [tab.shown, base], [tab.mixed], box=tab.message, clears=False, lane="data look")
+    on(base.change, mix, [tab.config_json, base], [tab.mixed], box=tab.message, clears=False, lane="data look")
     for name, (_, module) in PANELS.items():
-        _follow(looks, module, tab.panels[name], tab.shown, workspace)
+        _follow(looks, module, tab.panels[name], tab.config_json, workspace)
     # At once, not after the look: a reload right after a save comes back to what was saved.
     on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
@@ -352,9 +355,9 @@ def wire(tab: DataTab, page: Page) -> None:
     taken.then(None, js=_OPEN_PANEL % ("#data_message .ft-document", "write"))
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)
     on(tab.try_it.click, try_it, [], [page.tabs, source, base, *first_view], box=tab.message, queue=False)
-    picks = any_of(*(one.input for one in tab.picked.values()))
+    picks = any_of(*(picker.input for picker in tab.picked.values()))
     chosen = [columns, *tab.picked.values(), *tab.rows.parts.values()]
-    on(picks, choose, [tab.shown, *tab.picked.values()], chosen, box=tab.message, trigger_mode="always_last")
+    on(picks, choose, [tab.config_json, *tab.picked.values()], chosen, box=tab.message, trigger_mode="always_last")
     on(tab.change.click, lambda: {tab.pick: gr.update(visible=True)}, [], [tab.pick], box=tab.message, clears=False)
     for name, (_, module) in PANELS.items():
         module.wire(tab.panels[name], context)
@@ -367,8 +370,8 @@ def unread_rows(config: DataConfig, workspace: Workspace) -> int:
     return len(unread(find(config.source, workspace))) if config.source.startswith(PREFIX) else 0
 
 
-def _source_of(shown: str | None) -> tuple[str, str | None] | None:
-    config = DataConfig.model_validate_json(shown) if shown else None
+def _source_of(config_json: str | None) -> tuple[str, str | None] | None:
+    config = DataConfig.model_validate_json(config_json) if config_json else None
     return (config.source, config.subset) if config else None
 
 
@@ -396,14 +399,14 @@ def _is_left_over(config: DataConfig, before: str | None) -> bool:
     return DataConfig.model_validate_json(before).columns == config.columns
 
 
-def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, shown: gr.State, workspace: Workspace) -> None:
+def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, config_json: gr.State, workspace: Workspace) -> None:
     """After each look the panel shows the data that were found."""
 
     def show(now: str | None) -> dict[Any, Any]:
         return module.show(panel, now, workspace)
 
     for looked in looks:
-        on(looked.then, show, [shown], module.views(panel), trigger_mode="always_last")
+        on(looked.then, show, [config_json], module.views(panel), trigger_mode="always_last")
 
 
 def doors(tab: DataTab, page: Page) -> dict[str, Door]:

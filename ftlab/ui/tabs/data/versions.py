@@ -40,17 +40,22 @@ def wire(panel: Panel, context: DataContext) -> None:
     workspace = context.workspace
     boxes = [panel.message, panel.split_message, panel.delete_message]
 
-    def follow(shown: str | None, who: str, kept: str | None) -> dict[Any, Any]:
+    def follow(config_json: str | None, who: str, kept: str | None) -> dict[Any, Any]:
         # What a press has said stays while its result comes on show.
-        stays = shown is not None and config_of(shown).source == kept
-        said = {} if stays else dict.fromkeys(boxes, "")
-        return {**({panel.who: who} if who else {}), panel.kept: None, **said, **_shown(panel, shown, workspace)}
+        stays = config_json is not None and config_of(config_json).source == kept
+        cleared = {} if stays else dict.fromkeys(boxes, "")
+        return {
+            **({panel.who: who} if who else {}),
+            panel.kept: None,
+            **cleared,
+            **_shown(panel, config_json, workspace),
+        }
 
     def opened(version: Version) -> dict[Any, Any]:
         return {panel.kept: version.source, **context.open(version.source)}
 
-    def choose(name: str | None, shown: str | None) -> dict[Any, Any]:
-        return _of_set(panel, name, shown, workspace)
+    def choose(name: str | None, config_json: str | None) -> dict[Any, Any]:
+        return _of_set(panel, name, config_json, workspace)
 
     def pick(event: gr.EventData) -> dict[Any, Any]:
         version = find(str(event._data["value"]), workspace)
@@ -59,14 +64,14 @@ def wire(panel: Panel, context: DataContext) -> None:
             **context.open(version.source),
         }
 
-    def first(shown: str | None, who: str, why: str) -> dict[Any, Any]:
-        version = create(config_of(shown), workspace, who=_name(who), why=(why or "").strip())
-        said = f"Made version {version.number} of {version_name(version.name)}: {version.total:,} rows as they were."
-        return {panel.message: notice(said, kind="good"), panel.why: "", **opened(version)}
+    def first(config_json: str | None, who: str, why: str) -> dict[Any, Any]:
+        version = create(config_of(config_json), workspace, who=_name(who), why=(why or "").strip())
+        text = f"Made version {version.number} of {version_name(version.name)}: {version.total:,} rows as they were."
+        return {panel.message: notice(text, kind="good"), panel.why: "", **opened(version)}
 
     def compare(before: str | None, after: str | None, page: int) -> dict[Any, Any]:
         if not before or not after:
-            raise InputError("Two versions are needed to compare", try_="choose one before and one after")
+            raise InputError("Comparing takes two versions", try_="choose one before and one after")
         last = version_views.pages(before, after, workspace)
         page = min(max(1, page), last)
         return {
@@ -78,41 +83,41 @@ def wire(panel: Panel, context: DataContext) -> None:
     def turn(by: int) -> Any:
         return lambda before, after, page: compare(before, after, page + by)
 
-    def split(shown: str | None, who: str, why: str, *values: Any) -> dict[Any, Any]:
+    def split(config_json: str | None, who: str, why: str, *values: Any) -> dict[Any, Any]:
         from ftlab.data.splits import split_version
 
         chosen = panel.form.collect(values).get("data", {})
-        data = build_config({"data": config_of(shown).model_dump() | chosen}).data
+        data = build_config({"data": config_of(config_json).model_dump() | chosen}).data
         version, notes = split_version(data, workspace, who=_name(who), why=(why or "").strip())
         sizes = ", ".join(f"{size:,} {name}" for name, size in version.rows.items())
         lines = list_items(notes)
-        said = Markup(
+        text = Markup(
             '<div class="ft-box ft-good" role="status">Made version {}: {}. The split is frozen.{}</div>'
         ).format(version.number, sizes, Markup("<ul>{}</ul>").format(lines) if notes else "")
-        return {panel.split_message: said, panel.why: "", **opened(version)}
+        return {panel.split_message: text, panel.why: "", **opened(version)}
 
-    def export(shown: str | None, kind: str) -> dict[Any, Any]:
-        offered, said = download(config_of(shown), kind, workspace)
-        return {panel.file: offered, panel.exported: said}
+    def export(config_json: str | None, kind: str) -> dict[Any, Any]:
+        offered, text = download(config_of(config_json), kind, workspace)
+        return {panel.file: offered, panel.exported: text}
 
-    def preview(shown: str | None, *chosen: Any) -> dict[Any, Any]:
-        said = hub_card(config_of(shown), *chosen, workspace=workspace)
-        return {panel.card: said, panel.previewed: [shown, *chosen], panel.send: gr.update(visible=True)}
+    def preview(config_json: str | None, *chosen: Any) -> dict[Any, Any]:
+        card = hub_card(config_of(config_json), *chosen, workspace=workspace)
+        return {panel.card: card, panel.previewed: [config_json, *chosen], panel.send: gr.update(visible=True)}
 
     def send(
         previewed: list[Any] | None,
-        shown: str | None,
+        config_json: str | None,
         repository: str,
         private: bool,
         licence: str,
         token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
     ) -> dict[Any, Any]:
-        if previewed != [shown, repository, private, licence]:
+        if previewed != [config_json, repository, private, licence]:
             raise InputError(
-                "What would be sent is no longer what you have seen", try_="press Show what would be sent once more"
+                "What would be sent has changed since you reviewed it", try_="press Show what would be sent again"
             )
-        said = upload_token(token)
-        address = send_to_hub(config_of(shown), repository, private, licence, workspace=workspace, token=said)
+        usable = upload_token(token)
+        address = send_to_hub(config_of(config_json), repository, private, licence, workspace=workspace, token=usable)
         return {
             panel.send_message: notice(f"Sent: {address}", kind="good"),
             panel.send: gr.update(visible=False),
@@ -134,26 +139,26 @@ def wire(panel: Panel, context: DataContext) -> None:
             panel.force: gr.update(visible=bool(runs), value=False),
         }
 
-    def really(doomed: str | None, force: bool, shown: str | None, who: str, why: str) -> dict[Any, Any]:
+    def really(doomed: str | None, force: bool, config_json: str | None, who: str, why: str) -> dict[Any, Any]:
         version = _chosen(doomed, workspace)
         runs = used_by(version, workspace)
         if runs and not force:
             raise InputError(
                 f"{version_title(version)} was used by runs and is kept",
                 given=", ".join(runs[:5]),
-                try_="tick that these runs need not be repeated, or delete the runs first",
+                try_="confirm that these runs need not be repeatable, or delete the runs first",
             )
         delete(version, workspace, force=bool(force), who=_name(who), why=(why or "").strip())
-        said = notice(f"Deleted the rows of {version.id}. Its history is kept.", kind="good")
-        left = [one for one in history(workspace, version.name) if one.deleted is None]
-        gone = shown is not None and config_of(shown).source == version.source
+        text = notice(f"Deleted the rows of {version.id}. Its history is kept.", kind="good")
+        left = [other for other in history(workspace, version.name) if other.deleted is None]
+        gone = config_json is not None and config_of(config_json).source == version.source
         following = left[-1].source if left else DataConfig().source
         return {
-            **({} if gone else _shown(panel, shown, workspace)),
-            panel.delete_message: said,
+            **({} if gone else _shown(panel, config_json, workspace)),
+            panel.delete_message: text,
             panel.confirm: gr.update(visible=False),
             panel.why: "",
-            **({panel.kept: following, **context.open(following)} if gone else _sources(context, shown)),
+            **({panel.kept: following, **context.open(following)} if gone else _sources(context, config_json)),
         }
 
     def keep() -> dict[Any, Any]:
@@ -164,16 +169,16 @@ def wire(panel: Panel, context: DataContext) -> None:
     on(
         panel.looked.change,
         follow,
-        [context.shown, panel.who, panel.kept],
+        [context.config_json, panel.who, panel.kept],
         filled,
         clears=False,
         js=remembered(3, 1),
         **shows,
     )
     panel.who.blur(None, [panel.who], js=remember(), api_visibility="private")
-    on(panel.set.input, choose, [panel.set, context.shown], _filled(panel), **shows)
+    on(panel.set.input, choose, [panel.set, context.config_json], _filled(panel), **shows)
     on(panel.history.pick, pick, [], [panel.kept, context.source], box=panel.message, queue=False)
-    signed = [context.shown, panel.who, panel.why]
+    signed = [context.config_json, panel.who, panel.why]
     heavy: dict[str, Any] = {"progress": "minimal", "lane": "versions"}
     on(panel.first.click, first, signed, [panel.kept, panel.why, context.source], box=panel.message, **heavy)
     pair = [panel.before, panel.after, panel.page]
@@ -194,13 +199,13 @@ def wire(panel: Panel, context: DataContext) -> None:
     pressed = on(
         panel.export.click,
         export,
-        [context.shown, panel.kind],
+        [context.config_json, panel.kind],
         [panel.file, panel.exported],
         box=panel.export_message,
         progress="minimal",
     )
     pressed.then(None, js=press("#data_versions_file", "#data_versions_export_message"))
-    goes = [context.shown, panel.repository, panel.private, panel.licence]
+    goes = [context.config_json, panel.repository, panel.private, panel.licence]
     on(
         panel.preview.click,
         preview,
@@ -241,7 +246,7 @@ def views(panel: Panel) -> list[Any]:
     return [panel.looked]
 
 
-def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """Updates that show the data `shown`: what follows knows the name that the browser keeps."""
     return {panel.looked: secrets.token_hex(8)}
 
@@ -254,18 +259,18 @@ def _filled(panel: Panel) -> list[Any]:
     ]
 
 
-def _shown(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
-    names = list(dict.fromkeys(one.name for one in history(workspace)))
+def _shown(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
+    names = list(dict.fromkeys(version.name for version in history(workspace)))
     name = None
     try:
-        data = config_of(shown)
+        data = config_of(config_json)
         name = version_views.name_of(data, workspace)
         about = _about(data, name, workspace)
         filled = panel.form.fill(RunConfig(data=data))
     except FtlabError:
         about, filled = Markup(""), {}
     return {
-        **_of_set(panel, name, shown, workspace),
+        **_of_set(panel, name, config_json, workspace),
         **filled,
         panel.about: about,
         panel.set: gr.update(choices=names, value=name, visible=bool(names)),
@@ -275,18 +280,20 @@ def _shown(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, A
     }
 
 
-def _of_set(panel: Panel, name: str | None, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def _of_set(panel: Panel, name: str | None, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """The history of the data set `name`, and its versions wherever one can be chosen."""
     versions = history(workspace, name) if name else []
-    source = config_of(shown).source if shown else None
+    source = config_of(config_json).source if config_json else None
     listed = version_views.choices(versions)
     ids = [value for _, value in listed]
-    there = {one.id: one for one in versions}
-    after = next((one.id for one in versions if one.source == source and one.id in ids), next(iter(ids), None))
+    there = {version.id: version for version in versions}
+    after = next(
+        (version.id for version in versions if version.source == source and version.id in ids), next(iter(ids), None)
+    )
     parent = there[after].parent if after else None
     return {
         panel.history: version_views.history_table(versions, source, version_views.runs_of(workspace)),
-        panel.first: gr.update(visible=bool(shown) and not versions),
+        panel.first: gr.update(visible=bool(config_json) and not versions),
         panel.before: gr.update(choices=listed, value=parent if parent in ids else after),
         panel.after: gr.update(choices=listed, value=after),
         panel.doomed: gr.update(choices=listed, value=None),
@@ -301,20 +308,18 @@ def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
     if data.source.startswith(PREFIX):
         version = find(data.source, workspace)
         text = f"Open now: {version_title(version)}. Split, save and send act on it."
-        newest = [one for one in history(workspace, version.name) if one.deleted is None][-1]
+        newest = [other for other in history(workspace, version.name) if other.deleted is None][-1]
         if newest.number > version.number:
             text += f" The newest is version {newest.number}."
         return notice(text)
     if name:
-        return notice(
-            f"On show is the source itself, as it was before any version of {name}. Press a version to show it."
-        )
+        return notice(f"You are viewing the source itself, before any version of {name}. Press a version to open it.")
     return Markup("")
 
 
-def _sources(context: DataContext, shown: str | None) -> dict[Any, Any]:
+def _sources(context: DataContext, config_json: str | None) -> dict[Any, Any]:
     """The list of sources without a version that is gone; what is on show stays."""
-    now = config_of(shown).source if shown else None
+    now = config_of(config_json).source if config_json else None
     return {context.source: gr.update(choices=source_choices(context.workspace, now))}
 
 
@@ -349,10 +354,10 @@ def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[st
     lines = [f"{count(rows)} left out: {reason}." for reason, rows in done.left_out.items()]
     lines += done.notes or []
     listed = list_items(lines)
-    said = Markup('<div class="ft-box ft-good" role="status">Saved {}.{}</div>').format(
+    text = Markup('<div class="ft-box ft-good" role="status">Saved {}.{}</div>').format(
         saved, Markup("<ul>{}</ul>").format(listed) if lines else " Nothing was left out."
     )
-    return offered, said
+    return offered, text
 
 
 def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace) -> Markup:
@@ -369,7 +374,7 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
     )
     where = notice(
         f"This would go to the {'private' if private else 'public'} data set {done.repository}. "
-        + ("Only you can read it." if private else "Everybody can read it."),
+        + ("Only you can read it." if private else "Anyone can read it."),
         kind="info" if private else "warn",
     )
     missing = Markup(
@@ -393,7 +398,7 @@ def send_to_hub(
 def _named(repository: str | None) -> str:
     name = (repository or "").strip()
     if not name:
-        raise InputError("The data set has no name on the Hub yet", allowed="owner/name")
+        raise InputError("The data set needs a name on the Hub", allowed="owner/name")
     return name
 
 

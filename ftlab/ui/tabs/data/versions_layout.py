@@ -81,7 +81,7 @@ def build() -> Panel:
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["who"] = gr.Textbox(
             label="Your name",
-            info="Written beside what you make.",
+            info="Recorded with each version you make.",
             max_lines=1,
             max_length=80,
             elem_id="data_versions_who",
@@ -89,7 +89,7 @@ def build() -> Panel:
         )
         parts["why"] = gr.Textbox(
             label="Why (optional)",
-            info="For whoever reads the history.",
+            info="For readers of the history.",
             max_lines=2,
             elem_id="data_versions_why",
             min_width=200,
@@ -128,9 +128,8 @@ def _build_diff() -> dict[str, Any]:
 def _build_split(form: forms.Form) -> dict[str, Any]:
     gr.HTML(
         notice(
-            "Every row of the data on show gets its side once, and a new version keeps it. A split is frozen once it "
-            "is made: every run that names the version trains and tests on the same rows. Splits that the data bring "
-            "stay."
+            "Assigns every row to a split and saves that as a new version. The split is frozen: every run that names "
+            "the version trains and tests on the same rows. Splits that come with the data stay."
         )
     )
     with gr.Row(equal_height=False):
@@ -147,7 +146,7 @@ def _build_export() -> dict[str, Any]:
             KINDS,
             value="jsonl",
             label="Form",
-            info="Several splits come as one zip. Excluded rows are left out.",
+            info="Several splits are saved as one zip. Excluded rows are left out.",
             elem_id="data_versions_kind",
             min_width=260,
         )
@@ -174,7 +173,7 @@ def _build_hub() -> dict[str, Any]:
         )
     parts["private"] = gr.Checkbox(
         True,
-        label="Private: only you, and whom you let in, can read it",
+        label="Private: only you and people you invite can read it",
         container=False,
         elem_id="data_versions_private",
     )
@@ -194,7 +193,7 @@ def _build_delete() -> dict[str, Any]:
             label="Version",
             elem_id="data_versions_doomed",
             min_width=240,
-            info="Its rows are deleted. Who made it, when and why stays on record.",
+            info="Deletes its rows. Who made it, when and why stays on record.",
         ),
         "delete": _button("Delete", "delete", variant="stop"),
         "delete_message": message_box("data_versions_delete_message"),
@@ -203,7 +202,7 @@ def _build_delete() -> dict[str, Any]:
         parts["question"] = gr.HTML()
         parts["force"] = gr.Checkbox(
             False,
-            label="These runs need not be repeated",
+            label="These runs need not be repeatable",
             container=False,
             elem_id="data_versions_force",
             visible=False,

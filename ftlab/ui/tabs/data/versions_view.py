@@ -45,7 +45,7 @@ _WORDS = {
     "added": ("{} added or brought back", "added", "good"),
     "removed": ("{} removed or excluded", "removed", "bad"),
     "moved": ("{} moved to another split", "moved", "info"),
-    "remarked": ("{} with another mark or remark", "remarked", "warn"),
+    "remarked": ("{} with a changed mark or note", "remarked", "warn"),
 }
 
 
@@ -53,9 +53,11 @@ def name_of(data: DataConfig, workspace: Workspace) -> str | None:
     """The data set that `data` is a version of, or whose first version was made from it; None when there is none."""
     if data.source.startswith(PREFIX):
         return find(data.source, workspace).name
-    said = {data.source, Path(data.source).name}
-    found = [one for one in history(workspace) if one.parent is None and one.details.get("source") in said]
-    return found[-1].name if found else None
+    sources = {data.source, Path(data.source).name}
+    versions = [
+        version for version in history(workspace) if version.parent is None and version.details.get("source") in sources
+    ]
+    return versions[-1].name if versions else None
 
 
 def runs_of(workspace: Workspace) -> dict[str, list[str]]:
@@ -67,14 +69,14 @@ def runs_of(workspace: Workspace) -> dict[str, list[str]]:
     return used
 
 
-def history_table(versions: list[Version], shown: str | None, used: dict[str, list[str]]) -> Markup:
+def history_table(versions: list[Version], config_source: str | None, used: dict[str, list[str]]) -> Markup:
     """All versions of one data set, the newest first. `shown` is the source on show."""
     if not versions:
         return empty(
             "Not saved as a version yet.",
-            "A version is made by what you save in Curate, by a remedy in Checks, by a split, or by the button below.",
+            "Make a version by saving in Curate, applying a remedy in Checks, splitting, or with the button below.",
         )
-    rows = [_line(one, shown, used.get(one.id, [])) for one in reversed(versions[-_MOST_LISTED:])]
+    rows = [_line(version, config_source, used.get(version.id, [])) for version in reversed(versions[-_MOST_LISTED:])]
     headers = ["Version", "When", "What was done", "Who and why", "Rows", "Excluded", "Runs that used it"]
     older = len(versions) - _MOST_LISTED
     more = f"{older} older ones: python -m ftlab data versions list" if older > 0 else ""
@@ -83,7 +85,7 @@ def history_table(versions: list[Version], shown: str | None, used: dict[str, li
     ).format(more)
 
 
-def _line(version: Version, shown: str | None, runs: list[str]) -> list[Any]:
+def _line(version: Version, config_source: str | None, runs: list[str]) -> list[Any]:
     sizes = join((Markup("<div>{}: {}</div>").format(split, count(size)) for split, size in version.rows.items()))
     links = join(
         Markup('<button type="button" class="ft-pick" data-run="{}" aria-label="Open the run {}">{}</button>').format(
@@ -91,7 +93,7 @@ def _line(version: Version, shown: str | None, runs: list[str]) -> list[Any]:
         )
         for run in runs[:5]
     ) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
-    current = version.source == shown
+    current = version.source == config_source
     name: Any = f"Version {version.number}"
     if version.deleted:
         gone = version.deleted
@@ -111,7 +113,11 @@ def moment(version: Version) -> str:
 
 def choices(versions: list[Version]) -> list[tuple[str, str]]:
     """(title, id) of the versions whose rows are there, the newest first."""
-    return [(f"Version {one.number}: {one.action}"[:90], one.id) for one in reversed(versions) if one.deleted is None]
+    return [
+        (f"Version {version.number}: {version.action}"[:90], version.id)
+        for version in reversed(versions)
+        if version.deleted is None
+    ]
 
 
 # What differs
@@ -119,9 +125,9 @@ def choices(versions: list[Version]) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=8)
 def _compared(before: str, after: str, root: str) -> tuple[Diff, list[int]]:
-    found = diff(before, after, Workspace(Path(root)))
-    rows = {row for kind in _WORDS for row in getattr(found, kind)}
-    return found, sorted(rows)
+    changes = diff(before, after, Workspace(Path(root)))
+    rows = {row for kind in _WORDS for row in getattr(changes, kind)}
+    return changes, sorted(rows)
 
 
 def pages(before: str, after: str, workspace: Workspace) -> int:
@@ -130,26 +136,26 @@ def pages(before: str, after: str, workspace: Workspace) -> int:
 
 def difference(before: str, after: str, page: int, workspace: Workspace) -> Markup:
     """One page of what differs: in words, then each row side by side."""
-    found, rows = _compared(before, after, str(workspace.root))
+    changes, rows = _compared(before, after, str(workspace.root))
     old_version, new_version = find(before, workspace), find(after, workspace)
     between = f"From version {old_version.number} to version {new_version.number}"
     if not rows:
         return notice(f"{between} no row differs.")
-    said = [
-        words.format("1 row" if len(getattr(found, kind)) == 1 else f"{len(getattr(found, kind)):,} rows")
+    amounts = [
+        words.format("1 row" if len(getattr(changes, kind)) == 1 else f"{len(getattr(changes, kind)):,} rows")
         for kind, (words, _, _) in _WORDS.items()
-        if getattr(found, kind)
+        if getattr(changes, kind)
     ]
-    old, new = (every_row(DataConfig(source=one.source), workspace) for one in (old_version, new_version))
+    old, new = (every_row(DataConfig(source=version.source), workspace) for version in (old_version, new_version))
     last = pages(before, after, workspace)
     here = rows[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
     return Markup('<p>{}: {}.</p><p class="ft-help">Page {} of {}.</p>{}').format(
-        between, ", ".join(said), page, last, join(_row(row, found, old, new) for row in here)
+        between, ", ".join(amounts), page, last, join(_row(row, changes, old, new) for row in here)
     )
 
 
-def _row(row: int, found: Diff, old: EveryRow, new: EveryRow) -> Markup:
-    kinds = [kind for kind in _WORDS if row in getattr(found, kind)]
+def _row(row: int, changes: Diff, old: EveryRow, new: EveryRow) -> Markup:
+    kinds = [kind for kind in _WORDS if row in getattr(changes, kind)]
     badges = join((badge(_WORDS[kind][1], _WORDS[kind][2]) for kind in kinds), " ")
     before, after = _at(old, row), _at(new, row)
     parts = [*_facts(before, after)]

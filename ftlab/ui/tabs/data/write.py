@@ -40,8 +40,8 @@ from ftlab.ui.tabs.data.sources import DataContext, config_of, keep_copy
 _POLL_SECONDS = 1.0
 _KINDS = [
     ("Questions and answers about documents", DOCUMENTS),
-    ("New cases like the data on show", CASES),
-    ("Other wordings of its prompts", PARAPHRASES),
+    ("New cases like the current data", CASES),
+    ("Rewordings of its prompts", PARAPHRASES),
 ]
 _ADDRESS, _BASE = "address", "base"
 _OPEN_CURATE = "() => setTimeout(() => document.querySelector('#data_panel_curate-button')?.click(), 150)"
@@ -101,11 +101,11 @@ def build() -> Panel:
                 "Remove all", visible=False, elem_id="data_write_clear", size="sm", scale=0, min_width=120
             )
         parts["like"] = gr.Checkbox(
-            False, label="Follow the form and style of the data on show", elem_id="data_write_like"
+            False, label="Follow the form and style of the current data", elem_id="data_write_like"
         )
     with gr.Row(equal_height=False, elem_classes="ft-controls"):
         parts["who"] = gr.Radio(
-            [("A model behind an address", _ADDRESS), ("The base on the Train tab, on this machine", _BASE)],
+            [("A model at an address", _ADDRESS), ("The base on the Train tab, on this machine", _BASE)],
             value=_ADDRESS,
             label="Who writes",
             elem_id="data_write_who",
@@ -114,8 +114,10 @@ def build() -> Panel:
         parts["url"] = line(
             "Address", "url", info="OpenAI-compatible.", placeholder="https://api.example.com/v1", min_width=240
         )
-        parts["model"] = line("Model", "model", info="The name that the address uses.", min_width=160)
-        parts["rows"] = line("Rows at most", "rows", info="Documents: empty for three per passage.", min_width=140)
+        parts["model"] = line("Model", "model", info="The name used at that address.", min_width=160)
+        parts["rows"] = line(
+            "Rows at most", "rows", info="For documents, empty means three per passage.", min_width=140
+        )
     parts["key"] = gr.HTML(_key(), elem_id="data_write_key")
     with gr.Accordion("Prices, judging, rows per request", open=False, elem_id="data_write_more"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
@@ -124,7 +126,7 @@ def build() -> Panel:
             parts["price_out"] = line("Price of output", "price_out", info="Per million tokens.", min_width=140)
         parts["judge"] = gr.Checkbox(True, label="Let the model judge each row", elem_id="data_write_judge")
     with gr.Row():
-        parts["look"] = gr.Button("Show what it takes", elem_id="data_write_look", scale=0, min_width=230)
+        parts["look"] = gr.Button("Show what it will take", elem_id="data_write_look", scale=0, min_width=230)
         parts["send"] = gr.Button(
             "Write", variant="primary", visible=False, elem_id="data_write_send", scale=0, min_width=230
         )
@@ -150,7 +152,7 @@ def views(panel: Panel) -> list[Any]:
     return panel.progress
 
 
-def show(panel: Panel, shown: str | None, workspace: Workspace) -> dict[Any, Any]:
+def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
     """What was written last, whatever data are on show."""
     return _progress(panel, workspace)
 
@@ -159,7 +161,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     """Wire the handlers of the panel. `who` names the person for the version that is made."""
     workspace = context.workspace
     form = [panel.kind, panel.documents, panel.like, panel.who, panel.url, panel.model, panel.rows, panel.each]
-    form += [panel.price_in, panel.price_out, panel.judge, context.shown, context.base]
+    form += [panel.price_in, panel.price_out, panel.judge, context.config_json, context.base]
 
     def request_of(
         kind: str,
@@ -173,11 +175,11 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         price_in: str | None,
         price_out: str | None,
         judged: bool,
-        shown: str | None,
+        config_json: str | None,
         base: str | None,
     ) -> Request:
         if kind == DOCUMENTS and not documents:
-            raise InputError("No document is here", allowed=", ".join(SUFFIXES), try_="upload some above")
+            raise InputError("No documents yet", allowed=", ".join(SUFFIXES), try_="upload some above")
         at_address = writer == _ADDRESS
         settings = build_settings(
             url=(url or "").strip() if at_address else None,
@@ -189,7 +191,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             price_in=price("The price of input", price_in),
             price_out=price("The price of output", price_out),
         )
-        data = config_of(shown) if kind != DOCUMENTS or like else None
+        data = config_of(config_json) if kind != DOCUMENTS or like else None
         return Request(kind, settings, tuple(documents) if kind == DOCUMENTS else (), data, None, who())
 
     def look(*values: Any) -> dict[Any, Any]:
@@ -205,7 +207,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def send(planned: dict[str, Any] | None) -> dict[Any, Any]:
         if planned is None:
-            raise InputError("Nothing was planned yet", try_="press Show what it takes")
+            raise InputError("Nothing planned yet", try_="press Show what it will take")
         request = Request.from_dict(planned)
         job.start(request, job.work_of(request, workspace), workspace)
         return {**forget(), **_progress(panel, workspace)}
@@ -251,8 +253,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
     def accept() -> dict[Any, Any]:
         version = accept_unread(_newest(workspace), workspace, who=who())
-        said = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
-        return {**context.open(version.source), **_progress(panel, workspace), panel.message: said}
+        text = notice(f"{version.source}: {version.action}. The report and the model card say so.", kind="good")
+        return {**context.open(version.source), **_progress(panel, workspace), panel.message: text}
 
     cost = [panel.plan, panel.send, panel.planned]
     files = [panel.documents, panel.listed, panel.clear, panel.upload]
@@ -291,11 +293,13 @@ def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:
     result, made = Markup(""), None
     if status is not None and working:
         far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
-        result = notice(f"{status.phase.capitalize()}{far}. What is written is kept, also when it is stopped.")
+        result = notice(f"{status.phase.capitalize()}{far}. Rows already written are kept, even if you stop.")
     elif status is not None and status.error:
         result = error_box(FtlabError(status.error["what"], why=status.error["why"], try_=status.error["try"]))
     elif status is not None and status.state == "stopped":
-        result = notice("Stopped. What was written is kept: press Show what it takes to continue.", kind="warn")
+        result = notice(
+            "Stopped. Rows already written are kept. To continue, press Show what it will take.", kind="warn"
+        )
     elif folder is not None and (made := job.outcome(folder, workspace)) is not None:
         lines = list_items(made.lines()[1:])
         text = Markup("{} Read them before you train.<ul>{}</ul>").format(made.lines()[0], lines)
@@ -321,7 +325,7 @@ def _newest(workspace: Workspace) -> Version:
 def _listed(paths: list[str]) -> Markup:
     if not paths:
         return Markup(
-            '<p class="ft-help">Whole documents are held out: test questions come from texts that training '
+            '<p class="ft-help">Whole documents are held out, so test questions come from texts that training '
             "never sees.</p>"
         )
     names = ", ".join(Path(path).name for path in paths)
@@ -335,8 +339,8 @@ def _key() -> Markup:
     except FtlabError as error:
         return error_box(error)
     text = (
-        f"{WRITER.key_variable} is set; it is sent to the address alone."
+        f"{WRITER.key_variable} is set; it is sent only to that address."
         if there
-        else f"{WRITER.key_variable} is not set: only an address that needs no key will answer."
+        else f"{WRITER.key_variable} is not set, so only addresses that need no key will work."
     )
     return Markup('<p class="ft-help">{}</p>').format(text)

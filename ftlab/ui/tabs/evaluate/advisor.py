@@ -30,7 +30,7 @@ class Panel:
     result: gr.HTML
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.result]
 
@@ -54,7 +54,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         any_of(*(field.change for field in panel.form), run.change),
         answer,
         [run, *panel.form],
-        panel.shown,
+        panel.outputs,
         box=panel.message,
         queue=False,
         trigger_mode="always_last",
@@ -68,46 +68,46 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
     if not change:
         return {panel.result: _nothing()}
     needs = build_needs(change, **{name: value for name, value in answers.items() if value not in (None, "")})
-    comparison = run_files.comparison(workspace.run(run_id).with_side("prompted")) if run_id else None
+    comparison = run_files.comparison(workspace.run(run_id).with_ways()) if run_id else None
     return {panel.result: advice(advise(needs, evidence_of(comparison)))}
 
 
-def advice(found: Advice) -> Markup:
+def advice(advised: Advice) -> Markup:
     """The advice as one card: what to do first on top, every reason with its source."""
-    figures = list_items(found.figures)
-    steps = list_items(found.steps)
+    figures = list_items(advised.figures)
+    steps = list_items(advised.steps)
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(
-        notice(Markup("<strong>{}</strong>").format(found.summary)),
+        notice(Markup("<strong>{}</strong>").format(advised.summary)),
         Markup('<div class="ft-help">Measured on your data:</div><ul class="ft-notes">{}</ul>').format(figures)
         if figures
         else "",
-        join(_recommendation(one) for one in found.recommendations),
+        join(_recommendation(item) for item in advised.recommendations),
         Markup('<div><strong>Next</strong><ul class="ft-notes">{}</ul></div>').format(steps) if steps else "",
     )
 
 
-def _recommendation(one: Recommendation) -> Markup:
+def _recommendation(item: Recommendation) -> Markup:
     reasons = join(
         Markup("<li>{}{}</li>").format(
             reason.text,
             Markup('<br><span class="ft-help">{}</span>').format(reason.source) if reason.source else "",
         )
-        for reason in one.reasons
+        for reason in item.reasons
     )
     return Markup('<div><strong>{}</strong> {}<ul class="ft-notes">{}</ul></div>').format(
-        one.title, badge(STANDS[one.stand], _KINDS[one.stand]), reasons
+        item.title, badge(STANDS[item.stand], _KINDS[item.stand]), reasons
     )
 
 
 def _field(question: Question) -> Any:
     choices = [(meaning[0].upper() + meaning[1:], name) for name, meaning in question.options.items()]
-    said: dict[str, Any] = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
+    settings: dict[str, Any] = {"label": question.title, "info": question.help, "elem_id": f"advisor_{question.name}"}
     if question.name == "change":
-        return gr.CheckboxGroup(choices, value=[], min_width=560, **said)
+        return gr.CheckboxGroup(choices, value=[], min_width=560, **settings)
     if choices:
-        return gr.Dropdown(choices, value=_DEFAULTS[question.name], min_width=260, **said)
-    return gr.Textbox("0", max_lines=1, min_width=180, **said)
+        return gr.Dropdown(choices, value=_DEFAULTS[question.name], min_width=260, **settings)
+    return gr.Textbox("0", max_lines=1, min_width=180, **settings)
 
 
 def _nothing() -> Markup:
-    return empty("Choose what should change.", "The advice appears as soon as you do.")
+    return empty("Choose what should change.", "Advice appears right away.")

@@ -23,7 +23,7 @@ _AUTO = "auto"
 _PROBES = [
     ("as in the settings of the run", ""),
     ("the base's own answers to neutral prompts", "self"),
-    ("these, and questions with known answers", "self, known_facts, known_choices"),
+    ("the same, plus questions with known answers", "self, known_facts, known_choices"),
     ("not measured", "none"),
 ]
 
@@ -78,23 +78,26 @@ def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
     """The settings of an evaluation, folded, with the three components that stand above the result."""
     with gr.Accordion("Compare, other rows and measures", open=False, elem_id="evaluate_more"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            more = "Other runs, on the same rows. None: the base alone."
+            more = "Other runs, on the same rows. None: only the base."
             others = _list("Compare with", "others", more, value=[], multiselect=True, min_width=240)
-            which = "Those held out from training, a sample, or the path of a file of yours."
+            which = "The held-out rows, a sample, or the path of your own file."
             suite = _list("Rows", "suite", which, _suites(), value=HELD_OUT, min_width=240)
             rows = _line(
                 "Maximum test rows", "rows", "More rows give narrower intervals.", placeholder="as in its settings"
             )
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            what = "Of the answers; perplexity always is. Of your own: a file in the workspace's folder metrics."
-            known = [("those that suit the data", _AUTO), *_measures()]
+            what = (
+                "Measures of the answers. Perplexity is always included. Add your own as files in the workspace's "
+                "metrics folder."
+            )
+            known = [("chosen to suit the data", _AUTO), *_measures()]
             measures = _list("Measures", "measures", what, known, value=[_AUTO], multiselect=True, min_width=260)
-            elsewhere = "What it kept of the base, apart from the task. Or your own questions: a file, a Hub id."
+            elsewhere = "What the model kept of the base, apart from the task. Or your own questions: a file or Hub id."
             probes = _list("Forgetting", "probes", elsewhere, _PROBES, value="", min_width=260)
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
-            named = "Of a classification, with commas between. Empty: those found in the data."
+            named = "For classification, comma-separated. Empty: taken from the data."
             labels = _line("Labels", "labels", named)
-            pattern = _line("Pattern", "pattern", "A regular expression that answers have to match.")
+            pattern = _line("Pattern", "pattern", "A regular expression that answers must match.")
         prompted = gr.Checkbox(
             False,
             label="Also ask the base with a prompt",
@@ -102,9 +105,9 @@ def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
             elem_id="evaluate_prompted",
         )
         with gr.Row(equal_height=False, elem_classes="ft-controls", visible=False) as prompting:
-            told = "What you would tell the base. Empty: examples alone."
+            told = "Instructions for the base. Empty: examples only."
             system_prompt = _line("System prompt", "system_prompt", told, lines=2, max_lines=8, scale=3)
-            examples = _line("Examples", "examples", "Rows of the training data that it is shown.", "3")
+            examples = _line("Examples", "examples", "Training rows included in the prompt.", "3")
     prompted.change(lambda on: gr.update(visible=on), [prompted], [prompting], api_visibility="private", queue=False)
     asked = (suite, measures, prompted, system_prompt, examples, labels, pattern, probes)
     return Form(run, others, view, rows, start, *asked)

@@ -68,7 +68,7 @@ class Panel:
         ]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.box, self.about, self.sides, *self.progress]
 
@@ -81,7 +81,7 @@ def build() -> Panel:
     def line(label: str, name: str, value: str = "", **settings: Any) -> gr.Textbox:
         return gr.Textbox(value, label=label, max_lines=1, elem_id=f"judge_{name}", **settings)
 
-    with gr.Accordion("Let another model judge", open=False, visible=False, elem_id="judge_box") as box:
+    with gr.Accordion("Use another model as judge", open=False, visible=False, elem_id="judge_box") as box:
         about = gr.HTML(_about(), elem_id="judge_about")
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             url = line(
@@ -92,7 +92,7 @@ def build() -> Panel:
                 scale=3,
                 min_width=260,
             )
-            model = line("Model", "model", info="The name that the address uses.", scale=2, min_width=180)
+            model = line("Model", "model", info="The name used at that address.", scale=2, min_width=180)
             sides = gr.Dropdown(
                 [("Adapted against Base", _DEFAULT_SIDES)],
                 value=_DEFAULT_SIDES,
@@ -113,10 +113,12 @@ def build() -> Panel:
             )
             reference = gr.Checkbox(True, label="Show it the reference answer", elem_id="judge_reference")
             with gr.Row(equal_height=False, elem_classes="ft-controls"):
-                at_once = line("Requests at once", "at_once", "4", info="Lower it for a busy server.", min_width=140)
+                at_once = line(
+                    "Requests at once", "at_once", "4", info="Lower this if the server is busy.", min_width=140
+                )
                 max_tokens = line("Longest reply", "max_tokens", "1024", info="In tokens.", min_width=140)
         with gr.Row():
-            look = gr.Button("Show what it takes", elem_id="judge_look", scale=0, min_width=230)
+            look = gr.Button("Show what it will take", elem_id="judge_look", scale=0, min_width=230)
             send = gr.Button("Send", variant="primary", visible=False, elem_id="judge_send", scale=0, min_width=230)
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="judge_stop", scale=0, min_width=110)
         message = message_box("judge_message")
@@ -133,10 +135,10 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
     def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
         chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
-        found = plan(chosen, settings)
-        send = gr.update(visible=True, value=f"Send {found.open:,} requests" if found.open else "Show the result")
+        planned = plan(chosen, settings)
+        send = gr.update(visible=True, value=f"Send {planned.open:,} requests" if planned.open else "Show the result")
         return {
-            panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(found.lines()))),
+            panel.plan: notice(Markup("<ul>{}</ul>").format(list_items(planned.lines()))),
             panel.send: send,
             panel.planned: (chosen.id, settings.as_dict()),
         }
@@ -145,7 +147,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
         from ftlab.training import supervisor
 
         if planned is None:
-            raise InputError("Nothing was planned yet", try_="press Show what it takes")
+            raise InputError("Nothing planned yet", try_="press Show what it will take")
         run_id, settings = planned
         run_ = workspace.run(run_id)
         supervisor.submit_judging(run_, workspace, JudgeSettings.from_dict(settings))
@@ -241,16 +243,16 @@ def _read(
 def _about() -> Markup:
     """What this is, and whether a key is there; never the key."""
     text = (
-        "A model of your choice reads both answers and says which is better. That is its opinion, not people's. "
-        "Nothing is sent before you have seen what it takes."
+        "A model of your choice reads both answers and says which is better. That is the model's opinion, not "
+        "people's. Nothing is sent until you have seen what it will take."
     )
     try:
         key = (
-            f"{JUDGE.key_variable} is set; it is sent to the address alone."
+            f"{JUDGE.key_variable} is set; it is sent only to that address."
             if find_key()
             else (
-                f"{JUDGE.key_variable} is not set: only an address that needs no key will answer. Keys are read from "
-                "the environment in which ftlab was started, and from nowhere else."
+                f"{JUDGE.key_variable} is not set, so only addresses that need no key will work. Keys are read only "
+                "from the environment ftlab was started in."
             )
         )
     except FtlabError as error:
@@ -279,37 +281,40 @@ def judgements(run: RunDirectory) -> Markup:
     if status is not None and status.is_active:
         far = f": {count(status.done)} of {count(status.total)} requests" if status.total else ""
         does = "is stopping" if status.state == "stopping" else "is at work"
-        parts.append(notice(f"A judge {does}{far}. What it has judged is kept, also when it is stopped."))
+        parts.append(notice(f"A judge {does}{far}. Finished judgments are kept, even if you stop."))
     elif status is not None and status.error:
         parts.append(run_view.failure(status.error))
     elif status is not None and status.state == "stopped":
-        parts.append(notice("The judging was stopped. What was judged is kept; send again to go on.", kind="warn"))
-    parts += [_judgement(run, one) for one in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
+        parts.append(notice("Judging stopped. Finished judgments are kept. Send again to continue.", kind="warn"))
+    parts += [_judgement(run, judgement) for judgement in run_files.judgements(run)[:_SHOWN_JUDGEMENTS]]
     return join(parts)
 
 
-def _judgement(run: RunDirectory, one: JudgementJson) -> Markup:
-    current = is_current(run, one)
-    text, *more = judge_lines(one, current=current)
-    kind = {True: "good", False: "bad", None: "info"}[one["better"]] if current else "warn"
-    settings = [("Judged", when(one["created"])), ("Rule", one["rule"]), ("Test", one["test"])]
-    settings += [("Better is", one["settings"]["criteria"]), ("Reference shown", one["settings"]["reference"])]
+def _judgement(run: RunDirectory, judgement: JudgementJson) -> Markup:
+    current = is_current(run, judgement)
+    text, *more = judge_lines(judgement, current=current)
+    kind = {True: "good", False: "bad", None: "info"}[judgement["better"]] if current else "warn"
+    settings = [("Judged", when(judgement["created"])), ("Rule", judgement["rule"]), ("Test", judgement["test"])]
+    settings += [
+        ("Better is", judgement["settings"]["criteria"]),
+        ("Reference shown", judgement["settings"]["reference"]),
+    ]
     return Markup('<section class="ft-card">{}{}{}{}{}</section>').format(
         notice(text, kind=kind),
-        table(["Verdict", "Rows"], judge_figures(one), label="What the judge prefers", numbers=(1,)),
+        table(["Verdict", "Rows"], judge_figures(judgement), label="What the judge prefers", numbers=(1,)),
         Markup('<ul class="ft-notes">{}</ul>').format(list_items(more)),
         details("How it was judged", table(["Setting", "Value"], settings, label="Settings of the judgement")),
-        _replies(run, one),
+        _replies(run, judgement),
     )
 
 
-def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
+def _replies(run: RunDirectory, judgement: JudgementJson) -> Markup:
     """Some of what the judge wrote."""
-    said = [line for line in run_files.judged_answers(run) if line["judgement"] == one["id"]]
-    said = sorted(said, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
-    if not said:
+    replies = [line for line in run_files.judged_answers(run) if line["judgement"] == judgement["id"]]
+    replies = sorted(replies, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
+    if not replies:
         return Markup()
-    titles = one["titles"]
+    titles = judgement["titles"]
     rows = [
         [
             line["row"],
@@ -317,7 +322,7 @@ def _replies(run: RunDirectory, one: JudgementJson) -> Markup:
             titles.get(line["choice"], line["choice"] or "no choice"),
             text_cell(read_reason(line["reply"]) or line["reply"]),
         ]
-        for line in said
+        for line in replies
     ]
-    shown = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
-    return details(f"What it wrote ({len(rows)} replies)", shown)
+    body = table(["Row", "A / B", "Choice", "Reply"], rows, label="Replies of the judge", css="ft-answers")
+    return details(f"What it wrote ({len(rows)} replies)", body)

@@ -43,7 +43,12 @@ from ftlab.ui.kit.html import (
 )
 from ftlab.ui.run_view import run as run_view
 
-_GROUPS = {"task": "The task", "general": "What it knew before", "style": "Length and style"}
+_GROUPS = {
+    "task": "The task",
+    "cost": "What an answer takes",
+    "general": "What it knew before",
+    "style": "Length and style",
+}
 _TONES = {True: "ft-up", False: "ft-down", None: ""}
 
 
@@ -76,8 +81,8 @@ def _card(run: RunDirectory, head: Markup, comparison: ComparisonJson) -> Markup
 def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """What is better than what: the verdict with what to do next, then the one on each further side."""
     main = verdict_of(comparison, "adapted")
-    shown = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
-    return Markup("{}{}").format(shown, beside(comparison))
+    own = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
+    return Markup("{}{}").format(own, beside(comparison))
 
 
 def beside(comparison: ComparisonJson) -> Markup:
@@ -103,12 +108,12 @@ def scores(comparison: ComparisonJson) -> Markup:
     body = Markup("")
     grouped = len({row["group"] for row in rows}) > 1
     for group, title in _GROUPS.items():
-        found = [row for row in rows if row["group"] == group]
-        if found and grouped:
+        of_group = [row for row in rows if row["group"] == group]
+        if of_group and grouped:
             body += Markup('<tr class="ft-group"><th scope="colgroup" colspan="{}">{}</th></tr>').format(
                 len(sides) + 1, title
             )
-        body += join(_score_row(row, sides) for row in found)
+        body += join(_score_row(row, sides) for row in of_group)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     asked = "documents" if of_documents(comparison) else "rows"
     # Other data may hold what the run was trained on; a note says so where it is known.
@@ -142,12 +147,12 @@ def gains(comparison: ComparisonJson) -> Markup:
     )
     if not pictures:
         return Markup("")
-    said = gained_text(comparison)
+    text = gained_text(comparison)
     help = (
-        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot is no "
-        "finding: chance, or a look."
+        "In points; of losses, in percent of the first side's value. The line is the 95% interval; a hollow dot "
+        "is not a finding (chance, or exploratory)."
     )
-    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gained and lost", help), _line(said), pictures)
+    return Markup('{}{}<div class="ft-gains">{}</div>').format(heading("Gains and losses", help), _line(text), pictures)
 
 
 def kept(comparison: ComparisonJson) -> Markup:
@@ -156,7 +161,7 @@ def kept(comparison: ComparisonJson) -> Markup:
     if is_unmeasured(comparison):
         return notice(
             Markup("<strong>{}</strong> {}").format(
-                "What it kept of the base was not measured.",
+                "Forgetting was not measured.",
                 "To measure it, open “Compare, other rows and measures”, set Forgetting to the base's own "
                 "answers, and press Evaluate again.",
             ),
@@ -165,16 +170,16 @@ def kept(comparison: ComparisonJson) -> Markup:
     answer, rows = kept_answer(comparison), kept_rows(comparison)
     if answer is None:
         return Markup("")
-    found = comparison.get("forgetting")
-    text = found["text"] if found else ""
+    forgetting = comparison.get("forgetting")
+    text = forgetting["text"] if forgetting else ""
     if not rows:
         return Markup("{}{}").format(heading("What it kept of the base"), _line(text))
-    shown = [[row["measured"], row["base"], row["adapted"], _answer(row["answer"])] for row in rows]
+    cells = [[row["measured"], row["base"], row["adapted"], _answer(row["answer"])] for row in rows]
     return Markup('<section class="ft-kept"><div>{} {}</div><p class="ft-help">{}</p>{}{}{}</section>').format(
         heading("What it kept of the base"),
         badge(*answer),
-        "Measured apart from the task, on prompts and text that have nothing to do with it.",
-        labelled(["Measured on", "Base", "Adapted", "Answer"], shown, "What it kept of the base", css="ft-scores"),
+        "Measured on prompts and text unrelated to the task.",
+        labelled(["Measured on", "Base", "Adapted", "Answer"], cells, "What it kept of the base", css="ft-scores"),
         moved(comparison),
         details("In full, and by kind of prompt", Markup("{}{}").format(_line(text), _by_kind(comparison))),
     )
@@ -183,13 +188,13 @@ def kept(comparison: ComparisonJson) -> Markup:
 def moved(comparison: ComparisonJson) -> Markup:
     """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
     rows = [
-        [shorten(one["prompt"]), shorten(one["base"]) or "(nothing)", shorten(one["side"]) or "(nothing)"]
-        for one in changed_answers(comparison)
+        [shorten(row["prompt"]), shorten(row["base"]) or "(nothing)", shorten(row["side"]) or "(nothing)"]
+        for row in changed_answers(comparison)
     ]
     if not rows:
         return Markup("")
     return Markup('<p class="ft-help">{}</p>{}').format(
-        "The three answers that changed most. A changed answer need not be worse.",
+        "The three answers that changed most. A changed answer is not necessarily worse.",
         labelled(["Prompt", "Base", "Adapted"], rows, "Answers that changed most", css="ft-scores ft-changed"),
     )
 
@@ -217,17 +222,17 @@ def _by_kind(comparison: ComparisonJson) -> Markup:
 def _answer(text: str) -> Markup:
     word, _, rest = text.partition(", ")
     kind = {"kept": "good", "cannot tell": "warn"}.get(word, "bad")
-    shown = Markup("{}{}").format(badge(word, "info" if rest else kind), f" {rest}" if rest else "")
-    return shown if text else Markup("")
+    answer = Markup("{}{}").format(badge(word, "info" if rest else kind), f" {rest}" if rest else "")
+    return answer if text else Markup("")
 
 
 def memorisation(comparison: ComparisonJson) -> Markup:
     """Which rows were memorized, if any; empty where it was not measured."""
-    found = comparison.get("memorisation")
-    if not found or not found.get("text"):
+    memorized = comparison.get("memorisation")
+    if not memorized or not memorized.get("text"):
         return Markup("")
-    bad = bool(found.get("memorised") or found.get("overfitted"))
-    pairs = (found.get("leaks") or {}).get("pairs") or []
+    bad = bool(memorized.get("memorised") or memorized.get("overfitted"))
+    pairs = (memorized.get("leaks") or {}).get("pairs") or []
     kinds = {"same": "a copy", "near": "a near copy", "answer": "another question, with the answer"}
     named = [
         [
@@ -242,7 +247,7 @@ def memorisation(comparison: ComparisonJson) -> Markup:
     heads = ["Held-out row", "Its prompt", "Is", "Of training row", "Its prompt"]
     return Markup("{}{}{}").format(
         heading("Memorization", "Loss on training and unseen rows, and answers continued from the middle."),
-        notice(found["text"], kind="warn" if bad or pairs else "info"),
+        notice(memorized["text"], kind="warn" if bad or pairs else "info"),
         details("Held-out rows that training has seen", table(heads, named, label="Leaks", css="ft-rows"))
         if named
         else "",
@@ -252,13 +257,13 @@ def memorisation(comparison: ComparisonJson) -> Markup:
 def _score_row(row: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     cells = Markup("")
     for place, side in enumerate(sides):
-        one = row["sides"][side["name"]]
-        change = " ".join(filter(None, [one["change"], one["p"] and f"({unbroken(one['p'])})"]))
-        tone = _TONES[one["better"]] if place else ""
+        score = row["sides"][side["name"]]
+        change = " ".join(filter(None, [score["change"], score["p"] and f"({unbroken(score['p'])})"]))
+        tone = _TONES[score["better"]] if place else ""
         cells += Markup('<td class="ft-num" data-label="{}">{}<span class="ft-help">{}</span>{}</td>').format(
             side["title"],
-            Markup("<b>{}</b>").format(one["value"]),
-            one["interval"],
+            Markup("<b>{}</b>").format(score["value"]),
+            score["interval"],
             Markup('<span class="ft-change {}">{}</span>').format(tone, change) if change else "",
         )
     return Markup(
@@ -268,7 +273,7 @@ def _score_row(row: Mapping[str, Any], sides: list[SideJson]) -> Markup:
 
 def _facts(comparison: ComparisonJson) -> Markup:
     rows, suite = comparison.get("rows") or scores_of(comparison, "adapted").get("rows"), comparison.get("suite")
-    shown = [
+    figures = [
         (
             "Documents" if of_documents(comparison) else "Rows",
             count(rows),
@@ -278,10 +283,10 @@ def _facts(comparison: ComparisonJson) -> Markup:
     ]
     if comparison.get("seconds") is not None:
         before = comparison.get("seconds_before")
-        earlier = "what was asked before is not counted" if before is None else ""
-        earlier = f"after {duration(before)} of asking before it" if before else earlier
-        shown.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
-    return facts(shown)
+        earlier = "earlier answers are not counted" if before is None else ""
+        earlier = f"after {duration(before)} of asking the base beforehand" if before else earlier
+        figures.append(("Took", duration(comparison["seconds"]), ", ".join(filter(None, ["for all sides", earlier]))))
+    return facts(figures)
 
 
 def _measured(comparison: ComparisonJson) -> Markup:
@@ -298,13 +303,15 @@ def _measured(comparison: ComparisonJson) -> Markup:
 
 def _tests(measure: MeasureJson) -> str:
     return ", ".join(
-        dict.fromkeys(test for one in measure.get("differences", {}).values() if (test := one.get("test")))
+        dict.fromkeys(
+            test for difference in measure.get("differences", {}).values() if (test := difference.get("test"))
+        )
     )
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_plain(one)}" for name, one in value.items())
+        return "; ".join(f"{name}: {_plain(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return (
@@ -316,6 +323,8 @@ def _plain(value: Any) -> str:
 
 def _badge(verdict: VerdictJson) -> Markup:
     better = verdict["better"]
+    if (judged := verdict.get("no_worse")) and judged["no_worse"] and not better:
+        return badge(f"no worse within {judged['margin']:g} points", "good")
     if better is None:
         return badge("not decided", "info")
     return badge("better" if better else "worse", "good" if better else "bad")
@@ -339,33 +348,33 @@ def details_of(comparison: ComparisonJson) -> Markup:
     """The details of every measure that has some, folded; empty without any."""
     sides, parts = sides_of(comparison), Markup("")
     for measure in measures_of(comparison):
-        found = measure.get("detail")
-        if not found:
+        detail = measure.get("detail")
+        if not detail:
             continue
-        if "labels" in found:
-            body = Markup("{}{}").format(per_class(found, sides), confusions(found, sides))
-            parts += details(f"{measure['title']}: every class, and what was taken for what", body)
-        if found.get("fields"):
-            parts += details(f"{measure['title']}: every field", fields(found["fields"], sides))
+        if "labels" in detail:
+            body = Markup("{}{}").format(per_class(detail, sides), confusions(detail, sides))
+            parts += details(f"{measure['title']}: every class, and which were confused", body)
+        if detail.get("fields"):
+            parts += details(f"{measure['title']}: every field", fields(detail["fields"], sides))
     return Markup('<div class="ft-folds">{}</div>').format(parts) if parts else parts
 
 
 def per_class(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     """Rows, precision, recall and F1 of each class on each side."""
     known = [side for side in sides if detail.get(side["name"])]
-    by_label = {side["name"]: {one["label"]: one for one in detail[side["name"]]["per_class"]} for side in known}
+    by_label = {side["name"]: {entry["label"]: entry for entry in detail[side["name"]]["per_class"]} for side in known}
     rows = []
     for label in detail["labels"]:
-        found = [by_label[side["name"]].get(label) for side in known]
+        entries = [by_label[side["name"]].get(label) for side in known]
         cells = [
             "–"
-            if one is None
+            if entry is None
             else Markup('<b>{}</b><span class="ft-help ft-block">precision {}, recall {}</span>').format(
-                percent(one["f1"]), percent(one["precision"]), percent(one["recall"])
+                percent(entry["f1"]), percent(entry["precision"]), percent(entry["recall"])
             )
-            for one in found
+            for entry in entries
         ]
-        rows.append([label, next((one["rows"] for one in found if one), 0), *cells])
+        rows.append([label, next((entry["rows"] for entry in entries if entry), 0), *cells])
     counted = "Answers" if detail.get("samples") else "Rows"
     heads = ["Class", counted, *(f"F1, {side['title'].lower()}" for side in known)]
     return table(heads, rows, label="Every class", numbers=range(1, len(heads)))
@@ -375,7 +384,7 @@ def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
     """A confusion matrix for each side: the row is what was right, the column what was answered."""
     labels = detail["labels"]
     if len(labels) > _MOST_LABELS:
-        return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to read.</p>').format(
+        return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to display.</p>').format(
             len(labels)
         )
     figures = join(
@@ -389,16 +398,16 @@ def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
         return figures
     return Markup('{}<div class="ft-confusions">{}</div>').format(
         heading(
-            "What was taken for what", "A line is the right class, a column the answer; on the diagonal both agree."
+            "Which classes were confused", "Rows are the correct class, columns the answer. They agree on the diagonal."
         ),
         figures,
     )
 
 
-def fields(found: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -> Markup:
+def fields(by_field: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -> Markup:
     """The share of rows in which each field of the JSON is right."""
-    known = [side for side in sides if any(side["name"] in shares for shares in found.values())]
-    rows = [[name, *(percent(shares.get(side["name"])) for side in known)] for name, shares in found.items()]
+    known = [side for side in sides if any(side["name"] in shares for shares in by_field.values())]
+    rows = [[name, *(percent(shares.get(side["name"])) for side in known)] for name, shares in by_field.items()]
     heads = ["Field", *(side["title"] for side in known)]
     return table(heads, rows, label="Every field", numbers=range(1, len(heads)))
 

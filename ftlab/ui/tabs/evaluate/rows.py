@@ -45,7 +45,7 @@ class Panel:
         return [self.search, self.filter, self.order, self.by, self.left, self.right, self.marks, self.page]
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.box, self.by, self.left, self.right]
 
@@ -74,18 +74,18 @@ def build() -> Panel:
 
 
 def wire(
-    panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], changed: Any, message: gr.HTML
+    panel: Panel, chosen: Sequence[Any], result_now: Callable[..., Shown | None], changed: Any, message: gr.HTML
 ) -> None:
     """`chosen` are the components that say what is compared, `shown` gives its comparison and rows, `changed` is the
     event that another comparison is on show."""
     runs = len(chosen)
 
     def turn(*values: Any, by: int | None = None) -> dict[Any, Any]:
-        found = shown(*values[:runs])
-        if found is None:
+        result = result_now(*values[:runs])
+        if result is None:
             return {}
         *looked, page = values[runs:]
-        return page_of(panel, *found, *looked, page=1 if by is None else int(page or 1) + by)
+        return page_of(panel, *result, *looked, page=1 if by is None else int(page or 1) + by)
 
     def find(*values: Any) -> dict[Any, Any]:
         return turn(*values)
@@ -115,7 +115,7 @@ def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -
     by = usual(comparison, measures)
     return {
         panel.box: gr.update(visible=bool(rows), label=f"All {count(len(rows))} {documents_or_answers(rows)}"),
-        panel.by: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=by),
+        panel.by: gr.update(choices=[(info["title"], name) for name, info in measures.items()], value=by),
         panel.left: gr.update(choices=titles, value=left, visible=len(sides) > 2),
         panel.right: gr.update(choices=titles, value=right, visible=len(sides) > 2),
     }
@@ -143,19 +143,19 @@ def page_of(
     by = by if by in measures else usual(comparison, measures)
     measure = measures.get(by, LOSS_MEASURE)
     higher = measure.get("better") != "lower"
-    found = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
-    last = max(1, -(-len(found) // PAGE_ROWS))
+    matches = ordered(select(rows, search, kind, by, pair, higher=higher), order or "data", by, pair, higher=higher)
+    last = max(1, -(-len(matches) // PAGE_ROWS))
     page = min(max(1, page), last)
     look = Look(page, last, measure, pair, (titles[pair[0]], titles[pair[1]]), marks or "reference")
     draw = document_table if rows and "document" in rows[0] else answer_table
-    return {panel.answers: draw(found, look), panel.page: page}
+    return {panel.answers: draw(matches, look), panel.page: page}
 
 
 def measures_by_row(
     comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]], sides: Sequence[str]
 ) -> dict[str, MeasureInfoJson]:
     """The measures that single rows have a value of on all `sides`, by name."""
-    known: dict[str, MeasureInfoJson] = {one["name"]: one for one in measures_of(comparison)}
+    known: dict[str, MeasureInfoJson] = {info["name"]: info for info in measures_of(comparison)}
     known[LOSS] = LOSS_MEASURE
     return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
 

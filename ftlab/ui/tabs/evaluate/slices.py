@@ -31,7 +31,7 @@ class Panel:
     table: gr.HTML
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         return [self.box, self.column, self.measure]
 
 
@@ -50,14 +50,14 @@ def build() -> Panel:
 
 
 def wire(
-    panel: Panel, chosen: Sequence[Any], shown: Callable[..., Shown | None], changed: Any, message: gr.HTML
+    panel: Panel, chosen: Sequence[Any], result_now: Callable[..., Shown | None], changed: Any, message: gr.HTML
 ) -> None:
     """As `evaluate_rows.wire`."""
 
     def cut(*values: Any) -> dict[Any, Any]:
         *runs, column, measure = values
-        found = shown(*runs)
-        return {panel.table: slice_table(*found, column, measure)} if found else {}
+        result = result_now(*runs)
+        return {panel.table: slice_table(*result, column, measure)} if result else {}
 
     picked = any_of(changed, panel.column.input, panel.measure.input)
     inputs = [*chosen, panel.column, panel.measure]
@@ -74,7 +74,7 @@ def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -
     return {
         panel.box: gr.update(visible=True),
         panel.column: gr.update(choices=columns, value=columns[0]),
-        panel.measure: gr.update(choices=[(one["title"], name) for name, one in measures.items()], value=measure),
+        panel.measure: gr.update(choices=[(info["title"], name) for name, info in measures.items()], value=measure),
     }
 
 
@@ -86,12 +86,12 @@ def slice_table(
     if column not in columns_of(rows) or measure not in measures:
         return empty("No slices by this column and measure.", "Choose another column or measure.")
     sides = sides_of(comparison)[:_MOST_SIDES]
-    found = slices(rows, column, measure, [side["name"] for side in sides])
-    shown, first = measures[measure], sides[0]["title"]
+    parts = slices(rows, column, measure, [side["name"] for side in sides])
+    info, first = measures[measure], sides[0]["title"]
     heads = [column, *(side["title"] for side in sides)]
-    certain = {side["name"]: findings(found, side["name"]) for side in sides[1:]}
+    certain = {side["name"]: findings(parts, side["name"]) for side in sides[1:]}
     body = join(
-        _line(one, shown, sides, {side: of[place] for side, of in certain.items()}) for place, one in enumerate(found)
+        _line(part, info, sides, {side: of[place] for side, of in certain.items()}) for place, part in enumerate(parts)
     )
     table = Markup(
         '<div class="ft-scroll" tabindex="0" role="region" aria-label="Slices"><table class="ft-table ft-scores">'
@@ -106,26 +106,26 @@ def slice_table(
     return table + Markup(
         '<p class="ft-help">Small print: 95% interval; then the change from {}, with its own. Colored where it is '
         "more than chance explains among {} slices (Holm).</p>"
-    ).format(first.lower(), count(len(found)))
+    ).format(first.lower(), count(len(parts)))
 
 
-def _line(one: Slice, measure: MeasureInfoJson, sides: list[SideJson], certain: Mapping[str, bool]) -> Markup:
+def _line(part: Slice, measure: MeasureInfoJson, sides: list[SideJson], certain: Mapping[str, bool]) -> Markup:
     cells = join(
         Markup('<td class="ft-num" data-label="{}"><b>{}</b><span class="ft-help">{}</span>{}</td>').format(
             side["title"],
-            value_text(measure, one.means[side["name"]]),
-            interval_text(measure, one.intervals[side["name"]]),
-            _difference(one, side["name"], measure, certain[side["name"]]) if place else "",
+            value_text(measure, part.means[side["name"]]),
+            interval_text(measure, part.intervals[side["name"]]),
+            _difference(part, side["name"], measure, certain[side["name"]]) if place else "",
         )
         for place, side in enumerate(sides)
     )
     return Markup('<tr><th scope="row">{} <span class="ft-help">{} rows</span></th>{}</tr>').format(
-        one.value, count(one.rows), cells
+        part.value, count(part.rows), cells
     )
 
 
-def _difference(one: Slice, side: str, measure: MeasureInfoJson, certain: bool) -> Markup:
-    value, interval = one.differences[side], one.difference_intervals[side]
+def _difference(part: Slice, side: str, measure: MeasureInfoJson, certain: bool) -> Markup:
+    value, interval = part.differences[side], part.difference_intervals[side]
     better = (value > 0) == (measure.get("better") != "lower") if certain else None
     scale = 100 if measure["kind"] == "share" else 1
     unit = " points" if measure["kind"] == "share" else ""

@@ -23,8 +23,8 @@ from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate.strength_view import strength_line, strengths_view
 
 _ABOUT = (
-    "How much of what training changed is used. Less keeps more of the base. 0 is the base, 1 the model as trained. No "
-    "new run, and the weights stay as they are."
+    "How much of the trained change to apply. Less keeps more of the base: 0 is the base, 1 the model as "
+    "trained. No new run; the weights stay unchanged."
 )
 
 
@@ -40,7 +40,7 @@ class Panel:
     result: gr.HTML
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         return [self.box, self.result, self.controls, self.measure, self.at]
 
@@ -49,7 +49,7 @@ def build() -> Panel:
     with gr.Accordion("Strength", open=False, visible=False, elem_id="strength_box") as box:
         gr.HTML(Markup('<p class="ft-help">{}</p>').format(_ABOUT))
         result = gr.HTML(elem_id="strength_result", elem_classes="ft-maybe")
-        tried = ", ".join(f"{one:g}" for one in GRID)
+        tried = ", ".join(f"{strength:g}" for strength in GRID)
         measure = gr.Button(
             f"Measure {tried}", elem_id="strength_measure", elem_classes="ft-act", size="sm", min_width=220
         )
@@ -60,7 +60,8 @@ def build() -> Panel:
                 AS_TRAINED,
                 step=0.05,
                 label="Strength",
-                info="Move it to see its figures. Press the button to use it in chat, exports and blind tests.",
+                info="Move the slider to see the figures. Press the button to use that strength in chat, exports and "
+                "blind tests.",
                 elem_id="strength_slider",
                 scale=3,
                 min_width=260,
@@ -85,10 +86,10 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
         chosen = run_files.chosen_run(workspace, run_id)
         at = choose(chosen, round(float(strength), 2))
-        said = "Chat, exports and blind tests use this run as trained."
+        text = "Chat, exports and blind tests use this run as trained."
         if at != AS_TRAINED:
-            said = f"Chat, exports and blind tests use this run at strength {at:g}. Its weights are unchanged."
-        return {panel.message: notice(said, kind="good"), **show(panel, run_id, workspace), panel.at: gr.skip()}
+            text = f"Chat, exports and blind tests use this run at strength {at:g}. Its weights are unchanged."
+        return {panel.message: notice(text, kind="good"), **show(panel, run_id, workspace), panel.at: gr.skip()}
 
     def choose_run(run_id: str | None) -> dict[Any, Any]:
         at = run_files.strength(workspace.run(run_id)) if run_id else AS_TRAINED
@@ -97,15 +98,15 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     def move(run_id: str | None, strength: float | None) -> dict[Any, Any]:
         return {panel.at: _at(run_id, strength, workspace)}
 
-    changed = [*panel.shown, strip.box, strip.stop, strip.job]
+    changed = [*panel.outputs, strip.box, strip.stop, strip.job]
     on(panel.measure.click, measure, [run], changed, box=panel.message, progress="minimal")
-    on(panel.keep.click, keep, [run, panel.slider], panel.shown, box=panel.message)
+    on(panel.keep.click, keep, [run, panel.slider], panel.outputs, box=panel.message)
     on(panel.slider.change, move, [run, panel.slider], [panel.at], box=panel.message, clears=False, queue=False)
     on(
         run.change,
         choose_run,
         [run],
-        [panel.slider, *panel.shown],
+        [panel.slider, *panel.outputs],
         box=panel.message,
         queue=False,
         trigger_mode="always_last",
@@ -119,27 +120,27 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
     if run is None or config is None or not run.has_result or config.is_reward_model:
         return {panel.box: gr.update(visible=False), panel.result: ""}
     reason = why_not(config)
-    usable = {one: gr.update(visible=reason is None) for one in (panel.controls, panel.measure, panel.at)}
-    shown = empty("This run has no strength to choose.", reason) if reason else _known(run)
-    return {panel.box: gr.update(visible=True), panel.result: shown, **usable}
+    usable = {component: gr.update(visible=reason is None) for component in (panel.controls, panel.measure, panel.at)}
+    body = empty("This run has no adjustable strength.", reason) if reason else _known(run)
+    return {panel.box: gr.update(visible=True), panel.result: body, **usable}
 
 
 def _at(run_id: str | None, strength: float | None, workspace: Workspace) -> Markup:
     """What was measured at the strength of the slider."""
     from ftlab.evaluation.strengths import strengths_of
 
-    found = strengths_of(workspace.run(run_id)) if run_id else None
-    return strength_line(found, round(float(strength or 0), 2)) if found else Markup("")
+    measured = strengths_of(workspace.run(run_id)) if run_id else None
+    return strength_line(measured, round(float(strength or 0), 2)) if measured else Markup("")
 
 
 def _known(run: RunDirectory) -> Markup:
     from ftlab.evaluation.strengths import strengths_of
 
-    found, at = strengths_of(run), run_files.strength(run)
-    text = f"In use: strength {at:g}. The verdict and the table above are of the model as trained."
+    measured, at = strengths_of(run), run_files.strength(run)
+    text = f"In use: strength {at:g}. The verdict and table above describe the model as trained."
     used = notice(text) if at != AS_TRAINED else ""
     state = run_view.measuring(run, supervisor.STRENGTHS, "Measuring the strengths")
-    if found is None:
-        todo = "Press Measure: each strength answers the validation rows, and what was kept is measured again."
+    if measured is None:
+        todo = "Press Measure to evaluate each strength on the validation rows, including what was kept."
         return join([state, used, "" if state else empty("Not measured yet.", todo)])
-    return join([state, used, strengths_view(found)])
+    return join([state, used, strengths_view(measured)])

@@ -41,11 +41,11 @@ def verdict(comparison: ComparisonJson) -> Markup:
         kind = run_view.verdict_kind(comparison)
         return notice(Markup("<strong>{}</strong>").format(verdict_line(comparison)), kind=kind)
     titles = {side["name"]: side["title"] for side in sides_of(comparison)}
-    found = {name: one for name, one in comparison.get("verdicts", {}).items() if name in titles}
+    judged = {name: entry for name, entry in comparison.get("verdicts", {}).items() if name in titles}
     kinds = {True: "good", False: "bad", None: "warn"}
     return join(
-        notice(Markup("<strong>{}</strong>: {}").format(titles[name], one["text"]), kind=kinds[one["better"]])
-        for name, one in found.items()
+        notice(Markup("<strong>{}</strong>: {}").format(titles[name], entry["text"]), kind=kinds[entry["better"]])
+        for name, entry in judged.items()
     )
 
 
@@ -56,8 +56,8 @@ def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Ro
     number = comparison.get("rows") or scores_of(comparison, "adapted").get("rows") or len(rows)
     what = "documents" if of_documents(comparison) else "rows"
     if suite:
-        said = f"Measured on {count(number)} {what} of {suite}. This run was trained on {own}: other data."
-        return notice(said, kind="warn")
+        text = f"Measured on {count(number)} {what} of {suite}. This run was trained on {own}: other data."
+        return notice(text, kind="warn")
     split = comparison.get("split") or "test"
     held_out = Markup('<p class="ft-help">On {} {} {} of {}, held out from training.</p>').format(
         count(number), split, what, own
@@ -69,30 +69,30 @@ def beside(run: RunDirectory, comparison: ComparisonJson) -> Markup:
     """A warning where a run beside `run` has learned from other data, so that these rows are no test of it."""
     folders = [run.path, *(run.path.with_name(side["name"]) for side in sides_of(comparison))]
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
-    differ = run_names.differing_data([run_files.config(one) for one in runs])
+    differ = run_names.differing_data([run_files.config(other) for other in runs])
     return notice(differ, kind="warn") if differ else Markup("")
 
 
 def figures(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
     """The measure that decides, what was kept of the base, and the length of answers."""
     first, later = _pair(comparison)
-    shown = [_task(comparison, first, later), _kept(comparison), _length(rows, first, later)]
-    return facts(one for one in shown if one)
+    parts = [_task(comparison, first, later), _kept(comparison), _length(rows, first, later)]
+    return facts(part for part in parts if part)
 
 
 Figure = tuple[str, str, str]
 
 
 def _task(comparison: ComparisonJson, first: str, later: str) -> Figure | None:
-    known = {one["name"]: one for one in measures_of(comparison)}
+    known = {info["name"]: info for info in measures_of(comparison)}
     measure = known.get(decided_by(comparison) or "") or next(iter(known.values()), None)
     if measure is None:
         return None
     before, after = (value_text(measure, measure["values"].get(side)) for side in (first, later))
     interval = interval_text(measure, (measure.get("intervals") or {}).get(later))
     lower = "lower is better" if measure.get("better") == "lower" else ""
-    said = [interval and f"95% interval {interval}", f"{count(measure.get('rows'))} rows", lower]
-    return measure["title"], f"{before} → {after}", ", ".join(filter(None, said))
+    notes = [interval and f"95% interval {interval}", f"{count(measure.get('rows'))} rows", lower]
+    return measure["title"], f"{before} → {after}", ", ".join(filter(None, notes))
 
 
 def _kept(comparison: ComparisonJson) -> Figure | None:
@@ -101,11 +101,13 @@ def _kept(comparison: ComparisonJson) -> Figure | None:
     if answer is None:
         measured = verdict_of(comparison, "adapted") is None
         return None if measured else (_KNEW, "Not measured", "")
-    deciding = [one for one in kept_rows(comparison) if one["answer"] and "," not in one["answer"]]
+    deciding = [
+        candidate for candidate in kept_rows(comparison) if candidate["answer"] and "," not in candidate["answer"]
+    ]
     # The figure beside "Lost" is one that says so, not one of what was kept.
-    row = next((one for one in deciding if one["answer"] == answer[0]), next(iter(deciding), None))
-    said = f"{row['measured']}: {row['base']} → {row['adapted']}" if row else ""
-    return _KNEW, answer[0].capitalize(), said
+    row = next((candidate for candidate in deciding if candidate["answer"] == answer[0]), next(iter(deciding), None))
+    text = f"{row['measured']}: {row['base']} → {row['adapted']}" if row else ""
+    return _KNEW, answer[0].capitalize(), text
 
 
 def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
@@ -119,9 +121,9 @@ def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
     )
     cut = [sum(bool(row.get(f"{side}_cut")) for row in answered) for side in (first, later)]
     least = ["≥" if some else "" for some in cut]  # what was cut off would have been longer
-    said = [f"words, references {wanted:.0f}"]
-    said += [f"cut off: {cut[0]} and {cut[1]} of {len(answered)}"] if any(cut) else []
-    return "Length of answers", f"{least[0]}{before:.0f} → {least[1]}{after:.0f}", "; ".join(said)
+    notes = [f"words, references {wanted:.0f}"]
+    notes += [f"cut off: {cut[0]} and {cut[1]} of {len(answered)}"] if any(cut) else []
+    return "Length of answers", f"{least[0]}{before:.0f} → {least[1]}{after:.0f}", "; ".join(notes)
 
 
 def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:

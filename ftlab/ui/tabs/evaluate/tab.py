@@ -4,10 +4,10 @@ The form is in `form.py`, what stands first in `summary.py`, the whole result in
 of their own. elem_ids here: `evaluate_share` (opens `evaluate_share_box`: `evaluate_report` and `evaluate_markdown`
 prepare the report, `evaluate_report_file` and `evaluate_markdown_file` download it; `evaluate_export` and
 `evaluate_blind` lead to other tabs), `evaluate_start`, `evaluate_message`, `evaluate_result` (verdict, figures, six
-answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, judge), `evaluate_helps` (folded:
-`evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on show, so
-that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and turns
-pages).
+answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, a model elsewhere, judge), `evaluate_helps`
+(folded: `evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on
+show, so that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and
+turns pages).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from ftlab.ui.kit.html import PICK_JS, empty, heading, join, list_items, notice
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_view import run as run_view
 from ftlab.ui.tabs.evaluate import advisor as advisor_box
+from ftlab.ui.tabs.evaluate import against as against_box
 from ftlab.ui.tabs.evaluate import form as evaluate_form
 from ftlab.ui.tabs.evaluate import judge as judge_box
 from ftlab.ui.tabs.evaluate import result as evaluate_result
@@ -68,6 +69,7 @@ class EvaluateTab:
     slices: evaluate_slices.Panel
     rows: evaluate_rows.Panel
     judge: judge_box.Panel
+    against: against_box.Panel
     advisor: advisor_box.Panel
 
     @property
@@ -75,11 +77,19 @@ class EvaluateTab:
         return self.form.run
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         head: list[Any] = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
         head += [self.share, self.form.start, self.share_box, self.details]
-        return [self.form.view, *head, *self.slices.shown, *self.rows.shown, *self.strength.shown, *self.judge.shown]
+        return [
+            self.form.view,
+            *head,
+            *self.slices.outputs,
+            *self.rows.outputs,
+            *self.strength.outputs,
+            *self.judge.outputs,
+            *self.against.outputs,
+        ]
 
     @property
     def looked_at(self) -> list[Any]:
@@ -89,7 +99,7 @@ class EvaluateTab:
     @property
     def listed(self) -> list[Any]:
         """What `list_runs` updates."""
-        return [self.form.run, self.form.others, *self.shown]
+        return [self.form.run, self.form.others, *self.outputs]
 
 
 def build(workspace: Workspace) -> EvaluateTab:
@@ -107,12 +117,13 @@ def build(workspace: Workspace) -> EvaluateTab:
         markdown_file = gr.DownloadButton("Save", elem_id="evaluate_markdown_file", elem_classes="ft-gone")
     message = message_box("evaluate_message")
     result = gr.HTML(nothing_yet(), elem_id="evaluate_result")
-    on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="What is on show")
+    on_show = gr.Textbox(elem_id="evaluate_on_show", elem_classes="ft-gone", label="Result to show")
     rows = evaluate_rows.build()
     with gr.Accordion("Details", open=False, visible=False, elem_id="evaluate_details") as details:
         full = gr.HTML(elem_id="evaluate_full")
         slices = evaluate_slices.build()
         strength = strength_box.build()
+        against = against_box.build()
         judge = judge_box.build()
     with gr.Accordion("What may help", open=False, elem_id="evaluate_helps"):
         remedies = gr.HTML("", elem_id="evaluate_remedies", elem_classes="ft-maybe", js_on_load=PICK_JS)
@@ -120,7 +131,7 @@ def build(workspace: Workspace) -> EvaluateTab:
     form = evaluate_form.build(run, view, start)
     return EvaluateTab(
         form, share, share_box, message, result, details, full, remedies, strength, report, markdown,
-        report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, advisor,
+        report_file, markdown_file, to_export, to_blind, on_show, slices, rows, judge, against, advisor,
     )  # fmt: skip
 
 
@@ -140,8 +151,8 @@ def wire(tab: EvaluateTab, page: Page) -> None:
             settings=asked.settings,
         )
         background.make_room(run)
-        shown = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
-        return {**shown, **job_strip.at_work(strip, workspace)}
+        updates = show(tab, run.id, others, evaluate_form.NEXT, on_show, workspace)
+        return {**updates, **job_strip.at_work(strip, workspace)}
 
     def choose(
         run_id: str | None, others: Sequence[str] | None, view: str | None, on_show: str | None
@@ -165,14 +176,14 @@ def wire(tab: EvaluateTab, page: Page) -> None:
         name = run_names.name_of(run, dated=False)
         return {tab.markdown_file: offer_file(write_markdown(run, name=name), f"{file_name(name, 'run')} report.md")}
 
-    def shown(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
+    def result_now(run_id: str | None, others: Sequence[str] | None, view: str | None) -> Shown | None:
         return result_of(run_id, others, view, workspace)
 
     on(
         tab.form.start.click,
         start,
         [*tab.looked_at, *tab.form.settings],
-        [*tab.shown, strip.box, strip.stop, strip.job],
+        [*tab.outputs, strip.box, strip.stop, strip.job],
         box=tab.message,
         progress="minimal",
         show_progress_on=tab.message,
@@ -182,7 +193,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
         any_of(tab.run.change, tab.form.others.input, tab.form.view.input),
         choose,
         tab.looked_at,
-        tab.shown,
+        tab.outputs,
         box=tab.message,
         clears=False,
         queue=False,
@@ -198,10 +209,11 @@ def wire(tab: EvaluateTab, page: Page) -> None:
     page.lead(tab.remedies.pick, "settings", [], mend, box=tab.message)
     page.lead(tab.to_export.click, "export", [tab.run], to="runs", queue=False)
     page.switch(tab.to_blind.click, "blind")
-    evaluate_slices.wire(tab.slices, tab.form.chosen, shown, tab.on_show.change, tab.message)
-    evaluate_rows.wire(tab.rows, tab.form.chosen, shown, tab.on_show.change, tab.message)
+    evaluate_slices.wire(tab.slices, tab.form.chosen, result_now, tab.on_show.change, tab.message)
+    evaluate_rows.wire(tab.rows, tab.form.chosen, result_now, tab.on_show.change, tab.message)
     strength_box.wire(tab.strength, tab.run, strip, workspace)
     judge_box.wire(tab.judge, tab.run, strip, workspace)
+    against_box.wire(tab.against, tab.run, strip, workspace)
     advisor_box.wire(tab.advisor, tab.run, workspace)
     for button, handler, file in (
         (tab.report, report, tab.report_file),
@@ -215,12 +227,12 @@ def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the result of the chosen ones."""
     workspace = seen.workspace
     runs = [run.id for run in run_files.runs_with_result(workspace)]
-    _, others, view, on_show = [seen.given[one] for one in tab.looked_at]
+    _, others, view, on_show = [seen.values[component] for component in tab.looked_at]
     chosen = seen.follow(tab.run, runs)
     kept = [run for run in others or [] if run in runs and run != chosen]
-    shown = show(tab, chosen, kept, view, on_show, workspace)
+    updates = show(tab, chosen, kept, view, on_show, workspace)
     named = run_names.choices([workspace.run(run) for run in runs])
-    return {**evaluate_form.list_runs(tab.form, named, chosen, kept), **shown}
+    return {**evaluate_form.list_runs(tab.form, named, chosen, kept), **updates}
 
 
 def show(
@@ -238,7 +250,7 @@ def show(
     hidden: dict[Any, Any] = dict.fromkeys((tab.share, tab.slices.box, tab.rows.box), gr.update(visible=False))
     hidden |= {tab.report: gr.skip(), tab.markdown: gr.skip(), tab.share_box: gr.update(visible=False)}
     hidden |= {tab.on_show: "", tab.full: "", tab.remedies: "", **judge_box.show(tab.judge, run_id, workspace)}
-    hidden |= strength_box.show(tab.strength, run_id, workspace)
+    hidden |= strength_box.show(tab.strength, run_id, workspace) | against_box.show(tab.against, run_id)
     hidden[tab.details] = gr.update(visible=bool(run_id))
     works = _at_work(workspace.run(run_id)) if run_id else False
     hidden[tab.form.start] = starts("Evaluate", works, can=bool(run_id), leads=True)
@@ -254,20 +266,20 @@ def show(
     )
     if not made:
         return {**hidden, tab.result: _preferences(run) + _state(run, None) or _not_yet(run)}
-    found = result_of(run_id, others, view, workspace)
-    if found is None:
+    result = result_of(run_id, others, view, workspace)
+    if result is None:
         return {**hidden, tab.result: apart(run, others, workspace)}
-    comparison, rows = found
+    comparison, rows = result
     own = comparison is run_files.comparison(run)
     named = digest([run_id, view, comparison, len(rows)])
     if named == on_show:
-        panels = {one: gr.skip() for one in (tab.slices.box, tab.rows.box, tab.share_box)}
+        panels = {component: gr.skip() for component in (tab.slices.box, tab.rows.box, tab.share_box)}
     else:
         panels = evaluate_slices.show(tab.slices, comparison, rows) | evaluate_rows.show(tab.rows, comparison, rows)
-    said = _state(run, comparison) + (_preferences(run) if own else "")
+    head = _state(run, comparison) + (_preferences(run) if own else "")
     return {
         **hidden,
-        tab.result: said + evaluate_summary.summary(run, comparison, rows),
+        tab.result: head + evaluate_summary.summary(run, comparison, rows),
         tab.full: evaluate_result.in_full(run, comparison),
         tab.remedies: next_steps(run, comparison) + offered_remedies(run) if own else "",
         tab.share: gr.update(visible=True),
@@ -308,11 +320,11 @@ def nothing_yet() -> Markup:
 
 def _preferences(run: RunDirectory) -> Markup:
     """What the held-out preferences or rewards say; empty for other runs."""
-    found = run_view.held_out(run, whole=True)
-    if not found:
-        return found
+    held_out = run_view.held_out(run, whole=True)
+    if not held_out:
+        return held_out
     return Markup('<section class="ft-card" data-run="{}">{}{}</section>').format(
-        run.id, run_view.headline(run, run_files.status(run)), found
+        run.id, run_view.headline(run, run_files.status(run)), held_out
     )
 
 
@@ -328,7 +340,11 @@ def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
 
 def _not_yet(run: RunDirectory) -> Markup:
     ended = run_files.status(run).state in ("stopped", "failed")
-    what = "What was trained until it ended is compared with its base." if ended else "The strip says how far it is."
+    what = (
+        "What was trained before it stopped is compared with its base."
+        if ended
+        else "The strip above shows its progress."
+    )
     return empty("Not compared with its base yet.", f"Press Evaluate. {what}")
 
 
@@ -340,8 +356,8 @@ def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None
 
     `view` is the name of a question beside the run's own comparison, or empty.
     """
-    found = _result_of(run_id, others, view, workspace)
-    return (with_names(found[0], workspace), found[1]) if found is not None else None
+    result = _result_of(run_id, others, view, workspace)
+    return (with_names(result[0], workspace), result[1]) if result is not None else None
 
 
 def with_names(comparison: ComparisonJson, workspace: Workspace) -> ComparisonJson:
@@ -356,7 +372,7 @@ def with_names(comparison: ComparisonJson, workspace: Workspace) -> ComparisonJs
 
     def told(verdict: VerdictJson) -> VerdictJson:
         text = verdict["text"]
-        for run, title in sorted(titles.items(), key=lambda one: -len(one[1])):
+        for run, title in sorted(titles.items(), key=lambda entry: -len(entry[1])):
             text = text.replace(f"the run {title}", names[run])
         return {**verdict, "text": text}
 
@@ -373,36 +389,38 @@ def _result_of(
     if not run_id:
         return None
     run = workspace.run(run_id)
-    question = next((one for one in reversed(run.questions()) if one.name == view), None)
+    question = next((asked for asked in reversed(run.questions()) if asked.name == view), None)
     wanted = {name for name in others or [] if name != run_id}
     place = question or run
-    if (found := _of(place, wanted)) is not None or question is not None:
-        return found
+    if (result := _of(place, wanted)) is not None or question is not None:
+        return result
     if run_files.comparison(run):
         beside = run_files.side_by_side([run, *(workspace.run(name) for name in sorted(wanted))])
         if beside is not None:
             return beside
-    asked = (_of(one, wanted) for one in reversed(run.questions()) if wanted)
-    return next((one for one in asked if one is not None and not one[0].get("suite")), None)
+    asked = (_of(earlier, wanted) for earlier in reversed(run.questions()) if wanted)
+    return next((result for result in asked if result is not None and not result[0].get("suite")), None)
 
 
 def result_views(run: RunDirectory) -> list[tuple[str, str]]:
     """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
     own = run_files.comparison(run)
     question = own.get("question") if own else None
-    said = question["text"] if question else "held-out rows"
+    text = question["text"] if question else "held-out rows"
     others = [
-        (f"{one.asked()}{' (other data)' if made.get('suite') else ''}", one.name)
-        for one in reversed(run.questions())
-        if (made := run_files.comparison(one))
+        (f"{asked.asked()}{' (other data)' if made.get('suite') else ''}", asked.name)
+        for asked in reversed(run.questions())
+        if (made := run_files.comparison(asked))
     ]
-    return ([(f"The run's own: {said}", HELD_OUT)] if own else []) + others
+    return ([(f"The run's own: {text}", HELD_OUT)] if own else []) + others
 
 
 def newest_result(run: RunDirectory, since: float) -> str | None:
     """The result of `run` that was made after `since` (unix seconds); None before there is one."""
-    made = {HELD_OUT: run} | {one.name: one for one in run.questions()}
-    created = {view: found["created"] for view, place in made.items() if (found := run_files.comparison(place))}
+    made = {HELD_OUT: run} | {question.name: question for question in run.questions()}
+    created = {
+        view: comparison["created"] for view, place in made.items() if (comparison := run_files.comparison(place))
+    }
     later = {view: when for view, when in created.items() if when > since}
     return max(later, key=later.__getitem__, default=None)
 
@@ -416,9 +434,9 @@ def _of(place: RunDirectory | Question, wanted: Collection[str]) -> Shown | None
 
 def apart(run: RunDirectory, others: Sequence[str] | None, workspace: Workspace) -> Markup:
     runs = [run, *(workspace.run(name) for name in others or [])]
-    configs = [run_files.config(one) for one in runs]
+    configs = [run_files.config(other) for other in runs]
     differ = run_names.differing_data(configs)
-    names = listed([run_names.name_of(one) for one in runs[1:]])
+    names = listed([run_names.name_of(other) for other in runs[1:]])
     return empty(
         "These runs have not answered the same rows yet.",
         f"Press Evaluate: {names} will answer the rows of {run_names.name_of(run)} too.{differ and ' ' + differ}",
@@ -440,8 +458,8 @@ def next_steps(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 def offered_remedies(run: RunDirectory) -> Markup:
     """A card for each remedy, the likeliest first; empty where there is nothing to mend."""
-    found = remedies_of(run)
-    if not found:
+    remedies = remedies_of(run)
+    if not remedies:
         return Markup("")
     cards = join(
         Markup(
@@ -449,7 +467,7 @@ def offered_remedies(run: RunDirectory) -> Markup:
             '<button type="button" class="ft-do{}" data-pick="{}:{}" aria-label="Try it: {}">'
             "Fill in the settings</button></div></article>"
         ).format(remedy.title, remedy.why, "" if place else " ft-do-main", run.id, place, remedy.title)
-        for place, remedy in enumerate(found)
+        for place, remedy in enumerate(remedies)
     )
     return Markup('<section class="ft-card">{}<div class="ft-findings">{}</div></section>').format(
         heading(
@@ -474,10 +492,10 @@ def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
     """
     run_id, _, place = pick.rpartition(":")
     run = workspace.run(run_id)
-    found, config = remedies_of(run), run_files.config(run)
-    if config is None or not place.isdigit() or int(place) >= len(found):
+    remedies, config = remedies_of(run), run_files.config(run)
+    if config is None or not place.isdigit() or int(place) >= len(remedies):
         raise InputError("This remedy is no longer offered", try_="choose the run again")
-    remedy = found[int(place)]
+    remedy = remedies[int(place)]
     return with_settings(config, remedy.changes), remedy
 
 
@@ -496,7 +514,12 @@ def remedy_said(remedy: Any) -> Markup:
 
 
 def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
-    return {"run": Door([tab.run], lambda run_id: {tab.run: run_id})}
+    def choose(run_id: str) -> dict[Any, Any]:
+        # With the names of now: the list on the page may have been drawn before a run got its name.
+        named = run_names.choices(run_files.runs_with_result(page.workspace))
+        return {tab.run: gr.update(choices=named, value=run_id)}
+
+    return {"run": Door([tab.run], choose)}
 
 
 def followers(tab: EvaluateTab, page: Page) -> list[Follower]:

@@ -28,8 +28,8 @@ from ftlab.ui.kit.html import badge, count, details, empty, join, list_items, no
 from ftlab.ui.page import Look
 from ftlab.ui.run_view import run as run_view
 
-_NO_JUDGE = "There is no reward model yet. Train one above: the stage is called Reward model."
-_JUDGE = "It says which answers it prefers. That is its opinion, not people's."
+_NO_JUDGE = "No reward model yet. Train one above with the stage Reward model."
+_JUDGE = "It scores which answers it prefers. That is the model's opinion, not people's."
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Panel:
     page: gr.Number
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `list_runs` and `show` update."""
         return [self.box, self.run, self.result, self.reward_model, self.judge, self.answers, self.page]
 
@@ -64,7 +64,7 @@ def build() -> Panel:
             [],
             value=None,
             label="Run",
-            info="Runs whose answers were compared after training, or by Evaluate.",
+            info="Runs compared after training or by Evaluate.",
             allow_custom_value=True,
             elem_id="after_run",
         )
@@ -80,7 +80,7 @@ def build() -> Panel:
                 scale=3,
                 min_width=240,
             )
-            judge = gr.Button("Let it judge the answers", elem_id="after_judge", scale=1, min_width=200)
+            judge = gr.Button("Judge the answers with it", elem_id="after_judge", scale=1, min_width=200)
         message = message_box("after_message")
         search = gr.Textbox(label="Search", placeholder="words in prompts or answers", elem_id="after_search")
         answers = gr.HTML(elem_id="after_answers")
@@ -141,7 +141,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
 
 def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
     """New choices of runs and reward models, and the chosen run."""
-    workspace, (run_id, search, page) = seen.workspace, [seen.given[one] for one in panel.looked_at]
+    workspace, (run_id, search, page) = seen.workspace, [seen.values[component] for component in panel.looked_at]
     choices = compared(workspace)
     chosen = seen.follow(panel.run, choices)
     judges = [run.id for run in run_files.reward_models(workspace)]
@@ -174,25 +174,27 @@ def show(
 
 def _result(run: RunDirectory) -> Markup:
     state = run_view.measuring(run, supervisor.REWARD_MODEL, "The reward model judges the answers")
-    found = run_files.before_after(run)
-    return state + result(found) if found else state
+    comparison = run_files.before_after(run)
+    return state + result(comparison) if comparison else state
 
 
-def result(found: BeforeAfterJson) -> Markup:
+def result(comparison: BeforeAfterJson) -> Markup:
     """The figures of each contestant, and what reward models say."""
-    _, *rows = figure_rows(found)
+    _, *rows = figure_rows(comparison)
     judged = join(
         notice(
-            Markup("{} <strong>Win rate</strong><ul>{}</ul>").format(badge("proxy", "warn"), list_items(lines_of(one)))
+            Markup("{} <strong>Win rate</strong><ul>{}</ul>").format(
+                badge("proxy", "warn"), list_items(lines_of(win_rate))
+            )
         )
-        for one in found["win_rates"].values()
+        for win_rate in comparison["win_rates"].values()
     )
-    notes = list_items(found.get("notes", []))
-    where = "" if found.get("start") else " This run began with the base itself."
+    notes = list_items(comparison.get("notes", []))
+    where = "" if comparison.get("start") else " This run started from the base."
     return Markup('<section class="ft-card" data-run="{}">{}{}{}{}{}</section>').format(
-        found["run"],
+        comparison["run"],
         Markup('<p class="ft-help">Means over the answers to {} prompts of the {} split.{}</p>').format(
-            count(found["rows"]), found["split"], where
+            count(comparison["rows"]), comparison["split"], where
         ),
         table(HEADINGS, rows, label="Length and repetition of the answers", numbers=range(1, len(HEADINGS))),
         details("What these figures mean", join(Markup("<p>{}</p>").format(line) for line in MEANINGS)),
@@ -221,8 +223,8 @@ def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
     if not rows:
         return line + empty("No answer matches.", "Change the search.")
     offset = (page - 1) * PAGE_ROWS
-    shown = rows[offset : offset + PAGE_ROWS]
-    titles = {name: title.capitalize() for name, title in CONTESTANTS.items() if name in shown[0]}
+    page_rows = rows[offset : offset + PAGE_ROWS]
+    titles = {name: title.capitalize() for name, title in CONTESTANTS.items() if name in page_rows[0]}
     body = join(
         Markup('<tr><td data-label="Row">{}</td><td data-label="Prompt">{}</td>{}</tr>').format(
             row["row"],
@@ -232,7 +234,7 @@ def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
                 for name, title in titles.items()
             ),
         )
-        for row in shown
+        for row in page_rows
     )
     heads = join(Markup('<th scope="col">{}</th>').format(head) for head in ("Row", "Prompt", *titles.values()))
     return line + Markup(
@@ -245,15 +247,15 @@ def _page(panel: Panel, run_id: str | None, workspace: Workspace, search: str | 
     if not run_id:
         return {}
     run: RunDirectory = workspace.run(run_id)
-    found = select(run_files.before_after_answers(run), search)
-    last = max(1, -(-len(found) // PAGE_ROWS))
+    matches = select(run_files.before_after_answers(run), search)
+    last = max(1, -(-len(matches) // PAGE_ROWS))
     page = min(max(1, page), last)
-    return {panel.answers: answer_table(found, page, last), panel.page: page}
+    return {panel.answers: answer_table(matches, page, last), panel.page: page}
 
 
 def _prompt(messages: list[dict[str, str]]) -> Markup:
     earlier = [turn for turn in messages[:-1] if turn["role"] != "system"]
-    before = Markup('<span class="ft-help">after {} earlier turns</span>').format(len(earlier)) if earlier else ""
+    before = Markup('<span class="ft-help">{} earlier turns</span>').format(len(earlier)) if earlier else ""
     return before + text_cell(messages[-1]["content"])
 
 

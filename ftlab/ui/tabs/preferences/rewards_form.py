@@ -58,7 +58,7 @@ def build(form: forms.Form) -> RewardsForm:
         gr.HTML(
             heading(
                 "Rewards",
-                "What an answer is rewarded for. Fill in what you want; several are added up by their weights.",
+                "What answers are rewarded for. Fill in any of them; they are summed by weight.",
             )
         )
         with gr.Row():
@@ -97,7 +97,7 @@ def build(form: forms.Form) -> RewardsForm:
             weight("exact_match", "exact")
         with gr.Row():
             cells["final_number.on"] = gr.Checkbox(
-                False, label="Ends in the reference's number", elem_id="pref_final_number_on", scale=3, min_width=180
+                False, label="Ends with the reference's number", elem_id="pref_final_number_on", scale=3, min_width=180
             )
             weight("final_number", "final_number")
         with gr.Accordion("More rewards (YAML)", open=False):
@@ -107,11 +107,11 @@ def build(form: forms.Form) -> RewardsForm:
 
 def collect(values: Sequence[Any]) -> list[dict[str, Any]]:
     """The rewards of the rows, from the values of `inputs`; config.py checks them."""
-    given = dict(zip(_names(), values, strict=True))
-    found = []
+    by_name = dict(zip(_names(), values, strict=True))
+    rewards = []
     for kind, fields in _ROWS.items():
-        cells = {name: _clean(given[f"{kind}.{name}"]) for name in fields}
-        weight = _clean(given[f"{kind}.weight"])
+        cells = {name: _clean(by_name[f"{kind}.{name}"]) for name in fields}
+        weight = _clean(by_name[f"{kind}.weight"])
         # A weight alone asks for nothing; keys without the tick, or without anything else, do.
         if not any(cells.values()):
             continue
@@ -119,8 +119,8 @@ def collect(values: Sequence[Any]) -> list[dict[str, Any]]:
         if "keys" in cells:
             cells["keys"] = [key.strip() for key in (cells["keys"] or "").split(",") if key.strip()]
         reward = {"kind": kind} | {name: value for name, value in cells.items() if value not in (None, [])}
-        found.append(reward | ({"weight": weight} if weight is not None else {}))
-    return found
+        rewards.append(reward | ({"weight": weight} if weight is not None else {}))
+    return rewards
 
 
 def rows_of(rewards: Sequence[Reward]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -129,10 +129,10 @@ def rows_of(rewards: Sequence[Reward]) -> tuple[dict[str, Any], list[dict[str, A
     left: list[dict[str, Any]] = []
     taken: set[str] = set()
     for reward in rewards:
-        said = reward.model_dump(exclude_defaults=True) | {"kind": reward.kind}
+        fields = reward.model_dump(exclude_defaults=True) | {"kind": reward.kind}
         # A row has no place for a name, and there is one of each kind.
         if reward.kind in taken or reward.name:
-            left.append(said)
+            left.append(fields)
             continue
         taken.add(reward.kind)
         for name in _ROWS[reward.kind]:

@@ -119,12 +119,14 @@ def build(workspace: Workspace) -> PreferencesTab:
                     "Use the sample", size="sm", scale=0, min_width=120, visible=False, elem_id="pref_sample"
                 )
                 change_data = gr.Button("Change data", size="sm", scale=0, min_width=110, elem_id="pref_change_data")
-            form.draw("stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs data of its kind.")
+            form.draw(
+                "stage", choices=stage_choices(), value=FIRST, label="Stage", info="Each needs its own kind of data."
+            )
             form.draw(
                 "model.start",
                 choices=[("the base itself", "")],
                 label="Start from",
-                info="Best: a run that has learned the task.",
+                info="Best: a run already trained on the task.",
             )
             form.draw("model.base", choices=BASES, info=BASE_HELP)
             rewards = rewards_form.build(form)
@@ -144,7 +146,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     page.switch(tab.change_data.click, data_tab.NAME)
     fields = tab.form.components
     source = data.form.components["data.source"]
-    optional = {path: one for path, one in fields.items() if _depends(path)}
+    optional = {path: field for path, field in fields.items() if _depends(path)}
     lesson = page.doors[NAME]["lesson"]
 
     def configured(values: Sequence[Any]) -> RunConfig:
@@ -153,47 +155,52 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         return build_config(forms.merge([asked, data.form.collect(values[own + rewarded :])]))
 
     def suit(
-        stage: str, begin: str | None, base: str | None, method: str, loss: str | None, shown: str | None
+        stage: str, begin: str | None, base: str | None, method: str, loss: str | None, config_json: str | None
     ) -> dict[Any, Any]:
         """What the stage and the start do not read is not shown; empty values say what they will be."""
         kind = start_kind(begin, workspace)
-        updates = {one: gr.update(visible=is_read(path, stage, method, start=kind)) for path, one in optional.items()}
+        updates = {
+            field: gr.update(visible=is_read(path, stage, method, start=kind)) for path, field in optional.items()
+        }
         losses = loss_choices(stage)
         loss = loss if loss in [value for _, value in losses] else ""
         updates[fields["preference.loss"]] |= gr.update(choices=losses, value=loss, info=LOSS_HELP.get(stage, ""))
         usual = _resolved(stage, begin, base, method, loss, workspace)
         for path in _USUAL:
-            said = gr.update(placeholder=_usual(usual, path))
-            updates[fields[path]] = updates.get(fields[path], gr.update()) | said
+            hint = gr.update(placeholder=_usual(usual, path))
+            updates[fields[path]] = updates.get(fields[path], gr.update()) | hint
         updates[tab.rewards.box] = gr.update(visible=stage in REWARD_STAGES)
         return updates
 
-    def look(stage: str, begin: str | None, base: str | None, shown: str | None) -> dict[Any, Any]:
-        if shown is None:
-            said, suits = notice("The data on the Data tab cannot be read: choose other data.", kind="warn"), False
+    def look(stage: str, begin: str | None, base: str | None, config_json: str | None) -> dict[Any, Any]:
+        if config_json is None:
+            line, suits = notice("The data on the Data tab cannot be read. Choose other data.", kind="warn"), False
         else:
             config = _resolved(stage, begin, base, RunConfig().method.name, None, workspace)
-            config.data = DataConfig.model_validate_json(shown)
-            said, suits = about_data(config, workspace)
+            config.data = DataConfig.model_validate_json(config_json)
+            line, suits = about_data(config, workspace)
         # Where it cannot work, the line above says why.
         offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
-        return {tab.data: said, tab.sample: offers, tab.panel.row.start: gr.update(interactive=suits)}
+        return {tab.data: line, tab.sample: offers, tab.panel.row.start: gr.update(interactive=suits)}
 
-    def offer(shown: str | None) -> dict[Any, Any]:
+    def offer(config_json: str | None) -> dict[Any, Any]:
         """Votes to learn from, unless these are the data on show already."""
-        test = None if _learns_from_votes(shown) else lessons.voted(workspace)
+        test = None if _learns_from_votes(config_json) else lessons.voted(workspace)
         if test is None:
-            return {tab.votes: no_votes() if not _learns_from_votes(shown) else "", tab.take: gr.update(visible=False)}
-        said = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
+            return {
+                tab.votes: no_votes() if not _learns_from_votes(config_json) else "",
+                tab.take: gr.update(visible=False),
+            }
+        line = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
         if test.rows < FEWEST_ROWS:
-            said += Markup(" They make {} to learn from; a run needs {}.").format(
+            line += Markup(" They yield {} to learn from; a run needs {}.").format(
                 counted(test.rows, "row"), FEWEST_ROWS
             )
-        return {tab.votes: said, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
+        return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
         if not test_id:
-            raise InputError("There are no votes to learn from", try_="make a blind test, or vote in Chat")
+            raise InputError("No votes to learn from", try_="make a blind test, or vote in Chat")
         return {**lesson.fill(lessons.of_votes(test_id, workspace)), tab.votes: "", tab.take: gr.update(visible=False)}
 
     def take_sample() -> dict[Any, Any]:
@@ -203,7 +210,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs]
     before_after.wire(tab.after, strip, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace)
-    changes = [one.input for one in tab.form.inputs]
+    changes = [component.input for component in tab.form.inputs]
     run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace), changes)
     chosen = [fields[path] for path in ("stage", "model.start", "model.base", "method.name", "preference.loss")]
     usual = [fields[path] for path in _USUAL if path not in optional]
@@ -211,7 +218,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     on(
         any_of(*(component.change for component in chosen)),
         suit,
-        [*chosen, data.shown],
+        [*chosen, data.config_json],
         changed,
         box=tab.message,
         clears=False,
@@ -219,9 +226,9 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         trigger_mode="always_last",
     )
     on(
-        any_of(data.shown.change, *(one.change for one in chosen[:3])),
+        any_of(data.config_json.change, *(component.change for component in chosen[:3])),
         look,
-        [*chosen[:3], data.shown],
+        [*chosen[:3], data.config_json],
         [tab.data, tab.sample, tab.panel.row.start],
         box=tab.message,
         clears=False,
@@ -229,7 +236,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     )
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
     # Queued: a gr.State that it fills is followed only then.
-    on(tab.check.seen, offer, [data.shown], [tab.votes, tab.take, tab.offered])
+    on(tab.check.seen, offer, [data.config_json], [tab.votes, tab.take, tab.offered])
     on(
         tab.take.click,
         learn,
@@ -270,7 +277,7 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str |
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
     newest of now; whoever chose another start keeps it."""
-    workspace, begin = seen.workspace, seen.given[tab.begin]
+    workspace, begin = seen.workspace, seen.values[tab.begin]
     starts = lessons.start_choices(workspace)
     if (begin or "") == seen.notes.get("newest start", ""):
         begin = newest_start(workspace)
@@ -304,20 +311,18 @@ def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
 
 
 def nothing_yet() -> Markup:
-    return empty(
-        "Nothing has been learned from preferences yet.", "Here a tuned model learns which answers people like better."
-    )
+    return empty("No preference runs yet.", "Teach a tuned model which answers people prefer.")
 
 
 def no_votes() -> Markup:
     return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
 
 
-def _learns_from_votes(shown: str | None) -> bool:
+def _learns_from_votes(config_json: str | None) -> bool:
     """Whether the data on show are votes already."""
-    if shown is None:
+    if config_json is None:
         return False
-    source = Path(DataConfig.model_validate_json(shown).source)
+    source = Path(DataConfig.model_validate_json(config_json).source)
     return source.name in (chat_votes.PAIRS, chat_votes.THUMBS) or preferred.is_export(source)
 
 
@@ -374,53 +379,55 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
 
     name = run_names.source_title(config.data.source)
     try:
-        found = look(config.data, workspace)
-        if found.problem:
-            said = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
-            return Markup("<strong>{}</strong>").format(name) + said, False
-        if found.detected is not None and (needed := _other_kind(config.stage, found)):
-            return _line(name, f"{count(found.rows)} rows") + needed, False
-        if found.rows > _MOST_ROWS:
-            return _line(name, f"{count(found.rows)} rows, checked when the run starts"), True
+        inspection = look(config.data, workspace)
+        if inspection.problem:
+            problem = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
+            return Markup("<strong>{}</strong>").format(name) + problem, False
+        if inspection.detected is not None and (needed := _other_kind(config.stage, inspection)):
+            return _line(name, f"{count(inspection.rows)} rows") + needed, False
+        if inspection.rows > _MOST_ROWS:
+            return _line(name, f"{count(inspection.rows)} rows, checked when the run starts"), True
         places = tuple(files_of(config.data.source, workspace))
         prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))
     except FtlabError as error:
-        return _line(name, "cannot be learned from yet") + error_box(error), False
+        return _line(name, "cannot be used yet") + error_box(error), False
     kind = "prompts" if config.stage in REWARD_STAGES else "answers" if config.stage in JUDGED_STAGES else "pairs"
     names = {"train": f"{kind} to learn from", "validation": "to check", "test": "to test"}
     sizes = ", ".join(f"{count(len(rows))} {names.get(split, split)}" for split, rows in prepared.splits.items())
     return _line(name, sizes) + cards(findings), True
 
 
-def _other_kind(stage: str, found: Any) -> Markup | None:
+def _other_kind(stage: str, inspection: Any) -> Markup | None:
     """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
     try:
-        check_format(stage, found.detected, found.name, found.columns)
+        check_format(stage, inspection.detected, inspection.name, inspection.columns)
     except InputError:
-        said = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and this data has none."
-        return Markup('<p class="ft-why">{} {}</p>').format(said, help_link("preferences", "What it needs"))
+        text = f"{STAGES[stage].title} learns from {STAGES[stage].needs}, and this data has none."
+        return Markup('<p class="ft-why">{} {}</p>').format(text, help_link("preferences", "What it needs"))
     return None
 
 
 def cards(findings: list[PreferenceFinding]) -> Markup:
     """What stops the run stands open; the rest is folded."""
-    stops = join(_card(one) for one in findings if one.kind == "bad")
-    others = [one for one in findings if one.kind != "bad"]
+    stops = join(_card(finding) for finding in findings if finding.kind == "bad")
+    others = [finding for finding in findings if finding.kind != "bad"]
     if not others:
         return stops
-    return stops + details(f"About this data ({len(others)})", join(_card(one) for one in others))
+    return stops + details(f"About this data ({len(others)})", join(_card(finding) for finding in others))
 
 
-def _card(one: PreferenceFinding) -> Markup:
-    title, kind = _KINDS[one.kind]
-    rows = ", ".join(str(row) for row in one.rows[:8])
+def _card(finding: PreferenceFinding) -> Markup:
+    title, kind = _KINDS[finding.kind]
+    rows = ", ".join(str(row) for row in finding.rows[:8])
     where = (
-        Markup('<div class="ft-help">Rows {}{}</div>').format(rows, " …" if len(one.rows) > 8 else "") if rows else ""
+        Markup('<div class="ft-help">Rows {}{}</div>').format(rows, " …" if len(finding.rows) > 8 else "")
+        if rows
+        else ""
     )
     return notice(
         Markup("{} <strong>{}</strong><div>{}</div><div><em>Try:</em> {}</div>{}").format(
-            badge(title, kind), one.what, one.why, one.try_, where
+            badge(title, kind), finding.what, finding.why, finding.try_, where
         ),
         kind=kind,
     )
@@ -457,9 +464,9 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
     data, form = page.parts[data_tab.NAME], tab.form.components
 
     def settings_of(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
-        config, said = filled
+        config, message = filled
         mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
-        return {**fill(tab, config), **data.form.fill(config), **mine, tab.message: said}
+        return {**fill(tab, config), **data.form.fill(config), **mine, tab.message: message}
 
     def learn(lesson: Lesson) -> dict[Any, Any]:
         return {
@@ -472,7 +479,9 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
     carried = [data.form.components["data.source"], *(form[path] for path in ("stage", "model.start", "model.base"))]
     return {
-        "data": Door([], lambda shown: {}, lambda shown: data_rows.holds_preferences(shown, page.workspace)),
+        "data": Door(
+            [], lambda config_json: {}, lambda config_json: data_rows.holds_preferences(config_json, page.workspace)
+        ),
         "settings": Door(
             [*tab.form.inputs, *tab.rewards.inputs, *data.form.inputs, *tab.panel.main, tab.message],
             settings_of,
@@ -483,9 +492,11 @@ def doors(tab: PreferencesTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: PreferencesTab, page: Page) -> list[Follower]:
-    shown = page.parts[data_tab.NAME].shown
+    config_json = page.parts[data_tab.NAME].config_json
     return [
-        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.given[shown]), [shown]),
+        Follower(
+            tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
+        ),
         Follower([tab.begin, tab.reward_model], lambda seen: list_runs(tab, seen), [tab.begin], []),
-        Follower(tab.after.shown, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
+        Follower(tab.after.outputs, lambda seen: before_after.list_runs(tab.after, seen), tab.after.looked_at, []),
     ]

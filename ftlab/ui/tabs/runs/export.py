@@ -31,7 +31,7 @@ _KINDS = [("Adapter, for its base", "adapter"), ("One whole model", "merged")]
 _FORMATS = [("as evaluated", ""), *((name, name) for name in ("float32", "bfloat16", "float16"))]
 _ABOUT = (
     "A folder that loads without ftlab: weights as safetensors, tokenizer, chat template, stop tokens, and a model "
-    "card. Before it is yours, a fresh process without ftlab loads it and must answer held-out prompts as this run did."
+    "card. Before you get it, a fresh process without ftlab loads it and must answer held-out prompts as this run did."
 )
 
 
@@ -68,7 +68,7 @@ def build() -> Panel:
                 _KINDS,
                 value="adapter",
                 label="What",
-                info="An adapter is small and needs its base; a whole model goes into vLLM, llama.cpp and Ollama.",
+                info="An adapter is small and needs its base. A whole model works with vLLM, llama.cpp and Ollama.",
                 elem_id="runs_export_kind",
                 scale=3,
                 min_width=280,
@@ -77,7 +77,7 @@ def build() -> Panel:
                 _FORMATS,
                 value="",
                 label="Number format",
-                info="Of a whole model. Short formats halve its size and round its weights.",
+                info="For a whole model. 16-bit formats halve its size and round the weights.",
                 elem_id="runs_export_dtype",
                 scale=2,
                 min_width=200,
@@ -89,7 +89,7 @@ def build() -> Panel:
         file = gr.DownloadButton("Save", elem_id="runs_download_file", elem_classes="ft-gone")
         message = message_box("runs_export_message")
         state = gr.HTML(elem_id="runs_export_state", elem_classes="ft-maybe")
-        with gr.Accordion("Send it to the Hugging Face Hub", open=False, elem_id="runs_hub_box"):
+        with gr.Accordion("Send to the Hugging Face Hub", open=False, elem_id="runs_hub_box"):
             hub = _build_hub()
     return Panel(box, kind, dtype, download, file, message, state, *hub)
 
@@ -115,7 +115,7 @@ def _build_hub() -> tuple[Any, ...]:
             scale=1,
             min_width=220,
         )
-    report = gr.Checkbox(False, label="With the report, which quotes held-out rows", elem_id="runs_hub_report")
+    report = gr.Checkbox(False, label="Include the report, which quotes held-out rows", elem_id="runs_hub_report")
     private = gr.Checkbox(True, label="Private: only you can read it", elem_id="runs_hub_private")
     with gr.Row():
         look = gr.Button("Show what would be uploaded", elem_id="runs_hub_look", scale=0, min_width=310)
@@ -133,8 +133,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
 
         background.ensure("torch")
         chosen = run_files.chosen_run(workspace, run_id)
-        for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.state: notice(f"{said} …")}
+        for text in _made(chosen, kind, dtype, workspace):
+            yield {panel.state: notice(f"{text} …")}
         yield {panel.state: notice("packing the files …")}
         packed = pack(chosen.export_folder(kind), chosen.export_zip(kind))
         yield {panel.file: offer_file(packed, packed.name), panel.state: _state(chosen, kind)}
@@ -147,8 +147,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         kind, dtype, *where = asked
         _named(where[0])
         background.ensure("torch")
-        for said in _made(chosen, kind, dtype, workspace):
-            yield {panel.preview: notice(f"{said} …")}
+        for text in _made(chosen, kind, dtype, workspace):
+            yield {panel.preview: notice(f"{text} …")}
         upload = _push(chosen, kind, dtype, where, dry_run=True)
         yield {
             panel.preview: _shown(upload),
@@ -171,8 +171,8 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         asked = (kind, dtype, name, data, report, private)
         if seen != [run_id, *asked]:
             raise InputError(
-                "What would be uploaded is no longer what you have seen",
-                try_="press Show what would be uploaded once more",
+                "What would be uploaded has changed since you reviewed it",
+                try_="press Show what would be uploaded again",
             )
         where = [name, data, report, private]
         run = run_files.chosen_run(workspace, run_id)
@@ -191,13 +191,13 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
     )
     made.then(None, js=press("#runs_download_file", "#runs_export_message"))
     hidden = [panel.send, panel.seen, panel.preview]
-    shown = [panel.state, panel.dtype]
+    outputs = [panel.state, panel.dtype]
     settings: dict[str, Any] = {"queue": False, "trigger_mode": "always_last"}
     on(
         any_of(run.change, panel.kind.input),
         choose,
         [run, panel.kind],
-        [*shown, *hidden],
+        [*outputs, *hidden],
         box=panel.message,
         **settings,
     )
@@ -206,7 +206,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         panel.box.expand,
         lambda run_id, kind: show(panel, run_id, kind, workspace),
         [run, panel.kind],
-        shown,
+        outputs,
         box=panel.message,
         clears=False,
         **settings,
@@ -243,12 +243,12 @@ def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> It
     export_job.start(run, workspace, kind, dtype or None)
     last = "starting"
     yield last
-    while (found := export_job.progress(run, kind)).state == "working":
-        if found.text and found.text != last:
-            last = found.text
+    while (job := export_job.progress(run, kind)).state == "working":
+        if job.text and job.text != last:
+            last = job.text
             yield last
         time.sleep(_POLL_SECONDS)
-    export_job.raise_failure(found)
+    export_job.raise_failure(job)
 
 
 def _state(run: RunDirectory, kind: Kind) -> Markup:
@@ -263,18 +263,18 @@ def _verified(run: RunDirectory, kind: Kind) -> Markup:
     from ftlab.export import job as export_job
     from ftlab.export.verify import lines
 
-    found = export_job.progress(run, kind)
-    if found.state == "working":
-        return notice(f"{found.text or 'starting'} … Press Export and download to follow it.")
-    if found.record is None:
+    job = export_job.progress(run, kind)
+    if job.state == "working":
+        return notice(f"{job.text or 'starting'} … Press Export and download to follow it.")
+    if job.record is None:
         return Markup("")
-    there = found.record["shape"].get("strength", AS_TRAINED)
-    told = [*lines(found.record["verification"]), *found.record["notes"]]
+    there = job.record["shape"].get("strength", AS_TRAINED)
+    told = [*lines(job.record["verification"]), *job.record["notes"]]
     if there != AS_TRAINED or there != run_files.strength(run):
         told.insert(0, f"The export in this folder is {strength_name(there) or 'as trained'}.")
-    said = join(Markup("<div>{}</div>").format(line) for line in told)
+    body = join(Markup("<div>{}</div>").format(line) for line in told)
     where = Markup('<div class="ft-help">Folder: <code>{}</code></div>').format(run.export_folder(kind))
-    return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(said, where)
+    return Markup('<div class="ft-box ft-good" role="status">{}{}</div>').format(body, where)
 
 
 def _push(
@@ -286,7 +286,7 @@ def _push(
     name, data, report, private = where
     made = kept_export(run, kind, dtype or None)
     if made is None:
-        raise FtlabError("The run has changed since the export", try_="press Show what would be uploaded once more")
+        raise FtlabError("The run has changed since the export", try_="press Show what would be uploaded again")
     return push(
         run,
         made,
@@ -301,7 +301,7 @@ def _push(
 
 def _shown(upload: Any) -> Markup:
     """What would be uploaded: where to, every file with its size, and the cards."""
-    who = "Only you can read it." if upload.private else "Everybody can read it."
+    who = "Only you can read it." if upload.private else "Anyone can read it."
     kind = "info" if upload.private else "warn"
     parts = [notice(f"This would go to the model {upload.repository}. {who}", kind=kind)]
     parts.append(_files(upload.files, "Files of the model"))
@@ -320,7 +320,7 @@ def _files(files: dict[str, int], label: str) -> Markup:
 
 def _named(name: str | None) -> str:
     if not (name or "").strip():
-        raise InputError("The model has no name on the Hub yet", allowed="owner/name")
+        raise InputError("The model needs a name on the Hub", allowed="owner/name")
     return str(name).strip()
 
 

@@ -29,7 +29,7 @@ def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
         of_base = Markup('<div class="ft-lineage-run"><span class="ft-help">Base</span> {}</div>').format(base)
         drawn = Markup("<li>{}<ul>{}</ul></li>").format(of_base, drawn)
     return Markup('<section class="ft-card ft-lineage" data-lineage="{}">{}<ul>{}</ul></section>').format(
-        current, heading("Where it comes from"), drawn
+        current, heading("Lineage"), drawn
     )
 
 
@@ -42,7 +42,7 @@ def relatives(parents: Mapping[str, str | None], current: str) -> set[str]:
 def reward_models(run: RunDirectory) -> list[str]:
     """The reward models that `run` learned from."""
     config = run_files.config(run)
-    return [one.model for one in config.reinforcement.rewards if one.model] if config else []
+    return [reward.model for reward in config.reinforcement.rewards if reward.model] if config else []
 
 
 def _root(parents: Mapping[str, str | None], run: str) -> str:
@@ -66,8 +66,8 @@ def _branch(
     judged: Mapping[str, Sequence[str]],
     current: str,
 ) -> Markup:
-    children = sorted(one for one in family if parents.get(one) == run_id)
-    below = join(_branch(one, family, parents, by_id, judged, current) for one in children)
+    children = sorted(child for child in family if parents.get(child) == run_id)
+    below = join(_branch(child, family, parents, by_id, judged, current) for child in children)
     return Markup("<li>{}{}</li>").format(
         _node(run_id, by_id.get(run_id), judged, current), Markup("<ul>{}</ul>").format(below) if below else ""
     )
@@ -77,16 +77,16 @@ def _node(run_id: str, run: RunDirectory | None, judged: Mapping[str, Sequence[s
     if run is None:
         return Markup('<span class="ft-help">{} (deleted, or a folder)</span>').format(run_id)
     state = run_files.status(run).state
-    shown = badge(TITLES[run_files.stage(run)]) + Markup(" ")
+    parts = badge(TITLES[run_files.stage(run)]) + Markup(" ")
     name = run_names.name_of(run, dated=False)
-    shown += pick_button(run.id, name, label=f"Open {name}, {run.id}", current=run.id == current)
+    parts += pick_button(run.id, name, label=f"Open {name}, {run.id}", current=run.id == current)
     if state != "completed":
-        shown += Markup(" ") + run_view.state_badge(state)
+        parts += Markup(" ") + run_view.state_badge(state)
     for text, others in (("rewarded by", judged.get(run_id, ())), ("rewards", _judges(judged, run_id))):
         if others:
-            links = join((pick_button(one, one, label=f"Open {one}") for one in others), " ")
-            shown += Markup(' <span class="ft-help">{}</span> {}').format(text, links)
-    return Markup('<div class="ft-lineage-run">{}</div>').format(shown)
+            links = join((pick_button(other, other, label=f"Open {other}") for other in others), " ")
+            parts += Markup(' <span class="ft-help">{}</span> {}').format(text, links)
+    return Markup('<div class="ft-lineage-run">{}</div>').format(parts)
 
 
 def _base(run: RunDirectory | None) -> str:

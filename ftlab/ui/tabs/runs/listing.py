@@ -80,13 +80,13 @@ def _badges(run: RunDirectory) -> Markup:
     """The verdict; the state too where the run did not come to its end."""
     status, comparison = run_files.status(run), run_files.comparison(run)
     state = "damaged" if run_files.damage(run) and not status.is_active else status.state
-    shown = [] if state == "completed" else [run_view.state_badge(state, state.capitalize())]
+    badges = [] if state == "completed" else [run_view.state_badge(state, state.capitalize())]
     if comparison and comparison.get("verdict"):
         kind, word = findings.badge(comparison["verdict"])
-        shown.append(badge(word.partition(";")[0].removesuffix(" than its base"), _KINDS[kind]))
-    elif not shown and preferred(run) == NOTHING:
-        shown.append(badge("Not evaluated"))
-    return join(shown, " ")
+        badges.append(badge(word.partition(";")[0].removesuffix(" than its base"), _KINDS[kind]))
+    elif not badges and preferred(run) == NOTHING:
+        badges.append(badge("Not evaluated"))
+    return join(badges, " ")
 
 
 def _score(run: RunDirectory) -> str:
@@ -103,10 +103,10 @@ def _score(run: RunDirectory) -> str:
 def pair_text(comparison: ComparisonJson | None, name: str) -> str:
     """The measure called `name`, base → adapted."""
     measures = (comparison.get("measures") or measures_of(comparison)) if comparison else []
-    found = next((measure for measure in measures if measure["name"] == name), None)
-    if found is None or any(found["values"].get(side) is None for side in ("base", "adapted")):
+    measured = next((measure for measure in measures if measure["name"] == name), None)
+    if measured is None or any(measured["values"].get(side) is None for side in ("base", "adapted")):
         return NOTHING
-    return " → ".join(value_text(found, found["values"][side]) for side in ("base", "adapted"))
+    return " → ".join(value_text(measured, measured["values"][side]) for side in ("base", "adapted"))
 
 
 def preferred(run: RunDirectory) -> str:

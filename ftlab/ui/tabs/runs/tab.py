@@ -79,7 +79,7 @@ class RunsTab:
     sweeps: sweep.SweepResults
 
     @property
-    def shown(self) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """What `show` updates."""
         head = [self.table, self.lineage, self.detail, self.whole, self.chosen, self.to_evaluate, self.to_chat]
         return [*head, self.resume, self.earlier, self.later]
@@ -114,7 +114,7 @@ def build(workspace: Workspace) -> RunsTab:
                 "See the result", variant="primary", elem_id="runs_to_evaluate", scale=0, min_width=160
             )
         detail = gr.HTML(elem_id="runs_detail")
-        with gr.Accordion("What you can do with it", open=False, elem_id="runs_menu"), gr.Row():
+        with gr.Accordion("Actions", open=False, elem_id="runs_menu"), gr.Row():
             to_chat = small("Chat with it", "to_chat")
             again = small("Start again with these settings", "again")
             resume = small("Go on training", "resume", visible=False)
@@ -145,9 +145,14 @@ def wire(tab: RunsTab, page: Page) -> None:
         run, _, other = str(event._data["value"]).partition(" ")
         return {tab.run: run or gr.skip(), tab.other: other}
 
-    def choose(run_id: str | None, other: str | None) -> dict[Any, Any]:
-        called = run_names.name_of(workspace.run(run_id), dated=False) if run_id else ""
-        return {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False), tab.name: called}
+    named = gr.State("")  # the run whose name is in the box
+
+    def choose(run_id: str | None, other: str | None, before: str) -> dict[Any, Any]:
+        updates = {**show(tab, run_id, other, workspace), tab.confirm: gr.update(visible=False)}
+        if run_id != before:  # else the reply could replace what a person is typing
+            called = run_names.name_of(workspace.run(run_id), dated=False) if run_id else ""
+            updates |= {tab.name: called, named: run_id}
+        return updates
 
     def rename(run_id: str | None, name: str | None, other: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
@@ -168,7 +173,7 @@ def wire(tab: RunsTab, page: Page) -> None:
     def ask(run_id: str | None) -> dict[Any, Any]:
         run = workspace.run(_chosen(run_id))
         if run_files.status(run).is_active:
-            raise InputError(f"The run {run.id} is at work and cannot be deleted", try_="stop it first")
+            raise InputError(f"The run {run.id} is still running and cannot be deleted", try_="stop it first")
         text = Markup("<p>Delete <strong>{}</strong> ({}) for good? Its model, curve and scores go with it.</p>")
         question = text.format(run_names.name_of(run), run.id)
         return {tab.confirm: gr.update(visible=True), tab.question: question}
@@ -193,8 +198,8 @@ def wire(tab: RunsTab, page: Page) -> None:
         run = workspace.run(_chosen(run_id))
         background.make_room(run)
         step = supervisor.resume(run, workspace)
-        said = f"Resumed from step {step}." if step else "Started from the beginning: there was no whole checkpoint."
-        return {tab.message: notice(said, kind="good")}
+        text = f"Resumed from step {step}." if step else "Started from the beginning: no complete checkpoint."
+        return {tab.message: notice(text, kind="good")}
 
     def move(run_id: str | None, where: Literal["earlier", "later"]) -> dict[Any, Any]:
         from ftlab.training import supervisor as queue
@@ -223,8 +228,8 @@ def wire(tab: RunsTab, page: Page) -> None:
     on(
         any_of(*(component.change for component in chosen)),
         choose,
-        chosen,
-        [*tab.shown, tab.confirm, tab.name],
+        [*chosen, named],
+        [*tab.outputs, tab.confirm, tab.name, named],
         box=tab.message,
         clears=False,
         queue=False,
@@ -281,11 +286,11 @@ def brief(run: RunDirectory) -> Markup:
     status, comparison = run_files.status(run), run_files.comparison(run)
     damage = join(error_box(error) for error in run_files.damage(run))
     if comparison and not status.is_active:
-        said = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
+        verdict = notice(verdict_line(comparison), kind=run_view.verdict_kind(comparison))
     else:
-        at_work = "The strip above shows how far it is." if status.is_active else "Trained."
-        said = run_view.outcome(run, status) or notice(at_work)
-    return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, said, run.id)
+        at_work = "The strip above shows its progress." if status.is_active else "Trained."
+        verdict = run_view.outcome(run, status) or notice(at_work)
+    return Markup('{}{}<p class="ft-help ft-runid">{}</p>').format(damage, verdict, run.id)
 
 
 def detail(run: RunDirectory) -> Markup:
@@ -296,7 +301,9 @@ def detail(run: RunDirectory) -> Markup:
         details("Environment", _mapping(run_files.environment(run))),
         details("End of the log", preformatted(run.log_tail() or "(empty)", label="Log")),
     ]
-    checked = Markup('<p class="ft-help">Folder: <code>{}</code>. Does the result change what the base says? {}.</p>')
+    checked = Markup(
+        '<p class="ft-help">Folder: <code>{}</code>. Does the result change the output of the base? {}.</p>'
+    )
     damage = join(error_box(error) for error in run_files.damage(run))
     return (
         damage
@@ -338,7 +345,7 @@ def compared(first: RunDirectory, second: RunDirectory) -> Markup:
         notice(f"{differ} These scores are of different rows.", kind="warn") if differ else "",
         heading(
             "Scores",
-            "base → adapted, on each run's own held-out rows. A kind of general questions that either run replayed "
+            "base → adapted, on each run's own held-out rows. A kind of general question that either run replayed "
             "counts as replayed for both.",
         ),
         table(["Measure", *names], scores, label="Scores of both runs"),
@@ -397,7 +404,7 @@ def doors(tab: RunsTab, page: Page) -> dict[str, Door]:
 def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
     """New choices of runs, and the chosen one, or two beside each other."""
     every = [run.id for run in seen.workspace.runs()]
-    opened, other = seen.follow(tab.run, every), seen.given[tab.other]
+    opened, other = seen.follow(tab.run, every), seen.values[tab.other]
     other = other if other in every else ""
     return {
         tab.run: gr.update(choices=every, value=opened),
@@ -408,6 +415,6 @@ def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
 
 def followers(tab: RunsTab, page: Page) -> list[Follower]:
     chosen = [tab.run, tab.other]
-    shown = [*chosen, *tab.shown]
+    outputs = [*chosen, *tab.outputs]
     remembers = {"opened": tab.run}
-    return [Follower(shown, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]
+    return [Follower(outputs, lambda seen: list_runs(tab, seen), chosen, chosen, box=tab.detail, remembers=remembers)]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
 _YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
 _MOST_KNOWN = 32
-_WAITS = "Time and memory are measured when nothing else runs."
+_WAITS = "Time and memory are measured when nothing else is running."
 # Raised each time the card comes into view.
 _SEEN_JS = """
 new IntersectionObserver(entries => {
@@ -99,7 +99,7 @@ class Panel:
     price: gr.Textbox
     progress: gr.HTML
     result: gr.HTML
-    found: gr.State  # (the finding, what was checked in words) of this page's last check
+    last_check: gr.State  # (the finding, what was checked in words) of this page's last check
 
     @property
     def seen(self) -> Any:
@@ -126,7 +126,7 @@ def build_more(line: Line) -> Panel:
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{prefix}preflight_stop", min_width=110)
             price = gr.Textbox(
                 label="Price of the machine per hour",
-                info="For an estimate of the cost, in the same currency.",
+                info="Estimates the cost in the same currency.",
                 max_lines=1,
                 elem_id=f"{prefix}preflight_price",
             )
@@ -157,12 +157,12 @@ def wire(
         returns what was found, None where it was stopped."""
         yield {**_busy(panel, work), panel.progress: _at_work("reading the data", 0)}
         try:
-            found = yield from _followed(panel, config, begin(), work, workspace)
+            checked = yield from _followed(panel, config, begin(), work, workspace)
         except Exception:
             yield _idle(panel)
             raise
         yield _idle(panel)
-        return found
+        return checked
 
     def asked(
         request: gr.Request, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
@@ -180,18 +180,18 @@ def wire(
 
     def check(request: gr.Request, price: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
-        yield {panel.result: "", panel.found: None}
-        found = yield from asked(request, config, partial(_checking, config, _price(price), workspace))
-        if found is None:
+        yield {panel.result: "", panel.last_check: None}
+        preflight = yield from asked(request, config, partial(_checking, config, _price(price), workspace))
+        if preflight is None:
             yield {panel.message: notice("The check was stopped.")}
         else:
-            yield show(found, _remember(config, workspace, found))
+            yield show(preflight, _remember(config, workspace, preflight))
 
     def watch(request: gr.Request, price: str | None, known: Any, *values: Any) -> Iterator[dict[Any, Any]]:
         """Measure the settings of the form unless they have been: after a pause, and only beside nothing else."""
         page, work = page_of(request), Work(threading.Event(), True)
         if page in _at_work_now:
-            yield {panel.result: "", panel.found: None}  # it may be of other settings
+            yield {panel.result: "", panel.last_check: None}  # it may be of other settings
             return
         _at_work_now[page] = work
         try:
@@ -200,7 +200,7 @@ def wire(
                 if known != before:
                     yield show(before[0].priced(_price(price)), before[1])
                 return
-            yield {panel.result: "", panel.progress: "", panel.found: None}
+            yield {panel.result: "", panel.progress: "", panel.last_check: None}
             if inspected(config.data, workspace).problem:  # the line on the data says so
                 return
             if work.stop.wait(_PAUSE_SECONDS):
@@ -208,13 +208,13 @@ def wire(
             if run_files.current_job(workspace) is not None:
                 yield {panel.progress: Markup('<p class="ft-help">{}</p>').format(_WAITS)}
                 return
-            found = yield from measure(work, config, partial(_checking, config, _price(price), workspace))
-            if found is not None:
-                yield show(found, _remember(config, workspace, found))
+            preflight = yield from measure(work, config, partial(_checking, config, _price(price), workspace))
+            if preflight is not None:
+                yield show(preflight, _remember(config, workspace, preflight))
         except FtlabError as error:
             # Nobody asked, and Start says the same at length.
-            said = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
-            yield {panel.progress: said, panel.result: "", panel.found: None}
+            text = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
+            yield {panel.progress: text, panel.result: "", panel.last_check: None}
         finally:
             _end(page, work)
 
@@ -225,18 +225,18 @@ def wire(
             work.stop.set()
         return {}
 
-    def show(found: Preflight, checked: str) -> dict[Any, Any]:
-        return {panel.progress: "", panel.result: card(found, checked), panel.found: (found, checked)}
+    def show(preflight: Preflight, checked: str) -> dict[Any, Any]:
+        return {panel.progress: "", panel.result: card(preflight, checked), panel.last_check: (preflight, checked)}
 
     def find(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         config = configured(values)
         yield {panel.trial: ""}
-        found = yield from asked(request, config, partial(_trying, config, workspace))
-        if found is None:
+        trial = yield from asked(request, config, partial(_trying, config, workspace))
+        if trial is None:
             yield {panel.message: notice("The trial was stopped.")}
             return
-        filled = {} if found.taken is None else {rate: f"{found.taken:g}"}
-        yield {panel.trial: trial_card(found), **filled}
+        filled = {} if trial.taken is None else {rate: f"{trial.taken:g}"}
+        yield {panel.trial: trial_card(trial), **filled}
 
     def stop(request: gr.Request) -> dict[Any, Any]:
         asked = _at_work_now.get(page_of(request))
@@ -247,42 +247,42 @@ def wire(
     def reprice(price: str | None, known: Any) -> dict[Any, Any]:
         if known is None:
             return {}
-        found, checked = known
-        return {panel.result: card(found.priced(_price(price)), checked)}
+        preflight, checked = known
+        return {panel.result: card(preflight.priced(_price(price)), checked)}
 
     def use(known: Any, event: gr.EventData) -> dict[Any, Any]:
         """Put a change into the form. A finding for other settings is then out of date, so it goes."""
         if known is None:
             raise InputError("Nothing was measured yet", try_="press Measure now under Advanced")
         remedy = known[0].remedies[int(event._data["value"])]
-        updates = {form.components[path]: forms.shown(value) for path, value in remedy.settings.items()}
-        said = "" if by_itself else " Measure once more to be sure."
+        updates = {form.components[path]: forms.text_of(value) for path, value in remedy.settings.items()}
+        hint = "" if by_itself else " Measure again to be sure."
         return {
             **updates,
-            panel.result: notice(f"In the form now: {remedy.what}.{said}", kind="good"),
-            panel.found: None,
+            panel.result: notice(f"In the form now: {remedy.what}.{hint}", kind="good"),
+            panel.last_check: None,
         }
 
     busy = [panel.check, panel.find, panel.stop, panel.progress]
-    shown = [*busy, panel.result, panel.found]
-    on(panel.check.click, check, [panel.price, *inputs], shown, box=panel.message, concurrency_limit=1)
+    outputs = [*busy, panel.result, panel.last_check]
+    on(panel.check.click, check, [panel.price, *inputs], outputs, box=panel.message, concurrency_limit=1)
     rate = form.components["optimisation.learning_rate"]
     on(panel.find.click, find, [*inputs], [*busy, panel.trial, rate], box=panel.message, concurrency_limit=1)
     # Not `cancels`, after which what the handler had sent already still arrives, and the next press is lost.
     # Its answer may come after that of the check it stopped, whose message stays.
     on(panel.stop.click, stop, [], [panel.stop], box=panel.message, clears=False, queue=False)
-    on(panel.price.submit, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
-    on(panel.price.blur, reprice, [panel.price, panel.found], [panel.result], box=panel.message)
+    on(panel.price.submit, reprice, [panel.price, panel.last_check], [panel.result], box=panel.message)
+    on(panel.price.blur, reprice, [panel.price, panel.last_check], [panel.result], box=panel.message)
     changeable = [form.components[path] for path in _CHANGEABLE]
-    on(panel.result.pick, use, [panel.found], [*changeable, panel.result, panel.found], box=panel.message)
+    on(panel.result.pick, use, [panel.last_check], [*changeable, panel.result, panel.last_check], box=panel.message)
     if by_itself:
-        settings = [one.change for one in form.inputs]
+        settings = [component.change for component in form.inputs]
         on(any_of(*settings), changed, [], [panel.stop], queue=False)
         on(
             any_of(panel.seen, *settings),
             watch,
-            [panel.price, panel.found, *inputs],
-            shown,
+            [panel.price, panel.last_check, *inputs],
+            outputs,
             box=panel.message,
             clears=False,
             trigger_mode="always_last",
@@ -333,7 +333,7 @@ def _key(config: RunConfig, workspace: Workspace) -> str:
     from ftlab.data.inspection import files_of
 
     plain = config.model_copy(update={"name": None}).model_dump_json()
-    files = [str(one) for one in files_of(config.data.source, workspace)]
+    files = [str(file) for file in files_of(config.data.source, workspace)]
     return hashlib.sha256("\n".join([str(workspace.root), plain, *files]).encode()).hexdigest()
 
 
@@ -345,12 +345,12 @@ def keep_expected(config: RunConfig, run: RunDirectory, workspace: Workspace) ->
             write_json(run.expected_file, known[0].as_dict())
 
 
-def _remember(config: RunConfig, workspace: Workspace, found: Preflight) -> str:
+def _remember(config: RunConfig, workspace: Workspace, preflight: Preflight) -> str:
     """Keep the finding for the same settings; returns what was measured, in words."""
     checked = _described(config)
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
-    _known[_key(config, workspace)] = (found, checked)
+    _known[_key(config, workspace)] = (preflight, checked)
     return checked
 
 

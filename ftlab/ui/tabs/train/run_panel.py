@@ -38,12 +38,12 @@ class RunPanel:
     live: gr.HTML
     to_evaluate: gr.Button
     to_chat: gr.Button
-    shown: gr.State  # id of the run in the live picture
+    run_id: gr.State  # id of the run in the live picture
 
     @property
     def outputs(self) -> list[Any]:
         """What `show` updates."""
-        return [self.live, self.to_evaluate, self.to_chat, self.row.start, self.row.stop, self.shown]
+        return [self.live, self.to_evaluate, self.to_chat, self.row.start, self.row.stop, self.run_id]
 
     @property
     def main(self) -> list[Any]:
@@ -109,7 +109,7 @@ def wire(
     )
     job_strip.stop_by(strip, panel.row.stop, message, workspace)
     for trigger, other in ((panel.to_evaluate, "evaluate"), (panel.to_chat, "chat")):
-        page.lead(trigger.click, "run", [panel.shown], to=other, queue=False)
+        page.lead(trigger.click, "run", [panel.run_id], to=other, queue=False)
 
 
 def to_show(job: Job | None, stages: Sequence[str], workspace: Workspace) -> RunDirectory | None:
@@ -147,7 +147,7 @@ def show(
     if run is None:
         hidden = gr.update(visible=False)
         closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)
-        return {**leads(panel, job), **closed, panel.live: nothing, panel.shown: None}
+        return {**leads(panel, job), **closed, panel.live: nothing, panel.run_id: None}
     ready, main = run_files.result_ready(run), leads(panel, job, start=not learned_from(run, data))
     return {
         **main,
@@ -155,5 +155,5 @@ def show(
         panel.to_evaluate: main[panel.to_evaluate] | gr.update(visible=ready, value=run_view.on_to_evaluate(run)),
         panel.to_chat: gr.update(visible=ready and not run_files.is_reward_model(run)),
         panel.row.stop: job_strip.stop_button(job if job is not None and job.run == run else None),
-        panel.shown: run.id,
+        panel.run_id: run.id,
     }

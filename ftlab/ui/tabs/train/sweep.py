@@ -53,10 +53,7 @@ def build_form() -> SweepForm:
     drawn = {"first": "optimisation.learning_rate", "second": ""}
     settings, values = [], []
     with gr.Accordion("Try several values (a sweep)", open=False, elem_id="sweep_box"):
-        gr.HTML(
-            '<span class="ft-help">Starts a run for every combination; they wait in the queue one after another. '
-            "Compare them on the Runs tab.</span>"
-        )
+        gr.HTML('<span class="ft-help">Queues a run for every combination. Compare them on the Runs tab.</span>')
         for name, value in drawn.items():
             with gr.Row():
                 settings.append(
@@ -103,8 +100,8 @@ def wire_form(
         config = configured(rest)
         background.release_chat(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
-        said = f"{len(started.runs)} runs were put into the queue. You can close this page."
-        return {form.message: notice(said, kind="good")}
+        queued = f"{len(started.runs)} runs queued. You can close this page."
+        return {form.message: notice(queued, kind="good")}
 
     both = [part for pair in zip(form.settings, form.values, strict=True) for part in pair]
     on(form.start.click, start, [*inputs, *both], [], box=form.message, progress="minimal", concurrency_limit=1)
@@ -115,8 +112,8 @@ def wire_results(tab: SweepResults, workspace: Workspace, opened: Any) -> None:
         choices = _choices(workspace)
         known = [value for _, value in choices]
         sweep_id = sweep_id if sweep_id in known else next(iter(known), None)
-        shown = result(sweep_id, workspace) if sweep_id else nothing_yet()
-        return {tab.sweep: gr.update(choices=choices, value=sweep_id), tab.result: shown}
+        body = result(sweep_id, workspace) if sweep_id else nothing_yet()
+        return {tab.sweep: gr.update(choices=choices, value=sweep_id), tab.result: body}
 
     looks = any_of(opened, tab.look.click, tab.sweep.input)
     on(looks, look, [tab.sweep], [tab.sweep, tab.result], box=tab.message, trigger_mode="always_last")
@@ -128,12 +125,12 @@ def nothing_yet() -> Markup:
 
 def result(sweep_id: str, workspace: Workspace) -> Markup:
     """The runs of a sweep as a table, the best first, and their curves."""
-    found = sweeps.find_sweep(sweep_id, workspace)
-    rows = sweeps.compare(found, workspace)
+    sweep = sweeps.find_sweep(sweep_id, workspace)
+    rows = sweeps.compare(sweep, workspace)
     titles = sweeps.settings_to_vary()
     cells = [
         [
-            *(row["values"].get(path, NOTHING) for path in found.settings),
+            *(row["values"].get(path, NOTHING) for path in sweep.settings),
             run_view.state_badge(row["state"]),
             number(row["validation_loss"]) if row["validation_loss"] is not None else NOTHING,
             _share(row["exact_match"]),
@@ -145,7 +142,7 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         ]
         for row in rows
     ]
-    headers = [*(titles.get(path, path) for path in found.settings), "State", "Validation loss", "Exact match"]
+    headers = [*(titles.get(path, path) for path in sweep.settings), "State", "Validation loss", "Exact match"]
     headers += ["General questions (kinds not replayed)", "General questions (replayed kinds)"]
     headers += ["Same next token as the base", "Took", "Run"]
     curves = [
@@ -158,16 +155,18 @@ def result(sweep_id: str, workspace: Workspace) -> Markup:
         for row, colour in zip(rows, _COLOURS, strict=False)
     ]
     try:
-        verdict = sweeps.verdict(found, workspace)
-        said = join(notice(text, kind="info") for text in [verdict.text, *verdict.notes]) if verdict else Markup("")
+        verdict = sweeps.verdict(sweep, workspace)
+        notices = join(notice(text, kind="info") for text in [verdict.text, *verdict.notes]) if verdict else Markup("")
     except FtlabError as error:
-        said = notice(str(error), kind="info")
+        notices = notice(str(error), kind="info")
     more = f" The first {len(_COLOURS)} of {len(rows)} in the table." if len(rows) > len(_COLOURS) else ""
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(
-        said,
+        notices,
         heading("Best first", "By exact match on held-out rows, then by the lowest validation loss."),
         table(headers, cells, label="Runs of the sweep", css="ft-rows ft-runs"),
-        plot(curves, title="Validation loss", unit="nats per token", help=f"On examples it never learns from.{more}"),
+        plot(
+            curves, title="Validation loss", unit="nats per token", help=f"On examples never used for training.{more}"
+        ),
     )
 
 
@@ -180,6 +179,9 @@ def _share(value: float | None) -> str | Markup:
 
 def _choices(workspace: Workspace) -> list[tuple[str, str]]:
     return [
-        (f"{one.id}: {join((path.split('.')[-1] for path in one.settings), ' and ')} ({len(one.runs)} runs)", one.id)
-        for one in sweeps.sweeps(workspace)
+        (
+            f"{sweep.id}: {join((path.split('.')[-1] for path in sweep.settings), ' and ')} ({len(sweep.runs)} runs)",
+            sweep.id,
+        )
+        for sweep in sweeps.sweeps(workspace)
     ]

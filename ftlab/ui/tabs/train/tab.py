@@ -101,7 +101,7 @@ def build(workspace: Workspace) -> TrainTab:
             form.draw("model.base", choices=BASES, info=BASE_HELP)
             banner = gr.HTML(run_view.toy_banner(STARTER), elem_id="train_banner")
             preset = gr.Radio(
-                [(one.title, name) for name, one in PRESETS.items()],
+                [(item.title, name) for name, item in PRESETS.items()],
                 value=PRESET,
                 label="How thorough",
                 elem_id="train_preset",
@@ -125,7 +125,7 @@ def wire(tab: TrainTab, page: Page) -> None:
     usual_of = {path: fields[path] for path in _USUAL}
     replayed = {fields[path]: path for path in _REPLAYED}
     # What the chosen method does not read is not shown.
-    of_methods = {path: one for path, one in fields.items() if _is_setting_of_methods(path)}
+    of_methods = {path: field for path, field in fields.items() if _is_setting_of_methods(path)}
     # What decides which preset this is.
     deciding = ("model.base", "method.name", "stage", "data.replay_text", "optimisation.max_steps", *_PRESET)
 
@@ -133,8 +133,8 @@ def wire(tab: TrainTab, page: Page) -> None:
         """What is chosen, and the shape of its base; without what is still being typed."""
         from ftlab.models.load import shape_of
 
-        given = {path: value for path, value in zip(deciding, values, strict=True) if value not in (None, "")}
-        config = build_config(forms.nested({"model.base": STARTER} | given))
+        typed = {path: value for path, value in zip(deciding, values, strict=True) if value not in (None, "")}
+        config = build_config(forms.nested({"model.base": STARTER} | typed))
         try:
             return config, shape_of(config.model)
         except FtlabError:
@@ -146,14 +146,16 @@ def wire(tab: TrainTab, page: Page) -> None:
             config, shape = chosen(*values)
         except FtlabError:  # a number that is still being typed
             return {tab.preset: None, tab.settings: ""}
-        read = {one: gr.update(visible=_is_read(path, config.method.name)) for path, one in of_methods.items()}
+        read = {
+            component: gr.update(visible=_is_read(path, config.method.name)) for path, component in of_methods.items()
+        }
         resolved = config.resolved(shape)
         bare = config.model_copy(update={"optimisation": RunConfig().optimisation}).resolved(shape)
-        shown = {one: gr.update(placeholder=_usual(bare, path)) for path, one in usual_of.items()}
-        said = {tab.banner: run_view.toy_banner(config.model.base), tab.settings: in_words(resolved)}
+        hints = {component: gr.update(placeholder=_usual(bare, path)) for path, component in usual_of.items()}
+        texts = {tab.banner: run_view.toy_banner(config.model.base), tab.settings: in_words(resolved)}
         # Said again, it would undo a pick made in the meantime.
         named = preset_of(config, shape)
-        return {**shown, **said, **({} if named == picked else {tab.preset: named}), **read}
+        return {**hints, **texts, **({} if named == picked else {tab.preset: named}), **read}
 
     def preset(name: str | None, *values: Any) -> dict[Any, Any]:
         """Put the preset that was picked into the form, or again where base or method are others now."""
@@ -161,23 +163,23 @@ def wire(tab: TrainTab, page: Page) -> None:
             *[None if path in _PRESET else value for path, value in zip(deciding, values, strict=True)]
         )
         wanted = preset_settings(name, config, shape) if name else {}
-        return {fields[path]: forms.shown(value) for path, value in wanted.items()}
+        return {fields[path]: forms.text_of(value) for path, value in wanted.items()}
 
     def suit_base(name: str | None, *values: Any) -> dict[Any, Any]:
-        given = dict(zip(deciding, values, strict=True))
-        found = {component: _usual_replay(path, given["model.base"]) for component, path in replayed.items()}
+        typed = dict(zip(deciding, values, strict=True))
+        updates = {component: _usual_replay(path, typed["model.base"]) for component, path in replayed.items()}
         if name in (None, PRESET):
-            return found
-        replay_text = found[fields["data.replay_text"]]
-        return found | preset(name, *(given | {"data.replay_text": replay_text}).values())
+            return updates
+        replay_text = updates[fields["data.replay_text"]]
+        return updates | preset(name, *(typed | {"data.replay_text": replay_text}).values())
 
-    def describe_data(shown: str | None, *replay: Any) -> dict[Any, Any]:
-        said = data_line(shown, workspace, dict(zip(mixed, replay, strict=True)))
+    def describe_data(config_json: str | None, *replay: Any) -> dict[Any, Any]:
+        line = data_line(config_json, workspace, dict(zip(mixed, replay, strict=True)))
         # Where it cannot work, the line says why.
-        return {tab.data: said, tab.panel.row.start: gr.update(interactive="ft-box" not in said)}
+        return {tab.data: line, tab.panel.row.start: gr.update(interactive="ft-box" not in line)}
 
-    def suit_stage(shown: str | None) -> dict[Any, Any]:
-        return {stage: stage_of(shown, workspace) or gr.skip()}
+    def suit_stage(config_json: str | None) -> dict[Any, Any]:
+        return {stage: stage_of(config_json, workspace) or gr.skip()}
 
     def configured(values: Sequence[Any]) -> RunConfig:
         return build_config(_settings(tab, data, values))
@@ -185,12 +187,12 @@ def wire(tab: TrainTab, page: Page) -> None:
     inputs = [*tab.form.inputs, *data.form.inputs]
     sweep.wire_form(tab.sweep, inputs, configured, workspace)
     train_preflight.wire(tab.check, tab.form, inputs, configured, workspace, by_itself=True)
-    changes = [*(one.input for one in tab.form.inputs), tab.preset.input]
+    changes = [*(field.input for field in tab.form.inputs), tab.preset.input]
     run_panel.wire(tab.panel, page, inputs, configured, lambda job: show(tab, job, workspace), changes)
     changed = [*usual_of.values(), tab.banner, tab.preset, tab.settings, *of_methods.values()]
     settings: dict[str, Any] = {"clears": False, "queue": False, "trigger_mode": "always_last"}
     asked = [fields[path] for path in deciding]
-    on(any_of(*(one.change for one in asked)), usual, [tab.preset, *asked], changed, box=tab.message, **settings)
+    on(any_of(*(field.change for field in asked)), usual, [tab.preset, *asked], changed, box=tab.message, **settings)
     filled = [fields[path] for path in _PRESET]
     on(tab.preset.input, preset, [tab.preset, *asked], filled, box=tab.message, queue=False)
     # Only what a person picks: a run that is loaded into the form brings its own.
@@ -198,9 +200,9 @@ def wire(tab: TrainTab, page: Page) -> None:
     on(any_of(base.input, method.input), suit_base, [tab.preset, *asked], suited, box=tab.message, queue=False)
     mixed = ("model.base", "stage", *_REPLAYED, *_FRACTIONS)
     counted = [fields[path] for path in mixed]
-    counts = any_of(data.shown.change, *(one.change for one in counted))
-    on(counts, describe_data, [data.shown, *counted], [tab.data, tab.panel.row.start], **settings)
-    on(data.shown.change, suit_stage, [data.shown], [stage], queue=False)
+    counts = any_of(data.config_json.change, *(field.change for field in counted))
+    on(counts, describe_data, [data.config_json, *counted], [tab.data, tab.panel.row.start], **settings)
+    on(data.config_json.change, suit_stage, [data.config_json], [stage], queue=False)
     page.switch(tab.change_data.click, data_tab.NAME)
 
 
@@ -224,21 +226,21 @@ def latest_base(workspace: Workspace) -> str | None:
     return next((config.model.base for config in configs if config is not None), None)
 
 
-def data_line(shown: str | None, workspace: Workspace, replay: dict[str, Any] | None = None) -> Markup:
+def data_line(config_json: str | None, workspace: Workspace, replay: dict[str, Any] | None = None) -> Markup:
     """What the run will be trained on, from the settings that the Data tab has read, and what is mixed in by the
     settings `replay` of base, stage and replay (by path; without them, nothing)."""
-    if shown is None:
-        return notice("The data on the Data tab cannot be read: choose other data.", kind="warn")
-    config = DataConfig.model_validate_json(shown)
-    found = data_rows.inspected(config, workspace)
-    if found.problem:
+    if config_json is None:
+        return notice("The data on the Data tab cannot be read. Choose other data.", kind="warn")
+    config = DataConfig.model_validate_json(config_json)
+    inspection = data_rows.inspected(config, workspace)
+    if inspection.problem:
         return notice("The data on the Data tab cannot be trained on yet. The Data tab says why.", kind="warn")
     names = {"train": "to learn from", "validation": "to check", "test": "to test"}
-    kind = " documents" if found.format == "text" else ""
-    sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in found.splits.items())
-    mixed = mixed_in(replay or {}, found.splits.get("train", 0), workspace)
+    kind = " documents" if inspection.format == "text" else ""
+    sizes = ", ".join(f"{count(size)}{kind} {names.get(name, name)}" for name, size in inspection.splits.items())
+    mixed = mixed_in(replay or {}, inspection.splits.get("train", 0), workspace)
     return Markup('<strong>{}</strong><div class="ft-help">{}{}</div>').format(
-        source_title(found.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
+        source_title(inspection.name), sizes, f". Against forgetting: {mixed}." if mixed else ""
     )
 
 
@@ -246,9 +248,9 @@ def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
     """What the settings `replay` (by path) add to `rows` of training data, in words; empty for nothing."""
     parts = []
     for path, fraction in zip(_REPLAYED, _FRACTIONS, strict=True):
-        given = {name: value for name, value in replay.items() if value not in (None, "")}
+        typed = {name: value for name, value in replay.items() if value not in (None, "")}
         try:
-            config = build_config(forms.nested({"model.base": STARTER, path: None} | given)).resolved()
+            config = build_config(forms.nested({"model.base": STARTER, path: None} | typed)).resolved()
         except FtlabError:  # a number that is still being typed
             return ""
         source, share = getattr(config.data, path.removeprefix("data.")), getattr(config.data, fraction[5:])
@@ -289,12 +291,12 @@ def in_words(config: RunConfig) -> Markup:
     return Markup('<p class="ft-help">{}.</p>').format(", ".join(parts))
 
 
-def stage_of(shown: str | None, workspace: Workspace) -> str | None:
+def stage_of(config_json: str | None, workspace: Workspace) -> str | None:
     """The stage that the data on show are for; None while there are none."""
-    if shown is None:
+    if config_json is None:
         return None
-    found = data_rows.inspected(DataConfig.model_validate_json(shown), workspace)
-    return PRETRAINING if found.format == "text" else SFT
+    inspection = data_rows.inspected(DataConfig.model_validate_json(config_json), workspace)
+    return PRETRAINING if inspection.format == "text" else SFT
 
 
 def _settings(tab: TrainTab, data: data_tab.DataTab, values: Sequence[Any]) -> dict[str, Any]:
@@ -317,7 +319,7 @@ def _special(path: str) -> dict[str, Any]:
         return {"visible": _is_read(path, RunConfig().method.name)}
     if path in _REPLAYED:
         replay = [(title, name) for name, title in run_files.sample_titles().items() if name == _REPLAYED[path]]
-        auto = ("auto: the base's own answers, where it is a real one", AUTO)
+        auto = ("auto: the base's own answers, except for the starter", AUTO)
         itself = [auto, ("the base's own answers", SELF)] if path == "data.replay" else []
         return {"choices": [*itself, ("none", ""), *replay], "value": _usual_replay(path, STARTER)}
     if path in _USUAL:
@@ -344,16 +346,16 @@ def _usual(config: RunConfig, path: str) -> str:
 def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
     data = page.parts[data_tab.NAME]
 
-    def prefers(shown: str | None) -> bool:
-        return data_rows.holds_preferences(shown, page.workspace)
+    def prefers(config_json: str | None) -> bool:
+        return data_rows.holds_preferences(config_json, page.workspace)
 
     def fill(filled: tuple[RunConfig, Any]) -> dict[Any, Any]:
-        config, said = filled
+        config, message = filled
         mine = run_panel.leads(tab.panel, run_files.current_job(page.workspace))
-        return {**tab.form.fill(config), **data.form.fill(config), **mine, tab.message: said}
+        return {**tab.form.fill(config), **data.form.fill(config), **mine, tab.message: message}
 
     return {
-        "data": Door([], lambda shown: {}, lambda shown: not prefers(shown)),
+        "data": Door([], lambda config_json: {}, lambda config_json: not prefers(config_json)),
         "settings": Door(
             [*tab.form.inputs, *data.form.inputs, *tab.panel.main, tab.message],
             fill,
@@ -363,22 +365,24 @@ def doors(tab: TrainTab, page: Page) -> dict[str, Door]:
 
 
 def followers(tab: TrainTab, page: Page) -> list[Follower]:
-    shown = page.parts[data_tab.NAME].shown
+    config_json = page.parts[data_tab.NAME].config_json
     base = tab.form.components["model.base"]
     replayed = {tab.form.components[path]: path for path in _REPLAYED}
 
     def chosen(seen: Look) -> dict[Any, Any]:
         """The base on the page; at first the one that was chosen before, else that of the latest run."""
-        name = seen.given[base]
+        name = seen.values[base]
         if seen.notes.get("opened"):
             return {base: gr.update(value=name)}
         seen.notes["opened"] = "yes"
         if name == STARTER and not kept_choices(page.workspace).base:
             name = latest_base(page.workspace) or STARTER
-        suits = {one: gr.update(value=_usual_replay(path, name)) for one, path in replayed.items()}
+        suits = {component: gr.update(value=_usual_replay(path, name)) for component, path in replayed.items()}
         return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
 
     return [
-        Follower(tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.given[shown]), [shown]),
+        Follower(
+            tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
+        ),
         Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
     ]

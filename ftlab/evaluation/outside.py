@@ -1,0 +1,443 @@
+"""Sides that answer elsewhere: a model behind an address, or a file with answers that were made before.
+
+`read_against` reads what a person wrote (`https://host/v1#model`, or a JSONL file), `plan` says what asking takes
+before anything is sent, and `answers_of` asks. Each answer is kept in `outside.jsonl` of the run as it comes: nothing
+is paid for twice, and a stopped evaluation goes on where it ended. Only answers come back: no loss, no perplexity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftlab.core.comparison import ComparisonJson, OutsideJson, SideJson
+from ftlab.core.endpoint import (
+    CONTESTANT,
+    MOST_AT_ONCE,
+    Asker,
+    Endpoint,
+    Reply,
+    check_amount,
+    check_prices,
+    cost,
+    endpoint_url,
+    estimate_tokens,
+    sending_lines,
+)
+from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
+from ftlab.core.run_directory import RunDirectory
+from ftlab.data.prompt_template import AsTrained
+from ftlab.data.shapes import Message
+from ftlab.data.tool_calls import TOOLS
+from ftlab.data.tool_templates import openai_form, request_of, text_of_reply
+from ftlab.errors import FtlabError, InputError, shorten
+from ftlab.evaluation.batches import Progress, Stopped
+from ftlab.evaluation.generate import Answer
+from ftlab.evaluation.material import Material, still_holds
+
+# Tokens of another model are other units, and a model that thinks spends them before it answers.
+_FEWEST_TOKENS, _TIMES_LIMIT = 256, 2
+_ANSWER_KEYS = ("answer", "completion", "response", "output")
+UNMEASURED = "cannot be measured behind an address"
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A side that answers elsewhere: behind `endpoint`, or in `file`. `name` is its key in a comparison and `title`
+    what people read. `max_tokens` limits an answer (None: by the references); prices are per million tokens."""
+
+    name: str
+    title: str
+    what: str
+    url: str | None = None
+    model: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    max_tokens: int | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+    at_once: int = 4
+
+    @property
+    def spoken(self) -> str:
+        return self.title
+
+    @property
+    def who(self) -> str:
+        """A hash of what determines its answers besides the prompts."""
+        return hashlib.sha256(json.dumps([self.url, self.model, self.sha256]).encode()).hexdigest()[:16]
+
+    def described(self) -> SideJson:
+        return {"name": self.name, "title": self.title, "what": self.what, "outside": self.as_dict()}
+
+    def as_dict(self) -> OutsideJson:
+        return {
+            "url": self.url,
+            "model": self.model,
+            "file": self.file,
+            "sha256": self.sha256,
+            "max_tokens": self.max_tokens,
+            "price_in": self.price_in,
+            "price_out": self.price_out,
+            "at_once": self.at_once,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Outside:
+        if values.get("url"):
+            host = Endpoint(values["url"], values["model"]).host
+            return cls(f"{_slug(values['model'])}@{host}", values["model"], f"behind {values['url']}", **values)
+        name = Path(values["file"]).name
+        return cls(f"{_slug(Path(name).stem)}@file", Path(name).stem, f"answers in {name}", **values)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text).strip("-") or "model"
+
+
+def read_against(
+    text: str,
+    *,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    at_once: int = 4,
+    max_tokens: int | None = None,
+) -> Outside:
+    """The side that `text` names: `https://host/v1#model`, or a JSONL file of prompts and answers.
+
+    Raises InputError for an address without a model, one that cannot be used, and a file that is not there.
+    """
+    text = text.strip()
+    check_amount("Requests at once", at_once, 1, MOST_AT_ONCE)
+    check_amount("The longest answer", max_tokens, 1, 1_000_000)
+    check_prices(price_in, price_out)
+    values: dict[str, Any] = {"url": None, "model": None, "file": None, "sha256": None, "max_tokens": max_tokens}
+    values |= {"price_in": price_in, "price_out": price_out, "at_once": at_once}
+    if re.match(r"https?://", text):
+        address, _, model = text.partition("#")
+        if not model.strip():
+            raise InputError(
+                "The address does not say which model answers",
+                given=text,
+                allowed="the address, #, and the name of the model there",
+                try_=f"{address.rstrip('/')}#my-model",
+            )
+        return Outside.from_dict(values | {"url": endpoint_url(address, CONTESTANT), "model": model.strip()})
+    file = Path(text).expanduser()
+    if not text or not file.is_file():
+        raise InputError(
+            "There is no such side to compare with",
+            given=text or "nothing",
+            allowed="an address with its model (https://host/v1#model), or a JSONL file of prompts and answers",
+        )
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return Outside.from_dict(values | {"file": str(file.absolute()), "sha256": digest})
+
+
+@dataclass(frozen=True)
+class OutsideAnswer:
+    """An answer from elsewhere, with what it took: `seconds` from request to reply, and the tokens that the server
+    counted (None: it did not say). `refused`: the server's reason to give none."""
+
+    answer: Answer
+    seconds: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    refused: str = ""
+
+
+def _key(messages: Sequence[Message]) -> str:
+    form = openai_form(messages)
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _prompts(material: Material) -> list[list[Message]]:
+    return [list(row["messages"][:-1]) for row in material.rows]
+
+
+def limit_of(side: Outside, material: Material) -> int:
+    """The longest answer of a side behind an address, in tokens of its own."""
+    return side.max_tokens or max(_FEWEST_TOKENS, _TIMES_LIMIT * material.limit.tokens)
+
+
+def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool = True) -> dict[str, OutsideAnswer]:
+    """The kept answers of `side` to the rows of `material` by their keys, from `run` or a run beside it; with `refused`
+    also where the server gave none."""
+    wanted, limit = {_key(messages) for messages in _prompts(material)}, limit_of(side, material)
+    answers: dict[str, OutsideAnswer] = {}
+    owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
+    for owner in owners:
+        for line in read_jsonl(owner.outside_file) if owner.outside_file.exists() else []:
+            if line.get("who") != side.who or line.get("key") not in wanted or (line["refused"] and not refused):
+                continue
+            if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
+                answer = Answer(line["answer"], line["tokens"], line["cut"])
+                seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
+                answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"])
+    return answers
+
+
+def _keep(run: RunDirectory, side: Outside, key: str, reply: OutsideAnswer, limit: int) -> None:
+    line: dict[str, Any] = {"who": side.who, "side": side.name, "key": key, "answer": reply.answer.text}
+    line |= {"tokens": reply.answer.tokens, "cut": reply.answer.cut, "limit": limit, "seconds": reply.seconds}
+    line |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+    append_jsonl(run.outside_file, line | {"refused": reply.refused, "created": time.time()})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What asking a side behind an address takes: `rows`, of which `known` were answered before, and tokens: estimated,
+    and at most. Prices are in the currency of the prices given."""
+
+    host: str
+    model: str
+    rows: int
+    known: int
+    prompt_tokens: int
+    reply_tokens: int
+    reply_tokens_at_most: int
+    price: float | None
+    price_at_most: float | None
+    is_here: bool
+
+    @property
+    def open(self) -> int:
+        return self.rows - self.known
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def lines(self) -> list[str]:
+        """What a person should know before anything is sent."""
+        if not self.open:
+            return [f"Nothing to send: {self.model} at {self.host} has answered all {self.rows:,} rows before."]
+        before = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
+        return [
+            f"{self.open:,} requests to {self.model} at {self.host}, one for each row{before}.",
+            *sending_lines(
+                f"The prompts of {self.open:,} held-out rows",
+                self.host,
+                (self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most),
+                (self.price, self.price_at_most),
+                is_here=self.is_here,
+            ),
+        ]
+
+
+def plan(run: RunDirectory, side: Outside, material: Material) -> Plan:
+    """What asking `side` about the rows of `material` takes; sends nothing."""
+    answered = known(run, side, material, refused=False)
+    each = {_key(messages): place for place, messages in enumerate(_prompts(material))}
+    left = [place for key, place in each.items() if key not in answered]
+    sent = sum(estimate_tokens(turn["content"]) + 8 for place in left for turn in material.rows[place]["messages"][:-1])
+    usual = sum(estimate_tokens(material.references[place]) for place in left)
+    most = len(left) * limit_of(side, material)
+    endpoint = Endpoint(side.url or "", side.model or "")
+    prices = side.price_in, side.price_out
+    return Plan(
+        *(endpoint.host, endpoint.model, len(each), len(each) - len(left), sent, usual, most),
+        *(cost(sent, usual, *prices), cost(sent, most, *prices), endpoint.is_here),
+    )
+
+
+def answers_of(
+    run: RunDirectory,
+    side: Outside,
+    material: Material,
+    *,
+    kept: bool,
+    tell: Progress,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[OutsideAnswer]:
+    """The answers of `side` to the rows of `material`, in their order; what is not kept is asked. A row that the server
+    refuses has an empty answer, and is asked again unless all is `kept`: then nothing is sent. Raises FtlabError where
+    it cannot be asked, Stopped; answers until then are kept."""
+    prompts = _prompts(material)
+    keys = [_key(messages) for messages in prompts]
+    answered = known(run, side, material, refused=kept or bool(side.file))
+    left = {key: messages for key, messages in zip(keys, prompts, strict=True) if key not in answered}
+    if left and (side.file or kept):
+        raise FtlabError(
+            f"The answers of {side.title} are not kept for all rows any more", try_="name its file again (--against)"
+        )
+    if left:
+        end_last_line(run.outside_file)
+        limit = limit_of(side, material)
+        asker = Asker(Endpoint(side.url or "", side.model or "", limit), threading.Event(), CONTESTANT)
+        requests = [request_of(key, messages) for key, messages in left.items()]
+        phase, total = f"answers of {side.title}", len(set(keys))
+        tell(phase, total - len(left), total)
+        try:
+            for replied in asker.ask_all(requests, at_once=side.at_once, should_stop=should_stop):
+                reply = replied.reply or Reply("", None, None, False)
+                text = text_of_reply(reply)
+                tokens = reply.completion_tokens
+                made = Answer(text, estimate_tokens(text) if tokens is None else tokens, reply.cut)
+                counts = (reply.prompt_tokens, reply.completion_tokens)
+                answered[replied.key] = OutsideAnswer(made, round(replied.seconds, 3), *counts, replied.refused)
+                _keep(run, side, replied.key, answered[replied.key], limit)
+                tell(phase, total - len(left) + sum(key in answered for key in left), total)
+        finally:
+            asker.close()
+        if any(key not in answered for key in left):
+            raise Stopped
+        refusals = [answered[key].refused for key in left if answered[key].refused]
+        if len(refusals) == len(set(keys)):
+            raise FtlabError(f"{side.title} answered none of the rows", why=refusals[0])
+    return [answered[key] for key in keys]
+
+
+def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTrained) -> tuple[list[int], list[str]]:
+    """Keep the answers in the file of `side` to the rows of `material`; returns the places of the rows that it answers,
+    and notes on what does not match.
+
+    A line has `prompt` (a text) or `messages`, and `answer` (or `completion`, `response`, `output`); `seconds`,
+    `prompt_tokens`, `completion_tokens` and `cut` are optional. `how` says how prompts of the data were built. Raises
+    InputError for a line without these and where no row matches.
+    """
+    name = Path(side.file or "").name
+    by_prompt: dict[str, OutsideAnswer] = {}
+    lines = doubled = 0
+    try:
+        text = Path(side.file or "").read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The answers cannot be read: {error}", given=name) from None
+    for number, raw in enumerate(text.splitlines(), 1):
+        if not raw.strip():
+            continue
+        lines += 1
+        prompt, answer = _read_line(raw, f"line {number} of {name}")
+        doubled += prompt in by_prompt
+        by_prompt.setdefault(prompt, answer)
+    prompts = _prompts(material)
+    places, used = [], set()
+    kept = known(run, side, material)
+    wrapped = {}
+    if how.template and len(how.columns) == 1:
+        wrapped = {how.wrapped(prompt).strip(): prompt for prompt in by_prompt}
+    for place, messages in enumerate(prompts):
+        asked = _joined([turn for turn in messages if turn["role"] not in ("system", TOOLS)])
+        key = asked if asked in by_prompt else wrapped.get(asked)
+        if key is None:
+            continue
+        places.append(place)
+        used.add(key)
+        if (row_key := _key(messages)) not in kept:
+            _keep(run, side, row_key, by_prompt[key], limit_of(side, material))
+            kept[row_key] = by_prompt[key]
+    if not places:
+        first = next((turn["content"] for turn in reversed(prompts[0]) if turn["role"] == "user"), "")
+        raise InputError(
+            f"No held-out row has a prompt that is in {name}",
+            given=f"{lines:,} lines, the first of them: {shorten(next(iter(by_prompt), ''), 80)}",
+            allowed=f"the prompts of the {len(prompts):,} held-out rows, such as: {shorten(first, 80)}",
+            try_=f"answer the rows of {run.split_file(material.split)}, and keep their prompts as they are",
+        )
+    notes = []
+    if len(places) < len(prompts):
+        missing = next(place for place in range(len(prompts)) if place not in set(places))
+        lost = next((turn["content"] for turn in reversed(prompts[missing]) if turn["role"] == "user"), "")
+        notes.append(
+            f"{name} answers {len(places):,} of the {len(prompts):,} rows, so all sides are compared on these alone. "
+            f"Without an answer, for example: {shorten(lost, 80)}"
+        )
+    if spare := len(by_prompt) - len(used):
+        notes.append(f"{spare:,} prompts in {name} are of no row that is compared, and were left out.")
+    if doubled:
+        notes.append(f"{doubled:,} lines of {name} repeat a prompt: the first answer to it counts.")
+    return places, notes
+
+
+def _read_line(raw: str, where: str) -> tuple[str, OutsideAnswer]:
+    allowed = '{"prompt": "...", "answer": "..."}, or "messages" in place of the prompt'
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        line = None
+    answer = next((line[key] for key in _ANSWER_KEYS if key in line), None) if isinstance(line, dict) else None
+    prompt = _prompt_of(line) if isinstance(line, dict) else None
+    if prompt is None or not isinstance(answer, str):
+        raise InputError(f"This is no prompt with its answer: {where}", given=shorten(raw, 80), allowed=allowed)
+    numbers = {key: line.get(key) for key in ("seconds", "prompt_tokens", "completion_tokens")}
+    for key, value in numbers.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise InputError(f"{key} in {where} cannot take this value", given=value, allowed="a number, 0 or more")
+    tokens = numbers["completion_tokens"]
+    made = Answer(answer, int(estimate_tokens(answer) if tokens is None else tokens), bool(line.get("cut")))
+    return prompt, OutsideAnswer(made, **numbers)
+
+
+def _prompt_of(line: Mapping[str, Any]) -> str | None:
+    """The text that a line is matched by: its prompt, or the last question of its messages with those before it."""
+    if isinstance(line.get("prompt"), str):
+        return str(line["prompt"]).strip()
+    turns = line.get("messages") or line.get("prompt")
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        return None
+    asked = [turn for turn in turns if turn.get("role") not in ("system", "developer", TOOLS)]
+    if asked and asked[-1].get("role") == "assistant":
+        asked = asked[:-1]
+    return _joined(asked) if asked else None
+
+
+def _joined(turns: Sequence[Mapping[str, Any]]) -> str:
+    """A lone question as it is; a conversation with its roles."""
+    if len(turns) == 1:
+        return str(turns[0].get("content") or "").strip()
+    return "\n".join(f"{turn.get('role')}: {str(turn.get('content') or '').strip()}" for turn in turns)
+
+
+def carried(earlier: ComparisonJson | None, run: RunDirectory, material: Material) -> list[Outside]:
+    """The sides of the `earlier` comparison of the same question whose answers are all kept: they cost nothing and
+    stay."""
+    sides = [
+        Outside.from_dict(side["outside"])
+        for side in (earlier.get("sides", []) if earlier else [])
+        if side.get("outside") is not None
+    ]
+    keys = {_key(messages) for messages in _prompts(material)}
+    return [side for side in sides if keys <= known(run, side, material).keys()]
+
+
+def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
+    """What a reader must know of the answers of `side`."""
+    notes = []
+    refused = sum(bool(each.refused) for each in replies)
+    if refused:
+        reason = next(each.refused for each in replies if each.refused)
+        notes.append(f"{side.title} refused {refused} of {len(replies)} rows, which count as empty answers. {reason}")
+    cut = sum(each.answer.cut for each in replies)
+    if cut:
+        notes.append(
+            f"{cut} of {len(replies)} answers of {side.title} were cut. A longer limit (--max-tokens) may help a model "
+            "that thinks before it answers."
+        )
+    if side.url:
+        notes.append(f"Perplexity and what was forgotten {UNMEASURED}: {side.title} has answers alone.")
+    return notes
+
+
+def spent(side: Outside, replies: Sequence[OutsideAnswer]) -> dict[str, float | None]:
+    """What an answer of `side` takes on average: `seconds`, tokens read (`read`), and the cost of 1,000 (`thousand`);
+    None where it is not known."""
+    seconds = [each.seconds for each in replies if each.seconds is not None and not each.refused]
+    counted = [
+        (each.prompt_tokens, each.completion_tokens)
+        for each in replies
+        if each.prompt_tokens is not None and each.completion_tokens is not None
+    ]
+    read = math.fsum(prompt for prompt, _ in counted) / len(counted) if counted else None
+    total = cost(sum(p for p, _ in counted), sum(c for _, c in counted), side.price_in, side.price_out)
+    return {
+        "seconds": math.fsum(seconds) / len(seconds) if seconds else None,
+        "read": read,
+        "thousand": None if total is None or not counted else 1000 * total / len(counted),
+    }

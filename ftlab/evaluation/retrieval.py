@@ -1,0 +1,119 @@
+"""Retrieval as a side: before each question stand the training rows that are nearest to it.
+
+TF-IDF over character n-grams finds them (scikit-learn, which is installed for other reasons): it needs no second model,
+and no words of a certain language. Rows of the test split are never shown, nor are training rows that are copies or
+near copies of a held-out question (`ftlab.data.near`) or hold its long answer: they would give the answer away."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftlab.core.run_directory import RunDirectory
+from ftlab.data.shapes import Message
+from ftlab.data.tool_calls import TOOLS
+from ftlab.errors import InputError
+from ftlab.evaluation.material import Material
+
+INDEX = "TF-IDF over character n-grams of 2 to 4 within words, cosine"
+_MOST_ROWS = 50_000  # of training; as many as memorization looks at
+_BATCH = 256  # questions
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Before each question stand the `count` nearest of the `examples`; `nearest` holds their places by the text of the
+    question, the nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: of the
+    search, per question."""
+
+    count: int
+    examples: tuple[tuple[Message, ...], ...] = field(repr=False)
+    nearest: Mapping[str, tuple[int, ...]] = field(repr=False)
+    left_out: int
+    seconds: float
+
+    def described(self) -> str:
+        return f"{self.count} nearest training {'row' if self.count == 1 else 'rows'} before each question"
+
+    def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
+        """`messages` with as many of the nearest rows as fit, the nearest one last, and their number."""
+        from ftlab.data.partition import prompt_text
+
+        places = self.nearest.get(prompt_text(messages), ())
+        for count in range(len(places), 0, -1):
+            prompted = self._before(messages, places[:count])
+            if fits(prompted):
+                return prompted, count
+        return list(messages), 0
+
+    def _before(self, messages: Sequence[Message], places: Sequence[int]) -> list[Message]:
+        head = [turn for turn in messages if turn["role"] in ("system", TOOLS)]
+        examples = [turn for place in reversed(places) for turn in self.examples[place]]
+        return [*head, *examples, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
+
+
+def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval:
+    """The `count` training rows of `run` that are nearest to each row of `material`. Raises InputError without any."""
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics.pairwise import linear_kernel
+
+    from ftlab.data.partition import prompt_text
+    from ftlab.data.splits import read_split
+
+    rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
+    rows = rows[:_MOST_ROWS]
+    if not rows:
+        raise InputError(
+            "There are no training rows to retrieve", given=f"run {run.id}", allowed="evaluation.retrieved=0"
+        )
+    began = time.monotonic()
+    texts = [prompt_text(row["messages"]) for row in rows]
+    questions = [prompt_text(row["messages"]) for row in material.rows]
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
+    try:
+        table = vectors.fit_transform(texts)
+    except ValueError:  # not one n-gram in all of them
+        raise InputError("The training rows hold no text to search", given=f"run {run.id}") from None
+    copies = _copies(rows, texts, material, questions)
+    nearest: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(questions), _BATCH):
+        batch = questions[start : start + _BATCH]
+        for number, scores in enumerate(linear_kernel(vectors.transform(batch), table), start):
+            ranked = (int(place) for place in (-scores).argsort(kind="stable") if place not in copies)
+            nearest[questions[number]] = tuple(itertools.islice(ranked, count))
+    seconds = (time.monotonic() - began) / max(1, len(questions))
+    examples = tuple(
+        tuple(
+            {"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] not in ("system", TOOLS)
+        )
+        for row in rows
+    )
+    return Retrieval(min(count, len(rows) - len(copies)), examples, nearest, len(copies), seconds)
+
+
+def _copies(
+    rows: Sequence[Mapping[str, Any]], texts: Sequence[str], material: Material, questions: Sequence[str]
+) -> set[int]:
+    """The places of the training rows that are copies or near copies of a held-out question, or hold its answer."""
+    from ftlab.data.near import near_pairs
+    from ftlab.data.rendering import reference
+
+    answers = [reference(row["messages"]) for row in rows]
+    copies: set[int] = set()
+    # Every question that has a copy is in a pair, but not with each of its copies: so again without those found.
+    while left := [place for place in range(len(rows)) if place not in copies]:
+        pairs = near_pairs(
+            [*(texts[place] for place in left), *questions],
+            [*(answers[place] for place in left), *material.references],
+            sides=[0] * len(left) + [1] * len(questions),
+            across=True,
+        )
+        more = {left[trained] for trained, _, _ in pairs}
+        if not more:
+            break
+        copies |= more
+    return copies
