@@ -12,9 +12,9 @@ answers of dpo_en_demo, the first answers of glaive_toolcall_en_demo.
 With --ways, other ways to rank the rows are compared, as means over seeds: the share of planted rows among the first
 10 and 20 (chance gives the share that was planted) and the area under the ROC curve (chance gives 0.5). Ways: the
 classifier of the checks (labels only); the nearest neighbors by words; words shared with the prompt; the loss of --base
-on the answer; how much the row's own prompt lowers that loss, against the prompts of other rows (`fit`); and, with --runs, the
-loss of a run that was trained on the rows with the planted errors, how far it fell, and the loss of two runs that were
-each trained on the other half (`halves`).
+on the answer; how much the row's own prompt lowers that loss, against the prompts of other rows (`fit`); and, with
+--runs, the loss of a run that was trained on the rows with the planted errors, how far it fell, and the loss of two
+runs that were each trained on the other half (`halves`).
 
 Prints a Markdown table as it grows; --ways prints a JSON object as the last line.
 """

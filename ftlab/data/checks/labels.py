@@ -6,8 +6,8 @@ own rows get), and the rows that pass the threshold of another class. The probab
 regressions on words and letters, which needs no base and seconds. Several rows that stand out by far are a finding.
 
 Answers in sentences are ranked, never reported: by the words that they share with their prompt, or by these and the
-answers of the prompts most like it. Which of the two, and whether there is a ranking, is decided on the rows themselves:
-answers exchanged for those of other rows must come before the rows as they are.
+answers of the prompts most like it. Which of the two, and whether there is a ranking, is decided on the rows
+themselves: answers exchanged for those of other rows must come before the rows as they are.
 
 Precision on planted errors: `tests/benchmarks/wrong_labels.py` and `docs/data.md`.
 """

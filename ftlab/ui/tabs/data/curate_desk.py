@@ -119,10 +119,8 @@ def step(positions: Any, position: int | None, by: int) -> int | None:
     if position is None:
         return int(positions[0])
     there = np.flatnonzero(positions == position)
-    if len(there):
-        index = int(there[0]) + by
-    else:  # between the two that it would stand between
-        index = int(np.searchsorted(positions, position)) - (by < 0)
+    # A row that is not among them stands between two that are.
+    index = int(there[0]) + by if len(there) else int(np.searchsorted(positions, position)) - (by < 0)
     return int(positions[index]) if 0 <= index < len(positions) else None
 
 
