@@ -223,8 +223,8 @@ def _out_of_sample(texts: Sequence[str], known: Any, watch: Watch) -> Any:
     letters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, max_df=0.9, max_features=20_000, dtype=np.float32
     )
-    number: dict[str, int] = {}  # not hash(), which differs from process to process and with it the folds
-    groups = [number.setdefault(" ".join(text.lower().split()), len(number)) for text in texts]
+    first: dict[str, int] = {}  # not hash(), which differs from process to process and with it the folds
+    groups = [first.setdefault(" ".join(text.lower().split()), len(first)) for text in texts]
     chances = np.zeros((len(texts), int(known.max()) + 1))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     try:
