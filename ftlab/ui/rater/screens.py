@@ -75,7 +75,7 @@ def guess(
     )
     return Markup(
         '<article class="rt-trial" data-trial="{}">{}{}{}<div class="rt-bar"><p class="rt-ask" id="rt-ask">'
-        "Your vote is saved. An occasional guess: which answer comes from the adapted model?"
+        "Your vote is saved. An occasional guess: which answer comes from the newly trained model?"
         '</p><div class="rt-votes rt-guesses" role="group" '
         'aria-labelledby="rt-ask">{}</div></div></article>'
     ).format(trial_id, _head(place, trial_id), _question(messages), _answers(answers), buttons)
