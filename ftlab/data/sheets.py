@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from ftlab.core.words import counted
 from ftlab.data.limits import check_expanded, check_rows, most_expanded, too_large
 from ftlab.data.split_names import split_name
 from ftlab.data.tabular import Layout, Row, header_of, layout_of
@@ -143,7 +144,7 @@ def _chosen(
         chosen = dict.fromkeys(same, "train")
         if len(same) > 1:
             notes.append(f"Sheets of {name} with the same columns were joined: {', '.join(same[:8])}.")
-    others = [f"{title} ({len(tables[title][1]):,} rows)" for title in tables if title not in chosen]
+    others = [f"{title} ({counted(len(tables[title][1]), 'row')})" for title in tables if title not in chosen]
     if others:
         notes.append(f"Not read in {name}: {', '.join(others[:8])}. To read one of these sheets, name it as the split.")
     return chosen

@@ -15,6 +15,7 @@ from ftlab.config.sections import FEWEST_OWN_ANSWERS
 from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT, STAGES
 from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import CHOICES, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
 from ftlab.data.formats import PREFERENCES, detect, detect_prompts
@@ -43,6 +44,7 @@ from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, ids_of, re
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
+REPLAYED = "replay"  # the `source` of training rows that are mixed in against forgetting
 Turns = list[Message]
 
 
@@ -403,7 +405,7 @@ def _mix_in_replay(
         dropped: Counter[str] = Counter()
         rows = loaded.splits[loaded.main]
         read_row = reader(stage, detected, system_prompt)
-        every = _examples(loaded.name, "replay", rows, range(len(rows)), detected, read_row, dropped, Counter())
+        every = _examples(loaded.name, REPLAYED, rows, range(len(rows)), detected, read_row, dropped, Counter())
         free = [row for row in every if prompt_fingerprint(row["messages"], data.system_prompt) not in prints]
         if data.near_duplicates != "apart":
             free = _unlike(free, held_out)
@@ -558,5 +560,8 @@ def _split(
         details=details,
         columns=parent.columns,
     )
-    notes += [f"{count} rows are excluded: {reason}." for reason, count in Counter(unusable.values()).items()]
+    notes += [
+        f"{counted(count, 'row')} {'is' if count == 1 else 'are'} excluded: {reason}."
+        for reason, count in Counter(unusable.values()).items()
+    ]
     return version, notes

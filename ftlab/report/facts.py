@@ -15,6 +15,7 @@ from ftlab.core.comparison import SettingsJson, scores_of
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
 from ftlab.core.words import duration, listed
+from ftlab.data.splits import REPLAYED
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.probes import SELF
 from ftlab.models.bases.get import record_of, sha256_of_source
@@ -109,19 +110,24 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
         if run.split_file(split).exists():
             import pyarrow.parquet
 
-            counts[split] = pyarrow.parquet.read_metadata(run.split_file(split)).num_rows
+            sources = pyarrow.parquet.read_table(run.split_file(split), columns=["source"]).column("source")
+            counts[split] = sum(source != REPLAYED for source in sources.to_pylist())
     sizes = ", ".join(f"{rows:,} {split}" for split, rows in counts.items() if rows)
     source = source_name(config.data.source)
     units = "documents" if config.stage == PRETRAINING else "rows"
     text = f"{source}: {sizes} {units}" if sizes else source
-    replay = run.manifest().get("replay")
-    own = replay.get("rows") if replay else None
-    mixed_in = [
-        f"{f'{own:,} rows of ' if own else ''}the base's own answers to {source_name(name)}"
-        if name == config.data.replay_prompts
-        else source_name(name)
-        for name in config.data.replayed
-    ]
+    rows = {
+        record["source"]: record.get("rows")
+        for record in (run.manifest().get("replay"), run.manifest().get("replay_text"))
+        if record
+    }
+
+    def mixed(name: str) -> str:
+        what = f"the base's own answers to {source_name(name)}" if name == config.data.replay_prompts else None
+        known = rows.get(name)
+        return f"{known:,} rows of {what or source_name(name)}" if known else what or source_name(name)
+
+    mixed_in = [mixed(name) for name in config.data.replayed]
     text += f", with {' and '.join(mixed_in)} mixed in" if mixed_in else ""
     return f"{text}. {written}" if (written := written_rows(run)) else text
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ftlab.config import DataConfig, ModelConfig
+from ftlab.config import STARTER, DataConfig, ModelConfig
 from ftlab.core.endpoint import (
     MOST_AT_ONCE,
     WRITER,
@@ -218,6 +218,8 @@ class Plan:
         lines.append(f"{self.open:,} requests to {where}, for at most {self.rows:,} rows{known}.")
         if not self.host:
             lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
+            if self.writer == STARTER:
+                lines.append("The starter is a toy: it writes no usable rows. Choose another base, or an address.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
         what = {DOCUMENTS: "The passages", ANSWERS: "The prompts of your training rows"}

@@ -15,6 +15,7 @@ from ftlab.config import DataConfig
 from ftlab.core.comparison import ComparisonJson
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.run_results import BeforeAfterJson, StrengthsJson
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.before_after import CONTESTANTS
 from ftlab.report.findings import MEANINGS, figure_rows, win_lines
@@ -117,7 +118,7 @@ def inspection_html(inspection: Inspection) -> str:
             ("Answer", f"{inspection.mean_answer_characters:,.0f}", "characters on average"),
         ]
     )
-    left_out = [f"Left out: {reason} ({count(rows)} rows)" for reason, rows in inspection.dropped.items()]
+    left_out = [f"Left out: {reason} ({counted(rows, 'row')})" for reason, rows in inspection.dropped.items()]
     notes = list_items([*left_out, *inspection.notes])
     rows = [[row[column] for column in inspection.columns] for row in inspection.page(0, _EXAMPLES)]
     return framed(

@@ -42,7 +42,7 @@ def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_b
     # Another setting is measured anew, and the first one is known when it comes back, in another page too.
     page.locator("#train_preset").get_by_label("Quick").check()
     expect(result).not_to_contain_text("free memory")
-    expect(page.locator("#train_settings")).to_contain_text("3 epochs, learning rate 0.003, rank 8, up to 50 test rows")
+    expect(page.locator("#train_settings")).to_contain_text("3 epochs, learning rate 0.003, rank 8, tested on")
     page.locator("#train_preset").get_by_label("Balanced").check()
     expect(result).to_contain_text("free memory on this machine")
     again = visit(app.url)

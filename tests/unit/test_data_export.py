@@ -113,7 +113,7 @@ def test_the_command_line_splits_exports_and_compares(tmp_path: Path, workspace:
     source = write(tmp_path / "mine.jsonl", [*ROWS * 5, {"prompt": "", "completion": "x", "tags": [], "n": 0}])
     made = ask("split", source, "--test", "0.2", "--seed", "3", "--who", "Ada", "--why", "for the run")
     assert made["rows"] == {"train": 70, "validation": 10, "test": 20} and made["who"] == "Ada"
-    assert made["notes"] == ["1 rows are excluded: empty prompt."]
+    assert made["notes"] == ["1 row is excluded: empty prompt."]
     assert ask("split", source, "--test", "0.2", "--seed", "3")["content"] == made["content"]
     listed = ask("versions", "list")["versions"]
     assert [version["action"] for version in listed][:2] == [

@@ -264,7 +264,7 @@ def test_a_spreadsheet_is_read_below_its_title_with_merged_cells_dates_and_numbe
     assert rows[0]["when"] == "2026-01-01" and rows[2]["n"] is True and rows[3]["n"] == 3
     assert [row["cat"] for row in rows] == ["ship"] * 12
     notes = notes_of(path)
-    for part in ("1 formulas of", "3 merged cells", "Support export 2026", "Not read in a.xlsx: Notes (1 rows)"):
+    for part in ("1 formulas of", "3 merged cells", "Support export 2026", "Not read in a.xlsx: Notes (1 row)"):
         assert part in notes, notes
     assert rows_of(path, split="Notes") == [{"who": "Ann", "what": "x"}]
     assert look(DataConfig(source=str(path), split="Notes"), workspace).columns == ["who", "what"]

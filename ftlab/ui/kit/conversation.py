@@ -88,6 +88,8 @@ def _turn(turn: Turn, *, busy: bool, number: int | None, last: bool) -> Markup:
         for side, name in SIDES.items()
     )
     note = turn["note"] or ("Both gave the same answer." if same else "")
+    if number and not same and turn.get("prompts") and not can_choose(turn):
+        note = f"{note} From the second message on, each model has a conversation of its own: rate each by itself."
     below = ""
     if number is not None and last:
         below = Markup('<div class="ft-acts">{}{}</div>').format(

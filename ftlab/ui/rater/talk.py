@@ -127,7 +127,7 @@ def _vote(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
     )
     if seen is not None and seen.id == trial_id:
         screen = screens.guess(seen.id, (seen.number, seen.total), seen.messages, (seen.left, seen.right))
-        return _reply(screen, "Vote saved. A guess: which answer comes from the adapted model?")
+        return _reply(screen, "Vote saved. A guess: which answer comes from the newly trained model?")
     return _done(talk, "Vote saved.")
 
 

@@ -5,7 +5,7 @@ the people are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind
 `blind_test` (the chosen one: `blind_about`, `blind_answers`, `blind_flags`, `blind_generate`, `blind_stop`,
 `blind_open`, `blind_share`, `blind_progress`, `blind_verdict`, `blind_learn`, `blind_report`, `blind_export`),
 `blind_details` (`blind_facts`, `blind_links_box` with `blind_reach`, `blind_address`, `blind_serve`, `blind_names`,
-`blind_add_links`, `blind_open_link`, `blind_links`; `blind_early`, `blind_close`, `blind_delete`), `blind_confirm`
+`blind_add_links`, `blind_open_link`, `blind_links`; `blind_early`, `blind_delete`), `blind_close`, `blind_confirm`
 (`blind_warning`, `blind_yes`, `blind_no`).
 """
 
@@ -111,6 +111,14 @@ def draw() -> BlindTestTab:
             button("open", "Open the test", variant="primary")
         text("share", js_on_load=LINKS_JS)
         text("progress")
+        with gr.Row(elem_classes="ft-buttons"):
+            button("close", "Close the test", size="sm")
+        # Beside the test itself, wherever the button stands that asks.
+        with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
+            warn = gr.HTML(elem_id="blind_warning")
+            with gr.Row(elem_classes="ft-buttons"):
+                yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
+                no = gr.Button("No", elem_id="blind_no")
         text("verdict")
         with gr.Row(elem_classes="ft-buttons"):
             button("learn", "Learn from these votes", variant="primary")
@@ -144,13 +152,7 @@ def draw() -> BlindTestTab:
                 text("links", js_on_load=LINKS_JS)
             with gr.Row(elem_classes="ft-buttons"):
                 button("early", "Open the tally early", size="sm")
-                button("close", "Close the test", size="sm")
                 button("delete", "Delete the test", size="sm")
-            with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
-                warn = gr.HTML(elem_id="blind_warning")
-                with gr.Row(elem_classes="ft-buttons"):
-                    yes = gr.Button("Yes", variant="stop", elem_id="blind_yes")
-                    no = gr.Button("No, leave it", elem_id="blind_no")
     return BlindTestTab(
         chosen, new, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
         open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}), gr.State({}),

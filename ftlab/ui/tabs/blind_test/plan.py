@@ -218,7 +218,10 @@ def look(values: dict[str, Any], workspace: Workspace) -> Look:
         lacking(values)
         prompts = asked(values, workspace)
         preview = _prompts(prompts, values)
-        power, told = _power(values, len(prompts.prompts), len(_who(values)), source_in_words(values, workspace))
+        what, wanted = source_in_words(values, workspace), (values["number"] or "").strip()
+        if wanted and int(wanted) > len(prompts.prompts):
+            what += ", all that there are"
+        power, told = _power(values, len(prompts.prompts), len(_who(values)), what)
         return Look(preview, power, told, complete=True)
     except FtlabError as error:
         return Look(preview, why_not(error), Markup(""), complete=False)

@@ -44,6 +44,12 @@ STYLE_FILE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 2.0
 log = logging.getLogger(__name__)
 NAME, TITLE = "blind", "Blind test"
+# What the two buttons say before something that cannot be undone.
+_ANSWERS = {
+    "early": ("Open the tally", "Keep it hidden"),
+    "close": ("Close the test", "Keep it open"),
+    "delete": ("Delete the test", "Keep it"),
+}
 READING = Markup('<p class="ft-help" role="status">Reading the prompts …</p>')
 
 
@@ -230,10 +236,13 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def ask(what: str) -> Any:
         def asked(chosen: str | None) -> dict[Any, Any]:
             _, test_id = store_and_test(chosen)
+            does, leaves = _ANSWERS[what]
             return {
                 tab.asked: what,
                 tab.warning: warning(what, test_id, workspace),
                 tab.confirm: gr.update(visible=True),
+                tab.yes: gr.update(value=does),
+                tab.no: gr.update(value=leaves),
             }
 
         return asked
@@ -297,8 +306,9 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], **shows)
     on(tab.open_link.click, open_link, [tab.chosen], every, **shows)
     on(tab.texts["links"].pick, end_link, [tab.chosen], every, **shows)
-    for what in ("early", "close", "delete"):
-        asked = on(tab.buttons[what].click, ask(what), [tab.chosen], [tab.asked, tab.warning, tab.confirm], **shows)
+    for what in _ANSWERS:
+        question = [tab.asked, tab.warning, tab.confirm, tab.yes, tab.no]
+        asked = on(tab.buttons[what].click, ask(what), [tab.chosen], question, **shows)
         asked.then(None, js=reveal("#blind_confirm"))
     sure = on(tab.yes.click, confirmed, [tab.chosen, tab.asked], [*every, tab.chosen, *hidden, tab.asked], **shows)
     sure.then(None, js=reveal("#blind_verdict [data-verdict], #blind_form"))

@@ -13,6 +13,7 @@ from ftlab.arena.answers import Status
 from ftlab.arena.blind_tests import CUT, must_be_looked_at
 from ftlab.arena.links import RaterLink, qr_code
 from ftlab.arena.results import FlagJson
+from ftlab.core.words import counted
 from ftlab.report.arena import contestant_in_words
 from ftlab.ui.kit.html import badge, count, details, error_box, facts, heading, join, notice, table, when
 
@@ -240,7 +241,7 @@ def progress(known: Mapping[str, Any]) -> Markup:
     raters = sum(bool(rater["votes"]) for rater in known["raters"])
     text = f"{count(votes)} of {count(planned)} planned votes cast"
     text += f", from {count(raters)} {'rater' if raters == 1 else 'raters'}." if raters else "."
-    text += " The tally stays hidden until all are in. To end sooner, close the test under Details."
+    text += " The tally stays hidden until all are in. To end sooner, close the test."
     return _card(text, min(votes, planned), planned)
 
 
@@ -339,7 +340,7 @@ def open_early_warning(known: Mapping[str, Any]) -> Markup:
     text = (
         f"{count(left)} of the planned votes are missing. Looking early and stopping when it suits finds differences "
         "too often. The tally will stay open, and the verdict and every report will say that it was opened "
-        f"early, after {count(known['votes'])} votes."
+        f"early, after {counted(known['votes'], 'vote')}."
     )
     return heading("Open the tally early?") + notice(text, kind="warn")
 
@@ -353,5 +354,5 @@ def close_warning(known: Mapping[str, Any]) -> Markup:
 
 
 def delete_warning(known: Mapping[str, Any]) -> Markup:
-    text = f"This deletes the test, its answers and {count(known['votes'])} votes. It cannot be undone."
+    text = f"This deletes the test, its answers and {counted(known['votes'], 'vote')}. It cannot be undone."
     return heading("Delete the test?") + notice(text, kind="bad")

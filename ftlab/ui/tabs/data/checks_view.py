@@ -152,8 +152,8 @@ def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
         share = "" if status.share is None else f" {status.share:.0%}"
         return Markup('<span class="ft-help" role="status" aria-live="off">Checking …{}</span>').format(share)
     if report is not None:
-        serious = sum(finding["severity"] != "note" for finding in report["findings"])
-        notes = len(report["findings"]) - serious
+        notes = sum(finding["severity"] == "note" for finding in report["findings"])
+        serious = len(report["findings"]) - notes + len(data_findings.shortages(report))
         things = f"{count(serious)} thing{'' if serious == 1 else 's'} to look at"
         nothing = "Nothing found" if not notes else f"{count(notes)} note{'' if notes == 1 else 's'}"
         text, kind = (things, "warn") if serious else (nothing, "info" if notes else "good")

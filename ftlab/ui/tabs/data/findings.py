@@ -19,7 +19,7 @@ _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
     "unused_label": "Choose the column as Label under Rows, Which column is which.",
-    "suspicious_label": "Read these rows in Curate (show: Label looks wrong) and fix the wrong labels.",
+    "suspicious_label": "Read these rows in Curate (show: Most suspicious) and fix the wrong labels.",
     "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
     "stock_answers": "Have a person rewrite some of the answers.",
     "one_template": "Add prompts in people's own words.",
@@ -55,6 +55,11 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
     )
 
 
+def shortages(report: Mapping[str, Any]) -> list[str]:
+    """What there is too little of: rows, or rows of a class. No finding of a row, but no less to look at."""
+    return [advice["text"] for advice in report["advice"] if advice["level"] == "low"]
+
+
 def totals(report: Mapping[str, Any]) -> Markup:
     """How many findings of which severity, how many rows were looked at, and how long it took."""
     findings = report["findings"]
@@ -69,11 +74,17 @@ def totals(report: Mapping[str, Any]) -> Markup:
     if not findings:
         partly = report["stopped"] or checked < rows or not report.get("usable", 1)
         text = nothing_wrong({"usable": 1, "unread": []} | dict(report))  # reports of earlier versions have neither
-        return notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good") + _notes(report)
+        told = notice(f"{text} {looked_at}, checked in {took}.", kind="warn" if partly else "good")
+        return told + _short_of(report) + _notes(report)
     line = Markup('<p class="ft-totals"><strong>{}, {} and {}</strong> in {}, checked in {}.</p>').format(
         *numbers, looked_at, took
     )
-    return line + _notes(report)
+    return line + _short_of(report) + _notes(report)
+
+
+def _short_of(report: Mapping[str, Any]) -> Markup:
+    texts = shortages(report)
+    return notice(" ".join(texts), kind="warn") if texts else Markup("")
 
 
 def _notes(report: Mapping[str, Any]) -> Markup:

@@ -23,6 +23,12 @@ def page_count(inspection: Any, split: str | None) -> int:
     return max(1, -(-_rows_in(inspection, split)[1] // PAGE_ROWS))
 
 
+def _used_first(inspection: Any) -> list[str]:
+    """The columns with those that training reads in front: a phone shows the first two."""
+    used = set(inspection.detected.columns.values()) if inspection.detected else set()
+    return sorted(inspection.columns, key=lambda column: column not in used)
+
+
 def page_table(inspection: Any, page: int, row: int, split: str | None, search: str) -> Markup:
     """One page of the source as it is, or of the rows that hold `search`. The button with its number shows a row."""
     offset = (page - 1) * PAGE_ROWS
@@ -36,15 +42,16 @@ def page_table(inspection: Any, page: int, row: int, split: str | None, search: 
         last = offset + len(numbered) - 1
         pages = page_count(inspection, name)
         where = f"Rows {offset:,} to {last:,} of {size:,} in the source ({name}), page {page:,} of {pages:,}. "
+    columns = _used_first(inspection)
     cells = [
         [
             pick_button(number, str(number), label=f"Show row {number}", current=number == row),
-            *[values.get(column, "") for column in inspection.columns],
+            *[values.get(column, "") for column in columns],
         ]
         for number, values in numbered
     ]
     help = where + ("Press a row's number to see what the model reads." if numbered else "")
-    body = table(["row", *inspection.columns], cells, label="Rows of the data set", css="ft-rows") if numbered else ""
+    body = table(["row", *columns], cells, label="Rows of the data set", css="ft-rows") if numbered else ""
     return heading("Rows", help) + body
 
 

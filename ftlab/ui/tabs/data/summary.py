@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.config import STARTER, DataConfig
+from ftlab.core.words import counted
 from ftlab.data.conversion import likely_texts
 from ftlab.data.formats import PREFERENCES
 from ftlab.data.tool_calls import TOOL, TOOLS
@@ -32,10 +33,14 @@ def sentence(inspection: Any) -> Markup:
 
     title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(inspection.name))
     if inspection.problem or not inspection.detected:
-        rows = f"{count(inspection.rows)} rows, {count(len(inspection.columns))} columns." if inspection.rows else ""
+        rows = (
+            f"{counted(inspection.rows, 'row')}, {counted(len(inspection.columns), 'column')}."
+            if inspection.rows
+            else ""
+        )
         return title + Markup("<p>{}</p>").format(rows)
     if inspection.rows > WHOLE:
-        sizes = f"{count(inspection.rows)} rows; some are held back when training starts"
+        sizes = f"{counted(inspection.rows, 'row')}; some are held back when training starts"
     else:
         sizes = ", ".join(f"{count(size)} {_HELD.get(name, name)}" for name, size in inspection.splits.items() if size)
     left_out = sum(inspection.dropped.values())
@@ -134,10 +139,10 @@ def details(inspection: Any, config: DataConfig) -> Markup:
     about = next((sample.description for sample in list_samples() if sample.name == config.source), "")
     numbers = facts(
         [("Rows", count(inspection.rows), "in the source")]
-        + [(name.capitalize(), f"{count(size)} rows", _HELD.get(name, "")) for name, size in inspection.splits.items()]
+        + [(name.capitalize(), counted(size, "row"), _HELD.get(name, "")) for name, size in inspection.splits.items()]
     )
     columns = join((Markup("<code>{}</code>").format(name) for name in inspection.columns), " ")
-    left_out = [f"{count(rows)} rows left out: {reason}" for reason, rows in inspection.dropped.items()]
+    left_out = [f"{counted(rows, 'row')} left out: {reason}" for reason, rows in inspection.dropped.items()]
     notes = list_items([*left_out, *inspection.notes])
     lines = [Markup("<p><strong>Columns:</strong> {}</p>").format(columns)]
     if inspection.format:

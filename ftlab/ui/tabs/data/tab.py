@@ -291,7 +291,10 @@ def wire(tab: DataTab, page: Page) -> None:
     def take(path: str | None) -> dict[Any, Any]:
         if path and is_document(Path(path)) and Path(path).suffix.lower() not in FILE_TYPES:
             document = keep_copy(Path(path), workspace.documents)
-            text = Markup('<span class="ft-document">{} is a document. A model can write rows about it, below.</span>')
+            text = Markup(
+                '<span class="ft-document">{} is a document: a model can write rows about it, below. '
+                "The data here stays as it is.</span>"
+            )
             return {
                 **leave_welcome(),
                 **data_write.add_documents(tab.panels["write"], [str(document)]),
@@ -350,7 +353,7 @@ def wire(tab: DataTab, page: Page) -> None:
     on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
     write = tab.panels["write"]
-    documents = [write.documents, write.listed, write.clear]
+    documents = [write.documents, write.listed, write.clear, write.message]
     taken = on(tab.upload.upload, take, [tab.upload], [source, tab.upload, *first_view, *documents], box=tab.message)
     taken.then(None, js=_OPEN_PANEL % ("#data_message .ft-document", "write"))
     on(tab.keep.click, paste, [tab.pasted], [source, tab.pasted], box=tab.message)

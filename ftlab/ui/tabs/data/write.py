@@ -198,7 +198,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         request = request_of(*values)
         planned = plan(job.work_of(request, workspace), workspace)
         lines = list_items(planned.lines())
-        send = f"Write up to {count(planned.rows)} rows" if planned.open else "Show the rows"
+        send = f"Write up to {counted(planned.rows, 'row')}" if planned.open else "Show the rows"
         return {
             panel.plan: notice(Markup("<ul>{}</ul>").format(lines)),
             panel.send: gr.update(visible=True, value=send),
@@ -277,7 +277,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 def add_documents(panel: Panel, paths: list[str]) -> dict[Any, Any]:
     """Updates for documents that were dropped where data are uploaded."""
-    return {panel.documents: paths, panel.listed: _listed(paths), panel.clear: gr.update(visible=True)}
+    listed = {panel.documents: paths, panel.listed: _listed(paths), panel.clear: gr.update(visible=True)}
+    return {**listed, panel.message: ""}  # which may ask for documents
 
 
 def _own(panel: Panel) -> list[Any]:

@@ -7,8 +7,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ftlab.config import STARTER
 from ftlab.core.comparison import ComparisonJson, decided_by, scores_of, verdict_of
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.errors import shorten
 from ftlab.evaluation.figures import in_sentence, value_text
 from ftlab.evaluation.metrics.text import words
@@ -22,6 +24,7 @@ from ftlab.ui.tabs.evaluate import rows as evaluate_rows
 
 MOST = 3  # answers of each kind
 _KNEW = "What the base knew"
+_GAINED = "Gained most"
 _LONGEST = 700  # characters of a text; a card shows four lines
 
 Row = Mapping[str, Any]
@@ -59,8 +62,9 @@ def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Ro
         text = f"Measured on {count(number)} {what} of {suite}. This run was trained on {own}: other data."
         return notice(text, kind="warn")
     split = comparison.get("split") or "test"
-    held_out = Markup('<p class="ft-help">On {} {} {} of {}, held out from training.</p>').format(
-        count(number), split, what, own
+    toy = " The base is a toy: this shows the method, not how good it gets."
+    held_out = Markup('<p class="ft-help">On {} {} {} of {}, held out from training.{}</p>').format(
+        count(number), split, what, own, toy if config and config.model.base == STARTER else ""
     )
     return held_out + beside(run, comparison)
 
@@ -91,7 +95,7 @@ def _task(comparison: ComparisonJson, first: str, later: str) -> Figure | None:
     before, after = (value_text(measure, measure["values"].get(side)) for side in (first, later))
     interval = interval_text(measure, (measure.get("intervals") or {}).get(later))
     lower = "lower is better" if measure.get("better") == "lower" else ""
-    notes = [interval and f"95% interval {interval}", f"{count(measure.get('rows'))} rows", lower]
+    notes = [interval and f"95% interval {interval}", counted(measure.get("rows") or 0, "row"), lower]
     return measure["title"], f"{before} → {after}", ", ".join(filter(None, notes))
 
 
@@ -138,7 +142,7 @@ def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
     gained, worse = changed_most(rows, name, pair, higher=measure.get("better") != "lower")
     by = in_sentence(measure["title"])
     parts = [
-        _group("Gained most", f"No answer gained by {by}.", gained, measure, pair, titles),
+        _group(_GAINED, f"No answer gained by {by}.", gained, measure, pair, titles),
         _group("Got worse", f"No answer got worse by {by}.", worse, measure, pair, titles),
     ]
     return Markup('<div class="ft-examples">{}</div>').format(join(parts))
@@ -167,7 +171,9 @@ def _group(
     if not rows:
         return Markup('<section class="ft-none">{}<p class="ft-help">{}</p></section>').format(heading(title), none)
     cards = join(_card(row, measure, pair, titles) for row in rows)
-    return Markup('<section>{}<div class="ft-content">{}</div></section>').format(heading(title), cards)
+    differs = any(str(row.get(pair[1]) or "").strip() != str(row.get("reference") or "").strip() for row in rows)
+    hint = "Nearer to the reference than before, not necessarily right." if title == _GAINED and differs else ""
+    return Markup('<section>{}<div class="ft-content">{}</div></section>').format(heading(title, hint), cards)
 
 
 def _card(row: Row, measure: Mapping[str, Any], pair: tuple[str, str], titles: Mapping[str, str]) -> Markup:

@@ -24,11 +24,12 @@ from ftlab.ui.tabs.chat import votes as chat_votes
 
 @dataclass(frozen=True)
 class Voted:
-    """Votes that can be learned from: `id` is a blind test, or a file of the chat; `rows` is what they make to learn
-    from, where raters of one prompt count once."""
+    """Votes that can be learned from: `id` is a blind test, or a file of the chat; `kind` is what one of them is called
+    there; `rows` is what they make to learn from, where raters of one prompt count once."""
 
     id: str
     title: str
+    kind: str
     votes: int
     rows: int
 
@@ -48,8 +49,8 @@ def voted(workspace: Workspace) -> Voted | None:
     """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
     pairs or thumbs of the chat. None where there are none."""
     pairs, thumbs = chat_votes.counts(workspace)
-    of_chat = ((chat_votes.PAIRS, pairs), (chat_votes.THUMBS, thumbs))
-    places = [*(Voted(name, "Chat", number, number) for name, number in of_chat), _voted_test(workspace)]
+    of_chat = ((chat_votes.PAIRS, "pair", pairs), (chat_votes.THUMBS, "thumb", thumbs))
+    places = [*(Voted(name, "Chat", kind, number, number) for name, kind, number in of_chat), _voted_test(workspace)]
     most = max((place for place in places if place is not None), key=lambda place: place.votes)
     return most if most.votes else None
 
@@ -63,7 +64,7 @@ def _voted_test(workspace: Workspace) -> Voted | None:
             data = preferred.collect(store, test.id)
             if rows := data.pairs or data.judged:
                 votes = sum(judged(ballot) for ballot in tally.count(store, test.id))
-                return Voted(test.id, test.title, votes, len(rows))
+                return Voted(test.id, test.title, "vote", votes, len(rows))
         except InputError:  # its votes are hidden still
             continue
     return None

@@ -32,7 +32,18 @@ from ftlab.errors import FtlabError, InputError
 from ftlab.ui import run_files, run_names
 from ftlab.ui.kit import forms
 from ftlab.ui.kit.events import any_of, on
-from ftlab.ui.kit.html import badge, count, details, empty, error_box, help_link, join, notice
+from ftlab.ui.kit.html import (
+    PICK_JS,
+    badge,
+    count,
+    details,
+    empty,
+    error_box,
+    help_link,
+    join,
+    notice,
+    pick_button,
+)
 from ftlab.ui.page import Door, Follower, Look, Page
 from ftlab.ui.run_files import Job
 from ftlab.ui.run_stages import (
@@ -108,7 +119,7 @@ def build(workspace: Workspace) -> PreferencesTab:
     with gr.Row(equal_height=False, elem_id="pref_layout", elem_classes="ft-run-layout"):
         with gr.Column(elem_id="pref_choices", elem_classes="ft-run-choices", min_width=280):
             with gr.Row(elem_classes="ft-data-line"):
-                votes = gr.HTML(no_votes(), elem_id="pref_votes")
+                votes = gr.HTML(no_votes(), elem_id="pref_votes", js_on_load=PICK_JS)
                 take = gr.Button(
                     "Use them", size="sm", scale=0, min_width=80, visible=False, elem_id="pref_take",
                     elem_classes="ft-act",
@@ -191,11 +202,9 @@ def wire(tab: PreferencesTab, page: Page) -> None:
                 tab.votes: no_votes() if not _learns_from_votes(config_json) else "",
                 tab.take: gr.update(visible=False),
             }
-        line = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, "vote"), test.title)
+        line = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, test.kind), test.title)
         if test.rows < FEWEST_ROWS:
-            line += Markup(" They yield {} to learn from; a run needs {}.").format(
-                counted(test.rows, "row"), FEWEST_ROWS
-            )
+            line += Markup(" A run needs {} rows; these give {}. {}").format(FEWEST_ROWS, test.rows, _more_votes())
         return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
@@ -236,6 +245,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     )
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
     # Queued: a gr.State that it fills is followed only then.
+    page.switch(tab.votes.pick, "chat")
     on(tab.check.seen, offer, [data.config_json], [tab.votes, tab.take, tab.offered])
     on(
         tab.take.click,
@@ -315,7 +325,13 @@ def nothing_yet() -> Markup:
 
 
 def no_votes() -> Markup:
-    return Markup('<span class="ft-help">No votes yet. Make a blind test, or rate answers in Chat.</span>')
+    return Markup('<span class="ft-help">No votes yet. {}</span>').format(_more_votes())
+
+
+def _more_votes() -> Markup:
+    """Where votes come from, with the way there."""
+    rate = pick_button("chat", "rate answers in Chat", label="Go to Chat to rate answers")
+    return Markup("Make a blind test, or {}.").format(rate)
 
 
 def _learns_from_votes(config_json: str | None) -> bool:
@@ -384,9 +400,9 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
             problem = notice("This data cannot be trained on yet. The Data tab says why.", kind="warn")
             return Markup("<strong>{}</strong>").format(name) + problem, False
         if inspection.detected is not None and (needed := _other_kind(config.stage, inspection)):
-            return _line(name, f"{count(inspection.rows)} rows") + needed, False
+            return _line(name, counted(inspection.rows, "row")) + needed, False
         if inspection.rows > _MOST_ROWS:
-            return _line(name, f"{count(inspection.rows)} rows, checked when the run starts"), True
+            return _line(name, f"{counted(inspection.rows, 'row')}, checked when the run starts"), True
         places = tuple(files_of(config.data.source, workspace))
         prepared = _prepared(config.data.model_dump_json(), config.stage, places, str(workspace.root))
         findings = check_preferences(prepared, config, tokenizer=_tokenizer(config, prepared))

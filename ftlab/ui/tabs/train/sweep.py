@@ -15,6 +15,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from ftlab.config import RunConfig
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.figures import number, percent
@@ -100,7 +101,7 @@ def wire_form(
         config = configured(rest)
         background.release_chat(config.launcher.device)
         started = sweeps.submit_sweep(config, vary, workspace)
-        queued = f"{len(started.runs)} runs queued. You can close this page."
+        queued = f"{counted(len(started.runs), 'run')} queued. You can close this page."
         return {form.message: notice(queued, kind="good")}
 
     both = [part for pair in zip(form.settings, form.values, strict=True) for part in pair]

@@ -285,7 +285,7 @@ def in_words(config: RunConfig) -> Markup:
     if _is_read("method.rank", config.method.name):
         parts.append(f"rank {config.method.rank}")
     if config.evaluation.after_training:
-        parts.append(f"up to {count(config.evaluation.max_rows)} test rows")
+        parts.append(f"tested on all test rows, at most {count(config.evaluation.max_rows)}")
         if config.evaluation.prompted:
             parts.append("compared with the prompted base too")
     return Markup('<p class="ft-help">{}.</p>').format(", ".join(parts))
