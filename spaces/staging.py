@@ -45,9 +45,10 @@ _STORE = (
     False,
     "owner/name of a private data set where {what} are kept: the disk of a Space is lost",
 )
+_RATING = ("SQLAlchemy", "itsdangerous", "nh3", "markdown-it-py", "latex2mathml")  # what only raters' pages need
 _SERVING = (
-    *("pydantic", "PyYAML", "filelock", "Jinja2", "MarkupSafe", "numpy", "huggingface_hub", "httpx", "SQLAlchemy"),
-    *("itsdangerous", "nh3", "markdown-it-py", "regex"),
+    *("pydantic", "PyYAML", "filelock", "Jinja2", "MarkupSafe", "numpy", "huggingface_hub", "httpx", "regex"),
+    *_RATING,
 )
 FLAVOURS = {
     "lab": Flavour(
@@ -93,7 +94,7 @@ FLAVOURS = {
                 "regex",
                 "scipy",
             ),
-            *(name for name in _SERVING if name not in ("SQLAlchemy", "itsdangerous", "nh3", "markdown-it-py")),
+            *(name for name in _SERVING if name not in _RATING),
         ),
         ("spaces",),
         (),

@@ -193,6 +193,10 @@ def _lines(report: Report, base_reason: str) -> Iterator[str]:
         yield from _token_lines(report.tokens, base_reason)
     yield ""
     yield from _finding_lines(report)
+    if report.suspicious:
+        yield ""
+        rows = ", ".join(f"{suspect['row']} of {suspect['split']}" for suspect in report.suspicious[:_ROWS_SHOWN])
+        yield f"Rows whose label or answer fits the prompt least, the worst first, to read (no finding): {rows}"
     yield ""
     if report.advice:
         yield "Is it enough?"

@@ -45,6 +45,10 @@ def planted() -> dict[tuple[str, str], list[int]]:
 
 def test_exactly_the_planted_defects_are_found(report: Report) -> None:
     reported = {(finding.kind, finding.split): finding.rows for finding in report.findings}
+    # Some of the planted conflicts and orders of roles were given the answer of another ticket.
+    wrong = {row for kind in ("conflicting_answers", "roles") for row in planted()[kind, "train"]}
+    labels = reported.pop(("suspicious_label", "train"))
+    assert len(labels) >= 3 and set(labels) <= wrong
     assert reported == planted()
 
 
@@ -106,4 +110,6 @@ def test_the_file_alone_shows_the_same_but_what_needs_the_test_split() -> None:
     alone = check(str(sample_path("messy_tickets") / "messy_tickets.csv"))
     needs_both = {"overlap", "near_overlap", "not_covered"}
     needs_tokens = {"too_long"}
-    assert {finding.kind for finding in alone.findings} == set(ABOUT) - needs_both - needs_tokens
+    assert {finding.kind for finding in alone.findings} == (
+        set(ABOUT) | {"suspicious_label"}
+    ) - needs_both - needs_tokens

@@ -9,7 +9,8 @@ import pytest
 from ftlab.arena import blind_tests, links, store, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
-from ftlab.ui.kit.safe_markdown import safe_markdown
+from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
+from ftlab.ui.rater import screens
 from ftlab.ui.rater.talk import answer
 from tests.arena import draft
 from tests.blind import open_blind_test
@@ -143,7 +144,7 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
         ("a\nb", "<p>a<br>\nb</p>\n"),
         ("<a href='x'>", "<p>&lt;a href='x'&gt;</p>\n"),
         ("[x](java\tscript:alert(1))", "<p>[x](java\tscript:alert(1))</p>\n"),
-        ("[x](ftp://a/b)", '<p><a target="_blank" rel="noopener noreferrer nofollow">x</a></p>\n'),
+        ("[x](ftp://a/b)", '<p><a target="_blank" rel="noopener noreferrer nofollow">x</a> (ftp://a/b)</p>\n'),
         ("`</code><b>`", "<p><code>&lt;/code&gt;&lt;b&gt;</code></p>\n"),
         ("~~~js\n<b>\n~~~", '<pre tabindex="0"><code>&lt;b&gt;\n</code></pre>\n'),
         (
@@ -155,3 +156,30 @@ def test_who_comes_before_voting_begins_waits_and_is_then_told_what_this_is_and_
 )
 def test_markdown_becomes_harmless_html(text, html):
     assert safe_markdown(text) == html
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2*3*4 = 24", "2**3**4", "call __init__ first", "*args, **kwargs", "snake_case _x_"),
+        *(r"C:\_temp\*.txt", r"\*not\*", r"\(\foo{x}\)", r"\(\href{javascript:a}{x}\)"),
+        *("5 &lt; 6 &amp; 7", "[x]: http://a.b", "<https://a.b>", "$5 and $6"),
+        *(r"\(" + "x" * 2000 + r"\)", r"\(a", "\ue0000123456789abcdef-0\ue001"),
+    ],
+)
+def test_what_was_written_keeps_its_characters(text):
+    assert safe_markdown(text).striptags() == text
+
+
+def test_formulas_are_drawn_and_can_do_nothing():
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in safe_markdown(r"so \(x^2\) is")
+    assert '<math display="block">' in safe_markdown("$$\n\\frac{a}{b}\n$$")
+    assert "<script" not in safe_markdown(r"\(\text{<script>alert(1)</script>}\)")
+    assert "<code>\\(x\\)</code>" in safe_markdown(r"`\(x\)`")
+
+
+def test_answers_that_only_look_alike_are_shown_as_written():
+    assert look_alike(["1. a", "1) a"]) and not look_alike(["a", "a"]) and not look_alike(["**a**", "a"])
+    alike = str(screens.guess("t", (1, 2), [], ("```js\nx\n```", "```py\nx\n```")))
+    assert "rt-alike" in alike and "as written" in alike
+    assert "rt-alike" not in str(screens.guess("t", (1, 2), [], ("a", "b")))

@@ -285,7 +285,12 @@ def test_all_remedies_together_leave_a_version_without_errors_and_the_source_unt
     left = {(finding.kind, finding.split) for finding in after.findings}
     # Two answers to one prompt without a majority need a person, and so does what to teach about boats. A row that was
     # moved stands beside the held-out row that it resembles.
-    assert left == {("conflicting_answers", "train"), ("not_covered", "test"), ("near_duplicate", "test")}
+    assert left == {
+        ("conflicting_answers", "train"),
+        ("not_covered", "test"),
+        ("near_duplicate", "test"),
+        ("suspicious_label", "train"),
+    }
     assert sum(mended.rows.values()) == sum(version.rows.values()) - mended.excluded and mended.parent == version.id
     assert [row.cells for row in rows_of(version)] == [
         row for split in ("train", "test") for row in _source_rows(split)

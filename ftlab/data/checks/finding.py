@@ -347,6 +347,14 @@ class DetailJson(TypedDict, total=False):
     context: int | None
 
 
+class SuspectJson(TypedDict):
+    """A row to read first: its label or answer fits its prompt less than those of other rows. No finding."""
+
+    split: str
+    row: int
+    why: str
+
+
 class FindingJson(TypedDict):
     """A finding in a report; see `Finding` and README.md."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from ftlab.config import DataConfig, OptimisationConfig, build_config
 from ftlab.core.workspace import Workspace
 from ftlab.data.checks import content, duplicates, labels, personal, rows
-from ftlab.data.checks.finding import CoverageJson, Examples, Finding, TokensJson, gather, in_order
+from ftlab.data.checks.finding import CoverageJson, Examples, Finding, SuspectJson, TokensJson, gather, in_order
 from ftlab.data.checks.rows import NEARLY_ALL, parse_json
 from ftlab.data.conversion import MARKED_BAD, NO_WINNER, NOT_JUDGED
 from ftlab.data.final_number import final_number
@@ -41,7 +41,7 @@ YANDEX = (
 PER_CLASS = 100
 _FEWEST, _USUAL, _PLENTY = 50, 100, 1000
 _IMBALANCED = 10  # times more rows in the largest class than in the smallest
-_MOST_CLASSES = 50
+_MOST_CLASSES = 100
 _LABEL_WORDS = 5
 _LABEL_LETTERS = 60
 
@@ -234,6 +234,7 @@ class Report:
     stopped: bool = False
     usable: int = 0  # rows that became an example
     unread: list[str] = field(default_factory=list)  # parts of the data that no check reads
+    suspicious: list[SuspectJson] = field(default_factory=list)  # the rows to read first, the worst first
 
     def as_dict(self) -> dict[str, Any]:
         """The report as plain JSON; `ftlab/data/checks/README.md` documents it."""
@@ -373,6 +374,11 @@ def _run(
     step = max(1, round(report.rows / max(1, report.checked)))
     with _timed(report, watch, "counting words"):
         same = duplicates.find_sameness(examples, watch)
+
+    def suspicious() -> list[Finding]:
+        findings, report.suspicious = labels.suspicious(examples, watch, classes)
+        return findings
+
     checks: dict[str, _Check] = {
         "usable rows": lambda: rows.refused_rows(examples, watch),
         "roles": lambda: rows.roles_out_of_order(examples, watch),
@@ -387,7 +393,7 @@ def _run(
         "doubled keys": lambda: content.doubled_keys(loaded),
         "pairs": lambda: content.pairs(loaded, detected, step, watch),
         "judgements": lambda: content.unused_judgements(loaded, detected),
-        "labels": lambda: labels.suspicious_labels(examples, watch, classes),
+        "labels": suspicious,
         "few answers": lambda: content.few_answers(examples, watch, classes),
         "templates": lambda: content.stock_texts(examples, watch),
         "damaged characters": lambda: rows.damaged_characters(examples, watch),

@@ -6,15 +6,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import nh3
 from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline.emphasis import tokenize as emphasis
 from markdown_it.token import Token
 from markupsafe import Markup
+
+from ftlab.ui.kit.mathml import mathml
 
 _TAGS = {
     *("p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote", "ul", "ol", "li"),
@@ -24,24 +30,40 @@ _ATTRIBUTES = {"a": {"href"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
 _TOP_HEADING = 3  # below the page's own headings, so that a screen reader's outline stays in order
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
+# Around the number of a formula until it is put in; drawn anew for each process, so that no text can hold them.
+_OPEN, _CLOSE = f"\ue000{secrets.token_hex(8)}-", "\ue001"
+_PLACE = re.compile(f"{_OPEN}\\d+{_CLOSE}")
+_FORMULAS = "formulas"
+_CLOSING = {r"\(": r"\)", r"\[": r"\]", "$$": "$$"}
+_RUN, _INNER = re.compile(r"\*+"), re.compile(r"[A-Za-z0-9_]")
 _FENCES = ("fence", "code_block")
 
 
 def safe_markdown(text: str) -> Markup:
-    """HTML of `text`, read as CommonMark with tables and struck-out words; single line ends are kept.
+    """HTML of `text`, read as CommonMark with tables, struck-out words and formulas; single line ends are kept.
 
-    HTML in `text` is shown as it was written. Pictures become links: fetching one would tell its host who looks.
-    Links open in another tab and say nothing of where they were pressed.
+    No character is lost to the reading but the signs of formatting themselves: 2*3*4, __init__, backslashes and
+    entities stay, and a link shows where it leads. HTML in `text` is shown as it was written. Pictures become links:
+    fetching one would tell its host who looks. Links open in another tab and say nothing of where they were pressed.
     """
+    formulas: dict[str, Markup] = {}
     html = nh3.clean(
-        _reader().render(text),
+        _reader().render(text, {_FORMULAS: formulas}),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes=_SCHEMES,
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}, "pre": {"tabindex": "0"}},
     )
-    return Markup(html)
+    # Put in after cleaning: mathml() lets nothing else through.
+    return Markup(_PLACE.sub(lambda place: str(formulas.get(place[0], place[0])), html))
+
+
+def look_alike(texts: Iterable[str]) -> bool:
+    """Whether different `texts` look the same once they are drawn."""
+    different = dict.fromkeys(text.strip() for text in texts)
+    drawn = {" ".join(safe_markdown(text).split()) for text in different}
+    return len(drawn) < len(different)
 
 
 def page_markdown(text: str, link: Callable[[str], str | None]) -> Markup:
@@ -104,9 +126,64 @@ def _headings(tokens: list[Token]) -> Iterator[tuple[int, str, str]]:
 @lru_cache(maxsize=1)
 def _reader() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
-    reader.disable("image")
+    # Each of these takes characters away that somebody wrote.
+    reader.disable(["image", "escape", "entity", "reference", "autolink"])
+    reader.inline.ruler.at("emphasis", _stars)
+    reader.inline.ruler.before("emphasis", "formula", _formula)
+    reader.add_render_rule("formula", _draw_formula)
     reader.core.ruler.push("lower_headings", _lower_headings)
+    reader.core.ruler.push("name_targets", _name_targets)
     return reader
+
+
+def _stars(state: StateInline, silent: bool) -> bool:
+    """Emphasis by stars, unless they stand within a word, a number or a path; underscores belong to names."""
+    before, run = state.src[state.pos - 1 : state.pos], _RUN.match(state.src, state.pos)
+    if silent or run is None:
+        return False
+    after = state.src[run.end() : run.end() + 1]
+    if before == "\\" or (_INNER.match(before) and _INNER.match(after)):
+        state.pending += run[0]
+        state.pos = run.end()
+        return True
+    return emphasis(state, silent)
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    r"""A formula between \( and \), \[ and \], or $$ and $$. A single $ is money more often."""
+    opening = state.src[state.pos : state.pos + 2]
+    if opening not in _CLOSING:
+        return False
+    end = state.src.find(_CLOSING[opening], state.pos + 2)
+    drawn = mathml(state.src[state.pos + 2 : end].strip(), block=opening != r"\(") if end > state.pos + 2 else None
+    if drawn is None:
+        return False
+    if not silent:
+        token = state.push("formula", "math", 0)
+        token.content, token.meta = state.src[state.pos : end + 2], {"drawn": drawn}
+    state.pos = end + 2
+    return True
+
+
+def _draw_formula(self: Any, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+    name = f"{_OPEN}{len(env[_FORMULAS])}{_CLOSE}"
+    env[_FORMULAS][name] = tokens[place].meta["drawn"]
+    return name
+
+
+def _name_targets(state: StateCore) -> None:
+    """Writes the address of a link behind its words, where they are others: answers may differ in it alone."""
+    for token in state.tokens:
+        children, target, words = token.children or [], "", ""
+        token.children = kept = []
+        for child in children:
+            kept.append(child)
+            if child.type == "link_open":
+                target, words = str(child.attrGet("href") or ""), ""
+            elif child.type == "link_close" and target and words != target:
+                kept.append(Token("text", "", 0, content=f" ({target})"))
+            else:
+                words += child.content
 
 
 @lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ from ftlab.arena.links import LONGEST_NAME
 from ftlab.arena.trials import LONGEST_COMMENT
 from ftlab.errors import FtlabError, sentence
 from ftlab.ui.kit.html import join
-from ftlab.ui.kit.safe_markdown import safe_markdown
+from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
 
 LONGEST_QUESTION = 4000  # characters
 # What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.
@@ -214,7 +214,12 @@ def _question(messages: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _answers(answers: tuple[str, str]) -> Markup:
     cards = join(_answer(name, text) for name, text in zip(NAMES.values(), answers, strict=True))
-    return Markup('<div class="rt-answers">{}</div>').format(cards)
+    if not look_alike(answers):
+        return Markup('<div class="rt-answers">{}</div>').format(cards)
+    return Markup(
+        '<p class="rt-help">These answers differ only in how they are typed, so both are shown as written.</p>'
+        '<div class="rt-answers rt-alike">{}</div>'
+    ).format(cards)
 
 
 def _answer(name: str, text: str) -> Markup:

@@ -291,13 +291,19 @@ def screen(
         panel.verdict: gr.update(visible=position is not None),
     }
     if position is None:
-        hint = "Show all rows, or search for something else."
-        return updates | {panel.card: empty("No row matches.", hint), panel.at: ""}
+        title, hint = "No row matches.", "Show all rows, or search for something else."
+        if desk.kind == curate_desk.SUSPICIOUS and not desk.suspects:
+            title, hint = (
+                "No row stands out.",
+                "By their words, no answer is less likely than the others. Show all rows.",
+            )
+        return updates | {panel.card: empty(title, hint), panel.at: ""}
     row = desk.rows[position]
     seen = curate_desk.seen(desk, row, workspace)
     left_out = seen.now.excluded is not None
+    place, why = curate_desk.place_of(positions, position, desk.kind, desk.text), desk.suspects.get(position)
     return updates | {
-        panel.card: card(seen, desk.rows.columns, curate_desk.place_of(positions, position, desk.kind, desk.text)),
+        panel.card: card(seen, desk.rows.columns, place + (f". {why}" if why else "")),
         panel.at: str(row.id),
         panel.exclude: gr.update(visible=not left_out),
         panel.back: gr.update(visible=left_out),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -20,8 +21,8 @@ from ftlab.ui.kit.row_card import Seen
 from ftlab.ui.tabs.data.sources import config_of, version_title
 from ftlab.ui.tabs.data.versions_view import name_of
 
-LOOKS_WRONG = "Label looks wrong"
-FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", LOOKS_WRONG, "Not saved yet"]
+SUSPICIOUS = "Most suspicious"
+FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", SUSPICIOUS, "Not saved yet"]
 LARGE = 50_000  # rows from which the size of a version is told beforehand
 
 
@@ -34,7 +35,8 @@ class Desk:
     draft: Draft
     kind: str
     text: str
-    suspects: frozenset[int] = frozenset()  # positions of the rows whose label the checks take for wrong
+    # Positions of the rows that the checks would read first, the worst first, with the reason.
+    suspects: Mapping[int, str] = field(default_factory=dict)
 
     def row(self, row_id: int) -> VersionRow | None:
         position = self.rows.position(row_id)
@@ -49,39 +51,36 @@ def desk(config_json: str | None, who: str | None, kind: str | None, text: str |
     data = config_of(config_json)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
-    suspects = _suspects(data, rows, workspace) if kind == LOOKS_WRONG else frozenset()
+    suspects = _suspects(data, rows, workspace) if kind == SUSPICIOUS else {}
     return Desk(data, rows, drafts.load(data, workspace, name), kind or FILTERS[0], (text or "").strip(), suspects)
 
 
-def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> frozenset[int]:
-    """The positions of the rows that the newest check of `data` names as wrongly labeled. Raises InputError if there is
-    no check to go by."""
+def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[int, str]:
+    """The positions of the rows to read first by the newest check of `data`, the worst first, with the reason. Raises
+    InputError if there is no check to go by."""
     from ftlab.data.checks import job as checks
 
     known = checks.find(checks.Request(data), workspace)
     report = known.report() if known is not None else None
     if report is None:
         raise InputError("The checks are still running", try_="wait for them to finish, or start them under Checks")
-    wanted = {
-        (finding["split"], row)
-        for finding in report["findings"]
-        if finding["kind"] == "suspicious_label"
-        for row in finding["rows"]
-    }
+    wanted = {(row["split"], row["row"]): row["why"] for row in report.get("suspicious", [])}
     # A report counts the rows of each split that are not excluded.
     counts: Counter[str] = Counter()
-    positions = set()
+    positions = {}
     for position in range(len(rows)) if wanted else ():
         row = rows[position]
         if row.excluded is None:
-            if (row.split, counts[row.split]) in wanted:
-                positions.add(position)
+            place = (row.split, counts[row.split])
+            if place in wanted:
+                positions[place] = position
             counts[row.split] += 1
-    return frozenset(positions)
+    return {positions[place]: why for place, why in wanted.items() if place in positions}
 
 
 def view(desk: Desk) -> Any:
-    """The positions of the rows that filter and search leave, in order, with what is not saved yet counted in."""
+    """The positions of the rows that filter and search leave, with what is not saved yet counted in: in order, the most
+    suspicious ones the worst first."""
     import numpy as np
 
     flags, rows = desk.rows.flags, desk.rows
@@ -92,9 +91,6 @@ def view(desk: Desk) -> Any:
         "With notes": flags["noted"],
         "Not saved yet": np.zeros(len(rows), bool),
     }
-    if desk.kind == LOOKS_WRONG:
-        masks[LOOKS_WRONG] = np.zeros(len(rows), bool)
-        masks[LOOKS_WRONG][list(desk.suspects)] = True
     if desk.kind == "Not yet judged":
         mask = ~(flags["good"] | flags["bad"] | flags["excluded"])
     else:
@@ -104,11 +100,13 @@ def view(desk: Desk) -> Any:
         mask &= matches
     for row_id, change in desk.draft.changes.items():
         position = rows.position(row_id)
-        if position is not None and (desk.kind != LOOKS_WRONG or position in desk.suspects):
+        if position is not None:
             now = change.to(rows[position], desk.draft.who)
             mask[position] = _belongs(now, desk.kind) and (
                 matches is None or (holds(now.cells, desk.text.casefold()) if change.cells else bool(matches[position]))
             )
+    if desk.kind == SUSPICIOUS:
+        return np.array([position for position in desk.suspects if mask[position]], int)
     return np.flatnonzero(mask)
 
 
@@ -120,22 +118,21 @@ def step(positions: Any, position: int | None, by: int) -> int | None:
         return None
     if position is None:
         return int(positions[0])
-    if by > 0:
-        index = int(np.searchsorted(positions, position, side="right"))
-        return int(positions[index]) if index < len(positions) else None
-    index = int(np.searchsorted(positions, position, side="left")) - 1
-    return int(positions[index]) if index >= 0 else None
+    there = np.flatnonzero(positions == position)
+    # A row that is not among them stands between two that are.
+    index = int(there[0]) + by if len(there) else int(np.searchsorted(positions, position)) - (by < 0)
+    return int(positions[index]) if 0 <= index < len(positions) else None
 
 
 def place_of(positions: Any, position: int, kind: str, text: str) -> str:
     """`3 of 60`, in words."""
     import numpy as np
 
-    index = int(np.searchsorted(positions, position))
+    there = np.flatnonzero(positions == position)
     narrowed = kind != FILTERS[0] or bool(text)
     what = "rows that match" if narrowed else "rows"
-    if index < len(positions) and positions[index] == position:
-        return f"{index + 1:,} of {len(positions):,} {what}"
+    if len(there):
+        return f"{there[0] + 1:,} of {len(positions):,} {what}"
     return f"no longer among the {len(positions):,} {what}"
 
 

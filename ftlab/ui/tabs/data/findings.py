@@ -19,7 +19,7 @@ _BADGES = {"error": "bad", "warning": "warn", "note": "info"}
 _DECIDE = {
     "mojibake": "Set the encoding under More, How it is read and split; or save the file again as UTF-8.",
     "unused_label": "Choose the column as Label under Rows, Which column is which.",
-    "suspicious_label": "Read these rows in Curate (show: Label looks wrong) and fix the wrong labels.",
+    "suspicious_label": "Read these rows in Curate (show: Most suspicious) and fix the wrong labels.",
     "few_answers": "Collect more answers, or keep these if choosing one of them is the task.",
     "stock_answers": "Have a person rewrite some of the answers.",
     "one_template": "Add prompts in people's own words.",
