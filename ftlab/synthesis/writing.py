@@ -22,7 +22,7 @@ DOCUMENTS, CASES, PARAPHRASES = "documents", "cases", "paraphrases"
 TITLES = {DOCUMENTS: "from a document", CASES: "new case", PARAPHRASES: "paraphrase"}
 MOST_EXAMPLES = 5  # of the person's rows before each request
 _EXAMPLE_CHARACTERS = 1500  # of a prompt or an answer shown as an example
-# An answer is unsupported if its passage lacks more than half of its own words, and so many: one is no fact ("have").
+# An answer is unsupported if its passage lacks more than half of its own words, and so many: one is no fact.
 _FEWEST_MISSING = 2
 
 Turn = dict[str, str]
@@ -231,10 +231,13 @@ def why_not(row: Written) -> str:
 
 
 def _content(text: str) -> set[str]:
-    """The longer words by their first five letters, so that endings do not count; pairs of characters in scripts
-    without spaces."""
+    """The longer words by their first five letters, so that endings do not count, but for English function words; pairs
+    of characters in scripts without spaces."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
     text = text.casefold()
-    words = {word[:5] for word in _WORD.findall(_DENSE.sub(" ", text)) if len(word) > 3}
+    longer = (word for word in _WORD.findall(_DENSE.sub(" ", text)) if len(word) > 3)
+    words = {word[:5] for word in longer if word not in ENGLISH_STOP_WORDS}
     return words | {run[i : i + 2] for run in _DENSE.findall(text) for i in range(len(run) - 1)}
 
 

@@ -102,10 +102,10 @@ _HANDBOOK = {
         ("What is half a day in the smallest room?", "Elm is 90 euros for half a day."),
     ),
     "Getting here": (
-        "From the station, take tram 7 to Mill Square; it runs every 10 minutes and takes 12. A taxi is about 15 euros. "
+        "From the station, take tram 7 to Mill Square; it runs every 10 minutes and takes 12. A taxi is 15 euros. "
         "The airport bus stops at the door at 5:40, 8:10 and 17:30. Drivers leave the motorway at exit 31.",
         ("Which tram goes to you?", "Tram 7, from the station to Mill Square."),
-        ("How much is a taxi from the station?", "About 15 euros."),
+        ("How much is a taxi from the station?", "It is 15 euros."),
         ("When does the first bus to the airport leave?", "At 5:40, at the door."),
         ("Where do I leave the motorway?", "At exit 31."),
     ),
