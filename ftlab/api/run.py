@@ -21,6 +21,7 @@ from ftlab.report import notebook as reproduce
 if TYPE_CHECKING:
     import pandas
 
+    from ftlab.evaluation.outside import Outside
     from ftlab.export.export import Exported
     from ftlab.export.push import Upload
     from ftlab.training.status import RunStatus
@@ -114,10 +115,16 @@ class Run:
         reward_model: Run | str | None = None,
         data: str | None = None,
         strength: float | None = None,
+        against: str | Sequence[str] = (),
+        send: bool = False,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        price_per_hour: float | None = None,
         **settings: Any,
     ) -> Comparison | dict[str, Any]:
         """Like `ftlab.evaluate` for this run, compared with `others`."""
         from ftlab.evaluation.compare import evaluate_whole
+        from ftlab.evaluation.outside import read_against
         from ftlab.training.supervisor import evaluating_here
 
         own = settings.get("own_metrics")
@@ -126,6 +133,10 @@ class Run:
         beside = [run if isinstance(run, Run) else Run.find(run, root) for run in others]
         judge = Run.find(reward_model, root) if isinstance(reward_model, str) else reward_model
         first, *further = [RunDirectory(run.directory) for run in (self, *beside)]
+        named = [against] if isinstance(against, str) else list(against)
+        opponents = [read_against(each, price_in=price_in, price_out=price_out) for each in named]
+        if opponents:
+            _check_sent(opponents, [first, *further], send=send, suite=data, max_rows=max_rows, settings=settings)
         with evaluating_here(first):
             results = evaluate_whole(
                 first,
@@ -135,6 +146,8 @@ class Run:
                 suite=data,
                 settings=settings,
                 strength=strength,
+                against=opponents,
+                price_per_hour=price_per_hour,
             )
         if "comparison" not in results:
             return dict(results)
@@ -285,6 +298,18 @@ class Run:
         from ftlab.ui.notebook import run_html
 
         return run_html(self._run)
+
+
+def _check_sent(opponents: Sequence[Outside], runs: Sequence[RunDirectory], *, send: bool, **asked: Any) -> None:
+    """Raise InputError with the plan where `opponents` would be asked, unless `send`."""
+    from ftlab.evaluation.compare import material_against
+    from ftlab.evaluation.outside import plan
+
+    material = material_against(runs, **asked)
+    plans = [plan(runs[0], side, material) for side in opponents if side.url]
+    if not send and any(planned.open for planned in plans):
+        lines = [line for planned in plans for line in planned.lines()]
+        raise InputError(f"Nothing was sent yet. {' '.join(lines)}", try_="add send=True if you agree")
 
 
 def raise_failure(status: RunStatus) -> None:

@@ -147,8 +147,9 @@ def write(
     workspace: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Plan | Made:
-    """Let a model write questions and answers about documents, or rows like those of a data set (`kind`: cases or
-    paraphrases).
+    """Let a model write questions and answers about documents, rows like those of a data set (`kind`: cases or
+    paraphrases), or answers to the training prompts of a run (answers: `source` is its id; without `url` its base
+    answers, prompted as in its evaluation).
 
     The model is behind an OpenAI-compatible address (`url`, `model`; key in FTLAB_ENDPOINT_KEY), or a `base` on this
     machine. Without `send` nothing is asked: the plan says what leaves this machine and what it costs. `examples` is a
@@ -156,18 +157,24 @@ def write(
     and price_out (per million tokens), at_once, seed. Read the rows of `version` in Curate, or take them with `accept`.
     Raises InputError for documents that cannot be read, FtlabError when the model writes nothing that can be used.
     """
-    from ftlab.config import DataConfig
+    from ftlab.config import DataConfig, load_config
+    from ftlab.synthesis.answers import answer_work
     from ftlab.synthesis.make import make
     from ftlab.synthesis.plan import KINDS, build_settings, document_work, examples_of, plan, row_work
 
     if kind not in KINDS:
         raise InputError("There is no such kind of rows", given=kind, allowed=", ".join(KINDS))
     opened = Workspace.open(workspace)
+    run = opened.run(str(source)) if kind == "answers" else None
+    if run is not None and not url:
+        base = base or load_config(run.config_file).model.base
     chosen = build_settings(url=url, model=model, base=base, **settings)
     if kind == "documents":
         places = [source] if isinstance(source, str | os.PathLike) else list(source)
         samples = examples_of(DataConfig(source=examples), opened) if examples else ()
         work = document_work([Path(place) for place in places], chosen, samples)
+    elif run is not None:
+        work = answer_work(run, opened, chosen)
     else:
         work = row_work(DataConfig(source=str(source)), opened, kind, chosen)
     return make(work, opened) if send else plan(work, opened)
@@ -278,6 +285,11 @@ def evaluate(
     reward_model: Run | str | None = None,
     data: str | None = None,
     strength: float | None = None,
+    against: str | Sequence[str] = (),
+    send: bool = False,
+    price_in: float | None = None,
+    price_out: float | None = None,
+    price_per_hour: float | None = None,
     workspace: str | None = None,
     **settings: Any,
 ) -> Comparison | dict[str, Any]:
@@ -285,16 +297,22 @@ def evaluate(
 
     Several runs are compared with the base of the first, on its rows, or on `data` (a sample, a file, a Hub id). With
     `strength`, the first run is scored at that strength instead of as trained. `settings` are those of the section
-    evaluation, e.g. prompted=True, measures="exact_match, bleu". Runs that learn from preferences or rewards also get
-    `preferences` and `before_after` (answers of base, start and run); with a `reward_model`, it scores those answers,
-    and nothing else is done. Stored answers are reused. The run's own comparison (its rows and settings) is only
-    replaced by an equal one; any other is stored separately, in evaluation/<question>/.
+    evaluation, e.g. prompted=True, measures="exact_match, bleu". `against` also compares with models behind an OpenAI-
+    compatible address ("https://host/v1#model", key in FTLAB_ENDPOINT_KEY) or JSONL files of prompts and answers.
+    Unless `send` is true, nothing leaves this machine: an InputError says what would be sent and what it costs, with
+    `price_in` and `price_out` per million tokens. `price_per_hour` of this machine makes its seconds a cost. Runs that
+    learn from preferences or rewards also get `preferences` and `before_after` (answers of base, start and run); with a
+    `reward_model`, it scores those answers, and nothing else is done. Stored answers are reused. The run's own
+    comparison (its rows and settings) is only replaced by an equal one; any other is stored separately, in
+    evaluation/<question>/.
     """
     runs = [run] if isinstance(run, Run | str) else list(run)
     if not runs:
         raise InputError("No runs to evaluate", given="an empty list")
     first = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
     measured: dict[str, Any] = {"max_rows": max_rows, "reward_model": reward_model, "data": data, "strength": strength}
+    measured |= {"against": against, "send": send, "price_in": price_in, "price_out": price_out}
+    measured |= {"price_per_hour": price_per_hour}
     return first.evaluate(others=runs[1:], **measured, **settings)
 
 

@@ -122,6 +122,7 @@ _ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt",
 
 CONFLICT = "the raters are evenly split"
 EMPTY = "one of the answers is empty"
+CUT = "an answer was cut at the length limit"
 
 
 @dataclass
@@ -159,12 +160,13 @@ class VotesAsData:
         return " ".join(parts)
 
 
-def collect(store: Store, test_id: str) -> VotesAsData:
+def collect(store: Store, test_id: str, *, with_cut: bool = False) -> VotesAsData:
     """The votes of a test as preference data.
 
     A prompt with a preferred answer becomes a pair; "both good" and "both bad" become two judged answers, as does a
-    pair (the chosen one good, the rejected one bad). Ties never become pairs. Raises InputError while the tally is
-    hidden: the rows would show who leads.
+    pair (the chosen one good, the rejected one bad). Ties never become pairs. Answers that were cut are left out unless
+    `with_cut`: who learns from them learns to stop in the middle. Raises InputError while the tally is hidden: the rows
+    would show who leads.
     """
     if revealed_now(store, test_id) is None:
         raise InputError(
@@ -173,17 +175,19 @@ def collect(store: Store, test_id: str) -> VotesAsData:
         )
     known, data = _read(store, test_id), VotesAsData()
     for prompt, pair, ballots in _by_pair(store, test_id, known):
-        _add(data, known, prompt, pair, ballots)
+        _add(data, known, prompt, pair, ballots, with_cut=with_cut)
     return data
 
 
-def export(store: Store, test_id: str, folder: Path | None = None) -> tuple[Path, VotesAsData]:
+def export(
+    store: Store, test_id: str, folder: Path | None = None, *, with_cut: bool = False
+) -> tuple[Path, VotesAsData]:
     """Write dpo.jsonl, kto.jsonl, provenance.jsonl and export.json into `folder` (by default one of the test's own in
-    the workspace); returns it and what was written.
+    the workspace); returns it and what was written. `with_cut` as in `collect`.
 
     A file without rows is not written. Raises InputError while the tally is hidden, or when no vote gives a row.
     """
-    data = collect(store, test_id)
+    data = collect(store, test_id, with_cut=with_cut)
     if not data.judged:
         raise InputError(
             "No vote of this test can be used for training",
@@ -221,6 +225,7 @@ class _Known:
     origins: dict[str, dict[str, Any]]  # of contestants
     prompts: dict[str, Any]
     texts: dict[tuple[str, str], str]  # by prompt and contestant
+    cut: set[tuple[str, str]]
 
 
 def _read(store: Store, test_id: str) -> _Known:
@@ -230,7 +235,7 @@ def _read(store: Store, test_id: str) -> _Known:
         among = connection.execute(query).all()
         asked = connection.execute(select(prompts).where(prompts.c.test_id == test_id)).all()
         texts = connection.execute(
-            select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text)
+            select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text, answers.c.cut)
             .join(prompts, answers.c.prompt_id == prompts.c.id)
             .where(prompts.c.test_id == test_id)
         ).all()
@@ -244,10 +249,19 @@ def _read(store: Store, test_id: str) -> _Known:
         },
         {prompt.id: prompt for prompt in asked},
         {(text.prompt_id, text.contestant_id): text.text for text in texts},
+        {(text.prompt_id, text.contestant_id) for text in texts if text.cut},
     )
 
 
-def _add(data: VotesAsData, known: _Known, prompt_id: str, pair: tuple[str, str], ballots: Sequence[Ballot]) -> None:
+def _add(
+    data: VotesAsData,
+    known: _Known,
+    prompt_id: str,
+    pair: tuple[str, str],
+    ballots: Sequence[Ballot],
+    *,
+    with_cut: bool,
+) -> None:
     """The rows of one prompt and pair of contestants."""
     first, second = pair
     outcomes = Counter(ballot.winner or ballot.choice for ballot in ballots)
@@ -260,6 +274,9 @@ def _add(data: VotesAsData, known: _Known, prompt_id: str, pair: tuple[str, str]
     texts = {name: known.texts[prompt_id, name] for name in (first, second)}
     if not all(text.strip() for text in texts.values()):
         data.left_out[EMPTY] += 1
+        return
+    if not with_cut and any((prompt_id, name) in known.cut for name in pair):
+        data.left_out[CUT] += 1
         return
     origin = _origin(known, prompt_id, ballots, conflict, times / len(ballots))
     prompt = known.prompts[prompt_id].messages

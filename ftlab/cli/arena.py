@@ -25,6 +25,7 @@ from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, named_columns
 from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import remember
 from ftlab.errors import FtlabError, InputError
@@ -86,6 +87,7 @@ def add_arena(parser: Parser) -> None:
     command = add_command(group, "export", export, exporting, "arena export last --out votes")
     _add_test(command)
     command.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write (default: in the workspace)")
+    command.add_argument("--with-cut", action="store_true", help="also answers that were cut at the length limit")
     add_command(group, "list", list_tests, "List all blind tests with their state and votes", "arena list")
     looping = "SFT, blind test, votes, DPO, blind test on new prompts, with simulated raters (3 minutes)"
     command = add_command(group, "loop", loop, looping, "arena loop --raters 5")
@@ -147,6 +149,11 @@ def _add_links(parser: Parser) -> None:
         "--raters", default="", metavar="NAME,NAME", help="a link for each new name, or a number of links"
     )
     parser.add_argument("--open-link", action="store_true", help="one link for everyone who enters a name")
+    parser.add_argument(
+        "--leave-out",
+        action="store_true",
+        help="drop prompts with an answer that could reveal its side, before it opens",
+    )
 
 
 def create(args: argparse.Namespace) -> int:
@@ -166,12 +173,13 @@ def create(args: argparse.Namespace) -> int:
         live=args.live,
     )
     prompts: list[PromptSpec] = []
-    left_out = 0
+    left_out = available = 0
     if not args.live:
         specs = [contestant.spec for contestant in contestants]
         prompts, left_out = prompt_sources.fresh(
             read_prompts(args.prompts, args.topic, specs, workspace, named_columns(args)), specs, workspace
         )
+        available = len(prompts)
         prompts = prompt_sources.sample(prompts, args.number, by_topic=bool(args.topic), seed=args.seed)
     planned = args.planned or blind_tests.capacity(len(contestants), len(prompts), settings)
     if planned is None:
@@ -184,6 +192,8 @@ def create(args: argparse.Namespace) -> int:
     power = plan_in_words(planned, len(prompts) or None, args.votes_per_prompt, **shape)
     value = {"test": test_id, "title": title, "prompts": len(prompts), "left_out": left_out, "planned": planned}
     trained_on = f", {left_out} left out: a contestant was trained on them or near copies" if left_out else ""
+    if args.number and not args.live and args.number > available:
+        trained_on = f", all that there are: {args.number} were asked for{trained_on}"
     lines = [f"test       {test_id}  {title}", f"prompts    {len(prompts)}{trained_on}", f"planned    {planned} votes"]
     print_result(args, value | {"power": power}, *lines, *([power] if power else []))
     if not args.json:
@@ -306,7 +316,7 @@ def export(args: argparse.Namespace) -> int:
 
     workspace, store = open_tests(args)
     test = find_test(store, args.test)
-    folder, votes = preferences.export(store, test.id, args.out)
+    folder, votes = preferences.export(store, test.id, args.out, with_cut=args.with_cut)
     print_result(args, {"test": test.id, "folder": str(folder)} | votes.summary(), votes.text(), f"folder     {folder}")
     if votes.pairs and not args.json:
         settings = ["stage=dpo", f"data.source={folder / preferences.DPO_FILE}"]
@@ -432,6 +442,9 @@ def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
 
     if test.state != "open":
         print_flags(store, test.id, quiet=args.json)
+        if args.leave_out and not test.settings["live"]:
+            left = blind_tests.leave_out(store, test.id)
+            say(f"{counted(left, 'prompt')} left out, with the answers of all contestants.")
         blind_tests.open_test(store, test.id)
     names = [""] * int(args.raters) if args.raters.isdecimal() else list(split_words(args.raters))
     links.create_raters(store, test.id, names)

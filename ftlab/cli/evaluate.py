@@ -194,16 +194,21 @@ def _agreed(args: argparse.Namespace, runs: Sequence[RunDirectory], against: Seq
 
 def show_comparison(run: RunDirectory, comparison: ComparisonJson) -> None:
     """Write the report of `run`; print the table, commands that may help, and the path of the report."""
-    from ftlab.evaluation.remedies import commands
     from ftlab.report.report import write_report
 
     report = write_report(run)
     print_table(comparison)
+    _print_remedies(run, comparison)
+    print(f"\nreport     {report}")
+
+
+def _print_remedies(run: RunDirectory, comparison: ComparisonJson) -> None:
+    from ftlab.evaluation.remedies import commands
+
     if remedies := commands(comparison, load_config(run.config_file), run.config_file):
         print("\nWhat may help:")
     for title, command in remedies:
         print(f"  {title}\n    {command}")
-    print(f"\nreport     {report}")
 
 
 def scores(run: RunDirectory, comparison: ComparisonJson) -> dict[str, Any]:
@@ -244,6 +249,7 @@ def _show(run: RunDirectory, comparison: ComparisonJson) -> None:
 
     if question := comparison["question"]["name"]:
         print_measures(comparison)
+        _print_remedies(run, comparison)
         print(f"\nasked      {comparison['question']['text']}")
         print(f"results    {run.question(question).comparison_file}")
         if own := run.comparison():
@@ -254,6 +260,7 @@ def _show(run: RunDirectory, comparison: ComparisonJson) -> None:
         show_comparison(run, comparison)
     else:
         print_measures(comparison)
+        _print_remedies(run, comparison)
         print(f"\nreport     {write_report(run)}")
 
 

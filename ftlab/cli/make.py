@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from ftlab.cli.output import Progress, agreed, print_result
 from ftlab.cli.parser import add_command, add_sending
-from ftlab.config import DataConfig
+from ftlab.config import DataConfig, load_config
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
 
 if TYPE_CHECKING:
+    from ftlab.core.run_directory import RunDirectory
     from ftlab.synthesis.plan import Settings, Work
 
 
 def add_make(group: Any) -> None:
-    making = "Write questions and answers about documents, or more rows like yours, with a model"
+    making = "Write rows about documents, more rows like yours, or other answers to your prompts, with a model"
     example = "data make manuals/ --url http://127.0.0.1:8000/v1 --model my-model"
     command = add_command(group, "make", make, making, example)
     command.epilog = (
@@ -25,7 +26,7 @@ def add_make(group: Any) -> None:
         "The key is read from the environment variable FTLAB_ENDPOINT_KEY. ftlab stores it nowhere."
     )
     command.add_argument(
-        "source", nargs="+", help="documents or a folder of them; or a sample, a file, a Hub id or version:<id>"
+        "source", nargs="*", help="documents or a folder of them; or a sample, a file, a Hub id or version:<id>"
     )
     command.add_argument("--url", help="OpenAI-compatible address of the model that writes")
     command.add_argument("--model", help="name of the model at that address")
@@ -35,6 +36,11 @@ def add_make(group: Any) -> None:
     command.add_argument("--rows", type=int, help="most rows about documents (default: --each for every passage)")
     command.add_argument("--cases", type=int, metavar="ROWS", help="write so many new cases like those of the source")
     command.add_argument("--paraphrases", type=int, metavar="ROWS", help="reword so many prompts of the source")
+    command.add_argument(
+        "--answers",
+        metavar="RUN",
+        help="answer the training prompts of this run instead, as its prompted base does, or by the model at --url",
+    )
     command.add_argument("--no-judge", action="store_true", help="do not let the model judge each row")
     add_sending(command)
     command.add_argument("--seed", type=int, default=42, help="which documents are held out (default: %(default)s)")
@@ -54,10 +60,13 @@ def make(args: argparse.Namespace) -> int:
     from ftlab.synthesis.plan import build_settings, plan
 
     workspace = Workspace.open(args.workspace)
+    if not args.source and not args.answers:
+        raise InputError("Nothing is named to write about", allowed="documents, rows to extend, or --answers RUN")
+    run = workspace.run(args.answers) if args.answers else None
     settings = build_settings(
         url=args.url,
         model=args.model,
-        base=args.base,
+        base=args.base or (load_config(run.config_file).model.base if run and not args.url else None),
         each=args.each,
         rows=args.rows or args.cases or args.paraphrases,
         judged=not args.no_judge,
@@ -66,7 +75,7 @@ def make(args: argparse.Namespace) -> int:
         at_once=args.at_once,
         seed=args.seed,
     )
-    work = _work(args, workspace, settings)
+    work = _work(args, workspace, settings, run)
     planned = plan(work, workspace)
     needed = settings.endpoint is not None and planned.open > 0
     if not agreed(args, {"plan": planned.as_dict()}, planned.lines(), needed=needed):
@@ -87,12 +96,17 @@ def make(args: argparse.Namespace) -> int:
     )
 
 
-def _work(args: argparse.Namespace, workspace: Workspace, settings: Settings) -> Work:
+def _work(args: argparse.Namespace, workspace: Workspace, settings: Settings, run: RunDirectory | None) -> Work:
     from ftlab.data.documents import is_document
+    from ftlab.synthesis.answers import answer_work
     from ftlab.synthesis.plan import CASES, PARAPHRASES, document_work, examples_of, row_work
 
     more = {CASES: args.cases, PARAPHRASES: args.paraphrases}
     wanted = [kind for kind, count in more.items() if count]
+    if run is not None:
+        if args.source or wanted or args.rows:
+            raise InputError("--answers takes the prompts of the run, all of them", try_="leave out everything else")
+        return answer_work(run, workspace, settings)
     if len(wanted) > 1 or (wanted and args.rows):
         raise InputError("Only one of --rows, --cases and --paraphrases can be given", try_="run the command twice")
     if wanted:

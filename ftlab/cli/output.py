@@ -237,6 +237,7 @@ def _print_forgetting(comparison: ComparisonJson) -> None:
 
 def print_measures(comparison: ComparisonJson) -> None:
     """Print a line for each measure, a column for each side, with 95% intervals; then the verdict on each side."""
+    from ftlab.evaluation.advisor import which_of
     from ftlab.report.measures import baseline_rows, looks_note, measures_of, p_of
 
     sides = comparison["sides"]
@@ -257,6 +258,8 @@ def print_measures(comparison: ComparisonJson) -> None:
             print(f"{titles[name]}: {verdict['text']}")
     for against, text in _against(comparison):
         print(f"Adapted against {against}: {text}")
+    if choice := which_of(comparison):
+        print(f"Prompting, retrieval or tuning: {choice}")
     _print_forgetting(comparison)
     _print_notes(comparison)
 

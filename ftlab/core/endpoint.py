@@ -441,7 +441,9 @@ def sending_lines(
         "thinks before it replies writes more.",
         "Cost unknown: give the prices per million tokens (0 for your own server)."
         if price is None
-        else f"That costs about {money(price)}, at most {money(price_at_most or 0)}.",
+        else f"That costs about {money(price)}, at most {money(price_at_most or 0)}."
+        if price_at_most
+        else "That costs nothing by these prices.",
         f"{what} are read by a server on this machine and do not leave it."
         if is_here
         else f"{what} leave this machine for {host}.",

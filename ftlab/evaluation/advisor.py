@@ -418,6 +418,10 @@ def which_of(comparison: ComparisonJson) -> str:
         what = "tuning with retrieval" if adds and adds["better"] else "tuning"
         than = listed([_WAYS[way] for way in against])
         return f"Take {what}: the tuned model is better than {than} ({figures})."
+    both = [verdicts.get(f"adapted_retrieved_vs_{way}") for way in against]
+    if all(verdict and verdict["better"] for verdict in both):
+        than = listed([_WAYS[way] for way in against])
+        return f"Take tuning with retrieval: together they are better than {than} ({figures})."
     if lost:
         take = lost[0]
         if len(lost) == 2 and (between := verdicts.get("retrieved_vs_prompted")) and between["better"]:
@@ -435,7 +439,9 @@ def _of_ways(comparison: ComparisonJson, decided: str | None) -> str:
     for measure in comparison.get("measures", []):
         if measure["name"] in (decided, "prompt_tokens"):
             values = {name: measure["values"].get(name) for name in sides}
-            known = [f"{sides[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
+            # Titles like "Base, prompted" stand in a list of their own.
+            called = {name: in_sentence(title).replace(",", "") for name, title in sides.items()}
+            known = [f"{called[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
             texts.append(f"{in_sentence(measure['title'])}: {', '.join(known)}")
     return "; ".join(texts)
 

@@ -113,7 +113,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
         questions["documents"] = _of_pieces(pieces)
     else:
-        asked = [_prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
+        asked = [prompted(side, row["messages"], tokenizer, context, material.limit.tokens) for row in material.rows]
         unshown = sum(side.prompting.count - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
@@ -382,7 +382,7 @@ def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
     return Encoded(encoded.input_ids, [on and at < last for at, on in enumerate(encoded.trained)], encoded.notes)
 
 
-def _prompted(
+def prompted(
     side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
 ) -> tuple[list[dict[str, str]], int]:
     """The row with the examples that `side` gets, and their number."""

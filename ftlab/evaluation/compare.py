@@ -188,11 +188,12 @@ def _verdicts_between(
     results: Mapping[str, Result],
     config: RunConfig,
 ) -> dict[str, VerdictJson]:
-    """Retrieval against fixed examples, and what it adds to the adapted model."""
+    """Retrieval against fixed examples, what it adds to the adapted model, and what tuning adds to it."""
     by_name = {side.name: side for side in sides}
     spoken = {side.name: side.spoken for side in sides}
     verdicts = {}
-    for later, first in ((RETRIEVED, PROMPTED), (ADAPTED_RETRIEVED, ADAPTED)):
+    pairs = [(RETRIEVED, PROMPTED), *((ADAPTED_RETRIEVED, first) for first in (ADAPTED, RETRIEVED, PROMPTED))]
+    for later, first in pairs:
         if later in by_name and first in by_name:
             pair = task_measures(material, [by_name[first], by_name[later]], asked, results, config)
             verdicts[f"{later}_vs_{first}"] = judge(pair, later, names=spoken)

@@ -144,14 +144,16 @@ def read_against(
 
 @dataclass(frozen=True)
 class OutsideAnswer:
-    """An answer from elsewhere, with what it took: `seconds` from request to reply, and the tokens that the server
-    counted (None: it did not say). `refused`: the server's reason to give none."""
+    """An answer from elsewhere, with what it took: `seconds` from request to reply, with up to `at_once` requests on
+    their way, and the tokens that the server counted (None: it did not say). `refused`: the server's reason to give
+    none."""
 
     answer: Answer
     seconds: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     refused: str = ""
+    at_once: int = 1
 
 
 def _key(messages: Sequence[Message]) -> str:
@@ -181,7 +183,9 @@ def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool
             if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
                 answer = Answer(line["answer"], line["tokens"], line["cut"])
                 seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
-                answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"])
+                # Lines from before the number was kept say nothing of it.
+                at_once = line.get("at_once", 1)
+                answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"], at_once)
     return answers
 
 
@@ -189,7 +193,8 @@ def _keep(run: RunDirectory, side: Outside, key: str, reply: OutsideAnswer, limi
     line: dict[str, Any] = {"who": side.who, "side": side.name, "key": key, "answer": reply.answer.text}
     line |= {"tokens": reply.answer.tokens, "cut": reply.answer.cut, "limit": limit, "seconds": reply.seconds}
     line |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-    append_jsonl(run.outside_file, line | {"refused": reply.refused, "created": time.time()})
+    line |= {"refused": reply.refused, "at_once": reply.at_once}
+    append_jsonl(run.outside_file, line | {"created": time.time()})
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,8 @@ def answers_of(
                 tokens = reply.completion_tokens
                 made = Answer(text, estimate_tokens(text) if tokens is None else tokens, reply.cut)
                 counts = (reply.prompt_tokens, reply.completion_tokens)
-                answered[replied.key] = OutsideAnswer(made, round(replied.seconds, 3), *counts, replied.refused)
+                seconds, at_once = round(replied.seconds, 3), min(side.at_once, len(left))
+                answered[replied.key] = OutsideAnswer(made, seconds, *counts, replied.refused, at_once)
                 _keep(run, side, replied.key, answered[replied.key], limit)
                 tell(phase, total - len(left) + sum(key in answered for key in left), total)
         finally:
@@ -419,6 +425,11 @@ def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
         notes.append(
             f"{cut} of {len(replies)} answers of {side.title} were cut. A longer limit (--max-tokens) may help a model "
             "that thinks before it answers."
+        )
+    if (most := max((each.at_once for each in replies), default=1)) > 1:
+        notes.append(
+            f"Seconds of {side.title} run from request to reply, with up to {most} requests at once: a server that "
+            "answers one at a time lets the others wait. --at-once 1 measures one alone."
         )
     if side.url:
         notes.append(f"Perplexity and what was forgotten {UNMEASURED}: {side.title} has answers alone.")

@@ -1,4 +1,4 @@
-"""What to change in the next run where this one forgot or memorized."""
+"""What to change in the next run where this one forgot or memorized, or a prompt or another model does better."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ _MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
 class Remedy:
     """A run to try next: `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
 
-    `needs` is the path of a setting that only a person can fill in; it is empty if one click is enough.
+    `needs` is the path of a setting that only a person can fill in; it is empty if one click is enough. `first` is a
+    command that makes what is filled in there.
     """
 
     title: str
     why: str
     changes: dict[str, Any]
     needs: str | None = None
+    first: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"title": self.title, "why": self.why, "changes": self.changes, "needs": self.needs}
+        return dict(self.__dict__)
 
 
 def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
@@ -40,7 +42,7 @@ def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
     `config` is that of the run that was compared.
     """
     config = config.resolved()
-    advice: list[Remedy] = []
+    advice = against_better(comparison) if config.stage == SFT else []
     if shows_forgetting(comparison):
         advice += against_forgetting(config)
     memorisation = comparison.get("memorisation")
@@ -56,8 +58,37 @@ def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -
     for remedy in remedies(comparison, config):
         changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
         settings = " ".join(f"--set {path}={value}" for path, value in (changes | remedy.changes).items())
-        lines.append((remedy.title, f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"))
+        command = f"python -m ftlab train {shlex.quote(str(config_file))} {settings}"
+        lines.append((remedy.title, f"{remedy.first}\n    {command}" if remedy.first else command))
     return lines
+
+
+def against_better(comparison: ComparisonJson) -> list[Remedy]:
+    """Tuning on the answers of what was clearly better than the adapted model: the prompted base, or a model behind an
+    address."""
+    advice = []
+    for side in comparison.get("sides", []):
+        verdict = comparison.get("verdicts", {}).get(f"adapted_vs_{side['name']}")
+        address = side.get("outside")
+        if verdict is None or verdict["better"] is not False or not (side["name"] == "prompted" or address):
+            continue
+        if address and not address["url"]:
+            continue  # a file answers no other prompts
+        first = f"python -m ftlab data make --answers {shlex.quote(comparison['run'])}"
+        if address:
+            first += f" --url {shlex.quote(str(address['url']))} --model {shlex.quote(str(address['model']))}"
+        who = "the prompted base" if not address else side["title"]
+        advice.append(
+            Remedy(
+                f"Tune on the answers of {who}, so that the weights do what it does",
+                "It is better than the adapted model on these rows. Its answers to the training prompts become rows "
+                "that a model wrote: read them, or accept them, then train on them. Compare all three.",
+                {},
+                needs="data.source",
+                first=first,
+            )
+        )
+    return advice
 
 
 def shows_forgetting(comparison: ComparisonJson) -> bool:

@@ -178,7 +178,8 @@ def _decide(
 ) -> tuple[VerdictJson, list[MeasureJson]]:
     known = {measure["name"]: measure for measure in task}
     than = "" if against == "base" else f" than {called[against]}"
-    subject = called[side][:1].upper() + called[side][1:]
+    name = called[side]
+    subject = f"The {name[4:]}" if name.startswith("the ") else name  # names of models keep their case
     between = "" if against == "base" else f" between {called[side]} and {called[against]}"
     single = _single(known, side, against)
     fit = next((known[name] for name in _LOSSES if name in known), None)

@@ -130,6 +130,8 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
     verdicts = comparison.get("verdicts") or {}
     sides = {side["name"]: side for side in sides_of(comparison)}
     for name, verdict in verdicts.items():
+        if name in ("adapted_retrieved_vs_retrieved", "adapted_retrieved_vs_prompted"):
+            continue  # in the sentence on which of them to take
         rival = name.removeprefix("adapted_vs_")
         if rival != name:
             against = "a prompt" if rival == "prompted" else sides[rival]["title"] if rival in sides else rival

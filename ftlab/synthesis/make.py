@@ -17,6 +17,7 @@ from ftlab.core.endpoint import (
     cost,
 )
 from ftlab.core.files import append_jsonl, end_last_line, locked, read_json, write_json
+from ftlab.core.parsing import without_thoughts
 from ftlab.core.workspace import Workspace
 from ftlab.data.version_store import DetailsJson, MadeJson
 from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, originate, resolve, rows_of
@@ -24,6 +25,7 @@ from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.evaluation.batches import Progress, Stopped, free_memory, silent
 from ftlab.synthesis.plan import PAIR_TOKENS, ReplyLine, Settings, Work, folder_of, kept_replies
 from ftlab.synthesis.writing import (
+    ANSWERS,
     CASES,
     DOCUMENTS,
     PARAPHRASES,
@@ -100,7 +102,7 @@ def make(
             left = [request for request in requests if request.key not in replies]
             count = len(requests) - len(left)
             tell(phase, count, len(requests))
-            for line in _asked(left, work.settings, workspace, tell, stopping):
+            for line in _asked(left, work, workspace, tell, stopping):
                 append_jsonl(file, dict(line))
                 replies[line["key"]] = line
                 count += 1
@@ -130,12 +132,13 @@ def make(
 
 def _asked(
     left: Sequence[Request],
-    settings: Settings,
+    work: Work,
     workspace: Workspace,
     tell: Progress,
     should_stop: Callable[[], bool],
 ) -> Iterator[ReplyLine]:
     """The replies to the requests; fewer after a stop."""
+    settings = work.settings
     if not left:
         return
     if settings.endpoint is not None:
@@ -157,22 +160,18 @@ def _asked(
     waiting = "waiting for a run that uses the device"
     with jobs.turn(workspace.device_lock, should_stop, lambda: tell(waiting, 0, 0)) as mine:
         if mine:
-            yield from _written_here(left, settings, tell, should_stop)
+            yield from _written_here(left, work, tell, should_stop)
 
 
 def _written_here(
-    left: Sequence[Request], settings: Settings, tell: Progress, should_stop: Callable[[], bool]
+    left: Sequence[Request], work: Work, tell: Progress, should_stop: Callable[[], bool]
 ) -> Iterator[ReplyLine]:
-    from ftlab.data.rendering import encode_prompt, ensure_chat_template, stop_token_ids
+    from ftlab.data.rendering import encode_prompt, stop_token_ids
     from ftlab.evaluation.generate import generate_answers
-    from ftlab.models.load import context_length, load_base, load_tokenizer
 
-    base = ModelConfig(base=str(settings.base))
-    tell(f"loading {settings.base}", 0, 0)
-    tokenizer = load_tokenizer(base.base)
-    ensure_chat_template(tokenizer)
-    model, context = load_base(base), context_length(base)
-    longest = settings.each * 2 * PAIR_TOKENS
+    tell(f"loading {work.settings.base}", 0, 0)
+    model, tokenizer, context = _base_of(work)
+    longest = work.longest or work.settings.each * 2 * PAIR_TOKENS
     # The longest first: memory runs out at once or not at all.
     encoded = [
         (request, encode_prompt([*request.messages, {"role": "assistant", "content": ""}], tokenizer))
@@ -209,12 +208,36 @@ def _written_here(
         free_memory()
 
 
+def _base_of(work: Work) -> tuple[Any, Any, int | None]:
+    """The base that writes, its tokenizer, and its context in tokens; to the prompts of a run it answers as in the
+    evaluation of that run."""
+    from ftlab.data.rendering import ensure_chat_template
+    from ftlab.models.load import context_length, load_base, load_tokenizer, load_trained_base, text_length
+
+    if work.run is not None:
+        from ftlab.evaluation.sides import base_side, config_of, tokenizer_of
+
+        config = config_of(work.run)
+        model = load_trained_base(config, device=config.launcher.device)
+        return model, tokenizer_of(base_side(work.run, config)), text_length(config)
+    base = ModelConfig(base=str(work.settings.base))
+    tokenizer = load_tokenizer(base.base)
+    ensure_chat_template(tokenizer)
+    return load_base(base), tokenizer, context_length(base)
+
+
 def _read(work: Work, replies: Mapping[str, ReplyLine]) -> tuple[list[Written], int]:
     """The rows in the replies, in the order of the tasks, and the number of replies without any."""
     rows: list[Written] = []
     unreadable = 0
     for request in work.requests:
         reply = replies[request.key]
+        if work.kind == ANSWERS:
+            task = work.by_key[request.key]
+            why = REFUSED if reply["refused"] else CUT if reply["cut"] else ""
+            answer = "" if reply["refused"] else without_thoughts(reply["text"]).strip()
+            rows.append(Written(task, task.examples[0].prompt, answer, why))
+            continue
         written = [] if reply["refused"] else read_pairs(reply["text"], work.by_key[request.key], cut=reply["cut"])
         unreadable += not written
         rows += written
@@ -233,6 +256,7 @@ def _nothing(work: Work, replies: Mapping[str, ReplyLine]) -> FtlabError:
 
 
 LABELS = "its answer is not a label in your data"
+CUT, REFUSED = "the answer was cut at its longest", "the server gave no answer"
 
 
 def _filtered(work: Work, rows: Sequence[Written], tell: Progress) -> list[Written]:
@@ -243,11 +267,12 @@ def _filtered(work: Work, rows: Sequence[Written], tell: Progress) -> list[Writt
         labels |= {str(row.cells.get(work.place.answer or "")) for row in work.like.values()}
     checked = []
     for row in rows:
-        reason = why_not(row)
+        reason = row.why_not or why_not(row)
         if not reason and labels is not None and row.answer not in labels:
             reason = LABELS
         checked.append(replace(row, why_not=reason))
-    return without_copies(checked, work.known)
+    # Answers belong to prompts of the data, which its checks look at.
+    return checked if work.kind == ANSWERS else without_copies(checked, work.known)
 
 
 def _to_judge(row: Written, settings: Settings) -> Request:
@@ -296,15 +321,26 @@ def _save(work: Work, workspace: Workspace, rows: Sequence[Written], who: str | 
     assert work.place is not None
     old = list(rows_of(work.parent))
     free = max(row.id for row in old) + 1
+    if work.kind == ANSWERS:
+        # The rows with the answers of before stay, left out: they can be brought back.
+        old = [row.with_(excluded=f"answered by {writer}") if row.id in work.like else row for row in old]
     for number, row in enumerate(rows):
         like = work.like[row.task.examples[0].id]
-        added = work.place.write(like.cells, row.prompt, row.answer) | {MADE_BY: signed}
+        if work.kind == ANSWERS:
+            added = work.place.answered(like.cells, row.answer) | {MADE_BY: signed}
+        else:
+            added = work.place.write(like.cells, row.prompt, row.answer) | {MADE_BY: signed}
         old.append(VersionRow(free + number, added, "train", row.why_not or None))
     columns = [*work.parent.columns, *([] if MADE_BY in work.parent.columns else [MADE_BY])]
     return derive(work.parent, old, action, who=who, workspace=workspace, details={"made": made}, columns=columns)
 
 
-_ACTIONS = {DOCUMENTS: "about documents, written", CASES: "of the same kind, written", PARAPHRASES: "reworded"}
+_ACTIONS = {
+    DOCUMENTS: "about documents, written",
+    CASES: "of the same kind, written",
+    PARAPHRASES: "reworded",
+    ANSWERS: "answered",
+}
 
 
 def _made(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from ftlab.core.endpoint import (
 )
 from ftlab.core.files import read_jsonl
 from ftlab.core.parsing import json_or
+from ftlab.core.run_directory import RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.conversion import role_of, text_key_of
@@ -34,9 +36,10 @@ from ftlab.data.load import as_read, load_rows
 from ftlab.data.shapes import Detected
 from ftlab.data.splits import detect_format, split_version
 from ftlab.data.version_store import SourceJson
-from ftlab.data.versions import MADE_BY, Version, VersionRow, rows_of, taken
+from ftlab.data.versions import MADE_BY, Version, VersionRow, history, rows_of, taken
 from ftlab.errors import InputError
 from ftlab.synthesis.writing import (
+    ANSWERS,
     CASES,
     DOCUMENTS,
     JUDGE_REPLY_TOKENS,
@@ -48,7 +51,7 @@ from ftlab.synthesis.writing import (
     row_tasks,
 )
 
-KINDS = (DOCUMENTS, CASES, PARAPHRASES)
+KINDS = (DOCUMENTS, CASES, PARAPHRASES, ANSWERS)
 PAIR_TOKENS = 70  # what a question with its answer usually takes
 _LONGEST_REPLY = 2048  # tokens
 _MOST_ROWS = 100_000
@@ -147,6 +150,8 @@ class Work:
     like: dict[int, VersionRow] = field(default_factory=dict, repr=False)
     place: Place | None = None
     notes: list[str] = field(default_factory=list)
+    run: RunDirectory | None = None  # whose prompts are answered
+    longest: int = 0  # tokens of a reply of a base on this machine
 
     @cached_property
     def by_key(self) -> dict[str, Task]:
@@ -217,17 +222,19 @@ class Plan:
                 lines.append("The starter is a toy: it writes no usable rows. Choose another base, or an address.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
-        what = "The passages" if self.kind == DOCUMENTS else "Rows of your data"
+        what = {DOCUMENTS: "The passages", ANSWERS: "The prompts of your training rows"}
         tokens = self.prompt_tokens, self.reply_tokens, self.reply_tokens_at_most
         prices = self.price, self.price_at_most
-        return lines + sending_lines(what, self.host, tokens, prices, is_here=self.is_here, also=judged)
+        return lines + sending_lines(
+            what.get(self.kind, "Rows of your data"), self.host, tokens, prices, is_here=self.is_here, also=judged
+        )
 
 
 def examples_of(data: DataConfig, workspace: Workspace) -> list[Row]:
     """The questions and answers of one turn in the training rows of `data`: examples of form and style. Raises
     InputError if there are none."""
     loaded = load_rows(data, workspace)
-    place = _place(detect_format(loaded, as_read(data, loaded)))
+    place = place_of(detect_format(loaded, as_read(data, loaded)))
     rows = [row for cells in loaded.splits[loaded.main] if (row := place.read(cells)) is not None]
     if not rows:
         raise _no_example(loaded.name)
@@ -276,12 +283,20 @@ class Place:
         ]
         return {**cells, self.question: turns}
 
+    def answered(self, cells: Mapping[str, Any], answer: str) -> dict[str, Any]:
+        """`cells` with another last answer."""
+        if self.answer is not None:
+            return {**cells, self.answer: answer}
+        turns = _turns(cells[self.question])
+        last = max(place for place, turn in enumerate(turns) if role_of(turn) == "assistant")
+        return {**cells, self.question: [*turns[:last], {**turns[last], text_key_of(turns[last]): answer}]}
+
     def _asked(self, cells: Mapping[str, Any]) -> str:
         """The column with what changes from row to row: where an instruction has an input, that."""
         return self.input if self.input and str(cells.get(self.input) or "").strip() else self.question
 
 
-def _place(detected: Detected) -> Place:
+def place_of(detected: Detected) -> Place:
     """Raises InputError for a format whose rows are no questions with answers."""
     columns = detected.columns
     for question, answer in (("prompt", "completion"), ("text", "label")):
@@ -333,9 +348,9 @@ def row_work(data: DataConfig, workspace: Workspace, kind: str, settings: Settin
     training alone. Makes a version of the data. Raises InputError if no row can serve as an example."""
     if settings.rows is None:
         raise InputError("The number of rows to write is missing", allowed=f"1 to {_MOST_ROWS:,}")
-    parent = _split_first(data, workspace)
+    parent = split_first(data, workspace)
     loaded = load_rows(DataConfig(source=parent.source), workspace)
-    place = _place(detect_format(loaded, as_read(DataConfig(source=parent.source), loaded)))
+    place = place_of(detect_format(loaded, as_read(DataConfig(source=parent.source), loaded)))
     if MADE_BY in parent.columns and "made" not in parent.details:
         raise InputError(
             f"Your data has a column {MADE_BY}, which is where ftlab says who wrote a row", try_="rename that column"
@@ -356,11 +371,18 @@ def row_work(data: DataConfig, workspace: Workspace, kind: str, settings: Settin
     return Work(kind, parent.name, tasks, settings, parent=parent, known=known, like=like, place=place)
 
 
-def _split_first(data: DataConfig, workspace: Workspace) -> Version:
+def split_first(data: DataConfig, workspace: Workspace) -> Version:
+    """The version of `data` that is split; an equal one that was made before is taken again."""
     with taken(data, workspace) as version:
         if {"validation", "test"} & version.rows.keys():
             return version
-        return split_version(data.model_copy(update={"source": version.source}), workspace)[0]
+        divided = split_version(data.model_copy(update={"source": version.source}), workspace)[0]
+        for known in history(workspace, divided.name):
+            same = (known.parent, known.content) == (divided.parent, divided.content)
+            if same and known.id != divided.id and known.deleted is None:
+                shutil.rmtree(divided.folder)
+                return known
+        return divided
 
 
 class ReplyLine(TypedDict):
@@ -390,7 +412,10 @@ def plan(work: Work, workspace: Workspace) -> Plan:
     left = [request for request in work.requests if request.key not in known]
     rows = sum(work.by_key[request.key].wanted for request in left)
     sent = sum(estimate_tokens(turn["content"]) + 8 for request in left for turn in request.messages)
-    usual, most = rows * PAIR_TOKENS, len(left) * _LONGEST_REPLY
+    usual = rows * PAIR_TOKENS
+    if work.kind == ANSWERS:
+        usual = sum(estimate_tokens(work.by_key[request.key].examples[0].answer) for request in left)
+    most = len(left) * (settings.endpoint.max_tokens if settings.endpoint else _LONGEST_REPLY)
     if settings.judged:
         # Each row is sent once more, with its passage or examples.
         sent += sum(

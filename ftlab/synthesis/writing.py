@@ -18,8 +18,8 @@ from ftlab.errors import shorten
 from ftlab.evaluation.judge_plan import read_reason
 
 VERSION = 1  # goes up with every change of the wording: what was written before is then written again
-DOCUMENTS, CASES, PARAPHRASES = "documents", "cases", "paraphrases"
-TITLES = {DOCUMENTS: "from a document", CASES: "new case", PARAPHRASES: "paraphrase"}
+DOCUMENTS, CASES, PARAPHRASES, ANSWERS = "documents", "cases", "paraphrases", "answers"
+TITLES = {DOCUMENTS: "from a document", CASES: "new case", PARAPHRASES: "paraphrase", ANSWERS: "answer"}
 MOST_EXAMPLES = 5  # of the person's rows before each request
 _EXAMPLE_CHARACTERS = 1500  # of a prompt or an answer shown as an example
 # An answer is unsupported if its passage lacks more than half of its own words, and so many: one is no fact.
@@ -39,16 +39,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Task:
-    """One request for rows: about a passage, like `examples` (new cases), or the prompt of `examples[0]` in other
-    words."""
+    """One request for rows: about a passage, like `examples` (new cases), the prompt of `examples[0]` in other words,
+    or its answer (then `asked` holds role and content of each message)."""
 
     kind: str
     wanted: int
     passage: Passage | None = None
     examples: tuple[Row, ...] = ()
+    asked: tuple[tuple[str, str], ...] = ()
 
     @property
     def messages(self) -> list[Turn]:
+        if self.asked:
+            return [{"role": role, "content": content} for role, content in self.asked]
         return {DOCUMENTS: _ask_documents, CASES: _ask_cases, PARAPHRASES: _ask_paraphrases}[self.kind](self)
 
 

@@ -9,11 +9,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from ftlab.arena import blind_tests, links, trials
 from ftlab.arena.asking import ContestantSpec, PromptSpec, TestSettings
-from ftlab.arena.preferences import collect, export
-from ftlab.arena.store import Store, open_store
+from ftlab.arena.preferences import CUT, collect, export
+from ftlab.arena.store import Store, answers, open_store
 from ftlab.arena.tally import count, evaluate, fresh_only, keep_watch, stale_prompts, watch
 from ftlab.config import DataConfig, RunConfig
 from ftlab.core.files import write_json
@@ -87,6 +88,19 @@ def test_pairs_are_what_most_raters_preferred_and_ties_become_judged_answers(vot
     labels = {number: [row["label"] for row in found.judged if row["prompt"] == question(number)] for number in (3, 4)}
     assert labels == {3: [True, True], 4: [False, False]}
     assert len(found.judged) == 2 * 13 + 2 + 2
+
+
+def test_answers_that_were_cut_are_learned_from_only_when_asked(voted):
+    store, test = voted
+    whole = collect(store, test)
+    pair = whole.pair_origins[0]["prompt"]
+    with store.writing() as connection:
+        connection.execute(update(answers).where(answers.c.prompt_id == pair).values(cut=True))
+    data = collect(store, test)
+    assert data.left_out[CUT] == 1 and len(data.pairs) == len(whole.pairs) - 1
+    assert "cut at the length limit" in data.text()
+    assert all(origin["prompt"] != pair for origin in [*data.pair_origins, *data.judged_origins])
+    assert collect(store, test, with_cut=True) == whole
 
 
 def test_every_row_tells_where_it_comes_from_and_no_secret(voted):

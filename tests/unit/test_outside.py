@@ -73,6 +73,10 @@ def test_a_model_behind_an_address_answers_the_same_rows_and_stands_in_the_runs_
     # What needs probabilities is not there, and not 0.
     assert side.name not in measures["perplexity"]["values"] and "perplexity" not in comparison[side.name]
     assert any("cannot be measured behind an address" in note for note in comparison["notes"])
+    # Requests that wait for each other in the server's queue are no measure of a lone one.
+    assert any("with up to 4 requests at once" in note for note in comparison["notes"])
+    # Names of models keep their case.
+    assert comparison["verdicts"][side.name]["text"].startswith("big-one is ")
     # 20 tokens at 1 a million and 2 at 10 a million are 0.00004 an answer.
     assert measures["cost_per_thousand"]["values"][side.name] == pytest.approx(0.04)
     seconds = measures["seconds_per_answer"]["values"]
@@ -127,7 +131,7 @@ def test_a_refused_row_is_an_empty_answer_that_is_named_and_asked_again(run):
         assert len(server.requests) == ROWS
         comparison = evaluate_together([run], against=[against(server)])
     assert len(server.requests) == ROWS + 1
-    assert not any("refused" in note for note in comparison["notes"])
+    assert not any("refused" in note or "at once" in note for note in comparison["notes"])
 
 
 def test_the_command_line_shows_the_cost_and_sends_nothing_without_consent(run, capsys):
@@ -212,3 +216,19 @@ def test_a_file_that_fits_no_row_says_what_is_wrong(run, tmp_path, content, wron
     file.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=wrong):
         evaluate_together([run], against=[read_against(str(file))])
+
+
+def test_python_sends_nothing_before_it_was_agreed_to(run):
+    import ftlab
+
+    handle = ftlab.Run.find(str(run.path))
+    with judge_server(right) as server:
+        against = f"{server.url}#big-one"
+        with pytest.raises(InputError, match=r"Nothing was sent.* 6 requests to big-one.*costs about.*send=True"):
+            ftlab.evaluate(handle, against=against, price_in=1, price_out=2)
+        assert server.requests == []
+        compared = ftlab.evaluate(handle, against=against, price_in=1, price_out=2, send=True)
+        assert "big-one" in [side["title"] for side in compared["sides"]] and len(server.requests) == ROWS
+        # What is kept needs no consent.
+        ftlab.evaluate(handle, against=against)
+        assert len(server.requests) == ROWS

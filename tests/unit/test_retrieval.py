@@ -100,7 +100,7 @@ def test_retrieval_enters_tables_verdicts_and_the_report_with_what_it_costs(run)
     assert comparison["question"]["name"] == "prompted-retrieved-2"
     verdicts = comparison["verdicts"]
     assert {"adapted_vs_prompted", "adapted_vs_retrieved", "retrieved_vs_prompted"} <= verdicts.keys()
-    assert "adapted_retrieved_vs_adapted" in verdicts
+    assert {f"adapted_retrieved_vs_{first}" for first in ("adapted", "prompted", "retrieved")} <= verdicts.keys()
     measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
     read = measures["prompt_tokens"]
     assert read["retrieved"] == read["adapted_retrieved"] > read["base"] == read["adapted"]
@@ -114,9 +114,10 @@ def test_retrieval_enters_tables_verdicts_and_the_report_with_what_it_costs(run)
     assert ("Prompting, retrieval or tuning", text) in contents(run)["checked"]
 
 
-def a_comparison(prompted, retrieved, between=None, adds=None):
+def a_comparison(prompted, retrieved, between=None, adds=None, together=(None, None)):
     verdicts = {"adapted_vs_prompted": prompted, "adapted_vs_retrieved": retrieved}
     verdicts |= {"retrieved_vs_prompted": between, "adapted_retrieved_vs_adapted": adds}
+    verdicts |= dict(zip(("adapted_retrieved_vs_prompted", "adapted_retrieved_vs_retrieved"), together, strict=True))
     values = {"base": 0.1, "prompted": 0.3, "retrieved": 0.6, "adapted": 0.8}
     measure = {"name": "exact_match", "title": "Exact match", "kind": "share", "unit": "%", "values": values}
     return {
@@ -136,6 +137,12 @@ def a_comparison(prompted, retrieved, between=None, adds=None):
         (a_comparison(True, True, adds=True), "Take tuning with retrieval: "),
         (a_comparison(True, False), "Take retrieval: it is better than the tuned model"),
         (a_comparison(False, False, between=True), "Take retrieval: "),
+        (
+            a_comparison(True, False, together=(True, True)),
+            "Take tuning with retrieval: together they are better than ",
+        ),
+        (a_comparison(True, None, together=(True, True)), "Take tuning with retrieval: "),
+        (a_comparison(True, False, together=(True, None)), "Take retrieval: "),
         (a_comparison(False, False), "Take prompting: "),
         (a_comparison(True, None), "Cannot tell whether tuning is better than retrieval "),
         ({"verdicts": {"adapted": {"better": True}}}, ""),

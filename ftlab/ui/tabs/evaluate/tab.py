@@ -501,10 +501,12 @@ def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
 
 def remedy_said(remedy: Any) -> Markup:
     """What was filled in, and what is left to do."""
-    changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items())
+    changes = ", ".join(f"{path}: {value}" for path, value in remedy.changes.items()) or "nothing changed"
     todo = "Press Start training when it looks right."
     if remedy.needs:
         todo = f"Fill in {remedy.needs}, then press Start training."
+    if remedy.first:
+        todo = f"To make the data, run: {remedy.first}. {todo}"
     return notice(
         Markup("<strong>{}.</strong> The settings of the run are filled in, with {}. {}").format(
             remedy.title, changes, todo
