@@ -46,6 +46,7 @@ class TestSettings:
     """How answers are generated and votes are collected; the same for all contestants.
 
     `votes_per_prompt` raters vote on each of the share `overlap` of the prompts; one rater votes on each of the others.
+    `gave_away` prompts were left out before the test opened, see `blind_tests.leave_out`.
     """
 
     __test__: ClassVar[bool] = False  # not a test of pytest
@@ -57,6 +58,7 @@ class TestSettings:
     votes_per_prompt: int = 1
     overlap: float = 1.0
     live: bool = False
+    gave_away: int = 0
 
 
 def check(

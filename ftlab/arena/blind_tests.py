@@ -63,6 +63,7 @@ __all__ = [
     "flags",
     "get_test",
     "history",
+    "leave_out",
     "list_contestants",
     "list_prompts",
     "list_tests",
@@ -336,6 +337,11 @@ FAMILIES = tuple(
 )
 PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
 AROUND = 40
+# Of the chat templates of Qwen, Llama, Mistral, Gemma and Alpaca; one side's answers may have them and the other's not.
+_REMNANT = re.compile(
+    r"<\|\w+\|>|</?think>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|<</?SYS>>|^### ?(?:Response|Instruction|Input):",
+    re.MULTILINE,
+)
 CUT = "The answer was cut off at the token limit"
 # Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
 _WORDS_A_MINUTE = 238
@@ -545,6 +551,9 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
         remarks = [(f"The answer names {name!r}", excerpt) for name, excerpt in names_in(text, names)]
         if not text.strip():
             remarks.append(("The answer is empty", ""))
+        if remnant := _REMNANT.search(text):
+            around = text[max(0, remnant.start() - AROUND) : remnant.end() + AROUND]
+            remarks.append(("The answer has a remnant of a template", shorten(around)))
         if cut:
             remarks.append((CUT, shorten(text[-80:])))
         remarks += [(what, "") for what in noted]
@@ -552,6 +561,34 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
             {"prompt": number, "contestant": title, "what": what, "excerpt": excerpt} for what, excerpt in remarks
         ]
     return flagged
+
+
+def leave_out(store: Store, test_id: str) -> int:
+    """Take out of a test that is ready each prompt that has an answer which must be looked at, with all its answers:
+    whose answer it is plays no part. Returns how many there were. The planned votes shrink with what can be given.
+
+    Raises InputError when the test has opened, or when no prompt would be left.
+    """
+    flagged = {flag["prompt"] for flag in flags(store, test_id) if must_be_looked_at([flag]) and flag["prompt"]}
+    with store.writing() as connection:
+        test = find_test(connection, test_id, lock=True)
+        _must_be(test, ("ready",), "prompts are left out")
+        every = connection.execute(select(prompts.c.id, prompts.c.number).where(prompts.c.test_id == test_id)).all()
+        gone = [prompt.id for prompt in every if prompt.number in flagged]
+        if len(gone) == len(every):
+            raise InputError("Every prompt has an answer that could reveal its side", try_="choose other prompts")
+        if gone:
+            among = connection.execute(select(func.count()).where(contestants.c.test_id == test_id)).scalar_one()
+            how = settings_of(test)
+            possible = capacity(among, len(every) - len(gone), how)
+            values = {
+                "settings": test.settings | {"gave_away": how.gave_away + len(gone)},
+                "planned_votes": min(test.planned_votes, possible or test.planned_votes),
+            }
+            connection.execute(delete(prompts).where(prompts.c.id.in_(gone)))
+            connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
+            note(connection, test_id, "left out", prompts=sorted(flagged))
+        return len(gone)
 
 
 def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:

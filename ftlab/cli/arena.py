@@ -25,6 +25,7 @@ from ftlab.cli.parser import Parser, add_command, add_group
 from ftlab.cli.settings import add_columns, named_columns
 from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.data.load import remember
 from ftlab.errors import FtlabError, InputError
@@ -148,6 +149,11 @@ def _add_links(parser: Parser) -> None:
         "--raters", default="", metavar="NAME,NAME", help="a link for each new name, or a number of links"
     )
     parser.add_argument("--open-link", action="store_true", help="one link for everyone who enters a name")
+    parser.add_argument(
+        "--leave-out",
+        action="store_true",
+        help="drop prompts with an answer that could reveal its side, before it opens",
+    )
 
 
 def create(args: argparse.Namespace) -> int:
@@ -436,6 +442,9 @@ def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
 
     if test.state != "open":
         print_flags(store, test.id, quiet=args.json)
+        if args.leave_out and not test.settings["live"]:
+            left = blind_tests.leave_out(store, test.id)
+            say(f"{counted(left, 'prompt')} left out, with the answers of all contestants.")
         blind_tests.open_test(store, test.id)
     names = [""] * int(args.raters) if args.raters.isdecimal() else list(split_words(args.raters))
     links.create_raters(store, test.id, names)

@@ -135,6 +135,8 @@ def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]
     votes = tally["votes"]
     topics = {prompt.topic for prompt in list_prompts(store, test_id) if prompt.topic}
     asked = f"{votes['prompts']:,} judged" + (f", of {len(topics)} topics" if len(topics) > 1 else "")
+    if gone := settings.get("gave_away"):
+        asked += f"; {gone:,} left out before the start, as an answer could reveal its side"
     of = f"{votes['cast']:,} of {votes['planned']:,} planned" if votes["planned"] else f"{votes['cast']:,}"
     facts += [("Answers", made), ("Prompts", asked), ("Votes", f"{of}, by {_raters(tally)}")]
     return [(label, text) for label, text in facts if text]

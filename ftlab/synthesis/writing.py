@@ -22,7 +22,8 @@ DOCUMENTS, CASES, PARAPHRASES, ANSWERS = "documents", "cases", "paraphrases", "a
 TITLES = {DOCUMENTS: "from a document", CASES: "new case", PARAPHRASES: "paraphrase", ANSWERS: "answer"}
 MOST_EXAMPLES = 5  # of the person's rows before each request
 _EXAMPLE_CHARACTERS = 1500  # of a prompt or an answer shown as an example
-_SUPPORTED = 0.6  # share of the answer's own words that its passage has to hold
+# An answer is unsupported if its passage lacks more than half of its own words, and so many: one is no fact.
+_FEWEST_MISSING = 2
 
 Turn = dict[str, str]
 
@@ -227,22 +228,19 @@ def why_not(row: Written) -> str:
         return NO_ANSWER
     if _numbers(answer) - _numbers(passage) - _numbers(prompt):
         return NUMBERS
-    if support(answer, prompt, passage) < _SUPPORTED:
-        return UNSUPPORTED
-    return ""
-
-
-def support(answer: str, prompt: str, passage: str) -> float:
-    """The share of the content words of `answer`, besides those of the `prompt`, that `passage` holds: 0 to 1, and 1 if
-    it has none (a yes or no). Words agree by their first five letters, so that endings do not count."""
-    known, asked = _content(passage), _content(prompt)
-    own = _content(answer) - asked
-    return len(own & known) / len(own) if own else 1.0
+    own = _content(answer) - _content(prompt)
+    missing = own - _content(passage)
+    return UNSUPPORTED if len(missing) >= max(_FEWEST_MISSING, len(own) // 2 + 1) else ""
 
 
 def _content(text: str) -> set[str]:
+    """The longer words by their first five letters, so that endings do not count, but for English function words; pairs
+    of characters in scripts without spaces."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
     text = text.casefold()
-    words = {word[:5] for word in _WORD.findall(_DENSE.sub(" ", text)) if len(word) > 3}
+    longer = (word for word in _WORD.findall(_DENSE.sub(" ", text)) if len(word) > 3)
+    words = {word[:5] for word in longer if word not in ENGLISH_STOP_WORDS}
     return words | {run[i : i + 2] for run in _DENSE.findall(text) for i in range(len(run) - 1)}
 
 

@@ -177,6 +177,40 @@ def test_answers_that_name_a_model_are_flagged_before_the_test_starts(store: Sto
     ]
 
 
+def test_prompts_whose_answers_give_a_side_away_are_left_out_for_both_sides(store: Store) -> None:
+    texts = {1: "I am Qwen.", 2: "It is blue.<|im_end|>", 3: "Blue.", 4: "Red."}
+    test_id = answered(store, prompts=4, write=lambda prompt, contestant: texts[prompt] if contestant else "Hello.")
+    assert [flag["what"] for flag in blind_tests.flags(store, test_id)] == [
+        "The answer names 'Qwen'",
+        "The answer has a remnant of a template",
+    ]
+    planned = blind_tests.get_test(store, test_id).planned_votes
+    assert blind_tests.leave_out(store, test_id) == 2
+    assert [prompt.number for prompt in blind_tests.list_prompts(store, test_id)] == [3, 4]
+    assert blind_tests.progress(store, test_id)["answers"] == 4 and blind_tests.flags(store, test_id) == []
+    test = blind_tests.get_test(store, test_id)
+    assert blind_tests.settings_of(test).gave_away == 2
+    assert test.planned_votes <= planned
+    assert "left out" in [entry.what for entry in blind_tests.history(store, test_id)]
+    assert blind_tests.leave_out(store, test_id) == 0
+    blind_tests.open_test(store, test_id)
+    rater = links.create_raters(store, test_id, ["Ana"])[0].rater_id
+    seen = []
+    while (trial := trials.next_trial(store, rater)) is not None:
+        seen.append((trial.number, trial.total))
+        trials.vote(store, rater, trial.id, "left")
+    assert [number for number, _ in seen] == [1, 2]
+    with pytest.raises(InputError, match="must be ready"):
+        blind_tests.leave_out(store, test_id)
+
+
+def test_a_test_without_a_prompt_that_is_safe_is_refused(store: Store) -> None:
+    test_id = answered(store, prompts=2, write=lambda prompt, contestant: "I am ChatGPT.")
+    with pytest.raises(InputError, match="Every prompt"):
+        blind_tests.leave_out(store, test_id)
+    assert len(blind_tests.list_prompts(store, test_id)) == 2
+
+
 def test_a_trial_holds_nothing_but_what_a_rater_may_see(store: Store) -> None:
     test_id, (ana, _) = opened(store)
     trial = trials.next_trial(store, ana)

@@ -197,6 +197,7 @@ PASSAGE = Passage(
         ("What does a dog cost?", "15 euros a night.", NUMBERS),
         ("Where do dogs stay?", "On the ground.", ""),
         ("Where do dogs stay?", "Within outside kennels beside stables.", UNSUPPORTED),
+        ("Where do dogs stay?", "They must always have the ground.", ""),
         ("What does the passage say of dogs?", "A dog costs 12 euros.", ABOUT_TEXT),
         ("What do cats cost?", "The text does not mention cats.", NO_ANSWER),
         ("Dogs?", "dogs?", SAME),

@@ -108,6 +108,7 @@ def draw() -> BlindTestTab:
         with gr.Row(elem_classes="ft-buttons"):
             button("generate", "Make the answers", variant="primary")
             button("stop", "Stop the answers", variant="stop")
+            button("leave", "Leave these prompts out")
             button("open", "Open the test", variant="primary")
         text("share", js_on_load=LINKS_JS)
         text("progress")

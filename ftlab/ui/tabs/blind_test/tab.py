@@ -20,6 +20,7 @@ from ftlab.arena import answers as answering
 from ftlab.arena import blind_tests, links
 from ftlab.arena.preferences import export
 from ftlab.arena.store import Store, open_store
+from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError, shorten
 from ftlab.ui import background
@@ -200,6 +201,10 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         _, test_id = store_and_test(chosen)
         return {tab.message: stop_note(answering.stop(workspace, test_id)), **show_all(tab, chosen, workspace)}
 
+    def leave(chosen: str | None) -> dict[Any, Any]:
+        left = blind_tests.leave_out(*store_and_test(chosen))
+        return after(chosen, f"{counted(left, 'prompt')} left out, with the answers of all contestants.")
+
     def reached(reach: str) -> dict[Any, Any]:
         return {tab.address: gr.update(visible=reach == "elsewhere")}
 
@@ -301,6 +306,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     on(where.use.click, use, [tab.chosen, where.address, *form.inputs], going, **now)
     on(where.back.click, back, [tab.chosen], [*hidden, form.actions], **shows)
     on(tab.buttons["stop"].click, stop, [tab.chosen], every, **shows)
+    on(tab.buttons["leave"].click, leave, [tab.chosen], every, **shows)
     on(tab.reach.input, reached, [tab.reach], [tab.address], queue=False)
     on(tab.serve.click, serve, [tab.chosen, tab.reach, tab.address], every, **now)
     on(tab.add_links.click, add_links, [tab.chosen, tab.names], [*every, tab.names], **shows)

@@ -102,6 +102,8 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, known: Mapping
     if 0 < settings["overlap"] < 1 and settings["votes_per_prompt"] > 1:
         votes += f" on {100 * settings['overlap']:.0f}% of them"
     asked = "written by the raters" if settings["live"] else "the same for all"
+    if gone := settings.get("gave_away"):
+        asked += f"; {count(gone)} left out: an answer could reveal its side"
     numbers = facts(
         [
             ("Prompts", count(prompts), asked),
@@ -152,7 +154,10 @@ def flags(flagged: Sequence[FlagJson]) -> Markup:
     kinds = Counter("cut at the maximum length" if flag["what"] == CUT else "to look at" for flag in flagged)
     text = "The answers: " + ", ".join(f"{count(number)} {kind}" for kind, number in kinds.items()) + f".{more}"
     if must_be_looked_at(flagged):
-        text += " They could reveal a side to raters. Check them before you open the test."
+        text += (
+            " They could reveal a side to raters. Check them before you open the test, or leave their prompts out for "
+            "every contestant."
+        )
     return notice(text, kind="warn") + table(
         ["Prompt", "Contestant", "What", "Words"], rows, label="Flagged answers", numbers=(0,), css="ft-rows"
     )
