@@ -24,6 +24,7 @@ from ftlab.arena.asking import (
     same_question,
 )
 from ftlab.arena.handing_out import make_plan
+from ftlab.arena.registration import plan_hash
 from ftlab.arena.results import FlagJson, ProgressJson
 from ftlab.arena.store import (
     PUBLIC,
@@ -227,7 +228,7 @@ def open_test(store: Store, test_id: str) -> None:
             .where(blind_tests.c.id == test_id)
             .values(state="open", opened_at=now(), plan=make_plan(connection, test))
         )
-        note(connection, test_id, "opened")
+        note(connection, test_id, "opened", plan=plan_hash(connection, test))
 
 
 def close_test(store: Store, test_id: str) -> None:
@@ -302,7 +303,9 @@ def change_test(
             values["planned_votes"] = planned_votes
         if values:
             connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
-            note(connection, test_id, "changed", what=sorted(values))
+            again = test.state == "open" and values.keys() - {"title"}
+            plan = {"plan": plan_hash(connection, find_test(connection, test_id))} if again else {}
+            note(connection, test_id, "changed", what=sorted(values), **plan)
 
 
 def _has_trials(connection: Connection, test_id: str) -> bool:

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from ftlab.arena.ballots import Ballot, judged, pair_of
 from ftlab.arena.blind_tests import find_test
+from ftlab.arena.registration import ORIGIN
 from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.arena.tally import count, revealed_now
 from ftlab.core.files import read_cached, write_json, write_jsonl
@@ -116,9 +117,6 @@ def _kind(ballots: list[Ballot], titles: dict[str, str]) -> str:
 
 
 DPO_FILE, KTO_FILE, PROVENANCE_FILE, SUMMARY_FILE = "dpo.jsonl", "kto.jsonl", "provenance.jsonl", "export.json"
-
-# What is exported about a contestant: its identity, no credentials.
-_ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 
 CONFLICT = "the raters are evenly split"
 EMPTY = "one of the answers is empty"
@@ -244,7 +242,7 @@ def _read(store: Store, test_id: str) -> _Known:
         {contestant.id: contestant.position for contestant in among},
         {
             contestant.id: {"title": contestant.title}
-            | {key: contestant.spec[key] for key in _ORIGIN if key in contestant.spec}
+            | {key: contestant.spec[key] for key in ORIGIN if key in contestant.spec}
             for contestant in among
         },
         {prompt.id: prompt for prompt in asked},

@@ -266,9 +266,17 @@ class JudgedJson(OverviewJson, OutcomeJson):
     notes: list[str]
 
 
+class RegisteredJson(TypedDict):
+    """The SHA-256 of the plan of a test when it opened (UTC seconds), and whether the plan is `kept` since."""
+
+    sha256: str
+    at: float
+    kept: bool
+
+
 class TallyJson(JudgedJson):
     """A test as it stands. `revealed`: why the tally may be seen, None while it is to stay hidden; `asked`: how many
-    prompts count."""
+    prompts count; `registered` is None for tests of an ftlab that registered no plan."""
 
     id: str
     title: str
@@ -277,3 +285,4 @@ class TallyJson(JudgedJson):
     live: bool
     asked: int
     revealed: str | None
+    registered: RegisteredJson | None

@@ -20,6 +20,7 @@ from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.blind_tests import find_test, history, list_tests, progress, revealed, stop_by_evidence, votes_given
+from ftlab.arena.registration import registered
 from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.verdict import decided_early, judge
@@ -82,7 +83,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
 
     Votes on prompts that a contestant was trained on do not count.
     """
-    known = _read(store, test_id)
+    known = read_votes(store, test_id)
     result = judge(
         known.ballots,
         known.titles,
@@ -93,6 +94,8 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         left_out=known.left_out,
     )
     test = known.test
+    with store.reading() as connection:
+        plan = registered(connection, test)
     result["notes"] += _about_open_link(store, test_id)
     return {
         "id": test_id,
@@ -102,6 +105,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "live": test.settings["live"],
         "asked": known.asked,
         "revealed": revealed_now(store, test_id),
+        "registered": plan,
         **result,
     }
 
@@ -143,7 +147,7 @@ def watch(store: Store, test_id: str) -> bool:
 
     Call it now and then: once reached, the threshold stays reached. It does not reveal the direction.
     """
-    known = _read(store, test_id)
+    known = read_votes(store, test_id)
     odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
     if odds is not None:
         stop_by_evidence(store, test_id, odds)
@@ -178,7 +182,7 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
 
 
 @dataclass(frozen=True)
-class _Known:
+class CountedVotes:
     test: Row[Any]
     ballots: list[Ballot]
     titles: dict[str, str]
@@ -189,7 +193,8 @@ class _Known:
     asked: int  # prompts, without those left out
 
 
-def _read(store: Store, test_id: str) -> _Known:
+def read_votes(store: Store, test_id: str) -> CountedVotes:
+    """The votes that count, and what the verdict needs besides them."""
     stale = stale_prompts(store, test_id)
     with store.reading() as connection:
         test = find_test(connection, test_id)
@@ -204,7 +209,7 @@ def _read(store: Store, test_id: str) -> _Known:
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
-    return _Known(test, fresh, titles, planned, wanted, unseen, len(stale), asked - len(stale))
+    return CountedVotes(test, fresh, titles, planned, wanted, unseen, len(stale), asked - len(stale))
 
 
 Messages = Sequence[Mapping[str, str]]

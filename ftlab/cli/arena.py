@@ -87,6 +87,11 @@ def add_arena(parser: Parser) -> None:
     command = add_command(group, "export", export, exporting, "arena export last --out votes")
     _add_test(command)
     command.add_argument("--out", type=Path, metavar="FOLDER", help="folder to write (default: in the workspace)")
+    command.add_argument(
+        "--analysis",
+        action="store_true",
+        help="instead: anonymous votes, plan, verdict, and a script that recomputes it",
+    )
     command.add_argument("--with-cut", action="store_true", help="also answers that were cut at the length limit")
     add_command(group, "list", list_tests, "List all blind tests with their state and votes", "arena list")
     looping = "SFT, blind test, votes, DPO, blind test on new prompts, with simulated raters (3 minutes)"
@@ -316,6 +321,14 @@ def export(args: argparse.Namespace) -> int:
 
     workspace, store = open_tests(args)
     test = find_test(store, args.test)
+    if args.analysis:
+        from ftlab.arena.analysis import write_analysis
+
+        folder = write_analysis(store, test.id, args.out or workspace.votes_folder(test.id) / "analysis")
+        check = f"python {shlex.quote(str(folder / 'recompute.py'))}"
+        return print_result(
+            args, {"test": test.id, "folder": str(folder)}, f"folder     {folder}", f"Check it: {check}"
+        )
     folder, votes = preferences.export(store, test.id, args.out, with_cut=args.with_cut)
     print_result(args, {"test": test.id, "folder": str(folder)} | votes.summary(), votes.text(), f"folder     {folder}")
     if votes.pairs and not args.json:
@@ -446,6 +459,9 @@ def _open_for(store: Any, test: Any, args: argparse.Namespace) -> str | None:
             left = blind_tests.leave_out(store, test.id)
             say(f"{counted(left, 'prompt')} left out, with the answers of all contestants.")
         blind_tests.open_test(store, test.id)
+        event = next(event for event in blind_tests.history(store, test.id) if event.what == "opened")
+        if not args.json:
+            say(f"plan       registered, SHA-256 {event.detail['plan']}")
     names = [""] * int(args.raters) if args.raters.isdecimal() else list(split_words(args.raters))
     links.create_raters(store, test.id, names)
     return links.open_link(store, test.id) if args.open_link else None

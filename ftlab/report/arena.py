@@ -79,6 +79,10 @@ def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
     lines += [("Could raters tell", tally["guesses"]["text"])]
+    if plan := tally.get("registered"):
+        when = datetime.datetime.fromtimestamp(plan["at"], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        now = "It has not changed since." if plan["kept"] else "It is no longer the same: the verdict is exploratory."
+        lines.append(("Plan", f"Registered {when}, before the first vote (SHA-256 {plan['sha256'][:16]}…). {now}"))
     return lines
 
 

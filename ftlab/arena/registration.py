@@ -1,0 +1,77 @@
+"""The plan of a blind test, registered as it opens: the verdict says whether it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from ftlab.arena.evidence import EARLY_LEVEL, PLANNED_LEVEL
+from ftlab.arena.results import RegisteredJson
+from ftlab.arena.store import answers, audit, contestants, prompts
+
+# What is told of a contestant: its identity, no credentials.
+ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
+RULE = (
+    "Two-sided exact sign test over prompts, by the majority of their votes, at the planned number of votes; or, at "
+    "any time before, beta-binomial evidence of 1 / level. Several pairs share the levels (Bonferroni)."
+)
+
+
+def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
+    """Everything that could be chosen after the votes are known: contestants, prompts with a hash of each answer,
+    settings, planned votes and rule. In a live test, whose raters write the prompts, there are none."""
+    among = connection.execute(
+        select(contestants).where(contestants.c.test_id == test.id).order_by(contestants.c.position)
+    ).all()
+    asked: Sequence[Row[Any]] = ()
+    texts = {}
+    if not test.settings["live"]:
+        asked = connection.execute(select(prompts).where(prompts.c.test_id == test.id).order_by(prompts.c.number)).all()
+        query = select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text).select_from(answers.join(prompts))
+        for prompt, contestant, text in connection.execute(query.where(prompts.c.test_id == test.id)):
+            texts[prompt, contestant] = hashlib.sha256(text.encode()).hexdigest()
+    return {
+        "contestants": [
+            {"title": who.title, **{name: who.spec[name] for name in ORIGIN if name in who.spec}} for who in among
+        ],
+        "prompts": [
+            {
+                "number": prompt.number,
+                "messages": prompt.messages,
+                "topic": prompt.topic,
+                "answers_sha256": [texts.get((prompt.id, who.id)) for who in among],
+            }
+            for prompt in asked
+        ],
+        "settings": test.settings,
+        "planned_votes": test.planned_votes,
+        "rule": {"text": RULE, "level_planned": PLANNED_LEVEL, "level_early": EARLY_LEVEL},
+    }
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """`plan` in the one form whose SHA-256 is registered."""
+    return json.dumps(plan, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
+
+
+def plan_hash(connection: Connection, test: Row[Any]) -> str:
+    """The SHA-256 of the plan of `test` as it is now."""
+    return hashlib.sha256(plan_text(plan_of(connection, test)).encode()).hexdigest()
+
+
+def registered(connection: Connection, test: Row[Any]) -> RegisteredJson | None:
+    """What was registered last before the first vote, and whether it is still so; None for a test that has not opened,
+    or opened with an ftlab that registered nothing."""
+    query = select(audit.c.at, audit.c.detail).where(audit.c.test_id == test.id).order_by(audit.c.at.desc())
+    event = next((row for row in connection.execute(query) if row.detail.get("plan")), None)
+    if event is None:
+        return None
+    return {
+        "sha256": event.detail["plan"],
+        "at": event.at,
+        "kept": plan_hash(connection, test) == event.detail["plan"],
+    }
