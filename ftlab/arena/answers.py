@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ftlab.arena.asking import Writer, encoded, load_writer, request_of, weights_of
+from ftlab.arena.asking import Writer, asked, encoded, load_writer, request_of, weights_of
 from ftlab.arena.blind_tests import (
     flags,
     get_test,
@@ -213,10 +213,20 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings that the endpoint accepts."""
+    """Returns the settings that the endpoint accepts, and how many of its answers were kept from evaluations: what it
+    was asked there, word for word, is not sent again."""
     from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint
+    from ftlab.evaluation.outside import kept_replies
 
-    endpoint = Endpoint(contestant.spec["url"], contestant.spec["model"], work.settings["max_new_tokens"])
+    spec, limit = contestant.spec, work.settings["max_new_tokens"]
+    messages = {prompt_id: asked(spec, work.prompts[prompt_id].messages) for prompt_id in prompt_ids}
+    kept = kept_replies(work.store.workspace, spec["url"], spec["model"], messages, limit)
+    for prompt_id, known in kept.items():
+        work.save(prompt_id, contestant, known.answer.text, tokens=known.answer.tokens, seconds=known.seconds)
+    prompt_ids = [prompt_id for prompt_id in prompt_ids if prompt_id not in kept]
+    if not prompt_ids:
+        return {"kept": len(kept)}
+    endpoint = Endpoint(spec["url"], spec["model"], limit)
     client = Asker(endpoint, threading.Event(), CONTESTANT, temperature=work.settings["temperature"])
     requests = [request_of(prompt_id, contestant.spec, work.prompts[prompt_id].messages) for prompt_id in prompt_ids]
     work.tell(f"answers of {contestant.title}")
@@ -242,7 +252,7 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
         raise FtlabError(
             f"{contestant.title} did not answer {count}", why=refused[0], try_="leave these prompts out of a new test"
         )
-    return client.settings
+    return client.settings | ({"kept": len(kept)} if kept else {})
 
 
 _NICENESS = 10

@@ -13,7 +13,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from ftlab.core.endpoint import (
 )
 from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.workspace import Workspace
 from ftlab.data.prompt_template import AsTrained
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
@@ -46,6 +47,7 @@ from ftlab.evaluation.material import Material, still_holds
 # Tokens of another model are other units, and a model that thinks spends them before it answers.
 _FEWEST_TOKENS, _TIMES_LIMIT = 256, 2
 _ANSWER_KEYS = ("answer", "completion", "response", "output")
+_NO_SIDE: dict[str, Any] = {"url": None, "model": None, "file": None, "sha256": None}
 UNMEASURED = "cannot be measured behind an address"
 
 
@@ -119,7 +121,7 @@ def read_against(
     check_amount("Requests at once", at_once, 1, MOST_AT_ONCE)
     check_amount("The longest answer", max_tokens, 1, 1_000_000)
     check_prices(price_in, price_out)
-    values: dict[str, Any] = {"url": None, "model": None, "file": None, "sha256": None, "max_tokens": max_tokens}
+    values = _NO_SIDE | {"max_tokens": max_tokens}
     values |= {"price_in": price_in, "price_out": price_out, "at_once": at_once}
     if re.match(r"https?://", text):
         address, _, model = text.partition("#")
@@ -173,9 +175,26 @@ def limit_of(side: Outside, material: Material) -> int:
 def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool = True) -> dict[str, OutsideAnswer]:
     """The kept answers of `side` to the rows of `material` by their keys, from `run` or a run beside it; with `refused`
     also where the server gave none."""
-    wanted, limit = {_key(messages) for messages in _prompts(material)}, limit_of(side, material)
-    answers: dict[str, OutsideAnswer] = {}
+    wanted = {_key(messages) for messages in _prompts(material)}
     owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
+    return _kept(owners, side, wanted, limit_of(side, material), refused=refused)
+
+
+def kept_replies(
+    workspace: Workspace, url: str, model: str, prompts: Mapping[str, Sequence[Message]], limit: int
+) -> dict[str, OutsideAnswer]:
+    """What the `model` at `url` answered to `prompts` in evaluations of the runs of `workspace`, by the keys of
+    `prompts`; without those that a `limit` in its tokens would cut."""
+    side = Outside.from_dict({**_NO_SIDE, "url": url, "model": model})
+    keys = {_key(messages): name for name, messages in prompts.items()}
+    answers = _kept(workspace.runs(), side, keys.keys(), limit, refused=False)
+    return {keys[key]: answer for key, answer in answers.items() if not answer.answer.cut}
+
+
+def _kept(
+    owners: Iterable[RunDirectory], side: Outside, wanted: Set[str], limit: int, *, refused: bool
+) -> dict[str, OutsideAnswer]:
+    answers: dict[str, OutsideAnswer] = {}
     for owner in owners:
         for line in read_jsonl(owner.outside_file) if owner.outside_file.exists() else []:
             if line.get("who") != side.who or line.get("key") not in wanted or (line["refused"] and not refused):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 
 import pytest
 
+from ftlab.arena.answers import generate
+from ftlab.arena.asking import PromptSpec, TestSettings, endpoint_contestant, run_contestant, same_question
+from ftlab.arena.blind_tests import create_test, history
+from ftlab.arena.store import answers, open_store
 from ftlab.cli.main import main
 from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.files import read_jsonl
+from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Stopped
 from ftlab.evaluation.compare import evaluate_run, evaluate_together, material_against
@@ -232,3 +238,24 @@ def test_python_sends_nothing_before_it_was_agreed_to(run):
         # What is kept needs no consent.
         ftlab.evaluate(handle, against=against)
         assert len(server.requests) == ROWS
+
+
+def test_a_blind_test_takes_kept_answers_and_asks_for_the_others_alone(run, tmp_path):
+    workspace = Workspace(tmp_path)
+    with judge_server(right) as server:
+        evaluate_together([run], against=[against(server)])
+        sent = len(server.requests)
+        rows = run.predictions()
+        new = [{"role": "user", "content": "Which colour has thing 300?"}]
+        prompts = [PromptSpec(row["messages"]) for row in rows] + [PromptSpec(new)]
+        among = same_question([run_contestant(workspace, run.id), endpoint_contestant(server.url, "big-one")])
+        store = open_store(workspace)
+        test_id = create_test(store, "Kept", among, prompts, TestSettings({"max_new_tokens": 8}), 7)
+        assert generate(store, test_id, device="cpu")
+        asked = [request["body"]["messages"] for request in server.requests[sent:]]
+    assert asked == [[{"role": "system", "content": "Name the colour of the thing."}, *new]]
+    noted = next(row.detail for row in history(store, test_id) if row.what == "answers made")
+    assert noted["settings"]["big-one"]["kept"] == len(rows) == ROWS
+    with store.reading() as connection:
+        texts = [row.text for row in connection.execute(answers.select())]
+    assert Counter(row["reference"] for row in rows) <= Counter(texts)
