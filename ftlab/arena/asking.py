@@ -15,7 +15,7 @@ from ftlab.data.partition import prompt_fingerprint
 from ftlab.data.prompt_template import AsTrained, asked_of
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
-from ftlab.errors import FtlabError, InputError
+from ftlab.errors import FtlabError, InputError, shorten
 
 CHOICES = ("left", "right", "both_good", "both_bad", "skip")
 CRITERIA = ("overall", "correctness", "completeness", "style", "safety")
@@ -41,12 +41,16 @@ class PromptSpec:
     reference: str | None = None
 
 
+LONGEST_COMPLETION = 300
+
+
 @dataclass(frozen=True)
 class TestSettings:
     """How answers are generated and votes are collected; the same for all contestants.
 
     `votes_per_prompt` raters vote on each of the share `overlap` of the prompts; one rater votes on each of the others.
-    `gave_away` prompts were left out before the test opened, see `blind_tests.leave_out`.
+    `gave_away` prompts were left out before the test opened, see `blind_tests.leave_out`. `completion` is a code, or an
+    https address, that raters see when they are done.
     """
 
     __test__: ClassVar[bool] = False  # not a test of pytest
@@ -59,6 +63,7 @@ class TestSettings:
     overlap: float = 1.0
     live: bool = False
     gave_away: int = 0
+    completion: str = ""
 
 
 def check(
@@ -71,6 +76,12 @@ def check(
     """Raise InputError for an invalid test, naming what is allowed."""
     if not title.strip():
         raise InputError("The test has no title", try_="enter one; raters do not see it")
+    if len(settings.completion) > LONGEST_COMPLETION or settings.completion.lower().startswith("http:"):
+        raise InputError(
+            "The completion code cannot be used",
+            given=shorten(settings.completion),
+            allowed=f"a code, or an address that begins with https://, of at most {LONGEST_COMPLETION} characters",
+        )
     if len(contestants) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(contestants), allowed="2 or more")
     titles = [contestant.title.strip() for contestant in contestants]

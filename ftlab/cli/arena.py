@@ -141,6 +141,9 @@ def _add_create(parser: Parser) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="draws the prompts of --number; sides are always secret")
     parser.add_argument("--live", action="store_true", help="raters write the prompts")
+    parser.add_argument(
+        "--completion", default="", metavar="CODE", help="code or https address that raters see when they are done"
+    )
 
 
 def _add_test(parser: Parser) -> None:
@@ -176,6 +179,7 @@ def create(args: argparse.Namespace) -> int:
         votes_per_prompt=args.votes_per_prompt,
         overlap=args.overlap,
         live=args.live,
+        completion=args.completion.strip(),
     )
     prompts: list[PromptSpec] = []
     left_out = available = 0

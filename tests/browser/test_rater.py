@@ -230,6 +230,11 @@ def test_whoever_has_the_open_link_votes_under_a_name_and_a_killed_server_loses_
     try:
         page = page_of(links.open_link(blind.store, blind.test_id), PHONE, f"http://127.0.0.1:{port}")
         page.get_by_label("Your name").fill("Ada")
+        opened = links.open_link(blind.store, blind.test_id)
+        panel = page_of("none", PHONE, f"http://127.0.0.1:{port}")
+        panel.goto(f"http://127.0.0.1:{port}/?PROLIFIC_PID=p17#key={opened}")
+        expect(panel.get_by_label("Your name")).to_have_value("p17")
+        expect(panel.get_by_label("Your name")).to_have_value("p17")
         page.get_by_role("button", name="Begin").click()
         at(page, 1)
         page.reload()

@@ -9,10 +9,11 @@ import pytest
 from ftlab.arena import blind_tests, links, store, trials
 from ftlab.arena.store import Store, open_store
 from ftlab.core.workspace import Workspace
+from ftlab.errors import InputError
 from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
 from ftlab.ui.rater import screens
 from ftlab.ui.rater.talk import answer
-from tests.arena import draft
+from tests.arena import draft, opened
 from tests.blind import open_blind_test
 
 
@@ -55,6 +56,26 @@ def test_a_test_with_questions_lets_nobody_ask_the_models(tmp_path):
         blind.store, {"do": "ask", "key": blind.keys[0], "text": "who are you"}, lambda *all: calls.append(all)
     )
     assert "are already set" in reply["screen"] and not calls
+
+
+@pytest.mark.parametrize("completion", ["C1F9&X", "https://panel.example/done?cc=C1F9&x=1"])
+def test_who_voted_gets_the_completion_code_and_who_did_not_gets_none(tmp_path, completion):
+    place = open_store(Workspace.open(tmp_path))
+    test_id, (ana, bo) = opened(place, prompts=2, votes_per_prompt=1, completion=completion)
+    keys = {rater.rater_id: rater.token for rater in links.links(place, test_id)}
+    while "no more comparisons" not in (screen := answer(place, {"do": "open", "key": keys[ana]})["screen"]):
+        trial = re.search(r'data-trial="([\w-]+)"', screen)[1]
+        assert "C1F9" not in screen
+        answer(place, {"do": "vote", "trial": trial, "choice": "left", "key": keys[ana]})
+    shown = completion.replace("&", "&amp;")
+    assert (f'href="{shown}"' if completion.startswith("https") else f">{shown}<") in screen
+    late = answer(place, {"do": "open", "key": keys[bo]})["screen"]
+    assert "no more comparisons" in late and "C1F9" not in late
+
+
+def test_a_completion_address_without_https_is_refused(tmp_path):
+    with pytest.raises(InputError, match="completion code"):
+        draft(open_store(Workspace.open(tmp_path)), completion="http://panel.example/done")
 
 
 def test_a_failure_of_the_server_is_told_without_its_details(tmp_path, caplog):

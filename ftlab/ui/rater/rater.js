@@ -10,6 +10,10 @@ const asked = new URLSearchParams(location.hash.slice(1)).get('key') || '';
 let key = store.get('ftlab-rater-' + asked) || asked;
 let busy = false, before = 0, since = 0, last = null, draft = {};
 
+// A panel names its people in the address: ?PROLIFIC_PID=..., or whatever parameter it can set.
+const named = ['PROLIFIC_PID', 'participant', 'workerId', 'name']
+  .map(name => new URLSearchParams(location.search).get(name)).find(value => value) || '';
+
 const now = () => performance.now();
 const spent = () => Math.round(before + (document.hidden ? 0 : now() - since)) / 1000;
 document.addEventListener('visibilitychange', () => {
@@ -39,6 +43,8 @@ const trial = () => stage.querySelector('[data-trial]')?.dataset.trial || '';
 let waiting = 0;
 const show = (reply, focus) => {
   stage.innerHTML = reply.screen;
+  const name = stage.querySelector('#rt-name');
+  if (name && !name.value) name.value = named.slice(0, name.maxLength);
   stage.classList.toggle('rt-as-written', store.get('ftlab-as-written') === '1');
   before = 0;
   since = now();

@@ -98,12 +98,23 @@ def _minutes(seconds: float) -> str:
     return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
-def finished(*, last: str | None = None, note: str = "") -> Markup:
+def finished(*, last: str | None = None, note: str = "", completion: str = "") -> Markup:
+    """`completion` is a code for the panel that sent the rater, or the address that leads back to it."""
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>You have no more comparisons. '
-        "Your votes are saved, and you can close this page.</p><p>What happens next: once everyone has voted, the "
+        "Your votes are saved, and you can close this page.</p>{}<p>What happens next: once everyone has voted, the "
         "person who invited you will see which answers were preferred. Ask them for the result.</p>{}</section>"
-    ).format(note, _undo(last))
+    ).format(note, _completion(completion), _undo(last))
+
+
+def _completion(text: str) -> Markup | str:
+    if not text:
+        return ""
+    if text.lower().startswith("https://"):
+        return Markup(
+            '<p><a class="rt-button rt-first" href="{}" rel="noopener noreferrer">Complete the study</a></p>'
+        ).format(text)
+    return Markup('<p>Your completion code: <strong class="rt-code">{}</strong></p>').format(text)
 
 
 def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup:

@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ftlab.arena import links, trials
-from ftlab.arena.blind_tests import list_contestants, list_prompts, seconds_each
+from ftlab.arena.blind_tests import get_test, list_contestants, list_prompts, seconds_each
 from ftlab.arena.links import Rater
 from ftlab.arena.store import NOTHING_CHANGED, Store
 from ftlab.arena.trials import Trial
@@ -183,7 +183,10 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True)
         intro = screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins else ""
         return _reply(_screen(trial, rater, last, note, intro), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
-        return _reply(screens.finished(last=last, note=note), f"{say} You have no more comparisons. Thank you.")
+        # Who never voted has completed nothing.
+        done = get_test(talk.store, rater.test_id).settings.get("completion", "") if last is not None else ""
+        screen = screens.finished(last=last, note=note, completion=done)
+        return _reply(screen, f"{say} You have no more comparisons. Thank you.")
     if talk.ask_models is None:
         raise FtlabError("The models are not running right now", try_="come back later, or ask your host")
     return _reply(screens.ask(rater.instructions, last=last, note=note), f"{say} Write a question for both models.")

@@ -180,6 +180,10 @@ def _votes(form: Form) -> None:
         label="Rubric", info="The verdict uses Overall. The others are asked too.",
     )  # fmt: skip
     draw("options", gr.CheckboxGroup, OPTIONS, value=[name for _, name in OPTIONS], label="Options")
+    draw(
+        "completion", gr.Textbox, label="Completion code", max_lines=1,
+        info="For panels such as Prolific: a code, or an https address, that raters see when they are done.",
+    )  # fmt: skip
 
 
 def _needed(form: Form, n: int) -> None:

@@ -52,6 +52,7 @@ def settings(values: dict[str, Any]) -> TestSettings:
         votes_per_prompt=1 if live else whole("Votes per prompt", values["votes_per_prompt"]),
         overlap=1.0 if live else float(values["overlap"]) / 100,
         live=live,
+        completion=(values.get("completion") or "").strip(),
     )
 
 
