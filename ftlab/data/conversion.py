@@ -68,7 +68,7 @@ def is_missing(value: Any) -> bool:
 
 def is_judgement(values: Sequence[Any]) -> bool:
     """Whether the cells judge answers as good or bad: true and false, 1 and 0, thumbs, or words."""
-    known = [value for value in values if not is_missing(value)]
+    known = [value for value in values if not (is_missing(value) or is_placeholder(value))]
     judged = [judgement(value) for value in known]
     undecided = sum(
         verdict is None and _spelled(value) in _UNDECIDED for verdict, value in zip(judged, known, strict=True)
@@ -79,7 +79,7 @@ def is_judgement(values: Sequence[Any]) -> bool:
 def scale_of(values: Sequence[Any]) -> tuple[float, float] | None:
     """The lowest and highest grade if the cells are grades on a common scale: whole numbers, of which several occur,
     between -10 and 10 (-1 to 1, 0 to 4, 1 to 5, 1 to 10). None for anything else."""
-    known = [_as_number(value) for value in values if not is_missing(value)]
+    known = [_as_number(value) for value in values if not (is_missing(value) or is_placeholder(value))]
     numbers = [number for number in known if number is not None and number.is_integer()]
     if not known or len(numbers) < len(known) or len(set(numbers)) < 2:
         return None
@@ -421,7 +421,9 @@ def remarks_of(counts: Mapping[str, int]) -> list[str]:
 
 def is_placeholder(cell: Any) -> bool:
     """Whether a cell is only what a program wrote where there was nothing."""
-    return isinstance(cell, str) and len(cell) < 20 and cell.strip().lower() in PLACEHOLDERS
+    if not isinstance(cell, str) or len(cell) >= 20:
+        return False
+    return cell.strip().lower() in PLACEHOLDERS or cell.strip() == "NaT"  # of dates; nat is a word
 
 
 def _are_turns(cell: Any) -> bool:

@@ -251,3 +251,14 @@ def test_a_thought_without_an_answer_is_found_and_not_trained(tmp_path: Path) ->
     (finding,) = [finding for finding in check(str(path)).findings if finding.kind == "empty_answer"]
     assert finding.rows == [4, 9] and finding.detail["reasons"] == {"a thought without an answer": 2}
     assert prepare(DataConfig(source=str(path))).manifest["dropped"] == {"a thought without an answer": 2}
+
+
+@pytest.mark.parametrize("gap", ["nan", "None", "NULL", "N/A"])
+def test_a_gap_among_labels_that_a_program_wrote_is_a_missing_label(gap: str, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    labels = [gap if n % 7 == 0 else "1" if n % 3 else "0" for n in range(60)]
+    lines = [f"What is {n} plus 1?,It is {n + 1}.,{label}" for n, label in enumerate(labels)]
+    path.write_text("\n".join(["prompt,completion,label", *lines]), encoding="utf-8")
+    result = prepared(path, "sft")
+    assert result.manifest["format"] == "kto"
+    assert result.manifest["dropped"] == {MARKED_BAD: labels.count("0"), NOT_JUDGED: labels.count(gap)}

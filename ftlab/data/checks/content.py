@@ -10,10 +10,10 @@ from typing import Any
 
 from ftlab.data.checks.finding import DetailJson, Examples, Finding, by_split
 from ftlab.data.conversion import (
-    PLACEHOLDERS,
     UnusableRow,
     column_values,
     is_missing,
+    is_placeholder,
 )
 from ftlab.data.encodings import find_wrongly_decoded
 from ftlab.data.formats import PREFERENCES, may_judge
@@ -92,8 +92,10 @@ def left_over(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> l
     excerpts: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
-            text = turn["content"].strip().lower() if turn["role"] in ("user", "assistant") else ""
-            if len(text) < 20 and text in PLACEHOLDERS and not (text in named and text != "nan"):
+            if turn["role"] not in ("user", "assistant") or not is_placeholder(turn["content"]):
+                continue
+            text = turn["content"].strip().lower()
+            if text == "nan" or text not in named:
                 excerpts[position] = f"{turn['role']}: {shorten(turn['content'], 40)}"
                 break
     return by_split("left_over", excerpts, examples, excerpts=excerpts)
