@@ -128,6 +128,17 @@ class LengthJson(TestedJson):
     text: str
 
 
+class StyleJson(TypedDict):
+    """The share of votes that the second contestant would win at equal style; None where that cannot be estimated.
+    `features` are those in which the answers differ."""
+
+    prompts: int
+    win_rate: float | None
+    interval: Interval
+    features: list[str]
+    text: str
+
+
 class GuessesJson(TestedJson):
     """`with_vote` guesses were made by raters who had chosen a side; `followed_vote` of them name that side."""
 
@@ -262,6 +273,7 @@ class JudgedJson(OverviewJson, OutcomeJson):
     between_raters: RatersDifferJson
     position: PositionJson
     length: LengthJson
+    style: StyleJson
     guesses: GuessesJson
     notes: list[str]
 

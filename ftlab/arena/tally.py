@@ -23,6 +23,7 @@ from ftlab.arena.blind_tests import find_test, history, list_tests, progress, re
 from ftlab.arena.registration import registered
 from ftlab.arena.results import TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
+from ftlab.arena.style import Style, style_of
 from ftlab.arena.verdict import decided_early, judge
 from ftlab.config import load_config
 from ftlab.core.files import read_cached
@@ -92,6 +93,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         closed_unseen=known.closed_unseen,
         opened_early=known.test.opened_early_votes,
         left_out=known.left_out,
+        styles=_styles(store, test_id),
     )
     test = known.test
     with store.reading() as connection:
@@ -108,6 +110,13 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "registered": plan,
         **result,
     }
+
+
+def _styles(store: Store, test_id: str) -> dict[tuple[str, str], Style]:
+    query = select(answers.c.prompt_id, answers.c.contestant_id, answers.c.text).select_from(answers.join(prompts))
+    with store.reading() as connection:
+        rows = connection.execute(query.where(prompts.c.test_id == test_id)).all()
+    return {(prompt, contestant): style_of(text) for prompt, contestant, text in rows}
 
 
 def _about_open_link(store: Store, test_id: str) -> list[str]:

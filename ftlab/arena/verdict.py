@@ -36,6 +36,7 @@ from ftlab.arena.results import (
     VotesJson,
     Word,
 )
+from ftlab.arena.style import Style, equal_style
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
 from ftlab.evaluation.figures import percent
@@ -274,6 +275,7 @@ def judge(
     closed_unseen: bool = False,
     opened_early: int | None = None,
     left_out: int = 0,
+    styles: Mapping[tuple[str, str], Style] | None = None,
 ) -> JudgedJson:
     """The verdict on the votes of a test.
 
@@ -281,7 +283,7 @@ def judge(
     that raters guess. `planned` and `wanted` as `evidence.decide` takes them. `closed_unseen`: no more votes will come,
     and nobody saw the tally before, so that the sign test may look now, at fewer than planned. `opened_early`: after
     how many votes the tally was seen before the planned number. `left_out`: prompts that do not count because they
-    trained a contestant.
+    trained a contestant. `styles`: of the answers, by prompt and contestant.
 
     "better" and "worse" speak of the second contestant against the first. With three or more, "better" means that one
     contestant beats every other, and `winner` says which. Both speak of these raters, unless `general`: then raters and
@@ -309,6 +311,7 @@ def judge(
         "between_raters": between_raters(votes, tested, title),
         "position": position_bias(votes),
         "length": length_confound(votes, names[0], tested, titles),
+        "style": equal_style(votes, styles or {}, names[0], tested, titles),
         "guesses": guessed_sides(votes, tested, title),
         "notes": [],
     }

@@ -114,6 +114,8 @@ def _work(args: argparse.Namespace, workspace: Workspace, settings: Settings, ru
             raise InputError("More rows are written for one source", given=" ".join(args.source))
         return row_work(DataConfig(source=args.source[0]), workspace, wanted[0], settings)
     places = [Path(source).expanduser() for source in args.source]
+    if missing := [place for place in places if not place.exists()]:
+        raise InputError(f"There is no file {missing[0]}", given=" ".join(args.source), try_="check the path")
     if not any(place.is_dir() or is_document(place) for place in places) and len(places) == 1:
         raise InputError(
             "These are rows, not documents",

@@ -23,6 +23,7 @@ from ftlab.data.tool_calls import (
     Said,
     call_of,
     parts_of,
+    spoken,
     tools_text,
     without_blank_arguments,
 )
@@ -189,6 +190,8 @@ TEXT_KEYS = ("content", "value", "text")
 
 CUT_TURNS = "turns after the last answer were left out"
 NO_ANSWER = "no assistant turn"
+EMPTY_ANSWER = "empty answer"
+ONLY_THOUGHT = "a thought without an answer"
 MARKED_BAD = "an answer marked as bad"
 NOT_JUDGED = "an answer marked neither good nor bad"
 NO_WINNER = "a tie, or no vote, between two answers"
@@ -258,7 +261,10 @@ def convert(
         if verdict is not True:
             turns_of_row(row, detected)  # an unusable row is reported first
             raise UnusableRow(MARKED_BAD if verdict is False else NOT_JUDGED)
-    return usable_turns(row, detected, system_prompt)
+    messages, remarks = usable_turns(row, detected, system_prompt)
+    if not is_document(messages) and not spoken(messages[-1]["content"]).strip():
+        raise UnusableRow(ONLY_THOUGHT)
+    return messages, remarks
 
 
 def usable_turns(
@@ -282,7 +288,7 @@ def usable_turns(
         remarks.append(CUT_TURNS)
         messages = messages[: last + 1]
     if not messages[-1]["content"].strip():
-        raise UnusableRow("empty answer")
+        raise UnusableRow(EMPTY_ANSWER)
     users = [message for message in messages if message["role"] == "user"]
     if not any(message["content"].strip() for message in users):
         raise UnusableRow("empty prompt")
@@ -406,6 +412,11 @@ def _about_cells(row: Mapping[str, Any], detected: Detected) -> list[str]:
     if is_placeholder(row.get(columns.get("input", ""))):
         remarks.append(LEFT_OVER)
     return remarks
+
+
+def remarks_of(counts: Mapping[str, int]) -> list[str]:
+    """Remarks on rows as notes, each with the number of rows."""
+    return [f"In {count:,} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in counts.items()]
 
 
 def is_placeholder(cell: Any) -> bool:

@@ -17,7 +17,16 @@ from ftlab.core.files import write_json, write_jsonl
 from ftlab.core.run_directory import MadeRowsJson, ManifestJson, ReplayJson, RunDirectory
 from ftlab.core.words import counted
 from ftlab.core.workspace import Workspace
-from ftlab.data.conversion import CHOICES, PLAIN_TEXTS, MissingColumn, UnusableRow, WrongCell, convert, instruction
+from ftlab.data.conversion import (
+    CHOICES,
+    PLAIN_TEXTS,
+    MissingColumn,
+    UnusableRow,
+    WrongCell,
+    convert,
+    instruction,
+    remarks_of,
+)
 from ftlab.data.formats import PREFERENCES, detect, detect_prompts
 from ftlab.data.load import Loaded, SourceFile, load_rows, looked_at, named_in, settled
 from ftlab.data.near import near_pairs
@@ -326,7 +335,7 @@ def _converted(
     usable = sum(map(len, splits.values()))
     if sum(dropped.values()) - sum(dropped[reason] for reason in CHOICES) > usable:
         raise too_many_dropped(loaded.name, dropped, usable)
-    notes += [f"In {count} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in remarks.items()]
+    notes += remarks_of(remarks)
     return splits
 
 

@@ -153,10 +153,12 @@ def tools_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for message in messages:
         if message["role"] == TOOLS:
             return json.loads(message["content"])
-        if message["role"] == "system" and (listed := _LISTED.search(message["content"])):
-            lines = json_or(listed[1], None) or [json_or(line, None) for line in listed[1].splitlines()]
-            text = tools_text(lines)
-            return json.loads(text) if text else []
+        if message["role"] == "system":
+            # The prompt of Hermes names the tag, "within <tools></tools> XML tags", before it lists the tools in it.
+            for listed in _LISTED.findall(message["content"]):
+                lines = json_or(listed, None) or [json_or(line, None) for line in listed.splitlines()]
+                if text := tools_text(lines):
+                    return json.loads(text)
     return []
 
 

@@ -78,6 +78,8 @@ def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
     """What was checked, as pairs of label and sentence."""
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
+    if style := tally.get("style"):
+        lines.append(("With equal style", style["text"]))
     lines += [("Could raters tell", tally["guesses"]["text"])]
     if plan := tally.get("registered"):
         when = datetime.datetime.fromtimestamp(plan["at"], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")

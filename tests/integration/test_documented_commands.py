@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from ftlab.core.workspace import Workspace
-from ftlab.training.supervisor import active_runs, waiting
+from ftlab.training.supervisor import active_runs, status, stop, waiting
 from tests.conftest import ROOT, offline_environment
 from tests.unit.test_docs import NAMES, commands, unmarked
 
@@ -97,13 +97,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "handbook.txt").write_text(
         "\n\n".join(f"Rule {n}. Orders above {n} are checked twice." for n in range(60))
     )
+    (folder / "manuals").mkdir()
+    (folder / "manuals" / "orders.md").write_text("# Orders\n\nOrders above 100 euros are checked twice.\n")
     (folder / "run.yaml").write_text(SETTINGS)
     (folder / "ticket.schema.json").write_text('{"type": "object"}')
     (folder / "thanks.py").write_text(METRIC)
     for seed in ("1", "2", "3"):
-        words = ["python", "-m", "ftlab", "train", "run.yaml", "--set", f"optimisation.seed={seed}"]
-        _call(words, folder, _environment(folder))
+        _train(folder, seed)
     return folder
+
+
+def _train(folder: Path, seed: str) -> None:
+    words = ["python", "-m", "ftlab", "train", "run.yaml", "--set", f"optimisation.seed={seed}"]
+    _call(words, folder, _environment(folder))
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -125,9 +131,24 @@ def _filled(words: list[str], runs: Iterator[str], reward_model: str | None) -> 
     return filled
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_runs(page: str, folder: Path):
+@pytest.fixture
+def rested(folder: Path) -> Path:
+    """The folder with nothing at work, whatever an earlier page left, and with `last` a run that answers questions."""
     workspace = Workspace(folder / "workspace")
+    for run in active_runs(workspace) + waiting(workspace):
+        stop(run)
+    while active_runs(workspace) or waiting(workspace):
+        time.sleep(0.5)
+    newest = workspace.run("last")
+    if status(newest).state != "completed" or not re.search(r"^stage: sft", newest.config_file.read_text(), re.M):
+        _train(folder, "4")
+    return folder
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_runs(page: str, rested: Path):
+    folder, workspace = rested, Workspace(rested / "workspace")
     for words in commands(unmarked(page)):
         if words[1:3] != ["-m", "ftlab"] or "..." in words or "COMMAND" in words:
             continue

@@ -46,7 +46,7 @@ def test_the_other_files_of_openai_are_read_as_what_they_are(tmp_path):
         file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(line) + "\n" for _ in range(5)), encoding="utf-8")
         data = DataConfig(source=str(file))
-        found[name] = detect_format(load_rows(data, Workspace(tmp_path)), data).name
+        found[name] = detect_format(load_rows(data, Workspace(tmp_path)), data).format
     assert found["pairs"] == "openai_preference" and found["tools"] != found["pairs"]
 
 

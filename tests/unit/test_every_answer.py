@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ftlab.config import DataConfig
+from ftlab.data.checks import check
 from ftlab.data.conversion import LEFT_OVER, MARKED_BAD, NO_WINNER, NOT_JUDGED, WRITTEN_OUT, to_messages
 from ftlab.data.formats import detect
 from ftlab.data.splits import Prepared, prepare
@@ -209,6 +210,7 @@ def test_answers_that_are_no_text_are_written_out_with_a_note(name: str, row: in
     rows = {one["row"]: one["messages"] for part in result.splits.values() for one in part}
     assert not result.manifest["dropped"] and rows[row][-1]["content"] == answer
     assert any(WRITTEN_OUT in note for note in result.manifest["notes"])
+    assert any(WRITTEN_OUT in note for note in check(str(CASES / "12-answers-not-text" / name)).notes)
     if name == "instr_object.json":
         assert rows[1][0]["content"] == '{"task": "extract", "n": 1}'
 
@@ -236,3 +238,16 @@ def test_what_a_program_left_in_the_input_is_not_asked(tmp_path: Path, left: str
     asked = {row["row"]: row["messages"][0]["content"] for row in result.splits["train"]}
     assert all(text == (f"Say {n}" if n % 2 else f"Say {n}\n\nin words") for n, text in asked.items())
     assert any(LEFT_OVER in note for note in result.manifest["notes"])
+
+
+def test_a_thought_without_an_answer_is_found_and_not_trained(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is {n} plus 1?", "completion": f"<think>Count on.</think>It is {n + 1}."} for n in range(30)
+    ]
+    rows[4]["completion"] = "<think>Count on from"
+    rows[9]["completion"] = "<think>Count on.</think>\n"
+    path = tmp_path / "thoughts.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (finding,) = [finding for finding in check(str(path)).findings if finding.kind == "empty_answer"]
+    assert finding.rows == [4, 9] and finding.detail["reasons"] == {"a thought without an answer": 2}
+    assert prepare(DataConfig(source=str(path))).manifest["dropped"] == {"a thought without an answer": 2}

@@ -89,7 +89,7 @@ def test_only_the_package_and_four_files_beside_it_are_staged(staged, flavour):
     assert beside == {"app.py", "README.md", "requirements.txt", "LICENSE"}
     assert not [path for path in files if "test" in Path(path).parts[0] or "__pycache__" in path or "/." in path]
     size = sum((staged[flavour] / path).stat().st_size for path in files)
-    assert (len(files), size) < {"lab": (600, 2e7), "demo": (220, 2e7), "vote": (110, 1e6)}[flavour]
+    assert (len(files), size) < {"lab": (600, 2e7), "demo": (220, 2e7), "vote": (120, 1e6)}[flavour]
 
 
 @pytest.mark.parametrize("flavour", ["demo", "vote"])

@@ -351,6 +351,7 @@ def test_the_command_shows_its_cost_before_anything_is_sent(workspace, manuals, 
         (["orders.jsonl"], "These are rows, not documents"),
         (["orders.jsonl", "--cases", "2", "--paraphrases", "2"], "Only one of"),
         (["nowhere.md"], "There is no file nowhere.md"),
+        (["manuals/"], "There is no file manuals"),
         (["orders.jsonl", "--cases", "-1"], "Rows cannot take this value"),
     ],
 )

@@ -367,3 +367,12 @@ def test_tools_of_ones_own_take_the_place_of_those_of_training_and_anything_else
     assert different.offering(" ") is different
     with pytest.raises(InputError, match=r"These are no tools.*JSON list"):
         different.offering("find a hotel")
+
+
+def test_tools_are_read_where_the_prompt_names_their_tag_before_it_lists_them() -> None:
+    """As the system prompt of Hermes does."""
+    tool = {"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}
+    for listed in (json.dumps([tool]), json.dumps(tool), f"{json.dumps(tool)}\n{json.dumps(tool)}"):
+        text = f"You have function signatures within <tools></tools> XML tags. The tools: <tools> {listed} </tools>"
+        names = [item["function"]["name"] for item in tools_of([{"role": "system", "content": text}])]
+        assert set(names) == {"find"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
-from ftlab.data.conversion import UnusableRow, convert, is_document, turns_of_row
+from ftlab.data.conversion import UnusableRow, convert, is_document, remarks_of, turns_of_row
 from ftlab.data.load import Loaded
 from ftlab.data.normal import CHUNK, Watch
 from ftlab.data.shapes import Detected, Message
@@ -615,6 +616,7 @@ def gather(
     if step > 1:
         notes.append(f"Checked one row in {step} of {loaded.rows:,}.")
     done = 0
+    remarks: Counter[str] = Counter()
     for name, rows in loaded.splits.items():
         split = "train" if name == loaded.main else name
         numbered = enumerate(rows) if step == 1 else ((index, rows[index]) for index in range(0, len(rows), step))
@@ -623,29 +625,33 @@ def gather(
                 watch.at(done, loaded.rows // step)
             done += 1
             examples.looked_at += 1
-            _take(examples, split, index, row, detected, system_prompt)
+            remarks.update(_take(examples, split, index, row, detected, system_prompt))
     watch.at(done, done)
-    return examples, notes
+    return examples, notes + remarks_of(remarks)
 
 
-def _take(examples: Examples, split: str, index: int, row: Any, detected: Detected, system_prompt: str | None) -> None:
+def _take(
+    examples: Examples, split: str, index: int, row: Any, detected: Detected, system_prompt: str | None
+) -> list[str]:
+    """Adds an example of `row`, or why there is none; remarks on what was changed in it."""
     try:
         turns = turns_of_row(row, detected)
     except UnusableRow as refused:
         examples.refused.append((split, index, refused.reason))
-        return
+        return []
     problem = role_problem(turns)
     if problem:
         examples.disordered.append((split, index, problem))
     try:
-        messages, _ = convert(row, detected, system_prompt)
+        messages, remarks = convert(row, detected, system_prompt)
     except UnusableRow as refused:
         if not (problem and refused.reason in ("no assistant turn", "empty prompt")):
             examples.refused.append((split, index, refused.reason))
-        return
+        return []
     examples.split.append(split)
     examples.row.append(index)
     examples.turns.append(messages)
+    return remarks
 
 
 def role_problem(turns: Sequence[Message]) -> str | None:

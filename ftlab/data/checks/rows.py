@@ -23,7 +23,7 @@ from ftlab.data.checks.finding import (
     WordsJson,
     by_split,
 )
-from ftlab.data.conversion import CHOICES
+from ftlab.data.conversion import CHOICES, EMPTY_ANSWER, ONLY_THOUGHT
 from ftlab.data.normal import Watch, split_words
 from ftlab.data.rendering import base_thinks, encode, ensure_chat_template, facts_of, render, tool_facts_of
 from ftlab.data.shapes import Message
@@ -97,7 +97,7 @@ def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
     refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
         if reason not in CHOICES:  # not a mistake: preference training learns from it
-            kind = "empty_answer" if reason == "empty answer" else "unusable"
+            kind = "empty_answer" if reason in (EMPTY_ANSWER, ONLY_THOUGHT) else "unusable"
             refused.setdefault((kind, split), []).append((row, reason))
     return [
         Finding(kind, split, [row for row, _ in rows], detail={"reasons": dict(Counter(why for _, why in rows))})
