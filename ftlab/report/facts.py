@@ -22,6 +22,7 @@ from ftlab.models.bases.get import record_of, sha256_of_source
 from ftlab.models.bases.known import KNOWN
 from ftlab.models.strength import AS_TRAINED, strength_choice
 from ftlab.report.measures import Comparison, measures_of, of_documents
+from ftlab.synthesis.writing import ANSWERS
 
 
 def tuned_on(
@@ -141,7 +142,8 @@ def written_rows(run: RunDirectory) -> str:
         f"{count:,} {split}" + (f" ({unread:,} of them unread)" if (unread := made["unread"].get(split)) else "")
         for split, count in made["rows"].items()
     ]
-    return f"Written by {made['by']}, not by people: {listed(parts)} rows"
+    done = "Answered" if made["kind"] == ANSWERS else "Written"
+    return f"{done} by {made['by']}, not by people: {listed(parts)} rows"
 
 
 def origin_of(base: str) -> str:

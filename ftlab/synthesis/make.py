@@ -300,6 +300,8 @@ def _at_most(rows: Sequence[Written], most: int) -> list[Written]:
 def _save(work: Work, workspace: Workspace, rows: Sequence[Written], who: str | None) -> Version:
     settings = work.settings
     writer = f"{settings.writer} at {settings.endpoint.host}" if settings.endpoint else settings.writer
+    if work.kind == ANSWERS and not settings.endpoint:
+        writer += " with a prompt"
     made: MadeJson = {"by": writer, "kind": work.kind, "rows": sum(not row.why_not for row in rows)}
     action = f"{made['rows']} rows {_ACTIONS[work.kind]} by {writer}"
     signed = f"{writer}, {TITLES[work.kind]}"

@@ -10,13 +10,15 @@ import pytest
 from ftlab.cli.main import main
 from ftlab.config import build_config
 from ftlab.core.endpoint import WRITER
+from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
 from ftlab.data.curation import accept_unread
-from ftlab.data.splits import read_split
+from ftlab.data.splits import freeze, read_split
 from ftlab.data.versions import MADE_BY, find, history, rows_of
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
 from ftlab.evaluation.remedies import commands
+from ftlab.report.facts import written_rows
 from ftlab.synthesis.answers import answer_work
 from ftlab.synthesis.make import CUT, make
 from ftlab.synthesis.plan import build_settings, plan
@@ -100,6 +102,10 @@ def test_a_model_elsewhere_answers_the_training_prompts_and_held_out_rows_keep_t
     assert {row["messages"][-1]["content"] for row in prepared.splits["test"]} == {"red"}
     assert {row["messages"][-1]["content"] for row in prepared.splits["train"]} == {"blue"}
     assert prepared.manifest["made"]["rows"] == {"train": made.kept}
+    # The report and the card: the prompts are still those of people.
+    later = RunDirectory(tmp_path / "runs" / "later")
+    freeze(prepared, later)
+    assert written_rows(later).startswith("Answered by big-one at 127.0.0.1")
 
 
 def test_the_base_answers_with_the_prompt_of_the_evaluation_and_never_sees_the_answer(run, tmp_path, base_folder):
