@@ -139,6 +139,23 @@ class StyleJson(TypedDict):
     text: str
 
 
+class CorrectedJson(TypedDict):
+    """The win rate of the second contestant (a tie is half) by votes and a judge model that they correct; None with too
+    few prompts. `prompts` have votes, `judged` were judged; `votes_alone` is the interval without the judge; `weight`
+    of the judge is 0 to 1; `agree` counts prompts on which both say the same."""
+
+    judge: str
+    prompts: int
+    judged: int
+    win_rate: float | None
+    interval: Interval
+    votes_alone: Interval
+    weight: float | None
+    agree: int | None
+    kappa: float | None
+    text: str
+
+
 class GuessesJson(TestedJson):
     """`with_vote` guesses were made by raters who had chosen a side; `followed_vote` of them name that side."""
 
@@ -288,7 +305,8 @@ class RegisteredJson(TypedDict):
 
 class TallyJson(JudgedJson):
     """A test as it stands. `revealed`: why the tally may be seen, None while it is to stay hidden; `asked`: how many
-    prompts count; `registered` is None for tests of an ftlab that registered no plan."""
+    prompts count; `registered` is None for tests of an ftlab that registered no plan, `corrected` for those that no
+    model has judged."""
 
     id: str
     title: str
@@ -298,3 +316,4 @@ class TallyJson(JudgedJson):
     asked: int
     revealed: str | None
     registered: RegisteredJson | None
+    corrected: CorrectedJson | None

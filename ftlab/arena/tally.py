@@ -20,8 +20,9 @@ from sqlalchemy import Row, func, select
 
 from ftlab.arena.ballots import Ballot, counts, in_order
 from ftlab.arena.blind_tests import find_test, history, list_tests, progress, revealed, stop_by_evidence, votes_given
+from ftlab.arena.corrected import corrected_by_votes
 from ftlab.arena.registration import registered
-from ftlab.arena.results import TallyJson
+from ftlab.arena.results import CorrectedJson, TallyJson
 from ftlab.arena.store import Store, answers, contestants, guesses, prompts, raters, trials, votes
 from ftlab.arena.style import Style, style_of
 from ftlab.arena.verdict import decided_early, judge
@@ -108,8 +109,20 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "asked": known.asked,
         "revealed": revealed_now(store, test_id),
         "registered": plan,
+        "corrected": _corrected(store, known),
         **result,
     }
+
+
+def _corrected(store: Store, known: CountedVotes) -> CorrectedJson | None:
+    file, names = store.workspace.judged_file(known.test.id), list(known.titles)
+    if len(names) != 2 or not file.exists():
+        return None
+    stale = stale_prompts(store, known.test.id)
+    with store.reading() as connection:
+        query = select(prompts.c.id, prompts.c.number).where(prompts.c.test_id == known.test.id)
+        asked = {prompt.id: prompt.number for prompt in connection.execute(query) if prompt.id not in stale}
+    return corrected_by_votes(file, known.ballots, asked, names[0], names[1], known.titles)
 
 
 def _styles(store: Store, test_id: str) -> dict[tuple[str, str], Style]:

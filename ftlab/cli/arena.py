@@ -1,4 +1,4 @@
-"""`python -m ftlab arena create | generate | serve | send | fetch | verdict | raters | void | export | list | loop`."""
+"""`python -m ftlab arena create | generate | serve | judge | send | fetch | verdict | raters | void | export ...`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ftlab.cli.arena_inputs import (
     split_words,
     with_titles,
 )
-from ftlab.cli.output import Progress, print_json, print_result, say
-from ftlab.cli.parser import Parser, add_command, add_group
+from ftlab.cli.output import Progress, agreed, print_json, print_result, say
+from ftlab.cli.parser import Parser, add_command, add_group, add_judge_address
 from ftlab.cli.settings import add_columns, named_columns
 from ftlab.config import DataConfig
 from ftlab.core.run_directory import RunDirectory
@@ -77,6 +77,11 @@ def add_arena(parser: Parser) -> None:
     command.add_argument(
         "--report", type=Path, metavar="FILE", help="report to write (HTML; default: in the workspace)"
     )
+    asking = "Let a model judge all prompts: votes on some of them then correct it"
+    example = "arena judge last --url http://127.0.0.1:8000/v1 --model my-model"
+    command = add_command(group, "judge", judge, asking, example)
+    _add_test(command)
+    add_judge_address(command)
     rating = "List the raters: how they joined, their votes, who shares a network address"
     _add_test(add_command(group, "raters", list_raters, rating, "arena raters last"))
     voiding = "Exclude the votes of a rater; every verdict says so"
@@ -282,6 +287,36 @@ def verdict(args: argparse.Namespace) -> int:
         *(f"note: {note}" for note in result["notes"]),
         f"\nreport     {report}",
     )
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Show the cost, ask, and judge. Ctrl+C stops; what was judged is kept."""
+    from ftlab.arena.judging import judge_test, plan_judging, sides_of_test
+    from ftlab.evaluation.judge_plan import build_settings
+
+    _, store = open_tests(args)
+    test = find_test(store, args.test)
+    settings = build_settings(
+        args.url,
+        args.model,
+        sides=sides_of_test(store, test.id),
+        criteria=args.criteria or test.settings["instructions"],
+        reference=not args.no_reference,
+        price_in=args.price_in,
+        price_out=args.price_out,
+        at_once=args.at_once,
+        max_tokens=args.max_tokens,
+    )
+    planned = plan_judging(store, test.id, settings)
+    if not agreed(args, {"test": test.id, "plan": planned.as_dict()}, planned.lines(), needed=planned.open > 0):
+        return 0
+    progress = Progress()
+    try:
+        judged = judge_test(store, test.id, settings, progress=progress)
+    finally:
+        progress.close("")
+    line = f"judged     {counted(judged, 'prompt')}. The verdict uses them once votes are in on 20 of them or more."
+    return print_result(args, {"test": test.id, "judged": judged}, line)
 
 
 def list_raters(args: argparse.Namespace) -> int:

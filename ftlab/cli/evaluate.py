@@ -21,7 +21,7 @@ from ftlab.cli.output import (
     print_tasks,
     say,
 )
-from ftlab.cli.parser import Parser, add_price, add_run, add_sending, define
+from ftlab.cli.parser import Parser, add_judge_address, add_price, add_run, add_sending, define
 from ftlab.config import load_config
 from ftlab.config.evaluation import names
 from ftlab.core.comparison import ComparisonJson, scores_of
@@ -328,19 +328,12 @@ def strength(args: argparse.Namespace) -> int:
 
 def add_judge(parser: Parser) -> None:
     define(parser, judge, "judge last --url http://127.0.0.1:8000/v1 --model my-model --rows 50")
-    key = "The key is read from the environment variable FTLAB_JUDGE_KEY. ftlab stores it nowhere."
-    parser.epilog = f"{parser.epilog}\n\n{key}"
     add_run(parser)
-    parser.add_argument("--url", required=True, help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1")
-    parser.add_argument("--model", required=True, help="name of the judge at that address")
     parser.add_argument(
         "--sides", default="base,adapted", metavar="A,B", help="answers to compare (default: %(default)s)"
     )
     parser.add_argument("--rows", type=int, help="most rows to judge")
-    parser.add_argument("--criteria", help="what makes an answer better, in your words")
-    parser.add_argument("--no-reference", action="store_true", help="do not show the reference answer to the judge")
-    add_sending(parser)
-    parser.add_argument("--max-tokens", type=int, default=1024, help="longest reply in tokens (default: %(default)s)")
+    add_judge_address(parser)
 
 
 def judge(args: argparse.Namespace) -> int:

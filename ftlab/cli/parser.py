@@ -91,6 +91,18 @@ def add_sending(parser: Parser) -> None:
     parser.add_argument("--yes", action="store_true", help="send without asking; otherwise the cost is shown first")
 
 
+def add_judge_address(parser: Parser) -> None:
+    """What every command takes that lets a model judge."""
+    key = "The key is read from the environment variable FTLAB_JUDGE_KEY. ftlab stores it nowhere."
+    parser.epilog = "\n\n".join(filter(None, [parser.epilog, key]))
+    parser.add_argument("--url", required=True, help="OpenAI-compatible address, such as http://127.0.0.1:8000/v1")
+    parser.add_argument("--model", required=True, help="name of the judge at that address")
+    parser.add_argument("--criteria", help="what makes an answer better, in your words")
+    parser.add_argument("--no-reference", action="store_true", help="do not show the reference answer to the judge")
+    add_sending(parser)
+    parser.add_argument("--max-tokens", type=int, default=1024, help="longest reply in tokens (default: %(default)s)")
+
+
 def add_price(parser: Parser) -> None:
     parser.add_argument("--price", type=price, metavar="PER_HOUR", help="price of the machine per hour, for the cost")
 

@@ -143,6 +143,10 @@ class Workspace:
         """Files of the blind tests besides the database."""
         return self.root / "arena"
 
+    def judged_file(self, test_id: str) -> Path:
+        """What a judge model said of the answers of a blind test, one request a line."""
+        return self.arena_folder / test_id / "judged.jsonl"
+
     def answers_folder(self, test_id: str) -> Path:
         """The progress of the answers of a blind test, and the log of the process that generates them."""
         return self.arena_folder / test_id

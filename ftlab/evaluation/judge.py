@@ -220,7 +220,7 @@ def judge_by_endpoint(
         tell(PHASE, len(lines), len(asked))
         end_last_line(run.judged_answers_file)
         try:
-            for line in _answers(left, settings, should_stop or (lambda: False), fresh=not lines):
+            for line in replies_of(left, settings, should_stop or (lambda: False), fresh=not lines):
                 append_jsonl(run.judged_answers_file, {"judgement": settings.id, **line})
                 lines[line["key"]] = line
                 tell(PHASE, len(lines), len(asked))
@@ -237,7 +237,7 @@ def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
     return judgement["answers"] == answers_digest(run, judgement["sides"])
 
 
-def _answers(
+def replies_of(
     left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
 ) -> Iterator[JudgedLineJson]:
     """A line for each question, in the order in which the replies come. Raises what ended it before all were there.

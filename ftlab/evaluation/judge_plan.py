@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -323,7 +323,11 @@ def known_lines(run: RunDirectory) -> dict[str, JudgedLineJson]:
 def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
     """What judging `run` will take; sends nothing. Raises as `answered_rows` does."""
     rows = answered_rows(run, settings)
-    asked, known = questions(rows, settings), known_lines(run)
+    return plan_of(settings, len(rows), questions(rows, settings), known_lines(run))
+
+
+def plan_of(settings: JudgeSettings, rows: int, asked: Sequence[JudgeRequest], known: Container[str]) -> Plan:
+    """What it takes to ask the requests about so many `rows` whose keys are not `known`."""
     left = [question for question in asked if question.key not in known]
     sent = sum(estimate_tokens(message["content"]) + 8 for question in left for message in question.messages)
     longest = settings.endpoint.max_tokens
@@ -331,8 +335,8 @@ def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
     return Plan(
         settings.endpoint.host,
         settings.endpoint.model,
-        len(rows),
-        len(rows) - len(asked) // 2,
+        rows,
+        rows - len(asked) // 2,
         len(asked),
         len(asked) - len(left),
         sent,

@@ -78,6 +78,12 @@ def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
     """What was checked, as pairs of label and sentence."""
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
+    if judged := tally.get("corrected"):
+        early = tally["revealed"] in ("early", "evidence")
+        caveat = (
+            " It is meant for one look at the planned number of votes, and this test ended before." if early else ""
+        )
+        lines.append(("With a judge that votes correct", judged["text"] + caveat))
     if style := tally.get("style"):
         lines.append(("With equal style", style["text"]))
     lines += [("Could raters tell", tally["guesses"]["text"])]

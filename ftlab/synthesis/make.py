@@ -361,6 +361,9 @@ def _made(
             notes.append(
                 f"Most rows were left out for one reason ({reason}): a more capable model writes fewer of them."
             )
+    if work.kind == ANSWERS and kept:
+        same = sum(not row.why_not and row.answer == row.task.examples[0].answer.strip() for row in rows)
+        notes.append(f"{same:,} of the {kept:,} kept answers equal those of your data.")
     splits = Counter((row.task.passage and work.splits[row.task.passage]) or "train" for row in rows if not row.why_not)
     if work.parent is None and kept and not splits["test"]:
         notes.append("No test questions are left: add documents, or ask for more rows per passage.")

@@ -57,10 +57,12 @@ def questions(run, split: str) -> set[str]:
 
 
 def blue(request: dict[str, Any], _: int):
-    """Blue; nothing for thing 3, and half a word for thing 4, if they are asked."""
+    """Blue; nothing for things that end in 3, half a word for 4, and what the data say for 5."""
     number = int(request["body"]["messages"][-1]["content"].split()[-1].rstrip("?"))
     if number % 10 == 3:
         return reply("")
+    if number % 10 == 5:
+        return reply("red")
     return reply("blu", finish="length") if number % 10 == 4 else reply("<think>hm</think> blue")
 
 
@@ -87,7 +89,10 @@ def test_a_model_elsewhere_answers_the_training_prompts_and_held_out_rows_keep_t
     new = [row for row in rows if row.cells.get(MADE_BY)]
     assert {row.split for row in new} == {"train"} and len(new) == len(trained)
     assert {row.cells["shop"] for row in new} == {"north"}
-    assert {row.cells["completion"] for row in new if row.excluded is None} == {"blue"}
+    kept = [row for row in new if row.excluded is None]
+    assert {row.cells["completion"] for row in kept} == {"blue", "red"}
+    alike = sum(row.cells["prompt"].endswith("5?") for row in kept)
+    assert f"{alike} of the {len(kept)} kept answers equal those of your data." in made.notes
     assert {row.excluded for row in new} == {None, EMPTY, CUT} and made.kept < made.written
     old = [row for row in rows if not row.cells.get(MADE_BY)]
     assert {row.cells["completion"] for row in old} == {"red"}
@@ -100,7 +105,7 @@ def test_a_model_elsewhere_answers_the_training_prompts_and_held_out_rows_keep_t
     prepared = prepare_data(build_config({"data": data | {"source": accepted.source}}), workspace, records=True)
     assert {row["messages"][-2]["content"] for row in prepared.splits["test"]} == held
     assert {row["messages"][-1]["content"] for row in prepared.splits["test"]} == {"red"}
-    assert {row["messages"][-1]["content"] for row in prepared.splits["train"]} == {"blue"}
+    assert {row["messages"][-1]["content"] for row in prepared.splits["train"]} == {"blue", "red"}
     assert prepared.manifest["made"]["rows"] == {"train": made.kept}
     # The report and the card: the prompts are still those of people.
     later = RunDirectory(tmp_path / "runs" / "later")

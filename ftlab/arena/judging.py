@@ -1,0 +1,94 @@
+"""Let a model behind an address judge the answers of a blind test: all prompts, each in both orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ftlab.arena.blind_tests import find_test
+from ftlab.arena.store import Store, answers, contestants, prompts
+from ftlab.core.files import append_jsonl, end_last_line, locked, read_jsonl
+from ftlab.data.tool_calls import spoken
+from ftlab.errors import FtlabError, InputError
+from ftlab.evaluation.batches import Progress, silent
+from ftlab.evaluation.judge import PHASE, TIE, replies_of
+from ftlab.evaluation.judge_plan import JudgeRequest, JudgeSettings, Plan, plan_of, questions
+
+
+def sides_of_test(store: Store, test_id: str) -> tuple[str, str]:
+    """The ids of the two contestants. Raises InputError when there are more, or when raters write the prompts."""
+    with store.reading() as connection:
+        test = find_test(connection, test_id)
+        query = contestants.select().where(contestants.c.test_id == test_id).order_by(contestants.c.position)
+        among = [contestant.id for contestant in connection.execute(query)]
+    if test.settings["live"] or len(among) != 2:
+        raise InputError(
+            "A judge takes part in tests of two contestants with prompts that were set",
+            given=f"{len(among)} contestants" + (", prompts of raters" if test.settings["live"] else ""),
+        )
+    return among[0], among[1]
+
+
+def plan_judging(store: Store, test_id: str, settings: JudgeSettings) -> Plan:
+    """What judging a test will take; sends nothing."""
+    rows, asked, known = _asked(store, test_id, settings)
+    return plan_of(settings, len(rows), asked, known)
+
+
+def judge_test(
+    store: Store,
+    test_id: str,
+    settings: JudgeSettings,
+    *,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> int:
+    """Ask about every prompt that this judge has not judged, and keep each reply as it comes; returns on how many
+    prompts its choice is known in both orders. Raises FtlabError when the address cannot be used, Stopped when asked.
+    """
+    rows, asked, known = _asked(store, test_id, settings)
+    file = store.workspace.judged_file(test_id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file.with_suffix(".lock"), wait=False) as mine:
+        if not mine:
+            raise FtlabError("The answers of this test are being judged already", try_="wait for it to end")
+        end_last_line(file)
+        of_all = {"judgement": settings.id, "model": settings.endpoint.model}
+        same = {row["row"] for row in rows} - {question.row for question in asked}
+        written = {line["row"] for line in read_jsonl(file) if line["judgement"] == settings.id}
+        for row in sorted(same - written):  # equal answers are a tie that nobody is asked about
+            for order in (settings.sides, settings.sides[::-1]):
+                append_jsonl(file, {**of_all, "key": "", "row": row, "order": list(order), "choice": TIE})
+        left = [question for question in asked if question.key not in known]
+        done = len(asked) - len(left)
+        tell = progress or silent
+        tell(PHASE, done, len(asked))
+        for line in replies_of(left, settings, should_stop or (lambda: False), fresh=not known):
+            append_jsonl(file, {**of_all, **line})
+            done += 1
+            tell(PHASE, done, len(asked))
+    from ftlab.arena.corrected import read_scores
+
+    return len(read_scores(file, *settings.sides)[0])
+
+
+def _asked(
+    store: Store, test_id: str, settings: JudgeSettings
+) -> tuple[list[dict[str, Any]], list[JudgeRequest], set[str]]:
+    """The prompts with both answers as rows, the requests about them, and the keys of those that were answered."""
+    with store.reading() as connection:
+        asked = connection.execute(
+            prompts.select().where(prompts.c.test_id == test_id).order_by(prompts.c.number)
+        ).all()
+        query = answers.select().join(prompts).where(prompts.c.test_id == test_id)
+        texts = {(answer.prompt_id, answer.contestant_id): answer.text for answer in connection.execute(query)}
+    rows = [
+        {"row": prompt.number, "messages": prompt.messages, "reference": prompt.reference}
+        | {side: spoken(texts[prompt.id, side]) for side in settings.sides}
+        for prompt in asked
+        if all((prompt.id, side) in texts for side in settings.sides)
+    ]
+    if not rows:
+        raise FtlabError("This test has no answers to judge yet", try_="python -m ftlab arena generate")
+    lines = read_jsonl(store.workspace.judged_file(test_id))
+    return rows, questions(rows, settings), {line["key"] for line in lines if line.get("choice") is not None}
