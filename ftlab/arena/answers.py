@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -34,7 +33,7 @@ from ftlab.core import jobs
 from ftlab.core.endpoint import CONTESTANT
 from ftlab.core.files import DamagedFile, locked
 from ftlab.core.jobs import Job
-from ftlab.core.processes import hold_own, let_go
+from ftlab.core.processes import give_way, hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
@@ -255,9 +254,6 @@ def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) 
     return client.settings | ({"kept": len(kept)} if kept else {})
 
 
-_NICENESS = 10
-
-
 @dataclass
 class Status(jobs.Status):
     """The progress of the answers."""
@@ -326,8 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     workspace = Workspace.open(args.workspace)
     job = _job(workspace, args.test)
     hold_own(job.lock)
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    give_way()
     current = Status(created=time.time())
     with contextlib.suppress(FileNotFoundError, DamagedFile):
         current = jobs.read_status(job.status_file, Status)

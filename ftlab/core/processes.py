@@ -25,6 +25,11 @@ _LOCK_SECONDS = 10.0  # data loader workers notice within five seconds that thei
 _HELD = "FTLAB_HELD_LOCK"  # the descriptor of the lock that a process inherited
 _own: int | None = None  # the descriptor of this process's own proof of life
 _KEEP = "FTLAB_KEEP_VARIABLES"
+NICE = "FTLAB_NICE"  # how far work gives way, 0 to 19
+# A tenth of the weight of a program of usual priority (Linux: 110 of 1024). Not the lowest: beside other busy programs
+# a run would then stall for minutes (measured).
+FOR_THE_APP = "10"
+_FEW_CORES = 4
 
 # Names and values that look like a secret. Proxy and package index addresses may contain a password too, but downloads
 # need them.
@@ -312,3 +317,25 @@ def kill_group(pid: int) -> None:
                 member.kill()
     except (ProcessLookupError, psutil.NoSuchProcess):
         return
+
+
+def give_way() -> None:
+    """Lower the priority of this process by `FTLAB_NICE`, which the app sets for the work that it starts: work gets
+    every idle core, and a tenth of a busy one. Without the app nobody waits for a page, and nothing is lowered."""
+    try:
+        wanted = min(max(int(os.environ.get(NICE) or 0), 0), 19)
+    except ValueError:
+        return
+    if not wanted:
+        return
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(wanted - os.nice(0))
+    # Linux shares the CPU among sessions first (autogroup), and nice counts only inside a session. Work is a session of
+    # its own: with nice alone the app got half of a busy core. Only on machines with few cores, which app and work
+    # share: on a large machine the other sessions belong to strangers. And not if a person runs the work by hand,
+    # because their whole terminal would give way.
+    few = (os.cpu_count() or 1) <= _FEW_CORES
+    if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(wanted))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 import traceback
@@ -21,7 +20,7 @@ from ftlab.config import DataConfig
 from ftlab.core import jobs
 from ftlab.core.endpoint import WRITER, Endpoint
 from ftlab.core.files import locked, read_json, write_json
-from ftlab.core.processes import hold_own, let_go
+from ftlab.core.processes import give_way, hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import WORK_LOCK
 from ftlab.core.workspace import Workspace
@@ -30,7 +29,6 @@ from ftlab.synthesis.make import Made, made_before, make
 from ftlab.synthesis.plan import Settings, Work, document_work, examples_of, folder_of, row_work
 from ftlab.synthesis.writing import DOCUMENTS
 
-_NICENESS = 10
 _WRITE_SECONDS = 0.5
 
 
@@ -133,8 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quieten()
     job = _job(folder)
     hold_own(job.lock)
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    give_way()
     values = read_json(folder / "request.json")
     request, workspace = Request.from_dict(values), Workspace.open(values["workspace"])
     current = jobs.Status(state="running", created=time.time(), started=time.time())

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -21,7 +20,7 @@ from ftlab.config import RunConfig, load_config
 from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
 from ftlab.core.files import locked, read_json
 from ftlab.core.jobs import ended_by
-from ftlab.core.processes import hold_own, let_go
+from ftlab.core.processes import give_way, hold_own, let_go
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.core.workspace import Workspace
@@ -35,8 +34,6 @@ from ftlab.training.supervisor import position, waiting
 from ftlab.training.verify import verify_saved
 
 _TURN_SECONDS = 0.5
-_NICENESS = 10  # a tenth of the weight of a program of usual priority (Linux: 110 of 1024)
-_FEW_CORES = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     run, workspace = RunDirectory(args.run), Workspace.open(args.workspace)
     quieten()
     if not args.judge:  # a judge waits for another computer
-        be_nice()
+        give_way()
     evaluates = args.evaluate or args.judge
     stop_file = run.evaluation_stop_file if evaluates else run.stop_file
     folder = _identity(run.path)
@@ -365,24 +362,6 @@ def turn(
 def _queued_before(run: RunDirectory, workspace: Workspace) -> list[RunDirectory]:
     mine = position(run)
     return [other for other in waiting(workspace) if other != run and position(other) < mine]
-
-
-def be_nice() -> None:
-    """Give way to the app: training gets every idle core, and a tenth of a busy one.
-
-    Not the lowest priority: beside other busy programs a run would then stall for minutes (measured).
-    """
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(_NICENESS - os.nice(0))
-    # Linux shares the CPU among sessions first (autogroup), and nice counts only inside a session. A run is a session
-    # of its own: with nice alone the app got half of a busy core. Only on machines with few cores, which app and run
-    # share: on a large machine the other sessions belong to strangers. And not if a person runs the worker by hand,
-    # because their whole terminal would give way.
-    few = (os.cpu_count() or 1) <= _FEW_CORES
-    if few and hasattr(os, "getsid") and os.getsid(0) == os.getpid():
-        with contextlib.suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from ftlab.core import hosts
+from ftlab.core.processes import FOR_THE_APP, NICE
 from ftlab.core.quiet import quieten
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
@@ -50,6 +51,7 @@ def launch(
     taken, a password is missing, the workspace cannot be written to, or what MCP needs is not installed.
     """
     quieten()
+    os.environ.setdefault(NICE, FOR_THE_APP)
     if mcp:
         programs.check_mcp()
     place = Workspace.open(workspace)

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftlab.config import load_config
+from ftlab.core.processes import give_way
 from ftlab.core.quiet import quieten
 from ftlab.core.run_directory import RunDirectory
 from ftlab.training import together
@@ -23,7 +24,7 @@ from ftlab.training.failures import DISK_FULL_CODE, explain_exception
 from ftlab.training.launcher import NOT_BEGUN, rank_file
 from ftlab.training.launching.launch import end_with_starter
 from ftlab.training.status import StatusWriter, Stopped
-from ftlab.training.worker import be_nice, train_here
+from ftlab.training.worker import train_here
 
 # How long one process waits for another, for example while the first writes a checkpoint of many gigabytes.
 _PATIENCE = timedelta(minutes=30)
@@ -35,7 +36,7 @@ def main() -> int:
     run = RunDirectory(parser.parse_args().run)
     quieten()
     # torch starts each rank in a session of its own, which the priority of the worker's session does not reach.
-    be_nice()
+    give_way()
     threading.Thread(target=end_with_starter, args=(0,), daemon=True).start()
     writer = StatusWriter(rank_file(run, together.rank()))
     try:
