@@ -17,13 +17,14 @@ from ftlab.data.splits import freeze, read_split
 from ftlab.data.versions import MADE_BY, find, history, rows_of
 from ftlab.errors import InputError
 from ftlab.evaluation.compare import evaluate_run
-from ftlab.evaluation.remedies import commands
+from ftlab.evaluation.remedies import against_better, commands
 from ftlab.report.facts import written_rows
 from ftlab.synthesis.answers import answer_work
 from ftlab.synthesis.make import CUT, make
 from ftlab.synthesis.plan import build_settings, plan
 from ftlab.synthesis.writing import EMPTY
 from ftlab.training.gate import prepare_data
+from ftlab.ui.tabs.evaluate.tab import remedy_said
 from tests.judge_server import judge_server, reply
 from tests.small_runs import make_base, make_run, save_result
 
@@ -170,3 +171,6 @@ def test_the_remedy_is_offered_where_another_is_clearly_better(run):
     prompted, address = offered(False, False, False)
     assert prompted.startswith(f"python -m ftlab data make --answers {run.id}\n")
     assert f"--answers {run.id} --url {url} --model big\n" in address and "--set data.source=" in address
+    verdicts = {"adapted_vs_prompted": {"better": False}}
+    picked = against_better({"run": run.id, "sides": sides, "verdicts": verdicts})  # type: ignore[typeddict-item]
+    assert f"run: python -m ftlab data make --answers {run.id}." in remedy_said(picked[0])
