@@ -8,9 +8,10 @@ import pytest
 
 from ftlab.config import build_config
 from ftlab.core.workspace import Workspace
-from ftlab.data.splits import freeze, prepare
+from ftlab.data.splits import freeze
 from ftlab.errors import InputError
 from ftlab.models.load import load_tokenizer
+from ftlab.training.gate import prepare_data
 from ftlab.training.sft import check_lengths
 
 
@@ -28,7 +29,7 @@ def frozen(tmp_path, long: int, rows: int):
     )
     workspace = Workspace.open(tmp_path / "workspace")
     run = workspace.create_run("long")
-    freeze(prepare(config.data, workspace, stage=config.stage), run)
+    freeze(prepare_data(config, workspace), run)
     return run, config
 
 
