@@ -49,16 +49,7 @@ def tokenised_splits(
 
     from ftlab.data.splits import read_split
 
-    limit, context = config.optimisation.max_length, context_of(config)
-    if context is not None:
-        taken = virtual_tokens(config.method)
-        if taken > context / 2:
-            raise InputError(
-                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
-                given=taken,
-                allowed=f"at most {context // 2}, half of the base's context",
-            )
-        limit = min(limit, context - taken)
+    limit, context = _limits(config)
     splits: dict[str, datasets.Dataset] = {}
     manifest = run.manifest()
     for split in ("train", "validation"):
@@ -83,12 +74,7 @@ def tokenised_splits(
                 f"{tokenized.longest}) and were left out."
             )
         if split == "train" and kept <= len(rows) / 2:
-            raise InputError(
-                f"{len(rows) - kept} of {len(rows)} training rows are longer than {limit} tokens",
-                given=f"the longest has {tokenized.longest} tokens; the base reads {context or 'an unknown number'}",
-                allowed=f"at least half of the rows within optimisation.max_length = {limit}",
-                try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
-            )
+            raise _too_long(tokenized, len(rows), limit, context)
         if kept:
             columns = {"input_ids": [example.input_ids for example in tokenized.examples]}
             splits[split] = datasets.Dataset.from_dict(
@@ -97,6 +83,47 @@ def tokenised_splits(
     if together.is_main():
         write_json(run.manifest_file, manifest)
     return splits
+
+
+def check_lengths(run: RunDirectory, config: RunConfig, tokenizer: Any) -> None:
+    """Raise the InputError of `tokenised_splits` at once where it is certain to come, before the base is asked for
+    minutes. Of many rows some are looked at, and only a clear majority is taken for certain."""
+    from ftlab.data.splits import read_split
+
+    limit, context = _limits(config)
+    rows = read_split(run, "train")
+    some = rows[:: -(-len(rows) // _LOOKED_AT)] if rows else []
+    tokenized = _tokenised(some, tokenizer, limit)
+    share = 0.5 if len(some) == len(rows) else 0.4
+    if some and len(tokenized.examples) <= share * len(some):
+        raise _too_long(tokenized, len(some), limit, context)
+
+
+def _limits(config: RunConfig) -> tuple[int, int | None]:
+    """The longest example, and the context of the base, in tokens. Raises InputError without room for the text."""
+    limit, context = config.optimisation.max_length, context_of(config)
+    if context is not None:
+        taken = virtual_tokens(config.method)
+        if taken > context / 2:
+            raise InputError(
+                f"Virtual tokens (method.virtual_tokens) leave no room for the text on the base {config.model.base}",
+                given=taken,
+                allowed=f"at most {context // 2}, half of the base's context",
+            )
+        limit = min(limit, context - taken)
+    return limit, context
+
+
+def _too_long(tokenized: _Tokenized, rows: int, limit: int, context: int | None) -> InputError:
+    return InputError(
+        f"{rows - len(tokenized.examples)} of {rows} training rows are longer than {limit} tokens",
+        given=f"the longest has {tokenized.longest} tokens; the base reads {context or 'an unknown number'}",
+        allowed=f"at least half of the rows within optimisation.max_length = {limit}",
+        try_="raise max_length up to the base's context, leave these rows out, or take a base that reads more",
+    )
+
+
+_LOOKED_AT = 1000  # rows
 
 
 @dataclass

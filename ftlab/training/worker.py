@@ -147,6 +147,11 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base if the configuration says so. Returns the final state."""
     config = load_config(run.config_file)
     ensure_base(config.model.base)  # here, since a base that cannot be fetched ends the run
+    if config.stage not in (*PREFERENCE_STAGES, *REWARD_STAGES):
+        from ftlab.training.setup import chat_tokenizer
+        from ftlab.training.sft import check_lengths
+
+        check_lengths(run, config, chat_tokenizer(run, config, writer))
     if uses_accelerate(config.launcher):
         _answer_replay(run, config, writer)
         outcome = train_together(run, config, writer)
