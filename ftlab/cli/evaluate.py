@@ -35,6 +35,8 @@ from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 if TYPE_CHECKING:
     from ftlab.evaluation.outside import Outside
 
+_PASSAGES = 3  # before each question, where --documents is given without --retrieved
+
 
 def add_evaluate(parser: Parser) -> None:
     define(parser, evaluate, "evaluate last --data other.jsonl --measures exact_match,chrf --rows 100")
@@ -64,6 +66,12 @@ def add_evaluate(parser: Parser) -> None:
         type=int,
         metavar="K",
         help="also put the K nearest training rows before each question, for the base and the adapted model",
+    )
+    parser.add_argument(
+        "--documents",
+        nargs="+",
+        metavar="PATH",
+        help="retrieve passages of these documents or folders instead of training rows (alone: --retrieved 3)",
     )
     parser.add_argument(
         "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
@@ -237,10 +245,13 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         "examples": args.examples,
         "margin": args.margin,
         "retrieved": args.retrieved,
+        "documents": args.documents,
     }
     settings = {name: value for name, value in values.items() if value is not None}
     if args.system_prompt is not None or args.examples is not None:
         settings["prompted"] = True
+    if args.documents:
+        settings.setdefault("retrieved", _PASSAGES)
     return settings
 
 

@@ -238,6 +238,7 @@ def _print_forgetting(comparison: ComparisonJson) -> None:
 def print_measures(comparison: ComparisonJson) -> None:
     """Print a line for each measure, a column for each side, with 95% intervals; then the verdict on each side."""
     from ftlab.evaluation.advisor import which_of
+    from ftlab.report.facts import retrieved
     from ftlab.report.measures import baseline_rows, looks_note, measures_of, p_of
 
     sides = comparison["sides"]
@@ -260,6 +261,8 @@ def print_measures(comparison: ComparisonJson) -> None:
         print(f"Adapted against {against}: {text}")
     if choice := which_of(comparison):
         print(f"Prompting, retrieval or tuning: {choice}")
+    if retrieval := retrieved(comparison):
+        print(retrieval)
     _print_forgetting(comparison)
     _print_notes(comparison)
 

@@ -124,6 +124,14 @@ class EvaluationConfig(Section):
         ge=0,
         le=100,
     )
+    documents: str | None = field(
+        None,
+        "Documents",
+        "Files or folders (PDF, Word, HTML, Markdown, text), separated by commas: with retrieval, their passages stand "
+        "before each question in place of training rows. Empty: training rows.",
+        advanced=True,
+        min_length=1,
+    )
     probes: str | None = field(
         "auto",
         "General probes",
@@ -180,10 +188,24 @@ class EvaluationConfig(Section):
             )
         return value
 
-    @field_validator("measures", "labels", "own_metrics", mode="before")
+    @field_validator("documents")
+    @classmethod
+    def _retrieved_from(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.data.get("retrieved") == 0:
+            raise ValueError("only with retrieval. Set evaluation.retrieved to the number of passages, such as 3")
+        return value
+
+    @field_validator("measures", "labels", "own_metrics", "documents", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+    @field_validator("documents", mode="before")
+    @classmethod
+    def _without_commas(cls, value: Any) -> Any:  # stands last: it comes before _joined
+        if isinstance(value, list | tuple) and (odd := next((path for path in value if "," in str(path)), None)):
+            raise ValueError(f"paths without a comma. Name the folder of {odd}, or rename it")
+        return value
 
 
 def sized(name: str) -> tuple[str, int | None]:

@@ -336,13 +336,22 @@ class PromptedJson(TypedDict):
     examples: list[list[dict[str, str]]]
 
 
+class SourceJson(TypedDict):
+    """A document whose `passages` can be retrieved, with the sha256 of its file."""
+
+    name: str
+    sha256: str
+    passages: int
+
+
 class RetrievedJson(TypedDict):
-    """How many training `rows` stand before each question, what `index` found them, and how many were left out because
-    they are near copies of a question."""
+    """How many training `rows`, or passages of `documents`, stand before each question, what `index` found them, and
+    how many rows were left out because they are near copies of a question."""
 
     rows: int
     index: str
     left_out: int
+    documents: NotRequired[list[SourceJson]]
 
 
 class SettingsJson(TypedDict, total=False):

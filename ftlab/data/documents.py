@@ -284,7 +284,7 @@ def read_passages(paths: Sequence[Path], notes: list[str]) -> tuple[list[Passage
     passages = [passage for index, passage in enumerate(every) if index not in copies]
     if not passages:
         raise InputError(
-            "The documents hold no passage to ask about",
+            "The documents hold no passage",
             given=", ".join(document.name for document in documents[:5]),
             allowed=f"at least {FEWEST_WORDS} words of running text",
         )

@@ -27,6 +27,7 @@ from ftlab.core.comparison import (
 from ftlab.core.files import DamagedFile, append_jsonl, read_jsonl
 from ftlab.core.run_directory import Question, RunDirectory
 from ftlab.core.run_results import EvaluatedJson
+from ftlab.data.documents import find_documents
 from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, questions_to, results_of
@@ -55,7 +56,7 @@ from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 from ftlab.evaluation.outside import Outside, OutsideAnswer, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
-from ftlab.evaluation.retrieval import INDEX, Retrieval, retrieval_of
+from ftlab.evaluation.retrieval import INDEX, Retrieval, passages_near, retrieval_of
 from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
     ADAPTED,
@@ -316,6 +317,8 @@ def check_settings(config: RunConfig, references: Sequence[str]) -> None:
     check_measures(chosen, references, options_of(config, labels or None))
     if settings.prompted and settings.system_prompt is None and not settings.examples:
         raise nothing_to_prompt_with()
+    if settings.documents:
+        find_documents(names(settings.documents))
 
 
 def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
@@ -433,6 +436,8 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
         more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
     if retrieval := next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None):
         more["retrieved"] = {"rows": retrieval.count, "index": INDEX, "left_out": retrieval.left_out}
+        if retrieval.documents:
+            more["retrieved"]["documents"] = list(retrieval.documents)
     device, dtype, *_ = identity(sides[0])
     return {
         **_decoding(config),
@@ -795,7 +800,13 @@ def _sides(
         at = AS_TRAINED if number else strength
         sides.append(adapted_side(run, config, first=number == 0, strength=at))
     if configs[0].evaluation.retrieved and not material.documents:
-        retrieval = retrieval_of(runs[0], material, configs[0].evaluation.retrieved)
+        settings = configs[0].evaluation
+        places = names(settings.documents)
+        retrieval = (
+            passages_near(places, material, settings.retrieved)
+            if places
+            else retrieval_of(runs[0], material, settings.retrieved)
+        )
         base, adapted = retrieved_sides(runs[0], configs[0], retrieval, strength)
         place = next(place for place, side in enumerate(sides) if side.name == ADAPTED)
         sides = [*sides[:place], base, *sides[place:], adapted]
@@ -836,14 +847,17 @@ def _notes(
     notes += dict.fromkeys(each.note for each in asked.values() if each.note)
     for side in sides:
         if side.prompting and asked[side.name].unshown and not (side.adapted and side.name != ADAPTED):
+            things = f"{side.prompting.thing}s" if isinstance(side.prompting, Retrieval) else "examples"
             notes.append(
-                f"Not all examples for {side.spoken} fit into the context: {asked[side.name].unshown} were left out "
+                f"Not all {things} for {side.spoken} fit into the context: {asked[side.name].unshown} were left out "
                 "across all rows."
             )
-    left_out = next((side.prompting.left_out for side in sides if isinstance(side.prompting, Retrieval)), 0)
-    if left_out:
+    retrieval = next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None)
+    notes += retrieval.notes if retrieval else ()
+    if retrieval and retrieval.left_out:
         notes.append(
-            f"Retrieval never shows {left_out} training rows: they are copies or near copies of held-out questions."
+            f"Retrieval never shows {retrieval.left_out} training rows: they are copies or near copies of held-out "
+            "questions."
         )
     return notes
 

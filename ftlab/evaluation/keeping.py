@@ -406,7 +406,8 @@ def question_of(
         text.append("with the prompted base" if changed["prompted"] else "without the prompted base")
     if "retrieved" in changed:
         parts.append(f"retrieved-{changed['retrieved']}")
-        text.append(f"with {changed['retrieved']} retrieved rows" if changed["retrieved"] else "without retrieval")
+        things = "passages" if used.evaluation.documents else "rows"
+        text.append(f"with {changed['retrieved']} retrieved {things}" if changed["retrieved"] else "without retrieval")
     if others:
         parts += ["with", *([suite_name(others[0])[:30]] if len(others) == 1 else [str(len(others)), "runs"])]
         text.append(f"with {', '.join(others)}")
@@ -482,7 +483,7 @@ def _shown(value: Any) -> str:
     """A setting as text; of files on this machine only the names."""
     if value is None or isinstance(value, bool):
         return {True: "on", False: "off", None: "none"}[value]
-    return _file_name(str(value))
+    return ", ".join(_file_name(part) for part in str(value).split(", "))
 
 
 def _file_name(suite: str) -> str:

@@ -1,18 +1,24 @@
-"""Retrieval as a side: before each question stand the training rows that are nearest to it.
+"""Retrieval as a side: before each question stand the training rows, or the passages of documents, that are nearest
+to it.
 
 TF-IDF over character n-grams finds them (scikit-learn, which is installed for other reasons): it needs no second model,
 and no words of a certain language. Rows of the test split are never shown, nor are training rows that are copies or
-near copies of a held-out question (`ftlab.data.near`) or hold its long answer: they would give the answer away."""
+near copies of a held-out question (`ftlab.data.near`) or hold its long answer: they would give the answer away.
+Passages are shown whatever they hold: to hold the answers is what documents are for."""
 
 from __future__ import annotations
 
 import itertools
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftlab.core.comparison import SourceJson
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError
@@ -21,22 +27,34 @@ from ftlab.evaluation.material import Material
 INDEX = "TF-IDF over character n-grams of 2 to 4 within words, cosine"
 _MOST_ROWS = 50_000  # of training; as many as memorization looks at
 _BATCH = 256  # questions
+_FEWEST_WORDS = 5  # of a question that is looked for in documents: "How?" is in many
+_BETWEEN = "\n\n---\n\n"  # passages, and the question: a rule, which is no word of a language
 
 
 @dataclass(frozen=True)
 class Retrieval:
     """Before each question stand the `count` nearest of the `examples`; `nearest` holds their places by the text of the
     question, the nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: of the
-    search, per question."""
+    search, per question. With `documents`, an example is one turn with a passage, and stands in the turn of the
+    question."""
 
     count: int
     examples: tuple[tuple[Message, ...], ...] = field(repr=False)
     nearest: Mapping[str, tuple[int, ...]] = field(repr=False)
     left_out: int
     seconds: float
+    documents: tuple[SourceJson, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def thing(self) -> str:
+        """What stands before a question."""
+        return "passage" if self.documents else "training row"
 
     def described(self) -> str:
-        return f"{self.count} nearest training {'row' if self.count == 1 else 'rows'} before each question"
+        of = f" of {counted(len(self.documents), 'document')}" if self.documents else ""
+        things = f"{self.thing}{'' if self.count == 1 else 's'}"
+        return f"{self.count} nearest {things}{of} before each question"
 
     def fitted(self, messages: Sequence[Message], fits: Callable[[list[Message]], bool]) -> tuple[list[Message], int]:
         """`messages` with as many of the nearest rows as fit, the nearest one last, and their number."""
@@ -50,6 +68,11 @@ class Retrieval:
         return list(messages), 0
 
     def _before(self, messages: Sequence[Message], places: Sequence[int]) -> list[Message]:
+        if self.documents:
+            passages = [turn["content"] for place in reversed(places) for turn in self.examples[place]]
+            last = max((at for at, turn in enumerate(messages) if turn["role"] == "user"), default=0)
+            asked = {**messages[last], "content": _BETWEEN.join([*passages, messages[last]["content"]])}
+            return [*messages[:last], asked, *messages[last + 1 :]]
         head = [turn for turn in messages if turn["role"] in ("system", TOOLS)]
         examples = [turn for place in reversed(places) for turn in self.examples[place]]
         return [*head, *examples, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
@@ -57,10 +80,6 @@ class Retrieval:
 
 def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval:
     """The `count` training rows of `run` that are nearest to each row of `material`. Raises InputError without any."""
-    import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.metrics.pairwise import linear_kernel
-
     from ftlab.data.partition import prompt_text
     from ftlab.data.splits import read_split
 
@@ -73,18 +92,11 @@ def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval
     began = time.monotonic()
     texts = [prompt_text(row["messages"]) for row in rows]
     questions = [prompt_text(row["messages"]) for row in material.rows]
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
+    copies = _copies(rows, texts, material, questions)
     try:
-        table = vectors.fit_transform(texts)
+        nearest = _nearest(texts, questions, count, copies)
     except ValueError:  # not one n-gram in all of them
         raise InputError("The training rows hold no text to search", given=f"run {run.id}") from None
-    copies = _copies(rows, texts, material, questions)
-    nearest: dict[str, tuple[int, ...]] = {}
-    for start in range(0, len(questions), _BATCH):
-        batch = questions[start : start + _BATCH]
-        for number, scores in enumerate(linear_kernel(vectors.transform(batch), table), start):
-            ranked = (int(place) for place in (-scores).argsort(kind="stable") if place not in copies)
-            nearest[questions[number]] = tuple(itertools.islice(ranked, count))
     seconds = (time.monotonic() - began) / max(1, len(questions))
     examples = tuple(
         tuple(
@@ -93,6 +105,58 @@ def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval
         for row in rows
     )
     return Retrieval(min(count, len(rows) - len(copies)), examples, nearest, len(copies), seconds)
+
+
+def passages_near(places: Sequence[str], material: Material, count: int) -> Retrieval:
+    """The `count` passages of the documents at `places` (files and folders) that are nearest to each row of `material`.
+    Raises InputError for a path without a document, and documents without a passage."""
+    from ftlab.data.documents import find_documents, read_passages
+    from ftlab.data.partition import prompt_text
+
+    notes: list[str] = []
+    passages, documents = read_passages(find_documents(places), notes)
+    questions = [prompt_text(row["messages"]) for row in material.rows]
+    began = time.monotonic()
+    nearest = _nearest([passage.whole for passage in passages], questions, count, set())
+    seconds = (time.monotonic() - began) / max(1, len(questions))
+    text = _words(" ".join(passage.text for passage in passages))
+    if held := sum(
+        len((words := _words(question)).split()) >= _FEWEST_WORDS and words in text for question in questions
+    ):
+        notes.append(
+            f"{held} of {len(questions)} held-out questions stand word for word in the documents. If the documents "
+            "were made from these rows, retrieval was shown their answers."
+        )
+    per_document = Counter(passage.document for passage in passages)
+    sources: tuple[SourceJson, ...] = tuple(
+        {"name": document.name, "sha256": document.sha256, "passages": per_document[document.name]}
+        for document in documents
+    )
+    turns = tuple(({"role": "user", "content": passage.whole},) for passage in passages)
+    return Retrieval(min(count, len(passages)), turns, nearest, 0, seconds, sources, tuple(notes))
+
+
+def _words(text: str) -> str:
+    """The words of `text`, each between two spaces."""
+    return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
+
+
+def _nearest(texts: Sequence[str], questions: Sequence[str], count: int, never: Set[int]) -> dict[str, tuple[int, ...]]:
+    """The places of the `count` of `texts` that are nearest to each question, without those that are `never` shown.
+    Raises ValueError where `texts` hold nothing to search."""
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics.pairwise import linear_kernel
+
+    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
+    table = vectors.fit_transform(texts)
+    nearest: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(questions), _BATCH):
+        batch = questions[start : start + _BATCH]
+        for number, scores in enumerate(linear_kernel(vectors.transform(batch), table), start):
+            ranked = (int(place) for place in (-scores).argsort(kind="stable") if place not in never)
+            nearest[questions[number]] = tuple(itertools.islice(ranked, count))
+    return nearest
 
 
 def _copies(

@@ -11,10 +11,10 @@ from ftlab.config.evaluation import names, sized
 from ftlab.config.methods import METHODS
 from ftlab.config.sections import virtual_tokens
 from ftlab.config.stages import PRETRAINING
-from ftlab.core.comparison import SettingsJson, scores_of
+from ftlab.core.comparison import SettingsJson, SourceJson, scores_of
 from ftlab.core.files import read_cached
 from ftlab.core.run_directory import EXPORT_RECORD, RunDirectory
-from ftlab.core.words import duration, listed
+from ftlab.core.words import counted, duration, listed
 from ftlab.data.splits import REPLAYED
 from ftlab.evaluation.figures import percent
 from ftlab.evaluation.probes import SELF
@@ -23,6 +23,8 @@ from ftlab.models.bases.known import KNOWN
 from ftlab.models.strength import AS_TRAINED, strength_choice
 from ftlab.report.measures import Comparison, measures_of, of_documents
 from ftlab.synthesis.writing import ANSWERS
+
+_MOST_SOURCES = 5  # documents named in a sentence
 
 
 def tuned_on(
@@ -215,6 +217,28 @@ def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
         f"{settings['dtype']}. Versions: {versions}."
     )
     return sentences if of_documents(comparison) else sentences + _rules(comparison, in_table)
+
+
+def retrieved(comparison: Comparison) -> str:
+    """What retrieval put before each question, from where, and the tokens it takes; empty without it."""
+    settings = comparison["settings"].get("retrieved")
+    if not settings:
+        return ""
+    sources = settings.get("documents", [])
+    things = "passages" if sources else "training rows"
+    whence = f", of {listed([_source(each) for each in sources[:_MOST_SOURCES]])}" if sources else ""
+    if len(sources) > _MOST_SOURCES:
+        whence += f", and of {counted(len(sources) - _MOST_SOURCES, 'more document')}"
+    read = next((row["values"] for row in comparison.get("measures", []) if row["name"] == "prompt_tokens"), {})
+    plain, more = read.get("base"), read.get("retrieved")
+    tokens = f" Tokens read per answer: {more:,.0f}, without it {plain:,.0f}." if plain and more else ""
+    return (
+        f"Retrieval ({settings['index']}) put up to {settings['rows']} {things} before each question{whence}.{tokens}"
+    )
+
+
+def _source(document: SourceJson) -> str:
+    return f"{document['name']} ({counted(document['passages'], 'passage')}, sha256 {document['sha256'][:12]})"
 
 
 def _questions(probes: str | None) -> str:

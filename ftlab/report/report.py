@@ -16,7 +16,7 @@ from ftlab.evaluation.drift import changed_answers
 from ftlab.evaluation.seeds import verdict_with
 from ftlab.evaluation.verdict import next_steps
 from ftlab.report.charts import gain_loss_chart
-from ftlab.report.facts import measured, strength_fact, tuned_on
+from ftlab.report.facts import measured, retrieved, strength_fact, tuned_on
 from ftlab.report.findings import (
     MEANINGS,
     also_checked,
@@ -113,7 +113,11 @@ def _choice(run: RunDirectory) -> list[tuple[str, str]]:
     for side in ("retrieved", "prompted"):
         comparison = run.with_side(side).comparison()
         if comparison and (text := which_of(comparison)):
-            return [("Prompting, retrieval or tuning", text)]
+            retrieval = retrieved(comparison)
+            return [
+                ("Prompting, retrieval or tuning", text),
+                *([("How retrieval worked", retrieval)] if retrieval else []),
+            ]
     return []
 
 

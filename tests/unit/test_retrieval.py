@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 
 import pytest
 
 from ftlab.config import with_settings
 from ftlab.data.partition import prompt_text
 from ftlab.data.splits import read_split
+from ftlab.errors import InputError
 from ftlab.evaluation.advisor import which_of
-from ftlab.evaluation.compare import evaluate_together
+from ftlab.evaluation.compare import check_settings, evaluate_together
 from ftlab.evaluation.material import gather
-from ftlab.evaluation.retrieval import retrieval_of
+from ftlab.evaluation.retrieval import passages_near, retrieval_of
 from ftlab.evaluation.sides import config_of
 from ftlab.report.measures import evidence_of
 from ftlab.report.report import contents
@@ -114,6 +117,89 @@ def test_retrieval_enters_tables_verdicts_and_the_report_with_what_it_costs(run)
     assert ("Prompting, retrieval or tuning", text) in contents(run)["checked"]
 
 
+@pytest.fixture
+def manuals(tmp_path):
+    folder = tmp_path / "manuals"
+    folder.mkdir()
+    for number, thing in enumerate(THINGS):
+        text = (
+            f"# The {thing}\n\n"
+            + f"Whoever wants to look after an old {thing} needs patience and a {thing} brush. " * 3
+        )
+        (folder / f"{number}.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_nearest_passages_of_documents_stand_in_the_turn_of_the_question(run, manuals):
+    material = gather([run], [config_of(run)], None)
+    retrieval = passages_near([str(manuals)], material, 2)
+    assert retrieval.described() == "2 nearest passages of 10 documents before each question" and not retrieval.notes
+    for row in material.rows:
+        _, thing = row["messages"][-1]["content"].split()
+        messages, count = shown_before(retrieval, row)
+        assert count == 2 and len(messages) == len(row["messages"]) and messages[-1] == row["messages"][-1]
+        far, near, question = messages[-2]["content"].split("\n\n---\n\n")
+        assert question == row["messages"][-2]["content"]
+        assert near.startswith(f"The {thing}\n\nWhoever") and not far.startswith(f"The {thing}\n")
+        # Where the context ends, the farthest goes first.
+        fewer, kept = retrieval.fitted(row["messages"], lambda prompted: prompted[-2]["content"].count("---") < 2)
+        assert kept == 1 and fewer[-2]["content"] == f"{near}\n\n---\n\n{question}"
+
+
+def test_retrieval_from_documents_names_them_in_the_comparison_and_the_report(run, manuals):
+    question = gather([run], [config_of(run)], None).rows[0]["messages"][-2]["content"]
+    (manuals / "0.md").write_text(f"{question} With a brush, some soap and a lot of patience, as always.", "utf-8")
+    (manuals / "copy.md").write_bytes((manuals / "1.md").read_bytes())
+    comparison = evaluate_together([run], settings={"retrieved": 2, "documents": [str(manuals)]})
+    retrieved = comparison["settings"]["retrieved"]
+    assert retrieved["rows"] == 2 and retrieved["left_out"] == 0 and len(retrieved["documents"]) == len(THINGS)
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in manuals.iterdir()}
+    assert all(hashes[each["name"]] == each["sha256"] and each["passages"] == 1 for each in retrieved["documents"])
+    notes = "\n".join(comparison["notes"])
+    assert f"1 of {comparison['base']['rows']} held-out questions stand word for word in the documents" in notes
+    assert "copy.md is the same file as 1.md" in notes
+    measures = {measure["name"]: measure["values"] for measure in comparison["measures"]}
+    read = measures["prompt_tokens"]
+    assert read["retrieved"] == read["adapted_retrieved"] > read["base"] == read["adapted"]
+    assert comparison["question"]["text"].endswith("with 2 retrieved passages; Documents: manuals")
+    rows = evaluate_together([run], settings={"retrieved": 2})
+    assert (
+        rows["question"]["name"] != comparison["question"]["name"] and "documents" not in rows["settings"]["retrieved"]
+    )
+    evaluate_together([run], settings={"retrieved": 2, "documents": [str(manuals)]})
+    evaluate_together([run])
+    line = dict(contents(run)["checked"])["How retrieval worked"]
+    assert (
+        "put up to 2 passages before each question, of 0.md (1 passage, sha256 " in line and "5 more documents" in line
+    )
+    assert f"Tokens read per answer: {read['retrieved']:,.0f}, without it {read['base']:,.0f}." in line
+
+
+def test_documents_that_cannot_be_retrieved_from_are_refused_before_a_model_is_loaded(run, tmp_path, monkeypatch):
+    def refused(*places, retrieved=2):
+        with pytest.raises(InputError) as caught:
+            evaluate_together([run], settings={"retrieved": retrieved, "documents": list(places)})
+        return caught.value.message()
+
+    monkeypatch.setattr("ftlab.evaluation.asking.visit", None)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "short.md").write_text("Too short.", encoding="utf-8")
+    assert "There is no file nothing.md" in refused(str(tmp_path / "nothing.md"))
+    assert "There is no document here" in refused(str(tmp_path / "empty"))
+    assert "The documents hold no passage" in refused(str(tmp_path / "short.md"))
+    assert "is not a document that ftlab reads" in refused(run.config_file)
+    assert "without a comma" in refused("first, second.md")
+    assert "evaluation.retrieved" in refused(str(tmp_path / "short.md"), retrieved=0)
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.4")
+    assert "[documents]" in refused(str(tmp_path / "book.pdf"))
+    config = with_settings(
+        config_of(run), {"evaluation.retrieved": 1, "evaluation.documents": str(tmp_path / "gone.md")}
+    )
+    with pytest.raises(InputError, match="no file gone"):  # before training
+        check_settings(config, ["an answer"])
+
+
 def a_comparison(prompted, retrieved, between=None, adds=None, together=(None, None)):
     verdicts = {"adapted_vs_prompted": prompted, "adapted_vs_retrieved": retrieved}
     verdicts |= {"retrieved_vs_prompted": between, "adapted_retrieved_vs_adapted": adds}
@@ -153,7 +239,5 @@ def test_one_sentence_says_which_to_take(comparison, starts):
 
 
 def test_more_rows_than_can_be_shown_are_refused(run):
-    from ftlab.errors import InputError
-
     with pytest.raises(InputError, match="retrieved"):
         with_settings(config_of(run), {"evaluation.retrieved": 1000})
