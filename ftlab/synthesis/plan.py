@@ -219,7 +219,7 @@ class Plan:
         if not self.host:
             lines.append("Nothing leaves this machine. The base does not judge its own rows: read them with care.")
             if self.writer == STARTER:
-                lines.append("The starter is a toy: it writes no usable rows. Choose another base, or an address.")
+                lines.insert(0, "The starter is a toy: it writes no usable rows. Choose another base, or an address.")
             return lines
         judged = " Each row is then judged by the same model." if self.judged else ""
         what = {DOCUMENTS: "The passages", ANSWERS: "The prompts of your training rows"}

@@ -76,7 +76,7 @@ def test_at_most_twenty_rows_of_a_finding_are_offered_and_the_rest_is_counted() 
 
 def test_the_totals_count_by_severity_and_say_when_the_checks_were_stopped(report: dict) -> None:
     findings = [Finding(kind, "train", [0]).as_dict() for kind in ("overlap", "secret", "html", "one_word_answer")]
-    assert "2 errors, 0 warnings and 2 notes" in data_findings.totals(report | {"findings": findings})
+    assert "2 errors, 1 warning and 2 notes" in data_findings.totals(report | {"findings": findings})
     clean = data_findings.totals(report | {"findings": [], "notes": []})
     assert "No problems found." in clean and "ft-good" in clean
     stopped = data_findings.totals(report | {"findings": [], "stopped": True, "notes": []})

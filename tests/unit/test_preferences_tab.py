@@ -272,7 +272,7 @@ def test_each_tab_shows_its_own_runs(workspace):
 
 
 def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(workspace):
-    assert lessons.voted(workspace) is None and not workspace.arena_database.exists()
+    assert lessons.voted(workspace) == [] and not workspace.arena_database.exists()
     store = open_store(workspace)
     test = made(store)
     for name, wanted in zip(("Ann", "Bob"), (ANN, BOB), strict=True):
@@ -280,7 +280,7 @@ def test_votes_are_offered_where_they_can_be_learned_from_and_may_be_seen(worksp
     hidden = made(store, planned=32)
     vote(store, links.create_raters(store, hidden, ["Cem"])[0].rater_id, ANN)
     # Ann voted on all sixteen prompts and Bob skipped one; a skip is no vote.
-    assert lessons.voted(workspace) == lessons.Voted(test, "Second round", "vote", 31, 13)
+    assert lessons.voted(workspace) == [lessons.Voted(test, "Second round", "vote", 31, 13)]
 
 
 def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
@@ -289,7 +289,7 @@ def test_votes_in_the_chat_are_offered_as_pairs_or_thumbs(workspace):
     workspace.uploads.mkdir(parents=True, exist_ok=True)
     write_jsonl(workspace.uploads / PAIRS, rows)
     write_jsonl(workspace.uploads / THUMBS, [{"prompt": "p", "completion": "a", "label": True, "run": run.id}] * 3)
-    assert lessons.voted(workspace) == lessons.Voted(PAIRS, "Chat", "pair", 12, 12)
+    assert lessons.voted(workspace)[0] == lessons.Voted(PAIRS, "Chat", "pair", 12, 12)
     found = lessons.of_chat(PAIRS, workspace)
     assert (found.stage, found.start, found.message) == ("dpo", run.id, "12 pairs from Chat.")
     few = lessons.of_chat(THUMBS, workspace)

@@ -127,20 +127,20 @@ def press(selector: str, unless: str) -> str:
 
 _REVEAL = """() => {
   const end = performance.now() + 10000;
-  const show = again => {
+  const show = waits => {
     const parts = [...document.querySelectorAll('%s')];
     const part = parts.find(each => each.getClientRects().length);
-    if (part) part.scrollIntoView({block: 'nearest', behavior: 'smooth'});
-    else if (performance.now() < end) return setTimeout(show, 100, again);
-    if (again) setTimeout(show, 700, false);
+    if (part) part.scrollIntoView({block: 'nearest', behavior: waits.length > 2 ? 'smooth' : 'instant'});
+    else if (performance.now() < end) return setTimeout(show, 100, waits);
+    if (waits.length) setTimeout(show, waits[0], waits.slice(1));
   };
-  setTimeout(show, 100, true);
+  setTimeout(show, 100, [700, 1000, 1500]);
 }"""
 
 
 def reveal(selector: str) -> str:
     """Script that brings into view the first part of the page that `selector` names and that can be seen: once it is
-    there, and again after the page has settled."""
+    there, and again while the page settles, which takes a busy machine seconds."""
     return _REVEAL % selector
 
 

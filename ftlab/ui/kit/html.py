@@ -69,6 +69,8 @@ def heading(text: str, help: str = "", *, page: str = "") -> Markup:
 
 # Over the page until the reply that brings back what was chosen before: what is pressed sooner would be undone by it.
 COVER = Markup('<div class="ft-cover" role="status"><span class="ft-unseen">Opening</span></div>')
+# The same for what a tab restores when it is first opened: seen, but not to be changed yet.
+COVER_TAB = Markup('<div class="ft-tab-cover"></div>')
 
 
 def help_link(page: str, text: str = "Learn more") -> Markup:

@@ -20,7 +20,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
 from ftlab.ui.kit.events import message_box
 from ftlab.ui.kit.fresh import digests
-from ftlab.ui.kit.html import PICK_JS, error_box, heading
+from ftlab.ui.kit.html import COVER_TAB, PICK_JS, error_box, heading
 from ftlab.ui.rater import serving as raters_page
 from ftlab.ui.tabs.blind_test import form as forms
 from ftlab.ui.tabs.blind_test.picture import NEW, picture
@@ -68,6 +68,7 @@ class BlindTestTab:
     memory: gr.State  # what the page shows already
     built: gr.State  # what it was built with, until it is first opened
     known: gr.State  # what its form was sent
+    cover: gr.HTML  # until it has been filled
 
     @property
     def learn(self) -> gr.Button:
@@ -84,6 +85,7 @@ def draw() -> BlindTestTab:
     gr.HTML(
         heading("Blind test", "People compare two answers without knowing which model wrote which.", page="blind_tests")
     )
+    cover = gr.HTML(COVER_TAB)
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )
@@ -157,7 +159,7 @@ def draw() -> BlindTestTab:
     return BlindTestTab(
         chosen, new, form, where, message, box, texts, buttons, links_box, reach, address, serve, names, add_links,
         open_link, confirm, warn, yes, no, gr.State(None), report_file, export_file, gr.State({}), gr.State({}),
-        gr.State({}),
+        gr.State({}), cover,
     )  # fmt: skip
 
 

@@ -117,7 +117,8 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         # The page says which test was chosen when the app began; the workspace, which one was chosen last.
         updates = opening(tab, None if built else chosen, workspace)
         known = _sent(form, forms.load(workspace))
-        return {**only_new(updates, built), tab.memory: updates[tab.memory], tab.built: {}, tab.known: known}
+        states = {tab.memory: updates[tab.memory], tab.built: {}, tab.known: known}
+        return {**only_new(updates, built), **states, tab.cover: ""}
 
     def look(chosen: str | None, known: dict[str, str]) -> dict[Any, Any]:
         """Reads the prompts, for which libraries may have to be loaded: so after the rest is there."""
@@ -286,7 +287,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     seen = [*form.outputs, tab.known]
     shows: dict[str, Any] = {"box": tab.message, "lane": LANE}
     filled: dict[str, Any] = {"outputs": seen, "box": tab.message, "clears": False, "lane": LANE}
-    loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known], **shows)
+    loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known, tab.cover], **shows)
     on(loaded.then, look, [tab.chosen, tab.known], **filled)
     # At once, not after the look: a reload comes back to what was chosen.
     on(tab.chosen.change, keep_choice, [tab.chosen, tab.built], queue=False)

@@ -63,8 +63,9 @@ def shortages(report: Mapping[str, Any]) -> list[str]:
 def totals(report: Mapping[str, Any]) -> Markup:
     """How many findings of which severity, how many rows were looked at, and how long it took."""
     findings = report["findings"]
+    short = {"warning": len(shortages(report))}  # as the badge counts them
     numbers = [
-        _many(sum(finding["severity"] == severity for finding in findings), severity)
+        _many(sum(finding["severity"] == severity for finding in findings) + short.get(severity, 0), severity)
         for severity in ("error", "warning", "note")
     ]
     rows, checked = report["rows"], report["checked"]

@@ -45,14 +45,13 @@ class Lesson:
     message: str
 
 
-def voted(workspace: Workspace) -> Voted | None:
-    """Where most votes are that can be learned from and may be seen: the newest blind test with such votes, or the
-    pairs or thumbs of the chat. None where there are none."""
+def voted(workspace: Workspace) -> list[Voted]:
+    """Where votes are that can be learned from and may be seen, the most rows first: the newest blind test with such
+    votes, the pairs and the thumbs of the chat."""
     pairs, thumbs = chat_votes.counts(workspace)
     of_chat = ((chat_votes.PAIRS, "pair", pairs), (chat_votes.THUMBS, "thumb", thumbs))
     places = [*(Voted(name, "Chat", kind, number, number) for name, kind, number in of_chat), _voted_test(workspace)]
-    most = max((place for place in places if place is not None), key=lambda place: place.votes)
-    return most if most.votes else None
+    return sorted((place for place in places if place and place.votes), key=lambda place: place.rows, reverse=True)
 
 
 def _voted_test(workspace: Workspace) -> Voted | None:

@@ -24,7 +24,7 @@ from ftlab.config import STARTER, DataConfig, RunConfig, build_config
 from ftlab.config.methods import FOR_PREFERENCES
 from ftlab.config.stages import JUDGED_STAGES, PREFERENCE_STAGES, REWARD_STAGES, SFT
 from ftlab.core.run_directory import RunDirectory
-from ftlab.core.words import counted
+from ftlab.core.words import counted, listed
 from ftlab.core.workspace import Workspace
 from ftlab.data.preferences import PreferenceFinding, check_format, check_preferences
 from ftlab.data.splits import FEWEST_ROWS
@@ -196,15 +196,20 @@ def wire(tab: PreferencesTab, page: Page) -> None:
 
     def offer(config_json: str | None) -> dict[Any, Any]:
         """Votes to learn from, unless these are the data on show already."""
-        test = None if _learns_from_votes(config_json) else lessons.voted(workspace)
-        if test is None:
+        places = [] if _learns_from_votes(config_json) else lessons.voted(workspace)
+        if not places:
             return {
                 tab.votes: no_votes() if not _learns_from_votes(config_json) else "",
                 tab.take: gr.update(visible=False),
             }
-        line = Markup("You have <strong>{}</strong> from {}.").format(counted(test.votes, test.kind), test.title)
+        test = places[0]
+        each = [Markup("<strong>{}</strong> from {}").format(counted(p.votes, p.kind), p.title) for p in places]
+        line = Markup("You have {}.").format(Markup(listed(each)))
         if test.rows < FEWEST_ROWS:
-            line += Markup(" A run needs {} rows; these give {}. {}").format(FEWEST_ROWS, test.rows, _more_votes())
+            short = Markup(" A run needs {} rows of one kind; there are {} at most. {}")
+            line += short.format(FEWEST_ROWS, test.rows, _more_votes())
+        elif len(places) > 1:
+            line += Markup(" <em>Use them</em> takes those from {}.").format(test.title)
         return {tab.votes: line, tab.take: gr.update(visible=test.rows >= FEWEST_ROWS), tab.offered: test.id}
 
     def learn(test_id: str | None) -> dict[Any, Any]:
@@ -331,7 +336,7 @@ def no_votes() -> Markup:
 def _more_votes() -> Markup:
     """Where votes come from, with the way there."""
     rate = pick_button("chat", "rate answers in Chat", label="Go to Chat to rate answers")
-    return Markup("Make a blind test, or {}.").format(rate)
+    return Markup("Make a blind test, or {}").format(rate)
 
 
 def _learns_from_votes(config_json: str | None) -> bool:
