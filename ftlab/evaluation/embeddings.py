@@ -20,6 +20,7 @@ import numpy as np
 from ftlab.core.endpoint import EMBEDDER, Asker, Endpoint, check_prices, endpoint_url, estimate_tokens, money
 from ftlab.core.files import append_jsonl, end_last_line, read_jsonl
 from ftlab.core.run_directory import RunDirectory
+from ftlab.core.words import counted
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.batches import Progress, Stopped, silent
 
@@ -100,10 +101,10 @@ class EmbeddingPlan:
                 f"Nothing to send: the vectors of all {self.texts:,} texts by {self.model} at {self.host} are kept."
             ]
         before = f"; the vectors of {self.known:,} more are kept and those are not sent again" if self.known else ""
-        of = f"the vectors of {self.open:,} texts{before}"
+        of = f"the vectors of {counted(self.open, 'text')}{before}"
         what = "Held-out questions, and the rows or passages to search,"
         return [
-            f"{self.requests:,} requests to {self.model} at {self.host}, for {of}.",
+            f"{counted(self.requests, 'request')} to {self.model} at {self.host}, for {of}.",
             f"About {self.tokens:,} tokens are sent.",
             "Cost unknown: give the price per million input tokens (0 for your own server)."
             if self.price is None

@@ -122,7 +122,7 @@ def test_nothing_is_sent_without_consent(run, manuals, capsys, monkeypatch):
         words = ["evaluate", str(run.path), "--documents", str(manuals), "--embeddings", f"{server.url}#meaning"]
         assert main([*words, "--price-in", "100"]) != 0
         told = capsys.readouterr().err
-        assert "1 requests to meaning at 127.0.0.1" in told and "That costs about 0.0" in told and "add --yes" in told
+        assert "1 request to meaning at 127.0.0.1" in told and "That costs about 0.0" in told and "add --yes" in told
         assert "do not leave it" in told and not server.requests
         with pytest.raises(InputError, match="Nothing was sent yet"):
             ftlab.evaluate(ftlab.Run.find(str(run.path)), retrieved=2, embeddings=f"{server.url}#meaning")
