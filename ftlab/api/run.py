@@ -21,7 +21,8 @@ from ftlab.report import notebook as reproduce
 if TYPE_CHECKING:
     import pandas
 
-    from ftlab.evaluation.outside import Outside
+    from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings
+    from ftlab.evaluation.outside import Outside, Plan
     from ftlab.export.export import Exported
     from ftlab.export.push import Upload
     from ftlab.training.status import RunStatus
@@ -116,6 +117,7 @@ class Run:
         data: str | None = None,
         strength: float | None = None,
         against: str | Sequence[str] = (),
+        embeddings: str | None = None,
         send: bool = False,
         price_in: float | None = None,
         price_out: float | None = None,
@@ -124,6 +126,7 @@ class Run:
     ) -> Comparison | dict[str, Any]:
         """Like `ftlab.evaluate` for this run, compared with `others`."""
         from ftlab.evaluation.compare import evaluate_whole
+        from ftlab.evaluation.embeddings import read_embeddings
         from ftlab.evaluation.outside import read_against
         from ftlab.training.supervisor import evaluating_here
 
@@ -135,8 +138,10 @@ class Run:
         first, *further = [RunDirectory(run.directory) for run in (self, *beside)]
         named = [against] if isinstance(against, str) else list(against)
         opponents = [read_against(each, price_in=price_in, price_out=price_out) for each in named]
-        if opponents:
-            _check_sent(opponents, [first, *further], send=send, suite=data, max_rows=max_rows, settings=settings)
+        index = None if embeddings is None else read_embeddings(embeddings, price_in)
+        if opponents or index:
+            asked = {"suite": data, "max_rows": max_rows, "settings": settings}
+            _check_sent(opponents, index, [first, *further], send=send, **asked)
         with evaluating_here(first):
             results = evaluate_whole(
                 first,
@@ -147,6 +152,7 @@ class Run:
                 settings=settings,
                 strength=strength,
                 against=opponents,
+                embeddings=index,
                 price_per_hour=price_per_hour,
             )
         if "comparison" not in results:
@@ -300,13 +306,22 @@ class Run:
         return run_html(self._run)
 
 
-def _check_sent(opponents: Sequence[Outside], runs: Sequence[RunDirectory], *, send: bool, **asked: Any) -> None:
-    """Raise InputError with the plan where `opponents` would be asked, unless `send`."""
-    from ftlab.evaluation.compare import material_against
+def _check_sent(
+    opponents: Sequence[Outside],
+    embeddings: Embeddings | None,
+    runs: Sequence[RunDirectory],
+    *,
+    send: bool,
+    **asked: Any,
+) -> None:
+    """Raise InputError with the plan where `opponents`, or the model of `embeddings`, would be asked, unless `send`."""
+    from ftlab.evaluation.compare import embedding_plan, material_against
     from ftlab.evaluation.outside import plan
 
     material = material_against(runs, **asked)
-    plans = [plan(runs[0], side, material) for side in opponents if side.url]
+    plans: list[Plan | EmbeddingPlan] = [plan(runs[0], side, material) for side in opponents if side.url]
+    if embeddings:
+        plans.append(embedding_plan(runs, embeddings, **asked))
     if not send and any(planned.open for planned in plans):
         lines = [line for planned in plans for line in planned.lines()]
         raise InputError(f"Nothing was sent yet. {' '.join(lines)}", try_="add send=True if you agree")

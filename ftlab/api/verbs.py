@@ -286,6 +286,7 @@ def evaluate(
     data: str | None = None,
     strength: float | None = None,
     against: str | Sequence[str] = (),
+    embeddings: str | None = None,
     send: bool = False,
     price_in: float | None = None,
     price_out: float | None = None,
@@ -299,7 +300,8 @@ def evaluate(
     `strength`, the first run is scored at that strength instead of as trained. `settings` are those of the section
     evaluation, e.g. prompted=True, measures="exact_match, bleu". `against` also compares with models behind an OpenAI-
     compatible address ("https://host/v1#model", key in FTLAB_ENDPOINT_KEY) or JSONL files of prompts and answers.
-    Unless `send` is true, nothing leaves this machine: an InputError says what would be sent and what it costs, with
+    `embeddings` finds what is retrieved (retrieved=3) by vectors of such a model ("https://host/v1#model"). Unless
+    `send` is true, nothing leaves this machine: an InputError says what would be sent and what it costs, with
     `price_in` and `price_out` per million tokens. `price_per_hour` of this machine makes its seconds a cost. Runs that
     learn from preferences or rewards also get `preferences` and `before_after` (answers of base, start and run); with a
     `reward_model`, it scores those answers, and nothing else is done. Stored answers are reused. The run's own
@@ -312,7 +314,7 @@ def evaluate(
     first = runs[0] if isinstance(runs[0], Run) else Run.find(runs[0], workspace)
     measured: dict[str, Any] = {"max_rows": max_rows, "reward_model": reward_model, "data": data, "strength": strength}
     measured |= {"against": against, "send": send, "price_in": price_in, "price_out": price_out}
-    measured |= {"price_per_hour": price_per_hour}
+    measured |= {"price_per_hour": price_per_hour, "embeddings": embeddings}
     return first.evaluate(others=runs[1:], **measured, **settings)
 
 

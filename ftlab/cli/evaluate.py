@@ -33,9 +33,10 @@ from ftlab.evaluation.metrics.own import name_files
 from ftlab.evaluation.probes import NOT_REPLAYED, REPLAYED
 
 if TYPE_CHECKING:
-    from ftlab.evaluation.outside import Outside
+    from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings
+    from ftlab.evaluation.outside import Outside, Plan
 
-_PASSAGES = 3  # before each question, where --documents is given without --retrieved
+_NEAREST = 3  # before each question, where --documents or --embeddings is given without --retrieved
 
 
 def add_evaluate(parser: Parser) -> None:
@@ -74,6 +75,12 @@ def add_evaluate(parser: Parser) -> None:
         help="retrieve passages of these documents or folders instead of training rows (alone: --retrieved 3)",
     )
     parser.add_argument(
+        "--embeddings",
+        metavar="URL#MODEL",
+        help="find them by vectors of a model behind an OpenAI-compatible address instead of TF-IDF (key in "
+        "FTLAB_ENDPOINT_KEY; alone: --retrieved 3)",
+    )
+    parser.add_argument(
         "--strength", type=float, metavar="S", help="share of the trained change: 0 (base), 1 (as trained), up to 1.25"
     )
     parser.add_argument(
@@ -108,6 +115,7 @@ def add_evaluate(parser: Parser) -> None:
 
 def evaluate(args: argparse.Namespace) -> int:
     from ftlab.evaluation.compare import evaluate_whole
+    from ftlab.evaluation.embeddings import read_embeddings
     from ftlab.training.supervisor import evaluating_here
 
     workspace = Workspace.open(args.workspace)
@@ -124,16 +132,19 @@ def evaluate(args: argparse.Namespace) -> int:
             given="--strength with --tasks or --reward-model",
             try_="leave one of them out",
         )
-    if args.against and (args.tasks or judge):
-        raise InputError(
-            "--against works on held-out rows only",
-            given="--against with --tasks or --reward-model",
-            try_="leave one of them out",
-        )
+    for option, value in {"--against": args.against, "--embeddings": args.embeddings}.items():
+        if value and (args.tasks or judge):
+            raise InputError(
+                f"{option} works on held-out rows only",
+                given=f"{option} with --tasks or --reward-model",
+                try_="leave one of them out",
+            )
     if args.tasks:
         return _evaluate_tasks([run, *others], args)
     against = _against(args)
-    if (against or args.margin is not None) and not _agreed(args, [run, *others], against):
+    embeddings = read_embeddings(args.embeddings, args.price_in) if args.embeddings is not None else None
+    asks = against or embeddings or args.margin is not None
+    if asks and not _agreed(args, [run, *others], against, embeddings):
         return 0
     with evaluating_here(run):
         result = evaluate_whole(
@@ -145,6 +156,7 @@ def evaluate(args: argparse.Namespace) -> int:
             settings=_settings(args),
             strength=args.strength,
             against=against,
+            embeddings=embeddings,
             price_per_hour=args.price,
             progress=Progress(),
         )
@@ -184,15 +196,20 @@ def _against(args: argparse.Namespace) -> list[Outside]:
     ]
 
 
-def _agreed(args: argparse.Namespace, runs: Sequence[RunDirectory], against: Sequence[Outside]) -> bool:
-    """Whether to ask the sides behind an address: what that takes is shown first. Files need no consent. How many rows
-    a margin takes is said too."""
-    from ftlab.evaluation.compare import material_against
+def _agreed(
+    args: argparse.Namespace, runs: Sequence[RunDirectory], against: Sequence[Outside], embeddings: Embeddings | None
+) -> bool:
+    """Whether to ask the sides behind an address, and for vectors: what that takes is shown first. Files need no
+    consent. How many rows a margin takes is said too."""
+    from ftlab.evaluation.compare import embedding_plan, material_against
     from ftlab.evaluation.margins import rows_for
     from ftlab.evaluation.outside import plan
 
-    material = material_against(runs, suite=args.data, max_rows=args.rows, settings=_settings(args))
-    plans = [plan(runs[0], side, material) for side in against if side.url]
+    question: dict[str, Any] = {"suite": args.data, "max_rows": args.rows, "settings": _settings(args)}
+    material = material_against(runs, **question)
+    plans: list[Plan | EmbeddingPlan] = [plan(runs[0], side, material) for side in against if side.url]
+    if embeddings:
+        plans.append(embedding_plan(runs, embeddings, **question))
     asked = {"run": runs[0].id, "plans": [planned.as_dict() for planned in plans]}
     lines = [line for planned in plans for line in planned.lines()]
     if args.margin is not None:
@@ -250,8 +267,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     settings = {name: value for name, value in values.items() if value is not None}
     if args.system_prompt is not None or args.examples is not None:
         settings["prompted"] = True
-    if args.documents:
-        settings.setdefault("retrieved", _PASSAGES)
+    if args.documents or args.embeddings:
+        settings.setdefault("retrieved", _NEAREST)
     return settings
 
 

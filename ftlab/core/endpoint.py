@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ftlab.core.web import Answer, TooMuch, ask, is_near, open_client
@@ -23,7 +23,7 @@ from ftlab.errors import FtlabError, InputError, shorten
 
 ATTEMPTS = 5
 MOST_AT_ONCE = 64  # requests
-_PATH = "/chat/completions"
+_PATH, _EMBEDDINGS = "/chat/completions", "/embeddings"
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 529)  # worth a retry
 _LONGEST_WAIT = 60.0  # seconds
 _LOOK_SECONDS = 0.25
@@ -31,6 +31,8 @@ _GRACE_SECONDS = 10.0
 _SECRET = 8  # characters: shorter keys are placeholders like EMPTY for local servers
 # Parameters that newer models reject, and their replacements.
 _OTHER_NAMES = {"max_tokens": "max_completion_tokens", "temperature": None}
+
+_Read = TypeVar("_Read")
 
 
 class Refused(FtlabError):
@@ -57,6 +59,7 @@ class Purpose:
 WRITER = Purpose("the writer", "FTLAB_ENDPOINT_KEY", "replies so far are kept")
 JUDGE = Purpose("the judge", "FTLAB_JUDGE_KEY", "judgments so far are kept")
 CONTESTANT = Purpose("the endpoint", "FTLAB_ENDPOINT_KEY", "answers so far are kept")
+EMBEDDER = Purpose("the embedding model", "FTLAB_ENDPOINT_KEY", "vectors so far are kept")
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,25 @@ class Asker:
         Retries after transient errors, with growing pauses or as long as the server asks for. Raises Refused when the
         server rejects these messages only, FtlabError for everything else.
         """
+        body = {"messages": messages} | ({"tools": tools} if tools else {})
+        return self._sent(_PATH, body, self._read, lambda: self.settings)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each of `texts`, all of one length. Raises as `ask` does."""
+        vectors = self._sent(
+            _EMBEDDINGS, {"input": list(texts)}, lambda answer: self._vectors(answer, len(texts)), dict
+        )
+        assert vectors is not None  # `ended` is not set while it is used so
+        return vectors
+
+    def _sent(
+        self,
+        path: str,
+        body: dict[str, Any],
+        read: Callable[[Answer], _Read],
+        settings_now: Callable[[], dict[str, Any]],
+    ) -> _Read | None:
+        """What `read` makes of the answer to `body` with the settings of that moment."""
         import httpx
 
         problem, pause = FtlabError(f"{self._title} was not called"), 0.0
@@ -256,17 +278,16 @@ class Asker:
         while attempt < ATTEMPTS:
             if self._ended.wait(pause):
                 return None
-            settings = self.settings
+            settings = settings_now()
             pause = min(0.5 * 2**attempt, _LONGEST_WAIT) * random.uniform(0.75, 1.25)
             attempt += 1
             try:
                 answer = ask(
                     self._client,
                     "POST",
-                    self._endpoint.url + _PATH,
+                    self._endpoint.url + path,
                     seconds=self._endpoint.timeout,
-                    json={"model": self._endpoint.model, "messages": messages, **settings}
-                    | ({"tools": tools} if tools else {}),
+                    json={"model": self._endpoint.model, **body, **settings},
                 )
             except TooMuch as error:
                 problem = FtlabError(
@@ -292,7 +313,7 @@ class Asker:
                     break  # nothing listens there: waiting longer rarely helps
                 continue
             if answer.status_code == 200:
-                return self._read(answer)
+                return read(answer)
             if self._adapt(answer, settings):
                 attempt, pause = attempt - 1, 0.0
                 continue
@@ -318,11 +339,26 @@ class Asker:
                 tuple(choice["message"].get("tool_calls") or ()),
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise FtlabError(
-                f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
-                why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its response is empty.",
-                try_="check the address: it usually ends in /v1",
-            ) from None
+            raise self._unreadable(answer) from None
+
+    def _vectors(self, answer: Answer, count: int) -> list[list[float]]:
+        try:
+            entries = sorted(answer.json()["data"], key=lambda entry: entry["index"])
+            vectors = [[float(value) for value in entry["embedding"]] for entry in entries]
+            if len(vectors) != count or len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+                raise ValueError
+            if not all(math.isfinite(value) for vector in vectors for value in vector):
+                raise ValueError
+            return vectors
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise self._unreadable(answer) from None
+
+    def _unreadable(self, answer: Answer) -> FtlabError:
+        return FtlabError(
+            f"{self._endpoint.host} does not answer as an OpenAI-compatible endpoint",
+            why=f"Its answer: {self._clean(answer.text)}" if answer.text.strip() else "Its response is empty.",
+            try_="check the address: it usually ends in /v1",
+        )
 
     def _adapt(self, answer: Answer, sent: dict[str, Any]) -> bool:
         """Drop or rename a parameter that this model rejects; returns whether a retry makes sense."""

@@ -388,6 +388,11 @@ class RunDirectory(_Answers):
         return self.evaluation / "outside.jsonl"
 
     @property
+    def embeddings_file(self) -> Path:
+        """The vectors of texts from models behind an address: one line each, as they came."""
+        return self.evaluation / "embeddings.jsonl"
+
+    @property
     def judged_file(self) -> Path:
         """Judgments of the answers by other models, one per judge and pair of sides."""
         return self.evaluation / "judged.json"

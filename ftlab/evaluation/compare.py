@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ftlab.evaluation.asking import Asked, collect, memorisation_of, own_of, que
 from ftlab.evaluation.batches import Progress, Stopped, silent
 from ftlab.evaluation.before_after import ANSWERING_STAGES, compare_answers, evaluate_preferences, judge_answers
 from ftlab.evaluation.drift import RULE, general_forgetting, general_measures
+from ftlab.evaluation.embeddings import EmbeddingPlan, Embeddings, plan, vectors_of
 from ftlab.evaluation.forgetting import gain_loss
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.harness import kept_measures
@@ -56,7 +58,7 @@ from ftlab.evaluation.metrics.table import BUILT_IN, of_values
 from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 from ftlab.evaluation.outside import Outside, OutsideAnswer, answers_of, carried, notes_on, read_answers, spent
 from ftlab.evaluation.probes import HELD_RULE
-from ftlab.evaluation.retrieval import INDEX, Retrieval, passages_near, retrieval_of
+from ftlab.evaluation.retrieval import INDEX, Embed, Retrieval, passages_near, retrieval_of, texts_of
 from ftlab.evaluation.rows import OF_CORPUS, Result, changed, compare_results, measure_samples, right_of, samples_note
 from ftlab.evaluation.sides import (
     ADAPTED,
@@ -435,7 +437,7 @@ def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config:
     if prompting := next((side.prompting for side in sides if isinstance(side.prompting, Prompting)), None):
         more["prompted"] = {"system": prompting.system, "examples": [list(turns) for turns in prompting.examples]}
     if retrieval := next((side.prompting for side in sides if isinstance(side.prompting, Retrieval)), None):
-        more["retrieved"] = {"rows": retrieval.count, "index": INDEX, "left_out": retrieval.left_out}
+        more["retrieved"] = {"rows": retrieval.count, "index": retrieval.index, "left_out": retrieval.left_out}
         if retrieval.documents:
             more["retrieved"]["documents"] = list(retrieval.documents)
     device, dtype, *_ = identity(sides[0])
@@ -478,6 +480,7 @@ def evaluate_together(
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
     against: Sequence[Outside] = (),
+    embeddings: Embeddings | None = None,
     price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -489,8 +492,9 @@ def evaluate_together(
     The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
     file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration; with a
     `strength` the first run is scored at that and not as it was trained. `against` are sides that answer elsewhere:
-    they stand beside the others, also when the same question is asked again without them. `price_per_hour` of this
-    machine makes seconds a cost.
+    they stand beside the others, also when the same question is asked again without them. `embeddings` are the index of
+    retrieval in place of TF-IDF: texts without a kept vector are sent. `price_per_hour` of this machine makes seconds a
+    cost.
     `progress` gets a phase in words, rows done and rows in all. What a side has said before, in any run of the
     workspace, is not asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are),
     InputError when there are no held-out rows, FtlabError when a run has no result.
@@ -505,14 +509,16 @@ def evaluate_together(
     check_runs(runs, configs, suite)
     material = gather(runs, configs, suite)
     check_choice(material, configs[0])
-    material, question = _asked(runs, configs, material, against, suite, at)
+    check_embeddings(configs[0], material, embeddings)
+    material, question = _asked(runs, configs, material, against, suite, at, embeddings)
     earlier = _earlier(question.place(runs[0]))
     opponents = [*against, *_carried(earlier, against, runs[0], material)]
     if price_per_hour is None and earlier:
         price_per_hour = earlier["settings"].get("price_per_hour")
     if configs[0].evaluation.margin is None and earlier:
         configs[0].evaluation.margin = earlier["settings"].get("margin")
-    sides = _sides(runs, configs, material, at)
+    embed = partial(vectors_of, runs[0], embeddings, tell=tell, should_stop=should_stop) if embeddings else None
+    sides = _sides(runs, configs, material, at, embed, embeddings.index if embeddings else INDEX)
     tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
@@ -596,6 +602,30 @@ def material_against(
     return material
 
 
+def check_embeddings(config: RunConfig, material: Material, embeddings: Embeddings | None) -> None:
+    """Raises InputError where there is nothing that `embeddings` could find."""
+    if embeddings and (material.documents or not config.evaluation.retrieved):
+        why = "plain text has no questions" if material.documents else "evaluation.retrieved=0"
+        raise InputError(
+            "Embeddings find rows or passages, and none are retrieved", given=why, allowed="1 or more rows"
+        )
+
+
+def embedding_plan(
+    runs: Sequence[RunDirectory],
+    embeddings: Embeddings,
+    *,
+    suite: str | None = None,
+    max_rows: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> EmbeddingPlan:
+    """What `evaluate_together` would send to the address of `embeddings`; sends nothing. Raises as that does."""
+    material = material_against(runs, suite=suite, max_rows=max_rows, settings=settings)
+    config = _configs(runs[:1], dict(settings or {}))[0]
+    check_embeddings(config, material, embeddings)
+    return plan(runs[0], embeddings, texts_of(runs[0], material, names(config.evaluation.documents)))
+
+
 def _check_outside(material: Material, config: RunConfig) -> None:
     """Raises InputError where answers from elsewhere cannot be compared."""
     if material.documents:
@@ -619,6 +649,7 @@ def _asked(
     against: Sequence[Outside],
     suite: str | None,
     strength: float,
+    embeddings: Embeddings | None,
 ) -> tuple[Material, NamedQuestion]:
     """The material as far as the files among `against` answer it, with notes on what does not match, and what that
     asks."""
@@ -646,6 +677,7 @@ def _asked(
         others=[run.id for run in runs[1:]],
         strength=strength,
         answered_by=answered_by,
+        embedded_by=f"{embeddings.url}#{embeddings.model}" if embeddings else None,
     )
     return material, question
 
@@ -791,7 +823,12 @@ def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite
 
 
 def _sides(
-    runs: Sequence[RunDirectory], configs: Sequence[RunConfig], material: Material, strength: float = AS_TRAINED
+    runs: Sequence[RunDirectory],
+    configs: Sequence[RunConfig],
+    material: Material,
+    strength: float = AS_TRAINED,
+    embed: Embed | None = None,
+    index: str = INDEX,
 ) -> list[Side]:
     sides = [base_side(runs[0], configs[0])]
     if configs[0].evaluation.prompted and not material.documents:
@@ -803,10 +840,11 @@ def _sides(
         settings = configs[0].evaluation
         places = names(settings.documents)
         retrieval = (
-            passages_near(places, material, settings.retrieved)
+            passages_near(places, material, settings.retrieved, embed)
             if places
-            else retrieval_of(runs[0], material, settings.retrieved)
+            else retrieval_of(runs[0], material, settings.retrieved, embed)
         )
+        retrieval = replace(retrieval, index=index)
         base, adapted = retrieved_sides(runs[0], configs[0], retrieval, strength)
         place = next(place for place, side in enumerate(sides) if side.name == ADAPTED)
         sides = [*sides[:place], base, *sides[place:], adapted]
@@ -872,6 +910,7 @@ def evaluate_whole(
     settings: Mapping[str, Any] | None = None,
     strength: float | None = None,
     against: Sequence[Outside] = (),
+    embeddings: Embeddings | None = None,
     price_per_hour: float | None = None,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -881,8 +920,8 @@ def evaluate_whole(
     `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
     `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
     with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation), a `strength`,
-    sides `against` which to compare, or a `price_per_hour` only `comparison`. Results of another question than the
-    run's own (fewer rows, say) lie beside its own. Raises as each of them does.
+    sides `against` which to compare, `embeddings` to retrieve by, or a `price_per_hour` only `comparison`. Results of
+    another question than the run's own (fewer rows, say) lie beside its own. Raises as each of them does.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
@@ -893,9 +932,9 @@ def evaluate_whole(
         judge_answers(run, reward_model, question=question, progress=progress, should_stop=should_stop)
         judged = (run.question(question) if question else run).before_after()
         return {"before_after": judged} if judged else {}
-    if others or suite or settings or strength is not None or against or price_per_hour is not None:
+    if others or suite or settings or strength is not None or against or embeddings or price_per_hour is not None:
         asked: dict[str, Any] = {"suite": suite, "settings": settings, "strength": strength}
-        asked |= {"against": against, "price_per_hour": price_per_hour}
+        asked |= {"against": against, "embeddings": embeddings, "price_per_hour": price_per_hour}
         return {"comparison": evaluate_together([run, *others], **asked, **more)}
     results: EvaluatedJson = {}
     if stage in PREFERENCE_STAGES:

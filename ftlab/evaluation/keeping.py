@@ -381,18 +381,20 @@ def question_of(
     others: Sequence[str] = (),
     strength: float = AS_TRAINED,
     answered_by: Mapping[str, str | None] | None = None,
+    embedded_by: str | None = None,
 ) -> NamedQuestion:
     """The question that asks `rows` of `available` rows by the settings `used`, where `own` are those of the run.
 
     It is the run's own where it asks the same rows, sides and measures of the run as trained. `suite` is the data set
     that takes the place of the held-out rows, `others` are the ids of further runs, and `answered_by` are files (with
-    their sha256) whose answers say which of the rows are asked. The name is the same for the same question.
+    their sha256) whose answers say which of the rows are asked; `embedded_by` is the address and model by which
+    retrieval finds. The name is the same for the same question.
     """
     changed = _changed_settings(own.evaluation, used.evaluation)
     other_rows = rows != min(available, own.evaluation.max_rows)
     of = f" of {available:,}" if rows < available else ""
     text = [f"{rows:,}{of} {f'rows of {_file_name(suite)}' if suite else 'held-out rows'}"]
-    if not (suite or others or changed or other_rows or answered_by or strength_name(strength)):
+    if not (suite or others or changed or other_rows or answered_by or embedded_by or strength_name(strength)):
         return NamedQuestion("", text[0])
     parts = [suite_name(suite)] if suite else []
     if at := strength_name(strength):
@@ -408,6 +410,9 @@ def question_of(
         parts.append(f"retrieved-{changed['retrieved']}")
         things = "passages" if used.evaluation.documents else "rows"
         text.append(f"with {changed['retrieved']} retrieved {things}" if changed["retrieved"] else "without retrieval")
+    if embedded_by:
+        parts.append("embedded")
+        text.append(f"found by embeddings of {embedded_by.partition('#')[2]}")
     if others:
         parts += ["with", *([suite_name(others[0])[:30]] if len(others) == 1 else [str(len(others)), "runs"])]
         text.append(f"with {', '.join(others)}")
@@ -420,6 +425,7 @@ def question_of(
         list(others),
         other_changes,
         *(answered_by or {}).values(),
+        *([embedded_by] if embedded_by else []),
     ]
     name = "-".join(parts)[:80]
     return NamedQuestion(f"{name}-{_digest(rest)}" if any(rest) else name, "; ".join(text))

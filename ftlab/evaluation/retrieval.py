@@ -22,9 +22,11 @@ from ftlab.core.words import counted
 from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS
 from ftlab.errors import InputError
+from ftlab.evaluation.embeddings import Vector
 from ftlab.evaluation.material import Material
 
 INDEX = "TF-IDF over character n-grams of 2 to 4 within words, cosine"
+Embed = Callable[[Sequence[str]], list[Vector]]
 _MOST_ROWS = 50_000  # of training; as many as memorization looks at
 _BATCH = 256  # questions
 _FEWEST_WORDS = 5  # of a question that is looked for in documents: "How?" is in many
@@ -45,6 +47,7 @@ class Retrieval:
     seconds: float
     documents: tuple[SourceJson, ...] = ()
     notes: tuple[str, ...] = ()
+    index: str = INDEX
 
     @property
     def thing(self) -> str:
@@ -78,26 +81,19 @@ class Retrieval:
         return [*head, *examples, *(turn for turn in messages if turn["role"] not in ("system", TOOLS))]
 
 
-def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval:
-    """The `count` training rows of `run` that are nearest to each row of `material`. Raises InputError without any."""
+def retrieval_of(run: RunDirectory, material: Material, count: int, embed: Embed | None = None) -> Retrieval:
+    """The `count` training rows of `run` that are nearest to each row of `material`, by TF-IDF or by the vectors that
+    `embed` gives. Raises InputError without any, and as `embed` does."""
     from ftlab.data.partition import prompt_text
-    from ftlab.data.splits import read_split
 
-    rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
-    rows = rows[:_MOST_ROWS]
-    if not rows:
-        raise InputError(
-            "There are no training rows to retrieve", given=f"run {run.id}", allowed="evaluation.retrieved=0"
-        )
-    began = time.monotonic()
+    rows = _rows_of(run)
     texts = [prompt_text(row["messages"]) for row in rows]
     questions = [prompt_text(row["messages"]) for row in material.rows]
     copies = _copies(rows, texts, material, questions)
     try:
-        nearest = _nearest(texts, questions, count, copies)
+        nearest, seconds = _nearest(texts, questions, count, copies, embed)
     except ValueError:  # not one n-gram in all of them
         raise InputError("The training rows hold no text to search", given=f"run {run.id}") from None
-    seconds = (time.monotonic() - began) / max(1, len(questions))
     examples = tuple(
         tuple(
             {"role": t["role"], "content": t["content"]} for t in row["messages"] if t["role"] not in ("system", TOOLS)
@@ -107,18 +103,41 @@ def retrieval_of(run: RunDirectory, material: Material, count: int) -> Retrieval
     return Retrieval(min(count, len(rows) - len(copies)), examples, nearest, len(copies), seconds)
 
 
-def passages_near(places: Sequence[str], material: Material, count: int) -> Retrieval:
-    """The `count` passages of the documents at `places` (files and folders) that are nearest to each row of `material`.
-    Raises InputError for a path without a document, and documents without a passage."""
+def _rows_of(run: RunDirectory) -> Sequence[Mapping[str, Any]]:
+    """The training rows that can be retrieved. Raises InputError without any."""
+    from ftlab.data.splits import read_split
+
+    rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
+    if not rows:
+        raise InputError(
+            "There are no training rows to retrieve", given=f"run {run.id}", allowed="evaluation.retrieved=0"
+        )
+    return rows[:_MOST_ROWS]
+
+
+def texts_of(run: RunDirectory, material: Material, places: Sequence[str]) -> list[str]:
+    """Every text that an index of the documents at `places`, or of the training rows of `run`, compares with the
+    questions, and these. Raises InputError as retrieving does."""
+    from ftlab.data.documents import find_documents, read_passages
+    from ftlab.data.partition import prompt_text
+
+    questions = [prompt_text(row["messages"]) for row in material.rows]
+    if places:
+        return [*(passage.whole for passage in read_passages(find_documents(places), [])[0]), *questions]
+    return [*(prompt_text(row["messages"]) for row in _rows_of(run)), *questions]
+
+
+def passages_near(places: Sequence[str], material: Material, count: int, embed: Embed | None = None) -> Retrieval:
+    """The `count` passages of the documents at `places` (files and folders) that are nearest to each row of `material`,
+    by TF-IDF or by the vectors that `embed` gives. Raises InputError for a path without a document, and documents
+    without a passage, and as `embed` does."""
     from ftlab.data.documents import find_documents, read_passages
     from ftlab.data.partition import prompt_text
 
     notes: list[str] = []
     passages, documents = read_passages(find_documents(places), notes)
     questions = [prompt_text(row["messages"]) for row in material.rows]
-    began = time.monotonic()
-    nearest = _nearest([passage.whole for passage in passages], questions, count, set())
-    seconds = (time.monotonic() - began) / max(1, len(questions))
+    nearest, seconds = _nearest([passage.whole for passage in passages], questions, count, set(), embed)
     text = _words(" ".join(passage.text for passage in passages))
     if held := sum(
         len((words := _words(question)).split()) >= _FEWEST_WORDS and words in text for question in questions
@@ -141,22 +160,31 @@ def _words(text: str) -> str:
     return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 
-def _nearest(texts: Sequence[str], questions: Sequence[str], count: int, never: Set[int]) -> dict[str, tuple[int, ...]]:
-    """The places of the `count` of `texts` that are nearest to each question, without those that are `never` shown.
-    Raises ValueError where `texts` hold nothing to search."""
+def _nearest(
+    texts: Sequence[str], questions: Sequence[str], count: int, never: Set[int], embed: Embed | None
+) -> tuple[dict[str, tuple[int, ...]], float]:
+    """The places of the `count` of `texts` that are nearest to each question, without those that are `never` shown, and
+    the seconds that it took per question. Raises ValueError where `texts` hold nothing to search."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import linear_kernel
 
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
-    table = vectors.fit_transform(texts)
+    each = embed([*texts, *questions]) if embed else []
+    began, asked = time.monotonic(), each[len(texts) :]
+    if each:
+        table, sought = np.stack([vector.values for vector in each[: len(texts)]]), np.stack([v.values for v in asked])
+    else:
+        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32)
+        table = vectors.fit_transform(texts)
+        sought = vectors.transform(questions)
     nearest: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(questions), _BATCH):
         batch = questions[start : start + _BATCH]
-        for number, scores in enumerate(linear_kernel(vectors.transform(batch), table), start):
+        for number, scores in enumerate(linear_kernel(sought[start : start + len(batch)], table), start):
             ranked = (int(place) for place in (-scores).argsort(kind="stable") if place not in never)
             nearest[questions[number]] = tuple(itertools.islice(ranked, count))
-    return nearest
+    took = time.monotonic() - began + sum(vector.seconds for vector in asked)
+    return nearest, took / max(1, len(questions))
 
 
 def _copies(
