@@ -41,7 +41,7 @@ def build_app(
     """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         programs.offer(workspace)  # first, so that no private handler takes one of their names
-        cover = gr.HTML(COVER)
+        cover = gr.HTML(COVER, elem_classes="ft-cover-box")
         with gr.Row(elem_classes="ft-top"):
             gr.HTML("<h1>ftlab</h1>", elem_id="title")
             steps = way.build(workspace)

@@ -123,6 +123,18 @@ def finished_run(workspace):
     return run
 
 
+def test_every_field_of_the_form_has_a_usual_value_and_is_kept(workspace):
+    import gradio as gr
+
+    from ftlab.ui.tabs.blind_test import layout
+
+    with gr.Blocks():
+        fields = layout.draw().form.fields
+    assert fields.keys() == form.usual(workspace).keys()
+    form.keep(dict.fromkeys(fields, "something else"), workspace)
+    assert set(form.load(workspace).values()) == {"something else"}
+
+
 def test_what_nobody_filled_in_follows_the_newest_run_and_what_somebody_did_stays(workspace):
     values = form.usual(workspace)
     assert (values["who_2"], values["held_out"]) == ("prompted", "")

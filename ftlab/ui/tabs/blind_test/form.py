@@ -244,6 +244,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
     values |= {"file": "", "pasted": "", "number": USUAL_PROMPTS, "topic": "", "title": "", "raters": "2"}
     values |= {"votes_per_prompt": "2", "overlap": 100, "planned": "", "rubric": ["overall"]}
     values |= {"options": [option for _, option in OPTIONS], "instructions": CRITERION, "max_new_tokens": "256"}
+    values |= {"completion": ""}
     return values
 
 

@@ -85,7 +85,7 @@ def draw() -> BlindTestTab:
     gr.HTML(
         heading("Blind test", "People compare two answers without knowing which model wrote which.", page="blind_tests")
     )
-    cover = gr.HTML(COVER_TAB)
+    cover = gr.HTML(COVER_TAB, elem_classes="ft-cover-box")
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )

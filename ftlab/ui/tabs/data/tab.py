@@ -107,7 +107,7 @@ class DataTab:
 def build(workspace: Workspace) -> DataTab:
     form, first = forms.Form(), is_first_visit(workspace)
     parts: dict[str, Any] = {}
-    parts["cover"] = gr.HTML(COVER)
+    parts["cover"] = gr.HTML(COVER, elem_classes="ft-cover-box")
     parts["welcome"] = gr.HTML(summary.WELCOME, visible=first, elem_id="data_welcome")
     with gr.Row(equal_height=False, elem_id="data_layout"):
         with gr.Column(scale=2, min_width=300, visible=first, elem_classes="ft-card ft-choice") as parts["try_card"]:
