@@ -124,7 +124,7 @@ def test_a_test_is_made_answered_and_voted_on_and_the_tally_stays_hidden_until_a
     expect(link).to_contain_text("#key=")
     expect(page.locator("#blind_share .ft-qr")).to_have_count(0)  # no phone can open what is on this computer only
     expect(page.locator("#blind_progress")).to_contain_text("of 2 planned votes cast", timeout=LONG)
-    expect(page.locator("#blind_progress")).to_contain_text("The tally is hidden")
+    expect(page.locator("#blind_progress")).to_contain_text("The tally stays hidden")
     expect(page.locator("#blind_verdict [data-verdict]")).to_have_count(0)
     page.get_by_text("Details: settings, raters, links").click()
     page.locator("#blind_names textarea").fill("Ben")
