@@ -159,7 +159,10 @@ def test_every_command_of_a_page_runs(page: str, rested: Path):
         configs = {run.id: run.config_file.read_text() for run in workspace.runs()}
         answering = [run for run, text in configs.items() if re.search(r"^stage: sft", text, re.M)]
         scoring = [run for run, text in configs.items() if re.search(r"^stage: reward", text, re.M)]
-        words = _filled(words, iter(answering), next(iter(scoring), None))
+        preferring = [run for run, text in configs.items() if re.search(r"^stage: (dpo|kto)", text, re.M)]
+        # A reward model scores what a run answered before and after it learned from preferences.
+        runs = preferring if "--reward-model" in words else answering
+        words = _filled(words, iter(runs), next(iter(scoring), None))
         trains = words[3] == "train" or words[3:5] == ["sweep", "start"]
         _call([*words, *(SHORT if trains else [])], folder, _environment(folder))
         while active_runs(workspace) or waiting(workspace):  # a sweep goes on by itself; "last" is one that has ended
