@@ -143,10 +143,15 @@ def endpoint_url(url: str | None, purpose: Purpose = JUDGE) -> str:
             allowed="an address like https://api.example.com/v1, without user, password, ? and #",
             try_=purpose.set_key,
         )
+    if not address:
+        raise InputError(
+            f"The address of {purpose.name} is missing",
+            allowed="an address like https://api.example.com/v1 or http://127.0.0.1:8000/v1",
+        )
     if parts.scheme not in ("http", "https") or not host or " " in address:
         raise InputError(
             f"This is not a valid address for {purpose.name}",
-            given=address or "nothing",
+            given=address,
             allowed="an address like https://api.example.com/v1 or http://127.0.0.1:8000/v1",
         )
     key = find_key(purpose)

@@ -109,6 +109,7 @@ class Choices:
 
     data: str = ""
     base: str = ""
+    preset: str = ""
     evaluated: str = ""
     talked: str = ""
     opened: str = ""

@@ -296,12 +296,14 @@ def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app,
     expect(one.page.locator("#data_summary")).to_contain_text("Brand voice")
     one.tab("train")
     fill_list(one.page, "set_model_base", "somebody/some-base")
+    one.page.locator("#train_preset label", has_text="Quick").click()
+    expect(one.page.locator("#train_settings")).to_contain_text("rank 8")
     one.tab("runs")
     one.page.locator(f"#runs_table [data-pick='{runs[0].id}']").first.click()
     expect(one.page.locator("#runs_detail")).to_contain_text(runs[0].id)
     page_file = workspace.page_file
     for _ in range(300):
-        if page_file.exists() and {"brand_voice", "somebody/some-base", runs[0].id} <= set(
+        if page_file.exists() and {"brand_voice", "somebody/some-base", "quick", runs[0].id} <= set(
             json.loads(page_file.read_text()).values()
         ):
             break
@@ -314,5 +316,7 @@ def test_what_was_chosen_survives_a_restart_and_is_there_in_another_browser(app,
     expect(other.page.locator("#data_summary")).to_contain_text("Brand voice")
     other.tab("train")
     expect(other.page.locator("#set_model_base input").first).to_have_value("somebody/some-base")
+    expect(other.page.locator("#train_preset label", has_text="Quick").locator("input")).to_be_checked()
+    expect(other.page.locator("#train_settings")).to_contain_text("rank 8")
     other.tab("runs")
     expect(other.page.locator("#runs_detail")).to_contain_text(runs[0].id)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
 _YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
 _MOST_KNOWN = 32
-_WAITS = "Time and memory are measured when nothing else is running."
+_WAITS = "Time and memory were not measured: something was running. Measure now stands under Advanced."
 # Raised each time the card comes into view.
 _SEEN_JS = """
 new IntersectionObserver(entries => {

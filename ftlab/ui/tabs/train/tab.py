@@ -7,6 +7,7 @@ settings) with `train_find`; Start and the run at work as in run_panel.py, time 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -368,6 +369,7 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
     config_json = page.parts[data_tab.NAME].config_json
     base = tab.form.components["model.base"]
     replayed = {tab.form.components[path]: path for path in _REPLAYED}
+    filled = {path: tab.form.components[path] for path in _PRESET}
 
     def chosen(seen: Look) -> dict[Any, Any]:
         """The base on the page; at first the one that was chosen before, else that of the latest run."""
@@ -378,11 +380,30 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         if name == STARTER and not kept_choices(page.workspace).base:
             name = latest_base(page.workspace) or STARTER
         suits = {component: gr.update(value=_usual_replay(path, name)) for component, path in replayed.items()}
-        return {base: gr.update(value=name)} | ({} if name == STARTER else suits)
+        return {base: gr.update(value=name)} | ({} if name == STARTER else suits) | thorough(name)
+
+    def thorough(base_name: str) -> dict[Any, Any]:
+        """The preset that was picked before, in the form."""
+        from ftlab.models.load import shape_of
+
+        picked = kept_choices(page.workspace).preset
+        if picked not in PRESETS or picked == PRESET:
+            return {}
+        config, shape = build_config(forms.nested({"model.base": base_name})), None
+        with contextlib.suppress(FtlabError):  # a base that is not there any more: its field says so
+            shape = shape_of(config.model)
+        wanted = preset_settings(picked, config, shape)
+        return {tab.preset: picked} | {filled[path]: forms.text_of(value) for path, value in wanted.items()}
 
     return [
         Follower(
             tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
         ),
-        Follower([base, *replayed], chosen, [base, *replayed], [base], remembers={"base": base}),
+        Follower(
+            [base, *replayed, tab.preset, *filled.values()],
+            chosen,
+            [base, *replayed, tab.preset],
+            [base],
+            remembers={"base": base, "preset": tab.preset},
+        ),
     ]
