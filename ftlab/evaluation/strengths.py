@@ -19,8 +19,9 @@ from ftlab.core.run_results import MeasureNameJson, ScoredStrengthsJson, Strengt
 from ftlab.errors import InputError
 from ftlab.evaluation.asking import results_of
 from ftlab.evaluation.batches import Progress, silent
-from ftlab.evaluation.compare import check_choice, check_runs, measured, questions_of, task_measures
+from ftlab.evaluation.compare import check_runs, questions_of
 from ftlab.evaluation.figures import in_sentence, signed, value_text
+from ftlab.evaluation.measuring import check_choice, measured, task_measures
 from ftlab.evaluation.sides import ADAPTED, BASE, Side, adapted_side, base_side, config_of, result_identity
 from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, GRID, check_strength, choose_strength

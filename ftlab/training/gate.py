@@ -342,7 +342,7 @@ def check_code(config: RunConfig) -> None:
 
 def check_evaluation(config: RunConfig, splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Raise InputError for settings that would stop the comparison of this run, now or later."""
-    from ftlab.evaluation.compare import check_settings
+    from ftlab.evaluation.measuring import check_settings
 
     if config.is_reward_model:
         return

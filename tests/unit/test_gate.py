@@ -10,7 +10,7 @@ from ftlab.api.verbs import _configured
 from ftlab.config import build_config, load_config, with_settings
 from ftlab.core.workspace import Workspace
 from ftlab.errors import InputError
-from ftlab.evaluation.compare import left_out, options_of
+from ftlab.evaluation.measuring import left_out, options_of
 from ftlab.evaluation.metrics import own
 from ftlab.training import supervisor
 from ftlab.training.arguments import check_trainer_settings, config_class
