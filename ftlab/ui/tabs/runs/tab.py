@@ -82,7 +82,7 @@ class RunsTab:
     def outputs(self) -> list[Any]:
         """What `show` updates."""
         head = [self.table, self.lineage, self.detail, self.whole, self.chosen, self.to_evaluate, self.to_chat]
-        return [*head, self.resume, self.earlier, self.later]
+        return [*head, self.resume, self.earlier, self.later, self.delete]
 
 
 def build(workspace: Workspace) -> RunsTab:
@@ -271,6 +271,7 @@ def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspa
         tab.to_chat: gr.update(visible=can and not run_files.is_reward_model(run)),
         tab.resume: gr.update(visible=status.state in ("stopped", "failed", "damaged")),
         **{button: gr.update(visible=status.state == "queued") for button in (tab.earlier, tab.later)},
+        tab.delete: gr.update(visible=not status.is_active),  # the strip above stops it first
     }
     if other and other != run_id:
         updates[tab.detail] = compared(run, workspace.run(other))
