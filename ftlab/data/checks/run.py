@@ -348,7 +348,7 @@ def _begin(loaded: Loaded, detected: Detected, used: Sequence[str | None]) -> Re
 
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
-    """What no check reads: only the answers to train on are checked, and personal data without names."""
+    """What no check covers: answers that are not trained on, and names and postal addresses."""
     reasons = Counter(reason for _, _, reason in examples.refused)
     named = {
         MARKED_BAD: "answers marked as bad",
