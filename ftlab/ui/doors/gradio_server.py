@@ -10,7 +10,7 @@ from ftlab.ui.doors.quick_page import quick
 
 
 def shares_by_itself() -> bool:
-    """Whether Gradio creates a public link by default: in Colab and other hosted notebooks, or if its variable is set."""
+    """Whether Gradio makes a public link by default: in Colab and other hosted notebooks, or if its variable is set."""
     from gradio.utils import colab_check, is_hosted_notebook
 
     return colab_check() or is_hosted_notebook() or os.environ.get("GRADIO_SHARE", "").lower() == "true"

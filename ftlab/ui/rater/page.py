@@ -42,7 +42,7 @@ _FRAME = """
 
 
 def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -> gr.Blocks:
-    """The raters' page for the blind tests of `workspace`. In live tests, `ask_models` answers the raters' questions."""
+    """The raters' page for the blind tests of `workspace`. In live tests, `ask_models` answers raters' questions."""
     store = open_store(workspace)
 
     def rate(message: Any, request: gr.Request) -> dict[str, str]:

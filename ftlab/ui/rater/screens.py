@@ -84,9 +84,7 @@ def guess(
 
 
 def intro(comparisons: int, seconds: float | None, *, at_most: bool = False) -> str:
-    """One line about the task and its duration. `seconds` per comparison; `at_most`: other raters share the
-    comparisons.
-    """
+    """One line about the task and its duration. `seconds` per comparison; `at_most`: raters share them."""
     if comparisons == 1:
         pairs = "1 question"
     else:
@@ -103,7 +101,7 @@ def _minutes(seconds: float) -> str:
 
 
 def finished(*, last: str | None = None, note: str = "", completion: str = "") -> Markup:
-    """The last screen. `completion` is a code for the panel that sent the rater, or the address that leads back to it."""
+    """The last screen. `completion` is a code for the panel that sent the rater, or the address leading back to it."""
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>You have no more comparisons. '
         "Your votes are saved, and you can close this page.</p>{}<p>What happens next: once everyone has voted, the "
@@ -133,7 +131,7 @@ def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup
 
 
 def ask_name(intro: str, instructions: str, note: str = "") -> Markup:
-    """Shown before the first comparison of an open link: the task, what to look for, and a field for the rater's name."""
+    """The first screen of an open link: the task, what to look for, and a field for the rater's name."""
     return Markup(
         '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}<p>{}</p>{}'
         '<label class="rt-field" for="rt-name">Your name or a nickname</label>'
