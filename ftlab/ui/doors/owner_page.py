@@ -138,7 +138,7 @@ async def _body(request: Request) -> str | None:
 
 
 def _cookie(request: Request, value: str, seconds: int) -> str:
-    """Written by hand: only Python 3.14 supports Partitioned, without which browsers drop cookies in the Hub's frame."""
+    """By hand: only Python 3.14 supports Partitioned, without which browsers drop cookies in the Hub's frame."""
     forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0]
     # Gradio's share link terminates TLS elsewhere.
     secure = "https" in (forwarded, request.url.scheme) or (request.url.hostname or "").endswith(".gradio.live")
