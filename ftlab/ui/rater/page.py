@@ -1,7 +1,7 @@
 """The raters' app: a separate Blocks whose only endpoint takes a rater's message and answers with the next screen.
 
-Nothing in it trains, reads runs or names a model. What the page shows comes from `rater_talk.answer`; the drawing of
-the screens is in rater_screens.py, the page's script in rater.js. elem_id: `rater`.
+Nothing in it trains, reads runs or names a model. `talk.answer` decides what the page shows, screens.py draws it, and
+rater.js is the page's script. elem_id: `rater`.
 """
 
 from __future__ import annotations
