@@ -103,8 +103,7 @@ def show(
     job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
 ) -> Markup:
     """One line about the job with its progress bar; empty without a job. `answers` are those being generated for blind
-    tests.
-    """
+    tests."""
     beside = join(_answers(*texts) for texts in answers)
     if job is None and not answers:
         return Markup("")

@@ -1,11 +1,11 @@
-"""The page that holds the tabs: what it offers a tab, how tabs link to each other, and how they follow the files.
+"""The page that holds the tabs: what a tab provides, how tabs link to each other, and how they follow the files.
 
 A tab is a module with `NAME` (its id), `TITLE`, and
 
-build(workspace) -> parts           draws it, within its gr.Tab
-wire(parts, page)                   connects its events
-doors(parts, page) -> {name: Door}  ways into it for buttons of other tabs (optional)
-followers(parts, page) -> [...]     what it redraws as the files change (optional)
+    build(workspace) -> parts           draws it, within its gr.Tab
+    wire(parts, page)                   connects its events
+    doors(parts, page) -> {name: Door}  ways into it for buttons of other tabs (optional)
+    followers(parts, page) -> [...]     what it redraws as the files change (optional)
 
 The page loops over its tabs and knows none of their parts.
 """
@@ -47,8 +47,7 @@ class TabModule(Protocol):
 @dataclass(frozen=True)
 class Door:
     """A way into a tab: `fill(value)` gives updates of `outputs`. If several tabs have a door of that name,
-    `accepts(value)` tells which of them takes `value`.
-    """
+    `accepts(value)` tells which of them takes `value`."""
 
     outputs: Sequence[Any]
     fill: Callable[[Any], dict[Any, Any]]
@@ -86,8 +85,7 @@ class Page:
     ) -> None:
         """Make `trigger` open the tab `to` through its `door`, with the result of `value` on `inputs` (default: the
         first input). If the first parameter of `value` is a gr.EventData, it receives the event too. Without `to`,
-        opens the first tab with such a door that accepts the value. `settings` go to `on`.
-        """
+        opens the first tab with such a door that accepts the value. `settings` go to `on`."""
         ways = {tab: doors[door] for tab, doors in self.doors.items() if door in doors and to in (None, tab)}
 
         def go(*values: Any) -> dict[Any, Any]:
@@ -146,8 +144,7 @@ def remember_choice(workspace: Workspace, **chosen: str) -> None:
 @dataclass
 class Look:
     """A snapshot for one follower: what is running, what the page contains, and the follower's earlier `notes` (texts
-    stored by the page).
-    """
+    stored by the page)."""
 
     workspace: Workspace
     job: Job | None
@@ -156,8 +153,7 @@ class Look:
 
     def follow(self, component: Any, listed: Sequence[str]) -> str | None:
         """The selection in a list that grows at the front. A page on the newest entry moves to the new one; an older
-        selection stays.
-        """
+        selection stays."""
         newest, note = next(iter(listed), None), f"newest {component._id}"
         chosen, before = self.values[component], self.notes.get(note)
         self.notes[note] = newest or ""

@@ -252,8 +252,7 @@ def stop(job_key: str, workspace: Workspace) -> StopResult:
 
 def fingerprint(workspace: Workspace) -> str:
     """A text that changes whenever a run appears, disappears, changes its state, gets its scores or is used at another
-    strength.
-    """
+    strength."""
     parts = [str(workspace.root), time.strftime("%Y%m%d")]  # names say "today"
     for run in workspace.runs():
         evaluation = evaluation_status(run)

@@ -30,8 +30,7 @@ _BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
 
 def rename(run: RunDirectory, name: str | None) -> str:
     """Name `run` `name`; empty restores the generated name. Returns the name. A generated one comes without a date,
-    which would be wrong the next day. Raises InputError if it is too long.
-    """
+    which would be wrong the next day. Raises InputError if it is too long."""
     text = " ".join((name or "").split())
     if len(text) > LONGEST:
         raise InputError("This name is too long", given=f"{len(text)} characters", allowed=f"at most {LONGEST}")

@@ -24,8 +24,7 @@ _HEADERS |= {"cache-control": "no-store", "referrer-policy": "same-origin"}
 
 def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) -> list[Route]:
     """The page and the targets of its forms. A Space (`kept`) also reports what is kept on the Hub, for the owner's
-    programs, and links to its other pages.
-    """
+    programs, and links to its other pages."""
 
     def show(request: Request) -> Response:
         return _page(access, request)

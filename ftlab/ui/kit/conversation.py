@@ -37,8 +37,7 @@ AFRESH = "The strength changed. Both models start over and see none of the turns
 
 def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
     """The latest `turns` in which the adapted model had this `strength`. At another strength it is another model, which
-    would imitate the earlier answers.
-    """
+    would imitate the earlier answers."""
     first = next((n for n in range(len(turns), 0, -1) if turns[n - 1].get("strength", AS_TRAINED) != strength), 0)
     return turns[first:]
 

@@ -140,8 +140,7 @@ _REVEAL = """() => {
 
 def reveal(selector: str) -> str:
     """Script that scrolls to the first visible element matching `selector`: once it appears, and again while the page
-    settles, which takes seconds on a busy machine.
-    """
+    settles, which takes seconds on a busy machine."""
     return _REVEAL % selector
 
 
@@ -260,8 +259,7 @@ def _without_answer(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _places(handler: Callable[..., Any], inputs: Sequence[int]) -> list[int]:
     """The positions of `inputs` (indexes among the inputs) among the arguments of `handler`. Gradio inserts event data
-    and requests wherever an annotation names their type.
-    """
+    and requests wherever an annotation names their type."""
     parameters = list(inspect.signature(handler).parameters.values())
     special = (*_EVENT_DATA, "Request", "Progress", "OAuthProfile", "OAuthToken")
     taken = {at for at, parameter in enumerate(parameters) if _is_of(parameter, special)}

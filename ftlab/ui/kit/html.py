@@ -117,8 +117,7 @@ def table(
 
 def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
     """A table that a phone shows without its header: the first cell of a row above the others, each labeled with its
-    column name.
-    """
+    column name."""
     body = join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(
             row[0],

@@ -17,8 +17,7 @@ def remembered(inputs: int, place: int) -> str:
 def remember(then: str = "") -> str:
     """Script that stores the name. If it changed, the script presses the button `then` after a short delay: the press
     that
-    took the focus from the box runs first, and a row being edited stays.
-    """
+    took the focus from the box runs first, and a row being edited stays."""
     press = f"""if (!same && '{then}') setTimeout(() => {{
         if (!document.querySelector('#data_curate_row .ft-edit')) document.querySelector('{then}')?.click();
       }}, 500);"""

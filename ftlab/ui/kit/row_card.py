@@ -136,7 +136,7 @@ def plain_turns(value: Any) -> list[tuple[str, str, str]] | None:
 
 
 def with_edits(before: VersionRow, now: dict[str, Any], typed: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """The cells `typed` ([column, text, turn or None]) into the form of a row whose current cells are `now`.
+    """The cells edited in a row's form. `typed` holds [column, text, turn or None], `now` the row's current cells.
 
     Raises InputError for invalid JSON, and for a conversation that was edited both as turns and as JSON.
     """

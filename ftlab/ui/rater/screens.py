@@ -46,8 +46,7 @@ def comparison(
 ) -> Markup:
     """One question, two answers, the buttons. `place`: number of this comparison and the total; `intro`: explains the
     task
-    above the first one; `last`: the trial whose vote can be undone.
-    """
+    above the first one; `last`: the trial whose vote can be undone."""
     return Markup(
         '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
         '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
@@ -150,8 +149,7 @@ def cannot_open(error: FtlabError) -> Markup:
 
 def no_way_in(error: FtlabError, *, waits: bool = False) -> Markup:
     """A page for people without a valid link to vote: whom to contact, no buttons. `waits`: the link is valid, and the
-    page checks again by itself until the test begins.
-    """
+    page checks again by itself until the test begins."""
     again = Markup(' data-again="5"') if waits else ""
     tail = Markup("<p>This page shows the first question as soon as voting begins.</p>") if waits else _tried(error)
     return Markup('<section class="rt-message" data-closed{}><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(

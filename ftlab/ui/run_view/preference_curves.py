@@ -1,6 +1,5 @@
 """Views of a run that learns from preferences: charts in reading order, each with a sentence on how to read it and a
-warning if something goes wrong.
-"""
+warning if something goes wrong."""
 
 from __future__ import annotations
 

@@ -83,8 +83,7 @@ watch('value', () => element.querySelectorAll('details').forEach(one => { if (op
 
 def live(run: RunDirectory) -> Markup:
     """The live view of a run. While it runs: progress, one curve, its current answers. Afterwards: the verdict.
-    Everything else is collapsed.
-    """
+    Everything else is collapsed."""
     status, metrics = run_files.status(run), run_files.metrics(run)
     training = status.phase == "training" and status.is_active
     total, stage, config = status.total_steps if training else None, run_files.stage(run), run_files.config(run)
@@ -213,8 +212,7 @@ def _todo(run: RunDirectory) -> Markup:
 
 def held_out(run: RunDirectory, *, whole: bool = False) -> Markup:
     """The held-out preferences or prompts of the result, in a sentence or, with `whole`, with figures; empty for other
-    runs and before the result is known.
-    """
+    runs and before the result is known."""
     preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     of_preferences = preference_view.result if whole else preference_view.verdict
     of_rewards = reward_view.result if whole else reward_view.verdict
@@ -284,8 +282,7 @@ def failure(error: ErrorJson) -> Markup:
 
 def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
     """The state of the latest evaluation of `run`, if it was for `task` (see supervisor): running, or why it left no
-    result. Empty once it is done. Redrawn when its state changes, so it names no phase.
-    """
+    result. Empty once it is done. Redrawn when its state changes, so it names no phase."""
     status = run_files.evaluation_status(run)
     if status is None or (status.task or supervisor.EVALUATION) != task or status.state == "completed":
         return Markup("")

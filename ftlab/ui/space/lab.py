@@ -95,8 +95,7 @@ def _with_login(server: FastAPI, who: access.Access, kept: Callable[[], tuple[st
 
 def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]], Callable[[], None]]:
     """Restore what the Hub holds, and keep saving to it. Returns a function for the status message (its kind and the
-    text), and one that stops saving.
-    """
+    text), and one that stops saving."""
     from ftlab.export import space_store
 
     repository = os.environ.get(backup.SPACE_VARIABLE, "").strip()

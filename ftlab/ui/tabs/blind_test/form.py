@@ -1,4 +1,4 @@
-"""The form of a new blind test: three fields and a button, and the settings that have defaults under Advanced.
+"""The form of a new blind test: three fields and a button. Settings with defaults are under Advanced.
 
 elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_model_1` and so on for every contestant,
 `blind_number`, `blind_instructions`), `blind_power`, `blind_make`, `blind_advanced` (`blind_title_1`, `blind_base_1`,
@@ -6,7 +6,7 @@ elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_m
 `blind_pasted`, `blind_topic`, `blind_found`, `blind_max_new_tokens`, `blind_title`, `blind_raters`,
 `blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_plan`, `blind_rubric`, `blind_options`).
 
-What is filled in is kept in the workspace at each change, so that a reload or a restart loses nothing.
+The workspace stores every change to the form, so a reload or a restart loses nothing.
 """
 
 from __future__ import annotations

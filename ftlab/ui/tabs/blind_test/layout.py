@@ -1,7 +1,7 @@
 """The page of a blind test: its components, and what they show of the selected test.
 
-elem_ids: `blind_chosen` (which test), `blind_form` and `blind_actions` (a new one), `blind_where` (the question where
-the people are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_where_back`), `blind_message`,
+elem_ids: `blind_chosen` (which test), `blind_form` and `blind_actions` (a new one), `blind_where` (asks where the
+raters are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_where_back`), `blind_message`,
 `blind_test` (the chosen one: `blind_about`, `blind_answers`, `blind_flags`, `blind_generate`, `blind_stop`,
 `blind_open`, `blind_share`, `blind_progress`, `blind_verdict`, `blind_learn`, `blind_report`, `blind_export`),
 `blind_details` (`blind_facts`, `blind_links_box` with `blind_reach`, `blind_address`, `blind_serve`, `blind_names`,

@@ -6,8 +6,8 @@ summarizes it. The results of earlier checks are shown at once.
 
 elem_ids: `data_checks_start`, `data_checks_stop`, `data_checks_asked` (folded: `data_checks_prompts`, one per line),
 `data_checks_elsewhere` (checks of other data), `data_checks_message`, `data_checks_progress`, `data_checks_totals`,
-`data_checks_mend_all`, `data_checks_findings` (presses on rows and remedies), `data_checks_sheet` (the row that was
-pressed: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_checks_close`), `data_checks_lengths`,
+`data_checks_mend_all`, `data_checks_findings` (presses on rows and remedies), `data_checks_sheet` (the selected
+row: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_checks_close`), `data_checks_lengths`,
 `data_checks_use_length`, `data_checks_coverage`.
 """
 
@@ -292,8 +292,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 def _goes_by_itself(request: Request, workspace: Workspace) -> bool:
     """Whether the chosen data are checked automatically. Not the sample that an empty page opens with, nor data that
-    cannot be trained on, take long, or need a base that is not downloaded.
-    """
+    cannot be trained on, take long, or need a base that is not downloaded."""
     from ftlab.models.bases.get import is_kept_here
 
     if request.data.source == DataConfig().source and is_first_visit(workspace):

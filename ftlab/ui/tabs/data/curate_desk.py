@@ -57,8 +57,7 @@ def desk(config_json: str | None, who: str | None, kind: str | None, text: str |
 
 def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[int, str]:
     """The positions of the rows to read first according to the newest check of `data`, worst first, with the reason.
-    Raises InputError if there is no such check.
-    """
+    Raises InputError if there is no such check."""
     from ftlab.data.checks import job as checks
 
     known = checks.find(checks.Request(data), workspace)
@@ -81,8 +80,7 @@ def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[in
 
 def view(desk: Desk) -> Any:
     """The positions of the rows that match filter and search, including unsaved changes. In order; suspicious rows
-    worst first.
-    """
+    worst first."""
     import numpy as np
 
     flags, rows = desk.rows.flags, desk.rows

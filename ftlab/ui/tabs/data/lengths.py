@@ -91,8 +91,7 @@ def _classes(counts: Mapping[str, int] | None) -> Markup:
 
 def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], prompts: int) -> Markup:
     """Whether the data are representative. `texts` are (place, prompt) of the uncovered prompts; `prompts` counts those
-    that a person entered.
-    """
+    that a person entered."""
     if not covered:
         return Markup('<section class="ft-card" data-part="coverage">{}{}</section>').format(
             heading("Is it representative?"),

@@ -1,7 +1,7 @@
 """Rows: page through the data, search them, assign columns to parts, and see which tokens of a row are trained.
 
 elem_ids: `data_facts` (format, sizes, notes),
-`data_search` (text), `data_find` (button), `data_split` (which split is paged through), `data_table` (a press
+`data_search` (text), `data_find` (button), `data_split` (the split to page through), `data_table` (a press
 on a row's number picks it), `data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_mapping`
 (folded; `data_part_prompt` and so on, `data_detect` to undo them), `set_data_prompt_template`,
 `set_data_system_prompt`, `data_rows_message`, `data_rendered` (the row as the model reads it).

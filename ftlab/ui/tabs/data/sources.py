@@ -83,8 +83,7 @@ def version_title(version: Version) -> str:
 
 def keep_upload(path: Path, workspace: Workspace) -> Path:
     """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for an
-    unsupported kind of file.
-    """
+    unsupported kind of file."""
     if path.suffix.lower() not in FILE_TYPES:
         raise InputError("This file type is not supported", given=path.name, allowed=", ".join(FILE_TYPES))
     return keep_copy(path, workspace.uploads)
@@ -92,8 +91,7 @@ def keep_upload(path: Path, workspace: Workspace) -> Path:
 
 def keep_copy(path: Path, folder: Path) -> Path:
     """A copy of an uploaded file in `folder`, under its own name. Each content has its own folder, so the same file is
-    stored once.
-    """
+    stored once."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     target = folder / digest / f"{file_name(path.stem, 'data')[:60]}{path.suffix.lower()}"

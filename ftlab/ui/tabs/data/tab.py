@@ -3,7 +3,7 @@
 The panels have a module each, with their own elem_ids: `rows.py`, `checks.py`, `curate.py`, `versions.py`. `summary.py`
 makes the first summary of the data.
 
-elem_ids: `data_welcome`, `data_try` (of an empty workspace: the sample, and on to Train), `data_upload` (file),
+elem_ids: `data_welcome`, `data_try` (in an empty workspace: the sample, then Train), `data_upload` (file),
 `set_data_source` (dropdown), `data_more` (folded: `data_paste` with `data_pasted` (text) and `data_keep` (button),
 `data_settings` (see forms.py), `data_look` (button)), `data_message`, `data_summary` (`data_sentence`), `data_pick`
 (which column is which: `data_pick_prompt`, `data_pick_answer`; `data_change` opens it), `data_use` (on to Train),
@@ -380,8 +380,7 @@ def _source_of(config_json: str | None) -> tuple[str, str | None] | None:
 
 def _with_encoding(config: DataConfig, before: str | None, workspace: Workspace) -> tuple[DataConfig, str | None]:
     """`config` with the encoding of its own source, and the field's new value if it differs: an encoding set for other
-    data is dropped, a stored one restored, and an emptied one detected again.
-    """
+    data is dropped, a stored one restored, and an emptied one detected again."""
     same = before is None or _source_of(before) == _source_of(config.model_dump_json())
     earlier = DataConfig.model_validate_json(before).encoding if before else None
     encoding = config.encoding

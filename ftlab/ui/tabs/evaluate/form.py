@@ -1,6 +1,6 @@
 """The evaluation form: which runs, which rows, which measures, and whether the base gets a prompt first.
 
-elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (what the result on show was asked; hidden
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which result is displayed; hidden
 while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
 `evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
 `evaluate_pattern`, `evaluate_probes`.

@@ -157,8 +157,7 @@ def gains(comparison: ComparisonJson) -> Markup:
 
 def kept(comparison: ComparisonJson) -> Markup:
     """How much the adapted model kept of its base's answers and knowledge: figures, and the answers that changed most;
-    says so if it was not measured. Empty for several runs side by side, whose table includes it.
-    """
+    says so if it was not measured. Empty for several runs side by side, whose table includes it."""
     if is_unmeasured(comparison):
         return notice(
             Markup("<strong>{}</strong> {}").format(

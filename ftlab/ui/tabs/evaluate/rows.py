@@ -77,8 +77,7 @@ def wire(
     panel: Panel, chosen: Sequence[Any], result_now: Callable[..., Shown | None], changed: Any, message: gr.HTML
 ) -> None:
     """`chosen` are the components that select the comparison, `shown` returns it with its rows, `changed` is the event
-    that another comparison is displayed.
-    """
+    that another comparison is displayed."""
     runs = len(chosen)
 
     def turn(*values: Any, by: int | None = None) -> dict[Any, Any]:

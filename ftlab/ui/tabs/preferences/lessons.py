@@ -25,8 +25,7 @@ from ftlab.ui.tabs.chat import votes as chat_votes
 @dataclass(frozen=True)
 class Voted:
     """Votes that can be learned from: `id` is a blind test or a file of the chat; `kind` is the term for one of them
-    there; `rows` counts the training rows, where the raters of one prompt count once.
-    """
+    there; `rows` counts the training rows, where the raters of one prompt count once."""
 
     id: str
     title: str
@@ -48,8 +47,7 @@ class Lesson:
 
 def voted(workspace: Workspace) -> list[Voted]:
     """Visible votes that can be learned from, most rows first: the newest blind test that has some, and the pairs and
-    thumbs of the chat.
-    """
+    thumbs of the chat."""
     pairs, thumbs = chat_votes.counts(workspace)
     of_chat = ((chat_votes.PAIRS, "pair", pairs), (chat_votes.THUMBS, "thumb", thumbs))
     places = [*(Voted(name, "Chat", kind, number, number) for name, kind, number in of_chat), _voted_test(workspace)]

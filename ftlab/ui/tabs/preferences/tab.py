@@ -5,7 +5,7 @@
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
 what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with
-`pref_find`; Start and the run at work as in train/run_panel.py, time and memory as on the Train tab.
+`pref_find`; Start and the current run as in train/run_panel.py, time and memory as on the Train tab.
 """
 
 from __future__ import annotations
@@ -291,8 +291,7 @@ def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str |
 
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
     """New choices of reward models and runs to start from. A start that was the newest SFT run moves to the new newest;
-    any other choice stays.
-    """
+    any other choice stays."""
     workspace, begin = seen.workspace, seen.values[tab.begin]
     starts = lessons.start_choices(workspace)
     if (begin or "") == seen.notes.get("newest start", ""):

@@ -145,8 +145,7 @@ def wire(
     by_itself: bool = False,
 ) -> None:
     """`configured` makes the run of the tab's `form` from the values of `inputs`. `by_itself` also measures
-    automatically.
-    """
+    automatically."""
 
     def page_of(request: gr.Request) -> str:
         return f"{request.session_hash} {panel.check.elem_id}"
@@ -155,8 +154,7 @@ def wire(
         work: Work, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
     ) -> Generator[dict[Any, Any], None, Any]:
         """Yields page updates, starting before `begin` (which may wait for libraries), until its work has ended.
-        Returns the finding, None if it was stopped.
-        """
+        Returns the finding, None if it was stopped."""
         yield {**_busy(panel, work), panel.progress: _at_work("reading the data", 0)}
         try:
             checked = yield from _followed(panel, config, begin(), work, workspace)

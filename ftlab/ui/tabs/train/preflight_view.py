@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def card(preflight: Preflight, checked: str) -> Markup:
     """The requirements of a run in one line; verdict, numbers and warnings are collapsed. If the run does not fit, the
-    changes that would make it fit are open.
-    """
+    changes that would make it fit are open."""
     from ftlab.training.preflight.finding import verdict
 
     kind = "bad" if preflight.fits is False else "warn" if preflight.is_tight else "good"

@@ -144,8 +144,7 @@ def show(
     panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup, data: str | None = None
 ) -> dict[Any, Any]:
     """Updates that show `run` from its files, Stop while `job` works on it, and the primary button: evaluation if the
-    run has learned from `data` (the current data of the Data tab).
-    """
+    run has learned from `data` (the current data of the Data tab)."""
     if run is None:
         hidden = gr.update(visible=False)
         closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)

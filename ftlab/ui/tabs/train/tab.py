@@ -2,7 +2,7 @@
 
 elem_ids: `set_model_base` and so on for every setting (see forms.py), `train_data` (what it will be trained on),
 `train_change_data`, `train_banner`, `train_preset`, `train_settings` (what it sets), `train_more` (folded: all
-settings) with `train_find`; Start and the run at work as in run_panel.py, time and memory as in preflight.py.
+settings) with `train_find`; Start and the current run as in run_panel.py, time and memory as in preflight.py.
 """
 
 from __future__ import annotations
@@ -229,8 +229,7 @@ def latest_base(workspace: Workspace) -> str | None:
 
 def data_line(config_json: str | None, workspace: Workspace, replay: dict[str, Any] | None = None) -> Markup:
     """What the run will be trained on, from the settings read by the Data tab, and what is mixed in by the settings
-    `replay` of base, stage and replay (by path; nothing without them).
-    """
+    `replay` of base, stage and replay (by path; nothing without them)."""
     if config_json is None:
         return notice("The data on the Data tab cannot be read. Choose other data.", kind="warn")
     config = DataConfig.model_validate_json(config_json)
