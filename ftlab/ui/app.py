@@ -38,8 +38,7 @@ MOST_UPLOADED = "2gb"
 def build_app(
     workspace: Workspace, served: threading.Event | None = None, above: Callable[[], Any] | None = None
 ) -> gr.Blocks:
-    """The app over `workspace`. `served` is set once the first page has been filled; `above` adds components at the
-    top."""
+    """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         programs.offer(workspace)  # first, so that no private handler takes one of their names
         cover = gr.HTML(COVER, elem_classes="ft-cover-box")

@@ -143,8 +143,8 @@ def remember_choice(workspace: Workspace, **chosen: str) -> None:
 
 @dataclass
 class Look:
-    """A snapshot for one follower: what is running, what the page contains, and the follower's earlier `notes` (texts
-    stored by the page)."""
+    """A snapshot for one follower: the current job, the values on the page, and the follower's earlier `notes`
+    (texts stored by the page)."""
 
     workspace: Workspace
     job: Job | None

@@ -251,8 +251,7 @@ def stop(job_key: str, workspace: Workspace) -> StopResult:
 
 
 def fingerprint(workspace: Workspace) -> str:
-    """A text that changes whenever a run appears, disappears, changes its state, gets its scores or is used at another
-    strength."""
+    """A text that changes when a run appears, disappears, changes state, gets scores or is used at a new strength."""
     parts = [str(workspace.root), time.strftime("%Y%m%d")]  # names say "today"
     for run in workspace.runs():
         evaluation = evaluation_status(run)

@@ -301,8 +301,7 @@ def starts(title: str, works: bool, *, can: bool, leads: bool) -> dict[str, Any]
 
 
 def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | None:
-    """The result to show: the selected one; after an evaluation from this page, the new one; else the run's own
-    comparison."""
+    """The result to show: the selected one; after an evaluation from this page, the new one; else the run's own."""
     if view == evaluate_form.NEXT and not _at_work(run):
         status = run_files.evaluation_status(run)
         view = newest_result(run, status.created if status else 0.0)

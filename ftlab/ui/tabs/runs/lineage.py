@@ -14,8 +14,7 @@ from ftlab.ui.run_view import run as run_view
 
 
 def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
-    """The family of the run `current`: its ancestors, and every run started from any of them. Empty for a run without
-    relatives."""
+    """The family of the run `current`: its ancestors, and all runs started from any of them. Empty for a lone run."""
     by_id = {run.id: run for run in runs}
     parents = {run.id: run_files.parent(run) for run in runs}
     family = relatives(parents, current)

@@ -144,8 +144,8 @@ def wire(
     *,
     by_itself: bool = False,
 ) -> None:
-    """`configured` makes the run of the tab's `form` from the values of `inputs`. `by_itself` also measures
-    automatically."""
+    """`configured` makes the run of the tab's `form` from the values of `inputs`. `by_itself`: measure
+    automatically too."""
 
     def page_of(request: gr.Request) -> str:
         return f"{request.session_hash} {panel.check.elem_id}"
