@@ -102,7 +102,7 @@ def show_now(job: Job | None, workspace: Workspace) -> Markup:
 def show(
     job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
 ) -> Markup:
-    """One line about the job with its progress bar; empty without a job. `answers`: those in progress for blind tests."""
+    """One line about the job with its progress bar; empty without one. `answers`: those in progress for blind tests."""
     beside = join(_answers(*texts) for texts in answers)
     if job is None and not answers:
         return Markup("")
