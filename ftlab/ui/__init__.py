@@ -1,1 +1,1 @@
-"""The browser app. Nothing below this package knows Gradio, and nothing in it knows how a model is trained."""
+"""The browser app. Packages below this one do not import Gradio, and this one does not implement training."""

@@ -1,4 +1,4 @@
-"""The app: tabs in the order of the pipeline, the way and the job strip above them. What holds them together is `page`.
+"""The app: tabs in pipeline order, with the way and the job strip above them. `page` connects them.
 
 elem_ids: `tabs`, `tab_data`, `tab_train`, `tab_preferences`, `tab_evaluate`, `tab_chat`, `tab_blind`, `tab_runs` (their
 buttons end in `-button`), `help_link`, `theme_switch`. Each tab lists its own at the top of its `tab.py`.
@@ -31,7 +31,7 @@ from ftlab.ui.tabs.runs import tab as runs
 from ftlab.ui.tabs.train import tab as train
 from ftlab.ui.theme import HEAD, KEEP_TAB, STYLE_FILE, SWITCH_THEME, plain_page
 
-TABS: tuple[Any, ...] = (data, train, preferences, evaluate, chat, blind_test, runs)  # see `page` for what a tab is
+TABS: tuple[Any, ...] = (data, train, preferences, evaluate, chat, blind_test, runs)  # `page` defines what a tab is
 MOST_UPLOADED = "2gb"
 
 
@@ -67,7 +67,7 @@ def _wire(the: page.Page, steps: gr.HTML, served: threading.Event | None) -> Non
         if served is not None:
             served.set()
         tab = request.query_params.get("tab")
-        # Without a tab in the address nothing is chosen: on a slow machine somebody may have pressed one already.
+        # If the address names no tab, select none: on a slow machine, somebody may have pressed one already.
         return the.to(tab) if tab in the.parts else {}
 
     for tab in TABS:
@@ -84,8 +84,8 @@ def _wire(the: page.Page, steps: gr.HTML, served: threading.Event | None) -> Non
 
 
 def page_settings(workspace: Workspace) -> dict[str, Any]:
-    """What launch() and mount_gradio_app() need to show the app."""
-    # Whoever opens the app can upload a file and name its path: such a file must never be run.
+    """Arguments of launch() and mount_gradio_app() that show the app."""
+    # Whoever opens the app can upload a file and name its path. Such a file must never be executed.
     os.environ[ONLY_FOLDER] = str(workspace.metrics_folder)
     return {
         **plain_page(),

@@ -1,4 +1,4 @@
-"""What nobody should wait for: loading the heavy libraries, and giving memory back when a run starts."""
+"""Background work: import the heavy libraries, and free memory when a run starts."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import time
 from ftlab.core.run_directory import RunDirectory
 from ftlab.ui import run_files
 
-# In the order in which a person meets them: data and tokens first, models after.
+# In order of first use: data and tokens first, models after.
 _LIBRARIES = ("datasets", "transformers", "torch", "peft", "transformers.models.llama.modeling_llama")
 _PAUSE_SECONDS = 2.0
 _one_at_a_time = threading.Lock()
 
 
 def import_later(served: threading.Event) -> threading.Thread:
-    """Import the heavy libraries in a thread of low priority, after `served`, so that the first chat is quick."""
+    """Import the heavy libraries in a low-priority thread, after `served`, so that the first chat starts quickly."""
     thread = threading.Thread(target=_import, args=(served,), daemon=True, name="imports")
     thread.start()
     return thread
 
 
 def ensure(name: str) -> None:
-    """Import the library `name`, or wait until another thread has.
+    """Import the library `name`, or wait until another thread has imported it.
 
-    transformers puts another object in its own place while it is imported; who says `from transformers import ...` in
-    that moment gets the wrong one. So handlers of the app that need it call this first.
+    transformers replaces its own module object while it is imported, so a concurrent `from transformers import ...`
+    gets the wrong one. Handlers that need the library call this function first.
     """
     with _one_at_a_time:
         importlib.import_module(name)
 
 
 def release_chat(device: str) -> threading.Thread:
-    """Give a run that starts on `device` (auto, cpu or cuda) the GPU memory of the chat's models.
+    """Free the GPU memory of the chat models for a run that starts on `device` (auto, cpu or cuda).
 
-    In a thread, because an answer that is being written is finished first; the run needs longer to load its libraries.
+    Runs in a thread, because an answer in progress is finished first. The run needs longer to load its libraries.
     """
     from ftlab.evaluation.duet import release_for
 
@@ -47,7 +47,7 @@ def release_chat(device: str) -> threading.Thread:
 
 
 def make_room(run: RunDirectory) -> threading.Thread:
-    """As `release_chat`, for more work on `run`."""
+    """Like `release_chat`, for more work on `run`."""
     config = run_files.config(run)
     return release_chat(config.launcher.device if config else "auto")
 
@@ -56,9 +56,9 @@ def _import(served: threading.Event) -> None:
     served.wait()
     time.sleep(_PAUSE_SECONDS)
     with contextlib.suppress(AttributeError, OSError):
-        # On Linux a thread has a priority of its own.
+        # On Linux, each thread has its own priority.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
     for name in _LIBRARIES:
-        # Whoever needs a library that is missing says so in words at that moment.
+        # Code that needs a missing library reports it when it runs.
         with contextlib.suppress(ImportError):
             ensure(name)

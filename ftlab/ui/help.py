@@ -1,7 +1,7 @@
 """Help: the pages of ftlab/docs inside the app, offline: `help/`, `help/PAGE`, and a search over all of them.
 
-Plain HTML without a script. Links are relative, so that it works wherever the app is mounted. What is asked for is
-looked up among the files that ship; no path is made from it.
+Plain HTML without scripts. Links are relative, so it works wherever the app is mounted. Requests are looked up among
+the shipped files; no path is ever built from a request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[1] / "docs"
 INDEX = "README"
 _MOST_HITS = 40
 _LONGEST_QUERY = 200  # characters
-_AROUND = 90  # characters of text before and after a hit
+_AROUND = 90  # characters of text before and after a match
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'",
     "x-content-type-options": "nosniff",
@@ -32,7 +32,7 @@ _HEADERS = {
 
 
 class Page(NamedTuple):
-    """A page that ships: `name` in its address, title, and Markdown."""
+    """A shipped page: its `name` in the address, title, and Markdown."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class Page(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A section that a search matched, with its relative address and the words around the match."""
+    """A section that matches a search, with its relative address and the text around the match."""
 
     href: str
     title: str
@@ -51,7 +51,7 @@ class Hit(NamedTuple):
 
 
 def routes() -> list[Route]:
-    """What the app serves beside Gradio's own."""
+    """The routes that the app serves besides Gradio's own."""
     return [
         Route("/help", _onward, methods=["GET"]),
         Route("/help/", _show, methods=["GET"]),
@@ -61,7 +61,7 @@ def routes() -> list[Route]:
 
 @cache
 def pages() -> dict[str, Page]:
-    """All pages by name, in the order in which the index links to them; the index first."""
+    """All pages by name, in the order of the index; the index first."""
     files = {path.stem: path for path in sorted(FOLDER.glob("*.md"))}
     linked = [name.removesuffix(".md") for name in links(files[INDEX].read_text(encoding="utf-8"))]
     order = dict.fromkeys([INDEX, *(name for name in linked if name in files), *files])
@@ -70,7 +70,7 @@ def pages() -> dict[str, Page]:
 
 
 def search(words: str) -> list[Hit]:
-    """The sections that hold all of `words`, in any case; those with one of them in a heading first."""
+    """The sections that contain all of `words`, ignoring case; those with a match in a heading first."""
     wanted = words.casefold().split()
     if not wanted:
         return []
@@ -84,7 +84,7 @@ def search(words: str) -> list[Hit]:
 
 @cache
 def _sections() -> list[tuple[Page, str, str, str]]:
-    """All sections of all pages but the index: their page, heading, anchor and plain text."""
+    """All sections of all pages except the index: page, heading, anchor and plain text."""
     sections = []
     for page in list(pages().values())[1:]:
         lines, marks = page.text.splitlines(), headings(page.text)
@@ -116,7 +116,7 @@ def _address(name: str) -> str:
 
 
 def _link(target: str) -> str | None:
-    """Where a link of a page leads inside the app; None for a file that only the repository has."""
+    """The address in the app that a link leads to; None for a file that exists only in the repository."""
     if target.startswith(("https://", "http://", "#")):
         return target
     path, _, anchor = target.partition("#")
@@ -127,7 +127,7 @@ def _link(target: str) -> str | None:
 
 
 def _onward(request: Request) -> Response:
-    """Without the slash, relative links would lead beside the pages."""
+    """Without the trailing slash, relative links would resolve one level too high."""
     return RedirectResponse("help/", 307, _HEADERS)
 
 

@@ -1,4 +1,4 @@
-"""The strip above the tabs: what is at work now, on every tab. It is there only while something is.
+"""The strip above the tabs: shows on every tab what is running now. Visible only while something runs.
 
 elem_ids: `job_strip` (text and progress bar), `job_stop` (button), `job_message` (what stopping did).
 """
@@ -34,7 +34,7 @@ class Strip:
     box: gr.HTML
     stop: gr.Button
     message: gr.HTML
-    job: gr.State  # the key of the job that is shown: what Stop stops, even if another one begins meanwhile
+    job: gr.State  # key of the job shown: Stop stops this one, even if another has begun since
 
 
 def build() -> Strip:
@@ -49,9 +49,9 @@ def wire(strip: Strip, workspace: Workspace) -> None:
 
 
 def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Markup | str, dict[Any, Any]]:
-    """What to say of a run that was just started, and updates that show what is at work now.
+    """The message for a run that was just started, and updates that show what is running now.
 
-    Of the run on show everything stands below, and changes with it: a sentence here would stay as it is.
+    No message for the run on display: everything about it is below and stays current, while a message would not.
     """
     job = run_files.current_job(workspace)
     behind = job is not None and job.run != run
@@ -60,7 +60,7 @@ def submitted(strip: Strip, run: RunDirectory, workspace: Workspace) -> tuple[Ma
 
 
 def at_work(strip: Strip, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show what is at work now, for a handler that has just started something."""
+    """Updates that show what is running now, for a handler that has just started something."""
     return now(strip, run_files.current_job(workspace), workspace)
 
 
@@ -70,7 +70,7 @@ def now(strip: Strip, job: Job | None, workspace: Workspace) -> dict[Any, Any]:
 
 
 def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Workspace) -> None:
-    """Let `button`, the strip's own or one on a tab, stop the job on show; `message` says what happened."""
+    """Wire `button`, the strip's own or one on a tab, to stop the displayed job; `message` shows the result."""
 
     def stop(job: str | None) -> dict[Any, Any]:
         stopped = run_files.stop(job, workspace) if job else StopResult("idle", "Nothing is running.")
@@ -88,7 +88,7 @@ def stop_by(strip: Strip, button: gr.Button, message: gr.HTML, workspace: Worksp
 
 
 def stop_button(job: Job | None) -> dict[str, Any]:
-    """The Stop button says what the next press does."""
+    """The label of the Stop button says what the next press does."""
     if job is None:
         return gr.update(visible=False)
     stopping = job.status.state == "stopping"
@@ -102,8 +102,7 @@ def show_now(job: Job | None, workspace: Workspace) -> Markup:
 def show(
     job: Job | None, metrics: list[dict[str, Any]], answers: Sequence[tuple[str, answering.Status]] = ()
 ) -> Markup:
-    """One line about the job with its progress bar, nothing when there is none; `answers` are those of blind tests that
-    are being made."""
+    """One line about the job with its progress bar; empty without one. `answers`: those in progress for blind tests."""
     beside = join(_answers(*texts) for texts in answers)
     if job is None and not answers:
         return Markup("")
@@ -127,7 +126,7 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     if at is not None and (left := run_view.left_in_total(job.run, status)):
         numbers.append(("", left))
     elif status.state == "stopping":
-        pass  # what is left of the run will not be done
+        pass  # the rest of the run will not be done
     elif status.eta_seconds is not None:
         numbers.append(("about", f"{duration(status.eta_seconds)} left"))
     elif status.seconds is not None:
@@ -142,7 +141,7 @@ def _line(job: Job, metrics: list[dict[str, Any]]) -> Markup:
     )
     what = {"queued": f"{job.kind}, waiting", "stopping": "stopping"}.get(status.state, job.kind).capitalize()
     doing = _STOPPING[job.kind] if status.state == "stopping" else status.phase or status.state
-    of_phase = "" if at is None else "ft-strip-more"  # on a phone the step says enough
+    of_phase = "" if at is None else "ft-strip-more"  # on a phone the step is enough
     if at is not None:
         what += f", step {at[0]} of {at[1]}"
     return Markup('<div class="ft-strip-line"><strong>{}</strong>{}{}<span class="ft-help">{}</span></div>{}').format(
@@ -164,7 +163,7 @@ def _answers(test_id: str, status: answering.Status) -> Markup:
 
 
 def _progress(metrics: list[dict[str, Any]], losses: list[float]) -> list[tuple[str, str]]:
-    """How well it goes, by what its stage is about: reward, preference accuracy, loss."""
+    """The progress measure of the stage: reward, preference accuracy or loss."""
     rewards = [row["reward"] for row in metrics if isinstance(row.get("reward"), int | float)]
     if rewards:
         return [("reward", short(rewards[-1]))]

@@ -1,4 +1,4 @@
-"""Serve the app: on a laptop, in Colab, or, behind its owner's door, in a Space."""
+"""Serve the app: on a laptop, in Colab, or in a Space behind the owner's login."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def launch(
     block: bool | None = None,
     mcp: bool = False,
 ) -> gr.Blocks:
-    """Serve the app and print its address. `block` None waits for ctrl-C, except in a notebook.
+    """Serve the app and print its address. `block` None waits for Ctrl-C, except in a notebook.
 
-    `port` None takes the first free one from 7860 on. With `share`, or a `host` that others can reach, whoever opens
-    the app needs the password in FTLAB_PASSWORD (asked for at a terminal), in a notebook the link that is printed;
-    unless `open_to_all`. `allow_hosts` are further names that the app answers to, of a proxy before it. `mcp` offers
-    the endpoints for programs to agents too, as tools of the Model Context Protocol. Raises InputError when `port` is
-    taken, a password is missing, the workspace cannot be written to, or what MCP needs is not installed.
+    With `port` None, uses the first free one from 7860 up. With `share`, or a `host` that others can reach, the app
+    requires the password in FTLAB_PASSWORD (asked for at a terminal), or in a notebook the printed link, unless
+    `open_to_all` is set. `allow_hosts` adds host names that the app answers to, such as those of a proxy. `mcp` also
+    offers the endpoints for programs to agents, as tools of the Model Context Protocol. Raises InputError if `port` is
+    taken, a password is missing, the workspace is not writable, or the packages for MCP are not installed.
     """
     quieten()
     os.environ.setdefault(NICE, FOR_THE_APP)
@@ -56,7 +56,7 @@ def launch(
         programs.check_mcp()
     place = Workspace.open(workspace)
     if os.environ.get("SPACE_ID"):
-        # Everybody can open a Space: there, this app is behind the owner's door.
+        # Anyone can open a Space, so there the app is behind the owner's login.
         return space_lab.serve_lab(place, host=host, port=port, allow_hosts=allow_hosts)
     shared = share or gradio_server.shares_by_itself()
     names = hosts.Names(host, allow_hosts, shared=shared)
@@ -65,7 +65,7 @@ def launch(
     if others and not open_to_all:
         who = access.for_shared("--share" if shared else f"--host {host}", in_notebook=_in_notebook())
     served = threading.Event()
-    # Whoever else opens it reads no file of the machine beside what they bring and what the workspace holds.
+    # Other users of the app can read no files except their uploads and the workspace.
     with reaching([place.root, Path(get_upload_folder())] if others else None):
         app = build_app(place, served)
     try:
@@ -74,13 +74,13 @@ def launch(
             server_port=port,
             share=shared,
             inbrowser=open_browser,
-            inline=False if who is not None else None,  # its frame needs the link that lets in
-            height=760,  # of its frame in a notebook
+            inline=False if who is not None else None,  # the frame needs the link that logs in
+            height=760,  # of the frame in a notebook
             prevent_thread_lock=True,
             quiet=True,
             _app=gradio_server.gradio_app(names, **_served_beside(who)),
             **(page_settings(place) | {"mcp_server": mcp}),
-            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
+            # Gradio's own check times out after 3 seconds and gives up: too short beside a run on a small CPU.
             _frontend=False,
         )
     except OSError as error:
@@ -102,14 +102,14 @@ def launch(
 
 
 def _served_beside(who: access.Access | None) -> dict[str, Any]:
-    """`app_kwargs`: the pages beside the app, and where only its owner may use it the door before all of it."""
+    """`app_kwargs`: the pages beside the app and, if only its owner may use it, the door in front of everything."""
     if who is None:
         return {"routes": help.routes()}
     return access.owner_door(who) | {"routes": [*owner_page.routes(who), *help.routes()]}
 
 
 def _tell(url: str, public: str | None, who: access.Access | None) -> None:
-    """Print where the app is; in a notebook also show it, with a link that lets its frame in."""
+    """Print the address of the app. In a notebook, also show it in a frame that is logged in by link."""
     if who is None:
         print(f"ftlab is at {url}{f' and, for everybody with the link, at {public}' if public else ''}", flush=True)
         return
@@ -126,7 +126,7 @@ def _tell(url: str, public: str | None, who: access.Access | None) -> None:
 
 
 def _in_notebook() -> bool:
-    """Inside Jupyter or Colab, where a blocked cell would block everything after it."""
+    """Whether this is Jupyter or Colab, where a blocked cell would block all later cells."""
     shell = sys.modules.get("IPython")
     shell = shell.get_ipython() if shell is not None else None
     return shell is not None and hasattr(shell, "kernel")

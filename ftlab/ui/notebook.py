@@ -1,4 +1,4 @@
-"""What ftlab finds, as Jupyter shows it: the same pictures as in the tabs, with the app's style and without the app."""
+"""ftlab's results in Jupyter: the same charts as in the tabs, with the app's style but without the app."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from ftlab.data.inspection import Inspection
     from ftlab.training.preflight.finding import Preflight
 
-# What the app's theme provides, in neutral values that are readable on a light and on a dark notebook.
+# Replaces the app's theme with neutral values that are readable in light and dark notebooks.
 _THEME = """
  --border-color-primary: #88888855; --body-text-color-subdued: #808080; --block-background-fill: transparent;
  --background-fill-secondary: #88888818; --button-secondary-background-fill: transparent; --font-mono: monospace;
  font-family: system-ui, sans-serif; font-size: 14px; line-height: 1.45; max-width: 960px; margin: .3rem 0;
 """
-# Nobody listens to buttons here, and Jupyter has its own idea of tables.
+# Buttons do nothing here, and Jupyter styles tables itself.
 _MORE = """
  button { display: none; }
  table { margin: 0 !important; table-layout: auto !important; width: 100%; }
@@ -55,28 +55,28 @@ _EXAMPLES = 3
 
 
 def framed(body: str) -> str:
-    """`body` as self-contained HTML; its style touches nothing else of the notebook."""
+    """`body` as self-contained HTML; its style affects nothing else in the notebook."""
     return Markup('<style>{}</style><div class="ft-nb">{}</div>').format(Markup(_style()), body)
 
 
 @functools.cache
 def _style() -> str:
-    """The rules of the app's sheets, nested so that they hold within .ft-nb alone."""
+    """The rules of the app's stylesheets, nested so that they apply only within .ft-nb."""
     css = "\n".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in _SHEETS)
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     css = css.replace(":root {", "& {").replace(".dark {", f"{_DARK} {{")
-    # Keyframes and rules of the page as a whole have no place within another rule.
+    # Keyframes and page-level rules cannot be nested in another rule.
     css = re.sub(r"@keyframes[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", css)
     return re.sub(r"\s*\n\s*", "\n", f".ft-nb {{{_THEME}{css}{_MORE}}}")
 
 
 def run_html(run: RunDirectory) -> str:
-    """Numbers, curves, warnings and outcome of `run`."""
+    """Figures, curves, warnings and outcome of `run`."""
     return framed(run_view.live(run))
 
 
 def comparison_html(comparison: ComparisonJson, run: RunDirectory | None = None) -> str:
-    """Verdict, table and pictures of a comparison; with its `run` also what to do next."""
+    """Verdict, table and charts of a comparison; with its `run`, also what to do next."""
     if run is not None:
         return framed(evaluate_result.result(run, comparison))
     notices = join(
@@ -94,12 +94,12 @@ def comparison_html(comparison: ComparisonJson, run: RunDirectory | None = None)
 
 
 def strengths_html(strengths: StrengthsJson) -> str:
-    """Table, picture and proposal of the strengths of a run."""
+    """Table, chart and recommendation for the strengths of a run."""
     return framed(strengths_view(strengths))
 
 
 def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence[Any]], lines: Sequence[str]) -> str:
-    """Several runs: a picture, a table of them, and a sentence on each."""
+    """Several runs: a chart, a table, and a sentence on each."""
     listed = list_items(lines)
     numbers = range(1, len(headings))
     body = join([picture, table(headings, rows, label="Runs", numbers=numbers)])
@@ -108,7 +108,7 @@ def compared_html(picture: str, headings: Sequence[str], rows: Sequence[Sequence
 
 
 def inspection_html(inspection: Inspection) -> str:
-    """What a data source holds, how it was recognised, and its first rows."""
+    """What a data source contains, how its format was recognized, and its first rows."""
     splits = ", ".join(f"{count(rows)} {split}" for split, rows in inspection.splits.items())
     numbers = facts(
         [
@@ -133,7 +133,7 @@ def inspection_html(inspection: Inspection) -> str:
 
 
 def report_html(report: Report) -> str:
-    """What the checks found in a data set: lengths, findings with their remedies, whether it is enough."""
+    """The results of the data checks: lengths, findings with their remedies, whether there is enough data."""
     values = report.as_dict()
     rows = [
         [
@@ -172,14 +172,14 @@ def preflight_html(preflight: Preflight) -> str:
 
 
 def verdict_html(tally: TallyJson) -> str:
-    """The verdict of a blind test with its pictures."""
+    """The verdict of a blind test with its charts."""
     from ftlab.ui.tabs.blind_test.verdict import verdict
 
     return framed(verdict(tally))
 
 
 def row_html(data: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, length: int | None) -> str:
-    """A row of the source, and the tokens that the model reads with the trained ones marked."""
+    """A row of the source, and the tokens that the model reads, with the trained ones marked."""
     from ftlab.ui.tabs.data.row_view import row_card
 
     return framed(row_card(data, workspace, row, split, base, length))
@@ -202,7 +202,7 @@ def answers_html(message: str, base: str, adapted: str, notes: Sequence[str]) ->
 
 
 def before_after_html(comparison: BeforeAfterJson, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The answers of base, start and run to the same prompts: their figures, and the first few of them."""
+    """The answers of base, start and run to the same prompts: their figures, and the first few answers."""
     head, *figures = figure_rows(comparison)
     names = [name for name in CONTESTANTS if name in comparison["contestants"]]
     answers = [[row["prompt"][-1]["content"], *(row[name]["answer"] for name in names)] for row in rows[:_EXAMPLES]]
@@ -219,7 +219,7 @@ def before_after_html(comparison: BeforeAfterJson, rows: Sequence[Mapping[str, A
 
 
 def page_html(page: str, height: int) -> str:
-    """A whole page in a frame in which no script runs."""
+    """A whole page in a frame that blocks scripts."""
     return Markup(
         '<iframe srcdoc="{}" sandbox="" width="100%" height="{}" style="border:1px solid #8885;border-radius:8px;'
         'background:#fff"></iframe>'

@@ -1,11 +1,11 @@
-"""The page that holds the tabs: what a tab offers it, how tabs lead to each other, and how they follow the files.
+"""The page that holds the tabs: what a tab provides, how tabs link to each other, and how they follow the files.
 
 A tab is a module with `NAME` (its id), `TITLE`, and
 
     build(workspace) -> parts           draws it, within its gr.Tab
     wire(parts, page)                   connects its events
-    doors(parts, page) -> {name: Door}  ways into it for buttons of other tabs (may be left out)
-    followers(parts, page) -> [...]     what it redraws as the files change (may be left out)
+    doors(parts, page) -> {name: Door}  ways into it for buttons of other tabs (optional)
+    followers(parts, page) -> [...]     what it redraws as the files change (optional)
 
 The page loops over its tabs and knows none of their parts.
 """
@@ -46,8 +46,8 @@ class TabModule(Protocol):
 
 @dataclass(frozen=True)
 class Door:
-    """A way into a tab: `fill(value)` gives updates of `outputs`. `accepts(value)` says whether this tab is the one
-    for `value`, where several tabs have a door of that name."""
+    """A way into a tab: `fill(value)` gives updates of `outputs`. If several tabs have a door of that name,
+    `accepts(value)` tells which of them takes `value`."""
 
     outputs: Sequence[Any]
     fill: Callable[[Any], dict[Any, Any]]
@@ -70,7 +70,7 @@ class Page:
         return {self.tabs: gr.Tabs(selected=tab)}
 
     def switch(self, trigger: Callable[..., Any], tab: str) -> None:
-        """Let `trigger` open `tab`."""
+        """Make `trigger` open `tab`."""
         on(trigger, lambda: self.to(tab), [], [self.tabs], queue=False)
 
     def lead(
@@ -83,9 +83,9 @@ class Page:
         to: str | None = None,
         **settings: Any,
     ) -> None:
-        """Let `trigger` open the tab `to` through its `door`, with what `value` makes of `inputs` (else the first of
-        them); a `value` whose first parameter is a gr.EventData gets the event too. Without `to`, the first tab with
-        such a door that accepts the value. `settings` go to `on`."""
+        """Make `trigger` open the tab `to` through its `door`, with the result of `value` on `inputs` (default: the
+        first input). If the first parameter of `value` is a gr.EventData, it receives the event too. Without `to`,
+        opens the first tab with such a door that accepts the value. `settings` go to `on`."""
         ways = {tab: doors[door] for tab, doors in self.doors.items() if door in doors and to in (None, tab)}
 
         def go(*values: Any) -> dict[Any, Any]:
@@ -102,7 +102,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen on the page, kept by the workspace: a reload, a second page and a restart come back to it.
+    """The selections on the page, stored in the workspace. A reload, a second page and a restart restore them.
 
     Empty: the newest, or the default. Runs are ids.
     """
@@ -117,7 +117,7 @@ class Choices:
 
 
 def kept_choices(workspace: Workspace) -> Choices:
-    """What is kept; a file that cannot be read counts as none."""
+    """The stored choices; an unreadable file counts as none."""
     try:
         kept = json.loads(workspace.page_file.read_text(encoding="utf-8"))
         known = {known_field.name for known_field in fields(Choices)}
@@ -130,7 +130,7 @@ _writing = threading.Lock()
 
 
 def remember_choice(workspace: Workspace, **chosen: str) -> None:
-    """Keep choices, named as in `Choices`. A folder that cannot be written to is no reason to refuse a choice."""
+    """Store choices, named as in `Choices`. An unwritable folder is no reason to refuse a choice."""
     with _writing:
         before = kept_choices(workspace)
         now = replace(before, **chosen)
@@ -143,8 +143,8 @@ def remember_choice(workspace: Workspace, **chosen: str) -> None:
 
 @dataclass
 class Look:
-    """One look at the files for one follower: what is at work, what the page says, and what the follower noted before
-    (`notes`, texts, kept by the page)."""
+    """A snapshot for one follower: the current job, the values on the page, and the follower's earlier `notes`
+    (texts stored by the page)."""
 
     workspace: Workspace
     job: Job | None
@@ -152,8 +152,8 @@ class Look:
     notes: dict[str, str]
 
     def follow(self, component: Any, listed: Sequence[str]) -> str | None:
-        """The choice in a list that grows at its front. Who looks at the newest follows it; who chose an older one
-        keeps it."""
+        """The selection in a list that grows at the front. A page on the newest entry moves to the new one; an older
+        selection stays."""
         newest, note = next(iter(listed), None), f"newest {component._id}"
         chosen, before = self.values[component], self.notes.get(note)
         self.notes[note] = newest or ""
@@ -164,9 +164,9 @@ class Look:
 class Follower:
     """A part of a tab that follows the files. `draw` gives updates of `outputs`.
 
-    With `chosen` it is drawn when a run changed or when one of these components was changed, and what it draws repeats
-    no choice; without, each second, and sent when it differs. A fault while drawing is told in `box`.
-    `remembers`: which of `Choices` a component of `inputs` is.
+    With `chosen`, it is redrawn when a run or one of these components changes, and its updates repeat no choice.
+    Without, it is drawn every second, and sent if it differs. Errors while drawing appear in `box`. `remembers`: which
+    of `Choices` a component of `inputs` is.
     """
 
     outputs: Sequence[Any]
@@ -178,7 +178,7 @@ class Follower:
 
 
 def follow_files(page: Page, followers: Sequence[Follower]) -> None:
-    """Redraw `followers` when the page is opened and each second after, sending only what is new.
+    """Redraw `followers` when the page is opened and every second after, sending only what is new.
 
     One handler does all of it: gr.State.change, which could split it, never fires after an event with queue=False.
     """
@@ -197,7 +197,7 @@ def follow_files(page: Page, followers: Sequence[Follower]) -> None:
     def look(known: dict[str, str], present: dict[Any, Any]) -> dict[Any, Any]:
         job, runs, now = run_files.current_job(workspace), run_files.fingerprint(workspace), dict(known)
         updates: dict[Any, Any] = {}
-        kept = None if known else kept_choices(workspace)  # only the first look comes back to what was chosen
+        kept = None if known else kept_choices(workspace)  # only the first look restores the stored choice
         for number, follower in enumerate(followers):
             mine = {name: text for name, text in known.items() if name.startswith(f"{number} ")}
             seen = Look(workspace, job, dict(present), {name.split(" ", 1)[1]: text for name, text in mine.items()})
@@ -223,10 +223,10 @@ def follow_files(page: Page, followers: Sequence[Follower]) -> None:
 
 
 def _redrawn(follower: Follower, seen: Look, runs: str, present: Mapping[Any, Any]) -> dict[Any, Any]:
-    """What a page has to be sent of `follower`; `seen.notes` is brought up to date."""
+    """The updates of `follower` that a page needs. Updates `seen.notes`."""
     if follower.chosen is None:
         drawn = _drawn(follower, seen)
-        # A state apart: it does not change with each figure.
+        # Kept separately: it does not change with every figure.
         states = {component: update for component, update in drawn.items() if isinstance(component, gr.State)}
         fresh: dict[Any, Any] = {}
         for name, group in (("states", states), ("shown", {k: v for k, v in drawn.items() if k not in states})):
@@ -237,19 +237,19 @@ def _redrawn(follower: Follower, seen: Look, runs: str, present: Mapping[Any, An
     if seen.notes.get("drawn") == digest([runs, [seen.values[component] for component in follower.chosen]]):
         return {}
     drawn = unsaid(_drawn(follower, seen), present)
-    # A choice that came while this was drawn is no part of it: then the next look draws again.
+    # A choice made while this was drawn is not part of it, so the next look draws again.
     after = [value_of(drawn.get(component), seen.values[component]) for component in follower.chosen]
     before, seen.notes["drawn"] = seen.notes.get("drawn"), digest([runs, after])
     return drawn if before != seen.notes["drawn"] else {}
 
 
 def value_of(update: Any, otherwise: Any) -> Any:
-    """The value that `update` gives a component, else the one it has."""
+    """The value that `update` gives a component; without one, its current value."""
     return update.get("value", otherwise) if isinstance(update, dict) else otherwise
 
 
 def _drawn(follower: Follower, seen: Look) -> dict[Any, Any]:
-    """What `follower` draws; where that fails, only it says so, in its box."""
+    """What `follower` draws. A failure shows only in its own box."""
     try:
         return follower.draw(seen)
     except Exception as error:
@@ -262,7 +262,7 @@ def _drawn(follower: Follower, seen: Look) -> dict[Any, Any]:
 
 
 def _keep(follower: Follower, seen: Look) -> None:
-    """Remember a choice that this page has changed; that of the newest of a list as none, so that it goes on."""
+    """Store a choice that changed on this page. The newest of a list is stored as empty, so that it keeps following."""
     for name, component in follower.remembers.items():
         chosen, note = str(seen.values[component] or ""), f"said {name}"
         if seen.notes.get(note) != chosen:

@@ -1,6 +1,6 @@
-"""What programs may call: a few endpoints, declared on purpose. Everything else that the page calls stays private.
+"""Endpoints for programs: a few, declared explicitly. All other calls of the page stay private.
 
-They return plain JSON and never wait for a run: `train` and `evaluate` start one, `status` says how far it is. An
+They return plain JSON and never wait for a run: `train` and `evaluate` start one, `status` reports its progress. An
 expected failure reaches the caller as one clear message.
 """
 
@@ -36,7 +36,7 @@ _STATUS = ("state", "phase", "step", "total_steps", "done", "total", "eta_second
 
 
 def offer(workspace: Workspace) -> None:
-    """Declare the endpoints over `workspace`, within the Blocks that are being built."""
+    """Declare the endpoints over `workspace`, within the Blocks being built."""
 
     def inspect(source: str, settings: dict | None = None) -> dict:
         """Look at a data source before training on it: rows, columns, the recognised format and why, the splits.
@@ -151,12 +151,12 @@ def offer(workspace: Workspace) -> None:
     _refuse_too_few(gr.context.Context.root_block)
     for function in (inspect, train, status, stop, evaluate, arena_results):
         gr.api(_told(function), api_name=function.__name__)
-    # One at a time on a device, as the answers of the Chat tab.
+    # One at a time per device, like the answers of the Chat tab.
     gr.api(_told(chat), api_name="chat", concurrency_id="device", concurrency_limit=1)
 
 
 def check_mcp() -> None:
-    """Raise InputError when the package that speaks the Model Context Protocol is not installed."""
+    """Raise InputError if the package for the Model Context Protocol is not installed."""
     if importlib.util.find_spec("mcp") is None:
         raise InputError("The package mcp is not installed", given="--mcp", try_=install("mcp"))
 
@@ -205,7 +205,7 @@ def _verdict_of(test_id: str | None, workspace: Workspace) -> dict[str, Any]:
 
 
 def _refuse_too_few(blocks: Any) -> None:
-    """Gradio (6.31) answers a call with too few values with an error that says nothing (null)."""
+    """Gradio (6.31) answers a call with too few values with an empty error (null)."""
     usual = blocks.validate_inputs
 
     def validate(called: Any, values: list[Any]) -> None:
@@ -230,7 +230,7 @@ _IN_WORDS = {
 
 def _check_type(name: str, value: Any, annotation: Any) -> None:
     allowed = get_args(annotation) or (annotation,)
-    # A bool is an int for Python, and a whole number is a number for everybody.
+    # In Python a bool is an int, and a whole number is a valid number.
     fits = isinstance(value, allowed) or (float in allowed and isinstance(value, int))
     in_words = " or ".join(_IN_WORDS[kind] for kind in allowed)
     try:
@@ -239,7 +239,7 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
         raise InputError(f"{name} is {error}", allowed=in_words) from None
     if isinstance(value, str) and "\0" in value:
         raise InputError(f"{name} holds a character with the number 0", allowed="other text")
-    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan is neither
+    if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # excludes nan
         raise InputError(f"{name} is no number to count with", allowed=in_words)
     if not (fits and isinstance(value, bool) == (bool in allowed)):
         text = whole(json.dumps(value, ensure_ascii=False, default=str)[:80])
@@ -247,9 +247,9 @@ def _check_type(name: str, value: Any, annotation: Any) -> None:
 
 
 def _told(function: Callable[..., dict]) -> Callable[..., dict]:
-    """`function` whose expected failures reach the caller as they are, and others as one sentence without details.
+    """`function` with expected failures passed on unchanged, and all others reduced to one sentence without details.
 
-    Arguments of another type than it declares are refused before it is called: Gradio passes on whatever came.
+    Arguments of a type other than declared are refused before the call: Gradio passes on any value.
     """
     takes, folders = signature(function, eval_str=True), reach()
 

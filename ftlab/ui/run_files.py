@@ -1,4 +1,4 @@
-"""What the tabs show, read from the run directories. Polled every second, so each file is read only when it changed."""
+"""Read what the tabs show from the run directories. Polled every second, so a file is read only after it changes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ftlab.training.status import RunStatus
 
 T = TypeVar("T")
 
-# (file, reader) -> (time of change and size, value). A cache only: losing it costs time, nothing else.
+# (file, reader) -> (time of change and size, value). Only a cache: losing it costs time, nothing else.
 _read: dict[tuple[Path, str], tuple[tuple[int, int] | None, Any]] = {}
-# Files that cannot be used as they are now: what is drawn is drawn without them, and the run shown as damaged.
+# Files that are currently unusable. Drawing skips them, and the run is marked as damaged.
 _damaged: dict[Path, tuple[tuple[int, int] | None, FtlabError]] = {}
-# Runs that somebody looks at beside each other: working out the intervals takes a moment.
+# Runs being compared side by side. Cached, because computing the intervals takes a moment.
 _beside: dict[tuple[Any, ...], tuple[ComparisonJson, list[dict[str, Any]]] | None] = {}
 _MOST_BESIDE = 16
 
@@ -38,7 +38,7 @@ Kind = Literal["training", "evaluation"]
 
 @dataclass(frozen=True)
 class Job:
-    """What is at work now, or waits its turn."""
+    """The job that is running or next in line."""
 
     run: RunDirectory
     kind: Kind
@@ -51,22 +51,22 @@ class Job:
 
 
 def status(run: RunDirectory) -> RunStatus:
-    """The run's status. One that has ended is not compared with the process table again."""
+    """The run's status. A run that has ended is not compared with the process table again."""
     return _ended(run.status_file) or supervisor.status(run)
 
 
 def evaluation_status(run: RunDirectory) -> RunStatus | None:
-    """The status of the evaluation that was started by hand, None when there was none."""
+    """The status of the evaluation that was started manually, None if there was none."""
     return _ended(run.evaluation_status_file) or supervisor.evaluation_status(run)
 
 
 def config(run: RunDirectory) -> RunConfig | None:
-    """The run's configuration, None when this version of ftlab cannot read it."""
+    """The run's configuration, None if this version of ftlab cannot read it."""
     return _cached(run.config_file, load_config)
 
 
 def damage(run: RunDirectory) -> list[FtlabError]:
-    """What is wrong with files of `run`, of those that were looked at."""
+    """Errors in the files of `run` that have been read so far."""
     current = status(run)
     for look in (config, comparison, manifest, environment, preferences, rewards, before_after, judgements):
         look(run)
@@ -77,7 +77,7 @@ def damage(run: RunDirectory) -> list[FtlabError]:
 
 
 def set_aside(error: DamagedFile) -> bool:
-    """Draw without the file that `error` names, until it changes; False where that was done before."""
+    """Ignore the file that `error` names until it changes. False if it was ignored already."""
     stamp = _stamp(error.path)
     known = error.path in _damaged and _damaged[error.path][0] == stamp
     _damaged[error.path] = (stamp, error)
@@ -87,7 +87,7 @@ def set_aside(error: DamagedFile) -> bool:
 
 
 def drawn(draw: Callable[[], T]) -> T:
-    """What `draw` gives, without the files that turn out to be damaged while it draws."""
+    """The result of `draw`, without files that turn out to be damaged while it draws."""
     again: set[tuple[Path, Any]] = set()
     while True:
         try:
@@ -116,7 +116,7 @@ def verification(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def strength(run: RunDirectory) -> float:
-    """The strength that was chosen for `run`; 1 where none was, or the choice cannot be read."""
+    """The strength chosen for `run`; 1 if there is none, or it cannot be read."""
     from ftlab.models.strength import AS_TRAINED, chosen_strength
 
     if _cached(run.strength_file, read_json) is None:
@@ -129,12 +129,12 @@ def strength(run: RunDirectory) -> float:
 
 
 def name_file(run: RunDirectory) -> Path:
-    """The name that a person gave the run; absent when it has the made one (`run_names`)."""
+    """The file with the run's custom name; absent if the run has its generated one (`run_names`)."""
     return run.path / "name.json"
 
 
 def given_name(run: RunDirectory) -> str:
-    """The name that a person gave `run`; empty where there is none."""
+    """The custom name of `run`; empty if there is none."""
     return str((_cached(name_file(run), read_json) or {}).get("name") or "")
 
 
@@ -151,12 +151,12 @@ def predictions(run: RunDirectory | Question) -> list[dict[str, Any]]:
 
 
 def probes(run: RunDirectory | Question) -> list[dict[str, Any]]:
-    """The general questions, with what each side said."""
+    """The general questions, with the answers of each side."""
     return _cached(run.probes_file, _read_rows) or []
 
 
 def side_by_side(runs: Sequence[RunDirectory]) -> tuple[ComparisonJson, list[dict[str, Any]]] | None:
-    """The answers of several runs as one comparison and its rows; None where they were not asked the same rows."""
+    """The answers of several runs as one comparison and its rows; None if they did not answer the same rows."""
     if any(comparison(run) is None for run in runs):
         return None
     stamps = tuple((run.path, _stamp(run.comparison_file)) for run in runs)
@@ -177,7 +177,7 @@ def preferences(run: RunDirectory) -> PreferencesJson | None:
 
 
 def rewards(run: RunDirectory) -> RewardsJson | None:
-    """What the rewards say of answers to held-out prompts, before and after."""
+    """The rewards of answers to held-out prompts, before and after."""
     return _cached(run.rewards_file, read_json)
 
 
@@ -191,7 +191,7 @@ def before_after_answers(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def judgements(run: RunDirectory) -> list[JudgementJson]:
-    """What other models say of the answers, the newest first."""
+    """Judgments of the answers by other models, newest first."""
     return (_cached(run.judged_file, read_json) or {"judgements": []})["judgements"]
 
 
@@ -201,29 +201,29 @@ def judged_answers(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def samples(run: RunDirectory) -> list[dict[str, Any]]:
-    """Answers that were tried while learning from rewards."""
+    """Answers sampled while learning from rewards."""
     return _cached(run.samples_file, read_jsonl) or []
 
 
 def expected(run: RunDirectory) -> dict[str, Any]:
-    """What was measured of `run` before it started (Preflight.as_dict); empty where nothing was."""
+    """The estimates for `run` made before it started (Preflight.as_dict); empty if there are none."""
     return _cached(run.expected_file, read_json) or {}
 
 
 def stage(run: RunDirectory) -> str:
-    """The stage of `run`; sft when its settings cannot be read."""
+    """The stage of `run`; sft if its settings cannot be read."""
     settings = config(run)
     return settings.stage if settings else SFT
 
 
 def is_reward_model(run: RunDirectory) -> bool:
-    """Whether `run` learns to score answers; it writes none."""
+    """Whether `run` trains a reward model, which scores answers and writes none."""
     settings = config(run)
     return settings is not None and settings.is_reward_model
 
 
 def parent(run: RunDirectory) -> str | None:
-    """The run that `run` started from, None when it started from its base or from a folder."""
+    """The run that `run` started from, None if it started from its base or from a folder."""
     settings = config(run)
     recorded = environment(run).get("parent_run")
     return recorded or (settings.model.start if settings else None)
@@ -244,15 +244,14 @@ def current_job(workspace: Workspace) -> Job | None:
 
 
 def stop(job_key: str, workspace: Workspace) -> StopResult:
-    """Ask the job `job_key` to stop, or kill it when it was asked before."""
+    """Ask the job `job_key` to stop, or kill it if it was asked before."""
     kind, _, run_id = job_key.partition(":")
     run = workspace.run(run_id)
     return supervisor.stop_evaluation(run) if kind == "evaluation" else supervisor.stop(run)
 
 
 def fingerprint(workspace: Workspace) -> str:
-    """A text that changes whenever a run appears, goes, changes its state, gets its scores or is used
-    at another strength."""
+    """A text that changes when a run appears, disappears, changes state, gets scores or is used at a new strength."""
     parts = [str(workspace.root), time.strftime("%Y%m%d")]  # names say "today"
     for run in workspace.runs():
         evaluation = evaluation_status(run)
@@ -274,12 +273,12 @@ def fingerprint(workspace: Workspace) -> str:
 
 
 def runs_with_result(workspace: Workspace) -> list[RunDirectory]:
-    """The runs one can evaluate, the newest first."""
+    """The runs that can be evaluated, newest first."""
     return [run for run in workspace.runs() if run.has_result and not status(run).is_active]
 
 
 def runs_that_answer(workspace: Workspace) -> list[RunDirectory]:
-    """The runs one can chat with: a reward model scores answers and writes none."""
+    """The runs that can chat. Excludes reward models, which score answers and write none."""
     return [run for run in runs_with_result(workspace) if not is_reward_model(run)]
 
 
@@ -288,9 +287,9 @@ def reward_models(workspace: Workspace) -> list[RunDirectory]:
 
 
 def chosen_run(workspace: Workspace, run_id: str | None, *, answers: bool = False) -> RunDirectory:
-    """The run that is chosen; the newest with a result when the page has not named one yet (somebody was quick).
+    """The selected run; the newest with a result if the page has not sent its selection yet.
 
-    `answers`: only a run that one can talk with. Raises InputError when there is none.
+    `answers`: only a run that can chat. Raises InputError if there is none.
     """
     if run_id:
         run = workspace.run(run_id)

@@ -1,6 +1,6 @@
-"""What runs are called on the screen: a name made of data, method, base and date, or the one that a person gave.
+"""The names of runs in the app: generated from data, method, base and date, or chosen by a person.
 
-The name that was given stands in a file of the run; the run's folder and its id stay as they are.
+A custom name is stored in a file of the run; the run's folder and id do not change.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ftlab.ui import run_files
 from ftlab.ui.run_stages import TITLES
 
 LONGEST = 80  # characters of a name
-_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # of uploads that were kept beside each other, and of what was made of them
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")  # of uploads stored beside each other, and of data derived from them
 _VERSION = re.compile(r"(.+)-(\d+)-[0-9a-f]+")
 _TIME = re.compile(r"^\d{8}-\d{6}-")
 _BASES = {"smollm2": "SmolLM2", "starter": "the starter"}
 
 
 def rename(run: RunDirectory, name: str | None) -> str:
-    """Call `run` `name`; empty gives the made name back. Returns the name, without a date in a made one, which would
-    be wrong the next day. Raises InputError when it is too long."""
+    """Name `run` `name`; empty restores the generated name. Returns the name. A generated one comes without a date,
+    which would be wrong the next day. Raises InputError if it is too long."""
     text = " ".join((name or "").split())
     if len(text) > LONGEST:
         raise InputError("This name is too long", given=f"{len(text)} characters", allowed=f"at most {LONGEST}")
@@ -42,15 +42,15 @@ def rename(run: RunDirectory, name: str | None) -> str:
 
 
 def name_of(run: RunDirectory, *, dated: bool = True) -> str:
-    """What `run` is called: "Support triage, LoRA on SmolLM2, today 22:11", or the name that somebody gave it.
+    """The name of `run`: "Support triage, LoRA on SmolLM2, today 22:11", or its custom name.
 
-    `dated` off leaves the date out of a made name, for where it stands beside it.
+    `dated` False leaves the date out of a generated name, for use beside the date.
     """
     return run_files.given_name(run) or made_name(run, dated=dated)
 
 
 def made_name(run: RunDirectory, *, dated: bool = True) -> str:
-    """The name of `run` made of its data, method, base and start; its id where the settings cannot be read."""
+    """The name of `run` generated from its data, method, base and start; its id if the settings cannot be read."""
     config = run_files.config(run)
     if config is None:
         return run.id
@@ -62,7 +62,7 @@ def made_name(run: RunDirectory, *, dated: bool = True) -> str:
 
 
 def started(run: RunDirectory) -> str:
-    """When `run` began, the day in words and the local time: "today 22:11"."""
+    """When `run` began, as day and local time: "today 22:11"."""
     status = run_files.status(run)
     timestamp = status.started or status.created
     if not timestamp:
@@ -74,7 +74,7 @@ def started(run: RunDirectory) -> str:
 
 
 def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
-    """(name, id) of `runs` for a dropdown; runs of the same name also have the end of their id."""
+    """(name, id) of `runs` for a dropdown; the end of the id tells runs of the same name apart."""
     names = [name_of(run) for run in runs]
     return [
         (f"{name} ({_TIME.sub('', run.id)})" if names.count(name) > 1 else name, run.id)
@@ -83,7 +83,7 @@ def choices(runs: Sequence[RunDirectory]) -> list[tuple[str, str]]:
 
 
 def data_name(config: RunConfig) -> str:
-    """What the data of a run are called: the title of a sample, else the name of the file or data set."""
+    """The name of a run's data: the title of a sample, else the name of the file or data set."""
     source = config.data.source
     if source in run_files.sample_titles() or source.startswith(PREFIX):
         return source_title(source).replace(", version", " version")
@@ -91,7 +91,7 @@ def data_name(config: RunConfig) -> str:
 
 
 def source_title(source: str) -> str:
-    """What a source is called where it stands alone: "Support triage", "Hotel desk, version 2", "my file.csv"."""
+    """The name of a source on its own: "Support triage", "Hotel desk, version 2", "my file.csv"."""
     if source in run_files.sample_titles():
         return run_files.sample_titles()[source]
     if source.startswith(PREFIX) and (version := _VERSION.fullmatch(source.removeprefix(PREFIX))):
@@ -102,7 +102,7 @@ def source_title(source: str) -> str:
 
 
 def version_name(name: str) -> str:
-    """What the versions called `name` are versions of, in words."""
+    """The title of the source that the versions called `name` belong to."""
     return run_files.sample_titles().get(name.replace("-", "_")) or _in_words(name)
 
 
@@ -112,7 +112,7 @@ def _in_words(stem: str) -> str:
 
 
 def differing_data(configs: Sequence[RunConfig | None]) -> str:
-    """A sentence where the runs of `configs` learned from different data; else empty."""
+    """A sentence if the runs of `configs` learned from different data; else empty."""
     names = {config.data.source: data_name(config) for config in configs if config}
     return f"They were trained on different data: {listed(list(names.values()))}." if len(names) > 1 else ""
 

@@ -1,4 +1,4 @@
-"""The stages of the Preferences tab in words: what each needs, what it learns, and which settings it reads."""
+"""Describe the stages of the Preferences tab: what each needs, what it learns, and which settings it reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ftlab.config.stages import LOSSES, REWARD_STAGES, SUPERVISED_STAGES
 
 STAGES = {name: stage for name, stage in config_stages.STAGES.items() if stage.usual}  # those of the Preferences tab
 TITLES = {name: stage.title for name, stage in config_stages.STAGES.items()}
-# A reward model writes no answers, so nothing that is asked of answers is read.
+# A reward model writes no answers, so it reads no settings about answers.
 _OF_ANSWERS = ("evaluation.max_new_tokens", "evaluation.batch_size", "evaluation.probes")
 _OF_BASE = ("model.base", "model.revision", "model.dtype", "model.thinking")
 
@@ -22,7 +22,7 @@ def stage_choices() -> list[tuple[str, str]]:
 
 
 def loss_choices(stage: str) -> list[tuple[str, str]]:
-    """The losses of `stage`, the usual one first, under the empty value that takes it."""
+    """The losses of `stage`, the default first, under the empty value that selects it."""
     losses = LOSSES.get(stage, ())
     return [(f"usual: {losses[0]}", ""), *((loss, loss) for loss in losses)] if losses else [("the only one", "")]
 
@@ -34,7 +34,7 @@ METHOD_HELP = explained({name: METHODS[name].about for name in FOR_PREFERENCES})
 def is_read(path: str, stage: str, method: str, *, start: str | None) -> bool:
     """Whether a run of `stage` reads the setting `path`. `start`: base, adapter or model, what it starts from.
 
-    An adapter that is trained further brings its base and its method along, a whole model its base.
+    An adapter that is trained further brings its base and its method, a whole model its base.
     """
     section, _, name = path.partition(".")
     if section == "preference":

@@ -1,4 +1,4 @@
-"""One calm theme, light and dark, made of fonts that are on the machine already."""
+"""One calm theme, light and dark, that uses only fonts installed on the machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 
 STYLE_FILE = Path(__file__).with_name("style.css")
 
-# Light or dark as chosen before; without a choice the system's.
+# Light or dark as chosen before; by default, the system's setting.
 HEAD = """
 <script>
 (() => {
@@ -34,7 +34,7 @@ SWITCH_THEME = """
   document.body.classList.toggle('dark', dark);
 }
 """
-# The address keeps the tab, so that a reload comes back to it.
+# The address contains the tab, so a reload returns to it.
 KEEP_TAB = """
 () => setTimeout(() => {
   const button = document.querySelector('#tabs button[role=tab][aria-selected=true]');
@@ -47,7 +47,7 @@ KEEP_TAB = """
 
 
 def plain_page() -> dict[str, Any]:
-    """What every page of ftlab is launched with: its looks, and nothing of Gradio's that tells or keeps anything."""
+    """Launch arguments of every ftlab page: its style, with Gradio's telemetry and storage turned off."""
     return {
         "theme": theme(),
         "footer_links": [],
@@ -61,7 +61,7 @@ def plain_page() -> dict[str, Any]:
 
 
 def theme() -> gr.themes.Base:
-    """System fonts only: a font from another host would break offline use and tell that host who looks."""
+    """System fonts only: fonts from another host would fail offline and reveal the reader to that host."""
     font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
     return gr.themes.Base(

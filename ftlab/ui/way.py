@@ -1,6 +1,6 @@
-"""The way from data to a result that is shared, above the tabs: what is done, and where one is.
+"""The way above the tabs: the steps from data to a shared result, which are done, and which is current.
 
-It is about the data that are chosen and the newest run on them. A press on a step opens its tab.
+It covers the selected data and the newest run on them. A press on a step opens its tab.
 
 elem_ids: `way`.
 """

@@ -1,1 +1,1 @@
-"""Who may come in: hosts, logins, the owner, and how often."""
+"""Access control: allowed hosts, logins, the owner, and rate limits."""

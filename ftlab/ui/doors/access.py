@@ -1,11 +1,11 @@
-"""Who the owner of a Space or of a shared app is. Everybody else is a visitor.
+"""Identify the owner of a Space or of a shared app. Everybody else is a visitor.
 
 FTLAB_OWNER      names on the Hub, separated by commas; they log in with the Hub (`hf_oauth: true`; Spaces only)
-FTLAB_PASSWORD   a secret of 12 characters or more; after a few wrong ones each guess takes longer
+FTLAB_PASSWORD   a secret of 12 characters or more; after a few wrong guesses, each further guess takes longer
 
-In a Space neither is set: nobody is the owner, so nobody can train. A shared app asks for the password at the terminal;
-in a notebook a link that works once takes its place. `OwnerDoor` stands before all that is the owner's: pages, files,
-uploads and every event alike. What it does not let pass reaches no handler.
+A Space that sets neither has no owner, so nobody can train. A shared app asks for the password at the terminal;
+a notebook prints a one-time link instead. `OwnerDoor` guards everything that belongs to the owner: pages, files,
+uploads and events. A request that it rejects reaches no handler.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROV
 
 @dataclass(frozen=True)
 class Access:
-    """How the owner is known. `wanting` says in words what keeps somebody who meant to be one from it.
+    """How the owner is identified. `wanting` explains what is missing from an incomplete setup.
 
-    `home` is where the owner is led after the login, `by_link` whether a link that works once lets in.
+    `home` is where the owner lands after the login. `by_link` allows one-time links.
     """
 
-    owners: frozenset[str] = frozenset()  # in lower case, as the Hub compares them
+    owners: frozenset[str] = frozenset()  # lowercase, as the Hub compares them
     password: str | None = field(default=None, repr=False)
-    with_hub: bool = False  # whether one can log in with the Hub here
+    with_hub: bool = False  # whether visitors can log in with the Hub here
     wanting: tuple[str, ...] = ()
     home: str = "/"
     by_link: bool = False
@@ -56,7 +56,7 @@ class Access:
         default_factory=lambda: URLSafeTimedSerializer(secrets.token_hex(32), salt="ftlab owner"), repr=False
     )
     _links: set[str] = field(default_factory=set, repr=False)  # not used yet
-    _ended: dict[str, float] = field(default_factory=dict, repr=False)  # tickets logged out, and until when they ran
+    _ended: dict[str, float] = field(default_factory=dict, repr=False)  # tickets logged out, and their expiry times
 
     @property
     def possible(self) -> bool:
@@ -64,28 +64,28 @@ class Access:
         return self.by_link or self.password is not None or (self.with_hub and bool(self.owners))
 
     def guess(self, password: str) -> bool:
-        """Whether `password` is the one."""
-        # Bytes: compare_digest takes no text beyond ASCII.
+        """Whether `password` is correct."""
+        # Compare bytes: compare_digest accepts only ASCII text.
         return self.password is not None and hmac.compare_digest(password.encode(), self.password.encode())
 
     def ticket(self) -> str:
-        """What the browser of the owner keeps after the login; signed, and of no use after a restart or its logout."""
+        """A signed ticket that the owner's browser keeps after the login. Logging out or a restart invalidates it."""
         return self.signer.dumps(["owner", secrets.token_urlsafe(12)])
 
     def link(self) -> str:
-        """The path and query of a link that lets one browser in, once."""
+        """Path and query of a one-time link that lets in one browser."""
         key = secrets.token_urlsafe(24)
         self._links.add(key)
         return f"/owner/enter?ticket={key}"
 
     def enter(self, key: str) -> bool:
-        """Whether `key` is that of a link not used before; it is used now."""
+        """Whether `key` belongs to an unused link. Marks the link as used."""
         known = next((link for link in self._links if hmac.compare_digest(link.encode(), key.encode())), None)
         self._links.discard(known or "")
         return known is not None
 
     def end(self, scope: MutableMapping[str, Any]) -> None:
-        """End the ticket and the login with the Hub that a request came with, for every copy of them."""
+        """Revoke the request's ticket and its Hub login, including all copies of them."""
         now = time.time()
         for old, until in list(self._ended.items()):
             if until < now:
@@ -96,7 +96,7 @@ class Access:
             self._ended[login[0]] = login[1]
 
     def is_owner(self, scope: MutableMapping[str, Any]) -> bool:
-        """Whether a request (ASGI `scope`) comes from the owner. Pages of other hosts come no further than `Hosts`."""
+        """Whether a request (ASGI `scope`) comes from the owner. `Hosts` has already rejected pages of other hosts."""
         return self._has_ticket(HTTPConnection(scope)) or self._is_named(scope)
 
     def _has_ticket(self, connection: HTTPConnection) -> bool:
@@ -104,7 +104,7 @@ class Access:
         return ticket is not None and ticket not in self._ended
 
     def _ticket_of(self, connection: HTTPConnection) -> str | None:
-        """The id of the ticket that a request brings; None without one that was signed here and is still good."""
+        """The id of the request's ticket; None unless the ticket was signed here and is still valid."""
         try:
             kind, ticket = self.signer.loads(connection.cookies[COOKIE], _SECONDS)
         except (BadData, KeyError, TypeError, ValueError):
@@ -119,7 +119,7 @@ class Access:
 
 
 def _hub_login(scope: MutableMapping[str, Any]) -> tuple[str, float] | None:
-    """The login with the Hub that a request brings, as (what tells it from others, until when it is good)."""
+    """The Hub login of a request, as (unique key, expiry time)."""
     known = (scope.get("session") or {}).get("oauth_info")
     if not known:
         return None
@@ -129,7 +129,7 @@ def _hub_login(scope: MutableMapping[str, Any]) -> tuple[str, float] | None:
 
 
 def hub_name(scope: MutableMapping[str, Any]) -> str | None:
-    """Who is logged in with the Hub, in lower case. The session is signed, and Gradio's: see gradio.oauth."""
+    """The logged-in Hub user, in lowercase. Gradio signs this session: see gradio.oauth."""
     known = (scope.get("session") or {}).get("oauth_info") or {}
     if (known.get("expires_at") or 0) < time.time():
         return None
@@ -137,14 +137,14 @@ def hub_name(scope: MutableMapping[str, Any]) -> str | None:
 
 
 def from_environment() -> Access:
-    """What the variables and secrets of this Space say."""
+    """Access as set by the variables and secrets of this Space."""
     names = frozenset(filter(None, (name.strip().lower() for name in os.environ.get(OWNER_VARIABLE, "").split(","))))
     password: str | None = os.environ.get(PASSWORD_VARIABLE, "").strip() or None
     wanting = []
     if password is not None and len(password) < SHORTEST_PASSWORD:
         password = None
         wanting.append(f"{PASSWORD_VARIABLE} is too short: it needs {SHORTEST_PASSWORD} characters.")
-    # Elsewhere than in a Space, Gradio's login makes everybody the owner of the token on that machine.
+    # Outside a Space, Gradio's login treats everybody as the owner of that machine's token.
     with_hub = os.environ.get("SYSTEM") == "spaces" and all(os.environ.get(name) for name in _OAUTH)
     with_hub = with_hub and importlib.util.find_spec("authlib") is not None
     if names and not with_hub:
@@ -155,9 +155,9 @@ def from_environment() -> Access:
 
 
 def for_shared(what: str, *, in_notebook: bool) -> Access:
-    """Access to an app that others can reach, `what` opens it (a flag or argument). Asks for a password at a terminal.
+    """Access to an app that `what` (a flag or argument) opens to others. Asks for a password at a terminal.
 
-    Raises InputError without a password where none can be asked for, and for a short one.
+    Raises InputError if the password is too short, or if there is none and no terminal to ask at.
     """
     password = os.environ.get(PASSWORD_VARIABLE, "").strip()
     if not password and in_notebook:
@@ -173,12 +173,12 @@ def for_shared(what: str, *, in_notebook: bool) -> Access:
     return Access(password=password, by_link=in_notebook)
 
 
-# The last one is what Gradio's launch() asks of its own server; it tells nothing.
+# Gradio's launch() requests the last path from its own server; the reply reveals nothing.
 _LOGIN = ("/owner", "/owner/login", "/owner/enter", "/gradio_api/startup-events")
 
 
 class OwnerDoor:
-    """ASGI middleware: every request of the owner passes, and no other but to the login itself."""
+    """ASGI middleware: passes the owner's requests. All others reach only the login."""
 
     def __init__(self, app: Any, access: Access) -> None:
         self.app, self.access = app, access
@@ -187,22 +187,22 @@ class OwnerDoor:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http" and (self.access.is_owner(scope) or self._is_login(scope)):
-            # A notebook shows the app in a frame; nobody else may, but the Hub a Space.
+            # A notebook shows the app in a frame, and the Hub frames a Space. No other site may.
             await self.app(scope, receive, send if self.access.by_link else functools.partial(_with_headers, send))
         else:
             await _refuse(scope, send)
 
     def _is_login(self, scope: MutableMapping[str, Any]) -> bool:
-        """A shared app has its login beside it; in a Space that is outside of what stands behind this door."""
+        """A shared app serves its login next to the app. In a Space, the login is outside this door."""
         return self.access.home == "/" and scope["path"] in _LOGIN
 
 
 def owner_door(access: Access) -> dict[str, Any]:
-    """`app_kwargs` of Gradio's mount_gradio_app()."""
+    """`app_kwargs` for Gradio's mount_gradio_app()."""
     return {"middleware": [Middleware(OwnerDoor, access=access)]}
 
 
-# Only the Hub may show the owner's pages in a frame: another page could lead clicks astray.
+# Only the Hub may frame the owner's pages. This prevents clickjacking.
 OWN_FRAMES = (b"content-security-policy", b"frame-ancestors 'self' https://huggingface.co")
 
 

@@ -1,4 +1,4 @@
-"""How often somebody may do something: a few times for each, and for all together."""
+"""Rate limits, per key and in total."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_WAITING = 8
 
 
 class Allowance:
-    """At most `each` times within `seconds` for one key, and `in_all` times for all keys."""
+    """At most `each` uses per key and `in_all` uses in total within `seconds`."""
 
     def __init__(self, each: int, in_all: int, seconds: float = 60.0) -> None:
         self.each, self.in_all, self.seconds = each, in_all, seconds
@@ -23,7 +23,7 @@ class Allowance:
         self._lock = threading.Lock()
 
     def take(self, key: str, now: float | None = None) -> float:
-        """Use it once: 0.0 when it may be done, else the seconds to wait, and nothing is used."""
+        """Use it once. Returns 0.0 if allowed; otherwise the seconds to wait, and nothing is used."""
         now = time.monotonic() if now is None else now
         with self._lock:
             mine = self._taken.setdefault(key, deque())
@@ -39,7 +39,7 @@ class Allowance:
                 mine.append(now)
                 self._all.append(now)
             if len(self._taken) > _MOST_KEYS:
-                # Who has not come for a while needs no place.
+                # Drop keys that have not been used for a while.
                 self._taken = {
                     visitor: times for visitor, times in self._taken.items() if times and times[-1] > now - 60
                 }
@@ -47,10 +47,10 @@ class Allowance:
 
 
 class Patience:
-    """How long a guess of a password has to wait: longer with every wrong one, and nobody is shut out.
+    """How long a password guess has to wait. Each wrong guess adds to the wait; nobody is locked out.
 
-    The first `free` wrong guesses of an address within `seconds` cost nothing, those after it 1, 2, 4, ... `longest`
-    seconds each. Where very many come from everywhere (`in_all` a minute), all wait a little.
+    The first `free` wrong guesses of an address within `seconds` cost nothing. Later ones cost 1, 2, 4, ... `longest`
+    seconds each. If all addresses together exceed `in_all` guesses a minute, every guess waits a little.
     """
 
     def __init__(self, free: int = 6, in_all: int = 60, seconds: float = 600.0, longest: float = 30.0) -> None:
@@ -60,7 +60,7 @@ class Patience:
         self._waiting: Counter[str] = Counter()
 
     def wait(self, address: str, now: float | None = None) -> float:
-        """Seconds that the next guess of `address` waits."""
+        """Seconds that the next guess from `address` has to wait."""
         now = time.monotonic() if now is None else now
         mine = self._wrong.get(address, deque())
         for times, kept in ((mine, self.seconds), (self._all, 60.0)):
@@ -70,7 +70,7 @@ class Patience:
         return max(alone, 3.0 if len(self._all) >= self.in_all else 0.0)
 
     def wrong(self, address: str, now: float | None = None) -> None:
-        """A guess of `address` was wrong."""
+        """Record a wrong guess from `address`."""
         now = time.monotonic() if now is None else now
         self._wrong.setdefault(address, deque(maxlen=50)).append(now)
         self._all.append(now)
@@ -79,7 +79,7 @@ class Patience:
 
     @contextlib.contextmanager
     def turn(self, address: str) -> Iterator[bool]:
-        """Whether `address` may wait: not when several of its guesses wait already."""
+        """Whether `address` may wait. False if several of its guesses are waiting already."""
         self._waiting[address] += 1
         try:
             yield self._waiting[address] <= _MOST_WAITING
@@ -90,9 +90,9 @@ class Patience:
 
 
 def address_of(client: Any) -> str:
-    """Whom a request comes from (`request.client`), as a key.
+    """The address a request comes from (`request.client`), as a key.
 
-    Behind a proxy, uvicorn has put the first address there that is none of a proxy, read from the right
-    (`space_server.TRUSTED`): what a sender writes into X-Forwarded-For stands further left and counts for nothing.
+    Behind proxies, uvicorn has already set it to the first non-proxy address, read from the right
+    (`space_server.TRUSTED`). A sender can only write entries further left in X-Forwarded-For, and those are ignored.
     """
     return str(client.host if client else "nobody")[:64]

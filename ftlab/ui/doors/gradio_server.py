@@ -1,4 +1,4 @@
-"""Gradio's own server with the check of hosts before all of it, and where Gradio makes a public link unasked."""
+"""Gradio's own server behind a host check. Also detects where Gradio creates a public link by default."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ftlab.ui.doors.quick_page import quick
 
 
 def shares_by_itself() -> bool:
-    """Where Gradio makes a public link unasked: in Colab and other hosted notebooks, or when its variable says so."""
+    """Whether Gradio makes a public link by default: in Colab and other hosted notebooks, or if its variable is set."""
     from gradio.utils import colab_check, is_hosted_notebook
 
     return colab_check() or is_hosted_notebook() or os.environ.get("GRADIO_SHARE", "").lower() == "true"
 
 
 def gradio_app(names: Names, **settings: Any) -> Any:
-    """What Gradio's launch() takes as `_app`, so that `Hosts` stands before all of it; `settings` as `app_kwargs`.
+    """The `_app` argument of Gradio's launch(), with `Hosts` in front of everything; `settings` as in `app_kwargs`.
 
-    Of Gradio 6.31, which puts its own middleware before any that `app_kwargs` brings: the stack itself is wrapped.
+    Gradio 6.31 puts its own middleware before any from `app_kwargs`, so this wraps the stack itself.
     """
     from gradio.routes import App, ORJSONResponse
 

@@ -1,4 +1,4 @@
-"""Where the owner of a Space or of a shared app logs in: `/owner`, plain HTML without a script."""
+"""The owner's login page for a Space or a shared app: `/owner`, plain HTML without scripts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _HEADERS |= {"cache-control": "no-store", "referrer-policy": "same-origin"}
 
 
 def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) -> list[Route]:
-    """The page, and what its forms are sent to. In a Space (`kept`) also, for programs of the owner, what is kept on
-    the Hub, and ways to the pages beside it."""
+    """The page and the targets of its forms. A Space (`kept`) also reports what is kept on the Hub, for the owner's
+    programs, and links to its other pages."""
 
     def show(request: Request) -> Response:
         return _page(access, request)
@@ -47,7 +47,7 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) ->
         return _page(access, request, f"Wrong password.{later}", 403)
 
     def enter(request: Request) -> Response:
-        """By a link that works once. Who is in already needs none: a notebook shows its frame again and again."""
+        """Log in by a one-time link. A browser that is logged in needs none: a notebook reloads its frame often."""
         if access.by_link and access.enter(request.query_params.get("ticket", "")[:100]):
             return _let_in(request)
         if access.is_owner(request.scope):
@@ -76,7 +76,7 @@ def routes(access: Access, kept: Callable[[], tuple[str, str]] | None = None) ->
 
 
 def _beside(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
-    """What a Space has besides."""
+    """Additional routes of a Space."""
 
     def status(request: Request) -> Response:
         if not access.is_owner(request.scope):
@@ -85,7 +85,7 @@ def _beside(access: Access, kept: Callable[[], tuple[str, str]]) -> list[Route]:
         return JSONResponse({"kind": kind, "text": words}, headers={"cache-control": "no-store"})
 
     def onward(request: Request) -> Response:
-        """What is served below a folder is not found without the slash behind its name."""
+        """Redirect to the path with a trailing slash; pages served below a folder are not found without it."""
         query = f"?{request.url.query}" if request.url.query else ""
         return RedirectResponse(f"{request.url.path}/{query}", 307)
 
@@ -124,7 +124,7 @@ def _page(
 
 
 async def _body(request: Request) -> str | None:
-    """The form that was sent; None when it is longer than any form of this page, or in no UTF-8."""
+    """The submitted form; None if it is longer than any form of this page or not valid UTF-8."""
     body = b""
     async for part in request.stream():
         body += part
@@ -137,16 +137,16 @@ async def _body(request: Request) -> str | None:
 
 
 def _cookie(request: Request, value: str, seconds: int) -> str:
-    """By hand: only Python 3.14 knows Partitioned, without which no browser keeps it within the Hub's frame."""
+    """By hand: only Python 3.14 supports Partitioned, without which browsers drop cookies in the Hub's frame."""
     forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0]
-    # Gradio's share link ends its TLS elsewhere.
+    # Gradio's share link terminates TLS elsewhere.
     secure = "https" in (forwarded, request.url.scheme) or (request.url.hostname or "").endswith(".gradio.live")
     where = "; SameSite=None; Secure; Partitioned" if secure else "; SameSite=Lax"
     return f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly{where}"
 
 
 def way_in(access: Access) -> dict[str, Any]:
-    """The link to the owner on the page for everybody: {"href", "text"}."""
+    """The link to the owner login, shown to everybody: {"href", "text"}."""
     if access.possible:
         return {"href": "/lab/", "text": "For the owner: open the lab"}
     return {"href": "/owner", "text": "For the owner: how to set up this Space"}

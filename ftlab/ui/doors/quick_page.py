@@ -1,9 +1,9 @@
-"""What makes Gradio's page quick: compressed, and with a way to find a component that does not search all of them.
+"""Speed up Gradio's page: compress it, and find components without searching the whole tree.
 
-Of Gradio 6.31, whose page looks a component up for each value that it sends, gets or shows, by a search through the
-whole tree: of 960 components, through Svelte's proxies. That froze the first press on Blind test for seconds. Here the
-place of each component is remembered, and looked at again before it is believed. Where the script of another version
-reads otherwise, it is served as it is: slower, but right.
+Checked with Gradio 6.31. For each value that its page sends, gets or shows, it finds the component by searching the
+whole tree: 960 components, through Svelte's proxies. That froze the first press on Blind test for seconds. This module
+caches each component's place and verifies it before use. If another Gradio version has a different script, that
+script is served unchanged: slower, but correct.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-_LEVEL = 5  # of gzip: the page, which names every component, is 880 kB, and 60 as gzip, after 10 ms
+_LEVEL = 5  # gzip level: the page, which names every component, shrinks from 880 kB to 60 kB in 10 ms
 _SCRIPT = re.compile(r"/assets/(core-[\w-]+\.js)$")
 _SEARCH = re.compile(
     r"function (?P<name>\w+)\((?P<node>\w+),(?P<id>\w+)\)\{if\((?P=node)\.id===(?P=id)\)return (?P=node);"
     r"if\((?P=node)\.children\)for\(let (?P<child>\w+) of (?P=node)\.children\)"
     r"\{let (?P=node)=(?P=name)\((?P=child),(?P=id)\);if\((?P=node)\)return (?P=node)\}return null\}"
 )
-# `places` has the way to each component that was found: the numbers of the children on it.
+# `places` maps each component that was found to its path: the child indexes that lead to it.
 _LOOK_UP = r"""const places=new WeakMap();function \g<name>(root,id){
 let known=places.get(root);
 if(!known){places.set(root,known=new Map());
@@ -35,14 +35,14 @@ if(found)return found;path.pop()}return null};const found=search(root);if(found)
 
 
 def quick(app: Any) -> Any:
-    """ASGI: `app`, a server of Gradio pages, with its page and the script that looks components up made quick."""
+    """ASGI wrapper around `app`, a server of Gradio pages: compresses the page and patches its component look-up."""
     from starlette.middleware.gzip import GZipMiddleware
 
     return GZipMiddleware(_QuickScript(app), compresslevel=_LEVEL)
 
 
 class _QuickScript:
-    """Passes everything on; where the script was served, and so may be, it is served changed."""
+    """Passes every response on, and patches the script if the server may send it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -53,7 +53,7 @@ class _QuickScript:
         if script is None:
             await self.app(scope, receive, send)
             return
-        # A browser that kept the script as Gradio serves it is sent it anew.
+        # A browser that cached Gradio's original script must download the patched one.
         headers = [(name, value) for name, value in scope["headers"] if not name.startswith(b"if-")]
         served = False
 
@@ -77,7 +77,7 @@ def _headers(script: bytes) -> list[tuple[bytes, bytes]]:
 
 @functools.cache
 def quick_script(name: str) -> bytes | None:
-    """Gradio's script `name` with the look-up; None where it has no such search."""
+    """Gradio's script `name` with the faster look-up; None if it has no such search."""
     import gradio
 
     file = Path(gradio.__file__).parent / "templates" / "frontend" / "assets" / name

@@ -1,1 +1,1 @@
-"""What every tab is made of: forms, events and lanes, lists, HTML, charts. It knows no tab."""
+"""Building blocks of every tab: forms, events and lanes, lists, HTML, charts. Imports no tab."""

@@ -1,4 +1,4 @@
-"""The rows of a comparison as tables: what two sides wrote, beside the reference, with the words marked that differ."""
+"""The rows of a comparison as tables: the answers of two sides beside the reference, with differing words marked."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ftlab.ui.kit.word_diff import marked
 
 PAGE_ROWS = 10
 MARKS = {"reference": "that differ from the reference", "sides": "that differ between both", "none": "none"}
-_DOCUMENT = 600  # characters of a document on show
-_COLUMNS = 6  # of a row, in its small print
+_DOCUMENT = 600  # characters of a document shown
+_COLUMNS = 6  # of a row, in small print
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a page of rows is looked at: which of how many, by which measure, which pair of sides, what is marked."""
+    """View of a page of rows: page number and count, the measure, the pair of sides, what is marked."""
 
     page: int
     last: int
@@ -37,7 +37,7 @@ class Look:
 
 
 def answer_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
-    """One page of answers: prompt, reference, both sides. On a phone the cells stand below each other."""
+    """One page of answers: prompt, reference, both sides. On a phone the cells are stacked."""
     line = Markup('<p class="ft-help">Answers: {}, page {} of {}. Better or worse goes by: {}.</p>').format(
         count(len(rows)), look.page, look.last, _spoken(look)
     )
@@ -74,7 +74,7 @@ def document_table(rows: Sequence[Mapping[str, Any]], look: Look) -> Markup:
 
 
 def text_cell(text: str, css: str = "") -> Markup:
-    """Text of a model or of data in a cell, its line breaks kept."""
+    """Text from a model or from data in a cell. Keeps line breaks."""
     return Markup('<div class="ft-text {}">{}</div>').format(css, text or "(nothing)")
 
 
@@ -99,14 +99,14 @@ def _answer_row(row: Mapping[str, Any], look: Look) -> Markup:
 
 
 def _against(reference: str, answer: str) -> str:
-    """`answer` with the words marked that the reference does not have, and struck out those that it lacks."""
+    """`answer` with words missing from the reference marked, and words it lacks struck out."""
     if not answer or not reference or composed(answer) == composed(reference):
         return answer
     return marked(reference, answer)[1]
 
 
 def _mark(row: Mapping[str, Any], side: str, look: Look, *, later: bool) -> Markup:
-    """What this answer scored, and on the later side what became of it."""
+    """The score of this answer, and on the later side how it changed."""
     parts = []
     correct = row.get(f"{side}_correct")
     if correct is not None:
@@ -138,7 +138,7 @@ def _change(row: Mapping[str, Any], look: Look) -> Markup:
 
 
 def _columns(row: Mapping[str, Any]) -> Markup:
-    """The small columns of the original row, which slices are made of."""
+    """The short columns of the original row, which define slices."""
     columns = list((row.get("columns") or {}).items())[:_COLUMNS]
     text = " · ".join(f"{name}: {value}" for name, value in columns)
     return Markup('<div class="ft-help">{}</div>').format(text) if text else Markup("")

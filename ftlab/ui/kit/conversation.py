@@ -1,4 +1,4 @@
-"""A conversation with two models at once: what each was asked and answered, and how it is drawn."""
+"""A conversation with two models at once: what each was asked and answered, and its HTML."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ftlab.ui.kit.html import empty, join
 
 SIDES = {"base": "Base", "adapted": "Adapted"}
 
-# {"user": str, "base": str, "adapted": str, "note": str, "strength": float of the adapted model}; where answers can be
+# {"user": str, "base": str, "adapted": str, "note": str, "strength": float of the adapted model}; if answers can be
 # voted on also "id", "run", "temperature", "prompts" (the turns that each side was given), "thumbs", "better"
 Turn = dict[str, Any]
-# A press raises "vote" (with what is pressed) or "ask" (where models answer), so that a vote waits for no answer.
+# A press raises "vote" (with the button's value) or "ask" (where models answer), so a vote never waits for an answer.
 CHAT_JS = """
 element.addEventListener('click', event => {
   const copy = event.target.closest('[data-copy]');
@@ -36,8 +36,8 @@ AFRESH = "The strength changed. Both models start over and see none of the turns
 
 
 def same_strength(turns: list[Turn], strength: float) -> list[Turn]:
-    """The last of `turns`, as far as the adapted model had this `strength`: at another one it is another model, which
-    would copy what this one said."""
+    """The latest `turns` in which the adapted model had this `strength`. At another strength it is another model, which
+    would imitate the earlier answers."""
     first = next((n for n in range(len(turns), 0, -1) if turns[n - 1].get("strength", AS_TRAINED) != strength), 0)
     return turns[first:]
 
@@ -52,7 +52,7 @@ def history(turns: list[Turn]) -> dict[str, list[dict[str, str]]]:
 
 
 def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) -> Markup:
-    """The conversation; answers are text, never markup. `votes`: with buttons below the answers (CHAT_JS)."""
+    """The conversation. Answers are text, never markup. `votes` adds buttons below the answers (CHAT_JS)."""
     if not turns:
         return empty("Both models are ready.", "Write a message below. The answers appear side by side.")
     drawn = (
@@ -66,7 +66,7 @@ def conversation(turns: list[Turn], *, busy: bool = False, votes: bool = False) 
 
 
 def can_choose(turn: Turn) -> bool:
-    """Whether one answer can be called the better: both were given the same turns, and they differ."""
+    """Whether a person can pick the better answer: both sides were given the same turns, and the answers differ."""
     prompts = turn.get("prompts")
     same = prompts is not None and prompts["base"] == prompts["adapted"]
     return same and bool(turn["base"] != turn["adapted"])
@@ -103,7 +103,7 @@ def _turn(turn: Turn, *, busy: bool, number: int | None, last: bool) -> Markup:
 
 
 def _votes(turn: Turn, side: str, number: int) -> Markup:
-    """Buttons below one answer: is it good, is it the better one, copy it."""
+    """Buttons below one answer: rate it, pick it as the better one, copy it."""
     parts = []
     if turn.get("prompts") and turn[side]:
         known = (turn.get("thumbs") or {}).get(side)
@@ -128,7 +128,7 @@ def _named(name: str, turn: Turn) -> str:
 
 
 def note(answer: Any) -> str:
-    """What is to be said below two answers: what was left out or cut."""
+    """The note below two answers: what was left out or cut."""
     notes = list(answer.notes)
     calls = {side: [call.name for call in parts_of(getattr(answer, side)).calls] for side in SIDES}
     if answer.done and any(calls.values()):

@@ -1,4 +1,4 @@
-"""How a handler is wired: private, guarded, and with one place for its message."""
+"""Wire handlers: private, guarded, and with one place for messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ftlab.ui.kit.html import error_box
 
 log = logging.getLogger(__name__)
 _END = object()
-# Boxes of one line whose text goes to a model, to people or into a search: "/no_think" and "... and?" are no paths.
+# Single-line boxes whose text goes to a model, to people or into a search: "/no_think" and "... and?" are not paths.
 _PROSE = re.compile(
     r"chat_(text|system)|runs_name|[a-z_]+_search|data_(curate|versions)_(note|reason|why)|blind_instructions"
     r"|blind_(title|system)(_\d)?"
@@ -56,20 +56,20 @@ def on(
 ) -> Any:
     """Wire `handler` to `trigger`. The handler returns (or yields) a dict {component: value} or None.
 
-    An expected error goes into `box`, anything else becomes one plain sentence there and a traceback in the log.
-    `clears` takes away what an earlier press left in `box`; off for handlers that follow another one by themselves.
-    Events of one `lane` are answered one at a time, in the order in which they came: so what two handlers draw shows
-    the later one. Without a lane, a handler waits only for itself, whichever of its triggers called it.
-    `checks_itself`: the handler looks whether its one-line values name files that visitors may open (`reaching`).
-    No endpoint is offered to programs: those are declared on purpose with `gr.api`.
+    An expected error goes into `box`. Any other error shows one plain sentence there and writes a traceback to the log.
+    `clears` removes what an earlier press left in `box`; turn it off for handlers that run after another one.
+    Events of one `lane` run one at a time, in order of arrival, so the later of two handlers determines what is shown.
+    Without a lane, a handler waits only for itself, whichever of its triggers called it.
+    `checks_itself`: the handler checks whether its one-line values name files that visitors may open (`reaching`).
+    No endpoint is offered to programs: those are declared explicitly with `gr.api`.
     """
     settings.setdefault("api_visibility", "private")
     if lane is not None:
         settings |= {"concurrency_id": lane, "concurrency_limit": 1}
-    # Each trigger has a function of its own below, which Gradio would let overtake each other.
+    # Each trigger gets its own function below; without a lane, Gradio would let them overtake each other.
     settings.setdefault("concurrency_id", f"{handler.__qualname__} {id(handler)}")
     if progress == "hidden":
-        # A page tells every output that ever had progress about every event, and looks for each in the whole page.
+        # The page notifies every output that ever had progress about every event, and searches the whole page for each.
         settings.setdefault("show_progress_on", [])
     targets = [*outputs, *([box] if box is not None and box not in outputs else [])]
     lines = [number for number, component in enumerate(inputs) if _is_line(component) and not checks_itself]
@@ -84,15 +84,15 @@ def on(
 
 
 def any_of(*triggers: Any) -> Callable[..., Any]:
-    """One trigger out of several, so that what they start comes one after the other, the last choice last.
+    """Combine several triggers into one, so their events run one after another and the last choice wins.
 
-    Wired one by one, two quick choices are two events at once, and the slower reply would win.
+    Wired separately, two quick choices would be two concurrent events, and the slower reply would win.
     """
     return functools.partial(gr.on, list(triggers))
 
 
 def steps(turn: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Handlers of Previous and Next, from one of a page that takes `by` how many pages to turn."""
+    """Handlers for Previous and Next, made from one for a page; `by` is the number of pages to turn."""
 
     def backwards(*values: Any) -> Any:
         return turn(*values, by=-1)
@@ -106,7 +106,7 @@ def steps(turn: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., A
 def offer_file(path: Path, name: str) -> dict[str, Any]:
     """An update that lets a download button serve a copy of `path` called `name`.
 
-    The copy lies in Gradio's own cache: the workspace itself is never opened to the web server.
+    The copy lies in Gradio's own cache: the web server never serves the workspace itself.
     """
     folder = Path(tempfile.mkdtemp(dir=_cache()))
     copy = folder / name
@@ -139,8 +139,8 @@ _REVEAL = """() => {
 
 
 def reveal(selector: str) -> str:
-    """Script that brings into view the first part of the page that `selector` names and that can be seen: once it is
-    there, and again while the page settles, which takes a busy machine seconds."""
+    """Script that scrolls to the first visible element matching `selector`: once it appears, and again while the page
+    settles, which takes seconds on a busy machine."""
     return _REVEAL % selector
 
 
@@ -157,7 +157,7 @@ _builds_for: ContextVar[tuple[Path, ...] | None] = ContextVar("ftlab_builds_for"
 
 @contextlib.contextmanager
 def reaching(folders: Sequence[Path] | None) -> Iterator[None]:
-    """What is wired within this lets its visitors name files below `folders` only; None: all that the machine has."""
+    """Within this context, visitors of what is wired can name only files below `folders`; None allows all files."""
     token = _builds_for.set(tuple(folders) if folders is not None else None)
     try:
         yield
@@ -166,12 +166,12 @@ def reaching(folders: Sequence[Path] | None) -> Iterator[None]:
 
 
 def reach() -> tuple[Path, ...] | None:
-    """The folders of `reaching`, for the page that is being built."""
+    """The folders set by `reaching` for the page being built."""
     return _builds_for.get()
 
 
 def _is_line(component: Any) -> bool:
-    """Whether a person can write a path into it: one line, and no text that is meant as text (`_PROSE`)."""
+    """Whether a person can type a path into it: a single line that is not meant as prose (`_PROSE`)."""
     if _PROSE.fullmatch(getattr(component, "elem_id", None) or ""):
         return False
     return isinstance(component, gr.Dropdown) or (isinstance(component, gr.Textbox) and component.lines == 1)
@@ -180,12 +180,12 @@ def _is_line(component: Any) -> bool:
 def guarded(
     handler: Callable[..., Any], box: gr.HTML | None, *, clears: bool = True, lines: Sequence[int] = ()
 ) -> Callable[..., Any]:
-    """`handler` with its errors turned into words. Keeps the signature, which Gradio reads for event data.
+    """`handler` with its errors turned into messages. Keeps the signature, which Gradio reads for event data.
 
-    Where the page is built for visitors (`reaching`), no value may name a file elsewhere: not those of the inputs
-    `lines`, and nothing that the handler makes of the others.
+    If the page is built for visitors (`reaching`), no value may name a file elsewhere: neither the inputs `lines`
+    nor anything that the handler derives from the others.
 
-    Each message of a stream repeats what the stream has said before (`_repeated`), so a handler says things once.
+    Each message of a stream repeats what the stream has sent before (`_repeated`), so a handler sends things once.
     """
 
     folders = reach()
@@ -224,7 +224,7 @@ def guarded(
                     check_reach([args[number] for number in lines])
                     results = handler(*args, **kwargs)
                 while True:
-                    # Entered anew for each step: Gradio may run every one of them in another thread.
+                    # Entered anew for each step: Gradio may run each step in another thread.
                     with limited_to(folders):
                         result = next(results, _END)
                     if result is _END:
@@ -248,7 +248,7 @@ def guarded(
 
 
 def _without_answer(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call` for an event without outputs, which Gradio warns about when it is given an answer."""
+    """`call` for an event without outputs. Gradio warns if such an event returns a value."""
 
     @functools.wraps(call)
     def silent(*args: Any, **kwargs: Any) -> None:
@@ -258,8 +258,8 @@ def _without_answer(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _places(handler: Callable[..., Any], inputs: Sequence[int]) -> list[int]:
-    """Where the values of `inputs`, counted among the inputs, stand among the arguments of `handler`: Gradio puts event
-    data and requests in between, wherever their type is named."""
+    """The positions of `inputs` (indexes among the inputs) among the arguments of `handler`. Gradio inserts event data
+    and requests wherever an annotation names their type."""
     parameters = list(inspect.signature(handler).parameters.values())
     special = (*_EVENT_DATA, "Request", "Progress", "OAuthProfile", "OAuthToken")
     taken = {at for at, parameter in enumerate(parameters) if _is_of(parameter, special)}
@@ -271,7 +271,7 @@ _EVENT_DATA = ("EventData", "SelectData", "KeyUpData", "LikeData")
 
 
 def takes_event(handler: Callable[..., Any]) -> bool:
-    """Whether the first argument of `handler` is event data, known by its type."""
+    """Whether the first argument of `handler` is event data, judged by its annotation."""
     first = next(iter(inspect.signature(handler).parameters.values()), None)
     return first is not None and _is_of(first, _EVENT_DATA)
 
@@ -281,10 +281,10 @@ def _is_of(parameter: inspect.Parameter, types: tuple[str, ...]) -> bool:
 
 
 def _repeated(sent: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
-    """`message` over what its stream has `said` before, which is brought up to date.
+    """`message` merged over what its stream has sent before. Updates `sent`.
 
-    Where two messages of a stream come at once, the page may pass over the first. What stands in a field or a state is
-    not repeated: it may have changed since, and would be set back.
+    If two messages of a stream arrive at once, the page may skip the first. Values of fields and states are not
+    repeated: they may have changed since, and would be reset.
     """
     whole = {**sent, **message}
     for component, update in message.items():
@@ -294,7 +294,7 @@ def _repeated(sent: dict[Any, Any], message: dict[Any, Any]) -> dict[Any, Any]:
             sent[component] = whole[component]
         elif _is_update(update):
             sent[component] = {name: value for name, value in whole[component].items() if name != "value"}
-    # Gradio takes the updates apart.
+    # Gradio modifies the updates.
     return {component: dict(update) if _is_update(update) else update for component, update in whole.items()}
 
 

@@ -1,4 +1,4 @@
-"""Forms drawn from config.py: every field's title, help, unit and range are written there once.
+"""Forms drawn from config.py, which defines every field's title, help, unit and range once.
 
 A field's component has the elem_id `set_<section>_<field>`, e.g. `set_optimisation_learning_rate`; on the Preferences
 tab, which has some of the same settings, `pref_<section>_<field>`.
@@ -30,10 +30,10 @@ _YAML_EXAMPLES = {
 }
 
 
-# Of settings that take any text: what most people want.
+# Suggestions for settings that accept any text.
 _CHOICES = {"method.targets": [("all linear layers", "all-linear"), ("MLP only", "mlp")]}
 
-# Leaves the settings on show whose label, help and key hold every word that is looked for.
+# Shows only settings whose label, help and key contain every word of the query.
 _FIND_JS = """
 element.addEventListener('input', event => {
   const asked = event.target.value.toLowerCase().split(/[\\s._]+/).filter(Boolean);
@@ -52,7 +52,7 @@ element.addEventListener('input', event => {
 
 
 def fields(section: type[BaseModel] = RunConfig, prefix: str = "") -> dict[str, FieldInfo]:
-    """Every single setting of a run by its path, e.g. `optimisation.learning_rate`."""
+    """All settings of a run by path, e.g. `optimisation.learning_rate`."""
     by_path: dict[str, FieldInfo] = {}
     for name, info in section.model_fields.items():
         path = f"{prefix}{name}"
@@ -73,7 +73,7 @@ def is_advanced(info: FieldInfo) -> bool:
 
 
 def _extra(info: FieldInfo, name: str) -> Any:
-    """What a setting says about itself beyond what pydantic knows; None when it says nothing."""
+    """An extra attribute of a setting that pydantic does not define; None if it is not set."""
     return info.json_schema_extra.get(name) if isinstance(info.json_schema_extra, dict) else None
 
 
@@ -93,7 +93,7 @@ class Form:
     def draw_groups(
         self, groups: Mapping[str, Sequence[str]], special: Callable[[str], dict[str, Any]], pages: dict[str, str]
     ) -> None:
-        """Each group of settings under its title, in a grid as wide as the page; `pages` of Help by the title."""
+        """Draw each group of settings under its title, in a full-width grid; `pages` maps titles to pages of Help."""
         for title, paths in groups.items():
             with gr.Column(elem_classes="ft-group"):
                 gr.HTML(heading(title, page=pages.get(title, "")))
@@ -102,7 +102,7 @@ class Form:
                         self.draw(path, **special(path))
 
     def draw_find(self, elem_id: str, folder: str) -> None:
-        """A search box over the groups of settings within the element `folder`. It works in the page alone."""
+        """A search box over the groups of settings within the element `folder`. Runs in the browser only."""
         script = _FIND_JS.replace("FOLDER", folder).replace("KEY", self.prefix)
         gr.HTML(
             '<label class="ft-find">Find a setting <input type="search" placeholder="rate, memory, seed"></label>',
@@ -115,9 +115,9 @@ class Form:
         return list(self.components.values())
 
     def collect(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Nested settings from the values of `inputs`. An empty one means none where that is allowed, else the default.
+        """Nested settings from the values of `inputs`. An empty value means None where allowed, else the default.
 
-        Raises InputError for text that is not YAML where YAML is asked for.
+        Raises InputError if a field that expects YAML holds invalid YAML.
         """
         typed = {path: _read(path, value) for path, value in zip(self.components, values, strict=True)}
         return nested(
@@ -141,7 +141,7 @@ class Form:
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings by path as sections."""
+    """Convert settings by path to nested sections."""
     sections: dict[str, Any] = {}
     for path, value in values.items():
         section, _, name = path.rpartition(".")
@@ -150,7 +150,7 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Nested settings of several forms as one."""
+    """Merge the nested settings of several forms."""
     whole: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
@@ -179,8 +179,8 @@ def _component(path: str, info: FieldInfo, overrides: dict[str, Any]) -> Any:
     if kind is bool:
         return gr.Checkbox(default, **settings | overrides)
     if kind in (int, float):
-        # Text, not gr.Number: that one shows an empty value as 0 and rounds 2.5 to a whole number without a word.
-        # config.py checks, and its messages say what is allowed.
+        # Text, not gr.Number: gr.Number shows an empty value as 0 and silently rounds 2.5 to a whole number.
+        # config.py validates, and its messages state what is allowed.
         shape = {"placeholder": text_of(default) if default is not None else "empty"}
         return gr.Textbox(text_of(default), max_lines=1, **settings | shape | overrides)
     if kind is str:
@@ -213,7 +213,7 @@ def _yaml(path: str, text: str) -> dict[str, Any] | list[Any]:
 
 
 def text_of(value: Any) -> Any:
-    """A setting as its component shows it: numbers are text there."""
+    """A setting as its component shows it: numbers become text."""
     if value is None:
         return ""
     if isinstance(value, dict | list):

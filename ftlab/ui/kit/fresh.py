@@ -1,6 +1,6 @@
-"""What a page shows already, so that an event sends only what is new.
+"""Track what a page already shows, so that an event sends only what is new.
 
-A text box that is sent anything says that it changed, and a browser works through whatever it is sent.
+A text box that receives any value reports a change, and the browser processes everything that it receives.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """A short name for what `value` shows."""
+    """A short digest of what `value` shows."""
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def digests(updates: Mapping[Any, Any]) -> dict[str, str]:
-    """What a page shows once it has been sent `updates` {component: update}: to be kept in a gr.State."""
+    """Digests of what a page shows after receiving `updates` {component: update}. Keep them in a gr.State."""
     return {str(component._id): digest(value) for component, value in updates.items()}
 
 
 def only_new(updates: Mapping[Any, Any], known: Mapping[str, str]) -> dict[Any, Any]:
-    """Those of `updates` that a page does not show already, as `digests` said."""
+    """The `updates` that a page does not show yet, according to `known`, its digests."""
     now = digests(updates)
     return {
         component: value
@@ -41,9 +41,9 @@ def build_with(updates: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def unsaid(updates: Mapping[Any, Any], present: Mapping[Any, Any]) -> dict[Any, Any]:
-    """`updates` without values that repeat what the page said in `given` {component: value}.
+    """`updates` without values that repeat what the page sent in `present` {component: value}.
 
-    A slow reply that repeats a choice would undo what somebody, or a quicker reply, has chosen in the meantime.
+    A slow reply that repeats a choice would undo a newer choice by a person or a quicker reply.
     """
 
     def without(component: Any, update: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Small pieces of HTML for the tabs. Whatever comes from data, models or people is escaped by `Markup.format`."""
+"""Small pieces of HTML for the tabs. `Markup.format` escapes everything that comes from data, models or people."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def join(parts: Iterable[str], separator: str = "") -> Markup:
 
 
 def list_items(texts: Iterable[Any]) -> Markup:
-    """`texts` as the items of a list."""
+    """`texts` as list items."""
     return join(Markup("<li>{}</li>").format(text) for text in texts)
 
 
 def error_box(error: FtlabError) -> Markup:
-    """What is wrong, why, and what to try; read out by screen readers as soon as it appears."""
+    """What is wrong, why, and what to try. Screen readers announce it when it appears."""
     lines = [Markup("<strong>{}</strong>").format(sentence(error.what))]
     if error.why:
         lines.append(Markup("<div>{}</div>").format(error.why))
@@ -46,7 +46,7 @@ def error_box(error: FtlabError) -> Markup:
 
 
 def stop_note(stopped: jobs.StopResult) -> Markup:
-    """What a press of Stop did; empty while the job stops, as its own place on the page shows that while it is true."""
+    """The result of pressing Stop. Empty while the job stops: another place on the page shows that state."""
     return Markup("") if stopped.outcome == "asked" else notice(stopped.message)
 
 
@@ -56,7 +56,7 @@ def notice(text: str, *, kind: str = "info") -> Markup:
 
 
 def empty(title: str, what_to_do: str) -> Markup:
-    """The state of a tab that has nothing to show yet: says what to do first."""
+    """The empty state of a tab: says what to do first."""
     return Markup('<div class="ft-empty"><strong>{}</strong><span>{}</span></div>').format(title, what_to_do)
 
 
@@ -67,14 +67,14 @@ def heading(text: str, help: str = "", *, page: str = "") -> Markup:
     return Markup('<h2 class="ft-h">{}</h2>{}').format(text, hint)
 
 
-# Over the page until the reply that brings back what was chosen before: what is pressed sooner would be undone by it.
+# Covers the page until the reply that restores earlier choices arrives, since that reply would undo earlier presses.
 COVER = Markup('<div class="ft-cover" role="status"><span class="ft-unseen">Opening</span></div>')
-# The same for what a tab restores when it is first opened: seen, but not to be changed yet.
+# The same for what a tab restores when it is first opened: visible, but not editable yet.
 COVER_TAB = Markup('<div class="ft-tab-cover"></div>')
 
 
 def help_link(page: str, text: str = "Learn more") -> Markup:
-    """A link to a page of Help, relative to the app, in a tab of its own."""
+    """A link to a page of Help, relative to the app, that opens in a new tab."""
     return Markup('<a class="ft-more" href="help/{}" target="_blank" rel="noopener">{}</a>').format(page, text)
 
 
@@ -83,7 +83,7 @@ def badge(text: str, kind: str = "info") -> Markup:
 
 
 def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
-    """Numbers with their names: (title, value, word of help). The help is visible, not only on hover."""
+    """Numbers with their names: (title, value, help text). The help is visible, not only on hover."""
     items = (
         Markup('<div class="ft-fact"><dt>{}</dt><dd>{}<span class="ft-help">{}</span></dd></div>').format(
             title, NOTHING if value is None else value, help
@@ -96,7 +96,7 @@ def facts(pairs: Iterable[tuple[str, Any, str]]) -> Markup:
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[Any]], *, label: str, numbers: Iterable[int] = (), css: str = ""
 ) -> Markup:
-    """A table that scrolls inside its own box. `numbers`: indexes of columns set flush right."""
+    """A table that scrolls inside its own box. `numbers`: indexes of right-aligned columns."""
     right = set(numbers)
 
     def cells(tag: str, values: Sequence[Any]) -> Markup:
@@ -116,8 +116,8 @@ def table(
 
 
 def labelled(heads: Sequence[str], rows: Sequence[Sequence[Any]], label: str, css: str) -> Markup:
-    """A table that a phone shows without its head: the first cell of a row above the others, each of which has the name
-    of its column."""
+    """A table that a phone shows without its header: the first cell of a row above the others, each labeled with its
+    column name."""
     body = join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(
             row[0],

@@ -1,4 +1,4 @@
-"""With whose account on the Hugging Face Hub something is uploaded from the app."""
+"""Choose the Hugging Face Hub account for uploads from the app."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def in_a_space() -> bool:
 
 
 def upload_token(token: gr.OAuthToken | None) -> str | None:
-    """The token to upload with: in a Space that of whoever is logged in, and never the Space's own.
+    """The token to upload with: in a Space, the token of the logged-in user, never the Space's own.
 
-    Elsewhere None: then huggingface_hub takes that of `hf auth login` or HF_TOKEN.
+    None elsewhere: huggingface_hub then uses the token of `hf auth login` or HF_TOKEN.
     """
     if token is not None:
         return token.token

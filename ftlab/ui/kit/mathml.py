@@ -1,4 +1,4 @@
-"""Formulas in TeX as MathML, which browsers draw and screen readers read, without a script and nothing fetched."""
+"""Render TeX formulas as MathML. Browsers draw it and screen readers read it; no scripts, nothing fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ftlab.ui.kit.html import join
 
 _LONGEST = 1000  # characters of a formula
-# Of MathML Core (w3.org/TR/mathml-core) what the converter writes; links and classes of the text are not among it.
+# The elements of MathML Core (w3.org/TR/mathml-core) that the converter writes. Excludes links and classes.
 _TAGS = {
     *("math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "mstyle", "mpadded", "mphantom"),
     *("msub", "msup", "msubsup", "munder", "mover", "munderover", "mtable", "mtr", "mtd"),
@@ -19,19 +19,19 @@ _ATTRIBUTES = {"display", "stretchy", "mathvariant", "linethickness", "accent", 
 
 
 def mathml(tex: str, *, block: bool) -> Markup | None:
-    """`tex` drawn; None where it cannot be drawn whole, so that it is better shown as it was written."""
+    """`tex` as MathML; None if any part cannot be rendered, so the caller should show the source instead."""
     from latex2mathml.converter import convert_to_element
 
     if len(tex) > _LONGEST:
         return None
     try:
         return _markup(convert_to_element(tex, display="block" if block else "inline"))
-    except Exception:  # it has no common error, and fails on what it does not know
+    except Exception:  # its errors share no base class, and unknown input fails
         return None
 
 
 def _markup(element: Element) -> Markup:
-    """`element` with what is allowed of it. Raises ValueError for a command that was not understood."""
+    """`element` reduced to what is allowed. Raises ValueError for an unknown command."""
     text = unescape(element.text or "")
     if element.tag not in _TAGS or text.startswith("\\") or "href" in element.attrib:
         raise ValueError(element.tag)

@@ -1,4 +1,4 @@
-"""Who changes data: a name that the browser keeps, shared by the panels of the Data tab."""
+"""The name of the person who edits data. The browser keeps it, and the panels of the Data tab share it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ KEY = "ftlab-who"
 
 
 def remembered(inputs: int, place: int) -> str:
-    """Script that puts the kept name in the `place` of `inputs` values."""
+    """Script that inserts the stored name at index `place` of `inputs` values."""
     return f"""(...values) => {{
       const all = values.slice(0, {inputs});
       try {{ all[{place}] = localStorage.getItem('{KEY}') || all[{place}]; }} catch (error) {{ /* nothing is kept */ }}
@@ -15,8 +15,9 @@ def remembered(inputs: int, place: int) -> str:
 
 
 def remember(then: str = "") -> str:
-    """Script that keeps the name. When it is another one, the button `then` is pressed a moment later: the press that
-    took the focus away from the box goes first, and a row that is being edited stays."""
+    """Script that stores the name. If it changed, the script presses the button `then` after a short delay: the press
+    that
+    took the focus from the box runs first, and a row being edited stays."""
     press = f"""if (!same && '{then}') setTimeout(() => {{
         if (!document.querySelector('#data_curate_row .ft-edit')) document.querySelector('{then}')?.click();
       }}, 500);"""

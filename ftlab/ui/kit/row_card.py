@@ -1,4 +1,4 @@
-"""One row of data, large enough to be judged: its columns as text, conversations as turns, and a form to edit it."""
+"""One row of data, large enough to judge: columns as text, conversations as turns, and an edit form."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ftlab.ui.kit.word_diff import marked
 
 _MOST_SHOWN = 100_000  # characters of a cell
 
-# Buttons in the card raise "act" with what they do; "keep" carries the boxes that were changed, as [column, text,
+# Buttons in the card raise "act" with their action; "keep" carries the boxes that were changed, as [column, text,
 # number of the turn in a conversation].
 CARD_JS = """
 element.addEventListener('click', event => {
@@ -64,12 +64,12 @@ if (!window.ftlabCurateKeys) {
 
 @dataclass(frozen=True)
 class Seen:
-    """A row as a person sees it: as it is saved, with what is not saved yet on top."""
+    """A row as a person sees it: the saved row with unsaved changes on top."""
 
     saved: VersionRow
     change: Change | None
     who: str
-    history: tuple[str, ...] = ()  # what earlier versions did to it
+    history: tuple[str, ...] = ()  # what earlier versions changed in it
 
     @property
     def now(self) -> VersionRow:
@@ -94,7 +94,7 @@ def card(seen: Seen, columns: Sequence[str], place: str) -> Markup:
 
 
 def form(seen: Seen, columns: Sequence[str]) -> Markup:
-    """Every column as a text box. What is changed comes back with the event `keep`."""
+    """Every column as a text box. Changes come back with the event `keep`."""
     row = seen.now
     boxes = join(_boxes(name, row.cells.get(name)) for name in dict.fromkeys([*columns, *row.cells]))
     return Markup(
@@ -106,7 +106,7 @@ def form(seen: Seen, columns: Sequence[str]) -> Markup:
 
 
 def _boxes(name: str, value: Any) -> Markup:
-    """The boxes of one column: a conversation has one for each turn, and its JSON folded below."""
+    """The boxes of one column. A conversation has one per turn, with its JSON collapsed below."""
     turns = plain_turns(value)
     if turns is None:
         return _box(name, _kind_of(value), value)
@@ -119,7 +119,7 @@ def _box(label: str, kind: Markup | str, value: Any, column: str | None = None, 
     text = readable(value)
     number = Markup(' data-turn="{}"').format(turn) if turn is not None else ""
     return Markup(
-        # The parser takes one line break after the tag away.
+        # The HTML parser drops one line break after the tag.
         '<label class="ft-edit-cell"><span class="ft-cell-name">{}{}</span>'
         '<textarea data-column="{}"{} rows="{}" spellcheck="false" dir="auto">\n{}</textarea></label>'
     ).format(label, kind, column or label, number, _lines(text), text)
@@ -136,15 +136,15 @@ def plain_turns(value: Any) -> list[tuple[str, str, str]] | None:
 
 
 def with_edits(before: VersionRow, now: dict[str, Any], typed: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    """The cells that were `typed` ([column, text, turn or None]) into the form of a row whose cells are `now`.
+    """The cells edited in a row's form. `typed` holds [column, text, turn or None], `now` the row's current cells.
 
-    Raises InputError for JSON that is none, and for a conversation that was changed in two forms at once.
+    Raises InputError for invalid JSON, and for a conversation that was edited both as turns and as JSON.
     """
     cells: dict[str, Any] = {}
     whole = {column for column, _, turn in typed if turn is None}
     for column, text, turn in typed:
         if turn is None:
-            # Of what kind a cell is, its saved value says: an edit of an edit must not drift.
+            # The saved value determines the type of a cell, so that repeated edits do not drift.
             cells[column] = read_edited(column, text, before.cells.get(column))
             continue
         turns = plain_turns(now.get(column))
@@ -173,7 +173,7 @@ def cell(value: Any) -> Markup:
 
 
 def readable(value: Any) -> str:
-    """A cell as text that can be sent to a page: half characters cannot."""
+    """A cell as text that can be sent to a page. Replaces lone surrogates, which cannot be encoded."""
     return editable(value).encode("utf-8", "replace").decode()
 
 
@@ -221,7 +221,7 @@ def _remarks(seen: Seen) -> Markup:
 
 
 def _turns(value: Any) -> list[tuple[str, Any]] | None:
-    """[(role, content)] when `value` is a conversation."""
+    """[(role, content)] if `value` is a conversation."""
     if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
         return None
     for role, key in (("role", "content"), ("from", "value")):

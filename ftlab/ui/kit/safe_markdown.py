@@ -1,6 +1,6 @@
-"""Markdown as HTML that can do nothing: no scripts, no pictures, no styles, nothing fetched.
+"""Markdown as safe HTML: no scripts, images, styles or external requests.
 
-`safe_markdown` is for what models and people write, `page_markdown` for the pages of the documentation.
+`safe_markdown` is for text by models and people, `page_markdown` for the documentation.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TAGS = {
 }
 _ATTRIBUTES = {"a": {"href"}, "ol": {"start"}}
 _SCHEMES = {"http", "https", "mailto"}
-_TOP_HEADING = 3  # below the page's own headings, so that a screen reader's outline stays in order
+_TOP_HEADING = 3  # below the page's own headings, which keeps the outline for screen readers in order
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-# Around the number of a formula until it is put in; drawn anew for each process, so that no text can hold them.
+# Markers around a formula's number until it is inserted. Random for each process, so no text can contain them.
 _OPEN, _CLOSE = f"\ue000{secrets.token_hex(8)}-", "\ue001"
 _PLACE = re.compile(f"{_OPEN}\\d+{_CLOSE}")
 _FORMULAS = "formulas"
@@ -40,11 +40,11 @@ _FENCES = ("fence", "code_block")
 
 
 def safe_markdown(text: str) -> Markup:
-    """HTML of `text`, read as CommonMark with tables, struck-out words and formulas; single line ends are kept.
+    """HTML of `text`, read as CommonMark with tables, strikethrough and formulas. Keeps single line breaks.
 
-    No character is lost to the reading but the signs of formatting themselves: 2*3*4, __init__, backslashes and
-    entities stay, and a link shows where it leads. HTML in `text` is shown as it was written. Pictures become links:
-    fetching one would tell its host who looks. Links open in another tab and say nothing of where they were pressed.
+    Only formatting characters disappear: 2*3*4, __init__, backslashes and entities stay, and a link shows its target.
+    HTML in `text` appears as written. Images become links: fetching one would reveal the reader to its host. Links
+    open in a new tab and send no referrer.
     """
     formulas: dict[str, Markup] = {}
     html = nh3.clean(
@@ -55,21 +55,21 @@ def safe_markdown(text: str) -> Markup:
         link_rel="noopener noreferrer nofollow",
         set_tag_attribute_values={"a": {"target": "_blank"}, "pre": {"tabindex": "0"}},
     )
-    # Put in after cleaning: mathml() lets nothing else through.
+    # Inserted after sanitizing: mathml() lets nothing unsafe through.
     return Markup(_PLACE.sub(lambda place: str(formulas.get(place[0], place[0])), html))
 
 
 def look_alike(texts: Iterable[str]) -> bool:
-    """Whether different `texts` look the same once they are drawn."""
+    """Whether different `texts` look the same when rendered."""
     different = dict.fromkeys(text.strip() for text in texts)
     drawn = {" ".join(safe_markdown(text).split()) for text in different}
     return len(drawn) < len(different)
 
 
 def page_markdown(text: str, link: Callable[[str], str | None]) -> Markup:
-    """HTML of a page of the documentation: headings keep their level and have GitHub's anchors.
+    """HTML of a documentation page. Headings keep their level and have GitHub's anchors.
 
-    `link(target)` says where a link leads here; None leaves its words without one.
+    `link(target)` maps a link to its address in the app; for None, only the link text stays.
     """
     tokens = _page_reader().parse(_COMMENT.sub("", text))
     for token, (_, _, anchor) in zip(
@@ -93,12 +93,12 @@ def page_markdown(text: str, link: Callable[[str], str | None]) -> Markup:
 
 
 def headings(text: str) -> list[tuple[int, str, str]]:
-    """The headings of a page: (first line after it, counted from 0; its words; its anchor as GitHub makes it)."""
+    """The headings of a page: (first line after the heading, counted from 0; text; anchor as GitHub makes it)."""
     return list(_headings(_page_reader().parse(text)))
 
 
 def links(text: str) -> list[str]:
-    """The targets of all links and pictures of a page, as they are written."""
+    """The targets of all links and images of a page, as written."""
     reader = MarkdownIt("commonmark").enable("table")
     inner = [child for token in reader.parse(text) for child in token.children or ()]
     return [
@@ -107,7 +107,7 @@ def links(text: str) -> list[str]:
 
 
 def code_blocks(text: str) -> list[tuple[int, str, str]]:
-    """The blocks of code of a page: (first line, counted from 0; language; code)."""
+    """The code blocks of a page: (first line, counted from 0; language; code)."""
     fences = [token for token in _page_reader().parse(text) if token.type in _FENCES]
     return [((token.map or [0])[0], token.info.strip(), token.content) for token in fences]
 
@@ -126,7 +126,7 @@ def _headings(tokens: list[Token]) -> Iterator[tuple[int, str, str]]:
 @lru_cache(maxsize=1)
 def _reader() -> MarkdownIt:
     reader = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
-    # Each of these takes characters away that somebody wrote.
+    # Each of these removes characters that the author wrote.
     reader.disable(["image", "escape", "entity", "reference", "autolink"])
     reader.inline.ruler.at("emphasis", _stars)
     reader.inline.ruler.before("emphasis", "formula", _formula)
@@ -137,7 +137,7 @@ def _reader() -> MarkdownIt:
 
 
 def _stars(state: StateInline, silent: bool) -> bool:
-    """Emphasis by stars, unless they stand within a word, a number or a path; underscores belong to names."""
+    """Emphasis by asterisks, except within a word, a number or a path. Underscores belong to names."""
     before, run = state.src[state.pos - 1 : state.pos], _RUN.match(state.src, state.pos)
     if silent or run is None:
         return False
@@ -150,7 +150,7 @@ def _stars(state: StateInline, silent: bool) -> bool:
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    r"""A formula between \( and \), \[ and \], or $$ and $$. A single $ is money more often."""
+    r"""A formula between \( and \), \[ and \], or $$ and $$. A single $ usually means money."""
     opening = state.src[state.pos : state.pos + 2]
     if opening not in _CLOSING:
         return False
@@ -172,7 +172,7 @@ def _draw_formula(self: Any, tokens: Sequence[Token], place: int, options: Any, 
 
 
 def _name_targets(state: StateCore) -> None:
-    """Writes the address of a link behind its words, where they are others: answers may differ in it alone."""
+    """Write a link's address after its text if they differ: it may be the only difference between two answers."""
     for token in state.tokens:
         children, target, words = token.children or [], "", ""
         token.children = kept = []
@@ -192,7 +192,7 @@ def _page_reader() -> MarkdownIt:
 
 
 def _lower_headings(state: StateCore) -> None:
-    """Makes a first heading one of the third level, and those below it follow."""
+    """Turn first-level headings into the third level, and shift lower ones with them."""
     for token in state.tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + _TOP_HEADING - 1)}"

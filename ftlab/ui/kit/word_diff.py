@@ -1,4 +1,4 @@
-"""Two texts with the words that differ marked."""
+"""Mark the words that differ between two texts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 from ftlab.ui.kit.html import join
 
-# difflib takes time with the square of the words; texts longer than this are compared line by line.
+# difflib takes quadratic time in the number of words; longer texts are compared by line.
 _MOST_WORDS = 2500
 _WORDS = re.compile(r"\w+|\s+|[^\w\s]")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def marked(before: str, after: str) -> tuple[Markup, Markup]:
-    """Both texts as HTML; what is only in one of them stands in <del> or <ins>."""
+    """Both texts as HTML. Text found in only one of them is in <del> or <ins>."""
     units = _WORDS
     if max(len(before), len(after)) > 4 * _MOST_WORDS:
         units = _LINES
@@ -35,7 +35,7 @@ def marked(before: str, after: str) -> tuple[Markup, Markup]:
 
 
 def _steps(old: list[str], new: list[str]) -> list[tuple[bool, str, str]]:
-    """(equal, before, after) in order; a space between two words that differ is part of the difference."""
+    """(equal, before, after) in order; a space between two differing words is part of the difference."""
     steps: list[tuple[bool, str, str]] = []
     codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     for place, (kind, i1, i2, j1, j2) in enumerate(codes):

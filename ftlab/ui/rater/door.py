@@ -1,7 +1,7 @@
-"""What a page for strangers answers at all, and what it says beside each answer: raters, and visitors of a Space.
+"""Restrict the endpoints and set the headers of a page for strangers: raters, and visitors of a Space.
 
-Gradio serves more than its page needs: uploads, files, a proxy, monitoring, calls by number. The browser of a rater or
-of a visitor uses none of them, so here they do not exist.
+Gradio serves more than such a page needs: uploads, files, a proxy, monitoring, calls by number. A rater's or
+visitor's browser uses none of them, so they are blocked here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 _PAGES = {"/", "/config", "/theme.css", "/robots.txt", "/favicon.ico", "/manifest.json"}
 _PAGES |= {"/gradio_api/info", "/gradio_api/startup-events", "/gradio_api/theme.css"}
 _FOLDERS = ("/assets/", "/static/", "/svelte/")
-# The page draws itself from its own server only, and behind a share link (Colab) from where Gradio keeps its scripts
-# for those. Gradio makes functions of the scripts in its configuration, hence 'unsafe-eval'.
+# The page loads only from its own server and, behind a share link (Colab), from the host of Gradio's scripts for
+# share links. Gradio compiles functions from scripts in its configuration, hence 'unsafe-eval'.
 _SHARED = "https://gradio.s3-us-west-2.amazonaws.com"
 _POLICY = (
     f"default-src 'self' {_SHARED}; script-src 'self' {_SHARED} 'unsafe-inline' 'unsafe-eval'; "
@@ -30,26 +30,26 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-_LONGEST_MESSAGE = 64_000  # bytes of a vote with its comment; more is nobody's vote
+_LONGEST_MESSAGE = 64_000  # bytes of a vote with its comment; no real vote is longer
 
 
 @dataclass(frozen=True)
 class Way:
-    """What a page needs beside its files: paths it posts to, and paths (or their beginnings) it follows."""
+    """What a page needs besides its files: paths it posts to, and paths (or prefixes) it streams from."""
 
     posts: frozenset[str]
     follows: tuple[str, ...] = ()
 
 
 RATERS = Way(frozenset({"/gradio_api/component_server"}))
-# A chat is an event of Gradio's queue.
+# A chat is an event in Gradio's queue.
 VISITORS = Way(
     frozenset({"/gradio_api/queue/join", "/gradio_api/cancel"}), ("/gradio_api/queue/data", "/gradio_api/heartbeat/")
 )
 
 
 class Door:
-    """ASGI middleware: lets pass what the page needs, and nothing else."""
+    """ASGI middleware: passes what the page needs, and nothing else."""
 
     def __init__(self, app: Any, way: Way = RATERS) -> None:
         self.app, self.way = app, way
@@ -74,7 +74,7 @@ class Door:
         try:
             await self.app(scope, receive, say)
         except Exception as error:
-            # Gradio ends in an error of its own for a component, event or body that no page sends.
+            # Gradio raises an unhandled error for a component, event or body that no page sends.
             log.info("A request that no page sends: %s", type(error).__name__)
             if started:
                 raise
@@ -82,12 +82,12 @@ class Door:
 
 
 def door(way: Way = RATERS) -> dict[str, Any]:
-    """`app_kwargs` of Gradio's launch() and mount_gradio_app()."""
+    """`app_kwargs` for Gradio's launch() and mount_gradio_app()."""
     return {"middleware": [Middleware(Door, way=way)]}
 
 
 def _path(scope: MutableMapping[str, Any]) -> str:
-    """The path below the place where the app is mounted."""
+    """The path below the app's mount point."""
     return scope["path"].removeprefix(scope.get("root_path") or "") or "/"
 
 
@@ -102,7 +102,7 @@ def _let_in(scope: MutableMapping[str, Any], way: Way) -> bool:
 
 
 def _unkept(scope: MutableMapping[str, Any], way: Way) -> tuple[tuple[bytes, bytes], ...]:
-    """Screens and votes are in no cache of a shared phone."""
+    """Keep screens and votes out of the cache of a shared phone."""
     return ((b"cache-control", b"no-store"),) if _path(scope).rstrip("/") in way.posts else ()
 
 

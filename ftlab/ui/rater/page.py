@@ -1,7 +1,7 @@
-"""The raters' app: a Blocks of its own whose only endpoint takes a rater's message and answers with the next screen.
+"""The raters' app: a separate Blocks whose only endpoint takes a rater's message and answers with the next screen.
 
-Nothing in it trains, reads runs or names a model. What the page shows comes from `rater_talk.answer`; the drawing of
-the screens is in rater_screens.py, the page's script in rater.js. elem_id: `rater`.
+Nothing in it trains, reads runs or names a model. `talk.answer` decides what the page shows, screens.py draws it, and
+rater.js is the page's script. elem_id: `rater`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FRAME = """
 
 
 def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -> gr.Blocks:
-    """The raters' page over the blind tests of `workspace`. `ask_models` answers in tests where raters ask."""
+    """The raters' page for the blind tests of `workspace`. In live tests, `ask_models` answers raters' questions."""
     store = open_store(workspace)
 
     def rate(message: Any, request: gr.Request) -> dict[str, str]:
@@ -61,7 +61,7 @@ def build_rater_app(workspace: Workspace, ask_models: AskModels | None = None) -
 
 
 def page_settings() -> dict[str, Any]:
-    """What launch() and mount_gradio_app() need to show the raters' page, and to serve nothing besides."""
+    """Arguments of launch() and mount_gradio_app() that show the raters' page and serve nothing else."""
     return {
         **plain_page(),
         "css_paths": [_FOLDER / "rater.css"],
@@ -74,7 +74,7 @@ def page_settings() -> dict[str, Any]:
 def rater_address(base: str, token: str) -> str:
     """The link of a rater below `base`, the address of the raters' app.
 
-    The secret stands behind the #: browsers keep that to themselves, so no log on the way ever holds it.
+    The secret follows the #. Browsers do not send that part, so no server log contains it.
     """
     return f"{base.rstrip('/')}/#key={token}"
 
@@ -89,10 +89,10 @@ def launch_rater_app(
     ask_models: AskModels | None = None,
     allow_hosts: Sequence[str] = (),
 ) -> tuple[gr.Blocks, str]:
-    """Serve the raters' page; gives the app and the address that raters reach it at.
+    """Serve the raters' page. Returns the app and the address for raters.
 
-    `port` None takes the first free one from 7860 on. `allow_hosts` are further names it answers to, of a proxy before
-    it. Raises InputError when `port` is taken.
+    With `port` None, uses the first free one from 7860 up. `allow_hosts` adds host names, such as those of a proxy.
+    Raises InputError if `port` is taken.
     """
     names, settings = Names(host, allow_hosts, shared=share or shares_by_itself()), page_settings()
     opened = Workspace.open(workspace)
@@ -107,7 +107,7 @@ def launch_rater_app(
             share=share or shares_by_itself(),
             prevent_thread_lock=True,
             quiet=True,
-            # Gradio's own check gives the page 3 seconds and gives up for good: too few beside a run on a small CPU.
+            # Gradio's own check times out after 3 seconds and gives up: too short beside a run on a small CPU.
             _frontend=False,
             _app=gradio_app(names, **settings.pop("app_kwargs")),
             **settings,

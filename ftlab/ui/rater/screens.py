@@ -1,6 +1,6 @@
-"""What a rater sees, as HTML: one comparison, the guess after it, the end, and what to do when a link does not open.
+"""The raters' screens as HTML: a comparison, the guess after it, the end, and help if a link does not open.
 
-Both answers go through the same code, and nothing here is told whose they are. elem ids and classes begin with `rt-`;
+Both answers go through the same code, which does not know the source of either. elem ids and classes begin with `rt-`;
 buttons carry `data-do` (and `data-choice`), which rater.js turns into one message to the server.
 """
 
@@ -18,7 +18,7 @@ from ftlab.ui.kit.html import join
 from ftlab.ui.kit.safe_markdown import look_alike, safe_markdown
 
 LONGEST_QUESTION = 4000  # characters
-# What a person calls the sides. They stand above each other on a phone, so "left" and "right" would not do.
+# Display names of the sides. A phone stacks them, so "left" and "right" would not work.
 NAMES = {"left": "Answer A", "right": "Answer B"}
 _CHOICES = {
     "left": ("A is better", "1"),
@@ -44,8 +44,9 @@ def comparison(
     last: str | None = None,
     note: str = "",
 ) -> Markup:
-    """One question, two answers, the buttons. `place`: number of this comparison and how many there are; `intro`: what
-    this is, above the first; `last`: the trial whose vote can be taken back."""
+    """One question, two answers, the buttons. `place`: number of this comparison and the total; `intro`: explains the
+    task
+    above the first one; `last`: the trial whose vote can be undone."""
     return Markup(
         '<article class="rt-trial" data-trial="{}" data-number="{}">{}{}{}{}{}{}<div class="rt-bar">'
         '<div class="rt-votes" role="group" aria-label="Your vote">{}</div></div></article>'
@@ -65,7 +66,7 @@ def comparison(
 def guess(
     trial_id: str, place: tuple[int, int], messages: Sequence[Mapping[str, Any]], answers: tuple[str, str]
 ) -> Markup:
-    """The same comparison after the vote, with a question about whose answer is whose."""
+    """The same comparison after the vote, with a question about which answer came from which side."""
     buttons = join(
         Markup(
             '<button type="button" class="rt-button" data-do="guess" data-choice="{}" data-key="{}" '
@@ -82,7 +83,7 @@ def guess(
 
 
 def intro(comparisons: int, seconds: float | None, *, at_most: bool = False) -> str:
-    """What this is and how long it takes, in one line. `seconds` for one comparison; `at_most`: others share them."""
+    """One line about the task and its duration. `seconds` per comparison; `at_most`: raters share them."""
     if comparisons == 1:
         pairs = "1 question"
     else:
@@ -99,7 +100,7 @@ def _minutes(seconds: float) -> str:
 
 
 def finished(*, last: str | None = None, note: str = "", completion: str = "") -> Markup:
-    """`completion` is a code for the panel that sent the rater, or the address that leads back to it."""
+    """The last screen. `completion` is a code for the panel that sent the rater, or the address leading back to it."""
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>Thank you</h1>{}<p>You have no more comparisons. '
         "Your votes are saved, and you can close this page.</p>{}<p>What happens next: once everyone has voted, the "
@@ -129,7 +130,7 @@ def ask(instructions: str, *, last: str | None = None, note: str = "") -> Markup
 
 
 def ask_name(intro: str, instructions: str, note: str = "") -> Markup:
-    """Before the first comparison of an open link: what this is, what to look for, and who votes."""
+    """The first screen of an open link: the task, what to look for, and a field for the rater's name."""
     return Markup(
         '<form class="rt-message" data-form="join"><h1 tabindex="-1" data-focus>Compare answers</h1>{}<p>{}</p>{}'
         '<label class="rt-field" for="rt-name">Your name or a nickname</label>'
@@ -139,7 +140,7 @@ def ask_name(intro: str, instructions: str, note: str = "") -> Markup:
 
 
 def cannot_open(error: FtlabError) -> Markup:
-    """A page that says why there is nothing to vote on now."""
+    """A page that explains why there is nothing to vote on now."""
     return Markup(
         '<section class="rt-message"><h1 tabindex="-1" data-focus>{}</h1>{}'
         '<button type="button" class="rt-button" data-do="open">Look again</button></section>'
@@ -147,8 +148,8 @@ def cannot_open(error: FtlabError) -> Markup:
 
 
 def no_way_in(error: FtlabError, *, waits: bool = False) -> Markup:
-    """A page for who has no link that lets them vote: whom to ask, and nothing to press. `waits`: the link is good, and
-    the page asks again by itself until the test begins."""
+    """A page for people without a valid link to vote: whom to contact, no buttons. `waits`: the link is valid, and the
+    page checks again by itself until the test begins."""
     again = Markup(' data-again="5"') if waits else ""
     tail = Markup("<p>This page shows the first question as soon as voting begins.</p>") if waits else _tried(error)
     return Markup('<section class="rt-message" data-closed{}><h1 tabindex="-1" data-focus>{}</h1>{}</section>').format(
@@ -161,7 +162,7 @@ def _tried(error: FtlabError) -> Markup:
 
 
 def problem(error: FtlabError) -> Markup:
-    """What did not work, in a box above the comparison. The page's live region reads it out."""
+    """What failed, in a box above the comparison. The page's live region reads it out."""
     return Markup('<p class="rt-problem">{} {}</p>').format(sentence(error.what), _try(error))
 
 
@@ -234,7 +235,7 @@ def _answers(answers: tuple[str, str]) -> Markup:
 
 
 def _answer(name: str, text: str) -> Markup:
-    """Rendered and as written: which of the two is seen is the reader's choice, for both answers at once."""
+    """The answer both rendered and as written. The reader's choice of view applies to both answers at once."""
     text = text.strip()
     if text:
         body = Markup('<div class="rt-text">{}</div><pre class="rt-raw" tabindex="0">{}</pre>').format(
@@ -254,7 +255,7 @@ def _vote(choice: str) -> Markup:
 
 
 def _more(rubric: Sequence[str]) -> Markup:
-    """Rating by aspect, and a comment: both before the vote, because the vote sends them."""
+    """Aspect ratings and a comment. Both come before the vote, which submits them."""
     aspects = join(_aspect(name) for name in rubric if name != "overall")
     return Markup(
         '<details class="rt-details rt-more"{}><summary>{} <kbd aria-hidden="true">c</kbd></summary>{}'

@@ -1,6 +1,6 @@
-"""The raters' page, served beside the app: on a port of its own, so that what raters reach leads nowhere else.
+"""Serve the raters' page beside the app, on its own port, so that raters can reach nothing else.
 
-Whom it reaches is chosen on the Blind test tab and kept in the workspace: after a restart the links work again.
+Its audience is chosen on the Blind test tab and stored in the workspace: links work again after a restart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.doors.server import address
 
-# Where the people who vote are, and what that takes.
+# Where the raters are, and what each option requires.
 REACH = {
     "network": ("In this network", "Phones and computers on the same Wi-Fi or office network."),
     "public": ("Anywhere", "A public share link, while ftlab runs here."),
@@ -39,7 +39,7 @@ _served: dict[Path, Page] = {}
 
 @dataclass(frozen=True)
 class Page:
-    """Where raters find the page. `app` is None when somebody else serves it."""
+    """Where raters find the page. `app` is None if another process serves it."""
 
     url: str
     reach: str
@@ -47,32 +47,32 @@ class Page:
 
 
 def kept(workspace: Workspace) -> dict[str, Any]:
-    """What was chosen last: {"reach", "port", "url"}. A Space serves the page itself, below its own address."""
+    """The last choice: {"reach", "port", "url"}. A Space serves the page itself, below its own address."""
     here = address()
     url = f"{here}/vote" if here and usual() == "elsewhere" else ""
     return {"reach": usual(), "port": None, "url": url} | (read_cached(workspace.raters_page_file) or {})
 
 
 def must_ask(workspace: Workspace) -> bool:
-    """Whether nobody has said yet where the people are, and nothing here decides it."""
+    """Whether nobody has chosen the audience yet and the environment does not determine it."""
     return usual() == "machine" and read_cached(workspace.raters_page_file) is None
 
 
 def usual() -> str:
-    """Whom the page reaches when nothing was chosen. On Colab nothing but a public link can be reached."""
+    """The default audience. On Colab, only a public link is reachable."""
     return "public" if _on_colab() else "elsewhere" if os.environ.get("SPACE_ID") else "machine"
 
 
 def now(workspace: Workspace) -> Page | None:
-    """The page as it is served by this process; None when it is not."""
+    """The page as served by this process; None if it is not served."""
     return _served.get(workspace.root)
 
 
 def serve(workspace: Workspace, reach: str | None = None, url: str | None = None) -> Page:
-    """Serve the page for `reach` (default: as last time), on the same port as last time where that is free.
+    """Serve the page for `reach` (default: the last choice), on the previous port if that is free.
 
-    `url` is the address of a server of one's own. Raises InputError when it has none, FtlabError when there is no way
-    to be reached.
+    `url` is the address of your own server. Raises InputError if it is missing, FtlabError if the page cannot be
+    reached.
     """
     with _one_at_a_time:
         before = kept(workspace)
@@ -81,7 +81,7 @@ def serve(workspace: Workspace, reach: str | None = None, url: str | None = None
         if current is not None and current.reach == reach and (reach != "elsewhere" or current.url == url):
             return current
         port = before["port"] if reach == before["reach"] else None
-        # In a thread of its own: within a handler, gradio takes new components for updates of the page.
+        # In a separate thread: inside a handler, gradio treats new components as updates of the page.
         with ThreadPoolExecutor(1) as thread:
             page, port = thread.submit(_start, workspace, reach, url, port).result()
         if current is not None and current.app is not None:
@@ -94,18 +94,18 @@ def serve(workspace: Workspace, reach: str | None = None, url: str | None = None
 
 
 def serve_again(workspace: Workspace, served: threading.Event) -> threading.Thread:
-    """Serve the page again after a restart, when a test is open: in a moment, or once the app is `served`."""
+    """Serve the page again after a restart if a test is open: shortly, or once the app is `served`."""
 
     def work() -> None:
-        served.wait(_PATIENCE_SECONDS)  # nobody may come: raters must not need the owner to look
+        served.wait(_PATIENCE_SECONDS)  # no page may load: raters must not depend on the owner
         if not has_tests(workspace):
             return
         from ftlab.arena.blind_tests import list_tests
         from ftlab.arena.store import open_store
 
-        # What is wrong is said on the tab, where somebody can do something about it.
+        # The tab reports the problem, where the owner can fix it.
         with contextlib.suppress(FtlabError):
-            # A test whose answers are being made opens by itself.
+            # A test that is still generating answers opens by itself.
             awaited = ("open",) if must_ask(workspace) else ("open", "generating")
             if any(test.state in awaited for test in list_tests(open_store(workspace))):
                 serve(workspace)
@@ -116,7 +116,7 @@ def serve_again(workspace: Workspace, served: threading.Event) -> threading.Thre
 
 
 def has_tests(workspace: Workspace) -> bool:
-    """Whether there can be any blind test: looking makes no database."""
+    """Whether any blind test can exist. The check creates no database."""
     return workspace.arena_database.exists() or bool(os.environ.get(DATABASE_VARIABLE))
 
 
@@ -139,7 +139,7 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
     try:
         app, address = launch_rater_app(workspace.root, port=port or _free_port(settings["host"]), **settings)
     except InputError:
-        # Somebody else has the port now. Links that were sent must be sent again, and the tab shows the new ones.
+        # Another process has the port now. Links must be sent again; the tab shows the new ones.
         app, address = launch_rater_app(workspace.root, **settings)
     used = app.server_port
     if reach == "public" and ".gradio.live" not in address:
@@ -162,7 +162,7 @@ def _start(workspace: Workspace, reach: str, url: str, port: int | None) -> tupl
 
 
 def _free_port(host: str) -> int | None:
-    """A port that the app itself will not want at its next start; None when all of these are taken."""
+    """A port that the app will not need at its next start; None if all are taken."""
     for port in _PORTS:
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((host, port))
@@ -171,9 +171,9 @@ def _free_port(host: str) -> int | None:
 
 
 def _address_in_network() -> str:
-    """The address of this machine as others in its network see it. Nothing is sent."""
+    """The address of this machine in its local network. Sends nothing."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # an address for documentation: only the route to it is looked up
+        probe.connect(("192.0.2.1", 9))  # an address for documentation: this only looks up the route
         return str(probe.getsockname()[0])
     with contextlib.suppress(OSError):
         return socket.gethostbyname(socket.gethostname())

@@ -1,8 +1,8 @@
-"""What the server says to a rater's browser: one message in, one screen out.
+"""The server's replies to a rater's browser: one message in, one screen out.
 
 A message is {"do", "key", "trial", "number", "choice", "ratings", "comment", "seconds", "name", "text"}, as far as `do`
-needs them; `key` is the token of the rater's link and the only thing that says who speaks. `do` is open (show where I
-am), join, ask (a question of the rater's own, in a live test), vote, guess or undo. Whatever else comes is refused and
+needs them. `key` is the token of the rater's link and the only identification. `do` is open (show my current screen),
+join, ask (a question of the rater's own, in a live test), vote, guess or undo. Any other message is refused and
 changes nothing.
 """
 
@@ -25,19 +25,19 @@ from ftlab.errors import FtlabError, InputError, sentence
 from ftlab.ui.rater import screens
 
 log = logging.getLogger(__name__)
-# Asked after every vote, the question would double the work and put the idea of a "tuned side" into each next vote.
+# Asking after every vote would double the work and prime raters with the idea of a "tuned side".
 GUESS_AFTER_EVERY = 5
 
-# Lets both models of a live test answer a rater (store, rater id, question); back when both answers are complete.
+# Lets both models of a live test answer a rater (store, rater id, question); returns when both answers are complete.
 AskModels = Callable[[Store, str, str], Any]
 
 
 def answer(store: Store, sent: Any, ask_models: AskModels | None = None, address: str = "") -> dict[str, str]:
     """The reply to one message: {"screen": HTML, "say": words for a screen reader} and, after joining, {"key": token}.
 
-    `address` is where in the network it came from.
+    `address` is the sender's network address.
 
-    Raises nothing: what goes wrong becomes a screen that says so, without details of the server.
+    Never raises: errors become a screen that explains them, without details of the server.
     """
     try:
         return _answer(store, sent if isinstance(sent, Mapping) else {}, ask_models, address)
@@ -51,7 +51,7 @@ def answer(store: Store, sent: Any, ask_models: AskModels | None = None, address
 
 @dataclass(frozen=True)
 class _Talk:
-    """Who speaks, and what there is to answer with."""
+    """The rater who sent the message, and what is needed to reply."""
 
     store: Store
     rater: Rater
@@ -77,7 +77,7 @@ def _answer(store: Store, sent: Mapping[str, Any], ask_models: AskModels | None,
             raise InputError("This page cannot do that", given=do, allowed=", ".join(_ACTS))
         return _ACTS[do](talk, sent)
     except FtlabError as error:
-        # Refused; what may be done is shown again, unless the rater may do nothing any more.
+        # Refused. Show what the rater may do, unless they may no longer do anything.
         try:
             links.read_token(store, key)
         except InputError as ended:
@@ -89,7 +89,7 @@ _ASK = "ask the person who invited you for the link or the QR code, and open it 
 
 
 def _welcome(store: Store, test: Any, error: InputError | None = None) -> dict[str, str]:
-    """What somebody with an open link sees first."""
+    """The first screen of an open link."""
     note = screens.problem(error) if error else ""
     among, asked = len(list_contestants(store, test.id)), len(list_prompts(store, test.id))
     most = min(asked * among * (among - 1) // 2, test.planned_votes)  # one person sees a pair of answers once
@@ -106,7 +106,7 @@ def _join(
     except InputError as error:
         return _welcome(store, links.invitation(store, key), error)
     talk = _Talk(store, links.read_token(store, link.token), ask_models)
-    return _now(talk, "", greets=False) | {"key": link.token}  # they have just read what this is
+    return _now(talk, "", greets=False) | {"key": link.token}  # they have just read the introduction
 
 
 def _open(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
@@ -132,9 +132,9 @@ def _vote(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _guess_is_due(talk: _Talk, sent: Mapping[str, Any]) -> bool:
-    """Now and then, and only where one of two contestants can be meant.
+    """Whether to ask now: occasionally, and only in tests of two contestants.
 
-    The page says the number itself: who lies about it is asked more or less often, and no vote waits for the answer.
+    The page sends the number itself. A false number only changes how often it is asked; no vote depends on the answer.
     """
     number = sent.get("number")
     due = isinstance(number, int) and number % GUESS_AFTER_EVERY == 0
@@ -164,7 +164,7 @@ def _ask(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _undo(talk: _Talk, sent: Mapping[str, Any]) -> dict[str, str]:
-    # Named, so that the same request sent twice takes back one vote.
+    # Named, so that sending the request twice undoes one vote.
     trials.undo(talk.store, talk.rater.id, _text(sent, "trial"))
     note = "Your last vote was undone. You can vote on this comparison again."
     return _done(talk, note, note=screens.notice(note))
@@ -174,7 +174,7 @@ _ACTS = {"open": _open, "ask": _ask, "vote": _vote, "guess": _guess, "undo": _un
 
 
 def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True) -> dict[str, str]:
-    """The comparison that waits for this rater, the question they may ask, or the end."""
+    """The next comparison for this rater, the question they may ask, or the end."""
     rater = talk.rater
     trial = trials.next_trial(talk.store, rater.id)
     last = trials.last_voted(talk.store, rater.id)
@@ -183,7 +183,7 @@ def _now(talk: _Talk, say: str, *, note: Markup | str = "", greets: bool = True)
         intro = screens.intro(trial.total, seconds_each(talk.store, rater.test_id)) if begins else ""
         return _reply(_screen(trial, rater, last, note, intro), f"{say} Comparison {trial.number} of {trial.total}.")
     if not rater.live:
-        # Who never voted has completed nothing.
+        # Someone who never voted has completed nothing.
         done = get_test(talk.store, rater.test_id).settings.get("completion", "") if last is not None else ""
         screen = screens.finished(last=last, note=note, completion=done)
         return _reply(screen, f"{say} You have no more comparisons. Thank you.")
@@ -208,7 +208,7 @@ def _screen(trial: Trial, rater: Rater, last: str | None, note: Markup | str, in
 
 
 def _done(talk: _Talk, say: str, *, note: Markup | str = "") -> dict[str, str]:
-    """As `_now`, after something was stored: where the next comparison cannot be shown, that is still what is said."""
+    """Like `_now`, after something was stored. Still confirms it if the next comparison cannot be shown."""
     try:
         return _now(talk, say, note=note)
     except FtlabError as error:

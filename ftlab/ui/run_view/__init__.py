@@ -1,1 +1,1 @@
-"""How a run is shown, on every tab that shows one: its state, figures and curves; the stages in words."""
+"""Views of a run for every tab: state, figures and curves; the stages in words."""

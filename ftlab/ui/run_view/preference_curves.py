@@ -1,5 +1,5 @@
-"""How a run that learns from preferences is shown: charts in the order in which to read them, each with a sentence on
-how, and a warning in words where it goes wrong."""
+"""Views of a run that learns from preferences: charts in reading order, each with a sentence on how to read it and a
+warning if something goes wrong."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ftlab.training.signs import Sign, read_preference_signs
 from ftlab.training.status import RunStatus
 from ftlab.ui.kit.html import count, details, duration, facts, join, list_items, notice, percent, short
 
-# Below it both answers are as likely as before: the model is still where it started, and who wins is rounding.
+# Below this margin, both answers are as likely as before: the model has not moved, and the winner is rounding noise.
 _TIE = 1e-3
 _ENOUGH = 3  # validations that make a curve
 
 
 def pictures(metrics: list[dict[str, Any]], stage: str, total_steps: int | None = None) -> tuple[Markup, Markup]:
-    """The chart to look at first of a run that learns from preferences by `stage`, and the others."""
+    """The main chart of a run that learns from preferences by `stage`, and the others."""
     scores = not STAGES[stage].answers
     signs = {sign.code: sign for sign in read_preference_signs(metrics)}
     learned = decided(metrics)
@@ -60,7 +60,7 @@ _HOW = {
     "keeps growing means the pairs are being memorized.",
     "rewards": "How much more likely each side has become since the start. The chosen answers should end above the "
     "rejected ones. Both often sink a little, which is fine as long as the rejected ones sink more.",
-    # Without a reference there is no start to compare with.
+    # Without a reference there is no starting point to compare with.
     "likelihoods": "How likely the model is to write each side, times beta. The chosen answers should end above the "
     "rejected ones.",
     "scores": "The mean score of each side. Only the gap between the lines matters. It should grow, then level off.",
@@ -80,8 +80,7 @@ def reading(
     *,
     always: bool = False,
 ) -> Markup:
-    """One chart, the sentence on how to read it, and what goes wrong. Without `always`, empty where nothing was
-    logged."""
+    """One chart, a sentence on how to read it, and any warning. Without `always`, empty if nothing was logged."""
     if not always and not any(line.points for line in series):
         return Markup("")
     warnings = join(notice(sign.text, kind="warn") for sign in signs)
@@ -91,7 +90,7 @@ def reading(
 
 
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
-    """Where the run stands, each number with a word of help."""
+    """The current figures of the run, each with a short explanation."""
     learned = decided(metrics)
     training = status.phase == "training" and status.is_active
     steps = max([step for step, _ in metric_points(metrics, "loss")], default=0)
@@ -103,7 +102,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
         )
     ]
     for name, where in (("eval_", "on the validation pairs"), ("", "on the training pairs")):
-        # At step 0 validation only says where the run began.
+        # At step 0, validation only shows where the run began.
         accuracy, margin = (
             [point for point in metric_points(learned, f"{name}{key}") if point[0]] for key in ("accuracy", "margin")
         )
@@ -135,7 +134,7 @@ def _between(interval: list[float] | None) -> str:
 
 
 def result(held_out: PreferencesJson) -> Markup:
-    """The held-out preferences of a finished run: one sentence, the figures, and how they were taken."""
+    """The held-out preferences of a finished run: one sentence, the figures, and how they were measured."""
     return verdict(held_out) + figures(held_out)
 
 
@@ -145,7 +144,7 @@ def verdict(held_out: PreferencesJson) -> Markup:
     kind, verdict = "warn", "That may be chance."
     ties = held_out.get("ties", 0)
     if "p" in held_out:
-        # Ties are no losses: of those that are decided, are more won than lost?
+        # Ties are not losses: among decided pairs, are more won than lost?
         won, lost = accuracy * held_out["rows"], (1 - accuracy) * held_out["rows"] - ties
         more, less = (held_out["p"] < LEVEL and won > lost), (held_out["p"] < LEVEL and won < lost)
     else:
@@ -163,7 +162,7 @@ def verdict(held_out: PreferencesJson) -> Markup:
 
 
 def figures(held_out: PreferencesJson) -> Markup:
-    """The figures behind `verdict`, and how they were taken."""
+    """The figures behind `verdict`, and how they were measured."""
     accuracy, (low, high) = held_out["accuracy"], held_out["interval"]
     rows = [
         ("Chosen wins", percent(accuracy), f"{percent(low)} to {percent(high)}, of pairs it never saw"),
@@ -195,7 +194,7 @@ def _sides(
     signs: Sequence[Sign],
     total_steps: int | None,
 ) -> Markup:
-    """Chosen and rejected in one chart: of validation, the same pairs each time, once that is a curve."""
+    """Chosen and rejected in one chart. Uses validation, which has the same pairs each time, once it makes a curve."""
     held = "eval_" if len(metric_points(metrics, f"eval_{key}_chosen")) >= _ENOUGH else ""
     series = [
         Series(side, metric_points(metrics, f"{held}{key}_{side}"), css, dots=bool(held))
@@ -206,7 +205,7 @@ def _sides(
 
 
 def decided(metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`metrics` without the accuracies of ties: before the first step nothing has been decided."""
+    """`metrics` without accuracies that consist of ties: before the first step, nothing is decided."""
     rows = []
     for row in metrics:
         tied = [

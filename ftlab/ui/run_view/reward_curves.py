@@ -1,4 +1,4 @@
-"""How a run that learns from rewards is shown: the reward and what it may hide, and the answers that are tried."""
+"""Views of a run that learns from rewards: the reward and what it may hide, and the sampled answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pictures(
     config: RunConfig | None,
     total_steps: int | None = None,
 ) -> tuple[Markup, Markup]:
-    """The chart of a run of rloo or grpo to look at first, and the others with some of the answers it tried last."""
+    """The main chart of an rloo or grpo run, and the others with some of its latest sampled answers."""
     signs = {sign.code: sign for sign in current_signs(metrics, config)}
 
     def chart(series: Sequence[Series], title: str, unit: str, how: str, *codes: str) -> Markup:
@@ -98,13 +98,13 @@ def current_signs(metrics: list[dict[str, Any]], config: RunConfig | None) -> li
 
 
 def answers(samples: list[dict[str, Any]]) -> Markup:
-    """The spread of the rewards, and the answers of the latest and of the first step. Text of models stays text."""
+    """The spread of the rewards, and the answers of the latest and of the first step. Model output stays plain text."""
     if not samples:
         return Markup("")
     first_step, last_step = samples[0]["step"], samples[-1]["step"]
     first = [row for row in samples if row["step"] == first_step]
     last = [row for row in samples if row["step"] == last_step]
-    # A few answers make no shape: the quarter of the run that was logged first, and the one logged last.
+    # A few answers show no distribution: compare the first logged quarter of the run with the last.
     quarter = max(len(first), len(samples) // 4)
     parts = [("first quarter", [row["reward"] for row in samples[:quarter]], "c")]
     if last_step != first_step:
@@ -141,7 +141,7 @@ def _tried(row: dict[str, Any]) -> Markup:
 
 
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
-    """Where the run stands, each number with a word of help."""
+    """The current figures of the run, each with a short explanation."""
     training = status.phase == "training" and status.is_active
     reward, held = metric_points(metrics, "reward"), metric_points(metrics, "eval_reward")
     length, cut = metric_points(metrics, "completion_length"), metric_points(metrics, "cut_share")

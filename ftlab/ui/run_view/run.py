@@ -1,4 +1,4 @@
-"""How one run is shown: its state, its numbers, its curve, its end. Shared by the tabs Train and Runs."""
+"""Views of one run: state, figures, curve, outcome. Shared by the tabs Train and Runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ftlab.ui.run_view import preference_curves as preference_view
 from ftlab.ui.run_view import reward_curves as reward_view
 
 _SHOWN_CHARACTERS = 300  # of a prompt or an answer beside the curve
-_BEGINNING = 30  # characters of a warning before its figures
+_BEGINNING = 30  # leading characters of a warning, before its figures
 _KINDS = {"completed": "good", "failed": "bad", "damaged": "bad", "stopped": "warn", "stopping": "warn"}
 
 
@@ -61,7 +61,7 @@ def headline(run: RunDirectory, status: RunStatus) -> Markup:
 
 
 def replayed(run: RunDirectory) -> Markup:
-    """What is mixed into its rows against forgetting, or why nothing is; empty where its files do not tell."""
+    """What is mixed into the run's rows against forgetting, or why nothing is; empty if its files do not say."""
     config = run_files.config(run)
     try:
         words = mixed_in_words(config, run.manifest()) if config else ""
@@ -70,7 +70,7 @@ def replayed(run: RunDirectory) -> Markup:
     return Markup('<p class="ft-help">{}.</p>').format(words[:1].upper() + words[1:]) if words else Markup("")
 
 
-# A press on Details is kept when the picture is drawn anew.
+# Keeps Details open when the view is redrawn.
 KEEP_OPEN_JS = """
 const open = new Set();
 const name = one => one.querySelector('summary')?.textContent.replace(/[\\d,.]+/g, '');
@@ -82,8 +82,8 @@ watch('value', () => element.querySelectorAll('details').forEach(one => { if (op
 
 
 def live(run: RunDirectory) -> Markup:
-    """The picture of a run. While it works: where it stands, one curve, what it answers now. After: the verdict. All
-    else is folded."""
+    """The live view of a run. While it runs: progress, one curve, its current answers. Afterwards: the verdict.
+    Everything else is collapsed."""
     status, metrics = run_files.status(run), run_files.metrics(run)
     training = status.phase == "training" and status.is_active
     total, stage, config = status.total_steps if training else None, run_files.stage(run), run_files.config(run)
@@ -124,14 +124,14 @@ def _sign(text: str) -> Markup:
 
 
 def steps_of(config: RunConfig | None) -> list[str]:
-    """What a run goes through, each in a word or two."""
+    """The steps of a run, each in a word or two."""
     asks = config is None or config.evaluation.after_training
     before = asks and (config is None or (config.evaluation.before_training and not config.is_reward_model))
     return [*["Asking the base"] * before, "Training", "Saving", *["Evaluating"] * asks]
 
 
 def at_step(run: RunDirectory, status: RunStatus) -> tuple[int, int, str] | None:
-    """(number, how many, title) of the step that an active run is at; None while it waits."""
+    """(number, total, title) of the current step of an active run; None while it waits."""
     if not status.is_active or status.state == "queued":
         return None
     steps, phase = steps_of(run_files.config(run)), status.phase
@@ -147,7 +147,7 @@ def at_step(run: RunDirectory, status: RunStatus) -> tuple[int, int, str] | None
 
 
 def left_in_total(run: RunDirectory, status: RunStatus) -> str:
-    """How long an active run will still take, in words; empty where nobody knows."""
+    """The remaining time of an active run, in words; empty if unknown."""
     expected = run_files.expected(run)
     config = run_files.config(run)
     if status.eta_seconds is not None and status.phase == "training":
@@ -161,13 +161,13 @@ def left_in_total(run: RunDirectory, status: RunStatus) -> str:
     if total is None or gone is None:
         return ""
     left, before = total - gone, expected.get("before_seconds")
-    if before is not None and not status.total_steps:  # a slow beginning takes nothing off what comes after it
+    if before is not None and not status.total_steps:  # a slow first phase does not shorten the later ones
         left = max(left, total - before)
     return f"about {duration(left)} left in total" if left > 0 else ""
 
 
 def answers_now(samples: list[dict[str, Any]]) -> Markup:
-    """What a run answers to some held-out rows as it learns: at the start, and at the latest step."""
+    """The run's answers to some held-out rows as it learns: at the start, and at the latest step."""
     if not samples:
         return Markup("")
     last = samples[-1]["step"]
@@ -211,8 +211,8 @@ def _todo(run: RunDirectory) -> Markup:
 
 
 def held_out(run: RunDirectory, *, whole: bool = False) -> Markup:
-    """What the held-out preferences or prompts say of the result, in a sentence or, `whole`, with its figures; empty
-    for other runs and before it is known."""
+    """The held-out preferences or prompts of the result, in a sentence or, with `whole`, with figures; empty for other
+    runs and before the result is known."""
     preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     of_preferences = preference_view.result if whole else preference_view.verdict
     of_rewards = reward_view.result if whole else reward_view.verdict
@@ -225,7 +225,7 @@ def held_out(run: RunDirectory, *, whole: bool = False) -> Markup:
 
 
 def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
-    """Where the run stands, each number with its unit and a word of help."""
+    """The current figures of the run, each with its unit and a short explanation."""
     loss, validation = metric_points(metrics, "loss"), metric_points(metrics, "eval_loss")
     rate, speed = metric_points(metrics, "learning_rate"), metric_points(metrics, "tokens_per_second")
     steps = max([step for step, _ in loss + validation], default=0)
@@ -250,7 +250,7 @@ def numbers(status: RunStatus, metrics: list[dict[str, Any]]) -> Markup:
 
 
 def outcome(run: RunDirectory, status: RunStatus) -> Markup:
-    """How the run ended and what to do next; empty while it works."""
+    """How the run ended and what to do next; empty while it runs."""
     if status.is_active:
         if status.state == "queued":
             return notice("Waiting for the device, which one run uses at a time. You can close this page.")
@@ -270,7 +270,7 @@ def outcome(run: RunDirectory, status: RunStatus) -> Markup:
 
 
 def on_to_evaluate(run: RunDirectory) -> str:
-    """What the button that leads from a finished run to the Evaluate tab says."""
+    """The label of the button that leads from a finished run to the Evaluate tab."""
     known = run_files.comparison(run) or run_files.preferences(run) or run_files.rewards(run)
     return "See the evaluation" if known else "Evaluate it"
 
@@ -281,8 +281,8 @@ def failure(error: ErrorJson) -> Markup:
 
 
 def measuring(run: RunDirectory, task: str, doing: str) -> Markup:
-    """Where the latest evaluation of `run` stands, if it was for `task` (see supervisor): at work, or why it left
-    nothing. Empty once it is done. It is drawn anew when its state changes, so it names no phase."""
+    """The state of the latest evaluation of `run`, if it was for `task` (see supervisor): running, or why it left no
+    result. Empty once it is done. Redrawn when its state changes, so it names no phase."""
     status = run_files.evaluation_status(run)
     if status is None or (status.task or supervisor.EVALUATION) != task or status.state == "completed":
         return Markup("")
@@ -301,14 +301,14 @@ def verdict_text(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 
 def todo(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """What to do next, as a list; empty for nothing."""
+    """What to do next, as a list; empty if there is nothing."""
     steps = next_steps(run, comparison)
     items = list_items(steps)
     return Markup('<div class="ft-next">What to do next:<ul>{}</ul></div>').format(items) if steps else Markup("")
 
 
 def verdict_kind(comparison: ComparisonJson) -> str:
-    """The colour of a verdict: a gain that was paid for by forgetting is no plain success."""
+    """The color of a verdict: a gain paid for by forgetting is not a plain success."""
     verdict = comparison["verdict"]
     if verdict["better"] is False:
         return "bad"
@@ -316,7 +316,7 @@ def verdict_kind(comparison: ComparisonJson) -> str:
 
 
 def problems(status: RunStatus, signs: Sequence[str] = ()) -> Markup:
-    """What the run warned of, without what is `said` beside its chart already (there with the figures of now)."""
+    """The run's warnings, without the `signs` already shown beside its chart (there with current figures)."""
     known = [text[:_BEGINNING] for text in signs]
     left = [text for text in status.warnings if text[:_BEGINNING] not in known]
     if not left:
@@ -348,7 +348,7 @@ def started_text(status: RunStatus) -> str:
 
 
 def toy_banner(base: str | None) -> Markup:
-    """Says that the starter is a toy; empty for any other base."""
+    """A note that the starter is a toy; empty for any other base."""
     if base != "starter":
         return Markup("")
     return Markup(
@@ -358,7 +358,7 @@ def toy_banner(base: str | None) -> Markup:
 
 
 def next_steps(run: RunDirectory, comparison: ComparisonJson) -> list[str]:
-    """What to do next, in sentences; none where the settings of the run cannot be read."""
+    """What to do next, in sentences; none if the settings of the run cannot be read."""
     from ftlab.evaluation import verdict
 
     config = run_files.config(run)

@@ -1,4 +1,4 @@
-"""The visitors' page alone, in a Space: one run, its chat and its report. Ready for ZeroGPU."""
+"""The visitors' page on its own, in a Space: one run, its chat and its report. Ready for ZeroGPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftlab.ui.space import visitors
 def serve_demo(folder: Path) -> None:
     """Serve the page about the run in `folder`, or about the one that FTLAB_DEMO_REPO names on the Hub.
 
-    The models are loaded first, and Gradio's own launch() is used: ZeroGPU needs both.
+    Loads the models first and uses Gradio's own launch(): ZeroGPU needs both.
     """
     run = None
     try:
@@ -27,13 +27,13 @@ def serve_demo(folder: Path) -> None:
         print(f"ftlab: nothing to show. {error}", flush=True)
     page = visitors.build_page(lambda: run)
     settings = visitors.page_settings()
-    page.space_id = None  # else Gradio puts the Hub's header above it, which asks other hosts
+    page.space_id = None  # else Gradio puts the Hub's header above it, which contacts other hosts
     os.environ.setdefault("FORWARDED_ALLOW_IPS", TRUSTED)  # uvicorn's, which Gradio starts
     page.launch(
         server_name=default_host(),
         share=False,
         _app=gradio_app(Names(default_host()), **settings.pop("app_kwargs")),
-        # Gradio's own check gives the page 3 seconds and gives up for good.
+        # Gradio's own check times out after 3 seconds and gives up.
         _frontend=False,
         **settings,
     )

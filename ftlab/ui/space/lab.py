@@ -1,8 +1,8 @@
-"""The whole of ftlab in a Hugging Face Space, which everybody may open: each has a door of their own.
+"""All of ftlab in a public Hugging Face Space, with a separate entrance for each group of users.
 
 /        visitors: chat with one run and read its report (FTLAB_SHOW_RUN names it; without it nothing is shown)
 /vote    raters, with their links
-/owner   where the owner logs in
+/owner   the owner's login
 /lab     the whole app, for the owner only
 """
 
@@ -40,15 +40,15 @@ from ftlab.ui.rater import page as rater
 from ftlab.ui.space import visitors
 
 SHOW_VARIABLE = "FTLAB_SHOW_RUN"
-_SECONDS = 20.0  # between two looks at what is not on the Hub yet
+_SECONDS = 20.0  # between two checks for what is not on the Hub yet
 
 
 def serve_lab(
     workspace: Workspace, *, host: str | None = None, port: int | None = None, allow_hosts: Sequence[str] = ()
 ) -> Any:
-    """Serve the app to its owner, and to everybody else what they may see. Returns when the server is stopped.
+    """Serve the app to its owner, and the public pages to everybody else. Returns when the server is stopped.
 
-    Raises InputError when the port is taken.
+    Raises InputError if the port is taken.
     """
     kept, ended = _keep_everything(workspace)
     who, served = access.from_environment(), threading.Event()
@@ -71,7 +71,7 @@ def build_server(
     served: threading.Event | None = None,
     server: FastAPI | None = None,
 ) -> tuple[FastAPI, gr.Blocks]:
-    """The server with all its pages, and the owner's app among them. `kept()` is what the app says of the Hub."""
+    """The server with all its pages, including the owner's app. `kept()` gives the app's message about the Hub."""
     server = _with_login(server or new_server(), who, kept)
     lab = build_app(workspace, served, above=functools.partial(_above, workspace, kept))
     beside = access.owner_door(who) | {"routes": help.routes()}
@@ -94,8 +94,8 @@ def _with_login(server: FastAPI, who: access.Access, kept: Callable[[], tuple[st
 
 
 def _keep_everything(workspace: Workspace) -> tuple[Callable[[], tuple[str, str]], Callable[[], None]]:
-    """Bring back what the Hub holds, and go on keeping it there. Returns what is to be said of it (its kind and the
-    words), and what ends it."""
+    """Restore what the Hub holds, and keep saving to it. Returns a function for the status message (its kind and the
+    text), and one that stops saving."""
     from ftlab.export import space_store
 
     repository = os.environ.get(backup.SPACE_VARIABLE, "").strip()
@@ -148,7 +148,7 @@ def _kept(workspace: Workspace, repository: str, broken: list[str]) -> tuple[str
 
 
 def _above(workspace: Workspace, kept: Callable[[], tuple[str, str]]) -> None:
-    """The line of the lab that says what is not kept yet, with the ways out."""
+    """The line above the lab that says what is not saved yet, with links to log out and to the public pages."""
     links = Markup('<div class="ft-help"><a href="/">The public page</a> · <a href="/owner">Log out</a></div>')
 
     def words() -> str:
@@ -169,7 +169,7 @@ def _foot(who: access.Access) -> Markup:
 
 
 def _shown_run(workspace: Workspace) -> Any:
-    """The run that the owner shows to everybody; None when there is none, or it has no result yet."""
+    """The run that the owner shows to everybody; None if there is none, or it has no result yet."""
     name = os.environ.get(SHOW_VARIABLE, "").strip()
     if not name:
         return None

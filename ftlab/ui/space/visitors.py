@@ -1,4 +1,4 @@
-"""The page for people who only look: chat with base and adapted model side by side, within limits, and the report.
+"""The visitors' page: chat with base and adapted model side by side, within limits, and the report.
 
 Nothing on it trains, uploads or names another run. elem_ids: `show_head`, `show_log`, `show_text`, `show_send`,
 `show_prompt_0` to `show_prompt_2`, `show_clear`, `show_message`, `show_report`, `tab_show_chat`, `tab_show_report`.
@@ -42,14 +42,14 @@ Find = Callable[[], RunDirectory | None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What strangers may ask of the machine."""
+    """Limits on what strangers may ask of the machine."""
 
     message: int = 1000  # characters
     answer: int = 200  # tokens
     turns: int = 8  # of one conversation
-    each: int = 6  # messages of one visitor in a minute
-    in_all: int = 30  # messages of all visitors in a minute
-    waiting: int = 12  # messages that wait for their turn
+    each: int = 6  # messages of one visitor per minute
+    in_all: int = 30  # messages of all visitors per minute
+    waiting: int = 12  # messages waiting for their turn
 
 
 def build_page(
@@ -59,9 +59,9 @@ def build_page(
     foot: Markup | None = None,
     threads: Callable[[], int | None] = lambda: None,
 ) -> gr.Blocks:
-    """The page about the run that `find` gives, or None while nothing is shown. `foot` stands below it.
+    """The page about the run that `find` returns, or None while nothing is shown. `foot` goes below it.
 
-    `threads()` says how many CPU threads an answer may take, None for all.
+    `threads()` gives the number of CPU threads for an answer, None for all.
     """
     limits = limits or Limits()
     allowance = Allowance(limits.each, limits.in_all)
@@ -130,7 +130,7 @@ def build_page(
                         turn = {**turn, "base": part.base, "adapted": part.adapted, "note": note_of(part)}
                         yield {log: conversation([*turns_so_far, turn], busy=not part.done)}
             except Exception:
-                yield {log: conversation(turns_so_far), text: message}  # nothing typed is lost with an error
+                yield {log: conversation(turns_so_far), text: message}  # an error loses nothing typed
                 raise
             yield {log: conversation([*turns_so_far, turn]), turns: [*turns_so_far, turn]}
 
@@ -145,12 +145,12 @@ def build_page(
             # One answer at a time on the device, whoever asks.
             on(trigger, say, [text, turns], [log, text, turns, offered], box=message, concurrency_id="device")
         on(clear.click, restart, [], [turns, log, offered], box=message)
-    # A full queue refuses at once, and calls beside the queue are not answered.
+    # A full queue refuses at once, and calls that bypass the queue are not answered.
     return page.queue(max_size=limits.waiting, api_open=False)
 
 
 def page_settings() -> dict[str, Any]:
-    """What launch() and mount_gradio_app() need to show the page, and to serve nothing besides."""
+    """Arguments of launch() and mount_gradio_app() that show the page and serve nothing else."""
     return {
         **plain_page(),
         "css_paths": [STYLE_FILE],
@@ -161,9 +161,9 @@ def page_settings() -> dict[str, Any]:
 
 
 def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with a GPU for the time of a call, on ZeroGPU hardware; elsewhere as it is."""
+    """`function` with a GPU for the duration of a call, on ZeroGPU hardware; elsewhere unchanged."""
     try:
-        # The package of ZeroGPU hardware; mypy finds the folder of this repository that has the same name.
+        # The package of ZeroGPU hardware; mypy finds this repository's folder of the same name.
         from spaces import GPU  # type: ignore[attr-defined]
     except ImportError:
         return function
@@ -171,14 +171,14 @@ def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def preload(run: RunDirectory) -> None:
-    """Load the models of `run` before the page is served: ZeroGPU wants them there when the app starts."""
+    """Load the models of `run` before the page is served: ZeroGPU requires them at startup."""
     from ftlab.evaluation.duet import load_duet
 
     load_duet(run)
 
 
 def _answers(run: str, message: str, turns: dict[str, Any], tokens: int, threads: int | None) -> Iterator[Any]:
-    """Both answers as they grow. Its arguments are plain, because on ZeroGPU they go to another process."""
+    """Both answers as they grow. The arguments are plain types, because ZeroGPU sends them to another process."""
     from ftlab.evaluation.duet import load_duet
 
     yield from load_duet(RunDirectory(Path(run))).stream(message, turns, max_new_tokens=tokens, threads=threads)
@@ -211,7 +211,7 @@ def _headline(card: Any) -> Markup:
 
 
 def _report(run: RunDirectory) -> Markup:
-    """The report in a frame of its own, in which no script runs and nothing is asked of another host."""
+    """The report in its own frame, which blocks scripts and requests to other hosts."""
     text = report_of(run)
     if text is None:
         return notice("This run was not compared with its base, so there is no report.")

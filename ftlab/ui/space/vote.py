@@ -1,4 +1,4 @@
-"""The raters' page alone, in a Space on a free CPU: without torch, and without any model on this machine."""
+"""The raters' page on its own, in a Space on a free CPU: without torch, and without any model on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftlab.ui.rater.page import build_rater_app, page_settings
 def serve_vote(workspace: Workspace, *, host: str | None = None, port: int | None = None) -> None:
     """Serve the page until the process is asked to end.
 
-    Raises InputError or FtlabError when votes were to be kept on the Hub and cannot be, or the port is taken.
+    Raises InputError or FtlabError if votes should be kept on the Hub and cannot be, or the port is taken.
     """
     kept = backup.start(open_store(workspace), every_minutes=PUSH_MINUTES)
     if kept is None and not os.environ.get(DATABASE_VARIABLE):

@@ -1,4 +1,4 @@
-"""The form of a new blind test: three fields and a button, and the settings that have defaults under Advanced.
+"""The form of a new blind test: three fields and a button. Settings with defaults are under Advanced.
 
 elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_model_1` and so on for every contestant,
 `blind_number`, `blind_instructions`), `blind_power`, `blind_make`, `blind_advanced` (`blind_title_1`, `blind_base_1`,
@@ -6,7 +6,7 @@ elem_ids: `blind_form` (`blind_who_1`, `blind_system_1`, `blind_url_1`, `blind_m
 `blind_pasted`, `blind_topic`, `blind_found`, `blind_max_new_tokens`, `blind_title`, `blind_raters`,
 `blind_votes_per_prompt`, `blind_overlap`, `blind_planned`, `blind_plan`, `blind_rubric`, `blind_options`).
 
-What is filled in is kept in the workspace at each change, so that a reload or a restart loses nothing.
+The workspace stores every change to the form, so a reload or a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ftlab.ui.tabs.data.sources import FILE_TYPES, source_choices
 from ftlab.ui.tabs.train.tab import BASES
 
 MOST_CONTESTANTS = 6
-USUAL_PROMPTS = "40"  # what a person judges in a sitting
+USUAL_PROMPTS = "40"  # as many as a person judges in one sitting
 CRITERION = "Which answer would you rather get?"
 FROM = [
     ("Held-out rows of a run or of data", "held_out"),
@@ -49,7 +49,7 @@ _OF_CONTESTANT = ("who", "title", "base", "system", "examples", "url", "model")
 
 @dataclass
 class Form:
-    """The components by name. `box` holds the fields, `actions` what follows them and the advanced settings."""
+    """The components by name. `box` holds the fields, `actions` the components below them and the advanced settings."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     groups: list[gr.Group] = field(default_factory=list)  # one for each contestant from the third on
@@ -68,7 +68,7 @@ class Form:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `fill`, `suit` and a look at the prompts update."""
+        """The components that `fill`, `suit` and a look at the prompts update."""
         return [*self.inputs, *self.groups, self.more, self.upload, self.preview, self.power, self.plan, self.make]
 
     def read(self, values: Sequence[Any]) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _votes(form: Form) -> None:
 
 
 def _needed(form: Form, n: int) -> None:
-    """What a contestant of some kinds cannot do without."""
+    """The fields that a contestant of some kinds requires."""
     form.draw(
         f"url_{n}", gr.Textbox, label="Address", placeholder="http://127.0.0.1:8000/v1", max_lines=1, visible=False,
         info="OpenAI-compatible. Set its key as FTLAB_ENDPOINT_KEY before you start ftlab.",
@@ -215,18 +215,18 @@ def _named(form: Form, n: int) -> None:
 
 
 def load(workspace: Workspace) -> dict[str, Any]:
-    """What was filled in before, over what is usual: the base against the newest run, on the run's held-out rows."""
+    """The values filled in before, on top of the defaults: the base against the newest run, on its held-out rows."""
     return usual(workspace) | (read_cached(workspace.new_test_file) or {})
 
 
 def keep(values: dict[str, Any], workspace: Workspace) -> None:
-    """Keep what is not as usual: the rest follows the newest run."""
+    """Store only values that differ from the defaults: the rest follows the newest run."""
     as_usual = usual(workspace)
     write_json(workspace.new_test_file, {name: value for name, value in values.items() if value != as_usual[name]})
 
 
 def is_filled(values: dict[str, Any]) -> bool:
-    """Whether the page has drawn the form: its events begin before all of its fields are there."""
+    """Whether the page has drawn the form: its events start before all of its fields exist."""
     return any(values.get(f"who_{n}") for n in range(1, MOST_CONTESTANTS + 1))
 
 
@@ -236,7 +236,7 @@ def forget(workspace: Workspace) -> None:
 
 def usual(workspace: Workspace) -> dict[str, Any]:
     newest = next(iter(run_files.runs_that_answer(workspace)), None)
-    base = "" if newest else STARTER  # the base of whichever run is chosen
+    base = "" if newest else STARTER  # the base of the selected run
     values: dict[str, Any] = {f"{name}_{n}": "" for n in range(1, MOST_CONTESTANTS + 1) for name in _OF_CONTESTANT}
     values |= {f"base_{n}": base for n in range(1, MOST_CONTESTANTS + 1)}
     values |= {"who_1": "base", "who_2": f"run:{newest.id}" if newest else "prompted"}
@@ -249,7 +249,7 @@ def usual(workspace: Workspace) -> dict[str, Any]:
 
 
 def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show `values` in the form, with the choices that there are now."""
+    """Updates that show `values` in the form, with the current choices."""
     runs = [(_called(run), f"run:{run.id}") for run in run_files.runs_that_answer(workspace)]
     who = [("The base model", "base"), ("The base model with its own prompt", "prompted")]
     who += [*_at_strengths(workspace), ("Another server (OpenAI-compatible)", "endpoint")]
@@ -268,7 +268,7 @@ def fill(form: Form, values: dict[str, Any], topics: list[str], workspace: Works
 
 
 def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
-    """The runs as contestants: at the strength in use, and as trained or at the one proposed where that is another."""
+    """The runs as contestants: at the current strength, and as trained or at the recommended one if that differs."""
     from ftlab.evaluation.strengths import strengths_of
 
     choices = []
@@ -282,12 +282,12 @@ def _at_strengths(workspace: Workspace) -> list[tuple[str, str]]:
 
 
 def _called(run: RunDirectory) -> str:
-    """A run as a person knows it."""
+    """The run's name as a person knows it."""
     return run_names.name_of(run)
 
 
 def suit(form: Form, values: dict[str, Any], topics: list[str]) -> dict[Any, Any]:
-    """Updates that show what the choices ask for, and nothing else."""
+    """Updates that show only the fields that the choices require."""
     updates: dict[Any, Any] = {}
     last = max([2, *(n for n in range(3, MOST_CONTESTANTS + 1) if values.get(f"who_{n}"))])
     for n, group in enumerate(form.groups, 3):

@@ -1,7 +1,7 @@
-"""The page of a blind test: its parts, and what they show of the chosen test.
+"""The page of a blind test: its components, and what they show of the selected test.
 
-elem_ids: `blind_chosen` (which test), `blind_form` and `blind_actions` (a new one), `blind_where` (the question where
-the people are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_where_back`), `blind_message`,
+elem_ids: `blind_chosen` (which test), `blind_form` and `blind_actions` (a new one), `blind_where` (asks where the
+raters are: `blind_places`, `blind_where_address`, `blind_where_use`, `blind_where_back`), `blind_message`,
 `blind_test` (the chosen one: `blind_about`, `blind_answers`, `blind_flags`, `blind_generate`, `blind_stop`,
 `blind_open`, `blind_share`, `blind_progress`, `blind_verdict`, `blind_learn`, `blind_report`, `blind_export`),
 `blind_details` (`blind_facts`, `blind_links_box` with `blind_reach`, `blind_address`, `blind_serve`, `blind_names`,
@@ -31,11 +31,11 @@ _TEXTS = ("about", "answers", "flags", "share", "progress", "verdict", "facts", 
 
 @dataclass(frozen=True)
 class Where:
-    """The question where the people are who vote, which is asked once."""
+    """The question of where the raters are, which is asked once."""
 
     box: gr.Column
     places: gr.HTML
-    own: gr.Column  # for the address of a server of one's own
+    own: gr.Column  # for the address of your own server
     address: gr.Textbox
     use: gr.Button
     back: gr.Button
@@ -62,7 +62,7 @@ class BlindTestTab:
     warning: gr.HTML
     yes: gr.Button
     no: gr.Button
-    asked: gr.State  # what is to be confirmed
+    asked: gr.State  # the action to confirm
     report_file: gr.DownloadButton
     export_file: gr.DownloadButton
     memory: gr.State  # what the page shows already
@@ -76,7 +76,7 @@ class BlindTestTab:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         boxes = [self.new, self.links_box, self.box, self.form.box, self.form.actions]
         return [*self.texts.values(), *self.buttons.values(), *boxes]
 
@@ -116,7 +116,7 @@ def draw() -> BlindTestTab:
         text("progress")
         with gr.Row(elem_classes="ft-buttons"):
             button("close", "Close the test", size="sm")
-        # Beside the test itself, wherever the button stands that asks.
+        # Next to the test itself, wherever the button that asks is.
         with gr.Column(visible=False, elem_id="blind_confirm") as confirm:
             warn = gr.HTML(elem_id="blind_warning")
             with gr.Row(elem_classes="ft-buttons"):
@@ -181,7 +181,7 @@ def _address(elem_id: str, **settings: Any) -> gr.Textbox:
 
 
 def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the chosen test, or the form of a new one."""
+    """Updates that show the selected test, or the form of a new one."""
     new = not chosen or chosen == NEW
     boxes = {component: gr.update(visible=new) for component in (tab.form.box, tab.form.actions)}
     boxes[tab.box] = boxes[tab.new] = gr.update(visible=not new)
@@ -209,6 +209,6 @@ def show(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[An
 
 
 def show_all(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """As `show`, and what the page then shows for the next tick."""
+    """Like `show`, plus what the page then shows, for the next tick."""
     updates = show(tab, chosen, workspace)
     return {**updates, tab.memory: digests(updates)}

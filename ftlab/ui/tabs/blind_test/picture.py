@@ -1,4 +1,4 @@
-"""What the tab shows of a blind test now. It is asked every other second, so little is worked out anew."""
+"""What the tab currently shows of a blind test. Requested every other second, so most of it is cached."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from ftlab.ui.tabs.blind_test import verdict as blind_test_verdict
 from ftlab.ui.tabs.blind_test import views
 
 NEW = "new"
-_EVERY_SECONDS = 15  # how old a verdict may be while nobody votes: a guess may have come after the last vote
+_EVERY_SECONDS = 15  # maximum age of a verdict without new votes: a guess may follow the last vote
 
 
 def choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """All tests, the newest first, behind the way to a new one."""
+    """All tests, newest first, after the entry for a new one."""
     tests = blind_tests.list_tests(open_store(workspace)) if raters_page.has_tests(workspace) else []
     named = [
         (f"{test.title}, {when(test.created)}", test.id) for test in tests
-    ]  # its state changes while it is looked at
+    ]  # its state changes while it is on display
     return [("A new test", NEW), *named]
 
 
 def chosen_or_newest(chosen: str | None, known: Sequence[tuple[str, str]]) -> str:
-    """The test that was chosen, if it is still there, else the newest one."""
+    """The selected test if it still exists, else the newest one."""
     ids = [value for _, value in known]
     return chosen if chosen in ids else ids[1] if len(ids) > 1 else NEW
 
 
 def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
-    """Texts and what may be pressed, by name. Raises InputError when there is no such test."""
+    """Texts and enabled buttons, by name. Raises InputError if there is no such test."""
     store = open_store(workspace)
     test = blind_tests.get_test(store, test_id)
     known = blind_tests.progress(store, test_id)
@@ -116,7 +116,7 @@ def _links(store: Store, test: Any, known: ProgressJson, page: raters_page.Page 
     return views.links(page.url, links.links(store, test.id), known, token, phones=page.reach != "machine")
 
 
-# The store is made anew from what it was opened with: it holds connections, and a cache must not.
+# Open the store again from its settings: it holds connections, which a cache must not.
 def _key(store: Store) -> str:
     return str(store.workspace.root)
 
@@ -127,7 +127,7 @@ def _store(root: str) -> Store:
 
 @lru_cache(maxsize=32)
 def _watched(root: str, test_id: str, votes: int) -> bool:
-    """Whether the evidence has decided, asked once for each number of votes."""
+    """Whether the evidence is decisive, computed once for each number of votes."""
     return bool(votes) and tally.watch(_store(root), test_id)
 
 
@@ -138,7 +138,7 @@ def _flags(root: str, test_id: str, answers: int) -> tuple[FlagJson, ...]:
 
 @dataclass(frozen=True)
 class Decided:
-    """The verdict as it is drawn, and whether it is clear: one contestant is better."""
+    """The verdict as drawn, and whether it is clear: one contestant is better."""
 
     drawn: Markup
     clear: bool
@@ -151,7 +151,7 @@ def _verdict(root: str, test_id: str, known: str, fresh: int) -> Decided:
 
 
 def warning(what: str, test_id: str, workspace: Workspace) -> Markup:
-    """What is said before something that cannot be undone."""
+    """The warning before an action that cannot be undone."""
     known = blind_tests.progress(open_store(workspace), test_id)
     makers = {"early": views.open_early_warning, "close": views.close_warning, "delete": views.delete_warning}
     if what not in makers:

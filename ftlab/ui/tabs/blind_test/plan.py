@@ -1,4 +1,4 @@
-"""From what is filled in to a blind test: contestants, prompts, settings, and what the planned votes can show."""
+"""Turn the form into a blind test: contestants, prompts, settings, and what the planned votes can show."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ftlab.ui.tabs.blind_test.form import MOST_CONTESTANTS
 SEED = 0
 USUAL_TIES = 0.2
 _PREVIEWED = 3
-_WITHOUT_RUN = "brand_voice"  # where only bases are compared
+_WITHOUT_RUN = "brand_voice"  # if only bases are compared
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The prompts of a test. `left_out` are those that trained a contestant, `of` is how many the source holds."""
+    """The prompts of a test. `left_out` counts those that trained a contestant, `of` is how many the source holds."""
 
     prompts: list[PromptSpec]
     of: int
@@ -40,7 +40,7 @@ class Asked:
 
 
 def settings(values: dict[str, Any]) -> TestSettings:
-    """Raises InputError naming the field that holds no number."""
+    """Raises InputError naming a field that does not hold a number."""
     from ftlab.arena.answers import check_generation
 
     live = values["from"] == "live"
@@ -57,11 +57,11 @@ def settings(values: dict[str, Any]) -> TestSettings:
 
 
 def contestants(values: dict[str, Any], workspace: Workspace) -> list[ContestantSpec]:
-    """Raises InputError for what cannot answer."""
+    """Raises InputError for a contestant that cannot answer."""
     lacking(values)
     specs = [_contestant(values, n, workspace) for n in _who(values)]
     counts = Counter(spec.title for spec in specs)
-    # Who named them alike meant so; those that nobody named are told apart by their number.
+    # Equal names given by a person are intentional; unnamed contestants are told apart by number.
     unnamed = {n for n in _who(values) if not (values[f"title_{n}"] or "").strip()}
     return [
         replace(spec, title=f"{spec.title} {n}") if counts[spec.title] > 1 and n in unnamed else spec
@@ -70,7 +70,7 @@ def contestants(values: dict[str, Any], workspace: Workspace) -> list[Contestant
 
 
 def lacking(values: dict[str, Any]) -> None:
-    """Raises InputError when there are fewer than two contestants, or one lacks what it cannot do without."""
+    """Raises InputError if there are fewer than two contestants, or one lacks a required field."""
     who = _who(values)
     if len(who) < 2:
         raise InputError("A blind test compares at least two contestants", given=len(who), allowed="2 or more")
@@ -86,7 +86,7 @@ def lacking(values: dict[str, Any]) -> None:
 
 
 def title(values: dict[str, Any], among: Sequence[ContestantSpec]) -> str:
-    """What the test is called: as its owner says, else by who is in it."""
+    """The title of the test: the owner's, else made from the contestants."""
     return (values["title"] or "").strip() or " against ".join(contestant.title for contestant in reversed(among))
 
 
@@ -131,7 +131,7 @@ def _examples(text: str, n: int) -> list[list[dict[str, str]]]:
 
 
 def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
-    """The prompts asked for, without those that trained a contestant. Raises InputError when there are none."""
+    """The prompts for the test, without those that trained a contestant. Raises InputError if there are none."""
     if values["from"] == "live":
         return Asked([], 0)
     every = _every(values, workspace)
@@ -144,7 +144,7 @@ def asked(values: dict[str, Any], workspace: Workspace) -> Asked:
 
 
 def _run(values: dict[str, Any], n: int) -> str:
-    """The id of the run that is contestant `n`, at whatever strength."""
+    """The id of the run that is contestant `n`, at any strength."""
     from ftlab.arena import asking
 
     return asking.split_strength(values[f"who_{n}"].removeprefix("run:"))[0]
@@ -161,7 +161,7 @@ def _every(values: dict[str, Any], workspace: Workspace) -> list[PromptSpec]:
 
 
 def _source(values: dict[str, Any]) -> str:
-    """Where the prompts are: what is filled in, else the held-out rows of the first run in the test."""
+    """The source of the prompts: as filled in, else the held-out rows of the first run in the test."""
     source = (values.get(values["from"]) or "").strip()
     if source or values["from"] != "held_out":
         return source
@@ -170,7 +170,7 @@ def _source(values: dict[str, Any]) -> str:
 
 
 def source_in_words(values: dict[str, Any], workspace: Workspace) -> str:
-    """What the prompts are, for the line above the button."""
+    """A description of the prompts, for the line above the button."""
     if values["from"] != "held_out":
         return {"file": "prompts of the file", "pasted": "pasted prompts"}.get(values["from"], "prompts")
     source = _source(values)
@@ -181,7 +181,7 @@ def source_in_words(values: dict[str, Any], workspace: Workspace) -> str:
 
 
 def topics(values: dict[str, Any], workspace: Workspace) -> list[str]:
-    """The columns that can name a topic; none when the source cannot be read."""
+    """The columns that can name a topic; none if the source cannot be read."""
     source = _source(values) if values["from"] in ("held_out", "file") else ""
     if not source or source.endswith(".txt"):
         return []
@@ -192,7 +192,7 @@ def topics(values: dict[str, Any], workspace: Workspace) -> list[str]:
 
 
 def planned(values: dict[str, Any], prompts: int, among: int) -> int:
-    """The planned number of votes: what is filled in, else all that the test can give."""
+    """The planned number of votes: as filled in, else all that the test can yield."""
     text = (values["planned"] or "").strip()
     if text:
         return whole("Planned votes", text)
@@ -203,8 +203,7 @@ def planned(values: dict[str, Any], prompts: int, among: int) -> int:
 
 @dataclass(frozen=True)
 class Look:
-    """What is filled in, in words: the prompts, what the votes can show in a sentence and at length, and whether the
-    test can be made."""
+    """The form in words: the prompts, what the votes can show in short and in full, whether the test can be made."""
 
     preview: Markup
     power: Markup
@@ -213,7 +212,7 @@ class Look:
 
 
 def look(values: dict[str, Any], workspace: Workspace) -> Look:
-    """An error where something is missing; a test cannot be made then."""
+    """The test that the form describes. If something is missing, an error, and the test cannot be made."""
     preview = Markup("")
     try:
         lacking(values)
@@ -229,7 +228,7 @@ def look(values: dict[str, Any], workspace: Workspace) -> Look:
 
 
 def why_not(error: FtlabError) -> Markup:
-    """The line that says why the button is off."""
+    """The line that says why the button is disabled."""
     more = sentence(error.try_[:1].upper() + error.try_[1:]) if error.try_ else error.why or ""
     return Markup('<p class="ft-why" role="status">{} {}</p>').format(sentence(error.what), more)
 
@@ -250,7 +249,7 @@ def _prompts(prompts: Asked, values: dict[str, Any]) -> Markup:
 
 
 def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple[Markup, Markup]:
-    """In a sentence, and at length."""
+    """What the votes can show, in a sentence and in full."""
     votes, how = planned(values, prompts, among), settings(values)
     possible = capacity(among, prompts, how)
     if possible is not None and votes > possible:
@@ -271,7 +270,7 @@ def _power(values: dict[str, Any], prompts: int, among: int, what: str) -> tuple
 
 
 def whole(what: str, text: Any) -> int:
-    """A whole number from 0 on. Raises InputError naming the field."""
+    """A whole number, 0 or more. Raises InputError naming the field."""
     typed = str(text if text is not None else "").strip()
     if not typed.isdecimal():
         raise InputError(f"{what} takes a whole number", given=typed or "nothing", allowed="a number such as 20")
@@ -283,7 +282,7 @@ def _runs(values: dict[str, Any]) -> list[int]:
 
 
 def _stamp(source: str, workspace: Workspace) -> tuple[Any, ...]:
-    """Changes when the rows do, or the columns named for them. The rows of a run are frozen."""
+    """Changes when the rows or the columns named for them change. The rows of a run are frozen."""
     if source.startswith(prompt_sources.RUN_PREFIX):
         return ()
     return (*files_of(source, workspace), str(recall(DataConfig(source=source), workspace)))

@@ -1,7 +1,7 @@
-"""Blind test: make a test, let answers be made, send links, wait without peeking, read the verdict, learn from it.
+"""Blind test: make a test, generate answers, send links, wait without peeking, read the verdict, learn from it.
 
-The parts of the page, with their elem_ids, are in layout.py; the form of a new test in form.py, what it means in
-plan.py; what is shown of a test in picture.py.
+layout.py has the parts of the page with their elem_ids; form.py the form of a new test, and plan.py turns it into a
+test; picture.py shows a test.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STYLE_FILE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 2.0
 log = logging.getLogger(__name__)
 NAME, TITLE = "blind", "Blind test"
-# What the two buttons say before something that cannot be undone.
+# The text of the two buttons that confirm an action that cannot be undone.
 _ANSWERS = {
     "early": ("Open the tally", "Keep it hidden"),
     "close": ("Close the test", "Keep it open"),
@@ -55,11 +55,11 @@ READING = Markup('<p class="ft-help" role="status">Reading the prompts …</p>')
 
 
 def build(workspace: Workspace) -> BlindTestTab:
-    """Drawn as it will be opened: what a browser is sent afterwards it works through piece by piece."""
+    """Built in its opening state: updates sent later are slow, as the browser processes them one by one."""
     tab = draw()
     try:
         updates = opening(tab, None, workspace)
-    except Exception as error:  # what opening it says in its place
+    except Exception as error:  # opening the tab reports it instead
         log.warning("The Blind test tab is filled when it is opened: %s", shorten(error))
         return tab
     tab.built.value = build_with(updates)
@@ -69,7 +69,7 @@ def build(workspace: Workspace) -> BlindTestTab:
 
 
 def opening(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the chosen test, or the form as it is kept; without the prompts, which take a while to read."""
+    """Updates that show the selected test, or the stored form; without the prompts, which take a while to read."""
     listed = _listed(tab, chosen or kept_choices(workspace).test, workspace)
     served, values = raters_page.kept(workspace), forms.load(workspace)
     return {
@@ -88,13 +88,13 @@ def _listed(tab: BlindTestTab, chosen: str | None, workspace: Workspace) -> dict
 
 
 def _sent(form: forms.Form, values: dict[str, Any]) -> dict[str, str]:
-    """What `opening` has sent of what `suited` will send."""
+    """The part of `suited`'s updates that `opening` has sent already."""
     return digests(forms.suit(form, values, []) | _lacks(form, values))
 
 
 def wire(tab: BlindTestTab, page: Page) -> None:
     workspace = page.workspace
-    # Its runs, tests and prompts may have changed since it was drawn.
+    # The runs, tests and prompts may have changed since it was drawn.
     opened = page.panels[NAME].select
     wire_form(tab, workspace)
 
@@ -107,21 +107,21 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return open_store(workspace), chosen
 
     def keep_choice(chosen: str | None, built: dict[str, str]) -> None:
-        if not built:  # else it is the page that was filled, not a person who chose
+        if not built:  # else the event is the page being filled, not a selection
             remember_choice(workspace, test=chosen or "")
 
     def listed(chosen: str | None) -> dict[Any, Any]:
         return _listed(tab, chosen, workspace)
 
     def load(chosen: str | None, built: dict[str, str]) -> dict[Any, Any]:
-        # The page says which test was chosen when the app began; the workspace, which one was chosen last.
+        # The page knows the test selected when the app started; the workspace, the one selected last.
         updates = opening(tab, None if built else chosen, workspace)
         known = _sent(form, forms.load(workspace))
         states = {tab.memory: updates[tab.memory], tab.built: {}, tab.known: known}
         return {**only_new(updates, built), **states, tab.cover: ""}
 
     def look(chosen: str | None, known: dict[str, str]) -> dict[Any, Any]:
-        """Reads the prompts, for which libraries may have to be loaded: so after the rest is there."""
+        """Reads the prompts, which may load libraries, so it runs after everything else is shown."""
         return _news(tab, forms.load(workspace), known, workspace) if chosen == NEW else {}
 
     def choose(chosen: str | None) -> dict[Any, Any]:
@@ -141,12 +141,12 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         return {tab.message: notice(text, kind="good"), **show_all(tab, chosen, workspace)}
 
     def begin(chosen: str | None, *inputs: Any) -> Iterator[dict[Any, Any]]:
-        """What the one button does; the first time it asks where the people are."""
+        """The action of the main button. The first time, it asks where the raters are."""
         if not raters_page.must_ask(workspace):
             yield from go(chosen, inputs)
             return
         if chosen == NEW:
-            planned(form.read(inputs), workspace)  # what is wrong with the form is said first
+            planned(form.read(inputs), workspace)  # report form errors first
         yield {where.box: gr.update(visible=True), form.actions: gr.update(visible=False)}
 
     def place(chosen: str | None, event: gr.EventData, *inputs: Any) -> Iterator[dict[Any, Any]]:
@@ -165,12 +165,12 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     def go(
         chosen: str | None, inputs: Sequence[Any], reach: str | None = None, url: str | None = None
     ) -> Iterator[dict[Any, Any]]:
-        """Make the test where it is new, serve the raters' page, and let the answers be made or open the test."""
+        """Make the test if it is new, serve the raters' page, and generate the answers or open the test."""
         yield {tab.message: notice("One moment …")}
         make = planned(form.read(inputs), workspace) if chosen == NEW else None
         try:
             raters_page.serve(workspace, reach, url)
-        except FtlabError as error:  # as remembered or as chosen, it cannot be: another place may do
+        except FtlabError as error:  # the remembered or selected place fails; another may work
             yield {
                 tab.message: error_box(error),
                 where.box: gr.update(visible=True),
@@ -184,7 +184,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
         if test.state == "ready" or (test.state == "draft" and test.settings["live"]):
             blind_tests.open_test(store, test_id)
         elif test.state != "open":
-            train_preflight.give_way()  # else the answers wait for a measurement that nobody asked for
+            train_preflight.give_way()  # else the answers wait for a measurement that nobody requested
             answering.start(workspace, test_id, then_open=True)
             background.release_chat("auto")
         served = raters_page.kept(workspace)
@@ -289,13 +289,13 @@ def wire(tab: BlindTestTab, page: Page) -> None:
     filled: dict[str, Any] = {"outputs": seen, "box": tab.message, "clears": False, "lane": LANE}
     loaded = on(opened, load, [tab.chosen, tab.built], [*at_opening, tab.built, tab.known, tab.cover], **shows)
     on(loaded.then, look, [tab.chosen, tab.known], **filled)
-    # At once, not after the look: a reload comes back to what was chosen.
+    # Immediately, not after the look, so that a reload returns to the selection.
     on(tab.chosen.change, keep_choice, [tab.chosen, tab.built], queue=False)
     chose = on(tab.chosen.input, choose, [tab.chosen], [*every, *hidden], trigger_mode="always_last", **shows)
     on(chose.then, look, [tab.chosen, tab.known], **filled)
     began = on(tab.new.click, new, [], [tab.chosen, *every, *hidden], **shows)
     on(began.then, look, [tab.chosen, tab.known], **filled)
-    # Only while there is a test to look at: a browser redraws whatever a tick may change, and that is much.
+    # Only while a test is displayed: the browser redraws everything that a tick may change, which is a lot.
     clock = gr.Timer(POLL_SECONDS, active=False)
     on(tab.chosen.change, follow, [tab.chosen], [clock], queue=False)
     on(clock.tick, tick, [tab.memory, tab.chosen], every, queue=False, trigger_mode="once")
@@ -327,7 +327,7 @@ def wire(tab: BlindTestTab, page: Page) -> None:
 
 
 def download(store: Store, test_id: str) -> tuple[dict[str, Any], str]:
-    """The update that offers the zip, and what is in it in words. Raises InputError while the tally is hidden."""
+    """The update that offers the zip, and its contents in words. Raises InputError while the tally is hidden."""
     folder, summary = export(store, test_id)
     with tempfile.TemporaryDirectory() as place:
         packed = Path(place) / "votes.zip"
@@ -344,7 +344,7 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
     form = tab.form
 
     def keep(*inputs: Any) -> None:
-        """At once, and beside the queue: reading the prompts may take a while."""
+        """Immediately, and outside the queue: reading the prompts may take a while."""
         values = form.read(inputs)
         if forms.is_filled(values) and values != forms.load(workspace):
             forms.keep(values, workspace)
@@ -367,7 +367,7 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
         forms.keep(values, workspace)
         return {**_filled(tab, workspace), form.upload: None}
 
-    # A text box tells of a paste by `change` only.
+    # A text box reports a paste only through `change`.
     inputs = [box.change if isinstance(box, gr.Textbox) else box.input for box in form.inputs]
     any_change = any_of(*inputs)
     on(any_change, keep, form.inputs, box=tab.message, clears=False, queue=False, trigger_mode="always_last")
@@ -378,7 +378,7 @@ def wire_form(tab: BlindTestTab, workspace: Workspace) -> None:
 
 
 def planned(values: dict[str, Any], workspace: Workspace) -> Callable[[], str]:
-    """What makes the test that is filled in, and returns its id. Raises InputError when it cannot be made."""
+    """A function that makes the test from the form and returns its id. Raises InputError if it cannot be made."""
     among, how = plan.contestants(values, workspace), plan.settings(values)
     asked = plan.asked(values, workspace).prompts
     votes = plan.planned(values, len(asked), len(among))
@@ -399,14 +399,14 @@ def suited(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> di
 
 
 def _news(tab: BlindTestTab, values: dict[str, Any], known: dict[str, str], workspace: Workspace) -> dict[Any, Any]:
-    """Of `suited` only what is new: anything else would say that it changed, and never end."""
+    """Only the new updates of `suited`: others would report a change and cause an endless loop."""
     updates = suited(tab.form, values, workspace)
     fresh = only_new(updates, known)
     return {**fresh, tab.known: digests(updates)} if fresh else {}
 
 
 def _filled(tab: BlindTestTab, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show in the form what is filled in, as it is kept on disk."""
+    """Updates that fill the form with the values stored on disk."""
     values = forms.load(workspace)
     updates = forms.fill(tab.form, values, plan.topics(values, workspace), workspace)
     return updates | _seen(tab.form, values, workspace)
@@ -419,7 +419,7 @@ def _seen(form: forms.Form, values: dict[str, Any], workspace: Workspace) -> dic
 
 
 def _lacks(form: forms.Form, values: dict[str, Any]) -> dict[Any, Any]:
-    """What can be said before the prompts are read."""
+    """The errors that can be found before the prompts are read."""
     try:
         plan.lacking(values)
     except InputError as error:

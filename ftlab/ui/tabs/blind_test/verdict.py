@@ -1,4 +1,4 @@
-"""The verdict of a blind test on the tab: the sentence, pictures, and what was looked into."""
+"""The verdict of a blind test on the tab: the sentence, charts, and further analyses."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _CHOICES: dict[Neither, str] = {
 
 
 def verdict(tally: TallyJson) -> Markup:
-    """All of it as one card. `found` is what `tally.evaluate` gives."""
+    """The whole verdict as one card, from the result of `tally.evaluate`."""
     kind = _KINDS[tally["verdict"]]
-    # What is worse for one of three or more is better for another: no colour for that.
+    # With three or more contestants, a loss for one is a win for another, so it gets no color.
     if len(tally["contestants"]) > 2 and tally["verdict"] == "better":
         kind = "info"
     notes = list_items(tally["notes"])
@@ -61,7 +61,7 @@ def verdict(tally: TallyJson) -> Markup:
             Markup('<ul class="ft-notes">{}</ul>').format(method),
         ]
     )
-    # What was found stands out; its figures follow. A name with a bracket in it only ends the bold part earlier.
+    # The finding is bold; its figures follow. A name that contains a bracket only ends the bold part early.
     head, *rest = re.split(r"(?<=[.:]) | (?=\()", tally["text"], maxsplit=1)
     return Markup('<section class="ft-card" data-verdict="{}">{}{}{}</section>').format(
         tally["verdict"],

@@ -1,4 +1,4 @@
-"""A blind test as its owner sees it before the verdict: what it is, its answers, links, and how many votes are in."""
+"""A blind test as its owner sees it before the verdict: description, answers, links, and the number of votes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _REACHED = {
     "elsewhere": "Works while that server runs. No account needed.",
 }
 _STEPS = ("Created", "Answers", "Check", "Votes", "Verdict")
-VOID = "void "  # before the id of a rater: what is picked to take the votes out of the count
+VOID = "void "  # before the id of a rater: picked to exclude the rater's votes
 _MOST_FLAGS = 20
-# A press on a button with data-copy copies it; one with data-pick goes to Python, as in html.PICK_JS.
+# A press on a button with data-copy copies its value; one with data-pick goes to Python, as in html.PICK_JS.
 LINKS_JS = """
 element.addEventListener('click', event => {
   const copy = event.target.closest('[data-copy]');
@@ -57,7 +57,7 @@ element.addEventListener('click', event => {
 
 
 def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
-    """The question where the people are, with a button for each answer."""
+    """The question of where the raters are, with a button for each answer."""
     buttons = join(
         Markup(
             '<button type="button" class="ft-place" data-pick="{}"><strong>{}</strong> <span>{}</span></button>'
@@ -70,7 +70,7 @@ def places(reach: Mapping[str, tuple[str, str]]) -> Markup:
 
 
 def about(test: Any, contestants: Sequence[Any]) -> Markup:
-    """What is compared, and how far it is."""
+    """What is compared, and its progress."""
     title, kind = STATES[test.state]
     who = " against ".join(contestant.title for contestant in reversed(contestants))
     beside = Markup(' <span class="ft-help">{}</span>').format(who) if who != test.title else ""
@@ -80,7 +80,7 @@ def about(test: Any, contestants: Sequence[Any]) -> Markup:
 
 
 def settings(test: Any, contestants: Sequence[Any], prompts: int, known: Mapping[str, Any]) -> Markup:
-    """Who is compared, on what and how, and which step it is at."""
+    """The contestants, the prompts and settings, and the current step."""
     reached = {"draft": 1, "generating": 1, "ready": 2, "open": 3, "closed": 4}[test.state]
     if known["revealed"]:
         reached = 4
@@ -120,7 +120,7 @@ def settings(test: Any, contestants: Sequence[Any], prompts: int, known: Mapping
 
 
 def answers(state: str, known: Mapping[str, Any], job: Status | None, live: bool) -> Markup:
-    """How far the answers are, and what went wrong."""
+    """The progress of the answers, and any errors."""
     made, wanted = known["answers"], known["answers_wanted"]
     parts = []
     if job is not None and job.error and state in ("draft", "generating"):
@@ -143,7 +143,7 @@ def answers(state: str, known: Mapping[str, Any], job: Status | None, live: bool
 
 
 def flags(flagged: Sequence[FlagJson]) -> Markup:
-    """What could give a side away, for its owner to look at."""
+    """Answers that could give a side away, for the owner to review."""
     if not flagged:
         return notice("Nothing in the answers names a contestant or a model, and none is empty or cut.", kind="good")
     rows = [
@@ -164,7 +164,7 @@ def flags(flagged: Sequence[FlagJson]) -> Markup:
 
 
 def share(base: str, token: str, reach: str) -> Markup:
-    """The link that everybody can use, and its QR code where a phone can open it."""
+    """The link for everybody, and its QR code if a phone can open it."""
     url = address(base, token)
     local = reach == "machine"
     code = Markup("") if local else Markup('<div class="ft-qr">{}</div>').format(_qr(url))
@@ -181,7 +181,7 @@ def share(base: str, token: str, reach: str) -> Markup:
 def links(
     base: str, people: Sequence[RaterLink], known: Mapping[str, Any], open_token: str | None, *, phones: bool = True
 ) -> Markup:
-    """The link of each rater with its QR code, and the open link; each can be ended."""
+    """The link of each rater with its QR code, and the open link; each can be revoked."""
     by_id = {rater["id"]: rater for rater in known["raters"]}
     cards = []
     if open_token:
@@ -213,7 +213,7 @@ def links(
 
 
 def _came(rater: Mapping[str, Any] | None, names: Mapping[int, str]) -> str:
-    """How a rater came: who joined by the open link from one network address may be one person."""
+    """How a rater joined. Several who joined by the open link from one network address may be one person."""
     if rater is None or not rater["open_link"]:
         return ""
     text = f"by the open link, {when(rater['joined'])}"
@@ -241,7 +241,7 @@ def address(base: str, token: str) -> str:
 
 
 def progress(known: Mapping[str, Any]) -> Markup:
-    """How many votes are in; nothing of it says who leads."""
+    """The number of votes so far; does not reveal who leads."""
     votes, planned = known["votes"], known["planned"]
     raters = sum(bool(rater["votes"]) for rater in known["raters"])
     text = f"{count(votes)} of {count(planned)} planned votes cast"
@@ -251,7 +251,7 @@ def progress(known: Mapping[str, Any]) -> Markup:
 
 
 def revealed(known: Mapping[str, Any]) -> Markup:
-    """Why the tally can be seen."""
+    """Why the tally is visible."""
     why = {
         "planned": "The planned number of votes is in.",
         "evidence": "The evidence is conclusive for these raters. You can end the vote.",
@@ -264,7 +264,7 @@ def revealed(known: Mapping[str, Any]) -> Markup:
 
 
 def people(known: Mapping[str, Any]) -> Markup:
-    """Votes by rater, and what else was counted."""
+    """Votes by rater, and other counts."""
     beside = []
     if known["automatic"]:
         beside.append(f"{count(known['automatic'])} ties between identical answers, never shown to raters")

@@ -1,4 +1,4 @@
-"""Chat: one message, two answers side by side: the base's and the adapted model's.
+"""Chat: one message, two answers side by side: from the base and from the adapted model.
 
 elem_ids: `chat_run` (dropdown), `chat_log` (the conversation; before it, three held-out prompts to press), `chat_text`
 (message), `chat_send`, `chat_stop`, `chat_clear`, `chat_message`, `chat_votes` (what votes have been kept),
@@ -41,8 +41,8 @@ _AS_IT_IS = "Training used the rows without a chat template, so your message get
 
 SUGGESTIONS = 3  # held-out prompts to press
 _LONGEST = 110  # characters of one on its button
-_OTHER = 0.7  # the temperature of other answers where none is set: the likeliest answer is always the same
-# Who asked for an end, by session. Only a signal between two handlers: what was said is in the session's state.
+_OTHER = 0.7  # default temperature of alternative answers: greedy decoding would repeat the same answer
+# Sessions that asked to stop. Only a signal between two handlers; the conversation is in the session's state.
 _stops: dict[str, threading.Event] = {}
 
 
@@ -51,7 +51,7 @@ NAME, TITLE = "chat", "Chat"
 
 @dataclass(frozen=True)
 class Settings:
-    """How a message is asked; None where a field is empty."""
+    """Generation settings of a message; None for an empty field."""
 
     as_trained: bool
     strength: float | None
@@ -79,7 +79,7 @@ class ChatTab:
     message: gr.HTML
     votes: gr.HTML
     turns: gr.State
-    partner: gr.State  # the run whose conversation is on show; None before the first message
+    partner: gr.State  # the run of the displayed conversation; None before the first message
 
 
 def build(workspace: Workspace) -> ChatTab:
@@ -169,7 +169,7 @@ def wire(tab: ChatTab, page: Page) -> None:
     def ask(
         event: gr.EventData, request: gr.Request, run_id: str | None, turns: list[Turn], *settings: Any
     ) -> Iterator[dict[Any, Any]]:
-        """A suggestion was pressed, or other answers to the last message are wanted."""
+        """A press on a suggestion, or a request for other answers to the last message."""
         act, _, place = str(event._data["value"]).partition(":")
         chosen = Settings(*settings)
         if act == "again":
@@ -191,7 +191,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         settings: Settings,
         keeps: list[Turn] | None = None,
     ) -> Iterator[dict[Any, Any]]:
-        """Both answers to `text` after `turns`; `keeps` are the turns that come back where it fails."""
+        """Both answers to `text` after `turns`. On failure, the conversation returns to `keeps`."""
         run = run_files.chosen_run(workspace, run_id, answers=True)
         if not (text or "").strip():
             raise InputError("There is no message to answer", try_="type one first")
@@ -230,13 +230,13 @@ def wire(tab: ChatTab, page: Page) -> None:
                         break
                     yield {tab.log: conversation([*turns, turn], busy=not part.done)}
         except Exception:
-            # The message comes back into the box, so that nothing typed is lost with an error.
+            # The message returns to the box, so an error loses nothing typed.
             before = turns if keeps is None else keeps
             yield {tab.log: drawn(run, before), tab.text: text if keeps is None else "", **idle}
             raise
         finally:
             _stops.pop(request.session_hash or "", None)
-        # Half an answer is no answer to judge.
+        # Incomplete answers are not offered for a vote.
         if turn["note"] != "Stopped by you.":
             turn["prompts"] = votes.prompts(
                 run, read, turn["user"], as_trained=settings.as_trained, system=system, tools=settings.tools
@@ -245,7 +245,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         yield {tab.log: drawn(run, turns), tab.turns: turns, **idle}
 
     def vote(run_id: str | None, turns: list[Turn], event: gr.EventData) -> dict[Any, Any]:
-        """A thumb, which answer is better, or the last message back in the box."""
+        """Handle a thumb, a choice of the better answer, or a request to edit the last message."""
         act, _, place = str(event._data["value"]).partition(":")
         run = run_files.chosen_run(workspace, run_id, answers=True)
         if act == "edit" and turns:
@@ -275,7 +275,7 @@ def wire(tab: ChatTab, page: Page) -> None:
         updates = about(tab, run_id, workspace)
         if run_id == partner and partner is not None:
             return {part: updates[part] for part in (tab.banner, tab.as_trained, tab.system, tab.send)}
-        # What somebody has begun to type stays.
+        # Text that somebody has begun to type stays.
         return {tab.turns: [], tab.partner: None, **updates}
 
     settings = [tab.as_trained, tab.strength, tab.system, tab.tools, tab.temperature, tab.length]  # as in Settings
@@ -300,7 +300,7 @@ def wire(tab: ChatTab, page: Page) -> None:
 
 
 def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """The banner of the chosen run's base, how it is asked and at which strength, and what to do without a run."""
+    """The banner for the selected run's base, its prompt and strength, and what to do without a run."""
     if not run_id:
         settings = dict.fromkeys((tab.as_trained, tab.system, tab.strength), gr.update())
         return {tab.banner: "", tab.log: nobody_yet(), tab.send: gr.update(interactive=False), **settings}
@@ -318,13 +318,13 @@ def about(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, A
 
 
 def strength_of(tab: ChatTab, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """An update that puts the slider to the strength that was chosen for the run."""
+    """An update that sets the slider to the strength chosen for the run."""
     run = workspace.run(run_id) if run_id else None
     return {} if run is None else {tab.strength: _strength(run, run_files.config(run))}
 
 
 def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
-    """The slider at the strength that was chosen for `run`; where its method has none it stands still and says why."""
+    """The slider at the strength chosen for `run`. If its method has no strength, it is disabled and says why."""
     reason = why_not(config) if config is not None else None
     if config is None or reason is not None:
         return gr.update(visible=config is not None, value=AS_TRAINED, interactive=False, info=reason)
@@ -332,7 +332,7 @@ def _strength(run: RunDirectory, config: RunConfig | None) -> dict[str, Any]:
 
 
 def drawn(run: RunDirectory, turns: list[Turn]) -> Markup:
-    """The conversation with what can be pressed; before it, three held-out prompts."""
+    """The conversation with its buttons; before it, three held-out prompts."""
     if turns:
         return conversation(turns, votes=True)
     offered = suggestions(run)
@@ -351,7 +351,7 @@ def drawn(run: RunDirectory, turns: list[Turn]) -> Markup:
 
 
 def suggestions(run: RunDirectory) -> list[str]:
-    """The first prompts of held-out rows that a person could have typed; none for plain text."""
+    """The first held-out prompts that a person could have typed; none for plain text."""
     rows = run_files.predictions(run) or run_files.before_after_answers(run)
     prompts = dict.fromkeys(
         str(row["prompt"]).strip() for row in rows if isinstance(row.get("prompt"), str) and row.get("turn", 1) == 1
@@ -360,7 +360,7 @@ def suggestions(run: RunDirectory) -> list[str]:
 
 
 def kept_votes(workspace: Workspace) -> Markup:
-    """What has been kept, and where it can be used; empty without any."""
+    """The stored votes and where they can be used; empty if there are none."""
     pairs, thumbs = votes.counts(workspace)
     if not pairs and not thumbs:
         return Markup("")
@@ -378,13 +378,13 @@ def nobody_yet() -> Markup:
 
 
 def list_runs(tab: ChatTab, seen: Look) -> dict[Any, Any]:
-    """New choices of runs to talk to; who is in a conversation stays in it."""
+    """Updates the choices of runs to chat with. A conversation in progress keeps its run."""
     workspace, partner = seen.workspace, seen.values[tab.partner]
     talks = [run.id for run in run_files.runs_that_answer(workspace)]
     talking = partner in talks and seen.values[tab.run] in (None, partner)
     followed = seen.follow(tab.run, talks)
     talked = partner if talking else followed
-    # Within a conversation only the strength follows: it may have been chosen on the Evaluate tab meanwhile.
+    # During a conversation, only the strength is updated: it may have changed on the Evaluate tab.
     updates = (strength_of if talking else about)(tab, talked, workspace)
     at = digest([talked, updates.get(tab.strength)])
     if seen.notes.get("strength") == at:

@@ -1,8 +1,8 @@
-"""What a person thinks of answers in the chat, kept as data that the Preferences tab can learn from.
+"""Votes on chat answers, stored as data that the Preferences tab can learn from.
 
-Two files among the uploads of the workspace: pairs (prompt, chosen, rejected; for DPO and the like) and thumbs
-(prompt, completion, label; for KTO). Each row says where it comes from: run, strength, temperature, date. A prompt is
-the list of turns that the models were given. A press once more takes a vote back.
+Two files among the uploads of the workspace: pairs (prompt, chosen, rejected; for DPO and similar) and thumbs (prompt,
+completion, label; for KTO). Each row records its origin: run, strength, temperature, date. A prompt is the list of
+turns that the models were given. Pressing again undoes a vote.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def prompts(
     system: str | None,
     tools: str | None = None,
 ) -> dict[str, list[dict[str, str]]]:
-    """What each side is given for `text` after the turns `before`, as data: a list of turns by side."""
+    """The prompt of each side for `text` after the turns `before`, as data: a list of turns by side."""
     asked = (asked_of(run) if as_trained else AsTrained()).offering(tools)
     earlier = history(before)
     return {side: asked.messages([*earlier[side], next_turn(earlier[side], text)], system) for side in SIDES}
 
 
 def choose(turn: Turn, side: str, workspace: Workspace) -> Turn:
-    """`turn` with the answer of `side` as the better one, kept as a pair; the same side again takes it back.
+    """`turn` with the answer of `side` as the better one, stored as a pair; the same side again undoes it.
 
-    Raises InputError where the two cannot be compared.
+    Raises InputError if the two cannot be compared.
     """
     if not can_choose(turn):
         raise InputError("These two answers cannot be compared", try_="use the thumbs")
@@ -56,7 +56,7 @@ def choose(turn: Turn, side: str, workspace: Workspace) -> Turn:
 
 
 def thumb(turn: Turn, side: str, good: bool, workspace: Workspace) -> Turn:
-    """`turn` with the answer of `side` marked good or not; the same mark again takes it back."""
+    """`turn` with the answer of `side` marked good or not; the same mark again undoes it."""
     thumbs = dict(turn.get("thumbs") or {})
     mark = None if thumbs.get(side) is good else good
     row = None
@@ -67,12 +67,12 @@ def thumb(turn: Turn, side: str, good: bool, workspace: Workspace) -> Turn:
 
 
 def counts(workspace: Workspace) -> tuple[int, int]:
-    """How many pairs and thumbs the workspace holds."""
+    """The number of pairs and thumbs in the workspace."""
     return len(read_jsonl(workspace.uploads / PAIRS)), len(read_jsonl(workspace.uploads / THUMBS))
 
 
 def _keep(file: Path, name: str, row: Mapping[str, Any] | None, turn: Turn, workspace: Workspace) -> None:
-    """Put `row` in the place of the row `name` of `file`; None takes it away."""
+    """Replace the row `name` of `file` with `row`; None removes it."""
     of = {
         "run": turn["run"],
         "strength": turn.get("strength", AS_TRAINED),

@@ -1,13 +1,13 @@
-"""Checks: find what is wrong with the data on show, see the rows in question, and mend them in a new version.
+"""Checks: find problems in the current data, show the affected rows, and fix them in a new version.
 
-The check is a process of its own (`data/checks/job.py`): it starts by itself once data are chosen (or with a press,
-where they are many), this panel reads its files each second while it is at work, and shows its report; a line beside
-the data tells it in short. What has been checked before is shown at once.
+The check is a separate process (`data/checks/job.py`). It starts automatically once data are chosen, or with a press if
+they are many. This panel reads its files every second while it runs, and shows its report; a line beside the data
+summarizes it. The results of earlier checks are shown at once.
 
 elem_ids: `data_checks_start`, `data_checks_stop`, `data_checks_asked` (folded: `data_checks_prompts`, one per line),
 `data_checks_elsewhere` (checks of other data), `data_checks_message`, `data_checks_progress`, `data_checks_totals`,
-`data_checks_mend_all`, `data_checks_findings` (presses on rows and remedies), `data_checks_sheet` (the row that was
-pressed: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_checks_close`), `data_checks_lengths`,
+`data_checks_mend_all`, `data_checks_findings` (presses on rows and remedies), `data_checks_sheet` (the selected
+row: `data_checks_row`, `data_checks_answer`, `data_checks_give`, `data_checks_close`), `data_checks_lengths`,
 `data_checks_use_length`, `data_checks_coverage`.
 """
 
@@ -33,8 +33,8 @@ from ftlab.ui.tabs.data.rows import inspected
 from ftlab.ui.tabs.data.sources import DataContext, config_of, is_first_visit
 
 POLL_SECONDS = 1.0
-MOST_UNASKED = 20_000  # rows: a minute of one core, and then one is asked
-# The row that is open in the sheet is marked, and a remedy at work is seen, without sending all cards again.
+MOST_UNASKED = 20_000  # rows: a minute on one core; above this, a press is required
+# Marks the row that is open in the sheet and shows a running remedy, without sending all cards again.
 _MARK_JS = """
 element.addEventListener('click', event => {
   const remedy = event.target.closest('.ft-do');
@@ -48,8 +48,8 @@ element.addEventListener('click', event => {
   target.setAttribute('aria-current', 'true');
 });
 """
-# By keyboard one goes to the open row, and back to where one was. What a remedy did stands above the cards: it is
-# brought into sight.
+# With the keyboard, focus moves to the open row and back again. The result of a remedy is above the cards, so the page
+# scrolls to it.
 _PRESSED = """
 () => setTimeout(() => {
   document.querySelector('#data_checks_message .ft-box')?.scrollIntoView({block: 'center'});
@@ -62,7 +62,7 @@ _FOCUS_ROW = "() => setTimeout(() => document.querySelector('#data_checks_findin
 
 
 def build(line: gr.HTML, timer: gr.Timer) -> Panel:
-    """`line` is where a check is told in short, a press on it opens this panel; `timer` follows a check at work."""
+    """`line` shows the summary of a check, and a press on it opens this panel; `timer` follows a running check."""
     with gr.Row(elem_classes="ft-check-row"):
         start = gr.Button("Check this data", elem_id="data_checks_start", scale=0, min_width=180)
         stop = gr.Button("Stop", variant="stop", elem_id="data_checks_stop", visible=False, scale=0, min_width=110)
@@ -125,7 +125,7 @@ def views(panel: Panel) -> list[Any]:
 
 
 def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """What was looked at is shown together with the base and the length of the Train tab: see `refresh` in `wire`."""
+    """The check of the data, with the base and the length of the Train tab: see `refresh` in `wire`."""
     return {panel.looked: (config_json, time.time())}
 
 
@@ -147,11 +147,11 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             if check is None and _goes_by_itself(request, workspace):
                 check = job.start(request, workspace)
             return pictured(panel, check, request, workspace)
-        except InputError as error:  # a length that is being typed, or data that are gone
+        except InputError as error:  # an incomplete length, or data that are gone
             return {**pictured(panel, None, None, workspace), panel.progress: error_box(error)}
 
     def forget(config_json: str | None, told_of: str | None) -> dict[Any, Any]:
-        """What was said of a version goes with it."""
+        """Clear messages about a version that is no longer displayed."""
         now = config_of(config_json).source if config_json else None
         return {panel.message: "", panel.told_of: None} if told_of and told_of != now else {}
 
@@ -171,7 +171,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
             return at_work(panel, status)
         try:
             wanted = request_of(*values)
-        except InputError:  # a length that is being typed
+        except InputError:  # an incomplete length
             wanted = None
         return pictured(panel, followed, wanted, workspace)
 
@@ -193,8 +193,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return mended(job_id, config_json, [finding], {finding.kind: value})
 
     def raised(job_id: str | None, config_json: str | None, length: int) -> dict[Any, Any]:
-        """The longer example, as the Train tab says it from now on, and the data checked anew with it: as after every
-        other remedy."""
+        """Set the longer maximum length on the Train tab, and check the data again, as after any remedy."""
         before = _job(job_id, workspace).request
         request = Request(config_of(config_json), before.base, length, before.prompts)
         return {**pictured(panel, job.start(request, workspace), request, workspace), **length_of(length)}
@@ -230,7 +229,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
     def changed(
         job_id: str | None, config_json: str | None, change: Callable[[Version, Any], Version]
     ) -> dict[Any, Any]:
-        """Make the version, put it on show, and check it."""
+        """Make the version, display it, and check it."""
         config, done = config_of(config_json), _job(job_id, workspace)
         before, report = done.request, _report(job_id, workspace)
         if job.job_for(Request(config, before.base, before.max_length, before.prompts), workspace).id != done.id:
@@ -292,8 +291,8 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 
 def _goes_by_itself(request: Request, workspace: Workspace) -> bool:
-    """Whether data that were chosen are checked unasked: not the sample that an empty page opens with, nor what cannot
-    be trained on, takes long, or needs a base that is not here."""
+    """Whether the chosen data are checked automatically. Not the sample that an empty page opens with, nor data that
+    cannot be trained on, take long, or need a base that is not downloaded."""
     from ftlab.models.bases.get import is_kept_here
 
     if request.data.source == DataConfig().source and is_first_visit(workspace):
@@ -316,7 +315,7 @@ def _report(job_id: str | None, workspace: Workspace) -> dict[str, Any]:
 
 
 def _length(typed: str | None) -> int:
-    """The longest example as the Train tab says it. Raises InputError when that is no length."""
+    """The maximum length set on the Train tab. Raises InputError if it is not a valid length."""
     text = (typed or "").strip()
     values = {"max_length": text} if text else {}
     return build_config({"optimisation": values}).optimisation.max_length

@@ -1,4 +1,4 @@
-"""What the Checks panel shows: a check at work, its report, what to do first, and a row of a finding."""
+"""What the Checks panel shows: a running check, its report, what to do first, and a row of a finding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ftlab.ui.tabs.data import lengths as data_lengths
 
 @dataclass(frozen=True)
 class Panel:
-    line: gr.HTML  # what the check says in short, beside the data
+    line: gr.HTML  # summary of the check, beside the data
     start: gr.Button
     stop: gr.Button
     prompts: gr.Textbox
@@ -40,13 +40,13 @@ class Panel:
     coverage: gr.HTML
     timer: gr.Timer
     looked: gr.State  # changes after each look at data
-    job: gr.State  # id of the check on show
-    picked: gr.State  # (finding, row, answer as it was) in the sheet
+    job: gr.State  # id of the displayed check
+    picked: gr.State  # (finding, row, original answer) in the sheet
     told_of: gr.State  # the version that the message is about
 
     @property
     def result(self) -> list[Any]:
-        """The components that a check is shown in."""
+        """The components that show a check."""
         return [
             *(
                 self.line,
@@ -63,7 +63,7 @@ class Panel:
 
 
 def pictured(panel: Panel, check: Job | None, request: Request | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the check `found` for what is wanted now (`request`), or what to do first."""
+    """Updates that show `check` for the current `request`, or what to do first."""
     updates: dict[Any, Any] = {
         panel.job: check.id if check else None,
         panel.line: line_of(None, None) if request is not None else "",
@@ -113,7 +113,7 @@ def _result(panel: Panel, report: dict[str, Any], request: Request, wanted: Requ
         for where, place in (coverage or {}).get("uncovered", [])
         if where == "asked"
     ]
-    # Checks that were stopped may not have come to it.
+    # A stopped check may not have reached it.
     about_coverage = (
         data_lengths.coverage(coverage, (asked or uncovered)[:20], len(request.prompts))
         if coverage or not report["stopped"]
@@ -146,7 +146,7 @@ def at_work(panel: Panel, status: Status) -> dict[Any, Any]:
 
 
 def line_of(status: Status | None, report: dict[str, Any] | None) -> Markup:
-    """A check in short, as a button that opens it."""
+    """The summary of a check, as a button that opens it."""
     text, kind = "Check this data", "info"
     if status is not None and status.is_active:
         share = "" if status.share is None else f" {status.share:.0%}"
@@ -199,7 +199,7 @@ def open_row(
     }
     if conflict:
         own = answer_of(sides[0][1], report["roles"]) or ""
-        # What was typed stays as long as the prompt is the same one.
+        # The typed text stays as long as the prompt is the same.
         same = picked and picked[0] == number and picked[1] in group and (typed or "") != picked[2]
         updates[panel.answer] = gr.update(visible=True, value=typed if same else own)
         updates[panel.give] = gr.update(visible=True, value=f"Give this answer to all {len(group)} rows")
@@ -213,7 +213,7 @@ def _cells(rows: Any, split: str, row: int) -> dict[str, Any]:
 
 
 def _elsewhere(check: Job | None, request: Request | None, workspace: Workspace) -> Markup:
-    """Checks of other data that are at work, each with a button that goes there."""
+    """Running checks of other data, each with a button that opens those data."""
     lines = []
     for other in job.jobs(workspace):
         if (check is None or other.id != check.id) and job.status(other).is_active:
@@ -226,7 +226,7 @@ def _elsewhere(check: Job | None, request: Request | None, workspace: Workspace)
 
 
 def _made_for(made: Request, wanted: Request | None) -> Markup:
-    """A remark when the report on show was made for another base or length than those on the Train tab now."""
+    """A note if the report was made for a base or length other than those now set on the Train tab."""
     if wanted is None or (made.base, made.max_length) == (wanted.base, wanted.max_length):
         return Markup("")
     text = f"This was checked for {made.base} with at most {count(made.max_length)} tokens"
@@ -243,7 +243,7 @@ def never() -> Markup:
 
 
 def usual_findings(report: dict[str, Any]) -> list[Finding]:
-    """What is mended unless somebody says otherwise."""
+    """The findings that are fixed by default."""
     from ftlab.data.remedies import is_mended
 
     return [finding for values in report["findings"] if is_mended(finding := Finding.from_dict(values))]

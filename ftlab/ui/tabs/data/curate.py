@@ -1,6 +1,6 @@
-"""Curate: an expert goes through the rows, judges and mends them, and saves all of it as one new version.
+"""Curate: an expert goes through the rows, judges and edits them, and saves everything as one new version.
 
-What is judged goes into a draft on disk at once (data/curation.py), so that neither a reload nor a restart loses it.
+Judgments go into a draft on disk at once (data/curation.py), so a reload or a restart loses nothing.
 
 elem_ids: `data_curate_who`, `data_curate_status`, `data_curate_unsaved` (column: `data_curate_why`,
 `data_curate_save`, `data_curate_discard`), `data_curate_confirm` (the question: `data_curate_yes`, `data_curate_no`),
@@ -42,7 +42,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     page = [context.config_json, *panel.seen]
 
     def follow(config_json: str | None, who: str, at: str, kind: str, text: str, kept: str | None) -> dict[Any, Any]:
-        """Other data are on show: their draft and its place; after a save, the place that was."""
+        """For other data, show their draft at its place; after a save, keep the current place."""
         source = config_of(config_json).source if config_json else None
         same = source is not None and source == kept
         if not same:
@@ -60,7 +60,7 @@ def wire(panel: Panel, context: DataContext) -> None:
 
     def typing(config_json: str | None, who: str, at: str, kind: str, text: str) -> dict[Any, Any]:
         if config_json is None or len(curate_desk.desk(config_json, who, kind, "", workspace).rows) > curate_desk.LARGE:
-            return {}  # searched when Enter is pressed
+            return {}  # the search runs on Enter
         return narrow(config_json, who, at, kind, text)
 
     def move(by: int) -> Any:
@@ -80,7 +80,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         config_json: str | None, who: str, at: str, kind: str, text: str, onwards: bool, **wanted: Any
     ) -> dict[Any, Any]:
         desk, row = row_to_judge(config_json, who, at, kind, text, workspace)
-        # Where to go on is found before the row leaves the filter.
+        # Find the next row before this one leaves the filter.
         positions = curate_desk.view(desk)
         ahead = curate_desk.step(positions, desk.rows.position(row.id), 1) if onwards else None
         target = int(desk.rows.ids[ahead]) if ahead is not None else row.id
@@ -193,7 +193,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     for trigger in (panel.who.blur, panel.who.submit):
         trigger(None, [panel.who], js=remember("#data_curate_again"), api_visibility="private")
     on(panel.again.click, named, page, screen_, clears=False, **shows)
-    # The list sends "input" only for what a person chooses, not for what a save keeps.
+    # The list sends "input" only for a person's choice, not for what a save keeps.
     for trigger in (panel.filter.input, panel.search.submit):
         on(trigger, narrow, page, screen_, clears=False, **shows)
     on(panel.search.change, typing, page, screen_, clears=False, trigger_mode="always_last", **shows)
@@ -240,7 +240,7 @@ def views(panel: Panel) -> list[Any]:
 
 
 def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the data `shown`: what follows knows the name and the place of whoever looks."""
+    """Updates for the data on display. A later event adds the name and the place of the current person."""
     return {panel.looked: secrets.token_hex(8)}
 
 
@@ -259,7 +259,7 @@ def screen(
 ) -> dict[Any, Any]:
     """Updates for the whole panel: the row `at`, or the one before or after it (`by`).
 
-    `in_view` goes to the first row that matches when `at` does not, `to_draft` to where the person left off.
+    `in_view` moves to the first matching row if `at` does not match, `to_draft` to where the person left off.
     """
     if config_json is None:
         return {panel.body: gr.update(visible=False), panel.nothing: gr.update(value=nothing_to_judge(), visible=True)}
@@ -325,7 +325,7 @@ def save_draft(panel: Panel, context: DataContext, desk: curate_desk.Desk, why: 
 
 
 def later_version(desk: curate_desk.Desk, workspace: Workspace) -> Version | None:
-    """A later version of what was judged; version 1 is made where there is none, as two may have judged one file."""
+    """A later version of the judged data. Creates version 1 if there is none: two people may have judged one file."""
     base = create(desk.data, workspace, who=desk.draft.who)
     return drafts.later(DataConfig(source=base.source), workspace)
 
@@ -333,7 +333,7 @@ def later_version(desk: curate_desk.Desk, workspace: Workspace) -> Version | Non
 def row_to_judge(
     config_json: str | None, who: str, at: str, kind: str, text: str, workspace: Workspace
 ) -> tuple[curate_desk.Desk, Any]:
-    """The desk and the row as it is saved. Raises InputError when nobody is named or no row is on show."""
+    """The desk and the saved row. Raises InputError if no name is given or no row is displayed."""
     desk = curate_desk.desk(config_json, drafts.person_named(who), kind, text, workspace)
     row = desk.row(int(at)) if at and at.isdecimal() else None
     if row is None:

@@ -1,4 +1,4 @@
-"""What a person sees of data to be judged: which row, which rows a filter leaves, what is not saved yet."""
+"""What a person sees of data to judge: the current row, the rows that match a filter, and unsaved changes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ftlab.ui.tabs.data.versions_view import name_of
 
 SUSPICIOUS = "Most suspicious"
 FILTERS = ["All rows", "Not yet judged", "Good", "Bad", "Excluded", "With notes", SUSPICIOUS, "Not saved yet"]
-LARGE = 50_000  # rows from which the size of a version is told beforehand
+LARGE = 50_000  # rows above which the size of a version is shown before saving
 
 
 @dataclass(frozen=True)
 class Desk:
-    """The data on show with one person's draft, under a filter and a search."""
+    """The current data with one person's draft, under a filter and a search."""
 
     data: DataConfig
     rows: EveryRow
     draft: Draft
     kind: str
     text: str
-    # Positions of the rows that the checks would read first, the worst first, with the reason.
+    # Positions of the rows that the checks rank first, worst first, with the reason.
     suspects: Mapping[int, str] = field(default_factory=dict)
 
     def row(self, row_id: int) -> VersionRow | None:
@@ -47,7 +47,7 @@ class Desk:
 
 
 def desk(config_json: str | None, who: str | None, kind: str | None, text: str | None, workspace: Workspace) -> Desk:
-    """Raises InputError when there are no data on show, or they cannot be read."""
+    """Raises InputError if no data are selected, or they cannot be read."""
     data = config_of(config_json)
     rows = every_row(data, workspace)
     name = " ".join((who or "").split())[: drafts.LONGEST_NAME]
@@ -56,8 +56,8 @@ def desk(config_json: str | None, who: str | None, kind: str | None, text: str |
 
 
 def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[int, str]:
-    """The positions of the rows to read first by the newest check of `data`, the worst first, with the reason. Raises
-    InputError if there is no check to go by."""
+    """The positions of the rows to read first according to the newest check of `data`, worst first, with the reason.
+    Raises InputError if there is no such check."""
     from ftlab.data.checks import job as checks
 
     known = checks.find(checks.Request(data), workspace)
@@ -79,8 +79,8 @@ def _suspects(data: DataConfig, rows: EveryRow, workspace: Workspace) -> dict[in
 
 
 def view(desk: Desk) -> Any:
-    """The positions of the rows that filter and search leave, with what is not saved yet counted in: in order, the most
-    suspicious ones the worst first."""
+    """The positions of the rows that match filter and search, including unsaved changes. In order; suspicious rows
+    worst first."""
     import numpy as np
 
     flags, rows = desk.rows.flags, desk.rows
@@ -119,7 +119,7 @@ def step(positions: Any, position: int | None, by: int) -> int | None:
     if position is None:
         return int(positions[0])
     there = np.flatnonzero(positions == position)
-    # A row that is not among them stands between two that are.
+    # A row that does not match lies between two that do.
     index = int(there[0]) + by if len(there) else int(np.searchsorted(positions, position)) - (by < 0)
     return int(positions[index]) if 0 <= index < len(positions) else None
 
@@ -137,14 +137,14 @@ def place_of(positions: Any, position: int, kind: str, text: str) -> str:
 
 
 def judged(desk: Desk, row: VersionRow, **wanted: Any) -> Change | None:
-    """The change to `row` with `wanted` added to what is not saved yet; what is as it was saved is no change."""
+    """The change to `row`: its unsaved change plus `wanted`. Values equal to the saved ones are no change."""
     change = replace(desk.change_of(row.id), **wanted)
     if change.mark is not None and (change.mark if change.mark != "none" else None) == row.mark:
         change = replace(change, mark=None)
     if change.excluded is not None and (change.excluded or None) == row.excluded:
         change = replace(change, excluded=None)
     cells = {name: value for name, value in change.cells.items() if name not in row.cells or row.cells[name] != value}
-    # A missing cell that stays empty is not edited; 1 and True are equal and yet not the same.
+    # A missing cell that stays empty is not an edit; 1 and True are equal but differ in type.
     cells = {name: value for name, value in cells.items() if value is not None or row.cells.get(name) is not None}
     change = replace(change, cells=cells)
     return change if change.parts() else None
@@ -155,7 +155,7 @@ def seen(desk: Desk, row: VersionRow, workspace: Workspace) -> Seen:
 
 
 def status(desk: Desk, workspace: Workspace) -> Markup:
-    """What is not saved yet: of this person here, of others here, and of this person elsewhere."""
+    """Unsaved changes: by this person here, by others here, and by this person in other data."""
     draft, parts = desk.draft, []
     if draft.count:
         changes = "1 change" if draft.count == 1 else f"{draft.count:,} changes"
@@ -205,7 +205,7 @@ def _open_button(source: str, text: str) -> Markup:
 
 
 def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
-    """The same person's changes to other data, with a way to get there."""
+    """The same person's changes to other data, with a link to them."""
     lines = []
     for other in drafts.unsaved(workspace, draft.who) if draft.who else []:
         if other.file == draft.file:
@@ -226,7 +226,7 @@ def elsewhere(draft: Draft, workspace: Workspace) -> Markup:
 
 
 def orphan(handle: str, who: str, workspace: Workspace) -> Draft:
-    """The draft that a button of `elsewhere` means. Raises InputError when it is gone."""
+    """The draft that a button of `elsewhere` refers to. Raises InputError if it is gone."""
     draft = next((unsaved for unsaved in drafts.unsaved(workspace, who) if _handle(unsaved) == handle), None)
     if draft is None:
         raise InputError("These changes are already gone", try_="reload the page")
@@ -238,7 +238,7 @@ def _handle(draft: Draft) -> str:
 
 
 def _title(source: str, workspace: Workspace) -> tuple[str, bool]:
-    """What a source is called, and whether its rows are there."""
+    """The title of a source, and whether its rows exist."""
     if not source.startswith(PREFIX):
         return source.rsplit("/", 1)[-1], True
     version = next((candidate for candidate in history(workspace) if candidate.source == source), None)
@@ -256,7 +256,7 @@ def _belongs(row: VersionRow, kind: str) -> bool:
 
 
 def _said(version: Version | None, row: int, workspace: Workspace) -> list[str]:
-    """What the versions up to this one did to a row, the oldest first."""
+    """What the versions up to this one changed in a row, oldest first."""
     if version is None:
         return []
     known = {earlier.id: earlier for earlier in history(workspace, version.name)}

@@ -1,4 +1,4 @@
-"""Where things stand in the Curate panel: the row and its verdict on the left, who judges and saves on the right."""
+"""The layout of the Curate panel: the row and its judgment on the left, the person and saving on the right."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LOOKS: dict[str, Any] = {"size": "sm", "min_width": 90}
 
 @dataclass(frozen=True)
 class Panel:
-    looked: gr.State  # another value after each look at data
+    looked: gr.State  # changes after each look at data
     kept: gr.State  # the source that place and filter belong to
     body: gr.Column
     nothing: gr.HTML
     who: gr.Textbox
-    again: gr.Button  # pressed by the script that keeps the name
+    again: gr.Button  # pressed by the script that stores the name
     status: gr.HTML
     unsaved: gr.Column
     why: gr.Textbox
@@ -70,7 +70,7 @@ class Panel:
 
     @property
     def seen(self) -> list[Any]:
-        """What every handler is told of the page, after the data on show."""
+        """The page values that every handler receives, after the current data."""
         return [self.who, self.at, self.filter, self.search]
 
     @property
@@ -90,7 +90,7 @@ def build() -> Panel:
                 parts |= _build_tools()
             parts["card"] = gr.HTML(elem_id="data_curate_row", js_on_load=CARD_JS)
             parts["message"] = message_box("data_curate_message")
-            # Not visible="hidden": a column that is shown again shows such a box too.
+            # Not visible="hidden": a column that becomes visible again also shows such a box.
             parts["at"] = gr.Textbox(elem_id="data_curate_at", elem_classes="ft-gone", label="Current row")
             with gr.Column(elem_id="data_curate_verdict") as parts["verdict"]:
                 parts |= _build_verdict()

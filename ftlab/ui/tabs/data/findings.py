@@ -1,4 +1,4 @@
-"""What the checks found, as HTML: how far they are, the totals, a card for each finding, and a row beside its match."""
+"""The results of the checks as HTML: progress, totals, a card per finding, and a row beside its match."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _DECIDE = {
 
 
 def progress(phase: str, done: int, total: int, share: float | None, *, stopping: bool = False) -> Markup:
-    """How far a check is, in words and as a bar."""
+    """The progress of a check, in words and as a bar."""
     words = phase[:1].upper() + phase[1:]
     if total > 1:
-        # Small numbers are pieces of the work, not rows.
+        # Small numbers count pieces of work, not rows.
         unit = " prompts" if phase == "coverage" else " rows" if total >= 100 else ""
         words += f", {count(done)} of {count(total)}{unit}"
     if stopping:
@@ -56,12 +56,12 @@ def progress(phase: str, done: int, total: int, share: float | None, *, stopping
 
 
 def shortages(report: Mapping[str, Any]) -> list[str]:
-    """What there is too little of: rows, or rows of a class. No finding of a row, but no less to look at."""
+    """What is in short supply: rows, or rows of a class. Not a finding about a row, but just as relevant."""
     return [advice["text"] for advice in report["advice"] if advice["level"] == "low"]
 
 
 def totals(report: Mapping[str, Any]) -> Markup:
-    """How many findings of which severity, how many rows were looked at, and how long it took."""
+    """The number of findings by severity, the number of rows checked, and how long it took."""
     findings = report["findings"]
     short = {"warning": len(shortages(report))}  # as the badge counts them
     numbers = [
@@ -70,7 +70,7 @@ def totals(report: Mapping[str, Any]) -> Markup:
     ]
     rows, checked = report["rows"], report["checked"]
     looked_at = f"{_many(rows, 'row')}" if checked >= rows else f"{count(checked)} of {_many(rows, 'row')}"
-    looked_at += ", those held out included"  # the Data tab counts them apart
+    looked_at += ", those held out included"  # the Data tab counts them separately
     took = duration(max(1, sum(report["seconds"].values())))
     if not findings:
         partly = report["stopped"] or checked < rows or not report.get("usable", 1)
@@ -97,7 +97,9 @@ def _notes(report: Mapping[str, Any]) -> Markup:
 
 def cards(findings: Sequence[Mapping[str, Any]], *, fixes_all: bool = False) -> Markup:
     """A card for each finding; presses raise `row:<finding>:<row>` and `remedy:<finding>:<remedy>`.
-    `fixes_all`: a button above them takes the first remedy of each."""
+
+    `fixes_all`: a button above them applies the first remedy of each.
+    """
     if not findings:
         return Markup("")
     help = Markup('<p class="ft-help">Press a row to read it. Rows are counted from 0. {}</p>').format(
@@ -130,7 +132,7 @@ def _card(number: int, finding: Mapping[str, Any]) -> Markup:
 
 
 def where(finding: Mapping[str, Any]) -> str:
-    """How many rows of which split."""
+    """The number of rows in each split."""
     if finding["kind"] == "stop_token":
         return "all rows"
     return f"{_many(finding['count'], 'row')} of {finding['split']}"
@@ -174,7 +176,7 @@ def _remedies(number: int, finding: Mapping[str, Any]) -> Markup:
 
 
 def has_majority(finding: Mapping[str, Any]) -> bool:
-    """Whether some of the rows with conflicting answers can be given the answer that most of their like have."""
+    """Whether some rows with conflicting answers can get the majority answer of their group."""
     own = ((finding["split"], row) for row in finding["rows"])
     return any(tuple(match) != place for match, place in zip(finding["matches"], own, strict=False))
 
@@ -196,7 +198,7 @@ def remedy_words(remedy: str, finding: Mapping[str, Any]) -> str:
 
 
 def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
-    """The sentences of a new version, and how to undo it."""
+    """The description of a new version, and how to undo it."""
     done = [sentence.rstrip(".") + "." for sentence in action.split(". ")]
     lines = list_items(done)
     return Markup(
@@ -206,7 +208,7 @@ def what_was_done(action: str, number: int, name: str, before: int) -> Markup:
 
 
 def row_beside_match(title: str, sides: Sequence[tuple[str, Mapping[str, Any]]]) -> Markup:
-    """One row, or a row beside the one it repeats: `sides` are (what it is, its cells)."""
+    """One row, or a row beside the one it duplicates: `sides` are (label, cells)."""
     sides_html = join(
         Markup('<div class="ft-side"><h5>{}</h5><dl>{}</dl></div>').format(
             name, join(Markup("<dt>{}</dt><dd>{}</dd>").format(column, _cell(value)) for column, value in cells.items())

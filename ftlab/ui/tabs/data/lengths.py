@@ -1,4 +1,4 @@
-"""HTML for the Checks panel: lengths in tokens; are the rows enough, and like what will be asked?"""
+"""HTML for the Checks panel: lengths in tokens, whether there are enough rows, and whether they are representative."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEVELS = {"good": ("good", "enough"), "thin": ("warn", "thin"), "low": ("bad", 
 
 
 def lengths(tokens: Mapping[str, Any] | None) -> Markup:
-    """Histograms of prompt, completion and whole row, what is cut off, and what is trained."""
+    """Histograms of prompt, completion and whole row; what is truncated, and what is trained."""
     if not tokens or "whole" not in tokens:
         return Markup("")
     limit = tokens["max_length"]
@@ -55,7 +55,7 @@ def lengths(tokens: Mapping[str, Any] | None) -> Markup:
 
 
 def enough(advice: Sequence[Mapping[str, Any]]) -> Markup:
-    """Is it enough? Each remark with where it comes from."""
+    """Whether the data are enough. Each remark with its source."""
     if not advice:
         return Markup("")
     lines = join(
@@ -90,8 +90,8 @@ def _classes(counts: Mapping[str, int] | None) -> Markup:
 
 
 def coverage(covered: Mapping[str, Any] | None, texts: Sequence[tuple[str, str]], prompts: int) -> Markup:
-    """Is it representative? `texts` are (where it stands, prompt) of the uncovered prompts; `prompts` counts those that
-    a person gave."""
+    """Whether the data are representative. `texts` are (place, prompt) of the uncovered prompts; `prompts` counts those
+    that a person entered."""
     if not covered:
         return Markup('<section class="ft-card" data-part="coverage">{}{}</section>').format(
             heading("Is it representative?"),

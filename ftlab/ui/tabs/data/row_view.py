@@ -1,4 +1,4 @@
-"""How rows are shown: a page of them as they stand in the source, and one of them as the model reads it."""
+"""Views of rows: a page of them as in the source, and one of them as the model reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftlab.ui.background import ensure
 from ftlab.ui.kit.html import count, error_box, heading, join, list_items, pick_button, table
 
 PAGE_ROWS = 10
-_CELL = 6000  # characters of one cell of the row on show
+_CELL = 6000  # characters of one cell of the displayed row
 
 
 def page_count(inspection: Any, split: str | None) -> int:
@@ -24,13 +24,13 @@ def page_count(inspection: Any, split: str | None) -> int:
 
 
 def _used_first(inspection: Any) -> list[str]:
-    """The columns with those that training reads in front: a phone shows the first two."""
+    """The columns, starting with those that training reads: a phone shows the first two."""
     used = set(inspection.detected.columns.values()) if inspection.detected else set()
     return sorted(inspection.columns, key=lambda column: column not in used)
 
 
 def page_table(inspection: Any, page: int, row: int, split: str | None, search: str) -> Markup:
-    """One page of the source as it is, or of the rows that hold `search`. The button with its number shows a row."""
+    """One page of the source, or of the rows that contain `search`. The button with a row's number opens it."""
     offset = (page - 1) * PAGE_ROWS
     name, size = _rows_in(inspection, split)
     if search.strip():
@@ -68,10 +68,10 @@ def _hits_in_words(search: str, page: int, offset: int, hits: Any, split: str) -
 def row_card(
     config: DataConfig, workspace: Workspace, row: int, split: str | None, base: str, max_length: int | None
 ) -> Markup:
-    """Row `row` of the source: its cells, and the tokens that the model reads with the trained ones marked.
+    """Row `row` of the source: its cells, and the tokens that the model reads, with the trained ones marked.
 
-    `config` may differ from what was looked at: then one sees what a change of its columns, system prompt or template
-    does. What is wrong with it, or with the row, is told in place of the tokens.
+    `config` may differ from the inspected data, to preview a change of columns, system prompt or template. Errors in it
+    or in the row replace the tokens.
     """
     from ftlab.data.inspection import glance
 
@@ -129,7 +129,7 @@ def _as_tokens(messages: Any, base: str, max_length: int) -> Markup:
 
 
 def _token_card(lines: list[str], encoded: Any, tokenizer: Any) -> Markup:
-    """The tokens with the trained ones marked; the first line says what they are, the others stand below."""
+    """The tokens with the trained ones marked; the first line describes them, the others follow below."""
     from ftlab.data.rendering import pieces
 
     notes = list_items(lines[1:])
@@ -159,13 +159,13 @@ def _spans(runs: list[tuple[str, bool]], tokenizer: Any) -> Markup:
 
 @functools.lru_cache(maxsize=4)
 def tokenizer_of(base: str, *, thinking: bool = False) -> Any:
-    """The tokenizer of `base` as training prepares it; `thinking`: with its thinking mode on, where it has one."""
+    """The tokenizer of `base` as training prepares it; `thinking` enables its thinking mode, if it has one."""
     ensure("transformers")
     from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.bases.get import is_kept_here
     from ftlab.models.load import load_tokenizer
 
-    if not is_kept_here(base, otherwise=True):  # a page does not wait for a download that nobody asked for
+    if not is_kept_here(base, otherwise=True):  # a page does not wait for a download that nobody requested
         raise FtlabError(
             f"The base {base} is not on this machine yet, so its tokens cannot be shown",
             try_=f"press Start training on the Train tab, which gets it first, or run: python -m ftlab base get {base}",
@@ -177,7 +177,7 @@ def tokenizer_of(base: str, *, thinking: bool = False) -> Any:
 
 
 def _rows_in(inspection: Any, split: str | None) -> tuple[str, int]:
-    """The split that is paged through (by itself the one that is learned from) and its rows in the source."""
+    """The split being paged through (default: the training split) and its rows in the source."""
     splits = inspection.source_splits
     if split is None or split not in splits:
         split = "train" if "train" in splits else str(next(iter(splits), "train"))

@@ -1,7 +1,7 @@
-"""Rows: page through the data, search them, change which column plays which part, and see what of a row is trained.
+"""Rows: page through the data, search them, assign columns to parts, and see which tokens of a row are trained.
 
 elem_ids: `data_facts` (format, sizes, notes),
-`data_search` (text), `data_find` (button), `data_split` (which split is paged through), `data_table` (a press
+`data_search` (text), `data_find` (button), `data_split` (the split to page through), `data_table` (a press
 on a row's number picks it), `data_previous`, `data_next`, `data_page` (number), `data_row` (number), `data_mapping`
 (folded; `data_part_prompt` and so on, `data_detect` to undo them), `set_data_prompt_template`,
 `set_data_system_prompt`, `data_rows_message`, `data_rendered` (the row as the model reads it).
@@ -26,7 +26,7 @@ from ftlab.ui.kit.html import PICK_JS
 from ftlab.ui.tabs.data.row_view import page_count, page_table, row_card
 from ftlab.ui.tabs.data.sources import DataContext, config_of
 
-# The parts that a column can play, in words; what they mean is said by data/formats.py.
+# The parts that a column can play, in words; data/formats.py defines them.
 PARTS = {
     "prompt": "Prompt",
     "completion": "Answer",
@@ -63,7 +63,7 @@ class RowsPanel:
     message: gr.HTML
     rendered: gr.HTML
     form: forms.Form
-    place: gr.State  # the source whose page and row are on show, so that another look keeps them
+    place: gr.State  # the source of the current page and row, so that another look keeps them
 
 
 def build(form: forms.Form) -> RowsPanel:
@@ -99,7 +99,7 @@ def build(form: forms.Form) -> RowsPanel:
                 )
                 for part, title in PARTS.items()
             }
-        # What the dropdowns say as the setting of a run (YAML); whoever loads an older run into the form fills it too.
+        # The dropdowns' values as the setting of a run (YAML). Loading an older run into the form fills it too.
         form.components["data.columns"] = gr.State("")
         with gr.Row():
             form.draw("data.prompt_template", min_width=260, lines=2)
@@ -114,16 +114,16 @@ def build(form: forms.Form) -> RowsPanel:
 
 
 def changes(panel: RowsPanel) -> list[Any]:
-    """The events after which the data are read otherwise than before."""
+    """The events after which the data are read differently."""
     return [panel.form.components["data.columns"].change, *(text.blur for text in _texts(panel))]
 
 
 def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
-    """`looks` are the events after which other data are on show."""
+    """`looks` are the events after which other data are displayed."""
     workspace, columns = context.workspace, panel.form.components["data.columns"]
 
     def follow(config_json: str | None, place: str | None, page: float | None, row: float | None) -> dict[Any, Any]:
-        """After a look: from the top for another source, the same page and row for the same one."""
+        """After a look: start at the top for another source, stay on the page and row for the same one."""
         if config_json is None:
             return _nothing(panel)
         config = config_of(config_json)
@@ -134,7 +134,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
         known = config.columns or (inspection.detected.columns if inspection.detected else {})
         choices = [("none", NO_PART), *((name, name) for name in inspection.columns)]
         updates: dict[Any, Any] = {}
-        # What a person is choosing part by part is not taken back because it is not complete yet.
+        # Incomplete choices are not reset while a person is still assigning parts.
         if not (same and config.columns):
             updates = {
                 dropdown: gr.update(choices=choices, value=known.get(part, NO_PART))
@@ -181,12 +181,12 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
         return {panel.rendered: row_card(config, workspace, _whole(row, 0), split, base or STARTER, length)}
 
     def say(*values: str | None) -> dict[Any, Any]:
-        """The parts as the setting `data.columns`, which is what a run keeps."""
+        """The parts as the setting `data.columns`, which a run stores."""
         chosen = {part: column for part, column in zip(PARTS, values, strict=True) if column}
         return {columns: yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True).strip() if chosen else ""}
 
     reads = [panel.row, panel.split, context.base, context.max_length, *panel.form.inputs]
-    # Only what the row shows waits for the tokenizer; the preview is there before.
+    # Only the row view waits for the tokenizer; the preview appears before.
     shows: dict[str, Any] = {"outputs": [panel.rendered], "box": panel.rendered, "trigger_mode": "always_last"}
     followed = [panel.place, panel.search, panel.page, panel.row, panel.split, panel.rows, panel.mapping]
     place = [context.config_json, panel.place, panel.page, panel.row]
@@ -209,7 +209,7 @@ def wire(panel: RowsPanel, context: DataContext, looks: Sequence[Any]) -> None:
 
 
 def detect_again(panel: RowsPanel, context: DataContext) -> Any:
-    """Wire the button that undoes what was named; after the event that is given back, the data are to be looked at."""
+    """Wire the button that resets the assigned columns. After the returned event, look at the data again."""
     columns = panel.form.components["data.columns"]
 
     def detect(config_json: str | None) -> dict[Any, Any]:
@@ -237,12 +237,12 @@ def _whole(value: float | None, default: int) -> int:
 
 
 def inspected(config: DataConfig, workspace: Workspace) -> Any:
-    """What there is to know about `config`; asking again for an unchanged file costs nothing."""
+    """The inspection of `config`. Cached: asking again for an unchanged file costs nothing."""
     from ftlab.data.inspection import look
 
     return look(config, workspace)
 
 
 def holds_preferences(config_json: str | None, workspace: Workspace) -> bool:
-    """Whether the data on show are pairs, thumbs or prompts for rewards, which the Preferences tab learns from."""
+    """Whether the current data are pairs, thumbs or prompts for rewards, which the Preferences tab learns from."""
     return config_json is not None and inspected(config_of(config_json), workspace).format in (*PREFERENCES, "kto")

@@ -1,4 +1,4 @@
-"""What can be chosen as data: samples, versions, uploaded and pasted rows; and the data on show in the Data tab."""
+"""The data sources: samples, versions, uploaded and pasted rows; and the current data of the Data tab."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ FILE_TYPES = list(SUFFIXES)
 class DataContext:
     """What the panels of the Data tab share.
 
-    `config_json` holds the data on show: a DataConfig as JSON, None while there is none. `source` is the dropdown that
-    chooses them. `base` and `max_length` are the choices on the Train tab whose tokens are counted.
+    `config_json` holds the current data: a DataConfig as JSON, None if there are none. `source` is the dropdown that
+    selects them. `base` and `max_length` are settings of the Train tab, used to count tokens.
     """
 
     workspace: Workspace
@@ -39,12 +39,12 @@ class DataContext:
     max_length: gr.Textbox
 
     def open(self, source: str) -> dict[Any, Any]:
-        """Updates that put `source` (a version just made, a file just kept) on show: what follows does so by itself."""
+        """Updates that select `source` (a new version or a stored file). The panels follow automatically."""
         return {self.source: gr.update(choices=source_choices(self.workspace, source), value=source)}
 
 
 def config_of(config_json: str | None) -> DataConfig:
-    """The data on show. Raises InputError when there are none."""
+    """The current data. Raises InputError if there are none."""
     if config_json is None:
         raise InputError("No data selected", try_="choose some above")
     return DataConfig.model_validate_json(config_json)
@@ -67,13 +67,13 @@ def source_choices(workspace: Workspace, also: str | None = None) -> list[tuple[
 
 
 def _told_apart(path: Path, names: Counter[str]) -> str:
-    """The name of an upload; of several with the same name also when it was uploaded."""
+    """The name of an upload, with its upload time if several have the same name."""
     name, uploaded = source_title(str(path)), time.localtime(path.stat().st_mtime)
     return name if names[name] == 1 else f"{name} ({time.strftime('%-d %b %H:%M', uploaded)})"
 
 
 def is_first_visit(workspace: Workspace) -> bool:
-    """Whether nothing of one's own is here yet: no upload, no version, no run."""
+    """Whether the workspace holds nothing of the user's yet: no upload, no version, no run."""
     return not (any(workspace.uploads.glob("*")) or history(workspace) or workspace.runs())
 
 
@@ -82,16 +82,16 @@ def version_title(version: Version) -> str:
 
 
 def keep_upload(path: Path, workspace: Workspace) -> Path:
-    """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for a kind of
-    file that cannot be read."""
+    """A copy of an uploaded file inside the workspace, so that a run can be repeated. Raises InputError for an
+    unsupported kind of file."""
     if path.suffix.lower() not in FILE_TYPES:
         raise InputError("This file type is not supported", given=path.name, allowed=", ".join(FILE_TYPES))
     return keep_copy(path, workspace.uploads)
 
 
 def keep_copy(path: Path, folder: Path) -> Path:
-    """A copy of an uploaded file in `folder`, under its own name: each content has a folder of its own, and the same
-    file is kept once."""
+    """A copy of an uploaded file in `folder`, under its own name. Each content has its own folder, so the same file is
+    stored once."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     target = folder / digest / f"{file_name(path.stem, 'data')[:60]}{path.suffix.lower()}"

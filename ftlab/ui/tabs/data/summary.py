@@ -1,4 +1,4 @@
-"""What the Data tab says of the chosen data: one sentence, three rows, what training adds; folded, all the rest."""
+"""The Data tab's summary of the chosen data: one sentence, three rows, what training adds; all else is collapsed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROWS, _TRIED, _CHARACTERS = 3, 20, 240
 
 
 def sentence(inspection: Any) -> Markup:
-    """What is learned from what, and how many rows of it are for what."""
+    """What the model learns from, and how many rows serve each purpose."""
     from ftlab.data.inspection import WHOLE
 
     title = Markup('<h2 class="ft-h">{}</h2>').format(source_title(inspection.name))
@@ -77,7 +77,7 @@ def _task(detected: Any) -> Markup:
 
 
 def bubbles(inspection: Any) -> Markup:
-    """The first three rows that can be used, as they are asked and answered."""
+    """The first three usable rows, as question and answer."""
     pairs: list[Markup] = []
     for row in range(min(_TRIED, inspection.source_splits.get(_main(inspection), 0))):
         if inspection.problem or len(pairs) == _ROWS:
@@ -87,7 +87,7 @@ def bubbles(inspection: Any) -> Markup:
         except InputError:
             continue
         spoken = [turn for turn in turns if turn["role"] not in ("system", TOOLS)]
-        # From the last question on: calls and what the tools reply stand between it and the answer.
+        # From the last question on: tool calls and their replies are between it and the answer.
         last = max((at for at, turn in enumerate(spoken) if turn["role"] == "user"), default=len(spoken) - 2)
         pairs.append(
             join(_bubble(turn["role"], turn["content"]) for turn in spoken[last:]) + _rejected(inspection, row)
@@ -118,7 +118,7 @@ def _main(inspection: Any) -> str:
 
 
 def mixed_in(inspection: Any, base: str | None) -> Markup:
-    """What training adds to these rows unless somebody says otherwise on the Train tab."""
+    """What training adds to these rows, unless changed on the Train tab."""
     if inspection is None or inspection.problem or inspection.format in (*PREFERENCES, "kto"):
         return Markup("")
     if (base or STARTER) == STARTER:
@@ -173,7 +173,7 @@ def _lengths(inspection: Any) -> str:
 
 
 def column_choices(inspection: Any) -> list[tuple[str, str]]:
-    """The columns with an example of each, those that hold texts first."""
+    """The columns with an example of each, text columns first."""
     rows = inspection.page(0, _TRIED)
     likely = likely_texts(inspection.columns, rows)
     ordered = [*likely, *(name for name in inspection.columns if name not in likely)]
@@ -182,7 +182,7 @@ def column_choices(inspection: Any) -> list[tuple[str, str]]:
 
 
 def other_text(inspection: Any, column: str) -> str | None:
-    """The only other column that holds texts, where `column` is one of two."""
+    """The only other text column, if `column` is one of two."""
     likely = likely_texts(inspection.columns, inspection.page(0, _TRIED))
     others = [name for name in likely if name != column]
     return others[0] if len(others) == 1 else None

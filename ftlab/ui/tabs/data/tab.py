@@ -1,9 +1,9 @@
-"""Data: choose a data set and see what is learned from it; its rows, checks, curation and versions are folded below.
+"""Data: choose a data set and see what is learned from it; its rows, checks, curation and versions are collapsed below.
 
-The panels have a module each, with their own elem_ids: `rows.py`, `checks.py`, `curate.py`, `versions.py`. What is said
-of the data at first sight is made in `summary.py`.
+The panels have a module each, with their own elem_ids: `rows.py`, `checks.py`, `curate.py`, `versions.py`. `summary.py`
+makes the first summary of the data.
 
-elem_ids: `data_welcome`, `data_try` (of an empty workspace: the sample, and on to Train), `data_upload` (file),
+elem_ids: `data_welcome`, `data_try` (in an empty workspace: the sample, then Train), `data_upload` (file),
 `set_data_source` (dropdown), `data_more` (folded: `data_paste` with `data_pasted` (text) and `data_keep` (button),
 `data_settings` (see forms.py), `data_look` (button)), `data_message`, `data_summary` (`data_sentence`), `data_pick`
 (which column is which: `data_pick_prompt`, `data_pick_answer`; `data_change` opens it), `data_use` (on to Train),
@@ -56,13 +56,13 @@ PANELS: dict[str, tuple[str, ModuleType]] = {
     "versions": ("Versions", data_versions),
     "write": ("Write rows", data_write),
 }
-# Settings that say which column plays which part stand beside the row on which one sees what they do.
+# Settings that assign columns to parts are beside the row that shows their effect.
 _BESIDE_THE_ROWS = ("data.columns", "data.system_prompt", "data.prompt_template")
 
 
 _PARTS = ("data.split", "data.subset")
 NAME, TITLE = "data", "Data"
-# Opened and closed by the browser itself: at once, whatever the machine is busy with.
+# Opens and closes in the browser: immediately, however busy the machine is.
 _TOGGLE = """() => {
   const open = document.querySelector('#data_details_box').classList.toggle('ft-open');
   document.querySelector('#data_details').setAttribute('aria-expanded', open);
@@ -101,7 +101,7 @@ class DataTab:
     details: gr.Button
     rows: data_rows.RowsPanel
     panels: dict[str, Any]
-    config_json: gr.State  # the data on show, see DataContext
+    config_json: gr.State  # the current data, see DataContext
 
 
 def build(workspace: Workspace) -> DataTab:
@@ -124,7 +124,7 @@ def build(workspace: Workspace) -> DataTab:
     # Not an Accordion: Gradio 6.31 does not draw tabs inside a closed one.
     with gr.Column(elem_id="data_details_box"):
         panels: dict[str, Any] = {}
-        # The line is followed while the panel of the checks, which Gradio draws when it is opened, is not there yet.
+        # Keeps the line updated before the Checks panel exists; Gradio draws that panel when it is opened.
         beside = {"checks": (parts["checks_line"], gr.Timer(data_checks.POLL_SECONDS, active=False))}
         with gr.Tabs(elem_id="data_panels", overflow_behavior="wrap"):
             with gr.Tab("Rows", id="rows", elem_id="data_panel_rows"):
@@ -136,7 +136,7 @@ def build(workspace: Workspace) -> DataTab:
 
 
 def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
-    """Where data come from: a file, a name, what is pasted; and how they are read."""
+    """The data source: a file, a name or pasted text; and how to read it."""
     parts: dict[str, Any] = {}
     parts["upload"] = gr.File(
         label="Upload: CSV, Excel, JSONL, JSON, Parquet, text, zip, documents",
@@ -164,7 +164,7 @@ def _build_choice(form: forms.Form, workspace: Workspace) -> dict[str, Any]:
 
 
 def _build_chosen() -> dict[str, Any]:
-    """What is learned from the data, and the way on."""
+    """What is learned from the data, and the button to Train."""
     parts: dict[str, Any] = {"summary": gr.HTML("<p>Reading the data …</p>", elem_id="data_summary")}
     parts["message"] = message_box("data_message")
     with gr.Column(visible=False, elem_classes="ft-card", elem_id="data_pick") as parts["pick"]:
@@ -205,11 +205,11 @@ def wire(tab: DataTab, page: Page) -> None:
             config = build_config(tab.form.collect(values)).data
             changed: dict[Any, Any] = {}
             if config.source.startswith(PREFIX) and (config.split or config.subset):
-                # A version is the part of its source that was chosen when it was made.
+                # A version contains the split of its source that was selected when it was made.
                 config = config.model_copy(update={"split": None, "subset": None})
                 changed = {tab.form.components[path]: "" for path in _PARTS}
             if _source_of(before) != _source_of(config.model_dump_json()):
-                changed[tab.checks_line] = ""  # what it says is about other data
+                changed[tab.checks_line] = ""  # its content is about other data
             if config.columns and _is_left_over(config, before):
                 config = config.model_copy(update={"columns": {}})
                 changed[columns] = ""
@@ -246,7 +246,7 @@ def wire(tab: DataTab, page: Page) -> None:
         )
 
     def _way(inspection: Any, config: DataConfig | None = None, *, can: bool = False) -> dict[Any, Any]:
-        """The way on, which is open if it `can` be trained on, or the question that stands before it."""
+        """The button to Train, enabled if the data `can` be trained on, or the question to answer first."""
         unsure = inspection is not None and inspection.needs_columns
         choices = summary.column_choices(inspection) if inspection is not None else []
         known = (config.columns if config else {}) or (
@@ -266,7 +266,7 @@ def wire(tab: DataTab, page: Page) -> None:
         }
 
     def choose(config_json: str | None, prompt: str | None, answer: str | None) -> dict[Any, Any]:
-        """The two columns as the setting of a run. Of two texts, one names the other."""
+        """The two columns as the setting of a run. With two text columns, one determines the other."""
         inspection = data_rows.inspected(config_of(config_json), workspace)
         prompt = prompt or (summary.other_text(inspection, answer) if answer else None)
         answer = answer or (summary.other_text(inspection, prompt) if prompt else None)
@@ -313,19 +313,19 @@ def wire(tab: DataTab, page: Page) -> None:
         return {tab.mixed: summary.mixed_in(inspection, on_train)}
 
     def list_sources(_: str | None) -> dict[Any, Any]:
-        """What was chosen before, if it is still there; what was made since the start can be chosen too."""
+        """The earlier choice, if it still exists; sources made since the start are added."""
         kept = kept_choices(workspace).data
         try:
             find_source(kept, workspace)
         except FtlabError:
             kept = DataConfig().source
-        # The page opens with the default: said again, it would undo a choice made in the meantime.
+        # The page opens with the default: sending it again would undo a newer choice.
         value: dict[str, Any] = {} if kept == DataConfig().source else {"value": kept}
         first = {} if is_first_visit(workspace) else leave_welcome()
         return {source: gr.update(choices=source_choices(workspace, kept), **value), tab.cover: "", **first}
 
     first_view = [tab.welcome, tab.try_card, tab.your_file, tab.chosen, tab.details]
-    # What is remembered may be a file of the machine, from before others could reach the app.
+    # The stored choice may be a file of the machine, from before others could reach the app.
     listed = on(page.opened, list_sources, [source], [source, tab.cover, *first_view], checks_itself=True)
     again = [tab.look.click, source.change, *data_rows.changes(tab.rows)]
     part = [tab.form.components[path] for path in _PARTS]
@@ -349,7 +349,7 @@ def wire(tab: DataTab, page: Page) -> None:
     on(base.change, mix, [tab.config_json, base], [tab.mixed], box=tab.message, clears=False, lane="data look")
     for name, (_, module) in PANELS.items():
         _follow(looks, module, tab.panels[name], tab.config_json, workspace)
-    # At once, not after the look: a reload right after a save comes back to what was saved.
+    # Immediately, not after the look: a reload right after a save returns to the saved data.
     on(source.change, lambda name: remember_choice(workspace, data=name or ""), [source], queue=False)
     data_rows.wire(tab.rows, context, looks)
     write = tab.panels["write"]
@@ -369,7 +369,7 @@ def wire(tab: DataTab, page: Page) -> None:
 
 
 def unread_rows(config: DataConfig, workspace: Workspace) -> int:
-    """How many rows of a version a model wrote and nobody has read."""
+    """How many rows of a version were written by a model and not reviewed yet."""
     return len(unread(find(config.source, workspace))) if config.source.startswith(PREFIX) else 0
 
 
@@ -379,8 +379,8 @@ def _source_of(config_json: str | None) -> tuple[str, str | None] | None:
 
 
 def _with_encoding(config: DataConfig, before: str | None, workspace: Workspace) -> tuple[DataConfig, str | None]:
-    """`config` with the encoding of its own source, and what its field is to say if that is something else: what was
-    set for other data goes, what is remembered comes back, and what a person emptied is detected again."""
+    """`config` with the encoding of its own source, and the field's new value if it differs: an encoding set for other
+    data is dropped, a stored one restored, and an emptied one detected again."""
     same = before is None or _source_of(before) == _source_of(config.model_dump_json())
     earlier = DataConfig.model_validate_json(before).encoding if before else None
     encoding = config.encoding
@@ -396,14 +396,14 @@ def _with_encoding(config: DataConfig, before: str | None, workspace: Workspace)
 
 
 def _is_left_over(config: DataConfig, before: str | None) -> bool:
-    """Whether the columns in `config` were said of the data that were on show before it."""
+    """Whether the columns in `config` were assigned for the previously selected data."""
     if before is None or _source_of(before) == (config.source, config.subset):
         return False
     return DataConfig.model_validate_json(before).columns == config.columns
 
 
 def _follow(looks: Sequence[Any], module: ModuleType, panel: Any, config_json: gr.State, workspace: Workspace) -> None:
-    """After each look the panel shows the data that were found."""
+    """After each look, the panel shows the data found."""
 
     def show(now: str | None) -> dict[Any, Any]:
         return module.show(panel, now, workspace)

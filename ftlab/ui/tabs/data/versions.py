@@ -1,4 +1,4 @@
-"""Versions: the history of a data set, what differs, and to split, save, share and delete versions.
+"""Versions: the history and differences of a data set, and controls to split, save, share and delete versions.
 
 elem_ids: `data_versions_about`, `data_versions_set`, `data_versions_history` (a press on a version shows it),
 `data_versions_first`, `data_versions_message`, `data_versions_who`, `data_versions_why`; folded: compare
@@ -41,7 +41,7 @@ def wire(panel: Panel, context: DataContext) -> None:
     boxes = [panel.message, panel.split_message, panel.delete_message]
 
     def follow(config_json: str | None, who: str, kept: str | None) -> dict[Any, Any]:
-        # What a press has said stays while its result comes on show.
+        # The message of a press stays while its result is loaded.
         stays = config_json is not None and config_of(config_json).source == kept
         cleared = {} if stays else dict.fromkeys(boxes, "")
         return {
@@ -110,7 +110,7 @@ def wire(panel: Panel, context: DataContext) -> None:
         repository: str,
         private: bool,
         licence: str,
-        token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
+        token: gr.OAuthToken | None = None,  # of the logged-in user; supplied by Gradio
     ) -> dict[Any, Any]:
         if previewed != [config_json, repository, private, licence]:
             raise InputError(
@@ -247,12 +247,12 @@ def views(panel: Panel) -> list[Any]:
 
 
 def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the data `shown`: what follows knows the name that the browser keeps."""
+    """Updates for the data on display. A later event adds the name that the browser stores."""
     return {panel.looked: secrets.token_hex(8)}
 
 
 def _filled(panel: Panel) -> list[Any]:
-    """What `_shown` and `_of_set` fill."""
+    """The components that `_shown` and `_of_set` fill."""
     return [
         *(panel.about, panel.set, panel.history, panel.first, panel.before, panel.after, panel.doomed),
         *(panel.diff, panel.pager, panel.card, panel.send, panel.exported, panel.confirm, *panel.form.inputs),
@@ -281,7 +281,7 @@ def _shown(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[
 
 
 def _of_set(panel: Panel, name: str | None, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """The history of the data set `name`, and its versions wherever one can be chosen."""
+    """The history of the data set `name`, and its versions in every list to choose from."""
     versions = history(workspace, name) if name else []
     source = config_of(config_json).source if config_json else None
     listed = version_views.choices(versions)
@@ -304,7 +304,7 @@ def _of_set(panel: Panel, name: str | None, config_json: str | None, workspace: 
 
 
 def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
-    """What "the data on show" are, as seen from the versions."""
+    """What this panel acts on: an open version, or the source itself."""
     if data.source.startswith(PREFIX):
         version = find(data.source, workspace)
         text = f"Open now: {version_title(version)}. Split, save and send act on it."
@@ -318,7 +318,7 @@ def _about(data: DataConfig, name: str | None, workspace: Workspace) -> Markup:
 
 
 def _sources(context: DataContext, config_json: str | None) -> dict[Any, Any]:
-    """The list of sources without a version that is gone; what is on show stays."""
+    """The list of sources without a deleted version; the current data stay."""
     now = config_of(config_json).source if config_json else None
     return {context.source: gr.update(choices=source_choices(context.workspace, now))}
 
@@ -330,12 +330,12 @@ def _chosen(doomed: str | None, workspace: Workspace) -> Version:
 
 
 def _name(who: str | None) -> str | None:
-    """Who makes a version; without a name the login name is written down."""
+    """The author of a version; without a name, the login name is recorded."""
     return " ".join((who or "").split())[:80] or None
 
 
 def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[str, Any], Markup]:
-    """The update that offers the file (a zip of several splits), and what is in it in words."""
+    """The update that offers the file (a zip for several splits), and its contents in words."""
     from ftlab.data.export import export
 
     name = _file_name(data)
@@ -361,7 +361,7 @@ def download(data: DataConfig, kind: str, workspace: Workspace) -> tuple[dict[st
 
 
 def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace) -> Markup:
-    """What would go to the Hub: the files and the card. Nothing is sent and no network is used."""
+    """What would go to the Hub: the files and the card. Sends nothing and uses no network."""
     from huggingface_hub import get_token
 
     from ftlab.data.export import push
@@ -387,7 +387,7 @@ def hub_card(data: DataConfig, repository: str, private: bool, licence: str, *, 
 def send_to_hub(
     data: DataConfig, repository: str, private: bool, licence: str, *, workspace: Workspace, token: str | None
 ) -> str:
-    """Send it; the address of the data set."""
+    """Upload the data set. Returns its address."""
     from ftlab.data.export import push
 
     licence = (licence or "").strip()

@@ -1,4 +1,4 @@
-"""Where things stand in the Versions panel: the history on top, what can be done with versions folded below."""
+"""The layout of the Versions panel: the history at the top, actions on versions collapsed below."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOKS: dict[str, Any] = {"size": "md", "min_width": 140, "elem_classes": "ft-ac
 
 @dataclass(frozen=True)
 class Panel:
-    looked: gr.State  # another value after each look at data
+    looked: gr.State  # changes after each look at data
     kept: gr.State  # the source that the messages on the page are about
     form: forms.Form
     about: gr.HTML

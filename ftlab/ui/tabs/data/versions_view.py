@@ -1,4 +1,4 @@
-"""Versions as HTML: the history of a data set, and what differs between two of its versions, row by row."""
+"""Versions as HTML: the history of a data set, and the differences between two of its versions, row by row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ftlab.ui.kit.word_diff import marked
 PAGE_ROWS = 5
 _MOST_LISTED = 100
 
-# A press on a version picks it; a press on a run goes to the Runs tab and opens it there.
+# A press on a version selects it; a press on a run opens it on the Runs tab.
 HISTORY_JS = """
 element.addEventListener('click', event => {
   const run = event.target.closest('[data-run]');
@@ -50,7 +50,7 @@ _WORDS = {
 
 
 def name_of(data: DataConfig, workspace: Workspace) -> str | None:
-    """The data set that `data` is a version of, or whose first version was made from it; None when there is none."""
+    """The data set that `data` is a version of, or whose first version was made from it; None if there is none."""
     if data.source.startswith(PREFIX):
         return find(data.source, workspace).name
     sources = {data.source, Path(data.source).name}
@@ -70,7 +70,7 @@ def runs_of(workspace: Workspace) -> dict[str, list[str]]:
 
 
 def history_table(versions: list[Version], config_source: str | None, used: dict[str, list[str]]) -> Markup:
-    """All versions of one data set, the newest first. `shown` is the source on show."""
+    """All versions of one data set, newest first. `config_source` is the current source."""
     if not versions:
         return empty(
             "Not saved as a version yet.",
@@ -112,7 +112,7 @@ def moment(version: Version) -> str:
 
 
 def choices(versions: list[Version]) -> list[tuple[str, str]]:
-    """(title, id) of the versions whose rows are there, the newest first."""
+    """(title, id) of the versions whose rows exist, newest first."""
     return [
         (f"Version {version.number}: {version.action}"[:90], version.id)
         for version in reversed(versions)
@@ -135,7 +135,7 @@ def pages(before: str, after: str, workspace: Workspace) -> int:
 
 
 def difference(before: str, after: str, page: int, workspace: Workspace) -> Markup:
-    """One page of what differs: in words, then each row side by side."""
+    """One page of differences: a summary, then each row side by side."""
     changes, rows = _compared(before, after, str(workspace.root))
     old_version, new_version = find(before, workspace), find(after, workspace)
     between = f"From version {old_version.number} to version {new_version.number}"

@@ -1,7 +1,8 @@
-"""Write: let a model write rows, about documents or like those on show. Nothing is sent before its cost was shown.
+"""Write: let a model write rows, about documents or similar to the current rows. Nothing is sent before its cost is
+shown.
 
-The work is a process of its own (`synthesis/job.py`); what it wrote is a version, which a person reads in Curate before
-anything is trained on it.
+The work is a separate process (`synthesis/job.py`). It creates a version, which a person reviews in Curate before
+training on it.
 
 elem_ids: `data_write_kind`, `data_write_documents` (box: `data_write_upload`, `data_write_listed`, `data_write_clear`,
 `data_write_like`), `data_write_who`, `data_write_url`, `data_write_model`, `data_write_rows`, `data_write_more`
@@ -74,7 +75,7 @@ class Panel:
     accept: gr.Button
     timer: gr.Timer
     documents: gr.State  # paths of the copies in the workspace
-    planned: gr.State  # the request that the cost on show is for: what is sent is what was shown
+    planned: gr.State  # the request whose cost is displayed: exactly this is sent
 
     @property
     def progress(self) -> list[Any]:
@@ -153,12 +154,12 @@ def views(panel: Panel) -> list[Any]:
 
 
 def show(panel: Panel, config_json: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """What was written last, whatever data are on show."""
+    """The latest rows written, whichever data are selected."""
     return _progress(panel, workspace)
 
 
 def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) -> None:
-    """Wire the handlers of the panel. `who` names the person for the version that is made."""
+    """Wire the handlers of the panel. `who` names the person for the new version."""
     workspace = context.workspace
     form = [panel.kind, panel.documents, panel.like, panel.who, panel.url, panel.model, panel.rows, panel.each]
     form += [panel.price_in, panel.price_out, panel.judge, context.config_json, context.base]
@@ -219,7 +220,7 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
         return {panel.message: stop_note(job.stop(folder)), **_progress(panel, workspace)}
 
     def forget() -> dict[Any, Any]:
-        """A cost that was shown for other settings is none."""
+        """The displayed cost is invalid once the settings change."""
         return {panel.plan: "", panel.send: gr.update(visible=False), panel.planned: None}
 
     def add(paths: list[str] | None, before: list[str]) -> dict[Any, Any]:
@@ -276,9 +277,9 @@ def wire(panel: Panel, context: DataContext, who: Callable[[], str] = person) ->
 
 
 def add_documents(panel: Panel, paths: list[str]) -> dict[Any, Any]:
-    """Updates for documents that were dropped where data are uploaded."""
+    """Updates for documents dropped on the data upload."""
     listed = {panel.documents: paths, panel.listed: _listed(paths), panel.clear: gr.update(visible=True)}
-    return {**listed, panel.message: ""}  # which may ask for documents
+    return {**listed, panel.message: ""}  # it may ask for documents
 
 
 def _own(panel: Panel) -> list[Any]:
@@ -286,7 +287,7 @@ def _own(panel: Panel) -> list[Any]:
 
 
 def _progress(panel: Panel, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show how far the work is, or what came of it."""
+    """Updates that show the progress of the work, or its result."""
     folder = job.latest(workspace)
     status = job.status(folder) if folder else None
     working = status is not None and status.is_active
@@ -334,7 +335,7 @@ def _listed(paths: list[str]) -> Markup:
 
 
 def _key() -> Markup:
-    """Whether a key is there; never the key."""
+    """Whether a key is set; never the key itself."""
     try:
         there = find_key(WRITER)
     except FtlabError as error:

@@ -1,4 +1,4 @@
-"""Was tuning the right thing? A short form, and advice with reasons, sources and the figures of the chosen run.
+"""Was fine-tuning the right choice? A short form, and advice with reasons, sources and the figures of the selected run.
 
 elem_ids: `advisor_box` (folded), `advisor_change`, `advisor_freshness`, `advisor_examples`, `advisor_text_mb`,
 `advisor_budget`, `advisor_latency`, `advisor_message`, `advisor_result`.
@@ -31,7 +31,7 @@ class Panel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.result]
 
 
@@ -45,7 +45,7 @@ def build() -> Panel:
 
 
 def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
-    """Wire the handlers. `run` is the component that says whose figures are used."""
+    """Wire the handlers. `run` is the component that selects the run whose figures are used."""
 
     def answer(run_id: str | None, *values: Any) -> dict[Any, Any]:
         return show(panel, run_id, workspace, *values)
@@ -73,7 +73,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace, *values: Any) -
 
 
 def advice(advised: Advice) -> Markup:
-    """The advice as one card: what to do first on top, every reason with its source."""
+    """The advice as one card: the first step at the top, every reason with its source."""
     figures = list_items(advised.figures)
     steps = list_items(advised.steps)
     return Markup('<section class="ft-card">{}{}{}{}</section>').format(

@@ -1,7 +1,7 @@
-"""Compare the chosen run with a model behind an address, or with answers from a file, on the Evaluate tab.
+"""Compare the selected run with a model behind a URL, or with answers from a file, on the Evaluate tab.
 
-First it shows what will be sent where and what that costs; only then there is a button that sends it. The work is an
-evaluation like any other: the strip shows how far it is and stops it.
+The panel first shows what will be sent where, and the cost. Only then does the send button appear. The work is an
+ordinary evaluation: the strip shows its progress and can stop it.
 
 elem_ids: `against_box` (folded; hidden without a run), `against_side`, `against_price_in`, `against_price_out`,
 `against_price`, `against_margin`, `against_look`, `against_send`, `against_message`, `against_plan`.
@@ -36,7 +36,7 @@ class Panel:
     send: gr.Button
     message: gr.HTML
     plan: gr.HTML
-    planned: gr.State  # (run id, side, price per hour, margin) that the plan on show is for
+    planned: gr.State  # (run id, side, price per hour, margin) of the displayed plan
 
     @property
     def form(self) -> list[Any]:
@@ -44,7 +44,7 @@ class Panel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.box]
 
 
@@ -85,7 +85,7 @@ def build() -> Panel:
 
 
 def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
-    """Wire the handlers. `run` is the component that says which run is looked at."""
+    """Wire the handlers. `run` is the component that selects the run."""
 
     def look(run_id: str | None, text: str, price_in: str, price_out: str, hour: str, margin: str) -> dict[Any, Any]:
         from ftlab.evaluation.compare import material_against
@@ -135,7 +135,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     on(panel.look.click, look, [run, *panel.form], cost, progress="minimal", **shows)
     started = [*cost, panel.message, strip.box, strip.stop, strip.job]
     on(panel.send.click, send, [panel.planned], started, progress="minimal", **shows)
-    # A plan that was shown for other settings is none.
+    # A plan made for other settings is invalid.
     typed = any_of(*(field.input for field in panel.form))
     on(typed, forget, [], cost, trigger_mode="always_last", **shows)
     on(run.change, forget, [], cost, clears=False, trigger_mode="always_last", **shows)
@@ -146,7 +146,7 @@ def show(panel: Panel, run_id: str | None) -> dict[Any, Any]:
 
 
 def _points(text: str | None) -> float | None:
-    """The margin in points. Raises InputError for one that is none."""
+    """The margin in points. Raises InputError if it is not a valid margin."""
     points = price("Margin", text)
     if points is not None and not 0 < points <= 100:
         raise InputError("Margin cannot take this value", given=text, allowed="above 0, at most 100 points")

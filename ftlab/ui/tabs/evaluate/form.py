@@ -1,6 +1,6 @@
-"""What is asked: which runs, on which rows, by which measures, and whether the base gets a prompt first.
+"""The evaluation form: which runs, which rows, which measures, and whether the base gets a prompt first.
 
-elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (what the result on show was asked; hidden
+elem_ids: `evaluate_run`, `evaluate_others` (dropdowns), `evaluate_view` (which result is displayed; hidden
 while there is one result), `evaluate_rows` (number), `evaluate_start`, `evaluate_more` (folded): `evaluate_suite`,
 `evaluate_measures`, `evaluate_prompted`, `evaluate_system_prompt`, `evaluate_examples`, `evaluate_labels`,
 `evaluate_pattern`, `evaluate_probes`.
@@ -30,7 +30,7 @@ _PROBES = [
 
 @dataclass(frozen=True)
 class Asked:
-    """What somebody wants to be evaluated: runs beside the chosen one, rows, and settings of `evaluation`."""
+    """A requested evaluation: runs beside the selected one, rows, and settings of `evaluation`."""
 
     others: list[str]
     suite: str | None
@@ -56,7 +56,7 @@ class Form:
 
     @property
     def chosen(self) -> list[Any]:
-        """The components that say what is looked at, in the order of the arguments of `evaluate.result_of`."""
+        """The components that select what is displayed, in the order of the arguments of `tab.result_of`."""
         return [self.run, self.others, self.view]
 
     @property
@@ -69,13 +69,13 @@ class Form:
 
 
 def build_choice() -> tuple[gr.Dropdown, gr.Dropdown]:
-    """Which run is looked at, and which of its results (hidden while there is one)."""
+    """The dropdowns that select a run and one of its results (hidden while there is only one)."""
     run = _list("Run", "run", None, scale=3, min_width=280)
     return run, _list("Result on", "view", None, visible=False, scale=2, min_width=200)
 
 
 def build(run: gr.Dropdown, view: gr.Dropdown, start: gr.Button) -> Form:
-    """The settings of an evaluation, folded, with the three components that stand above the result."""
+    """The settings of an evaluation, collapsed, with the three components above the result."""
     with gr.Accordion("Compare, other rows and measures", open=False, elem_id="evaluate_more"):
         with gr.Row(equal_height=False, elem_classes="ft-controls"):
             more = "Other runs, on the same rows. None: only the base."
@@ -125,9 +125,9 @@ def read(
     pattern: str | None,
     probes: str | None = None,
 ) -> Asked:
-    """What the form says; what was left as it is stays as in the settings of the run.
+    """The request that the form describes. Untouched fields keep the run's settings.
 
-    Raises InputError for a number that is none.
+    Raises InputError for an invalid number.
     """
     settings: dict[str, Any] = {"measures": ", ".join(_named(measures)) or None}
     if prompted:
@@ -147,17 +147,17 @@ def read(
 def list_runs(
     form: Form, choices: list[tuple[str, str]], chosen: str | None, others: Sequence[str] | None
 ) -> dict[Any, Any]:
-    """New `choices` of runs (name, id); `chosen` is the one on show."""
+    """New `choices` of runs (name, id); `chosen` is the displayed one."""
     known = [run for _, run in choices]
     return {
         form.run: gr.update(choices=choices, value=chosen),
-        # The chosen one is among them: it may be another in a moment.
+        # The selected run is included: the selection may change in a moment.
         form.others: gr.update(choices=choices, value=[run for run in others or [] if run in known]),
     }
 
 
 def _named(measures: Sequence[str] | None) -> list[str]:
-    """The measures that were chosen by name; auto means what suits, and gives way to names."""
+    """The measures selected by name. auto stands for the suitable ones, and any name replaces it."""
     return [name for name in measures or [] if name != _AUTO and not name.endswith(".py")]
 
 
@@ -186,7 +186,7 @@ def _whole(title: str, value: str | None, *, least: int) -> int | None:
 
 
 def _list(label: str, name: str, info: str | None, choices: Sequence[Any] = (), **settings: Any) -> gr.Dropdown:
-    """A dropdown; values that are no choice (of a page that was open before a restart) are no error."""
+    """A dropdown. Values that are no choice (from a page opened before a restart) are not an error."""
     settings = {"value": None, "allow_custom_value": True} | settings
     return gr.Dropdown(list(choices), label=label, info=info, elem_id=f"evaluate_{name}", **settings)
 

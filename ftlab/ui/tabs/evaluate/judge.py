@@ -1,7 +1,7 @@
-"""Let another model judge the answers of the chosen run, on the Evaluate tab: off until somebody asks for it.
+"""Let another model judge the answers of the selected run, on the Evaluate tab. Off by default.
 
-First it shows what will be sent where and what that costs; only then there is a button that sends it. The work is a
-process of its own: box and strip show how far it is and stop it.
+The panel first shows what will be sent where, and the cost. Only then does the send button appear. The work is a
+separate process: the box and the strip show its progress and can stop it.
 
 elem_ids: `judge_box` (folded; hidden while the run has no answers), `judge_about`, `judge_url`, `judge_model`,
 `judge_sides`, `judge_rows`, `judge_price_in`, `judge_price_out`, `judge_more` (folded: `judge_criteria`,
@@ -56,8 +56,8 @@ class Panel:
     message: gr.HTML
     plan: gr.HTML
     result: gr.HTML
-    timer: gr.Timer  # ticks while a judge is at work
-    planned: gr.State  # (run id, settings) that the cost on show is for: what is sent is what was shown
+    timer: gr.Timer  # ticks while a judge is running
+    planned: gr.State  # (run id, settings) whose cost is displayed: exactly this is sent
 
     @property
     def form(self) -> list[Any]:
@@ -69,7 +69,7 @@ class Panel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.box, self.about, self.sides, *self.progress]
 
     @property
@@ -131,7 +131,7 @@ def build() -> Panel:
 
 
 def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
-    """Wire the handlers. `run` is the component that says which run is looked at."""
+    """Wire the handlers. `run` is the component that selects the run."""
 
     def look(run_id: str | None, *values: Any) -> dict[Any, Any]:
         chosen, settings = run_files.chosen_run(workspace, run_id), _read(*values)
@@ -176,14 +176,14 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
     on(panel.send.click, send, [panel.planned], started, progress="minimal", **shows)
     on(panel.stop.click, stop, [run], panel.progress, box=panel.message, queue=False)
     on(panel.timer.tick, follow, [run], panel.progress, box=panel.message, clears=False, queue=False)
-    # A cost that was shown for other settings is none. Not `change`: a new list of runs is no decision.
+    # A cost computed for other settings is invalid. Not `change`: a new list of runs is not a choice.
     typed = any_of(*(field.input for field in panel.form))
     on(typed, forget, [], cost, trigger_mode="always_last", **shows)
     on(run.change, forget, [], cost, clears=False, trigger_mode="always_last", **shows)
 
 
 def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the judgements of `run_id`; the box is hidden while there are no answers to judge."""
+    """Updates that show the judgments of `run_id`; the box is hidden while there are no answers to judge."""
     run = workspace.run(run_id) if run_id else None
     known = sides_of(run) if run is not None else {}
     if run is None or len(known) < 2:
@@ -201,7 +201,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
 
 
 def _progress(panel: Panel, run: RunDirectory) -> dict[Any, Any]:
-    """Updates that show how far a judge is, or what it said."""
+    """Updates that show a judge's progress, or its result."""
     from ftlab.training import supervisor
 
     status = supervisor.judging_status(run)
@@ -241,7 +241,7 @@ def _read(
 
 
 def _about() -> Markup:
-    """What this is, and whether a key is there; never the key."""
+    """A description, and whether a key is set; never the key itself."""
     text = (
         "A model of your choice reads both answers and says which is better. That is the model's opinion, not "
         "people's. Nothing is sent until you have seen what it will take."
@@ -273,7 +273,7 @@ _SHOWN_JUDGEMENTS = 5
 
 
 def judgements(run: RunDirectory) -> Markup:
-    """What judges say of the answers of `run`, the newest first, and how the last attempt ended if it failed."""
+    """The judgments of the answers of `run`, newest first, and the error of the last attempt if it failed."""
     from ftlab.training import supervisor
 
     parts = []
@@ -309,7 +309,7 @@ def _judgement(run: RunDirectory, judgement: JudgementJson) -> Markup:
 
 
 def _replies(run: RunDirectory, judgement: JudgementJson) -> Markup:
-    """Some of what the judge wrote."""
+    """Some of the judge's replies."""
     replies = [line for line in run_files.judged_answers(run) if line["judgement"] == judgement["id"]]
     replies = sorted(replies, key=lambda line: line["row"])[:_SHOWN_REPLIES]  # both orders of a row one below the other
     if not replies:

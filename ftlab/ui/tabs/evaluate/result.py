@@ -1,4 +1,4 @@
-"""One comparison as it is shown: verdicts, what was kept, table, what was gained and lost, how it was measured."""
+"""The view of one comparison: verdicts, what was kept, table, gains and losses, how it was measured."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _TONES = {True: "ft-up", False: "ft-down", None: ""}
 
 
 def result(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """All of one comparison: verdict, table, pictures and settings."""
+    """All of one comparison: verdict, table, charts and settings."""
     return _card(run, verdicts(run, comparison), comparison)
 
 
 def in_full(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """What the Evaluate tab holds under Details: all but what stands above it already."""
+    """The Details section of the Evaluate tab: everything that is not already above it."""
     return _card(run, beside(comparison), comparison)
 
 
@@ -79,14 +79,14 @@ def _card(run: RunDirectory, head: Markup, comparison: ComparisonJson) -> Markup
 
 
 def verdicts(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """What is better than what: the verdict with what to do next, then the one on each further side."""
+    """The verdicts: the main one with what to do next, then one for each further side."""
     main = verdict_of(comparison, "adapted")
     own = notice(run_view.verdict_text(run, comparison), kind=run_view.verdict_kind(comparison)) if main else ""
     return Markup("{}{}").format(own, beside(comparison))
 
 
 def beside(comparison: ComparisonJson) -> Markup:
-    """Why the verdict is what it is, and the verdict on each further side."""
+    """The reason for the verdict, and the verdict on each further side."""
     main = verdict_of(comparison, "adapted")
     why = Markup('<p class="ft-help">{}</p>').format(main["why"]) if main and main.get("why") else ""
     others = [name for name in comparison.get("verdicts", {}) if not (main and name == "adapted")]
@@ -102,7 +102,7 @@ def beside(comparison: ComparisonJson) -> Markup:
 
 
 def scores(comparison: ComparisonJson) -> Markup:
-    """The table: a row for each measure, a column for each side, groups one below the other."""
+    """The table: a row for each measure, a column for each side, with groups one below the other."""
     rows, sides = comparison_table(comparison), sides_of(comparison)
     titles = [side["title"] for side in sides]
     body = Markup("")
@@ -116,7 +116,7 @@ def scores(comparison: ComparisonJson) -> Markup:
         body += join(_score_row(row, sides) for row in of_group)
     heads = join(Markup('<th scope="col" class="ft-num">{}</th>').format(title) for title in titles)
     asked = "documents" if of_documents(comparison) else "rows"
-    # Other data may hold what the run was trained on; a note says so where it is known.
+    # Other data may overlap with the run's training data; a note says so if that is known.
     where = f" of {comparison['suite']}" if comparison.get("suite") else ", held out"
     who = "; ".join(f"{side['title']}: {side['what']}" for side in sides if side.get("what"))
     looks = looks_note(comparison)
@@ -136,7 +136,7 @@ def scores(comparison: ComparisonJson) -> Markup:
 
 
 def gains(comparison: ComparisonJson) -> Markup:
-    """The picture of what was gained and lost, one for each later side, and the sentence on it."""
+    """A chart of gains and losses for each later side, and a sentence on it."""
     pictures = join(
         Markup('<figure class="ft-gain"><figcaption><strong>{}</strong></figcaption>{}</figure>').format(
             f"{side['title']} against {sides_of(comparison)[0]['title'].lower()}",
@@ -156,8 +156,8 @@ def gains(comparison: ComparisonJson) -> Markup:
 
 
 def kept(comparison: ComparisonJson) -> Markup:
-    """What the adapted model kept of what its base says and knows: figures, and the answers that changed most; says so
-    where it was not measured. Empty for several runs beside each other, whose table holds it."""
+    """How much the adapted model kept of its base's answers and knowledge: figures, and the answers that changed most;
+    says so if it was not measured. Empty for several runs side by side, whose table includes it."""
     if is_unmeasured(comparison):
         return notice(
             Markup("<strong>{}</strong> {}").format(
@@ -186,7 +186,7 @@ def kept(comparison: ComparisonJson) -> Markup:
 
 
 def moved(comparison: ComparisonJson) -> Markup:
-    """The answers of the base that changed most beside those of the adapted model; empty where it was not measured."""
+    """The base's answers that changed most beside those of the adapted model; empty if not measured."""
     rows = [
         [shorten(row["prompt"]), shorten(row["base"]) or "(nothing)", shorten(row["side"]) or "(nothing)"]
         for row in changed_answers(comparison)
@@ -200,7 +200,7 @@ def moved(comparison: ComparisonJson) -> Markup:
 
 
 def _by_kind(comparison: ComparisonJson) -> Markup:
-    """The figures of each kind of neutral prompt, the most changed first; replayed ones are told from the others."""
+    """The figures of each kind of neutral prompt, most changed first; replayed kinds are marked."""
     kinds = [kind for part in parts_of(comparison) for kind in part.get("of_kinds") or []]
     if not kinds:
         return Markup("")
@@ -227,7 +227,7 @@ def _answer(text: str) -> Markup:
 
 
 def memorisation(comparison: ComparisonJson) -> Markup:
-    """Which rows were memorized, if any; empty where it was not measured."""
+    """Which rows were memorized, if any; empty if not measured."""
     memorized = comparison.get("memorisation")
     if not memorized or not memorized.get("text"):
         return Markup("")
@@ -341,11 +341,11 @@ def _line(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text) if text else Markup("")
 
 
-_MOST_LABELS = 20  # of a confusion matrix that can still be read
+_MOST_LABELS = 20  # of a confusion matrix that is still readable
 
 
 def details_of(comparison: ComparisonJson) -> Markup:
-    """The details of every measure that has some, folded; empty without any."""
+    """The details of every measure that has some, collapsed; empty if there are none."""
     sides, parts = sides_of(comparison), Markup("")
     for measure in measures_of(comparison):
         detail = measure.get("detail")
@@ -381,7 +381,7 @@ def per_class(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
 
 
 def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
-    """A confusion matrix for each side: the row is what was right, the column what was answered."""
+    """A confusion matrix for each side: rows are correct labels, columns are answers."""
     labels = detail["labels"]
     if len(labels) > _MOST_LABELS:
         return Markup('<p class="ft-help">No confusion matrix: {} classes are too many to display.</p>').format(
@@ -405,7 +405,7 @@ def confusions(detail: Mapping[str, Any], sides: list[SideJson]) -> Markup:
 
 
 def fields(by_field: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -> Markup:
-    """The share of rows in which each field of the JSON is right."""
+    """The share of rows in which each JSON field is correct."""
     known = [side for side in sides if any(side["name"] in shares for shares in by_field.values())]
     rows = [[name, *(percent(shares.get(side["name"])) for side in known)] for name, shares in by_field.items()]
     heads = ["Field", *(side["title"] for side in known)]
@@ -413,8 +413,8 @@ def fields(by_field: Mapping[str, Mapping[str, float]], sides: list[SideJson]) -
 
 
 def _matrix(labels: list[str], counts: list[list[int]]) -> Markup:
-    """Shades go by the share of the line, so that a rare class is seen as well."""
-    # Answers that are no label have a column of their own, behind the labels.
+    """Each cell is shaded by its share of the row, so that a rare class is visible as well."""
+    # Answers that are not a label have a column of their own after the labels.
     columns = [*labels, *(["other"] if counts and len(counts[0]) > len(labels) else [])]
     heads = join(Markup('<th scope="col"><span>{}</span></th>').format(label) for label in columns)
     body = Markup("")

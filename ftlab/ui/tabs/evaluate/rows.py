@@ -1,4 +1,4 @@
-"""Every held-out row: what each side wrote, with the words marked that differ; searched, filtered, sorted.
+"""All held-out rows: the answer of each side, with differing words marked; search, filter, sort.
 
 elem_ids: `evaluate_answers_box`, `evaluate_search`, `evaluate_filter`, `evaluate_order`, `evaluate_by` (measure),
 `evaluate_left` and `evaluate_right` (sides), `evaluate_marks`, `evaluate_answers`, `evaluate_previous`,
@@ -41,12 +41,12 @@ class Panel:
 
     @property
     def looked_at(self) -> list[Any]:
-        """What decides which rows are shown, and how."""
+        """The components that determine which rows are shown, and how."""
         return [self.search, self.filter, self.order, self.by, self.left, self.right, self.marks, self.page]
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.box, self.by, self.left, self.right]
 
 
@@ -76,8 +76,8 @@ def build() -> Panel:
 def wire(
     panel: Panel, chosen: Sequence[Any], result_now: Callable[..., Shown | None], changed: Any, message: gr.HTML
 ) -> None:
-    """`chosen` are the components that say what is compared, `shown` gives its comparison and rows, `changed` is the
-    event that another comparison is on show."""
+    """`chosen` are the components that select the comparison, `shown` returns it with its rows, `changed` is the event
+    that another comparison is displayed."""
     runs = len(chosen)
 
     def turn(*values: Any, by: int | None = None) -> dict[Any, Any]:
@@ -96,8 +96,8 @@ def wire(
     backwards, forwards = steps(turn)
 
     inputs, turned = [*chosen, *panel.looked_at], [panel.answers, panel.page]
-    # One event for a filter and for another run on show: were rows drawn by the choice of a run itself, its reply could
-    # come after a filter that was set meanwhile. Not .change of the lists: showing another run sets them.
+    # One event for a filter and for another displayed run. If selecting a run drew the rows itself, its reply could
+    # arrive after a filter set in the meantime. Not .change of the lists: displaying another run sets them.
     finding = (changed, panel.search.change, panel.filter.input, panel.order.input, panel.by.input, panel.left.input)
     shows: dict[str, Any] = {"box": message, "clears": False, "lane": "rows of an evaluation"}
     on(any_of(*finding, panel.right.input), find, inputs, turned, trigger_mode="always_last", **shows)
@@ -107,7 +107,7 @@ def wire(
 
 
 def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[Any, Any]:
-    """Updates for a comparison that has just been chosen; `wire`'s event draws its rows, as they are filtered."""
+    """Updates for a newly selected comparison; `wire`'s event draws its rows, as filtered."""
     sides = sides_of(comparison)
     titles = [(side["title"], side["name"]) for side in sides]
     left, right = sides[0]["name"], newest(sides)
@@ -135,7 +135,7 @@ def page_of(
     *,
     page: int = 1,
 ) -> dict[Any, Any]:
-    """Updates that show one page of the rows that were asked for."""
+    """Updates that show one page of the requested rows."""
     sides = sides_of(comparison)
     titles = {side["name"]: side["title"] for side in sides}
     measures = measures_shown(comparison, rows)
@@ -154,7 +154,7 @@ def page_of(
 def measures_by_row(
     comparison: ComparisonJson, rows: Sequence[Mapping[str, Any]], sides: Sequence[str]
 ) -> dict[str, MeasureInfoJson]:
-    """The measures that single rows have a value of on all `sides`, by name."""
+    """The measures that have a value per row on all `sides`, by name."""
     known: dict[str, MeasureInfoJson] = {info["name"]: info for info in measures_of(comparison)}
     known[LOSS] = LOSS_MEASURE
     return {name: known.get(name) or _unknown(name) for name in measured(rows, sides)}
@@ -174,7 +174,7 @@ def documents_or_answers(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def usual(comparison: ComparisonJson, measures: Mapping[str, Any]) -> str:
-    """The measure that decided the verdict where rows have it; perplexity is the loss of a row."""
+    """The measure that decided the verdict if rows have it; for perplexity, the loss of a row."""
     decided = decided_by(comparison)
     return decided if decided and decided in measures else LOSS if LOSS in measures else next(iter(measures), LOSS)
 

@@ -1,4 +1,4 @@
-"""Slices: where is it better, and where not, by the values of one column of the held-out rows.
+"""Slices: where the run is better and where not, by the values of one column of the held-out rows.
 
 elem_ids: `evaluate_slices_box`, `evaluate_slice_column`, `evaluate_slice_measure`, `evaluate_slices`.
 """
@@ -52,7 +52,7 @@ def build() -> Panel:
 def wire(
     panel: Panel, chosen: Sequence[Any], result_now: Callable[..., Shown | None], changed: Any, message: gr.HTML
 ) -> None:
-    """As `evaluate_rows.wire`."""
+    """Like `rows.wire`."""
 
     def cut(*values: Any) -> dict[Any, Any]:
         *runs, column, measure = values
@@ -65,7 +65,7 @@ def wire(
 
 
 def show(panel: Panel, comparison: ComparisonJson, rows: list[dict[str, Any]]) -> dict[Any, Any]:
-    """Updates for slices by the first column, drawn by `wire`'s event; hidden where no column parts the rows."""
+    """Updates for slices by the first column, drawn by `wire`'s event; hidden if no column divides the rows."""
     columns, measures = columns_of(rows), _measures(comparison, rows)
     if not columns or not measures:
         return {panel.box: gr.update(visible=False)}

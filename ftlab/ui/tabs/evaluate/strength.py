@@ -1,4 +1,4 @@
-"""How much of what training changed to use, on the Evaluate tab: measured, drawn, and chosen without a new run.
+"""How much of the training change to apply, on the Evaluate tab: measured, charted, and set without a new run.
 
 elem_ids: `strength_box` (folded; says why for runs whose method has none), `strength_measure`, `strength_slider`,
 `strength_at` (the figures at the strength of the slider), `strength_keep`, `strength_message`, `strength_result`.
@@ -41,7 +41,7 @@ class Panel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.box, self.result, self.controls, self.measure, self.at]
 
 
@@ -73,7 +73,7 @@ def build() -> Panel:
 
 
 def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Workspace) -> None:
-    """Wire the handlers. `run` is the component that says which run is looked at."""
+    """Wire the handlers. `run` is the component that selects the run."""
 
     def measure(run_id: str | None) -> dict[Any, Any]:
         chosen = run_files.chosen_run(workspace, run_id)
@@ -114,7 +114,7 @@ def wire(panel: Panel, run: gr.Dropdown, strip: job_strip.Strip, workspace: Work
 
 
 def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show what is known of the strengths of `run_id`; the slider stays where somebody has set it."""
+    """Updates that show the measured strengths of `run_id`; the slider stays if somebody has moved it."""
     run = workspace.run(run_id) if run_id else None
     config = run_files.config(run) if run else None
     if run is None or config is None or not run.has_result or config.is_reward_model:
@@ -126,7 +126,7 @@ def show(panel: Panel, run_id: str | None, workspace: Workspace) -> dict[Any, An
 
 
 def _at(run_id: str | None, strength: float | None, workspace: Workspace) -> Markup:
-    """What was measured at the strength of the slider."""
+    """The measurements at the slider's strength."""
     from ftlab.evaluation.strengths import strengths_of
 
     measured = strengths_of(workspace.run(run_id)) if run_id else None

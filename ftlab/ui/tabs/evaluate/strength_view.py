@@ -1,4 +1,4 @@
-"""What several strengths of a run reach and keep, as a table and a picture: for the Evaluate tab and for Jupyter."""
+"""What a run gains and keeps at several strengths, as a table and a chart: for the Evaluate tab and Jupyter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLOURS = "abcd"
 
 
 def strengths_view(measured: StrengthsJson) -> Markup:
-    """Table, picture and proposal of what `measure_strengths` found."""
+    """Table, chart and recommendation from the result of `measure_strengths`."""
     from ftlab.evaluation.strengths import table_of, test_lines
 
     head, rows = table_of(measured)
@@ -31,7 +31,7 @@ def strengths_view(measured: StrengthsJson) -> Markup:
 
 
 def strength_line(measured: StrengthsJson, strength: float) -> Markup:
-    """What was measured at `strength`, or between which measured strengths it lies."""
+    """The measurements at `strength`, or the two measured strengths around it."""
     from ftlab.evaluation.strengths import table_of
 
     head, rows = table_of(measured)
@@ -49,7 +49,7 @@ def strength_line(measured: StrengthsJson, strength: float) -> Markup:
 
 
 def _picture(measured: StrengthsJson) -> Markup:
-    """The shares among the figures over the strengths, on one axis; empty where the task is no share."""
+    """Figures that are shares, plotted over the strengths on one axis; empty if the task measure is not a share."""
     if measured["measure"]["kind"] != "share":
         return Markup("")
     kept = [measure for measure in measured["kept"] if measure["kind"] == "share"][: len(_COLOURS) - 1]

@@ -1,4 +1,4 @@
-"""What stands first on the Evaluate tab: the verdict, three figures, and the answers that changed most."""
+"""The top of the Evaluate tab: the verdict, three figures, and the answers that changed most."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def summary(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Row]) 
 
 
 def verdict(comparison: ComparisonJson) -> Markup:
-    """The verdict in a sentence; of several runs beside each other, one for each."""
+    """The verdict in a sentence; for several runs side by side, one for each."""
     if verdict_of(comparison, "adapted"):
         kind = run_view.verdict_kind(comparison)
         return notice(Markup("<strong>{}</strong>").format(verdict_line(comparison)), kind=kind)
@@ -53,7 +53,7 @@ def verdict(comparison: ComparisonJson) -> Markup:
 
 
 def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
-    """Which rows these figures are of; a warning where they are no rows of the run's own data."""
+    """The rows behind these figures; a warning if they are not from the run's own data."""
     config, suite = run_files.config(run), comparison.get("suite")
     own = run_names.data_name(config) if config else "its own data"
     number = comparison.get("rows") or scores_of(comparison, "adapted").get("rows") or len(rows)
@@ -70,7 +70,7 @@ def measured_on(run: RunDirectory, comparison: ComparisonJson, rows: Sequence[Ro
 
 
 def beside(run: RunDirectory, comparison: ComparisonJson) -> Markup:
-    """A warning where a run beside `run` has learned from other data, so that these rows are no test of it."""
+    """A warning if a run compared with `run` learned from other data, so these rows are no test of it."""
     folders = [run.path, *(run.path.with_name(side["name"]) for side in sides_of(comparison))]
     runs = [RunDirectory(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
     differ = run_names.differing_data([run_files.config(other) for other in runs])
@@ -78,7 +78,7 @@ def beside(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 
 def figures(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
-    """The measure that decides, what was kept of the base, and the length of answers."""
+    """The deciding measure, what was kept of the base, and the length of answers."""
     first, later = _pair(comparison)
     parts = [_task(comparison, first, later), _kept(comparison), _length(rows, first, later)]
     return facts(part for part in parts if part)
@@ -100,7 +100,7 @@ def _task(comparison: ComparisonJson, first: str, later: str) -> Figure | None:
 
 
 def _kept(comparison: ComparisonJson) -> Figure | None:
-    """None for several runs beside each other, where the table holds it."""
+    """None for several runs side by side, whose table includes it."""
     answer = kept_answer(comparison)
     if answer is None:
         measured = verdict_of(comparison, "adapted") is None
@@ -108,14 +108,14 @@ def _kept(comparison: ComparisonJson) -> Figure | None:
     deciding = [
         candidate for candidate in kept_rows(comparison) if candidate["answer"] and "," not in candidate["answer"]
     ]
-    # The figure beside "Lost" is one that says so, not one of what was kept.
+    # The figure beside "Lost" must be a loss, not something that was kept.
     row = next((candidate for candidate in deciding if candidate["answer"] == answer[0]), next(iter(deciding), None))
     text = f"{row['measured']}: {row['base']} → {row['adapted']}" if row else ""
     return _KNEW, answer[0].capitalize(), text
 
 
 def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
-    """Mean words of an answer; answers that were cut off are said, for they would have been longer."""
+    """Mean words per answer. Truncated answers are marked, as they would have been longer."""
     answered = [row for row in rows if "document" not in row and row.get(later) is not None]
     if not answered:
         return None
@@ -124,14 +124,14 @@ def _length(rows: Sequence[Row], first: str, later: str) -> Figure | None:
         for side in (first, later, "reference")
     )
     cut = [sum(bool(row.get(f"{side}_cut")) for row in answered) for side in (first, later)]
-    least = ["≥" if some else "" for some in cut]  # what was cut off would have been longer
+    least = ["≥" if some else "" for some in cut]  # truncated answers would have been longer
     notes = [f"words, references {wanted:.0f}"]
     notes += [f"cut off: {cut[0]} and {cut[1]} of {len(answered)}"] if any(cut) else []
     return "Length of answers", f"{least[0]}{before:.0f} → {least[1]}{after:.0f}", "; ".join(notes)
 
 
 def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
-    """The answers that gained most and those that got worse, the two sides beside each other; empty for documents."""
+    """The answers that gained most and those that got worse, both sides next to each other; empty for documents."""
     if not rows or "document" in rows[0]:
         return Markup("")
     sides, pair = sides_of(comparison), _pair(comparison)
@@ -151,7 +151,7 @@ def examples(comparison: ComparisonJson, rows: Sequence[Row]) -> Markup:
 def changed_most(
     rows: Sequence[Row], measure: str, pair: tuple[str, str], *, higher: bool
 ) -> tuple[list[Row], list[Row]]:
-    """At most three rows that gained most and three that lost most; equals go by the loss on the reference."""
+    """Up to three rows that gained most and three that lost most; ties are ordered by the loss on the reference."""
 
     def change(row: Row) -> tuple[float, float]:
         return gain(row, measure, pair, higher=higher) or 0.0, gain(row, LOSS, pair, higher=False) or 0.0

@@ -1,13 +1,13 @@
-"""Evaluate: runs against their base on rows they have never seen: the verdict first, everything else one press away.
+"""Evaluate: runs against their base on unseen rows: the verdict first, everything else one press away.
 
-The form is in `form.py`, what stands first in `summary.py`, the whole result in `result.py`, rows and slices in modules
-of their own. elem_ids here: `evaluate_share` (opens `evaluate_share_box`: `evaluate_report` and `evaluate_markdown`
-prepare the report, `evaluate_report_file` and `evaluate_markdown_file` download it; `evaluate_export` and
-`evaluate_blind` lead to other tabs), `evaluate_start`, `evaluate_message`, `evaluate_result` (verdict, figures, six
-answers), `evaluate_details` (folded: `evaluate_full`, slices, strength, a model elsewhere, judge), `evaluate_helps`
-(folded: `evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show` (never seen: names what is on
-show, so that slices and rows are drawn again when it changes, by the events that also draw them for whoever filters and
-turns pages).
+The form is in `form.py`, the top of the tab in `summary.py`, the whole result in `result.py`; rows and slices have
+their own modules. elem_ids here: `evaluate_share` (opens `evaluate_share_box`: `evaluate_report` and
+`evaluate_markdown` prepare the report, `evaluate_report_file` and `evaluate_markdown_file` download it;
+`evaluate_export` and `evaluate_blind` lead to other tabs), `evaluate_start`, `evaluate_message`, `evaluate_result`
+(verdict, figures, six answers), `evaluate_details` (collapsed: `evaluate_full`, slices, strength, a model elsewhere,
+judge), `evaluate_helps` (collapsed: `evaluate_remedies`, what to try next at one press; advisor), `evaluate_on_show`
+(always hidden: names the displayed result; when it changes, it triggers the events that redraw slices and rows, which
+also serve filters and page turns).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class EvaluateTab:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         head: list[Any] = [self.result, self.full, self.remedies, self.report, self.markdown, self.on_show]
         head += [self.share, self.form.start, self.share_box, self.details]
         return [
@@ -93,12 +93,12 @@ class EvaluateTab:
 
     @property
     def looked_at(self) -> list[Any]:
-        """What `show` needs to know of the page, in the order of its arguments."""
+        """The page state that `show` needs, in the order of its arguments."""
         return [*self.form.chosen, self.on_show]
 
     @property
     def listed(self) -> list[Any]:
-        """What `list_runs` updates."""
+        """The components that `list_runs` updates."""
         return [self.form.run, self.form.others, *self.outputs]
 
 
@@ -188,7 +188,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
         progress="minimal",
         show_progress_on=tab.message,
     )
-    # Several runs chosen one after the other: what counts is the last choice.
+    # If several runs are selected in sequence, the last selection counts.
     on(
         any_of(tab.run.change, tab.form.others.input, tab.form.view.input),
         choose,
@@ -202,7 +202,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
     on(tab.share.click, share, [], [tab.share_box], box=tab.message, queue=False)
 
     def mend(event: gr.EventData) -> tuple[RunConfig, Markup]:
-        """The settings of a run with the remedy that was picked."""
+        """The settings of a run with the selected remedy."""
         config, remedy = with_remedy(event._data["value"], workspace)
         return config, remedy_said(remedy)
 
@@ -224,7 +224,7 @@ def wire(tab: EvaluateTab, page: Page) -> None:
 
 
 def list_runs(tab: EvaluateTab, seen: Look) -> dict[Any, Any]:
-    """New choices of runs, and the result of the chosen ones."""
+    """New choices of runs, and the result of the selected ones."""
     workspace = seen.workspace
     runs = [run.id for run in run_files.runs_with_result(workspace)]
     _, others, view, on_show = [seen.values[component] for component in tab.looked_at]
@@ -243,9 +243,9 @@ def show(
     on_show: str | None,
     workspace: Workspace,
 ) -> dict[Any, Any]:
-    """Updates that show the result of the chosen runs, or say what to do first.
+    """Updates that show the result of the selected runs, or say what to do first.
 
-    `on_show` names what the page shows already: of the same result, slices and rows stay as somebody has set them.
+    `on_show` names the displayed result: if it is the same, slices and rows keep their settings.
     """
     hidden: dict[Any, Any] = dict.fromkeys((tab.share, tab.slices.box, tab.rows.box), gr.update(visible=False))
     hidden |= {tab.report: gr.skip(), tab.markdown: gr.skip(), tab.share_box: gr.update(visible=False)}
@@ -292,7 +292,7 @@ def show(
 
 
 def starts(title: str, works: bool, *, can: bool, leads: bool) -> dict[str, Any]:
-    """The button that evaluates; while it `works`, the result says so. `leads`: there is nothing to share yet."""
+    """The button that evaluates. While it `works`, the result shows that. `leads`: there is nothing to share yet."""
     return gr.update(
         value="Evaluating …" if works else title,
         variant="primary" if leads and not works else "secondary",
@@ -301,8 +301,7 @@ def starts(title: str, works: bool, *, can: bool, leads: bool) -> dict[str, Any]
 
 
 def _viewed(run: RunDirectory, view: str | None, known: Sequence[str]) -> str | None:
-    """The result to show: the chosen one; after an evaluation from this page the one that it made; else the run's own
-    comparison."""
+    """The result to show: the selected one; after an evaluation from this page, the new one; else the run's own."""
     if view == evaluate_form.NEXT and not _at_work(run):
         status = run_files.evaluation_status(run)
         view = newest_result(run, status.created if status else 0.0)
@@ -319,7 +318,7 @@ def nothing_yet() -> Markup:
 
 
 def _preferences(run: RunDirectory) -> Markup:
-    """What the held-out preferences or rewards say; empty for other runs."""
+    """The held-out preferences or rewards; empty for other runs."""
     held_out = run_view.held_out(run, whole=True)
     if not held_out:
         return held_out
@@ -329,7 +328,7 @@ def _preferences(run: RunDirectory) -> Markup:
 
 
 def _state(run: RunDirectory, comparison: ComparisonJson | None) -> Markup:
-    """Where an evaluation stands that was started after `comparison` and has left no result."""
+    """The state of an evaluation that started after `comparison` and has no result yet."""
     status = run_files.evaluation_status(run)
     if status is None or (comparison and status.created < comparison.get("created", 0)):
         return Markup("")
@@ -352,7 +351,7 @@ Shown = tuple[ComparisonJson, list[dict[str, Any]]]
 
 
 def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None, workspace: Workspace) -> Shown | None:
-    """The comparison of `run_id` with `others` and its rows; None where they have not answered the same rows.
+    """The comparison of `run_id` with `others` and its rows; None if they did not answer the same rows.
 
     `view` is the name of a question beside the run's own comparison, or empty.
     """
@@ -361,7 +360,7 @@ def result_of(run_id: str | None, others: Sequence[str] | None, view: str | None
 
 
 def with_names(comparison: ComparisonJson, workspace: Workspace) -> ComparisonJson:
-    """`comparison` with its runs called what people call them; itself where it names none."""
+    """`comparison` with the display names of its runs; unchanged if it names none."""
     ids = {run.id for run in workspace.runs()}
     sides = [side for side in comparison.get("sides") or [] if side["name"] in ids]
     if not sides:
@@ -403,7 +402,7 @@ def _result_of(
 
 
 def result_views(run: RunDirectory) -> list[tuple[str, str]]:
-    """The results of `run` that can be shown, by what was asked: its own comparison, then the others."""
+    """The results of `run` that can be shown, labeled by their question: its own comparison, then the others."""
     own = run_files.comparison(run)
     question = own.get("question") if own else None
     text = question["text"] if question else "held-out rows"
@@ -416,7 +415,7 @@ def result_views(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def newest_result(run: RunDirectory, since: float) -> str | None:
-    """The result of `run` that was made after `since` (unix seconds); None before there is one."""
+    """The result of `run` made after `since` (Unix seconds); None if there is none yet."""
     made = {HELD_OUT: run} | {question.name: question for question in run.questions()}
     created = {
         view: comparison["created"] for view, place in made.items() if (comparison := run_files.comparison(place))
@@ -457,7 +456,7 @@ def next_steps(run: RunDirectory, comparison: ComparisonJson) -> Markup:
 
 
 def offered_remedies(run: RunDirectory) -> Markup:
-    """A card for each remedy, the likeliest first; empty where there is nothing to mend."""
+    """A card for each remedy, most likely first; empty if nothing needs fixing."""
     remedies = remedies_of(run)
     if not remedies:
         return Markup("")
@@ -478,7 +477,7 @@ def offered_remedies(run: RunDirectory) -> Markup:
 
 
 def remedies_of(run: RunDirectory) -> list[Any]:
-    """The remedies against what the comparison of `run` shows."""
+    """The remedies for the problems in the comparison of `run`."""
     from ftlab.evaluation.remedies import remedies
 
     comparison, config = run_files.comparison(run), run_files.config(run)
@@ -486,9 +485,9 @@ def remedies_of(run: RunDirectory) -> list[Any]:
 
 
 def with_remedy(pick: str, workspace: Workspace) -> tuple[RunConfig, Any]:
-    """The configuration of the run with the remedy that was picked, and the remedy.
+    """The configuration of the run with the selected remedy, and the remedy.
 
-    Raises InputError when it is not offered any more.
+    Raises InputError if it is no longer offered.
     """
     run_id, _, place = pick.rpartition(":")
     run = workspace.run(run_id)
@@ -517,7 +516,7 @@ def remedy_said(remedy: Any) -> Markup:
 
 def doors(tab: EvaluateTab, page: Page) -> dict[str, Door]:
     def choose(run_id: str) -> dict[Any, Any]:
-        # With the names of now: the list on the page may have been drawn before a run got its name.
+        # Use current names: the list on the page may predate the run's name.
         named = run_names.choices(run_files.runs_with_result(page.workspace))
         return {tab.run: gr.update(choices=named, value=run_id)}
 

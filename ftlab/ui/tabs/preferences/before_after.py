@@ -48,12 +48,12 @@ class Panel:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `list_runs` and `show` update."""
+        """The components that `list_runs` and `show` update."""
         return [self.box, self.run, self.result, self.reward_model, self.judge, self.answers, self.page]
 
     @property
     def looked_at(self) -> list[Any]:
-        """What `list_runs` needs to know of the page."""
+        """The page state that `list_runs` needs."""
         return [self.run, self.search, self.page]
 
 
@@ -140,7 +140,7 @@ def wire(panel: Panel, strip: job_strip.Strip, workspace: Workspace) -> None:
 
 
 def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
-    """New choices of runs and reward models, and the chosen run."""
+    """New choices of runs and reward models, and the selected run."""
     workspace, (run_id, search, page) = seen.workspace, [seen.values[component] for component in panel.looked_at]
     choices = compared(workspace)
     chosen = seen.follow(panel.run, choices)
@@ -158,7 +158,7 @@ def list_runs(panel: Panel, seen: Look) -> dict[Any, Any]:
 
 
 def compared(workspace: Workspace) -> list[str]:
-    """The runs whose answers before and after are there, the newest first."""
+    """The runs that have answers before and after, newest first."""
     return [run.id for run in workspace.runs() if run_files.before_after(run)]
 
 
@@ -179,7 +179,7 @@ def _result(run: RunDirectory) -> Markup:
 
 
 def result(comparison: BeforeAfterJson) -> Markup:
-    """The figures of each contestant, and what reward models say."""
+    """The figures of each contestant, and the scores by reward models."""
     _, *rows = figure_rows(comparison)
     judged = join(
         notice(
@@ -204,7 +204,7 @@ def result(comparison: BeforeAfterJson) -> Markup:
 
 
 def select(rows: list[dict[str, Any]], search: str | None) -> list[dict[str, Any]]:
-    """The rows whose prompt and answers hold all words of `search`."""
+    """The rows whose prompt and answers contain all words of `search`."""
     words = (search or "").lower().split()
 
     def holds(row: dict[str, Any]) -> bool:
@@ -218,7 +218,7 @@ def select(rows: list[dict[str, Any]], search: str | None) -> list[dict[str, Any
 
 
 def answer_table(rows: list[dict[str, Any]], page: int, last: int) -> Markup:
-    """One page of prompts with everybody's answer. On a phone the cells stand below each other."""
+    """One page of prompts with all answers. On a phone the cells are stacked."""
     line = Markup('<p class="ft-help">Prompts: {}, page {} of {}.</p>').format(count(len(rows)), page, last)
     if not rows:
         return line + empty("No answer matches.", "Change the search.")

@@ -1,4 +1,4 @@
-"""Votes to learn from: where they are, and which data, stage and start they come to."""
+"""Votes as training data: where they are stored, and which data, stage and start they lead to."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ftlab.ui.tabs.chat import votes as chat_votes
 
 @dataclass(frozen=True)
 class Voted:
-    """Votes that can be learned from: `id` is a blind test, or a file of the chat; `kind` is what one of them is called
-    there; `rows` is what they make to learn from, where raters of one prompt count once."""
+    """Votes that can be learned from: `id` is a blind test or a file of the chat; `kind` is the term for one of them
+    there; `rows` counts the training rows, where the raters of one prompt count once."""
 
     id: str
     title: str
@@ -36,7 +36,7 @@ class Voted:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What votes teach: the data, the stage that learns from them, and the run to go on from (empty: the base)."""
+    """What votes teach: the data, the stage that learns from them, and the run to continue from (empty: the base)."""
 
     source: str
     stage: str
@@ -46,8 +46,8 @@ class Lesson:
 
 
 def voted(workspace: Workspace) -> list[Voted]:
-    """Where votes are that can be learned from and may be seen, the most rows first: the newest blind test with such
-    votes, the pairs and the thumbs of the chat."""
+    """Visible votes that can be learned from, most rows first: the newest blind test that has some, and the pairs and
+    thumbs of the chat."""
     pairs, thumbs = chat_votes.counts(workspace)
     of_chat = ((chat_votes.PAIRS, "pair", pairs), (chat_votes.THUMBS, "thumb", thumbs))
     places = [*(Voted(name, "Chat", kind, number, number) for name, kind, number in of_chat), _voted_test(workspace)]
@@ -64,7 +64,7 @@ def _voted_test(workspace: Workspace) -> Voted | None:
             if rows := data.pairs or data.judged:
                 votes = sum(judged(ballot) for ballot in tally.count(store, test.id))
                 return Voted(test.id, test.title, "vote", votes, len(rows))
-        except InputError:  # its votes are hidden still
+        except InputError:  # its votes are still hidden
             continue
     return None
 
@@ -77,10 +77,10 @@ def of_votes(place: str, workspace: Workspace) -> Lesson:
 
 
 def of_test(store: Store, test_id: str, workspace: Workspace) -> Lesson:
-    """Write the votes as data and say how to learn from them: pairs where there are any, else judged answers.
+    """Write the votes as data and determine how to learn from them: pairs if there are any, else judged answers.
 
-    Training goes on from the contestant that the raters preferred, where it is a run that can be trained further, else
-    from the last such contestant. Raises InputError while the tally is hidden, or when no vote can be learned from.
+    Training continues from the contestant that the raters preferred if it is a run that can be trained further, else
+    from the last such contestant. Raises InputError while the tally is hidden, or if no vote can be learned from.
     """
     folder, data = preferred.export(store, test_id)
     file, stage, rows = (DPO_FILE, FROM_PAIRS, data.pairs) if data.pairs else (KTO_FILE, FROM_JUDGED, data.judged)
@@ -95,7 +95,7 @@ def of_test(store: Store, test_id: str, workspace: Workspace) -> Lesson:
 
 
 def of_chat(name: str, workspace: Workspace) -> Lesson:
-    """What the votes of the chat in the file `name` teach; training goes on from the run that answered last."""
+    """The lesson of the chat votes in the file `name`; training continues from the run that answered last."""
     file = workspace.uploads / name
     rows = read_jsonl(file)
     startable = {value for _, value in start_choices(workspace)}
@@ -110,7 +110,7 @@ def _too_few(rows: int, remedy: str) -> str:
 
 
 def start_choices(workspace: Workspace) -> list[tuple[str, str]]:
-    """The finished runs that can be trained further, the newest first."""
+    """The finished runs that can be trained further, newest first."""
     return [
         (run_names.name_of(run), run.id)
         for run in run_files.runs_that_answer(workspace)

@@ -1,4 +1,4 @@
-"""What an answer is rewarded for, as simple rows: one of each kind; more of them as YAML below.
+"""The rewards as simple rows, one of each kind; further rewards as YAML below.
 
 elem_ids: `pref_reward_model`, `pref_reward_model_weight`, `pref_length_shortest`, `pref_length_longest`,
 `pref_length_weight`, `pref_regex_pattern`, `pref_regex_weight`, `pref_json_on`, `pref_json_keys`, `pref_json_weight`,
@@ -21,7 +21,7 @@ from ftlab.ui.kit import forms
 from ftlab.ui.kit.html import heading
 
 PATH = "reinforcement.rewards"
-# The fields of a row beside its weight, by the kind of the reward.
+# The fields of a row besides its weight, by the kind of the reward.
 _ROWS = {
     "model": ("model",),
     "length": ("shortest", "longest"),
@@ -112,7 +112,7 @@ def collect(values: Sequence[Any]) -> list[dict[str, Any]]:
     for kind, fields in _ROWS.items():
         cells = {name: _clean(by_name[f"{kind}.{name}"]) for name in fields}
         weight = _clean(by_name[f"{kind}.weight"])
-        # A weight alone asks for nothing; keys without the tick, or without anything else, do.
+        # A weight alone adds no reward. Keys do, even without the tick or anything else.
         if not any(cells.values()):
             continue
         cells.pop("on", None)

@@ -1,11 +1,11 @@
 """Preferences: learn from pairs of answers, from thumbs, or from rewards, on a base or on an earlier run.
 
-The rows of rewards are drawn by `rewards_form.py`, the picture of a run by `preference_view.py` and `reward_view.py`.
+`rewards_form.py` draws the rows of rewards, `preference_curves.py` and `reward_curves.py` the view of a run.
 
 elem_ids: `pref_stage`, `pref_model_start`, `pref_preference_beta` and so on for every setting (see forms.py),
 `pref_votes` (what raters have voted on) and `pref_take` (learn from that), `pref_data` (what it will learn from, and
 what is unusual about it), `pref_sample` (takes the sample), `pref_change_data`, `pref_more` (folded: all settings) with
-`pref_find`; Start and the run at work as in train/run_panel.py, time and memory as on the Train tab.
+`pref_find`; Start and the current run as in train/run_panel.py, time and memory as on the Train tab.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ from ftlab.ui.tabs.train.tab import BASE_HELP, BASES
 
 FIRST = PREFERENCE_STAGES[0]
 NAME, TITLE = "preferences", "Preferences"
-# An empty value of these takes what is usual for the stage and the start: the field says what that is.
+# An empty value of these selects the default for the stage and the start, which the field shows.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size", "preference.beta")
 _PAGES = {"Preferences": "preferences", "Method": "methods", "Base model": "bases", "Evaluation": "measures"}
 
 
 def _groups() -> dict[str, list[str]]:
-    """The settings of the tab by the title of their group: those that people change first."""
+    """The settings of the tab by the title of their group, most used first."""
     of = forms.fields_of
     return {
         "Preferences": ["preference.loss", "preference.beta", *of("preference.")],
@@ -102,7 +102,7 @@ class PreferencesTab:
 
     @property
     def begin(self) -> gr.Dropdown:
-        """The run it starts from; empty is the base."""
+        """The run it starts from; empty means the base."""
         return self.form.components["model.start"]
 
     @property
@@ -168,7 +168,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
     def suit(
         stage: str, begin: str | None, base: str | None, method: str, loss: str | None, config_json: str | None
     ) -> dict[Any, Any]:
-        """What the stage and the start do not read is not shown; empty values say what they will be."""
+        """Hides settings that the stage and the start do not read; empty values show their default."""
         kind = start_kind(begin, workspace)
         updates = {
             field: gr.update(visible=is_read(path, stage, method, start=kind)) for path, field in optional.items()
@@ -190,12 +190,12 @@ def wire(tab: PreferencesTab, page: Page) -> None:
             config = _resolved(stage, begin, base, RunConfig().method.name, None, workspace)
             config.data = DataConfig.model_validate_json(config_json)
             line, suits = about_data(config, workspace)
-        # Where it cannot work, the line above says why.
+        # If it cannot work, the line above says why.
         offers = gr.update(visible=not suits and stage not in REWARD_STAGES)
         return {tab.data: line, tab.sample: offers, tab.panel.row.start: gr.update(interactive=suits)}
 
     def offer(config_json: str | None) -> dict[Any, Any]:
-        """Votes to learn from, unless these are the data on show already."""
+        """Votes to learn from, unless they are the current data already."""
         places = [] if _learns_from_votes(config_json) else lessons.voted(workspace)
         if not places:
             return {
@@ -249,7 +249,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
         trigger_mode="always_last",
     )
     on(tab.sample.click, take_sample, [], [source], box=tab.message)
-    # Queued: a gr.State that it fills is followed only then.
+    # Queued: changes of a gr.State that it fills fire only then.
     page.switch(tab.votes.pick, "chat")
     on(tab.check.seen, offer, [data.config_json], [tab.votes, tab.take, tab.offered])
     on(
@@ -265,7 +265,7 @@ def wire(tab: PreferencesTab, page: Page) -> None:
 def settings(
     tab: PreferencesTab, values: Sequence[Any], rewarded: Sequence[Any], workspace: Workspace
 ) -> dict[str, Any]:
-    """Nested settings from the values of the form and of the rows of rewards, without those that nothing reads."""
+    """Nested settings from the values of the form and of the rows of rewards, without unused ones."""
     asked = tab.form.collect(values)
     stage, kind = asked["stage"], start_kind(asked["model"].get("start"), workspace)
     method = asked["method"]["name"]
@@ -285,13 +285,13 @@ def fill(tab: PreferencesTab, config: RunConfig) -> dict[Any, Any]:
 
 
 def show(tab: PreferencesTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
-    """Updates that show the preference run that trains, else the newest one, as it is on disk."""
+    """Updates that show the preference run in training, else the newest one, from its files."""
     return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
 
 
 def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
-    """New choices of runs to start from and of reward models. Whoever kept the newest SFT run of before follows to the
-    newest of now; whoever chose another start keeps it."""
+    """New choices of reward models and runs to start from. A start that was the newest SFT run moves to the new newest;
+    any other choice stays."""
     workspace, begin = seen.workspace, seen.values[tab.begin]
     starts = lessons.start_choices(workspace)
     if (begin or "") == seen.notes.get("newest start", ""):
@@ -305,7 +305,7 @@ def list_runs(tab: PreferencesTab, seen: Look) -> dict[Any, Any]:
 
 
 def newest_start(workspace: Workspace) -> str:
-    """The newest run that learned from examples; empty when there is none."""
+    """The newest run that learned from examples; empty if there is none."""
     stages = {run.id: run_files.stage(run) for run in workspace.runs()}
     return next((value for _, value in lessons.start_choices(workspace) if stages.get(value) == SFT), "")
 
@@ -317,7 +317,7 @@ def start_kind(begin: str | None, workspace: Workspace) -> str:
     try:
         run = workspace.run(begin)
     except FtlabError:
-        return "adapter"  # a folder; what is wrong with it is said at the start
+        return "adapter"  # a folder; Start reports problems with it
     return "adapter" if run.adapter.exists() or not run.has_result else "model"
 
 
@@ -334,13 +334,13 @@ def no_votes() -> Markup:
 
 
 def _more_votes() -> Markup:
-    """Where votes come from, with the way there."""
+    """Where votes come from, with links."""
     rate = pick_button("chat", "rate answers in Chat", label="Go to Chat to rate answers")
     return Markup("Make a blind test, or {}").format(rate)
 
 
 def _learns_from_votes(config_json: str | None) -> bool:
-    """Whether the data on show are votes already."""
+    """Whether the current data are votes already."""
     if config_json is None:
         return False
     source = Path(DataConfig.model_validate_json(config_json).source)
@@ -350,7 +350,7 @@ def _learns_from_votes(config_json: str | None) -> bool:
 def _resolved(
     stage: str, begin: str | None, base: str | None, method: str, loss: str | None, workspace: Workspace
 ) -> RunConfig:
-    """The run as far as it is chosen, with what is usual for it; without its start when that does not suit."""
+    """The run as selected so far, with its defaults; without its start if that is unsuitable."""
     from ftlab.models.load import shape_of
     from ftlab.training.gate import resolve_start
 
@@ -395,7 +395,7 @@ _KINDS = {"bad": ("Stops the run", "bad"), "warn": ("Worth fixing", "warn"), "in
 
 
 def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
-    """(what there is to say of the data of `config` for its stage, whether they suit it)."""
+    """(remarks on the data of `config` for its stage, whether the data suit it)."""
     from ftlab.data.inspection import files_of, look
 
     name = run_names.source_title(config.data.source)
@@ -420,7 +420,7 @@ def about_data(config: RunConfig, workspace: Workspace) -> tuple[Markup, bool]:
 
 
 def _other_kind(stage: str, inspection: Any) -> Markup | None:
-    """What `stage` needs, when the data on show are of another kind: no mistake, only a choice that is still open."""
+    """What `stage` needs if the current data are of another kind. Not an error: the choice is still open."""
     try:
         check_format(stage, inspection.detected, inspection.name, inspection.columns)
     except InputError:
@@ -430,7 +430,7 @@ def _other_kind(stage: str, inspection: Any) -> Markup | None:
 
 
 def cards(findings: list[PreferenceFinding]) -> Markup:
-    """What stops the run stands open; the rest is folded."""
+    """Findings that stop the run are open; the rest is collapsed."""
     stops = join(_card(finding) for finding in findings if finding.kind == "bad")
     others = [finding for finding in findings if finding.kind != "bad"]
     if not others:
@@ -466,7 +466,7 @@ def _prepared(data: str, stage: str, _files: tuple[Any, ...], root: str) -> Any:
 
 
 def _tokenizer(config: RunConfig, prepared: Any) -> Any:
-    """The tokenizer of the base, to count what max_length cuts; None where it would be fetched or takes long."""
+    """The tokenizer of the base, to count what max_length truncates; None if it would be downloaded or slow."""
     rows = len(prepared.splits["train"])
     if config.stage not in PREFERENCE_STAGES or rows > _TOKENISED or not (config.is_starter or _is_folder(config)):
         return None

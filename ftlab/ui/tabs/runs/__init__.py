@@ -1,1 +1,1 @@
-"""The tab Runs: compare, hand over, continue, delete."""
+"""The tab Runs: compare, export, continue, delete."""

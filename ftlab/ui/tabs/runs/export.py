@@ -1,4 +1,4 @@
-"""Hand the chosen run over, on the Runs tab: as a download, or to the Hugging Face Hub, shown before it is sent.
+"""Export the selected run, on the Runs tab: as a download, or to the Hugging Face Hub, with a preview before sending.
 
 elem_ids: `runs_export_box` (folded), `runs_export_kind`, `runs_export_dtype`, `runs_download` (exports, verifies and
 packs), `runs_download_file` (downloads the zip), `runs_export_state`, `runs_export_message`, `runs_hub_box` (folded),
@@ -52,11 +52,11 @@ class Panel:
     send: gr.Button
     hub_message: gr.HTML
     preview: gr.HTML
-    seen: gr.State  # what the list on show is of: what is uploaded is what was shown
+    seen: gr.State  # what the displayed list is about: exactly this is uploaded
 
     @property
     def asked(self) -> list[Any]:
-        """The fields that decide what is uploaded, after the run."""
+        """The fields that determine what is uploaded, after the run."""
         return [self.kind, self.dtype, self.name, self.data, self.report, self.private]
 
 
@@ -125,7 +125,7 @@ def _build_hub() -> tuple[Any, ...]:
 
 
 def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
-    """Wire the handlers. `run` is the component that says which run is looked at."""
+    """Wire the handlers. `run` is the component that selects the run."""
     on(panel.kind.change, lambda kind: {panel.dtype: gr.update(visible=kind != "adapter")}, [panel.kind], [panel.dtype])
 
     def download(run_id: str | None, kind: Kind, dtype: str) -> Iterator[dict[Any, Any]]:
@@ -166,7 +166,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         data: str,
         report: bool,
         private: bool,
-        token: gr.OAuthToken | None = None,  # of whoever is logged in; put in by Gradio
+        token: gr.OAuthToken | None = None,  # of the logged-in user; supplied by Gradio
     ) -> dict[Any, Any]:
         asked = (kind, dtype, name, data, report, private)
         if seen != [run_id, *asked]:
@@ -201,7 +201,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
         box=panel.message,
         **settings,
     )
-    # A strength may have been chosen since the run was.
+    # The strength may have changed since the run was selected.
     on(
         panel.box.expand,
         lambda run_id, kind: show(panel, run_id, kind, workspace),
@@ -225,7 +225,7 @@ def wire(panel: Panel, run: gr.Dropdown, workspace: Workspace) -> None:
 
 
 def show(panel: Panel, run_id: str | None, kind: Kind, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show what there is of an export of `run_id`."""
+    """Updates that show the export of `run_id`, if any."""
     merged = kind == "merged"
     dtype = gr.update(interactive=True) if merged else gr.update(interactive=False, value="")
     if not run_id:
@@ -234,7 +234,7 @@ def show(panel: Panel, run_id: str | None, kind: Kind, workspace: Workspace) -> 
 
 
 def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> Iterator[str]:
-    """Export `run` unless that is done already; yields what is done. The process goes on when the page is closed."""
+    """Export `run` unless that is done already; yields progress. The process continues after the page is closed."""
     from ftlab.export import job as export_job
     from ftlab.export.export import kept_export
 
@@ -252,14 +252,14 @@ def _made(run: RunDirectory, kind: Kind, dtype: str, workspace: Workspace) -> It
 
 
 def _state(run: RunDirectory, kind: Kind) -> Markup:
-    """What is known of the export, and at which strength the next one will be where that is not as trained."""
+    """The state of the export, and the strength of the next one if that is not as trained."""
     at = strength_name(run_files.strength(run))
     told = f"Exports use {at}, chosen on the Evaluate tab. Choose 1 there for the model as trained."
     return join([notice(told) if at else "", _verified(run, kind)])
 
 
 def _verified(run: RunDirectory, kind: Kind) -> Markup:
-    """What is known of the export that is there: what was checked, and where it lies."""
+    """The existing export: what was checked, and where it is."""
     from ftlab.export import job as export_job
     from ftlab.export.verify import lines
 

@@ -1,4 +1,4 @@
-"""Where a run comes from: its base, the runs before it, and those that were started from any of them, as a picture."""
+"""The lineage of a run as a chart: its base, its ancestors, and the runs started from any of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from ftlab.ui.run_view import run as run_view
 
 
 def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
-    """The family of the run `current`: its forebears, and everything that was started from any of them. Empty for a
-    run that stands alone."""
+    """The family of the run `current`: its ancestors, and all runs started from any of them. Empty for a lone run."""
     by_id = {run.id: run for run in runs}
     parents = {run.id: run_files.parent(run) for run in runs}
     family = relatives(parents, current)
@@ -34,7 +33,7 @@ def lineage_tree(runs: Sequence[RunDirectory], current: str) -> Markup:
 
 
 def relatives(parents: Mapping[str, str | None], current: str) -> set[str]:
-    """`current`, its forebears, and all their descendants, by id. A parent that is gone is one of them."""
+    """`current`, its ancestors, and all their descendants, by id. Includes a parent that was deleted."""
     root = _root(parents, current)
     return {root} | {run for run in parents if _root(parents, run) == root}
 

@@ -21,7 +21,7 @@ from ftlab.ui.run_view import run as run_view
 log = logging.getLogger(__name__)
 
 _KINDS = {"better": "good", "worse": "bad", "open": "warn"}
-# A second tick compares; a third takes the place of the first. While two are compared, each tick counts.
+# A second tick compares; a third replaces the first. While two are compared, each tick counts.
 LIST_JS = (
     PICK_JS
     + """
@@ -63,7 +63,7 @@ def _row(run: RunDirectory, name: str, current: str | None, compared: Collection
     except DamagedFile:
         raise
     except Exception as error:
-        # Each run stands for itself: what nobody foresaw in the files of one takes no other from the list.
+        # Each run is drawn on its own: an unexpected error in the files of one hides no other.
         log.warning("The run %s cannot be listed: %s", run.id, shorten(repr(error)))
         badges, score, date = run_view.state_badge("damaged", "Damaged"), NOTHING, NOTHING
     tick = Markup('<input type="checkbox" data-tick="{}" aria-label="Compare {}"{}>').format(
@@ -77,7 +77,7 @@ def _row(run: RunDirectory, name: str, current: str | None, compared: Collection
 
 
 def _badges(run: RunDirectory) -> Markup:
-    """The verdict; the state too where the run did not come to its end."""
+    """The verdict; the state too if the run did not finish."""
     status, comparison = run_files.status(run), run_files.comparison(run)
     state = "damaged" if run_files.damage(run) and not status.is_active else status.state
     badges = [] if state == "completed" else [run_view.state_badge(state, state.capitalize())]
@@ -90,7 +90,7 @@ def _badges(run: RunDirectory) -> Markup:
 
 
 def _score(run: RunDirectory) -> str:
-    """The measure that decided, base → adapted; what the held-out preferences say where nothing else does."""
+    """The deciding measure, base → adapted; without one, the result of the held-out preferences."""
     comparison = run_files.comparison(run)
     held_out = preferred(run)
     if comparison is None:
@@ -110,7 +110,7 @@ def pair_text(comparison: ComparisonJson | None, name: str) -> str:
 
 
 def preferred(run: RunDirectory) -> str:
-    """What the held-out preferences or rewards of a run say, in one cell."""
+    """The result of a run's held-out preferences or rewards, in one cell."""
     preferences, rewards = run_files.preferences(run), run_files.rewards(run)
     if preferences:
         return percent(preferences["accuracy"])

@@ -1,10 +1,11 @@
-"""Runs: all of them in one list; open one, call it something, compare two, start again, hand over, delete.
+"""Runs: all of them in one list; open one, rename it, compare two, start again, export, delete.
 
 elem_ids: `runs_table` and `runs_lineage` (a press on a run's name opens it, two ticks compare), `runs_run` and
-`runs_other` (never seen: what is open, what it is compared with), `runs_name`, `runs_to_evaluate`, `runs_message`,
-`runs_detail` (how the run ended, or the comparison), `runs_menu` (folded: `runs_to_chat`, `runs_again`, `runs_resume`,
-`runs_earlier` and `runs_later` in the queue, `runs_delete`), `runs_confirm` (the question), `runs_delete_yes`,
-`runs_delete_no`, `runs_more` (folded: `runs_lineage`, `runs_whole`); and those of `export.py`.
+`runs_other` (always hidden: the open run, the run it is compared with), `runs_name`, `runs_to_evaluate`,
+`runs_message`, `runs_detail` (how the run ended, or the comparison), `runs_menu` (collapsed: `runs_to_chat`,
+`runs_again`, `runs_resume`, `runs_earlier` and `runs_later` in the queue, `runs_delete`), `runs_confirm` (the
+question), `runs_delete_yes`, `runs_delete_no`, `runs_more` (collapsed: `runs_lineage`, `runs_whole`); and those of
+`export.py`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class RunsTab:
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         head = [self.table, self.lineage, self.detail, self.whole, self.chosen, self.to_evaluate, self.to_chat]
         return [*head, self.resume, self.earlier, self.later, self.delete]
 
@@ -243,7 +244,7 @@ def wire(tab: RunsTab, page: Page) -> None:
     on(tab.no.click, keep, [], [tab.confirm], box=tab.message, queue=False)
     for button, handler in ((tab.resume, resume), (tab.earlier, earlier), (tab.later, later)):
         on(button.click, handler, [tab.run], [], box=tab.message)
-    # Queued, unlike its neighbors: a gr.State that it fills is followed only then.
+    # Queued, unlike its neighbors: changes of a gr.State that it fills fire only then.
     page.lead(tab.again.click, "settings", [tab.run], again, box=tab.message)
     for trigger, other in ((tab.to_evaluate, "evaluate"), (tab.to_chat, "chat")):
         page.lead(trigger.click, "run", [tab.run], to=other, queue=False)
@@ -251,7 +252,7 @@ def wire(tab: RunsTab, page: Page) -> None:
 
 
 def show(tab: RunsTab, run_id: str | None, other: str | None, workspace: Workspace) -> dict[Any, Any]:
-    """Updates that show the list and the chosen run, or two runs beside each other. What a person types stays."""
+    """Updates that show the list and the selected run, or two runs side by side. Typed text stays."""
     runs = workspace.runs()
     if not runs or not run_id:
         listing = runs_table(runs, None) if runs else no_runs()
@@ -295,7 +296,7 @@ def brief(run: RunDirectory) -> Markup:
 
 
 def detail(run: RunDirectory) -> Markup:
-    """Everything there is to see of one run."""
+    """All details of one run."""
     folded = [
         details("Settings (config.yaml)", preformatted(_text(run.config_file), label="Settings")),
         details("Data (manifest)", _mapping(run_files.manifest(run))),
@@ -384,7 +385,7 @@ def _text(path: Path) -> str:
 def _mapping(values: dict[str, Any]) -> Markup:
     import yaml
 
-    plain = json.loads(json.dumps(values, default=str))  # YAML takes no other mapping than dict
+    plain = json.loads(json.dumps(values, default=str))  # YAML accepts only dict as a mapping
     return preformatted(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), label="Values")
 
 
@@ -403,7 +404,7 @@ def doors(tab: RunsTab, page: Page) -> dict[str, Door]:
 
 
 def list_runs(tab: RunsTab, seen: Look) -> dict[Any, Any]:
-    """New choices of runs, and the chosen one, or two beside each other."""
+    """New choices of runs, and the selected one, or two side by side."""
     every = [run.id for run in seen.workspace.runs()]
     opened, other = seen.follow(tab.run, every), seen.values[tab.other]
     other = other if other in every else ""

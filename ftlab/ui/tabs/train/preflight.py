@@ -1,10 +1,10 @@
-"""Time and memory of the run of the form, measured for half a minute before it starts.
+"""Estimate time and memory of the run in the form, measured for half a minute before it starts.
 
-On the Train tab this happens by itself, when the tab is looked at or a setting changes, unless something else runs; it
-gives way to whatever starts. Beside it: find a learning rate, a short trial of three that fills the field. Both are
-processes of their own (measure.py, rate_trial.py in training/preflight/) that end with Stop and with the page.
+On the Train tab this is automatic when the tab is visible or a setting changes, unless something else runs. The
+measurement gives way to anything that starts. Also: find a learning rate, a short trial of three that fills the field.
+Both are separate processes (measure.py, rate_trial.py in training/preflight/) that end with Stop and with the page.
 
-It stands on the Train tab and on the Preferences tab, there with `pref_` before each id.
+The panel is on the Train tab and on the Preferences tab, there with `pref_` before each id.
 
 elem_ids: `preflight_progress`, `preflight_result` (presses on a change put it into the form); folded `preflight_check`,
 `preflight_find_rate`, `preflight_stop`, `preflight_message`, `preflight_trial`, `preflight_price`.
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from ftlab.training.preflight.rate_trial import RateTrial
 
 
-_PAUSE_SECONDS = 1.0  # without a change, before it measures by itself
-_YIELDS_SECONDS = 5.0  # at most, until what is measured by itself has given way
+_PAUSE_SECONDS = 1.0  # without a change before an automatic measurement
+_YIELDS_SECONDS = 5.0  # maximum wait for an automatic measurement to give way
 _MOST_KNOWN = 32
 _WAITS = "Time and memory were not measured: something was running. Measure now stands under Advanced."
-# Raised each time the card comes into view.
+# Fires each time the card scrolls into view.
 _SEEN_JS = """
 new IntersectionObserver(entries => {
   if (entries.some(one => one.isIntersecting)) trigger('select', {value: 'seen', index: 0});
@@ -57,19 +57,19 @@ new IntersectionObserver(entries => {
 
 @dataclass(frozen=True)
 class Work:
-    """A measurement on one page: what stops it, and whether nobody asked for it."""
+    """A measurement on one page: its stop signal, and whether it is automatic."""
 
     stop: threading.Event
     by_itself: bool
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-_at_work_now: dict[str, Work] = {}  # by the page and the tab that measures
-_known: dict[str, tuple[Preflight, str]] = {}  # (the finding, what was measured in words) by the settings and data
+_at_work_now: dict[str, Work] = {}  # by page and tab
+_known: dict[str, tuple[Preflight, str]] = {}  # (finding, description of the measurement) by settings and data
 
 
 def give_way() -> None:
-    """End what is measured, on any page: a run starts."""
+    """End every measurement, on all pages: a run starts."""
     for work in list(_at_work_now.values()):
         work.stop.set()
 
@@ -82,7 +82,7 @@ def _end(page: str, work: Work) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """What the card shows."""
+    """The components of the card."""
 
     progress: gr.HTML
     result: gr.HTML
@@ -99,7 +99,7 @@ class Panel:
     price: gr.Textbox
     progress: gr.HTML
     result: gr.HTML
-    last_check: gr.State  # (the finding, what was checked in words) of this page's last check
+    last_check: gr.State  # (finding, description of the check) of this page's last check
 
     @property
     def seen(self) -> Any:
@@ -144,8 +144,8 @@ def wire(
     *,
     by_itself: bool = False,
 ) -> None:
-    """`configured` makes the run of the tab's `form` out of the values of `inputs`. `by_itself`: also measure without
-    being asked."""
+    """`configured` makes the run of the tab's `form` from the values of `inputs`. `by_itself`: measure
+    automatically too."""
 
     def page_of(request: gr.Request) -> str:
         return f"{request.session_hash} {panel.check.elem_id}"
@@ -153,8 +153,8 @@ def wire(
     def measure(
         work: Work, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
     ) -> Generator[dict[Any, Any], None, Any]:
-        """Yields what the page shows from before `begin`, which may wait for libraries, until its work has ended;
-        returns what was found, None where it was stopped."""
+        """Yields page updates, starting before `begin` (which may wait for libraries), until its work has ended.
+        Returns the finding, None if it was stopped."""
         yield {**_busy(panel, work), panel.progress: _at_work("reading the data", 0)}
         try:
             checked = yield from _followed(panel, config, begin(), work, workspace)
@@ -167,7 +167,7 @@ def wire(
     def asked(
         request: gr.Request, config: RunConfig, begin: Callable[[], Generator[str, None, Any]]
     ) -> Generator[dict[Any, Any], None, Any]:
-        """As `measure`, for somebody who asked for it: what is measured by itself gives way."""
+        """Like `measure`, for a press: automatic measurements give way."""
         page, work = page_of(request), Work(threading.Event(), False)
         if (other := _at_work_now.get(page)) is not None:
             other.stop.set()
@@ -188,7 +188,7 @@ def wire(
             yield show(preflight, _remember(config, workspace, preflight))
 
     def watch(request: gr.Request, price: str | None, known: Any, *values: Any) -> Iterator[dict[Any, Any]]:
-        """Measure the settings of the form unless they have been: after a pause, and only beside nothing else."""
+        """Measure the settings in the form unless that is done: after a pause, and only if nothing else runs."""
         page, work = page_of(request), Work(threading.Event(), True)
         if page in _at_work_now:
             yield {panel.result: "", panel.last_check: None}  # it may be of other settings
@@ -212,14 +212,14 @@ def wire(
             if preflight is not None:
                 yield show(preflight, _remember(config, workspace, preflight))
         except FtlabError as error:
-            # Nobody asked, and Start says the same at length.
+            # Automatic, so it shows no error; Start reports the same in full.
             text = Markup('<p class="ft-help">Time and memory could not be estimated: {}.</p>').format(error.what)
             yield {panel.progress: text, panel.result: "", panel.last_check: None}
         finally:
             _end(page, work)
 
     def changed(request: gr.Request) -> dict[Any, Any]:
-        """What is measured by itself is out of date: `watch` begins anew."""
+        """The automatic measurement is outdated: `watch` starts again."""
         work = _at_work_now.get(page_of(request))
         if work is not None and work.by_itself:
             work.stop.set()
@@ -251,7 +251,7 @@ def wire(
         return {panel.result: card(preflight.priced(_price(price)), checked)}
 
     def use(known: Any, event: gr.EventData) -> dict[Any, Any]:
-        """Put a change into the form. A finding for other settings is then out of date, so it goes."""
+        """Put a change into the form. A finding for other settings is then outdated, so it is removed."""
         if known is None:
             raise InputError("Nothing was measured yet", try_="press Measure now under Advanced")
         remedy = known[0].remedies[int(event._data["value"])]
@@ -268,8 +268,8 @@ def wire(
     on(panel.check.click, check, [panel.price, *inputs], outputs, box=panel.message, concurrency_limit=1)
     rate = form.components["optimisation.learning_rate"]
     on(panel.find.click, find, [*inputs], [*busy, panel.trial, rate], box=panel.message, concurrency_limit=1)
-    # Not `cancels`, after which what the handler had sent already still arrives, and the next press is lost.
-    # Its answer may come after that of the check it stopped, whose message stays.
+    # Not `cancels`: updates that the handler had already sent would still arrive, and the next press would be lost.
+    # This reply may arrive after that of the check it stopped, whose message stays.
     on(panel.stop.click, stop, [], [panel.stop], box=panel.message, clears=False, queue=False)
     on(panel.price.submit, reprice, [panel.price, panel.last_check], [panel.result], box=panel.message)
     on(panel.price.blur, reprice, [panel.price, panel.last_check], [panel.result], box=panel.message)
@@ -316,8 +316,7 @@ def _trying(config: RunConfig, workspace: Workspace) -> Generator[str, None, Rat
 def _followed(
     panel: Panel, config: RunConfig, doing: Generator[str, None, Any], work: Work, workspace: Workspace
 ) -> Generator[dict[Any, Any], None, Any]:
-    """Yields the progress of what is `doing` and returns its finding, None when it was stopped; closing it ends the
-    process."""
+    """Yields the progress of `doing` and returns its finding, None if it was stopped. Closing it ends the process."""
     background.release_chat(config.launcher.device)
     began = time.monotonic()
     with Steps(doing) as steps:
@@ -329,7 +328,7 @@ def _followed(
 
 
 def _key(config: RunConfig, workspace: Workspace) -> str:
-    """What decides a finding: every setting but the name, and the files of the data as they are now."""
+    """The cache key of a finding: every setting except the name, and the current state of the data files."""
     from ftlab.data.inspection import files_of
 
     plain = config.model_copy(update={"name": None}).model_dump_json()
@@ -338,15 +337,15 @@ def _key(config: RunConfig, workspace: Workspace) -> str:
 
 
 def keep_expected(config: RunConfig, run: RunDirectory, workspace: Workspace) -> None:
-    """Keep with `run`, which was just started, what was measured of it: so that it can say what is left in total."""
-    with contextlib.suppress(FtlabError):  # it runs without
+    """Store the measurement with `run`, which was just started, so that it can estimate the total time left."""
+    with contextlib.suppress(FtlabError):  # the run works without it
         known = _known.get(_key(config, workspace))
         if known is not None:
             write_json(run.expected_file, known[0].as_dict())
 
 
 def _remember(config: RunConfig, workspace: Workspace, preflight: Preflight) -> str:
-    """Keep the finding for the same settings; returns what was measured, in words."""
+    """Store the finding for the same settings; returns a description of the measurement."""
     checked = _described(config)
     if len(_known) >= _MOST_KNOWN:
         _known.clear()

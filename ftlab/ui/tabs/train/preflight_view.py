@@ -1,4 +1,4 @@
-"""What a preflight found as a card: verdict, numbers, changes that would make it fit, warnings. And a rate trial."""
+"""The result of a preflight as a card: verdict, numbers, changes to make it fit, warnings. Also a rate trial."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def card(preflight: Preflight, checked: str) -> Markup:
-    """What a run takes in a line; verdict, numbers and warnings are folded, unless it does not fit: then the changes
-    that would make it fit stand open."""
+    """The requirements of a run in one line; verdict, numbers and warnings are collapsed. If the run does not fit, the
+    changes that would make it fit are open."""
     from ftlab.training.preflight.finding import verdict
 
     kind = "bad" if preflight.fits is False else "warn" if preflight.is_tight else "good"
@@ -131,7 +131,7 @@ def _numbers(preflight: Preflight) -> Markup:
 
 
 def _changes(remedies: Sequence[Remedy]) -> Markup:
-    """How to make it fit, the most harmless first, each with a button that puts it into the form."""
+    """How to make it fit, least harmful first, each with a button that applies it to the form."""
     from ftlab.training.preflight.finding import remedy_text
 
     if not remedies:
@@ -144,7 +144,7 @@ def _changes(remedies: Sequence[Remedy]) -> Markup:
 
 
 def _warnings(warnings: Sequence[Advice]) -> Markup:
-    """Warnings stand open; what only explains is folded."""
+    """Warnings are open; explanations are collapsed."""
     loud = [advice for advice in warnings if advice.kind != "info"]
     quiet = [advice for advice in warnings if advice.kind == "info"]
     boxes = join(_warning(advice) for advice in loud)

@@ -1,5 +1,5 @@
-"""What the Train and the Preferences tab share: Start and Stop, and beside the form the run at work, with the ways to
-its result once it has ended.
+"""Shared by the Train and the Preferences tab: Start and Stop, and beside the form the current run, with links to its
+result once it has ended.
 
 elem_ids, after the name of the tab (`train` or `pref`): `_start`, `_stop`, `_message`, `_live` (curve, answers,
 outcome), `_to_evaluate`, `_to_chat`.
@@ -38,29 +38,29 @@ class RunPanel:
     live: gr.HTML
     to_evaluate: gr.Button
     to_chat: gr.Button
-    run_id: gr.State  # id of the run in the live picture
+    run_id: gr.State  # id of the run in the live view
 
     @property
     def outputs(self) -> list[Any]:
-        """What `show` updates."""
+        """The components that `show` updates."""
         return [self.live, self.to_evaluate, self.to_chat, self.row.start, self.row.stop, self.run_id]
 
     @property
     def main(self) -> list[Any]:
-        """The buttons of which at most one is the main one (`leads`)."""
+        """The buttons of which at most one is the primary one (`leads`)."""
         return [self.row.start, self.to_evaluate]
 
 
 def build_row(tab: str) -> StartRow:
     with gr.Row():
-        # Off until the data are read.
+        # Disabled until the data are read.
         start = gr.Button("Start training", variant="primary", interactive=False, elem_id=f"{tab}_start", min_width=150)
         stop = gr.Button("Stop", variant="stop", visible=False, elem_id=f"{tab}_stop", min_width=110)
     return StartRow(start, stop, message_box(f"{tab}_message"))
 
 
 def build_live(tab: str, row: StartRow, nothing: Markup) -> RunPanel:
-    """The column beside the form; `nothing` stands there before the first run."""
+    """The column beside the form; `nothing` is its content before the first run."""
     with gr.Column(elem_id=f"{tab}_picture", elem_classes="ft-run-picture", min_width=280):
         live = gr.HTML(nothing, elem_id=f"{tab}_live", js_on_load=run_view.KEEP_OPEN_JS)
         with gr.Row():
@@ -77,8 +77,10 @@ def wire(
     show_now: Callable[[Job | None], dict[Any, Any]],
     changes: Sequence[Any],
 ) -> None:
-    """Let Start submit what `configured` makes of the values of `inputs`, and the other buttons do what they say.
-    `show_now(job)` gives the updates of the panel. `changes` are the events that somebody changes a setting."""
+    """Make Start submit the result of `configured` on the values of `inputs`, and wire the other buttons.
+
+    `show_now(job)` returns the updates of the panel. `changes` are the events of a person changing a setting.
+    """
     strip, workspace, message = page.strip, page.workspace, panel.row.message
 
     def start(*values: Any) -> dict[Any, Any]:
@@ -93,7 +95,7 @@ def wire(
         return {message: queued, **at_work, **show_now(run_files.current_job(workspace))}
 
     def lead() -> dict[Any, Any]:
-        """What somebody changes is for a run that is still to be started."""
+        """A changed setting is meant for a new run."""
         return leads(panel, run_files.current_job(workspace))
 
     on(any_of(*changes), lead, [], panel.main, queue=False)
@@ -113,15 +115,14 @@ def wire(
 
 
 def to_show(job: Job | None, stages: Sequence[str], workspace: Workspace) -> RunDirectory | None:
-    """The run of one of `stages` that trains, else the newest one."""
+    """The run of one of `stages` that is training, else the newest one."""
     if job is not None and job.kind == "training" and run_files.stage(job.run) in stages:
         return job.run
     return next((run for run in workspace.runs() if run_files.stage(run) in stages), None)
 
 
 def leads(panel: RunPanel, job: Job | None, *, start: bool = True) -> dict[Any, Any]:
-    """Which button is the main one: Start, or else the evaluation; none while a job is at work, when Start fills the
-    queue."""
+    """Updates of the primary button: Start, or the evaluation; none while a job runs, when Start adds to the queue."""
     main, other = gr.update(variant="primary"), gr.update(variant="secondary")
     if job is not None:
         return {panel.row.start: other | gr.update(value="Add to the queue"), panel.to_evaluate: other}
@@ -132,7 +133,7 @@ def leads(panel: RunPanel, job: Job | None, *, start: bool = True) -> dict[Any, 
 
 
 def learned_from(run: RunDirectory, data: str | None) -> bool:
-    """Whether `run` has a result that comes from `data`, as the Data tab shows them."""
+    """Whether `run` has a result learned from `data`, the current data of the Data tab."""
     config = run_files.config(run)
     if not (data and config and run_files.result_ready(run)):
         return False
@@ -142,8 +143,8 @@ def learned_from(run: RunDirectory, data: str | None) -> bool:
 def show(
     panel: RunPanel, run: RunDirectory | None, job: Job | None, nothing: Markup, data: str | None = None
 ) -> dict[Any, Any]:
-    """Updates that show `run` as it is on disk, Stop while it is what `job` works on, and which button is right now:
-    where the run has learned from `data` (as the Data tab shows them), its evaluation comes first."""
+    """Updates that show `run` from its files, Stop while `job` works on it, and the primary button: evaluation if the
+    run has learned from `data` (the current data of the Data tab)."""
     if run is None:
         hidden = gr.update(visible=False)
         closed = dict.fromkeys((panel.to_evaluate, panel.to_chat, panel.row.stop), hidden)

@@ -1,4 +1,4 @@
-"""Sweeps: start the run of the form with several values of one or two settings; see which did best.
+"""Sweeps: start the run in the form with several values of one or two settings, and see which did best.
 
 elem_ids: on the Train tab `sweep_box` (folded), `sweep_first`, `sweep_first_values`, `sweep_second`,
 `sweep_second_values`, `sweep_start`, `sweep_message`; on the Runs tab `sweeps_box` (folded), `sweeps_sweep` (dropdown),
@@ -41,7 +41,7 @@ class SweepForm:
 
 @dataclass(frozen=True)
 class SweepResults:
-    """What came of it, on the Runs tab."""
+    """The results, on the Runs tab."""
 
     sweep: gr.Dropdown
     look: gr.Button
@@ -87,7 +87,7 @@ def build_results(workspace: Workspace) -> SweepResults:
 def wire_form(
     form: SweepForm, inputs: Sequence[Any], configured: Callable[[Sequence[Any]], RunConfig], workspace: Workspace
 ) -> None:
-    """`configured` makes the run of the Train tab's form out of the values of `inputs`."""
+    """`configured` makes the run of the Train tab's form from the values of `inputs`."""
 
     def start(*values: Any) -> dict[Any, Any]:
         *rest, first, first_values, second, second_values = values
@@ -125,7 +125,7 @@ def nothing_yet() -> Markup:
 
 
 def result(sweep_id: str, workspace: Workspace) -> Markup:
-    """The runs of a sweep as a table, the best first, and their curves."""
+    """The runs of a sweep as a table, best first, and their curves."""
     sweep = sweeps.find_sweep(sweep_id, workspace)
     rows = sweeps.compare(sweep, workspace)
     titles = sweeps.settings_to_vary()

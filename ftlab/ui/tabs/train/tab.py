@@ -1,8 +1,8 @@
-"""Train: one card with data, base and how thorough; Start; the live picture; what to do when it has ended.
+"""Train: one card with data, base and preset; Start; the live view; what to do when the run has ended.
 
 elem_ids: `set_model_base` and so on for every setting (see forms.py), `train_data` (what it will be trained on),
 `train_change_data`, `train_banner`, `train_preset`, `train_settings` (what it sets), `train_more` (folded: all
-settings) with `train_find`; Start and the run at work as in run_panel.py, time and memory as in preflight.py.
+settings) with `train_find`; Start and the current run as in run_panel.py, time and memory as in preflight.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ftlab.ui.tabs.train import run_panel, sweep
 from ftlab.ui.tabs.train.run_panel import RunPanel
 
 NAME, TITLE = "train", "Train"
-# What fits where with LoRA, 512 tokens and a small batch; the rest of the Hub can be typed.
+# Common bases that fit with LoRA, 512 tokens and a small batch; others from the Hub can be typed.
 BASES = [
     ("Starter: the toy that ships with ftlab (any CPU)", STARTER),
     ("SmolLM2 135M Instruct (CPU or any GPU; 93 MB)", "smollm2"),
@@ -47,12 +47,12 @@ BASES = [
     ("Qwen3 4B Instruct (GPU with 24 GB, or qlora in 16 GB)", "Qwen/Qwen3-4B-Instruct-2507"),
 ]
 BASE_HELP = "From the list, a folder, a GGUF file or a Hub id."
-# What the data on the Data tab can be trained for; preferences have a tab of their own.
+# What the Data tab's data can be trained for here; preferences have their own tab.
 STAGES = [("Answers (instruction tuning)", SFT), ("Plain text (continued pretraining)", PRETRAINING)]
 _REPLAYED = {f"data.{name}": sample for name, sample in STARTER_REPLAY.items()}
 _GENERAL = {"general_replay": "general examples", "general_documents": "general documents"}
 _FRACTIONS = tuple(f"{path}_fraction" for path in _REPLAYED)
-# Left empty, they take what suits base and method.
+# Empty, they use the default for base and method.
 _USUAL = ("optimisation.learning_rate", "optimisation.epochs", "optimisation.batch_size")
 _PRESET = tuple(preset_settings(PRESET, RunConfig()))
 _PAGES = {"Base model": "bases", "Method": "methods", "Training": "methods#learning-rates", "Evaluation": "measures"}
@@ -60,7 +60,7 @@ _PAGES |= {"Against forgetting": "replay", "Name, tracking, device": "programs#e
 
 
 def _groups() -> dict[str, list[str]]:
-    """The settings of the tab by the title of their group: those that people change first."""
+    """The settings of the tab by the title of their group, most used first."""
     of = forms.fields_of
     return {
         "Training": ["stage", *_USUAL, "optimisation.max_length", *of("optimisation.")],
@@ -91,7 +91,7 @@ class TrainTab:
 
 def build(workspace: Workspace) -> TrainTab:
     form = forms.Form()
-    # style.css puts the columns side by side; on a phone what is at work comes before the card.
+    # style.css puts the columns side by side; on a phone the current run comes before the card.
     with gr.Row(equal_height=False, elem_id="train_layout", elem_classes="ft-run-layout"):
         with gr.Column(elem_id="train_choices", elem_classes="ft-run-choices", min_width=280):
             with gr.Row(elem_classes="ft-data-line"):
@@ -125,13 +125,13 @@ def wire(tab: TrainTab, page: Page) -> None:
     base, method, stage = fields["model.base"], fields["method.name"], fields["stage"]
     usual_of = {path: fields[path] for path in _USUAL}
     replayed = {fields[path]: path for path in _REPLAYED}
-    # What the chosen method does not read is not shown.
+    # Settings that the selected method does not read are hidden.
     of_methods = {path: field for path, field in fields.items() if _is_setting_of_methods(path)}
-    # What decides which preset this is.
+    # The settings that determine which preset this is.
     deciding = ("model.base", "method.name", "stage", "data.replay_text", "optimisation.max_steps", *_PRESET)
 
     def chosen(*values: Any) -> tuple[RunConfig, Any]:
-        """What is chosen, and the shape of its base; without what is still being typed."""
+        """The current selection, and the shape of its base; without incomplete numbers."""
         from ftlab.models.load import shape_of
 
         typed = {path: value for path, value in zip(deciding, values, strict=True) if value not in (None, "")}
@@ -142,10 +142,10 @@ def wire(tab: TrainTab, page: Page) -> None:
             return config, None
 
     def usual(picked: str | None, *values: Any) -> dict[Any, Any]:
-        """What the choices come to: usual values, the preset and its words, and which settings are read."""
+        """What the selection leads to: defaults, the preset and its description, and which settings are read."""
         try:
             config, shape = chosen(*values)
-        except FtlabError:  # a number that is still being typed
+        except FtlabError:  # an incomplete number
             return {tab.preset: None, tab.settings: ""}
         read = {
             component: gr.update(visible=_is_read(path, config.method.name)) for path, component in of_methods.items()
@@ -154,12 +154,12 @@ def wire(tab: TrainTab, page: Page) -> None:
         bare = config.model_copy(update={"optimisation": RunConfig().optimisation}).resolved(shape)
         hints = {component: gr.update(placeholder=_usual(bare, path)) for path, component in usual_of.items()}
         texts = {tab.banner: run_view.toy_banner(config.model.base), tab.settings: in_words(resolved)}
-        # Said again, it would undo a pick made in the meantime.
+        # Sending it again would undo a newer selection.
         named = preset_of(config, shape)
         return {**hints, **texts, **({} if named == picked else {tab.preset: named}), **read}
 
     def preset(name: str | None, *values: Any) -> dict[Any, Any]:
-        """Put the preset that was picked into the form, or again where base or method are others now."""
+        """Apply the selected preset to the form, or apply it again after base or method changed."""
         config, shape = chosen(
             *[None if path in _PRESET else value for path, value in zip(deciding, values, strict=True)]
         )
@@ -176,7 +176,7 @@ def wire(tab: TrainTab, page: Page) -> None:
 
     def describe_data(config_json: str | None, *replay: Any) -> dict[Any, Any]:
         line = data_line(config_json, workspace, dict(zip(mixed, replay, strict=True)))
-        # Where it cannot work, the line says why.
+        # If it cannot work, the line says why.
         return {tab.data: line, tab.panel.row.start: gr.update(interactive="ft-box" not in line)}
 
     def suit_stage(config_json: str | None) -> dict[Any, Any]:
@@ -196,7 +196,7 @@ def wire(tab: TrainTab, page: Page) -> None:
     on(any_of(*(field.change for field in asked)), usual, [tab.preset, *asked], changed, box=tab.message, **settings)
     filled = [fields[path] for path in _PRESET]
     on(tab.preset.input, preset, [tab.preset, *asked], filled, box=tab.message, queue=False)
-    # Only what a person picks: a run that is loaded into the form brings its own.
+    # Only a person's selection: a run loaded into the form has its own values.
     suited = [*replayed, *filled]
     on(any_of(base.input, method.input), suit_base, [tab.preset, *asked], suited, box=tab.message, queue=False)
     mixed = ("model.base", "stage", *_REPLAYED, *_FRACTIONS)
@@ -208,7 +208,7 @@ def wire(tab: TrainTab, page: Page) -> None:
 
 
 def show(tab: TrainTab, job: Job | None, workspace: Workspace, data: str | None = None) -> dict[Any, Any]:
-    """Updates that show the run that trains, else the newest one, as it is on disk."""
+    """Updates that show the run in training, else the newest one, from its files."""
     return run_panel.show(tab.panel, run_to_show(job, workspace), job, nothing_yet(), data)
 
 
@@ -217,7 +217,7 @@ def nothing_yet() -> Markup:
 
 
 def run_to_show(job: Job | None, workspace: Workspace) -> RunDirectory | None:
-    """The run at work, else the newest; those of the Preferences tab are shown there."""
+    """The current run, else the newest; runs of the Preferences tab are shown there."""
     return run_panel.to_show(job, SUPERVISED_STAGES, workspace)
 
 
@@ -228,8 +228,8 @@ def latest_base(workspace: Workspace) -> str | None:
 
 
 def data_line(config_json: str | None, workspace: Workspace, replay: dict[str, Any] | None = None) -> Markup:
-    """What the run will be trained on, from the settings that the Data tab has read, and what is mixed in by the
-    settings `replay` of base, stage and replay (by path; without them, nothing)."""
+    """What the run will be trained on, from the settings read by the Data tab, and what is mixed in by the settings
+    `replay` of base, stage and replay (by path; nothing without them)."""
     if config_json is None:
         return notice("The data on the Data tab cannot be read. Choose other data.", kind="warn")
     config = DataConfig.model_validate_json(config_json)
@@ -246,13 +246,13 @@ def data_line(config_json: str | None, workspace: Workspace, replay: dict[str, A
 
 
 def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
-    """What the settings `replay` (by path) add to `rows` of training data, in words; empty for nothing."""
+    """What the settings `replay` (by path) add to `rows` of training data, in words; empty if nothing."""
     parts = []
     for path, fraction in zip(_REPLAYED, _FRACTIONS, strict=True):
         typed = {name: value for name, value in replay.items() if value not in (None, "")}
         try:
             config = build_config(forms.nested({"model.base": STARTER, path: None} | typed)).resolved()
-        except FtlabError:  # a number that is still being typed
+        except FtlabError:  # an incomplete number
             return ""
         source, share = getattr(config.data, path.removeprefix("data.")), getattr(config.data, fraction[5:])
         if not source:
@@ -270,14 +270,14 @@ def mixed_in(replay: dict[str, Any], rows: int, workspace: Workspace) -> str:
 
 
 def _rows_of(source: str, workspace: Workspace) -> int | None:
-    """How many rows a source of replay has; None where that is not known at once."""
+    """How many rows a source of replay has; None if that is not known immediately."""
     if source not in run_files.sample_titles():
         return None
     return int(data_rows.inspected(DataConfig(source=source), workspace).rows)
 
 
 def in_words(config: RunConfig) -> Markup:
-    """What a complete `config` does, as far as presets decide it."""
+    """A description of a complete `config`, as far as presets determine it."""
     settings = config.optimisation
     epochs = f"{settings.epochs:g}"
     parts = [f"{epochs} epoch{'' if epochs == '1' else 's'}", f"learning rate {settings.learning_rate:g}"]
@@ -293,7 +293,7 @@ def in_words(config: RunConfig) -> Markup:
 
 
 def stage_of(config_json: str | None, workspace: Workspace) -> str | None:
-    """The stage that the data on show are for; None while there are none."""
+    """The stage that the current data are for; None if there are none."""
     if config_json is None:
         return None
     inspection = data_rows.inspected(DataConfig.model_validate_json(config_json), workspace)
@@ -329,12 +329,12 @@ def _special(path: str) -> dict[str, Any]:
 
 
 def _untouched() -> RunConfig:
-    """The run of the untouched form, as far as its usual values depend on it."""
+    """The run of the untouched form, as far as its defaults depend on it."""
     return build_config({"data": {"replay_text": _usual_replay("data.replay_text", STARTER)}})
 
 
 def _usual_replay(path: str, base: str | None) -> str:
-    """What is mixed in against forgetting: samples of what the starter knows; the default for other bases."""
+    """The default mix against forgetting: samples of what the starter knows; the usual default for other bases."""
     if base == STARTER:
         return _REPLAYED[path]
     return AUTO if path == "data.replay" else ""
@@ -372,7 +372,7 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
     filled = {path: tab.form.components[path] for path in _PRESET}
 
     def chosen(seen: Look) -> dict[Any, Any]:
-        """The base on the page; at first the one that was chosen before, else that of the latest run."""
+        """The base on the page; at first the stored selection, else that of the latest run."""
         name = seen.values[base]
         if seen.notes.get("opened"):
             return {base: gr.update(value=name)}
@@ -383,14 +383,14 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
         return {base: gr.update(value=name)} | ({} if name == STARTER else suits) | thorough(name)
 
     def thorough(base_name: str) -> dict[Any, Any]:
-        """The preset that was picked before, in the form."""
+        """The stored preset, applied to the form."""
         from ftlab.models.load import shape_of
 
         picked = kept_choices(page.workspace).preset
         if picked not in PRESETS or picked == PRESET:
             return {}
         config, shape = build_config(forms.nested({"model.base": base_name})), None
-        with contextlib.suppress(FtlabError):  # a base that is not there any more: its field says so
+        with contextlib.suppress(FtlabError):  # a base that no longer exists: its field says so
             shape = shape_of(config.model)
         wanted = preset_settings(picked, config, shape)
         return {tab.preset: picked} | {filled[path]: forms.text_of(value) for path, value in wanted.items()}
