@@ -45,7 +45,7 @@ EVERY_MINUTES = 5.0
 log = logging.getLogger(__name__)
 
 Rows = dict[str, list[dict[str, Any]]]  # by table
-SPACE_FOLDER = "arena"  # in the data set in which a Space keeps everything
+SPACE_FOLDER = "arena"  # in the data set where a Space keeps everything
 _CARD = """---
 viewer: false
 tags: [ftlab]

@@ -137,8 +137,8 @@ def _part(general: General, test: Kept) -> PartJson:
 
 
 def _decide(parts: Sequence[PartJson]) -> None:
-    """Set `decides` in each of `parts`: the drift of answers if too few questions are known. A loss shown by what was
-    asked or read always decides."""
+    """Set `decides` in each of `parts`. If too few questions are known, only the drift of answers decides. A loss shown
+    by what was asked or read always decides."""
     known = sum(part["known"] for part in parts if "asked" in part)
     by_moves = known < ENOUGH_KNOWN and any("kl" in part for part in parts)
     for part in parts:

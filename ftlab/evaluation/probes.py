@@ -68,7 +68,7 @@ def _tokens(row: Mapping[str, Any]) -> int:
 
 def drawn_prompts(kinds: Sequence[str], most: int | None) -> list[int]:
     """The indices of at most `most` neutral prompts of these `kinds`. Three fifths, if available, are of kinds that
-    self replay does not hold; the rest is even. A smaller draw is part of a larger one."""
+    self replay does not hold. Otherwise drawn evenly over kinds. A smaller draw is part of a larger one."""
     unseen = [place for place, kind in enumerate(kinds) if kind in UNSEEN_KINDS]
     others = [place for place, kind in enumerate(kinds) if kind not in UNSEEN_KINDS]
     if most is None or most >= len(kinds):
