@@ -1,1 +1,1 @@
-"""Blind tests: contestants answer, raters vote without knowing whose answers they are, and a verdict sums it up."""
+"""Blind tests: contestants answer, raters vote without knowing the authors, and a verdict summarizes the votes."""

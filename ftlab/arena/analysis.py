@@ -1,4 +1,4 @@
-"""A folder with which anyone can check the verdict of a blind test: anonymous votes, plan, verdict and a script."""
+"""A folder that lets anyone check the verdict of a blind test: anonymous votes, plan, verdict and a script."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _COLUMNS = ("prompt", "topic", "wanted", "rater", "left", "right", "choice", "au
 
 
 def write_analysis(store: Store, test_id: str, folder: Path) -> Path:
-    """Write votes.csv, plan.json, verdict.json and recompute.py into `folder`, which is made if missing, and return it.
+    """Write votes.csv, plan.json, verdict.json and recompute.py to `folder`, which is created if missing, and return
+    it.
 
-    Raters are numbers, contestants letters in the order of the test; comments and times of day are left out. Raises
+    Raters are numbers, contestants are letters in the order of the test. Comments and times of day are left out. Raises
     InputError while the tally is hidden.
     """
     if revealed_now(store, test_id) is None:

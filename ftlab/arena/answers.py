@@ -44,14 +44,14 @@ from ftlab.evaluation.batches import Stopped, free_memory
 
 GENERATION: dict[str, Any] = {"max_new_tokens": 256, "temperature": 0.0, "batch_size": 16}
 MOST_TOKENS = 8192
-AT_ONCE = 4  # requests to an endpoint
+AT_ONCE = 4  # concurrent requests to an endpoint
 
 Progress = Callable[[str, int, int], None]
 ShouldStop = Callable[[], bool]
 
 
 def check_generation(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` completed with the defaults. Raises InputError for a setting that is unknown or out of range."""
+    """`values` completed with the defaults. Raises InputError for an unknown setting or one out of range."""
     unknown = sorted(set(values) - set(GENERATION))
     if unknown:
         raise InputError("There is no such setting of generation", given=unknown[0], allowed=", ".join(GENERATION))
@@ -76,11 +76,11 @@ def generate(
     progress: Progress | None = None,
     should_stop: ShouldStop | None = None,
 ) -> bool:
-    """Generate all missing answers of a test, then make it ready; False when `should_stop` ended it first.
+    """Generate all missing answers of a test, then mark it ready. Returns False if `should_stop` ended it first.
 
-    Existing answers are kept; a second call continues. `progress` gets the phase, the finished and all answers.
-    The caller holds the device (`workspace.device_lock`). Raises InputError for a live test or one that is open,
-    FtlabError when a model cannot be loaded or an endpoint does not answer.
+    Existing answers are kept; a second call continues. `progress` gets the phase, the number of finished answers and
+    the total. The caller holds the device (`workspace.device_lock`). Raises InputError for a live test or an open one,
+    FtlabError if a model cannot be loaded or an endpoint does not answer.
     """
     test = get_test(store, test_id)
     if test.settings["live"]:
@@ -98,11 +98,11 @@ def generate(
     open_prompts: dict[str, list[str]] = {}
     for prompt_id, contestant_id in missing:
         open_prompts.setdefault(contestant_id, []).append(prompt_id)
-    # Side by side in the order of their weights, so that each copy is loaded once.
+    # Grouped by weights, so that each copy is loaded once.
     grouped: dict[tuple[Any, ...], list[Row[Any]]] = {}
     for contestant_id in open_prompts:
         grouped.setdefault(weights_of(among[contestant_id].spec), []).append(among[contestant_id])
-    taken: dict[str, Any] = {}  # the settings as each contestant takes them
+    taken: dict[str, Any] = {}  # the settings as applied for each contestant
     began = time.monotonic()
     try:
         for members in grouped.values():
@@ -121,7 +121,7 @@ def generate(
 def _answer(
     work: _Work, members: Sequence[Row[Any]], open_prompts: Mapping[str, Sequence[str]], device: str
 ) -> dict[str, Any]:
-    """Generate the answers of contestants that share their weights; returns the settings used for each."""
+    """Generate the answers of contestants that share their weights. Returns the settings used for each."""
     if members[0].spec["kind"] == "endpoint":
         return {member.title: _ask_endpoint(work, member, open_prompts[member.id]) for member in members}
     work.check()
@@ -202,7 +202,7 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
             work.save(
                 prompt_id,
                 contestant,
-                # Raters judge what a person would read: no thoughts, whose length would tell the sides apart.
+                # Raters judge what a person would read, without thoughts, whose length would reveal the sides.
                 spoken(read_calls(answer.text, writer.tokenizer) if calls else answer.text),
                 tokens=answer.tokens,
                 cut=answer.cut,
@@ -212,8 +212,8 @@ def _ask_model(work: _Work, writer: Writer, contestant: Row[Any], prompt_ids: Se
 
 
 def _ask_endpoint(work: _Work, contestant: Row[Any], prompt_ids: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings that the endpoint accepts, and how many of its answers were kept from evaluations: what it
-    was asked there, word for word, is not sent again."""
+    """Returns the settings that the endpoint accepts, and the number of answers reused from evaluations. Prompts
+    already asked there word for word are not sent again."""
     from ftlab.core.endpoint import CONTESTANT, Asker, Endpoint
     from ftlab.evaluation.outside import kept_replies
 
@@ -285,7 +285,7 @@ def start(workspace: Workspace, test_id: str, *, then_open: bool = False) -> Non
 
 
 def status(workspace: Workspace, test_id: str) -> Status | None:
-    """The status, corrected if the process is gone; None if it was never started."""
+    """The status, corrected if the process is gone. None if it was never started."""
     ended = "The process that generated the answers stopped early"
     return jobs.followed(_job(workspace, test_id), Status, ended, "generate again: existing answers are kept")
 
@@ -298,7 +298,7 @@ def at_work(workspace: Workspace) -> list[tuple[str, Status]]:
 
 
 def stop(workspace: Workspace, test_id: str) -> jobs.StopResult:
-    """Ask the process to stop; the second time, kill it."""
+    """Ask the process to stop; on the second call, kill it."""
     current = status(workspace, test_id)
     outcome = "idle" if current is None else jobs.stop(_job(workspace, test_id), current)
     messages: dict[jobs.StopOutcome, str] = {
@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def open_unless_flagged(workspace: Workspace, test_id: str) -> bool:
-    """Open a test whose answers are complete, unless its owner must review them first; returns whether it was
+    """Open a test whose answers are complete, unless its owner must review them first. Returns whether it was
     opened."""
     from ftlab.arena.store import open_store
 
@@ -369,7 +369,7 @@ def _work(workspace: Workspace, test_id: str, should_stop: Callable[[], bool], k
     last = [""]
 
     def tell(phase: str, done: int, total: int) -> None:
-        # The database has their number.
+        # The database stores their number.
         if phase != last[0]:
             last[0] = phase
             keep(phase=phase)

@@ -25,8 +25,8 @@ STATES = ("draft", "generating", "ready", "open", "closed")
 
 @dataclass(frozen=True)
 class ContestantSpec:
-    """A contestant. Keys of `spec`, as far as they apply: kind (base, run, endpoint), base, run, adapter_sha256,
-    strength (of a run that is not used as trained), system_prompt, examples, url, model."""
+    """A contestant. Keys of `spec`, as applicable: kind (base, run, endpoint), base, run, adapter_sha256, strength (of
+    a run not used as trained), system_prompt, examples, url, model."""
 
     title: str
     spec: dict[str, Any]
@@ -48,12 +48,12 @@ LONGEST_COMPLETION = 300
 class TestSettings:
     """How answers are generated and votes are collected; the same for all contestants.
 
-    `votes_per_prompt` raters vote on each of the share `overlap` of the prompts; one rater votes on each of the others.
-    `gave_away` prompts were left out before the test opened, see `blind_tests.leave_out`. `completion` is a code, or an
-    https address, that raters see when they are done.
+    The share `overlap` of the prompts gets votes from `votes_per_prompt` raters each; the others get one vote each.
+    `gave_away` is the number of prompts left out before the test opened, see `blind_tests.leave_out`. `completion` is a
+    code, or an https address, that raters see when they are done.
     """
 
-    __test__: ClassVar[bool] = False  # not a test of pytest
+    __test__: ClassVar[bool] = False  # not a pytest test
 
     generation: dict[str, Any]
     options: tuple[str, ...] = CHOICES
@@ -133,7 +133,7 @@ def check(
 
 
 def capacity(contestants: int, prompts: int, settings: TestSettings) -> int | None:
-    """The maximum number of votes of a test; None for a live test, which has no limit."""
+    """The maximum number of votes of a test. None for a live test, which has no limit."""
     if settings.live:
         return None
     pairs = contestants * (contestants - 1) // 2
@@ -171,8 +171,8 @@ def base_contestant(
 
 
 def base_beside(runs: Iterable[RunDirectory]) -> tuple[str, str | None]:
-    """The base and revision of a test that names none: those of its runs. Raises InputError when there is no run, or
-    when the runs have several."""
+    """The base and revision for a test that names none: those of its runs. Raises InputError if there is no run, or the
+    runs have different bases."""
     bases = {}
     for run in runs:
         model = load_config(run.config_file).model
@@ -202,7 +202,7 @@ def run_contestant(
     given.
 
     `run_id@0.75` is the run at that strength; the default is the strength chosen for it. Raises InputError for an
-    unknown run, a strength that it does not have and a reward model, FtlabError for a run without a result.
+    unknown run, a strength that it does not have or a reward model, FtlabError for a run without a result.
     """
     from ftlab.models.strength import check_strength, chosen_strength, strength_name
 
@@ -253,7 +253,7 @@ def endpoint_contestant(
 
 
 def result_sha256(run: RunDirectory) -> str:
-    """A hash of the trained weights of a run: of its only weights file, else over the hashes of all of them."""
+    """A hash of the trained weights of a run: of its only weights file, or over the hashes of all of them."""
     import hashlib
 
     from ftlab.models.identity import weights_sha256
@@ -265,12 +265,12 @@ def result_sha256(run: RunDirectory) -> str:
 
 
 def weights_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A key that is equal for contestants that differ only in their prompt, so that their weights are loaded once."""
+    """A key shared by contestants that differ only in their prompt, so that their weights are loaded once."""
     return tuple(spec.get(key) for key in ("kind", "base", "revision", "run", "strength", "url", "model"))
 
 
 def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "auto") -> Writer:
-    """The model of a base or a run. Raises InputError when it is gone or has changed since the test was created."""
+    """The model of a base or a run. Raises InputError if it is gone or has changed since the test was created."""
     from ftlab.data.rendering import ensure_chat_template
     from ftlab.models.load import context_length, load_base, load_run, load_tokenizer, text_length
 
@@ -290,7 +290,7 @@ def load_writer(workspace: Workspace, spec: Mapping[str, Any], device: str = "au
 
 
 def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | None = None) -> list[Message]:
-    """`messages` as the contestant gets them: with its system prompt, its first `examples` (None: all), and the prompt
+    """`messages` as sent to the contestant: with its system prompt, its first `examples` (None: all), and the prompt
     template of its training, unless already applied."""
     own, system_turns = spec.get("system_prompt"), [turn for turn in messages if turn["role"] == "system"]
     system = [{"role": "system", "content": own}] if own else system_turns
@@ -300,13 +300,13 @@ def asked(spec: Mapping[str, Any], messages: Sequence[Message], examples: int | 
 
 
 def request_of(key: str, spec: Mapping[str, Any], messages: Sequence[Message]) -> Request:
-    """The request to a contestant at an endpoint for `messages`."""
+    """The request for `messages` to a contestant at an endpoint."""
     return tool_templates.request_of(key, asked(spec, messages))
 
 
 def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]:
     """`contestants` with shared prompts: every base and endpoint without its own prompt gets the template and system
-    prompt that all runs among them were trained with, as in evaluation and chat."""
+    prompt common to all runs in the test, as in evaluation and chat."""
     runs = [contestant.spec for contestant in contestants if contestant.spec["kind"] == "run"]
 
     def shared(key: str) -> dict[str, Any]:
@@ -316,7 +316,7 @@ def same_question(contestants: Sequence[ContestantSpec]) -> list[ContestantSpec]
 
     filled = []
     for contestant in contestants:
-        # A contestant is tested for its own prompt; the question in it is the same for all.
+        # A contestant's own prompt is part of what is tested; the question in it is the same for all.
         has_own = contestant.spec["kind"] == "run" or {"system_prompt", "examples"} & contestant.spec.keys()
         more = shared("template") | ({} if has_own else shared("system_prompt"))
         filled.append(ContestantSpec(contestant.title, more | contestant.spec))

@@ -1,17 +1,17 @@
-"""Blind tests in a private data set on the Hugging Face Hub, a file for each table of the database: a backup, and an
-exchange with a server elsewhere.
+"""Blind tests in a private data set on the Hugging Face Hub, one file per database table: a backup, and an exchange
+with a server elsewhere.
 
 FTLAB_BACKUP=owner/name       the data set; created if missing, rejected if public
 FTLAB_SPACE_STORE=owner/name  the same, in the folder arena/ of the data set in which a Space keeps everything
-start(store)                  brings its tests back into an empty database, then sends every change
+start(store)                  restores its tests into an empty database, then sends every change
 
 send(store, test, "me/votes")    here: adds a test to the data set
-start(store)                     there: takes it in within a minute, and sends every vote
+start(store)                     there: imports it within a minute, and sends every vote
 fetch(store, "me/votes")         here: brings the tests back with their votes
 
-The key that signs links is never sent: set FTLAB_SECRET where the disk is lost, so that links outlive a restart, and
-the same on both sides of an exchange. Nor is the secret from which sides are drawn: a restored test continues with a
-new one.
+The key that signs links is never sent. Set FTLAB_SECRET if the disk is not persistent, so that links survive a restart,
+and use the same value on both sides of an exchange. The secret from which sides are drawn is not sent either: a
+restored test continues with a new one.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def start(store: Store, repository: str | None = None, every_minutes: float = EV
     set up to date.
 
     Returns huggingface_hub's CommitScheduler (`trigger()` pushes now, `stop()` ends it), or None if no data set is
-    named. It starts once per process. Raises InputError or FtlabError when the data set cannot be used, so that a
-    failing backup is noticed.
+    named. It starts once per process. Raises InputError or FtlabError if the data set cannot be used, so that a failing
+    backup is noticed.
     """
     repository = repository or os.environ.get(BACKUP_VARIABLE)
     folder = ""
@@ -76,7 +76,7 @@ def start(store: Store, repository: str | None = None, every_minutes: float = EV
 def _start(store: Store, repository: str, every_minutes: float, folder: str) -> CommitScheduler:
     restore(store, repository, folder)
     tables = store.workspace.arena_backup / "tables"
-    seen: str | None = None  # the commit whose tests are all here
+    seen: str | None = None  # the commit whose tests have all been imported
 
     def prepare(api: HfApi) -> None:
         nonlocal seen
@@ -97,7 +97,7 @@ def _start(store: Store, repository: str, every_minutes: float, folder: str) -> 
 
 
 def _take_in(store: Store, api: HfApi, repository: str, seen: str | None) -> str:
-    """Take in the tests that `send` has added to the data set since the commit `seen`; returns the newest commit."""
+    """Import the tests that `send` has added to the data set since the commit `seen`. Returns the newest commit."""
     newest = str(api.dataset_info(repository).sha)
     if newest != seen:
         there, newest = fetched(api, repository)
@@ -107,7 +107,7 @@ def _take_in(store: Store, api: HfApi, repository: str, seen: str | None) -> str
 
 
 def status(store: Store) -> dict[str, Any] | None:
-    """The last push: {"repository", "at", "error", "saved_at", "note"}; None when there was none."""
+    """The last push: {"repository", "at", "error", "saved_at", "note"}. None if there was none."""
     last = hub_sync.last_push(_status_file(store))
     if last is None:
         return None
@@ -131,8 +131,8 @@ def _status_file(store: Store) -> Path:
 
 
 def restore(store: Store, repository: str, folder: str = "") -> int:
-    """Bring back the tests of a data set on the Hub; returns their number, 0 when there are some here already or the
-    data set does not exist yet. Raises InputError when it is public or cannot be reached."""
+    """Restore the tests of a data set on the Hub. Returns their number, 0 if there already are some here or the data
+    set does not exist yet. Raises InputError if it is public or cannot be reached."""
     with writing("dataset", repository, f"keep blind tests in {repository}") as api:
         refuse_public(api, repository, "dataset", try_=f"set {BACKUP_VARIABLE} to another name, or make it private")
         with store.reading() as connection:
@@ -145,7 +145,7 @@ def restore(store: Store, repository: str, folder: str = "") -> int:
 def send(store: Store, test_id: str, repository: str) -> None:
     """Add a test to the data set `repository`, which is created if missing.
 
-    Raises InputError when the test already has votes there, or the data set is public.
+    Raises InputError if the test already has votes there, or the data set is public.
     """
     check_name(repository, "data set")
     with writing("dataset", repository, f"keep blind tests in {repository}") as api:
@@ -169,9 +169,9 @@ def send(store: Store, test_id: str, repository: str) -> None:
 
 
 def fetch(store: Store, repository: str) -> list[str]:
-    """Replace the tests here by those of the data set; returns their ids.
+    """Replace the tests here with those of the data set. Returns their ids.
 
-    Raises InputError when it has none, or when a vote that is only here would be lost.
+    Raises InputError if it has none, or if a vote that exists only here would be lost.
     """
     from huggingface_hub import HfApi
 
@@ -196,7 +196,7 @@ def fetch(store: Store, repository: str) -> list[str]:
 
 
 def _keep_voided(connection: Connection, test_id: str, there: Rows) -> None:
-    """Votes that were voided here stay voided, even if the other server does not know."""
+    """Votes voided here stay voided, even if the other server does not know."""
     people = metadata.tables["raters"]
     query = select(people.c.id, people.c.voided_at).where(people.c.test_id == test_id, people.c.voided_at.is_not(None))
     voided = dict(connection.execute(query).all())
@@ -207,7 +207,7 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
     trials = metadata.tables["trials"]
     of_test = select(votes.c.rater_id).join(trials, trials.c.id == votes.c.trial_id).where(trials.c.test_id == test_id)
     here = list(connection.execute(of_test).scalars())
-    # By rater: a rater who undid a vote there cast no other vote here.
+    # Matched by rater: a rater who undid a vote there cast no other vote here.
     unknown = set(here) - {row["rater_id"] for row in there["votes"]}
     if here and len(here) > len(there["votes"]) and unknown:
         raise InputError(
@@ -217,7 +217,7 @@ def _keep_votes_that_are_only_here(connection: Connection, test_id: str, there: 
 
 
 def dump(store: Store, folder: Path) -> None:
-    """Write all tables to `folder`, as of one moment; unchanged files are not rewritten."""
+    """Write all tables to `folder` as a consistent snapshot. Unchanged files are not rewritten."""
     with store.reading() as connection:
         texts = {"README.md": _CARD}
         for table in metadata.sorted_tables:
@@ -235,7 +235,7 @@ def _lines(rows: Iterable[Mapping[Any, Any]]) -> str:
 
 
 def load(store: Store, folder: Path) -> int:
-    """Read what `dump` wrote into an empty database; returns the number of tests. Raises InputError if it is not empty
+    """Read what `dump` wrote into an empty database. Returns the number of tests. Raises InputError if it is not empty
     or a file is not one of ftlab's."""
     with store.writing() as connection:
         if connection.execute(select(blind_tests.c.id).limit(1)).first() is not None:
@@ -255,7 +255,7 @@ def load(store: Store, folder: Path) -> int:
 
 
 def adopt(store: Store, there: Rows) -> list[str]:
-    """Add the tests that are not here yet; returns their ids."""
+    """Add the tests that are not here yet. Returns their ids."""
     with store.writing() as connection:
         known = set(connection.execute(select(blind_tests.c.id)).scalars())
         fresh = [row["id"] for row in there["blind_tests"] if row["id"] not in known]
@@ -289,7 +289,7 @@ def rows_of(tables: Rows, test_id: str) -> Rows:
 
 
 def insert(connection: Connection, rows: Rows) -> None:
-    """Insert new rows, in the order in which tables refer to each other."""
+    """Insert new rows, in foreign key order."""
     for table in metadata.sorted_tables:
         if rows[table.name]:
             connection.execute(table.insert(), rows[table.name])

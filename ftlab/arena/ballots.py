@@ -1,4 +1,4 @@
-"""Votes in the form that the statistics use: the preferred contestant by prompt and rater."""
+"""Votes in the form used by the statistics: the preferred contestant by prompt and rater."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Outcome = Literal["first", "second", "split", "none"]
 
 @dataclass(frozen=True)
 class Ballot:
-    """One vote with the sides it was given on. `left` and `right` are ids of contestants, lengths are characters,
-    `created` is UTC seconds, `guess` the side the rater took for the tuned one after the vote."""
+    """One vote with the sides it was given on. `left` and `right` are ids of contestants, lengths are in characters,
+    `created` is UTC seconds, `guess` is the side the rater took for the tuned one after the vote."""
 
     prompt: str
     rater: str
@@ -36,7 +36,7 @@ class Ballot:
 
     @property
     def winner(self) -> str | None:
-        """The contestant that was preferred; None when the vote chose no side."""
+        """The preferred contestant. None if the vote chose no side."""
         return self.of(self.choice)
 
     @property
@@ -54,7 +54,8 @@ class Duel:
     """The votes of all raters on one prompt and one pair of contestants.
 
     `first` and `second` are the votes that chose them. `complete_at` is the number of ballots of the whole test after
-    which the prompt had all the votes it was to get, and `settled` its outcome then; None while it lacks some.
+    which the prompt had all its planned votes, and `settled` its outcome at that point. Both are None while votes are
+    missing.
     """
 
     prompt: str
@@ -69,7 +70,7 @@ class Duel:
 
 
 def majority(first: int, second: int) -> Outcome:
-    """The contestant that most votes with a side prefer; split when even, none without such votes."""
+    """The contestant preferred by most votes that chose a side: split if even, none without such votes."""
     if not first + second:
         return "none"
     return "split" if first == second else "first" if first > second else "second"
@@ -81,13 +82,13 @@ def in_order(ballots: Iterable[Ballot]) -> list[Ballot]:
 
 
 def pair_of(ballot: Ballot, order: Mapping[str, int]) -> tuple[str, str]:
-    """The two contestants of a vote in the order of the test, whichever was on the left."""
+    """The two contestants of a vote in the order of the test, regardless of their sides."""
     first, second = sorted((ballot.left, ballot.right), key=lambda contestant: order[contestant])
     return first, second
 
 
 def counts(ballot: Ballot) -> bool:
-    """Whether it counts toward the planned votes: all but skips, including automatic ties of identical answers."""
+    """Whether it counts toward the planned votes: all except skips, including automatic ties of identical answers."""
     return ballot.choice != "skip"
 
 
@@ -97,10 +98,10 @@ def judged(ballot: Ballot) -> bool:
 
 
 def duels(ballots: Sequence[Ballot], first: str, second: str, wanted: int | Mapping[str, int] = 1) -> list[Duel]:
-    """The prompts on which `first` met `second`, in the order in which they were completed, then those that lack votes.
+    """The prompts on which `first` met `second`, in order of completion, followed by those that lack votes.
 
-    `ballots` are all of the test, as `in_order` gives them; `wanted` says how many votes a prompt is to get (by its id,
-    1 for those not named, or one number for all).
+    `ballots` are all of the test, in the order of `in_order`. `wanted` is the number of planned votes per prompt (by
+    prompt id, 1 for those not listed, or one number for all).
     """
     wins: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     cast: dict[str, int] = defaultdict(int)

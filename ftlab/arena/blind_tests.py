@@ -1,6 +1,6 @@
-"""A blind test from draft to closed: its answers, what its owner may change when, and what the owner sees.
+"""A blind test from draft to closed: its answers, what its owner may change and when, and what the owner sees.
 
-draft -> generating -> ready -> open -> closed. A live test, whose raters write the prompts, opens straight from draft.
+draft -> generating -> ready -> open -> closed. A live test, whose raters write the prompts, opens directly from draft.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def create_test(
     *,
     secret: str | None = None,
 ) -> str:
-    """Create a test in state draft; returns its id. All contestants get the same prompts (see `same_question`).
+    """Create a test in state draft. Returns its id. All contestants get the same prompts (see `same_question`).
 
     `secret`: the seed of sides and orders, to repeat a test with simulated raters; raters must not know it. Raises
     InputError for an invalid test.
@@ -135,7 +135,7 @@ def _add_contestant(connection: Connection, test_id: str, position: int, contest
 
 
 def add_prompt(connection: Connection, test_id: str, number: int, prompt: PromptSpec) -> str:
-    """Write a prompt into a test, as part of a transaction; returns its id."""
+    """Add a prompt to a test within a transaction. Returns its id."""
     messages = [{"role": turn["role"], "content": storable(turn["content"])} for turn in prompt.messages]
     prompt_id = new_id()
     connection.execute(
@@ -153,7 +153,7 @@ def add_prompt(connection: Connection, test_id: str, number: int, prompt: Prompt
 
 
 def start_generating(store: Store, test_id: str) -> None:
-    """From draft to generating; may be called again after an interruption."""
+    """From draft to generating. May be called again after an interruption."""
     _move(store, test_id, ("draft", "generating"), "generating")
 
 
@@ -190,7 +190,7 @@ def add_answer(
     text: str,
     **details: Unpack[AnswerDetails],
 ) -> str:
-    """Write an answer, as part of a transaction; returns its id."""
+    """Add an answer within a transaction. Returns its id."""
     answer_id = new_id()
     values = {"tokens": None, "cut": False, "seconds": None, **details, "flags": [*details.get("flags", ())]}
     connection.execute(
@@ -233,7 +233,7 @@ def open_test(store: Store, test_id: str) -> None:
 
 def close_test(store: Store, test_id: str) -> None:
     """End the voting. Closing before seeing the tally does not depend on the votes, so it does not count as opening
-    early. The verdict says how many votes were planned."""
+    early. The verdict states how many votes were planned."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "it is closed")
@@ -243,7 +243,7 @@ def close_test(store: Store, test_id: str) -> None:
 
 
 def open_early(store: Store, test_id: str) -> None:
-    """Reveal the tally before the planned number of votes. This is recorded, and every report says so."""
+    """Reveal the tally before the planned number of votes. This is recorded and stated in every report."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("open",), "its tally is opened early")
@@ -274,7 +274,7 @@ def change_test(
 ) -> None:
     """Change the settings of a test: the title at any time, the rest until the first rater starts.
 
-    A planned number that could change after the first vote would allow stopping at a convenient moment.
+    Changing the planned number after the first vote would allow stopping at a convenient moment.
     """
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
@@ -331,7 +331,7 @@ def _must_be(test: Row[Any], allowed: tuple[str, ...], what: str) -> None:
         raise InputError(f"The test must be {' or '.join(allowed)} when {what}", given=f"{test.title} is {test.state}")
 
 
-# Families and makers that answers name when asked who they are. Whole words only, as "phi" is in "philosophy".
+# Model families and makers that answers name when asked who they are. Whole words only, since "phi" is in "philosophy".
 FAMILIES = tuple(
     "Alibaba Anthropic Bard BLOOM ChatGPT Claude Cohere Command-R DeepSeek DeepMind Falcon Gemini Gemma GPT-2 GPT-3 "
     "GPT-4 GPT-5 gpt-oss Granite Grok Hugging~Face Kimi LLaMA Llama Microsoft~Copilot MiniCPM Mistral Mixtral "
@@ -340,13 +340,14 @@ FAMILIES = tuple(
 )
 PHRASES = ("as an AI language model", "as a large language model", "I was fine-tuned", "my training data")
 AROUND = 40
-# Of the chat templates of Qwen, Llama, Mistral, Gemma and Alpaca; one side's answers may have them and the other's not.
+# Control tokens of the chat templates of Qwen, Llama, Mistral, Gemma and Alpaca. They may occur in one side's answers
+# only.
 _REMNANT = re.compile(
     r"<\|\w+\|>|</?think>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|<</?SYS>>|^### ?(?:Response|Instruction|Input):",
     re.MULTILINE,
 )
 CUT = "The answer was cut off at the token limit"
-# Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019; choosing takes a moment more.
+# Silent reading of English prose: M. Brysbaert, Journal of Memory and Language 109, 2019. Choosing takes a moment more.
 _WORDS_A_MINUTE = 238
 _SECONDS_TO_CHOOSE = 8
 
@@ -361,7 +362,7 @@ def names_of(title: str, spec: dict[str, Any]) -> set[str]:
 
 
 def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, the words around it) for each of `names` and of known model families that occurs in `text`."""
+    """(name, surrounding text) for each of `names` and of the known model families that occurs in `text`."""
     hits = {}
     known = {name.replace("\0", " ") for name in (*names, *FAMILIES, *PHRASES)}
     for name in sorted(known):
@@ -372,19 +373,19 @@ def names_in(text: str, names: Sequence[str]) -> list[tuple[str, str]]:
     return list(hits.values())
 
 
-# Titles that occur in answers without meaning a model.
+# Titles that occur in answers without referring to a model.
 _EVERYDAY = {"base", "run", "new", "old", "model", "adapted", "tuned", "starter", "last", "before", "after", "adapter"}
 
 
 def get_test(store: Store, test_id: str) -> Row[Any]:
-    """The row of `blind_tests`. Raises InputError when there is none."""
+    """The row of `blind_tests`. Raises InputError if there is none."""
     with store.reading() as connection:
         return find_test(connection, test_id)
 
 
 def find_test(connection: Connection, test_id: str, *, lock: bool = False, share: bool = False) -> Row[Any]:
-    """The row of `blind_tests`, within a transaction. `lock`: no one else assigns or closes until it ends; `share`: no
-    one closes. SQLite has one writer at a time and needs neither."""
+    """The row of `blind_tests`, within a transaction. `lock`: nobody else can assign trials or close the test until it
+    ends. `share`: nobody can close it. SQLite has one writer at a time and needs neither."""
     query = select(*PUBLIC).where(blind_tests.c.id == test_id)
     if lock or share:
         query = query.with_for_update(read=share, key_share=not share)
@@ -395,7 +396,7 @@ def find_test(connection: Connection, test_id: str, *, lock: bool = False, share
 
 
 def list_tests(store: Store) -> list[Row[Any]]:
-    """All tests, the newest first."""
+    """All tests, newest first."""
     with store.reading() as connection:
         return list(connection.execute(select(*PUBLIC).order_by(blind_tests.c.created.desc())))
 
@@ -413,12 +414,12 @@ def list_prompts(store: Store, test_id: str) -> list[Row[Any]]:
 
 def settings_of(test: Row[Any]) -> TestSettings:
     """The settings of a row of `blind_tests`."""
-    stored = {name: value for name, value in test.settings.items() if name != "seed"}  # of an older ftlab
+    stored = {name: value for name, value in test.settings.items() if name != "seed"}  # from an older ftlab
     return TestSettings(**stored | {"options": tuple(stored["options"]), "rubric": tuple(stored["rubric"])})
 
 
 def missing_answers(store: Store, test_id: str) -> list[tuple[str, str]]:
-    """(prompt id, contestant id) of each missing answer, by contestant and number of the prompt."""
+    """(prompt id, contestant id) of each missing answer, by contestant and prompt number."""
     with store.reading() as connection:
         return answers_missing(connection, test_id)
 
@@ -435,13 +436,13 @@ def answers_missing(connection: Connection, test_id: str) -> list[tuple[str, str
 
 
 def revealed(store: Store, test_id: str) -> str | None:
-    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden."""
+    """Why the tally may be shown: planned, evidence, early or closed. None while it stays hidden."""
     with store.reading() as connection:
         return reveal(connection, find_test(connection, test_id))
 
 
 def reveal(connection: Connection, test: Row[Any]) -> str | None:
-    """As `revealed`, within a transaction."""
+    """Like `revealed`, within a transaction."""
     if test.opened_early_at is not None:
         return "early"
     if test.evidence_at is not None:
@@ -452,7 +453,7 @@ def reveal(connection: Connection, test: Row[Any]) -> str | None:
 
 
 def votes_given(connection: Connection, test_id: str) -> int:
-    """The number of votes toward the planned number: no skips and no voided votes, but automatic ties."""
+    """The number of votes toward the planned number: includes automatic ties, excludes skips and voided votes."""
     query = (
         select(func.count())
         .select_from(votes.join(trials, votes.c.trial_id == trials.c.id).join(raters, raters.c.id == trials.c.rater_id))
@@ -462,13 +463,13 @@ def votes_given(connection: Connection, test_id: str) -> int:
 
 
 def history(store: Store, test_id: str) -> list[Row[Any]]:
-    """What happened to a test (opened early, closed, revoked, undone votes), the oldest first."""
+    """What happened to a test (opened early, closed, revoked, undone votes), oldest first."""
     with store.reading() as connection:
         return list(connection.execute(select(audit).where(audit.c.test_id == test_id).order_by(audit.c.at)))
 
 
 def progress(store: Store, test_id: str) -> ProgressJson:
-    """How far a test is. Raises InputError when there is no such test."""
+    """The progress of a test. Raises InputError if there is no such test."""
     with store.reading() as connection:
         test = find_test(connection, test_id)
         people = connection.execute(select(raters).where(raters.c.test_id == test_id).order_by(raters.c.number)).all()
@@ -567,10 +568,10 @@ def flags(store: Store, test_id: str) -> list[FlagJson]:
 
 
 def leave_out(store: Store, test_id: str) -> int:
-    """Take out of a test that is ready each prompt that has an answer which must be looked at, with all its answers:
-    whose answer it is plays no part. Returns how many there were. The planned votes shrink with what can be given.
+    """Remove from a ready test each prompt with an answer that needs review, with all its answers, regardless of whose
+    answer it is. Returns the number of prompts removed. The planned votes shrink to what the rest allows.
 
-    Raises InputError when the test has opened, or when no prompt would be left.
+    Raises InputError if the test has opened, or if no prompt would be left.
     """
     flagged = {flag["prompt"] for flag in flags(store, test_id) if must_be_looked_at([flag]) and flag["prompt"]}
     with store.writing() as connection:
@@ -595,16 +596,16 @@ def leave_out(store: Store, test_id: str) -> int:
 
 
 def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:
-    """Whether some of `flags` may reveal a side or void the test: then only its owner can open it.
+    """Whether some of `flags` may reveal a side or void the test. Then only its owner can open it.
 
-    A long answer that was cut is not among them: raters judge it as it is.
+    A long answer that was cut does not count: raters judge it as it is.
     """
     return any(flag["what"] != CUT for flag in flagged)
 
 
 def seconds_each(store: Store, test_id: str) -> float | None:
-    """About how long one comparison takes, in seconds: reading the question and two answers of mean length, and a
-    choice. None before there are answers."""
+    """The approximate time for one comparison in seconds: reading the question and two answers of mean length, and
+    choosing. None before there are answers."""
     with store.reading() as connection:
         asked = connection.execute(select(prompts.c.messages).where(prompts.c.test_id == test_id)).scalars().all()
         query = select(answers.c.text).select_from(answers.join(prompts)).where(prompts.c.test_id == test_id)

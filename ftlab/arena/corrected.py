@@ -1,9 +1,8 @@
 """A judge model on all prompts, people on some: one win rate, in which the votes correct the judge.
 
 Prediction-powered inference (Angelopoulos, Duchi and Zrnic, PPI++, arXiv 2311.01453): the judge's mean over the prompts
-without votes, plus the mean error that people find on the prompts with votes; how much weight the judge gets is
-estimated, so that a bad one only costs its requests. `tests/benchmarks/corrected_judge.py` measures how often the
-interval holds.
+without votes, plus the mean error that people find on the prompts with votes. The weight of the judge is estimated, so
+that a bad one only costs its requests. `tests/benchmarks/corrected_judge.py` measures how often the interval holds.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 FEWEST_PROMPTS = 20  # with votes
 _AIM = 0.05
-# Besides the errors that were seen, one prompt in each direction on which the judge is all wrong: a judge that agreed
-# with people on 20 prompts may still err on a seventh of the others.
+# In addition to the observed errors, one prompt in each direction on which the judge is entirely wrong: a judge that
+# agreed with people on 20 prompts may still err on a seventh of the others.
 _UNSEEN = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The second's win rate (a tie is half), its 95% interval, the judge's weight of 0 to 1, and the variance of one
-    prompt's correction."""
+    """The second contestant's win rate (a tie is half), its 95% interval, the judge's weight of 0 to 1, and the
+    variance of one prompt's correction."""
 
     win_rate: float
     interval: list[float]
@@ -44,7 +43,8 @@ class Estimate:
 
 
 def corrected(people: np.ndarray, judge: np.ndarray, others: np.ndarray) -> Estimate:
-    """The win rate by `people` on some prompts, `judge` on the same, and the judge alone on `others`; all 0 to 1."""
+    """The win rate from `people` on some prompts, `judge` on the same prompts, and the judge alone on `others`; all 0
+    to 1."""
     import numpy as np
     from scipy.stats import t
 
@@ -74,7 +74,7 @@ def corrected(people: np.ndarray, judge: np.ndarray, others: np.ndarray) -> Esti
 def corrected_by_votes(
     file: Path, ballots: Sequence[Ballot], asked: Mapping[str, int], first: str, second: str, titles: Mapping[str, str]
 ) -> CorrectedJson | None:
-    """The win rate of `second` against `first` by the votes and by the newest judge in `file` (see `judging`); None
+    """The win rate of `second` against `first` from the votes and the newest judge in `file` (see `judging`). None
     without one. `asked` are the prompts that count: their numbers by id."""
     import numpy as np
 
@@ -134,8 +134,8 @@ def corrected_by_votes(
 
 
 def read_scores(file: Path, first: str, second: str) -> tuple[dict[int, float], str]:
-    """What the newest judge in `file` says by number of the prompt: 1 where `second` is better in both orders of the
-    answers, 0 where `first` is, half for a tie or a change of mind; and the judge's name."""
+    """The newest judge's scores in `file` by prompt number, and the judge's name: 1 if `second` is better in both
+    orders of the answers, 0 if `first` is, half for a tie or a changed verdict."""
     lines = read_jsonl(file)
     newest = next((line["judgement"] for line in reversed(lines)), None)
     worth = {first: 0.0, second: 1.0, "tie": 0.5}
@@ -149,7 +149,7 @@ def read_scores(file: Path, first: str, second: str) -> tuple[dict[int, float], 
 
 
 def _kappa(people: np.ndarray, judge: np.ndarray) -> float | None:
-    """Cohen's kappa of better, worse and neither (J. Cohen, 1960); None where one of the two always says the same."""
+    """Cohen's kappa of better, worse and neither (J. Cohen, 1960). None if one of the two always says the same."""
     import numpy as np
 
     mine, other = np.sign(people - 0.5), np.sign(judge - 0.5)

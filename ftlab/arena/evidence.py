@@ -1,4 +1,4 @@
-"""The statistics of a blind test: sequential evidence by prompts, and checks of raters and sides."""
+"""The statistics of a blind test: sequential evidence by prompts, and checks on raters and sides."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Decision:
     """The decision on two contestants. `winner` is "first", "second" or None; `by` is what decided.
 
     `reached` tells whether the planned number of votes is in. `p` is of the sign test on the votes up to that number
-    (all of them while it is not reached; then it decides nothing). The lists of the evidence run over the prompts that
-    chose a side, in the order in which they were completed.
+    (all votes while it is not reached; then it decides nothing). The lists of the evidence run over the prompts that
+    chose a side, in order of completion.
     """
 
     winner: str | None
@@ -46,14 +46,14 @@ class Decision:
     split: int
     p: float
     evidence: list[float]  # natural logarithms
-    positions: list[int]  # after how many ballots of the test
+    positions: list[int]  # number of ballots of the test at each point
     wins_of_second: list[int]
     threshold: float
-    crossed_at: int | None  # ballots of the test
+    crossed_at: int | None  # number of ballots of the test
 
 
 def plan_level(comparisons: int) -> float:
-    """The level of the sign test at the planned number, for each of `comparisons` pairs judged together."""
+    """The level of the sign test at the planned number, for each of `comparisons` pairs that are judged together."""
     return PLANNED_LEVEL / comparisons
 
 
@@ -71,11 +71,10 @@ def decide(
     wanted: int | Mapping[str, int] = 1,
     comparisons: int = 1,
 ) -> Decision:
-    """Judge `second` against `first` by all `ballots` of a test, as `in_order` gives them.
+    """Judge `second` against `first` from all `ballots` of a test, in the order of `in_order`.
 
-    `planned` is the number of votes of the whole test, without skips; None leaves the decision to the
-    evidence alone. `wanted` as `duels` takes it. `comparisons` is the number of pairs that are judged together and
-    share the 5% (Bonferroni).
+    `planned` is the number of votes of the whole test, without skips; with None only the evidence can decide. `wanted`
+    is as in `duels`. `comparisons` is the number of pairs that are judged together and share the 5% (Bonferroni).
     """
     met = duels(ballots, first, second, wanted)
     settled = [(duel.settled, duel.complete_at) for duel in met if duel.complete_at is not None]
@@ -84,7 +83,7 @@ def decide(
     evidence = log_evidence(running)
     positions = [at for _, at in chosen]
     threshold = comparisons / (LEVEL if planned is None else EARLY_LEVEL)
-    # A margin for rounding: evidence of exactly the threshold counts.
+    # A margin for rounding: evidence exactly at the threshold counts.
     over = next((i for i, value in enumerate(evidence) if value >= math.log(threshold) - 1e-9), None)
     early = None if over is None else ("second" if 2 * running[over] > over + 1 else "first")
 
@@ -116,8 +115,8 @@ def decide(
 
 @dataclass(frozen=True)
 class AtLarge:
-    """What votes say of raters and prompts like these. `winner` is "first", "second" or None; `interval` that of the
-    second's win rate, 95%, over raters and prompts; `p` the one of the raters' net votes."""
+    """What votes say about raters and prompts in general. `winner` is "first", "second" or None. `interval` is that of
+    the second's win rate, 95%, over raters and prompts. `p` is that of the raters' net votes."""
 
     winner: str | None
     p: float
@@ -128,10 +127,11 @@ class AtLarge:
 def at_large(
     ballots: Sequence[Ballot], first: str, second: str, *, planned: int | None, comparisons: int = 1
 ) -> AtLarge | None:
-    """The contestant that raters in general prefer, raters and prompts being samples; None before the planned votes.
+    """The contestant that raters in general prefer, treating raters and prompts as samples. None before the planned
+    votes.
 
-    A contestant wins when two tests agree: `sign_flip` of the raters' net votes, which is valid however different their
-    tastes, and an interval over raters and prompts that excludes 50%. Arguments as those of `decide`.
+    A contestant wins if two tests agree: `sign_flip` of the raters' net votes, which is valid however different their
+    tastes, and an interval over raters and prompts that excludes 50%. Arguments are those of `decide`.
     """
     last = plan_reached_at(ballots, planned)
     chosen = [b for b in ballots[:last] if {b.left, b.right} == {first, second} and b.winner is not None]
@@ -150,7 +150,7 @@ def at_large(
 
 
 def plan_reached_at(ballots: Sequence[Ballot], planned: int | None) -> int | None:
-    """After how many ballots the planned number of votes was in; None when it is not, or there is none."""
+    """The number of ballots after which the planned number of votes was in. None if it is not, or there is none."""
     cast = 0
     for position, ballot in enumerate(ballots, start=1):
         cast += counts(ballot)
@@ -166,16 +166,16 @@ def duel_majorities(met: Sequence[Duel]) -> tuple[tuple[int, int], int]:
 
 
 def sign_test(losses: int, wins: int) -> float:
-    """The two-sided p of the exact sign test (J. Arbuthnott, 1710), 1 without a decided prompt; by scipy."""
+    """The two-sided p of the exact sign test (J. Arbuthnott, 1710), by scipy. 1 without a decided prompt."""
     from scipy.stats import binomtest
 
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def log_evidence(running: Sequence[int]) -> list[float]:
-    """The logarithm of the evidence against a fair coin after each outcome; `running` are the wins so far.
+    """The logarithm of the evidence against a fair coin after each outcome. `running` are the cumulative wins.
 
-    A beta-binomial (1, 1) gives k wins of n the probability 1 / (n + 1), a fair coin C(n, k) / 2^n; the ratio is a
+    A beta-binomial (1, 1) gives k wins of n the probability 1 / (n + 1), a fair coin C(n, k) / 2^n. The ratio is a
     martingale under the fair coin.
     """
     import numpy as np
@@ -189,7 +189,7 @@ def log_evidence(running: Sequence[int]) -> list[float]:
 def anytime_interval(wins: int, count: int) -> list[float] | None:
     """The win rates against which the evidence is below 20: a 95% interval that is valid at any time.
 
-    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, inverted.) As [low, high] in 0 to 1; None without outcomes.
+    (T. L. Lai, 1976, Ann. Stat. 4: the same mixture, inverted.) As [low, high] in 0 to 1. None without outcomes.
     """
     from scipy.optimize import brentq
     from scipy.stats import betabinom, binom
@@ -251,7 +251,7 @@ _RESAMPLES = 1000
 _SHUFFLES, _AT_ONCE = 999, 111
 _WIDE = 0.6
 _NAMED = 5
-# An interval that reaches farther than this from 50% cannot exclude a bias that would matter.
+# An interval that reaches farther than this from 50% cannot exclude a relevant bias.
 _MATTERS = 0.15
 
 
@@ -259,7 +259,7 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
     """Krippendorff's alpha of the raters (nominal: first, second, no side) with its 95% interval, by evalica.
 
     Returns value, interval, prompts (judged by two raters or more), p (see `agreement_p`), text. Skipped trials and
-    automatic ties are not judgments. value is None where nothing can be compared.
+    automatic ties are not judgments. value is None if nothing can be compared.
     """
     judged: dict[tuple[Any, ...], dict[str, int]] = defaultdict(dict)
     for ballot in ballots:
@@ -291,8 +291,8 @@ def agreement(ballots: Sequence[Ballot], order: Mapping[str, int]) -> AgreementJ
 def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
     """The two-sided p of the null hypothesis behind alpha: raters agree as often as randomly permuted judgments do.
 
-    `units`: (prompt, first, second) to the judgement of each rater, 0 to 2. The judgments on a pair of contestants are
-    permuted 999 times, counting how often two judgments of the same answers agree.
+    `units` maps (prompt, first, second) to the judgment of each rater, 0 to 2. The judgments on a pair of contestants
+    are permuted 999 times, counting how often two judgments of the same answers agree.
     """
     import numpy as np
 
@@ -323,17 +323,18 @@ def agreement_p(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> float:
 
 
 def _alike(units: Mapping[tuple[Any, ...], Mapping[str, int]]) -> tuple[int, int]:
-    """How often two raters of the same answers agree, and how many such pairs there are."""
+    """How often two raters of the same answers agree, and the number of such pairs."""
     pairs = [pair for choices in units.values() for pair in itertools.combinations(choices.values(), 2)]
     return sum(choice == other for choice, other in pairs), len(pairs)
 
 
 def krippendorff_alpha(units: Sequence[Mapping[str, Any]]) -> tuple[float, list[float] | None]:
-    """Nominal alpha of `units`, each a value per rater, and its bootstrap interval (Krippendorff 2006), by evalica."""
+    """Nominal alpha of `units`, each with one value per rater, and its bootstrap interval (Krippendorff 2006), by
+    evalica."""
     import evalica
     import pandas as pd
 
-    # evalica reads raters as rows and units as columns; who did not judge a unit is missing there.
+    # evalica expects raters as rows and units as columns, with missing values for units a rater did not judge.
     estimate = evalica.alpha_bootstrap(
         pd.DataFrame(list(units)).T, distance="nominal", n_resamples=_RESAMPLES, random_state=SEED
     )
@@ -360,7 +361,8 @@ def reading(alpha: float, p: float) -> str:
 def between_raters(ballots: Sequence[Ballot], tested: str, title: str) -> RatersDifferJson:
     """How much raters differ in how often they choose `tested`: {"p", "low", "high": [name, win rate] or None, "text"}.
 
-    p is of "all have the same win rate" (`clusters.same_share`). Raters with fewer than 5 decided votes are not named.
+    p is for the hypothesis "all have the same win rate" (`clusters.same_share`). Raters with fewer than 5 decided votes
+    are not named.
     """
     won: Counter[str] = Counter()
     decided: Counter[str] = Counter()
@@ -399,7 +401,7 @@ def position_bias(ballots: Sequence[Ballot]) -> PositionJson:
 
 
 def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: Mapping[str, str]) -> LengthJson:
-    """Whether the longer answer wins, and whether `second` also wins where it is not the longer one."""
+    """Whether the longer answer wins, and whether `second` also wins when it is not the longer one."""
     chosen = [b for b in ballots if {b.left, b.right} == {first, second} and b.winner is not None and b.longer]
     went = [ballot.winner == ballot.longer for ballot in chosen]
     longer, count = sum(went), len(chosen)
@@ -448,7 +450,7 @@ def length_confound(ballots: Sequence[Ballot], first: str, second: str, titles: 
 
 
 def guessed_sides(ballots: Sequence[Ballot], tuned: str, title: str) -> GuessesJson:
-    """How often raters said which side `tuned` was, asked after the vote; a sign test against chance over prompts.
+    """How often raters correctly guessed the side of `tuned` after the vote; a sign test against chance over prompts.
 
     Raters tend to take the answer they prefer for the tuned one, so guesses that follow the vote are counted
     separately.

@@ -19,8 +19,8 @@ from ftlab.core.words import composed
 LEAN = 6
 ENDING = 20
 
-# What the draws of a test come from: its secret. A number is the public seed of a test that was made before there were
-# secrets, or of a simulation.
+# The source of a test's draws: its secret. A number is the public seed of a test created before there were secrets, or
+# of a simulation.
 Key = str | int
 
 
@@ -32,22 +32,22 @@ class Unit(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """How often a unit was handed out, and how often with the contestant of the lower position on the right."""
+    """How often a unit was handed out, and how often with the lower-position contestant on the right."""
 
     times: int = 0
     swapped: int = 0
 
 
 def draw(key: Key, what: str) -> random.Random:
-    """The random numbers of a test for one purpose, such as "overlap". Each is seeded by an HMAC of the secret, so that
-    one stream reveals nothing about another."""
+    """The random numbers of a test for one purpose, such as "overlap". Each stream is seeded by an HMAC of the secret,
+    so that it reveals nothing about another."""
     if isinstance(key, str):
         return random.Random(hmac.digest(key.encode(), what.encode(), "sha256"))
     return random.Random(f"{key} {what}")
 
 
 def wanted_votes(prompt_ids: Sequence[str], votes_per_prompt: int, overlap: float, key: Key) -> dict[str, int]:
-    """How many raters see each prompt: `votes_per_prompt` for the share `overlap`, one for the others."""
+    """The number of raters who see each prompt: `votes_per_prompt` for the share `overlap`, one for the others."""
     shared = set(draw(key, "overlap").sample(list(prompt_ids), round(len(prompt_ids) * overlap)))
     return {prompt_id: votes_per_prompt if prompt_id in shared else 1 for prompt_id in prompt_ids}
 
@@ -67,10 +67,10 @@ def choose(
     key: Key,
     rater: int,
 ) -> tuple[Unit, bool] | None:
-    """The next of `among` for the rater with this number, and whether it is swapped; None when there is nothing.
+    """The next of `among` for the rater with this number, and whether it is swapped. None if there is nothing left.
 
-    `units` are all of the test, in a fixed order; `own` is what the rater was asked so far. Each rater sees the prompts
-    in their own order; prompts shown to fewer pairs of raters come first.
+    `units` are all of the test, in a fixed order; `own` are the rater's previous trials. Each rater sees the prompts in
+    their own order. Prompts shown to fewer pairs of raters come first.
     """
     if not among:
         return None
@@ -81,8 +81,8 @@ def choose(
     lean: Counter[int] = Counter()
     for unit, swapped in own:
         _tip(lean, unit, swapped)
-    # Near the end: the balance once every unit that has only one possible order was shown. Earlier, others
-    # may take that, and whoever steers all the time toward it lets the sides take turns.
+    # Near the end: the balance after showing every unit that has only one possible order. Earlier, other raters may
+    # take those units, and always steering toward that balance would make the sides alternate.
     bound = lean.copy()
     for unit in among if len(among) <= ENDING else ():
         sides = _sides(showings.get(unit, Shown()))
@@ -116,7 +116,7 @@ def _sides(showing: Shown) -> tuple[bool, ...]:
     return (showing.swapped < straight,)
 
 
-# A rater who leaves a trial open this long is gone: another rater may get the prompt.
+# A rater who leaves a trial open this long is gone, and another rater may get the prompt.
 STALE_SECONDS = 30 * 60
 
 
@@ -133,7 +133,7 @@ _HANDED_OUT = (
     .outerjoin(votes, votes.c.trial_id == trials.c.id)
     .where(
         trials.c.test_id == bindparam("test"),
-        # Waiting or voted on; a skip leaves the prompt to the next rater.
+        # Waiting or voted on. A skip leaves the prompt to the next rater.
         (votes.c.id.is_(None) & (trials.c.created > bindparam("since")) & raters.c.revoked_at.is_(None))
         | ((votes.c.choice != "skip") & raters.c.voided_at.is_(None)),
     )
@@ -188,8 +188,8 @@ class Own:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a test stands for one rater. `wanted`: votes by prompt; `identical`: units whose answers are one text;
-    `votes`: all that are no skips; `key`: what `choose` draws from."""
+    """The state of a test for one rater. `wanted`: votes by prompt. `identical`: units whose answers are the same text.
+    `votes`: all except skips. `key`: what `choose` draws from."""
 
     units: list[Unit]
     wanted: dict[str, int]
@@ -201,8 +201,8 @@ class Standing:
 
 
 def make_plan(connection: Connection, test: Row[Any]) -> dict[str, Any]:
-    """What does not change once a test is open, for its column `plan`: {"prompts": [[id, wanted votes]],
-    "contestants": count, "identical": [[prompt id, position, position]]}."""
+    """What does not change once a test is open, for its column `plan`: {"prompts": [[id, wanted votes]], "contestants":
+    count, "identical": [[prompt id, position, position]]}."""
     asked = select(prompts.c.id).where(prompts.c.test_id == test.id).order_by(prompts.c.number)
     prompt_ids = list(connection.execute(asked).scalars())
     settings = test.settings
@@ -278,7 +278,7 @@ def assign(connection: Connection, test: Row[Any], rater: Row[Any]) -> Trial | N
 def hand_out(
     connection: Connection, test: Row[Any], rater: Row[Any], unit: Unit, swapped: bool, place: int
 ) -> Row[Any]:
-    """Store a trial; returns its row."""
+    """Store a trial. Returns its row."""
     among = contestant_ids(connection, test.id)
     left, right = reversed(unit.pair) if swapped else unit.pair
     by_contestant = dict(connection.execute(_ANSWERED, {"prompt": unit.prompt_id}).all())
@@ -351,8 +351,8 @@ def _total(connection: Connection, test: Row[Any], at: Standing) -> int:
 
 
 def live_pair(connection: Connection, test: Row[Any], rater: Row[Any]) -> tuple[int, int]:
-    """The positions of the two contestants that answer a rater's next prompt in a live test: a random one of the pairs
-    seen least."""
+    """The positions of the two contestants that answer a rater's next prompt in a live test: a random pair among the
+    least seen."""
     among = contestant_ids(connection, test.id)
     counted = select(trials.c.pair, func.count()).where(trials.c.rater_id == rater.id).group_by(trials.c.pair)
     seen = {positions(pair): times for pair, times in connection.execute(counted)}

@@ -1,4 +1,4 @@
-"""Let a model behind an address judge the answers of a blind test: all prompts, each in both orders."""
+"""Have a model behind an address judge the answers of a blind test: all prompts, each in both orders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftlab.evaluation.judge_plan import JudgeRequest, JudgeSettings, Plan, plan_
 
 
 def sides_of_test(store: Store, test_id: str) -> tuple[str, str]:
-    """The ids of the two contestants. Raises InputError when there are more, or when raters write the prompts."""
+    """The ids of the two contestants. Raises InputError if there are more, or if raters write the prompts."""
     with store.reading() as connection:
         test = find_test(connection, test_id)
         query = contestants.select().where(contestants.c.test_id == test_id).order_by(contestants.c.position)
@@ -30,7 +30,7 @@ def sides_of_test(store: Store, test_id: str) -> tuple[str, str]:
 
 
 def plan_judging(store: Store, test_id: str, settings: JudgeSettings) -> Plan:
-    """What judging a test will take; sends nothing."""
+    """What judging a test takes. Sends nothing."""
     rows, asked, known = _asked(store, test_id, settings)
     return plan_of(settings, len(rows), asked, known)
 
@@ -43,8 +43,8 @@ def judge_test(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int:
-    """Ask about every prompt that this judge has not judged, and keep each reply as it comes; returns on how many
-    prompts its choice is known in both orders. Raises FtlabError when the address cannot be used, Stopped when asked.
+    """Ask about every prompt that this judge has not judged, and store each reply as it arrives. Returns the number of
+    prompts with a choice in both orders. Raises FtlabError if the address cannot be used, and Stopped.
     """
     rows, asked, known = _asked(store, test_id, settings)
     file = store.workspace.judged_file(test_id)
@@ -56,7 +56,7 @@ def judge_test(
         of_all = {"judgement": settings.id, "model": settings.endpoint.model}
         same = {row["row"] for row in rows} - {question.row for question in asked}
         written = {line["row"] for line in read_jsonl(file) if line["judgement"] == settings.id}
-        for row in sorted(same - written):  # equal answers are a tie that nobody is asked about
+        for row in sorted(same - written):  # equal answers are a tie without a request
             for order in (settings.sides, settings.sides[::-1]):
                 append_jsonl(file, {**of_all, "key": "", "row": row, "order": list(order), "choice": TIE})
         left = [question for question in asked if question.key not in known]
@@ -75,7 +75,7 @@ def judge_test(
 def _asked(
     store: Store, test_id: str, settings: JudgeSettings
 ) -> tuple[list[dict[str, Any]], list[JudgeRequest], set[str]]:
-    """The prompts with both answers as rows, the requests about them, and the keys of those that were answered."""
+    """The prompts with both answers as rows, the requests about them, and the keys of the answered ones."""
     with store.reading() as connection:
         asked = connection.execute(
             prompts.select().where(prompts.c.test_id == test_id).order_by(prompts.c.number)

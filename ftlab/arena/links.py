@@ -1,6 +1,6 @@
-"""Access for raters: one signed link for each, or an open link with a name. No account needed.
+"""Access for raters: one signed link each, or an open link with a name. No account needed.
 
-The secret that signs them is FTLAB_SECRET, else a file in the workspace that only its owner may read.
+The secret that signs them is FTLAB_SECRET, else a file in the workspace that only its owner can read.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ SECRET_VARIABLE = "FTLAB_SECRET"
 LONGEST_NAME = 60
 MOST_RATERS = 1000
 LONGEST_TOKEN = 300
-# How many may join by an open link within so many seconds: from one address, and in all. A room may share an address.
+# How many may join by an open link within this many seconds: from one address, and in total. A room may share an
+# address.
 JOINS = {60: (10, 30), 3600: (60, 240)}
 
 
 # Run several times for every vote: building these statements takes longer than running them.
 _ONE = select(raters).where(raters.c.id == bindparam("rater"))
 _RATER = {False: _ONE, True: _ONE.with_for_update(key_share=True)}
-# Without the plan, which only the assignment needs, and which is long.
+# Without the plan, which is long and needed only for assignment.
 _KNOWN = [column for column in PUBLIC if column.name != "plan"]
 _ITS = select(*_KNOWN).where(raters.c.id == bindparam("rater"), raters.c.test_id == blind_tests.c.id)
 _TEST_OF = {
@@ -52,7 +53,7 @@ class NotBegun(InputError):
 
 @dataclass(frozen=True)
 class RaterLink:
-    """`token` is the end of the link; whoever has it votes as this rater."""
+    """`token` is the end of the link. Whoever has it votes as this rater."""
 
     rater_id: str
     pseudonym: str
@@ -61,7 +62,7 @@ class RaterLink:
 
 @dataclass(frozen=True)
 class Rater:
-    """The rater of a token, with the data that their page needs; nothing names a contestant."""
+    """The rater of a token, with the data for their page. Nothing in it names a contestant."""
 
     id: str
     test_id: str
@@ -74,7 +75,7 @@ class Rater:
 
 
 def create_raters(store: Store, test_id: str, names: Sequence[str]) -> list[RaterLink]:
-    """A rater with a link for each name; an empty name becomes "Rater 3". Raises InputError for a closed test."""
+    """A rater with a link for each name. An empty name becomes "Rater 3". Raises InputError for a closed test."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_not_be_closed(test)
@@ -102,7 +103,7 @@ def is_open_link(store: Store, token: str) -> bool:
 def join(store: Store, token: str, name: str, address: str = "") -> RaterLink:
     """A new rater who joins by the open link from the network `address` (stored only as a keyed hash).
 
-    Raises InputError: no name, unknown, revoked, closed, too many at once (`JOINS`).
+    Raises InputError: no name, unknown, revoked, closed, or too many at once (`JOINS`).
     """
     if not _cleaned(name):
         raise InputError("Please enter your name", try_="use any name that your host knows")
@@ -133,14 +134,14 @@ def _invited(connection: Connection, payload: dict[str, str], *, lock: bool = Fa
 
 
 def links(store: Store, test_id: str) -> list[RaterLink]:
-    """The links of all raters that are not revoked."""
+    """The links of all raters, except revoked ones."""
     with store.reading() as connection:
         query = select(raters).where(raters.c.test_id == test_id, raters.c.revoked_at.is_(None))
         return [_link(store, row.id, row.pseudonym) for row in connection.execute(query.order_by(raters.c.number))]
 
 
 def revoke(store: Store, rater_id: str) -> None:
-    """End the link of a rater. Their votes stay: removing them would mean choosing among votes."""
+    """Revoke the link of a rater. Their votes stay: removing them would mean selecting votes."""
     with store.writing() as connection:
         row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
         if row is None:
@@ -151,9 +152,9 @@ def revoke(store: Store, rater_id: str) -> None:
 
 
 def void(store: Store, rater_id: str) -> None:
-    """Exclude the votes of a rater and end their link; every verdict says so. This cannot be undone.
+    """Exclude the votes of a rater and revoke their link. Every verdict says so. This cannot be undone.
 
-    A visible tally stays visible, and every verdict says so: otherwise the owner could choose among votes.
+    A visible tally stays visible: otherwise the owner could select votes.
     """
     with store.writing() as connection:
         row = connection.execute(select(raters).where(raters.c.id == rater_id)).first()
@@ -172,7 +173,7 @@ def void(store: Store, rater_id: str) -> None:
 
 
 def revoke_open_link(store: Store, test_id: str) -> None:
-    """End the open link. Raters who joined through it keep their own links."""
+    """Revoke the open link. Raters who joined through it keep their own links."""
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         if test.open_link_key is not None:
@@ -203,9 +204,9 @@ def find_rater(
 ) -> tuple[Row[Any], Row[Any]]:
     """The rows of the test and the rater. Raises InputError if the rater may not vote now.
 
-    `lock` and `share` are those of `find_test`; with either, the rater does one thing at a time.
+    `lock` and `share` are those of `find_test`. With either, requests of the same rater run one at a time.
     """
-    # One after the other, and the test first, so that no two ever wait for each other.
+    # In sequence, the test first, to prevent deadlocks.
     test = connection.execute(_TEST_OF[lock, share], {"rater": rater_id}).first()
     if test is None:
         raise _unknown()
@@ -221,7 +222,7 @@ def qr_code(url: str) -> str:
     import segno
 
     code = segno.make(url, micro=False)
-    # Without a size of its own: a page that draws it smaller then scales it, where a size would be cut off.
+    # Without a fixed size: a page that draws it smaller then scales it instead of cutting it off.
     return code.svg_inline(scale=5, border=4, dark="#000", light="#fff", title="QR code", omitsize=True)
 
 
@@ -262,7 +263,7 @@ def _add_rater(
 
 
 def _must_not_be_many(connection: Connection, test_id: str, came_from: str | None) -> None:
-    """Raises InputError when this many have joined by the open link lately."""
+    """Raises InputError if this many have joined by the open link recently."""
     for seconds, (each, in_all) in JOINS.items():
         lately = (raters.c.test_id == test_id) & raters.c.open_link & (raters.c.created > now() - seconds)
         mine = lately & (raters.c.came_from == came_from)
@@ -296,8 +297,8 @@ def _is_seen(character: str) -> bool:
 
 
 _BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800\u034f"
-# A name is for the eye, so besides letters that are drawn alike, those count that only resemble one in most fonts:
-# Cyrillic, Greek, Latin and Armenian letters, then digits and signs.
+# Names are compared by eye. So besides letters that are drawn alike, these only look alike in most fonts: Cyrillic,
+# Greek, Latin and Armenian letters, then digits and signs.
 _READS_AS = str.maketrans(
     {letter: latin for letter, latin in LATIN_LOOKS.items() if letter.islower()}
     | dict(zip("кмтвньτκηεχβıɡոօս01i|", "kmtbhbtknexbignouolll", strict=True))
@@ -310,7 +311,7 @@ def looks_like(name: str) -> str:
     (NFKC)."""
     plain = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", name).casefold())
     read = "".join(character for character in plain if character.isalnum()).translate(_READS_AS)
-    # Again: what looks like an i looks like an l.
+    # Twice: a letter that looks like an i also looks like an l.
     return read.translate(_READS_AS).replace("rn", "m").replace("vv", "w") or plain
 
 
@@ -319,7 +320,7 @@ def _link(store: Store, rater_id: str, pseudonym: str) -> RaterLink:
 
 
 def _read(store: Store, token: str) -> dict[str, str]:
-    """The content of a signed token. Raises InputError when it was not signed here."""
+    """The content of a signed token. Raises InputError if it was not signed here."""
     try:
         if len(token) > LONGEST_TOKEN:
             raise _unknown()

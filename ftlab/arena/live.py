@@ -1,7 +1,7 @@
 """The live mode: a rater writes the prompt, both models answer, and nothing is shown before both are complete.
 
-Only one rater at a time is answered: two generations on one device only slow each other down. Models stay loaded from
-one question to the next, as many as one test needs.
+Serves one rater at a time, since two generations on one device only slow each other down. Models stay loaded between
+questions, as many as one test needs.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def ask_endpoints(store: Store, rater_id: str, prompt: str) -> Any:
 
 
 def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
-    """Let the next two contestants answer `prompt`; returns what `trials.record_live` returns.
+    """Have the next two contestants answer `prompt`. Returns what `trials.record_live` returns.
 
-    Raises InputError for an empty or too long prompt and when the rater may not vote, FtlabError, which names no model,
-    when one of them cannot answer; nothing is recorded then.
+    Raises InputError for an empty or too long prompt and if the rater may not vote, and FtlabError, which names no
+    model, if one of them cannot answer; nothing is recorded then.
     """
     if not prompt.strip():
         raise InputError("The question is empty", try_="write one first")
@@ -69,7 +69,7 @@ def ask_models(store: Store, rater_id: str, prompt: str) -> Any:
     except _TooLong:
         raise
     except FtlabError as error:
-        # The message may name a run, a model or a host: only the owner may see it.
+        # The message may name a run, a model or a host, which only the owner may see.
         log.warning("A question in the test %s could not be answered: %s", test.id, error)
         raise FtlabError("This could not be answered; nothing was recorded", try_="tell your host") from error
     finally:
@@ -126,7 +126,7 @@ def _ask_endpoint(spec: dict[str, Any], messages: list[dict[str, str]], settings
         reply = client.ask(request.messages, request.tools)
     finally:
         client.close()
-    assert reply is not None  # nothing ends the waiting here
+    assert reply is not None  # nothing ends the wait here
     return {"text": text_of_reply(reply), "tokens": reply.completion_tokens, "cut": reply.cut, "flags": []}
 
 

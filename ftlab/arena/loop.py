@@ -1,4 +1,4 @@
-"""The loop from votes to the next run, with simulated raters of known taste."""
+"""The loop from votes to the next run, with simulated raters whose preferences are known."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from ftlab.errors import InputError
 
 
 def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: float = 0.0) -> Callable[..., str]:
-    """A rater who prefers the answer with the higher `score`, as a function of (left, right, rng) that gives a choice.
+    """A rater who prefers the answer with the higher `score`, as a function of (left, right, rng) that returns a
+    choice.
 
-    `temper` makes the choice random where scores are close (a logistic curve of this width, in units of the score);
-    differences below `tie_below` are called both good when the scores are positive, else both bad.
+    `temper` makes the choice random if scores are close (a logistic curve of this width, in units of the score).
+    Differences below `tie_below` become both good if the scores are positive, else both bad.
     """
 
     def choose(left: str, right: str, rng: random.Random) -> str:
@@ -42,26 +43,26 @@ def taste(score: Callable[[str], float], *, temper: float = 0.0, tie_below: floa
     return choose
 
 
-# Trains what a dictionary of settings describes, to its end; raises when it fails.
+# Runs the training described by a dictionary of settings to its end; raises on failure.
 Train = Callable[[dict[str, Any]], RunDirectory]
-# How good an answer is: (answer, prompt, reference or None).
+# Quality of an answer: (answer, prompt, reference or None).
 Score = Callable[[str, str, str | None], float]
 Tell = Callable[[str], None]
 
 VOICE = "brand_voice"
-# The blind tests evaluate.
+# The evaluations of the blind tests.
 _UNEVALUATED = {"after_training": False}
 _RATERS = ("Ana", "Ben", "Cleo", "Dev", "Eve", "Finn")
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What is tuned and asked; `sft` and `dpo` are settings of the runs.
+    """What is tuned and asked. `sft` and `dpo` are settings of the runs.
 
-    `prompts` names where prompts come from (a file or data; None: the held-out rows of the first run), of which each
-    test takes `prompts_per_test`; every rater votes on each. `rival`: None sets the tuned model against its base; a
-    system prompt sets it against itself with that prompt, whose answers are nearly as good, so that more can be learned
-    from the votes. `temper`: how random a vote is where answers are nearly as good (0: never), see `taste`.
+    `prompts` names the source of prompts (a file or data; None: the held-out rows of the first run). Each test takes
+    `prompts_per_test`, and every rater votes on each. `rival`: None compares the tuned model with its base; a system
+    prompt compares it with itself under that prompt, whose answers are nearly as good, so that votes are more
+    informative. `temper`: the randomness of a vote between nearly equal answers (0: none), see `taste`.
     """
 
     source: str = VOICE
@@ -82,7 +83,7 @@ def starter_settings() -> LoopSettings:
     from ftlab.samples import sample_path
 
     return LoopSettings(
-        # Customers whom the data of the tuning do not hold.
+        # Customers who do not occur in the tuning data.
         prompts=str(sample_path("brand_voice_preferences") / "train.jsonl"),
         prompts_per_test=70,
         rival="You write short letters for the shop.",
@@ -94,11 +95,12 @@ def starter_settings() -> LoopSettings:
 def run_loop(
     workspace: Workspace, train: Train, settings: LoopSettings | None = None, *, score: Score | None = None, tell: Tell
 ) -> dict[str, Any]:
-    """Go round once; returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
+    """Run the loop once. Returns {"sft", "dpo" (run ids), "first", "second" (ids of tests), "export", "pairs", "fresh",
     "left_out", "verdicts": [evaluate of both tests]}.
 
-    `tell` gets a sentence at each step. `score` is what the simulated raters prefer by: for brand_voice its house
-    style, else how near an answer is to the reference. Raises InputError when prompts or votes do not suffice.
+    `tell` gets a sentence at each step. `score` determines the simulated raters' preferences: for brand_voice its house
+    style, otherwise the similarity of an answer to the reference. Raises InputError if there are too few prompts or
+    votes.
     """
     settings = settings or LoopSettings()
     score = score or (house_style if settings.source == VOICE else nearness)
@@ -124,7 +126,7 @@ def run_loop(
     tell(f"    {exported.text()}")
 
     tell("4 of 6: direct preference optimization on the votes, starting from the tuned model")
-    # The next blind test is the test, so that few rows need to be held out.
+    # The next blind test serves as the test, so few rows need to be held out.
     votes = {"source": str(folder / preferences.DPO_FILE), "test_fraction": 0.0}
     learning = {"name": "loop-dpo", "stage": "dpo", "model": model | {"start": sft.id}, "data": votes}
     dpo = train(_merged(learning | {"evaluation": _UNEVALUATED}, settings.dpo))
@@ -152,19 +154,19 @@ def run_loop(
 
 
 def house_style(answer: str, prompt: str, reference: str | None) -> float:
-    """The share of the rules of Pinebrook's house style that an answer keeps."""
+    """The share of the rules of Pinebrook's house style that an answer follows."""
     from ftlab.samples.house_style import RULES, follows_house_style
 
     return 1 - len(follows_house_style(answer, prompt=prompt)) / len(RULES)
 
 
 def nearness(answer: str, prompt: str, reference: str | None) -> float:
-    """How much of an answer and its reference is the same text, from 0 to 1 (Ratcliff and Obershelp)."""
+    """The share of matching text in an answer and its reference, from 0 to 1 (Ratcliff and Obershelp)."""
     return difflib.SequenceMatcher(None, answer.strip(), (reference or "").strip(), autojunk=False).ratio()
 
 
 def vote_as(store: Store, test_id: str, rater_ids: Sequence[str], score: Score, *, temper: float, seed: int) -> int:
-    """Let simulated raters vote in turn on all their trials, each preferring the answer with the higher score.
+    """Have simulated raters vote in turn on all their trials, each preferring the answer with the higher score.
 
     Returns the number of votes. The evidence is checked afterwards, as with people.
     """
@@ -198,13 +200,13 @@ def hold_test(
     settings: LoopSettings,
     score: Score,
 ) -> tuple[str, int]:
-    """Run a whole blind test, from its prompts to its end; returns its id and the number of stale prompts."""
+    """Run a complete blind test, from its prompts to its end. Returns its id and the number of stale prompts."""
     fresh, left_out = prompt_sources.fresh(asked, [contestant.spec for contestant in contestants], store.workspace)
     chosen = prompt_sources.sample(fresh, settings.prompts_per_test, seed=settings.seed)
     generation = answers.check_generation({"max_new_tokens": settings.max_new_tokens})
     how = TestSettings(generation, votes_per_prompt=settings.raters)
     planned = len(chosen) * settings.raters
-    # Simulated raters ignore sides: a known secret reproduces the votes.
+    # Simulated raters ignore sides, so a known secret makes the votes reproducible.
     test_id = blind_tests.create_test(store, title, contestants, chosen, how, planned, secret=f"loop {settings.seed}")
     with locked(store.workspace.device_lock):
         answers.generate(store, test_id)
@@ -228,7 +230,7 @@ def _prompts(workspace: Workspace, settings: LoopSettings, sft: RunDirectory) ->
 
 
 def _merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run with those of `over` in their place, section by section."""
+    """Settings of a run, overridden by those of `over` section by section."""
     merged = dict(settings)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

@@ -1,8 +1,8 @@
 """How many votes a test needs: the power of the exact sign test at the planned number, by scipy.
 
-The test is the one of `evidence.decide`, at its level: 4% (1% is kept for stopping early), shared by all pairs where
-there are three contestants or more. An early decision by the evidence only adds power, so this is a lower bound. It is
-the power of a verdict on these raters.
+The test is the one of `evidence.decide`, at its level: 4% (1% is reserved for stopping early), shared by all pairs with
+three or more contestants. An early decision by the evidence only adds power, so this is a lower bound. It is the power
+of a verdict on these raters.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 POWER = 0.8
-# How alike raters judge the same two answers (intraclass correlation): a guess until there are votes.
+# How alike raters judge the same two answers (intraclass correlation): an assumption until there are votes.
 AGREEMENT = 0.3
 _MOST_PROMPTS = 20_000
 
 
 @dataclass(frozen=True)
 class Chances:
-    """The assumptions about the votes: `rate` is how often the better contestant wins a vote that chooses a side,
+    """The assumptions about the votes. `rate` is how often the better contestant wins a vote that chooses a side,
     `ties` the share of votes that choose none, `agreement` the correlation of the votes on one prompt (0 to 1). The
     share `overlap` of the prompts gets `votes_per_prompt` votes, the others get one: for each pair of `contestants`."""
 
@@ -55,8 +55,8 @@ class Chances:
 
 
 def outcome_of_prompt(chances: Chances, votes: int | None = None) -> tuple[float, float]:
-    """The probabilities that the majority of `votes` on a prompt prefers the better and the worse contestant of a pair;
-    None: of all that it is to get."""
+    """The probabilities that the majority of `votes` on a prompt prefers the better and the worse contestant of a pair.
+    None: all its planned votes."""
     if votes is not None:
         return _majority(chances.rate, chances.ties, chances.agreement, votes)
     return _expected(chances, votes_each(1, chances, None))
@@ -83,10 +83,10 @@ def _majority(rate: float, ties: float, agreement: float, cast: int) -> tuple[fl
 
 
 def votes_each(prompts: int, chances: Chances, planned: int | None) -> dict[int, float]:
-    """How many votes a pair gets on a prompt, and for which share of the prompts.
+    """The number of votes that a pair gets on a prompt, and for which share of the prompts.
 
-    Where fewer are planned than the prompts could take, they spread as `handing_out.choose` spreads them: no prompt is
-    shown to a third rater before all were shown to two. Of a round that is not full, chance decides.
+    If fewer are planned than the prompts could take, they are distributed as by `handing_out.choose`: no prompt is
+    shown to a third rater before all were shown to two. In an incomplete round, chance decides.
     """
     shared = chances.overlap if chances.votes_per_prompt > 1 else 0.0
     rounds = [2] * (chances.votes_per_prompt // 2) + [1] * (chances.votes_per_prompt % 2)
@@ -115,7 +115,7 @@ def _expected(chances: Chances, shares: dict[int, float]) -> tuple[float, float]
 
 @functools.lru_cache(maxsize=4096)
 def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
-    """The probability that the better contestant of a pair is found better, on `prompts` prompts.
+    """The probability that the test finds the better contestant of a pair better, on `prompts` prompts.
 
     `planned` are the votes of the whole test; None: all that the prompts take.
     """
@@ -137,9 +137,9 @@ def power(prompts: int, chances: Chances, planned: int | None = None) -> float:
 
 
 def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
-    """The number of prompts from which the power is at least `wanted`.
+    """The smallest number of prompts with a power of at least `wanted`.
 
-    Raises InputError when no difference is to be found, or more than 20,000 prompts would be needed.
+    Raises InputError if there is no difference to find, or more than 20,000 prompts would be needed.
     """
     _within("The power", wanted, 0.05, 0.99)
     if chances.rate <= 0.5:
@@ -156,13 +156,13 @@ def prompts_needed(chances: Chances, wanted: float = POWER) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if power(middle, chances) < wanted else (low, middle)
-    # The power of an exact test is a sawtooth: take the number after which it stays above.
+    # The power of an exact test is a sawtooth: take the number from which it stays above.
     beyond = high + max(12, high // 20)
     return max((n + 1 for n in range(high, beyond) if power(n, chances) < wanted), default=high)
 
 
 def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned: int | None = None) -> float | None:
-    """The smallest win rate (to .005) that the votes on `prompts` prompts find with power `wanted`; None: not any."""
+    """The smallest win rate (to .005) that the votes on `prompts` prompts detect with power `wanted`. None: not any."""
     rates = [0.5 + step / 200 for step in range(1, 101)]
     low, high = -1, len(rates)
     while high - low > 1:
@@ -174,7 +174,7 @@ def smallest_rate(prompts: int, chances: Chances, wanted: float = POWER, planned
 
 @functools.lru_cache(maxsize=256)
 def plan_in_short(planned_votes: int, prompts: int | None, chances: Chances) -> str:
-    """The least preference that `planned_votes` on `prompts` prompts find in 80% of tests, in one sentence."""
+    """The smallest preference that `planned_votes` on `prompts` prompts detect in 80% of tests, in one sentence."""
     begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
     prompts = planned_votes // chances.pairs if prompts is None else prompts
     rate = smallest_rate(prompts, chances, planned=planned_votes)
@@ -192,7 +192,7 @@ def plan_in_words(
     overlap: float = 1.0,
     contestants: int = 2,
 ) -> str:
-    """What `planned_votes` on `prompts` prompts can show, in sentences for whoever plans the test. None: raters write a
+    """What `planned_votes` on `prompts` prompts can show, in sentences for the test's planner. None: raters write a
     prompt for each vote."""
     chances = Chances(0.6, ties, votes_per_prompt, overlap=overlap, contestants=contestants)
     begin = f"{planned_votes:,} votes" + (f" on {prompts:,} prompts" if prompts is not None else "")
@@ -211,7 +211,7 @@ def plan_in_words(
         f"{percent(POWER)} of tests, {assumed}."
     )
     if chances.pairs > 1:
-        # Pairs share prompts, so that finding one makes finding the other likelier, if anything.
+        # Pairs share prompts, so finding one makes finding another more likely, if anything.
         best = power(prompts, replace(chances, rate=rate), planned_votes) ** (contestants - 1)
         text += f" A contestant preferred that much over all others is found best in at least {_share(best)} of tests."
     weak = _share(power(prompts, chances, planned_votes))
@@ -219,7 +219,7 @@ def plan_in_words(
 
 
 def _more(chances: Chances) -> str:
-    """How many prompts it takes to find a weak preference."""
+    """How many prompts it takes to detect a weak preference."""
     try:
         return f"; {percent(POWER)} takes {prompts_needed(chances):,} prompts"
     except InputError:
@@ -231,7 +231,8 @@ def _share(value: float) -> str:
 
 
 def _most_losses(counts: np.ndarray, level: float) -> np.ndarray:
-    """The most losses with which the sign test still rejects, for each number of decided prompts; -1: with none."""
+    """The most losses with which the sign test still rejects, for each number of decided prompts; -1 if it never
+    rejects."""
     import numpy as np
     from scipy.stats import binom
 

@@ -50,7 +50,7 @@ class VoteOriginJson(TypedDict):
 
 
 class OriginJson(TypedDict):
-    """Where a row of votes comes from, as a line of provenance.jsonl: `chosen` and `rejected`, or `completion`, are the
+    """Where a row of votes comes from, as a line of provenance.jsonl. `chosen` and `rejected`, or `completion`, are the
     contestants that wrote the answers."""
 
     test: str
@@ -80,7 +80,7 @@ class LabelledJson(TypedDict):
 
 
 def examples(store: Store, test_id: str, most: int = 4) -> list[ExampleJson]:
-    """Up to `most` prompts, one for each way in which the votes went."""
+    """Up to `most` prompts, one for each pattern of votes."""
     known = _read(store, test_id)
     titles = {name: origin["title"] for name, origin in known.origins.items()}
     by_kind: dict[str, ExampleJson] = {}
@@ -125,10 +125,10 @@ CUT = "an answer was cut at the length limit"
 
 @dataclass
 class VotesAsData:
-    """Rows for training, and for each one its origin in the same order.
+    """Rows for training, and the origin of each in the same order.
 
     `pairs`: prompt, chosen, rejected. `judged`: prompt, completion, label. `conflicts`: prompts on which raters
-    preferred different answers, kept or not. `left_out`: prompts without a row, by reason.
+    preferred different answers, whether kept or not. `left_out`: prompts without a row, by reason.
     """
 
     pairs: list[PairJson] = field(default_factory=list)
@@ -161,10 +161,10 @@ class VotesAsData:
 def collect(store: Store, test_id: str, *, with_cut: bool = False) -> VotesAsData:
     """The votes of a test as preference data.
 
-    A prompt with a preferred answer becomes a pair; "both good" and "both bad" become two judged answers, as does a
-    pair (the chosen one good, the rejected one bad). Ties never become pairs. Answers that were cut are left out unless
-    `with_cut`: who learns from them learns to stop in the middle. Raises InputError while the tally is hidden: the rows
-    would show who leads.
+    A prompt with a preferred answer becomes a pair. "Both good" and "both bad" become two judged answers, as does a
+    pair (the chosen one good, the rejected one bad). Ties never become pairs. Truncated answers are left out unless
+    `with_cut`, since a model trained on them learns to stop midway. Raises InputError while the tally is hidden: the
+    rows would show who leads.
     """
     if revealed_now(store, test_id) is None:
         raise InputError(
@@ -180,10 +180,10 @@ def collect(store: Store, test_id: str, *, with_cut: bool = False) -> VotesAsDat
 def export(
     store: Store, test_id: str, folder: Path | None = None, *, with_cut: bool = False
 ) -> tuple[Path, VotesAsData]:
-    """Write dpo.jsonl, kto.jsonl, provenance.jsonl and export.json into `folder` (by default one of the test's own in
-    the workspace); returns it and what was written. `with_cut` as in `collect`.
+    """Write dpo.jsonl, kto.jsonl, provenance.jsonl and export.json to `folder` (by default one of the test's own in the
+    workspace). Returns it and what was written. `with_cut` is as in `collect`.
 
-    A file without rows is not written. Raises InputError while the tally is hidden, or when no vote gives a row.
+    A file without rows is not written. Raises InputError while the tally is hidden, or if no vote yields a row.
     """
     data = collect(store, test_id, with_cut=with_cut)
     if not data.judged:
@@ -212,7 +212,7 @@ def export(
 
 
 def is_export(path: Path) -> bool:
-    """Whether `path` is a file of votes that `export` has written."""
+    """Whether `path` is a file of votes written by `export`."""
     return path.name in (DPO_FILE, KTO_FILE) and "test" in (read_cached(path.with_name(SUMMARY_FILE)) or {})
 
 
@@ -292,7 +292,7 @@ def _add(
 
 
 def _origin(known: _Known, prompt_id: str, ballots: Sequence[Ballot], conflict: bool, share: float) -> OriginJson:
-    """Where a row comes from: the test, the prompt, how answers were made, and every vote."""
+    """The origin of a row: the test, the prompt, how answers were made, and every vote."""
     prompt = known.prompts[prompt_id]
     return {
         "test": known.test.id,

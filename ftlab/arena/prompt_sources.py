@@ -1,4 +1,4 @@
-"""Where the prompts of a blind test come from: held-out rows of a run or of data, a file, or pasted lines."""
+"""Sources of the prompts of a blind test: held-out rows of a run or of data, a file, or pasted lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ftlab.errors import FtlabError, InputError
 
 HELD_OUT = ("test", "validation")
 RUN_PREFIX = "run:"
-_LOOKED_AT = 100  # rows whose cells decide the format
+_LOOKED_AT = 100  # rows sampled to detect the format
 _LONGEST_TOPIC = 60
 
 
@@ -31,8 +31,8 @@ def held_out(
 ) -> list[PromptSpec]:
     """The prompts of the test split (else validation) of `source`: a run as `run:<id>`, a sample, a version or a file.
 
-    Data without such a split give all rows. `topic` names the column whose cells sort the prompts, `columns` (role:
-    column) the one that holds them, where data were not named before. Raises InputError when there is no such source
+    Data without such a split gives all rows. `topic` names the column with the topics of the prompts. `columns` (role:
+    column) names the prompt column, if it was not set for the data before. Raises InputError if there is no such source
     or column.
     """
     if source.startswith(RUN_PREFIX):
@@ -49,7 +49,7 @@ def from_file(
     topic: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> list[PromptSpec]:
-    """The prompts of all rows of a file; a text file has one prompt per line. `columns` as for `held_out`."""
+    """The prompts of all rows of a file; a text file has one prompt per line. `columns` is as in `held_out`."""
     if path.suffix.lower() == ".txt":
         return pasted(path.read_text(encoding="utf-8-sig", errors="replace"))
     loaded = load_rows(DataConfig(source=str(path)), workspace)
@@ -57,7 +57,7 @@ def from_file(
 
 
 def pasted(text: str) -> list[PromptSpec]:
-    """One prompt per line. Raises InputError when there is none."""
+    """One prompt per line. Raises InputError if there is none."""
     lines = [line.strip() for line in text.split("\n")]
     specs = [PromptSpec([{"role": "user", "content": line}]) for line in lines if line]
     if not specs:
@@ -66,7 +66,7 @@ def pasted(text: str) -> list[PromptSpec]:
 
 
 def topic_columns(source: str, workspace: Workspace) -> list[str]:
-    """The columns of `source` that could name the topic of a row: text that repeats, of few kinds."""
+    """The columns of `source` that could hold the topic of a row: recurring text with few distinct values."""
     if source.startswith(RUN_PREFIX):
         data = _data_of(source.removeprefix(RUN_PREFIX), workspace)
         if data is None:
@@ -88,9 +88,10 @@ def topic_columns(source: str, workspace: Workspace) -> list[str]:
 def sample(
     prompts: Sequence[PromptSpec], number: int | None, *, by_topic: bool = False, seed: int = 0
 ) -> list[PromptSpec]:
-    """`number` of the prompts at random (None: all), in their order; `by_topic` as many from each topic as there are.
+    """`number` of the prompts at random (None: all), in their order. `by_topic` takes equally many from each topic, as
+    far as available.
 
-    Raises InputError for less than one.
+    Raises InputError for a number below one.
     """
     if number is None or number >= len(prompts):
         return list(prompts)
@@ -110,8 +111,8 @@ def sample(
 def fresh(
     prompts: Sequence[PromptSpec], specs: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[PromptSpec], int]:
-    """The prompts that no contestant was trained on, not even nearly, and how many were left out. Raises InputError
-    without any."""
+    """The prompts that no contestant was trained on, exactly or nearly, and how many were left out. Raises InputError
+    if none is left."""
     references = [prompt.reference for prompt in prompts]
     kept = fresh_only(workspace, specs, [prompt.messages for prompt in prompts], references)
     return [prompts[i] for i in kept], len(prompts) - len(kept)
@@ -190,7 +191,7 @@ def _topic(cell: Any) -> str | None:
 
 
 def _once(prompts: Iterable[PromptSpec]) -> list[PromptSpec]:
-    """Each prompt once, the first time that it comes."""
+    """Each prompt once, at its first occurrence."""
     seen: dict[str, PromptSpec] = {}
     for prompt in prompts:
         seen.setdefault(prompt_fingerprint(prompt.messages), prompt)

@@ -1,9 +1,9 @@
-"""Computes the verdict of a blind test again, from the files beside this one, by Python and scipy alone.
+"""Recomputes the verdict of a blind test from the files in this folder, with only Python and scipy.
 
     python recompute.py
 
-votes.csv: the votes in the order in which they were cast; `wanted` is how many the prompt was to get. plan.json: what
-was registered when the test opened. verdict.json: what ftlab computed. Ends with 1 where the two differ.
+votes.csv: the votes in the order in which they were cast; `wanted` is the planned number for the prompt. plan.json:
+what was registered when the test opened. verdict.json: what ftlab computed. Exits with 1 if the two differ.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def majority(votes: Counter[str], first: str, second: str) -> str | None:
 
 
 def judge(votes: list[dict[str, str]], first: str, second: str, planned: int | None, pairs: int) -> dict[str, Any]:
-    """The verdict on `second` against `first`, with the figures that lead to it."""
+    """The verdict on `second` against `first`, with the figures behind it."""
     end, cast = len(votes), 0
     reached = False
     for place, vote in enumerate(votes, start=1):
@@ -41,7 +41,7 @@ def judge(votes: list[dict[str, str]], first: str, second: str, planned: int | N
     by_prompt: dict[str, Counter[str]] = defaultdict(Counter)
     received: Counter[str] = Counter()
     at_plan: dict[str, Counter[str]] = {}
-    completed: list[tuple[int, str]] = []  # (after how many votes, who won), of the prompts that chose a side
+    completed: list[tuple[int, str]] = []  # (after how many votes, who won), for prompts that chose a side
     for place, vote in enumerate(votes, start=1):
         if {vote["left"], vote["right"]} == {first, second} and vote["choice"] != "skip":
             prompt = vote["prompt"]

@@ -1,4 +1,4 @@
-"""The plan of a blind test, registered as it opens: the verdict says whether it is still the same."""
+"""The plan of a blind test, registered when it opens. The verdict says whether it is unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ftlab.arena.evidence import EARLY_LEVEL, PLANNED_LEVEL
 from ftlab.arena.results import RegisteredJson
 from ftlab.arena.store import answers, audit, contestants, prompts
 
-# What is told of a contestant: its identity, no credentials.
+# What is published about a contestant: its identity, no credentials.
 ORIGIN = ("kind", "base", "run", "adapter_sha256", "strength", "system_prompt", "examples", "url", "model")
 RULE = (
     "Two-sided exact sign test over prompts, by the majority of their votes, at the planned number of votes; or, at "
@@ -23,7 +23,7 @@ RULE = (
 
 def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
     """Everything that could be chosen after the votes are known: contestants, prompts with a hash of each answer,
-    settings, planned votes and rule. In a live test, whose raters write the prompts, there are none."""
+    settings, planned votes and rule. A live test, whose raters write the prompts, has no prompts here."""
     among = connection.execute(
         select(contestants).where(contestants.c.test_id == test.id).order_by(contestants.c.position)
     ).all()
@@ -54,18 +54,18 @@ def plan_of(connection: Connection, test: Row[Any]) -> dict[str, Any]:
 
 
 def plan_text(plan: dict[str, Any]) -> str:
-    """`plan` in the one form whose SHA-256 is registered."""
+    """`plan` in the canonical form whose SHA-256 is registered."""
     return json.dumps(plan, sort_keys=True, ensure_ascii=False, indent=1) + "\n"
 
 
 def plan_hash(connection: Connection, test: Row[Any]) -> str:
-    """The SHA-256 of the plan of `test` as it is now."""
+    """The SHA-256 of the current plan of `test`."""
     return hashlib.sha256(plan_text(plan_of(connection, test)).encode()).hexdigest()
 
 
 def registered(connection: Connection, test: Row[Any]) -> RegisteredJson | None:
-    """What was registered last before the first vote, and whether it is still so; None for a test that has not opened,
-    or opened with an ftlab that registered nothing."""
+    """The last registration before the first vote, and whether it still holds. None for a test that has not opened, or
+    that opened with an ftlab that registered nothing."""
     query = select(audit.c.at, audit.c.detail).where(audit.c.test_id == test.id).order_by(audit.c.at.desc())
     event = next((row for row in connection.execute(query) if row.detail.get("plan")), None)
     if event is None:

@@ -1,6 +1,6 @@
 """The types of a blind test's progress, and of its result as `tally.evaluate` returns and the command line prints it.
 
-A share is of 0 to 1, an interval [low, high] of 95%, a p two-sided. A `text` says the same in a sentence.
+Shares are 0 to 1, intervals are [low, high] at 95%, p is two-sided. A `text` says the same in a sentence.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class RaterJson(TypedDict):
 
 
 class ProgressJson(TypedDict):
-    """The progress of a test, without revealing who leads. `votes` includes the `automatic` ones; `skipped` come on
-    top. `voided` votes are in none of the other numbers but those of their rater."""
+    """The progress of a test, without revealing who leads. `votes` includes the `automatic` ones but not the `skipped`.
+    `voided` votes are excluded from all other numbers, except those of their rater."""
 
     state: str
     votes: int
@@ -63,7 +63,7 @@ class EvidencePointJson(TypedDict):
 
 
 class EvidenceJson(TypedDict):
-    """Odds for a difference: now, at most, and their way in at most 200 points; at `threshold` they decide.
+    """Odds for a difference: current, highest, and their path in at most 200 points. They decide at `threshold`.
     `crossed_at` is the number of votes at which they did."""
 
     now: float
@@ -78,7 +78,7 @@ class EvidenceJson(TypedDict):
 
 
 class AgreementJson(TypedDict):
-    """Krippendorff's alpha; `value` is None where nothing can be compared."""
+    """Krippendorff's alpha. `value` is None if nothing can be compared."""
 
     value: float | None
     interval: Interval
@@ -97,7 +97,7 @@ class RatersDifferJson(TypedDict):
 
 
 class TestedJson(TypedDict):
-    """A share of votes, its interval over prompts, and the p of a sign test over prompts; None without votes."""
+    """A share of votes, its interval over prompts, and the p of a sign test over prompts. None without votes."""
 
     share: float | None
     interval: Interval
@@ -129,7 +129,7 @@ class LengthJson(TestedJson):
 
 
 class StyleJson(TypedDict):
-    """The share of votes that the second contestant would win at equal style; None where that cannot be estimated.
+    """The share of votes that the second contestant would win at equal style. None if that cannot be estimated.
     `features` are those in which the answers differ."""
 
     prompts: int
@@ -140,9 +140,9 @@ class StyleJson(TypedDict):
 
 
 class CorrectedJson(TypedDict):
-    """The win rate of the second contestant (a tie is half) by votes and a judge model that they correct; None with too
-    few prompts. `prompts` have votes, `judged` were judged; `votes_alone` is the interval without the judge; `weight`
-    of the judge is 0 to 1; `agree` counts prompts on which both say the same."""
+    """The win rate of the second contestant (a tie is half) from votes and a judge model that they correct. None with
+    too few prompts. `prompts` have votes, `judged` were judged. `votes_alone` is the interval without the judge. The
+    judge's `weight` is 0 to 1. `agree` counts prompts on which both say the same."""
 
     judge: str
     prompts: int
@@ -200,8 +200,8 @@ class PromptsJson(TypedDict):
 
 
 class OutcomeJson(TypedDict):
-    """A verdict on two contestants, or on all of them: then the figures of one pair are None. `raters_then` of `raters`
-    had voted when it was decided; `general`: it applies to raters at large."""
+    """A verdict on two contestants, or on all of them (the figures of one pair are then None). `raters_then` of
+    `raters` had voted when it was decided. `general`: it applies to raters at large."""
 
     verdict: Word
     text: str
@@ -269,7 +269,7 @@ class OverviewJson(TypedDict):
 
 
 class JudgedJson(OverviewJson, OutcomeJson):
-    """What `verdict.judge` makes of votes. With two contestants it has the keys of PairJson, too."""
+    """The result of `verdict.judge` for votes. With two contestants it also has the keys of PairJson."""
 
     first: NotRequired[str]
     second: NotRequired[str]
@@ -296,7 +296,7 @@ class JudgedJson(OverviewJson, OutcomeJson):
 
 
 class RegisteredJson(TypedDict):
-    """The SHA-256 of the plan of a test when it opened (UTC seconds), and whether the plan is `kept` since."""
+    """The SHA-256 of the plan of a test when it opened (UTC seconds), and whether the plan was `kept` since."""
 
     sha256: str
     at: float
@@ -304,9 +304,9 @@ class RegisteredJson(TypedDict):
 
 
 class TallyJson(JudgedJson):
-    """A test as it stands. `revealed`: why the tally may be seen, None while it is to stay hidden; `asked`: how many
-    prompts count; `registered` is None for tests of an ftlab that registered no plan, `corrected` for those that no
-    model has judged."""
+    """The current state of a test. `revealed`: why the tally may be seen, None while it must stay hidden. `asked`: how
+    many prompts count. `registered` is None for tests of an ftlab that registered no plan, `corrected` for those that
+    no model has judged."""
 
     id: str
     title: str

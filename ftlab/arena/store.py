@@ -64,7 +64,7 @@ def _id() -> Column[str]:
 
 
 def _of(table: str, name: str, **options: Any) -> Column[str]:
-    """A reference to a row of `table`, which takes this row along when it is deleted."""
+    """A reference to a row of `table`, with cascading deletes."""
     return Column(
         name, String(40), ForeignKey(f"{table}.id", ondelete="CASCADE"), nullable=False, **{"index": True} | options
     )
@@ -90,13 +90,13 @@ blind_tests = Table(
     Column("evidence_at", Float),  # when the anytime-valid criterion ended the wait for the planned number
     Column("opened_early_at", Float),
     Column("opened_early_votes", Integer),
-    Column("open_link_key", String(40)),  # null: there is no open link
-    # What sides and orders are drawn from: whoever has it knows which answer is whose, so it never leaves the database,
-    # and a test that comes from elsewhere gets one of its own. Null: made before there were secrets, see `draw_key`.
+    Column("open_link_key", String(40)),  # null: no open link
+    # The source of sides and orders. Whoever has it knows which answer is whose, so it never leaves the database, and
+    # an imported test gets its own. Null: created before there were secrets, see `draw_key`.
     Column("secret", String(64), default=lambda: new_secret()),
 )
 
-# What may be shown of a test.
+# The public columns of a test.
 PUBLIC = [column for column in blind_tests.columns if column.name != "secret"]
 
 contestants = _of_test(
@@ -138,8 +138,8 @@ raters = _of_test(
     Column("created", Float, nullable=False),
     Column("revoked_at", Float),
     Column("open_link", Boolean, nullable=False),
-    Column("came_from", String(16)),  # a keyed hash of the address that joined by the open link; null: not known
-    Column("voided_at", Float),  # when the owner took the votes out of the count; null: they count
+    Column("came_from", String(16)),  # a keyed hash of the address that joined by the open link; null: unknown
+    Column("voided_at", Float),  # when the owner excluded the votes; null: they count
     UniqueConstraint("test_id", "number"),
 )
 
@@ -150,8 +150,8 @@ trials = _of_test(
     Column("pair", String(20), nullable=False),  # positions of the two contestants, the lower first: "0-1"
     _of("answers", "left_answer_id"),
     _of("answers", "right_answer_id"),
-    Column("swapped", Boolean, nullable=False),  # whether the contestant with the lower position stands right
-    Column("place", Integer, nullable=False),  # which one it is for its rater, from 1; 0 when nobody was asked
+    Column("swapped", Boolean, nullable=False),  # whether the contestant with the lower position is on the right
+    Column("place", Integer, nullable=False),  # its number for its rater, from 1; 0 if nobody was asked
     Column("created", Float, nullable=False),
     UniqueConstraint("rater_id", "prompt_id", "pair"),
 )
@@ -162,7 +162,7 @@ votes = Table(
     _id(),
     _of("trials", "trial_id", unique=True, index=False),
     _of("raters", "rater_id"),
-    Column("choice", String(20), nullable=False),  # left, right, both_good, both_bad, skip; tie when automatic
+    Column("choice", String(20), nullable=False),  # left, right, both_good, both_bad, skip; tie if automatic
     Column("ratings", JSON, nullable=False),
     Column("comment", Text, nullable=False),
     Column("seconds", Float),
@@ -187,7 +187,7 @@ audit = _of_test(
 
 
 class Turns:
-    """A fair lock: first come, first served. Python's own makes no such promise, and under load a thread can starve."""
+    """A fair lock: first come, first served. Python's own makes no such promise, and a thread can starve under load."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -207,7 +207,7 @@ class Turns:
     def __exit__(self, *_: object) -> None:
         with self._mutex:
             if self._waiting:
-                self._waiting.popleft().release()  # it stays taken, by the next one
+                self._waiting.popleft().release()  # it stays locked, now by the next one
             else:
                 self._taken = False
 
@@ -224,11 +224,11 @@ class Store:
     def writing(
         self, *, on_disk: bool = True, kept: Callable[[Connection], bool] | None = None
     ) -> Iterator[Connection]:
-        """A transaction: kept when the block ends, undone when it raises.
+        """A transaction: committed when the block ends, rolled back if it raises.
 
-        Without `on_disk`, SQLite does not wait for the disk: a power cut may lose it, a killed app never does. The next
-        transaction that waits takes it along. `kept` checks whether it was stored if the database cannot tell; if so,
-        this ends normally. Raises FtlabError, and says in it whether anything was changed.
+        Without `on_disk`, SQLite does not wait for the disk: a power cut may lose the transaction, a killed app never
+        does. The next transaction that waits also flushes it. `kept` checks whether it was stored if the database
+        cannot tell; if so, this ends normally. Raises FtlabError, which says whether anything was changed.
         """
         with self.turn, self._connected() as connection:
             connection.execution_options(ftlab_on_disk=on_disk)
@@ -248,7 +248,7 @@ class Store:
                 error: Exception = FtlabError("The blind test database was moved or deleted")
                 undone = False
             except DBAPIError as failed:
-                # SQLite, which has it open still, has not committed it.
+                # SQLite still has it open, so it is not committed.
                 error, undone = failed, bool(getattr(connection.connection, "in_transaction", False))
             with contextlib.suppress(DBAPIError):
                 transaction.rollback()
@@ -260,7 +260,7 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One view of the data that no writer waits for."""
+        """A consistent view of the data, which blocks no writer."""
         with self._connected() as connection, self._told():
             yield connection.execution_options(ftlab_reads=True)
 
@@ -270,7 +270,7 @@ class Store:
         with self._told():
             _check_there(self.engine)
             connection = self.engine.connect()
-            if not _in_place(connection):  # another file was put there, say from a backup
+            if not _in_place(connection):  # the file was replaced, for example from a backup
                 connection.close()
                 self.engine.dispose()
                 connection = self.engine.connect()
@@ -298,7 +298,7 @@ class Store:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Turn database errors into one clear message."""
+        """Convert database errors to one clear message."""
         try:
             yield
         except IntegrityError:
@@ -311,7 +311,7 @@ NOTHING_CHANGED = "; nothing was changed"
 
 
 def _refusal(error: Exception, folder: Path) -> FtlabError:
-    """The message for an `error` that changed nothing. Raters see `what` and `try_`, the host everything."""
+    """The message for an `error` that changed nothing. Raters see `what` and `try_`, the host sees everything."""
     if isinstance(error, FtlabError):
         return FtlabError(error.what + NOTHING_CHANGED, why=error.why, try_=error.try_ or "tell whoever runs this test")
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -336,7 +336,7 @@ def _refusal(error: Exception, folder: Path) -> FtlabError:
 
 
 def _file_of(engine: Engine) -> Path | None:
-    """The file of a database that is one."""
+    """The file of a file-based database."""
     name = engine.url.database if engine.dialect.name == "sqlite" else None
     return Path(name) if name and not name.startswith((":memory:", "file:")) else None
 
@@ -352,8 +352,8 @@ def _check_there(engine: Engine) -> None:
 
 
 def _in_place(connection: Connection) -> bool:
-    """Whether the files that `connection` has open are those that have the names now: what is written to others is
-    lost. Always true for a database that is a server."""
+    """Whether the open files of `connection` still have their names: writes to other files are lost. Always true for a
+    database server."""
     file = _file_of(connection.engine)
     if file is None:
         return True
@@ -370,10 +370,9 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 
 def open_store(workspace: Workspace, url: str | None = None) -> Store:
-    """The database of `workspace`: `url`, else FTLAB_DATABASE_URL, else SQLite in the workspace. Made when missing.
+    """The database of `workspace`: `url`, else FTLAB_DATABASE_URL, else SQLite in the workspace. Created if missing.
 
-    Raises InputError for a URL that means nothing, MissingPackage without its driver, FtlabError when it does not
-    answer.
+    Raises InputError for an invalid URL, MissingPackage without its driver, FtlabError if it does not answer.
     """
     url = url or os.environ.get(DATABASE_VARIABLE) or f"sqlite:///{workspace.arena_database}"
     engine, turn = _engine(url, workspace.root, os.getpid())
@@ -409,18 +408,18 @@ def note(connection: Connection, test_id: str, what: str, /, **detail: Any) -> N
 
 
 def _only_mine(file: str | None) -> None:
-    """A new database is readable by its owner alone: it holds the secrets that the sides are drawn from. SQLite gives
-    the files beside it the same rights."""
+    """A new database is readable only by its owner: it holds the secrets that sides are drawn from. SQLite gives the
+    accompanying files the same rights."""
     if file and not Path(file).exists() and Path(file).parent.is_dir():
         os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
-# Processes have connections of their own; the key says whose they are, for whoever forks.
+# Each process has its own connections. The key includes the process, because of forks.
 @functools.lru_cache(maxsize=64)
 def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.AbstractContextManager[None]]:
     named = "the database"
     try:
-        # Hosts hand out postgres:// and postgresql://, each library means another driver by it.
+        # Hosting providers give postgres:// and postgresql:// URLs, for which libraries assume different drivers.
         address = make_url(url.replace("postgres://", "postgresql://", 1))
         named = address.render_as_string(hide_password=True)
         if address.drivername == "postgresql":
@@ -454,7 +453,7 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
     try:
         if not _is_current(engine):
             with locked(Workspace(root).arena_lock):
-                if not _is_current(engine):  # nobody made them meanwhile
+                if not _is_current(engine):  # nobody created them in the meantime
                     _make_tables(engine)
     except (DBAPIError, sqlite3.Error) as error:
         engine.dispose()
@@ -463,18 +462,18 @@ def _engine(url: str, root: Path, process: int) -> tuple[Engine, contextlib.Abst
             why=shorten(error.orig if isinstance(error, DBAPIError) else error, 200),
             try_=f"check that it exists and is writable, or set {DATABASE_VARIABLE} to another one",
         ) from None
-    # SQLite lets one write at a time, and who polls for it may starve: the threads of a process line up instead.
+    # SQLite allows one write at a time, and polling can starve. So the threads of a process queue up instead.
     return engine, Turns() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
 
 def _is_current(engine: Engine) -> bool:
     with engine.connect() as connection:
-        connection.execution_options(ftlab_reads=True)  # and waits for no writer
+        connection.execution_options(ftlab_reads=True)  # and does not wait for writers
         return set(metadata.tables) <= set(inspect(connection).get_table_names()) and not _later_columns(connection)
 
 
 def _later_columns(connection: Connection) -> list[Column[Any]]:
-    """The columns that tables of an older ftlab lack; all of them may be null."""
+    """The columns missing from tables of an older ftlab. All of them are nullable."""
     columns = []
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
@@ -485,9 +484,9 @@ def _later_columns(connection: Connection) -> list[Column[Any]]:
 def _make_tables(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            # Kept in the file. Where it cannot be had (some network drives), SQLite stays with its journal.
+            # Stored in the file. If WAL is unavailable (some network drives), SQLite stays with its journal.
             driver = connection.connection.driver_connection
-            assert driver is not None  # it is only once the connection is closed
+            assert driver is not None  # only None once the connection is closed
             driver.execute("PRAGMA journal_mode=WAL")
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -499,7 +498,7 @@ def _make_tables(engine: Engine) -> None:
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    connection.isolation_level = None  # transactions begin in _begin_sqlite, not where the driver guesses
     connection.execute("PRAGMA foreign_keys=ON")
     file = Path(connection.execute("PRAGMA database_list").fetchone()[2])
     if file.name:
@@ -507,15 +506,15 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes its place in the queue at once: one that first reads may find that it cannot write any more.
+    # A writer queues immediately: one that reads first may find that it can no longer write.
     options = connection.get_execution_options()
     if not options.get("ftlab_reads"):
-        # A vote that was acknowledged stays, even when the power goes.
+        # An acknowledged vote survives even a power cut.
         connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('ftlab_on_disk', True) else 'NORMAL'}")
     connection.exec_driver_sql("BEGIN" if options.get("ftlab_reads") else "BEGIN IMMEDIATE")
     file = _file_of(connection.engine)
     if file is not None and not options.get("ftlab_reads"):
-        # What is written goes into this one first; it is opened by now.
+        # Writes go to this file first; it is open by now.
         wal = file.with_name(f"{file.name}-wal")
         if (opened := _identity(wal)) is not None:
             connection.info["ftlab_files"].setdefault(wal, opened)

@@ -1,9 +1,9 @@
-"""What raters would prefer if both answers were equally long and equally formatted.
+"""What raters would prefer if both answers had the same length and formatting.
 
 A logistic model of the votes that chose a side: one term for the contestant, one for each difference in style, as W.-L.
 Chiang and others control for style in Chatbot Arena (lmsys.org/blog/2024-08-28-style-control). Fitted with D. Firth's
-bias reduction (Biometrika 80, 1993), which stays finite where one side won everything. The interval is the jackknife
-that leaves out prompts, with Student's t. `tests/benchmarks/equal_style.py` measures how often it holds.
+bias reduction (Biometrika 80, 1993), which stays finite if one side won everything. The interval is the jackknife that
+leaves out prompts, with Student's t. `tests/benchmarks/equal_style.py` measures how often it holds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Style = tuple[int, ...]  # counts, in the order of FEATURES
 FEATURES = ("words", "list items", "bold", "headings")
 FEWEST_PROMPTS = 20
-_MOST_BLOCKS = 100  # prompts beyond that are left out in groups
+_MOST_BLOCKS = 100  # beyond this many, prompts are left out in groups
 _STEPS, _FEW_STEPS = 50, 20
 _ITEM = re.compile(r"^[ \t]*(?:[-*+]|\d{1,3}[.)])[ \t]+\S", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
@@ -43,7 +43,8 @@ def equal_style(
     second: str,
     titles: Mapping[str, str],
 ) -> StyleJson:
-    """The share of votes that `second` would win from `first` with equal style. `styles` by prompt and contestant."""
+    """The share of votes that `second` would win against `first` at equal style. `styles` is by prompt and
+    contestant."""
     import numpy as np
 
     won: dict[str, list[int]] = {}
@@ -78,7 +79,8 @@ def equal_style(
 def preference(design: np.ndarray, votes: np.ndarray) -> tuple[float, list[float]]:
     """The share that the second wins at equal style and its 95% interval.
 
-    `design` (prompts, 1 + features) has a first column of ones, `votes` (prompts, 2) the votes for first and second.
+    The first column of `design` (prompts, 1 + features) is ones. `votes` (prompts, 2) are the votes for first and
+    second.
     """
     import numpy as np
     from scipy.special import expit
@@ -97,7 +99,7 @@ def preference(design: np.ndarray, votes: np.ndarray) -> tuple[float, list[float
 
 
 def _fitted(design: np.ndarray, votes: np.ndarray, start: np.ndarray, steps: int) -> np.ndarray:
-    """The coefficients by Firth's penalized likelihood, by Newton's method from `start`."""
+    """The coefficients from Firth's penalized likelihood, by Newton's method from `start`."""
     import numpy as np
     from scipy.special import expit
 
@@ -117,5 +119,5 @@ def _fitted(design: np.ndarray, votes: np.ndarray, start: np.ndarray, steps: int
 
 
 def _difference(mine: Style, other: Style) -> list[Any]:
-    """Each count against the other's, of -1 to 1: (a - b) / (a + b), as in the source above."""
+    """The relative difference of two counts, -1 to 1: (a - b) / (a + b), as in the source above."""
     return [(a - b) / (a + b) if a + b else 0.0 for a, b in zip(mine, other, strict=True)]

@@ -1,8 +1,8 @@
-"""The votes of a test in the database, read for the verdict, without those on prompts that trained a contestant.
+"""Reads the votes of a test from the database for the verdict, without those on prompts that trained a contestant.
 
-Such prompts, exact or near copies, would show memory, not skill. Copies are known by the fingerprints in the manifest
-of a run; near copies (`ftlab.data.near`: without the "?", with "Please", one more word, inside a longer text) by its
-frozen training rows, if they still exist.
+Such prompts, exact or near copies, would show memory, not skill. Copies are detected by the fingerprints in the
+manifest of a run; near copies (`ftlab.data.near`: without the "?", with "Please", one more word, inside a longer text)
+by its frozen training rows, if they still exist.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def count(store: Store, test_id: str) -> list[Ballot]:
-    """All votes of a test that are not voided, the oldest first. Raises InputError when there is no such test."""
+    """All votes of a test except voided ones, oldest first. Raises InputError if there is no such test."""
     left, right = answers.alias(), answers.alias()
     query = (
         select(
@@ -80,8 +80,8 @@ def count(store: Store, test_id: str) -> list[Ballot]:
 
 
 def evaluate(store: Store, test_id: str) -> TallyJson:
-    """What `verdict.judge` makes of a test as it stands, with its id, title, state, and `revealed`: why the tally may
-    be seen (`shown`), None while it is to stay hidden, and `asked`: how many prompts count.
+    """The result of `verdict.judge` for the current state of a test, with its id, title, state, `revealed` (why the
+    tally may be `shown`; None while it must stay hidden) and `asked` (how many prompts count).
 
     Votes on prompts that a contestant was trained on do not count.
     """
@@ -133,7 +133,7 @@ def _styles(store: Store, test_id: str) -> dict[tuple[str, str], Style]:
 
 
 def _about_open_link(store: Store, test_id: str) -> list[str]:
-    """Notes on the raters: voided votes, and many raters at one address."""
+    """Notes on the raters: voided votes, and many raters from one address."""
     notes, known = [], progress(store, test_id)["raters"]
     voided = [rater for rater in known if rater["voided"]]
     if voided:
@@ -156,18 +156,18 @@ def _about_open_link(store: Store, test_id: str) -> list[str]:
 
 
 def revealed_now(store: Store, test_id: str) -> str | None:
-    """Why the tally may be shown: planned, evidence, early or closed; None while it stays hidden.
+    """Why the tally may be shown: planned, evidence, early or closed. None while it stays hidden.
 
-    As `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
+    Like `blind_tests.revealed`, after checking whether the evidence has decided in the meantime.
     """
     why = revealed(store, test_id)
     return "evidence" if why is None and watch(store, test_id) else why
 
 
 def watch(store: Store, test_id: str) -> bool:
-    """End the wait for the planned number when the evidence decides already; returns whether it does.
+    """End the wait for the planned number if the evidence already decides. Returns whether it does.
 
-    Call it now and then: once reached, the threshold stays reached. It does not reveal the direction.
+    Call it from time to time: once reached, the threshold stays reached. It does not reveal the direction.
     """
     known = read_votes(store, test_id)
     odds = decided_early(known.ballots, known.titles, planned=known.planned, wanted=known.wanted)
@@ -178,9 +178,9 @@ def watch(store: Store, test_id: str) -> bool:
 
 @functools.cache
 def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
-    """Look at the evidence of every open test while votes come in, so that a test ends with no owner at a page.
+    """Check the evidence of every open test while votes come in, so that a test can end without its owner watching.
 
-    One thread for each store and process, until the event that is returned is set.
+    Runs one thread per store and process, until the returned event is set.
     """
     ended = threading.Event()
 
@@ -196,7 +196,7 @@ def keep_watch(store: Store, every_seconds: float = 30.0) -> threading.Event:
                     if cast != seen.get(test.id, 0):
                         watch(store, test.id)
                         seen[test.id] = cast
-            except Exception:  # a database that is busy or away for a moment: the next look is soon
+            except Exception:  # a database that is busy or briefly unavailable: the next check is soon
                 log.exception("The evidence of the blind tests could not be read")
 
     threading.Thread(target=work, daemon=True, name="evidence of blind tests").start()
@@ -216,7 +216,7 @@ class CountedVotes:
 
 
 def read_votes(store: Store, test_id: str) -> CountedVotes:
-    """The votes that count, and what the verdict needs besides them."""
+    """The votes that count, and what else the verdict needs."""
     stale = stale_prompts(store, test_id)
     with store.reading() as connection:
         test = find_test(connection, test_id)
@@ -227,7 +227,7 @@ def read_votes(store: Store, test_id: str) -> CountedVotes:
         asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
-    # Prompts are left out regardless of their votes, so the plan may shrink by them.
+    # Prompts are left out regardless of their votes, so the plan may shrink accordingly.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
@@ -260,10 +260,10 @@ def fresh_only(
     asked: Sequence[Messages],
     references: Sequence[str | None] | None = None,
 ) -> list[int]:
-    """The places in `asked` (prompts as messages, with the answers that are right, where they are known) of those that
-    no contestant was trained on, not even nearly.
+    """The indices in `asked` (prompts as messages, with their correct answers, if known) of prompts that no contestant
+    was trained on, exactly or nearly.
 
-    Raises InputError when none is left.
+    Raises InputError if none is left.
     """
     stale: set[int] = set()
     for spec in specs:
@@ -282,7 +282,7 @@ def fresh_only(
 def _known(
     workspace: Workspace, spec: Mapping[str, Any], asked: Sequence[Messages], references: Sequence[str | None]
 ) -> set[int]:
-    """The places in `asked` of prompts that a contestant was trained on, exactly or nearly."""
+    """The indices in `asked` of prompts that a contestant was trained on, exactly or nearly."""
     runs = _trained_by(workspace, spec)
     prints = _fingerprints(runs)
     places = {place for place, messages in enumerate(asked) if not prints.isdisjoint(_prints(messages, spec))}
@@ -304,8 +304,8 @@ def _fingerprints(runs: Sequence[RunDirectory]) -> set[str]:
 
 
 def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirectory]:
-    """The runs whose training went into a contestant: its own, those it started from, and the reward models that taught
-    it. Empty for a base, an endpoint, and a run that is gone."""
+    """The runs whose training went into a contestant: its own, those it started from, and the reward models used. Empty
+    for a base, an endpoint, and a run that is gone."""
     known = {run.id: run for run in workspace.runs()}
     waiting = [spec.get("run"), *_runs_in([spec.get("base")], known)]
     seen: dict[str, RunDirectory] = {}
@@ -319,8 +319,8 @@ def _trained_by(workspace: Workspace, spec: Mapping[str, Any]) -> list[RunDirect
 
 
 def _prints(messages: Sequence[Mapping[str, str]], spec: Mapping[str, Any]) -> set[str]:
-    """The fingerprints under which a prompt may have been trained on: as it is, and with the contestant's system prompt
-    in front, as data may hold it."""
+    """The fingerprints under which a prompt may have been trained on: unchanged, and preceded by the contestant's
+    system prompt, as data may hold it."""
     turns = _turns(messages)
     fingerprints = {prompt_fingerprint(turns)}
     if spec.get("system_prompt"):
@@ -344,6 +344,6 @@ def _teachers(run: RunDirectory, known: Mapping[str, RunDirectory]) -> list[str]
 
 
 def _runs_in(named: Sequence[str | None], known: Mapping[str, RunDirectory]) -> list[str]:
-    """The runs that are named, by id or by a path that leads into one."""
+    """The runs that are named by id or by a path into one."""
     parts = {part for name in named if name for part in (name, *Path(name).parts)}
     return [run_id for run_id in known if run_id in parts]

@@ -1,7 +1,7 @@
-"""Two answers under an opaque id: handing them out, voting, undoing, guessing; each one transaction.
+"""Two answers under an opaque id: handing them out, voting, undoing, guessing; each is one transaction.
 
 The server decides everything that a request could get wrong: whose trial it is, whether it was voted on, whether the
-test is open. What a request names is only ever compared.
+test is open. Values in a request are only ever compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ftlab.arena.store import Store, guesses, new_id, note, now, prompts, storab
 from ftlab.core.words import composed
 from ftlab.errors import InputError
 
-# Asked for every vote: to put these together takes longer than to answer them.
+# Run for every vote: building these statements takes longer than running them.
 _LAST_VOTED = (
     select(trials.c.id)
     .join(votes, votes.c.trial_id == trials.c.id)
@@ -41,9 +41,9 @@ LONGEST_COMMENT = 4000
 
 
 def next_trial(store: Store, rater_id: str) -> Trial | None:
-    """The trial that the rater left open, else a new one; None when there is nothing more to vote on.
+    """The trial that the rater left open, else a new one. None if there is nothing left to vote on.
 
-    Raises InputError when the rater may not vote.
+    Raises InputError if the rater may not vote.
     """
     with store.reading() as connection:
         test, _ = find_rater(connection, rater_id)
@@ -52,10 +52,10 @@ def next_trial(store: Store, rater_id: str) -> Trial | None:
             return handing_out.trial_of(connection, test, waiting)
     if test.settings["live"]:
         return None
-    # The vote on it will wait for the disk, and take it along.
+    # The vote on it waits for the disk, which also flushes this.
     with store.writing(on_disk=False) as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
-        waiting = handing_out.waiting(connection, rater_id)  # asked twice at once: both get the same
+        waiting = handing_out.waiting(connection, rater_id)  # concurrent requests get the same trial
         if waiting is None:
             return handing_out.assign(connection, test, rater)
         return handing_out.trial_of(connection, test, waiting)
@@ -72,10 +72,10 @@ def vote(
 ) -> None:
     """Record the vote of a rater on a trial of theirs.
 
-    `ratings` says for further criteria of the rubric which side is better (left, right, same). When this returns, the
-    vote is on disk, in the file that has the name. Raises InputError, and changes nothing, for a trial that is forged
-    or another rater's, a second vote, a choice that was not offered, and when the rater may not vote; FtlabError where
-    the database cannot keep it, with what became of it.
+    `ratings` gives the better side (left, right, same) for each further criterion of the rubric. When this returns, the
+    vote is on disk, in the current database file. Raises InputError, and changes nothing, for a trial that is forged or
+    another rater's, a second vote, a choice that was not offered, and if the rater may not vote; FtlabError, saying
+    what became of the vote, if the database cannot store it.
     """
     vote_id = new_id()
 
@@ -91,15 +91,15 @@ def vote(
         row = {"id": vote_id, "trial_id": trial.id, "rater_id": rater_id, "created": now(), "automatic": False}
         try:
             connection.execute(_VOTE, row | values)
-        except IntegrityError:  # the last word is the database's
+        except IntegrityError:  # the database has the final say
             raise _voted() from None
 
 
 def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
     """Take back the rater's last vote and return its trial, under a new id, so that the old vote cannot be replayed.
 
-    With `trial_id`, only when the last vote was on that trial. Raises InputError when there is nothing to take back or
-    the tally may have been seen since.
+    With `trial_id`, only if the last vote was on that trial. Raises InputError if there is nothing to take back or the
+    tally may have been seen since.
     """
     with store.writing() as connection:
         test, _ = find_rater(connection, rater_id, share=True)
@@ -112,11 +112,11 @@ def undo(store: Store, rater_id: str, trial_id: str | None = None) -> Trial:
         last = connection.execute(query.limit(1)).first()
         if last is None or (trial_id is not None and last.id != trial_id):
             raise InputError("There is no vote to undo")
-        # Votes after an early look were not in it; from the planned number on, anyone may have looked.
+        # Votes after an early look were not part of it; from the planned number on, anyone may have looked.
         seen_since = any(seen is not None and seen >= last.voted for seen in (test.opened_early_at, test.evidence_at))
         if seen_since or reveal(connection, test) == "planned":
             raise InputError("The votes have been counted, so this one can no longer be undone")
-        connection.execute(delete(trials).where(trials.c.id == last.id))  # takes the vote and the guess along
+        connection.execute(delete(trials).where(trials.c.id == last.id))  # also deletes the vote and the guess
         again = {column.name: getattr(last, column.name) for column in trials.columns} | {"id": new_id()}
         connection.execute(trials.insert().values(**again))
         note(connection, test.id, "vote undone", rater=rater_id, trial=again["id"], choice=last.choice)
@@ -147,13 +147,14 @@ def guess(store: Store, rater_id: str, trial_id: str, side: str) -> None:
 
 
 def last_voted(store: Store, rater_id: str) -> str | None:
-    """The id of the trial that `undo` would take back, None when there is none."""
+    """The id of the trial that `undo` would take back. None if there is none."""
     with store.reading() as connection:
         return connection.execute(_LAST_VOTED, {"rater": rater_id}).scalar()
 
 
 def live_contestants(store: Store, rater_id: str) -> tuple[str, str]:
-    """The ids of the two contestants that answer this rater's next prompt: a pair seen least, the lower first."""
+    """The ids of the two contestants that answer this rater's next prompt: one of the least seen pairs, the lower
+    first."""
     with store.reading() as connection:
         test, rater = find_rater(connection, rater_id)
         first, second = handing_out.live_pair(connection, test, rater)
@@ -167,10 +168,10 @@ def record_live(
     messages: Sequence[dict[str, str]],
     replies: Mapping[str, Mapping[str, Any]],
 ) -> Trial | None:
-    """A trial of the rater's own prompt, once both answers are complete; None when they are the same, which is a tie.
+    """A trial of the rater's own prompt, once both answers are complete. None if they are equal, which is a tie.
 
-    `replies` holds, by contestant id, what `blind_tests.add_answer` takes: text and details. Raises InputError
-    when the rater may not vote, or still has a trial open.
+    `replies` holds, by contestant id, the arguments of `blind_tests.add_answer`: text and details. Raises InputError if
+    the rater may not vote, or still has a trial open.
     """
     with store.writing() as connection:
         test, rater = find_rater(connection, rater_id, lock=True)
@@ -198,7 +199,7 @@ def record_live(
 
 
 def _own(connection: Connection, rater_id: str, trial_id: str) -> Row[Any]:
-    """The trial of this id, if it is this rater's; a forged id and another rater's trial get the same answer."""
+    """The trial with this id, if it is this rater's. A forged id and another rater's trial get the same response."""
     trial = connection.execute(_OWN, {"trial": trial_id, "rater": rater_id}).first()
     if trial is None:
         raise InputError("This trial is not yours; nothing was recorded", try_="reload the page")
@@ -221,7 +222,7 @@ def _checked(
     if len(comment) > LONGEST_COMMENT:
         raise InputError("The comment is too long", given=f"{len(comment)} characters", allowed=f"{LONGEST_COMMENT}")
     if seconds is not None:
-        # It is measured by the browser, so it is a hint and no more.
+        # Measured by the browser, so only a hint.
         seconds = min(max(float(seconds), 0.0), 86400.0) if math.isfinite(seconds) else None
     return {"choice": choice, "ratings": dict(ratings), "comment": storable(comment.strip()), "seconds": seconds}
 

@@ -48,10 +48,10 @@ _RESAMPLES = 400
 def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[StrengthJson]:
     """The contestants from strongest to weakest: id, title, strength, interval, wins, losses, ties.
 
-    Strength is the mean probability to win a vote against each of the others under the model of R. A. Bradley and M. E.
-    Terry (1952, Biometrika 39), fitted by evalica; a vote for neither counts half a win for both. The 95% interval is a
-    percentile bootstrap over prompts, because votes cluster by prompt, wider by what Student's t adds where these are
-    few (T. Hesterberg, The American Statistician 69, 2015, section 5). Empty without votes.
+    Strength is the mean probability of winning a vote against each of the others under the model of R. A. Bradley and
+    M. E. Terry (1952, Biometrika 39), fitted by evalica; a vote for neither counts as half a win for both. The 95%
+    interval is a percentile bootstrap over prompts, because votes cluster by prompt, widened by Student's t for few
+    prompts (T. Hesterberg, The American Statistician 69, 2015, section 5). Empty without votes.
     """
     import numpy as np
     from scipy.stats import norm, t
@@ -91,7 +91,7 @@ def bradley_terry(ballots: Sequence[Ballot], titles: Mapping[str, str]) -> list[
 
 
 def pairs(titles: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Every two contestants, the earlier of the test first."""
+    """Every pair of contestants, in the order of the test."""
     return list(itertools.combinations(titles, 2))
 
 
@@ -124,7 +124,7 @@ def _strengths(votes: Sequence[Ballot], names: Sequence[str], weights: Any) -> A
 
 
 def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], cast: int, planned: int | None) -> str:
-    """The verdict on two contestants in one or two sentences. `cast` votes of `planned` are in."""
+    """The verdict on two contestants in one or two sentences. `cast` of `planned` votes are in."""
     tuned, other = titles[result["second"]], titles[result["first"]]
     if result["win_rate"] is None or result["interval"] is None:
         return f"Not enough votes: none chose between {tuned} and {other} yet."
@@ -161,7 +161,7 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
 
 def whom(raters: int, of: int) -> str:
     """The raters that a limited verdict applies to, as the end of its sentence. `raters` had voted when it was decided,
-    `of` have by now."""
+    `of` have voted by now."""
     if raters < of:
         who = "rater" if raters == 1 else f"{raters:,} raters"
         return f" for the {who} who had voted when it was decided"
@@ -239,7 +239,7 @@ def listing(names: Sequence[str]) -> str:
 
 
 def _general(result: JudgedJson) -> list[str]:
-    """Why a verdict applies to these raters only."""
+    """Why a verdict applies only to these raters."""
     if result["verdict"] not in ("better", "worse") or result["general"]:
         return []
     raters, interval = result["votes"]["raters"], result.get("general_interval")
@@ -280,14 +280,14 @@ def judge(
     """The verdict on the votes of a test.
 
     `titles` names the contestants by id; the first is the one the others are measured against, the last the tuned one
-    that raters guess. `planned` and `wanted` as `evidence.decide` takes them. `closed_unseen`: no more votes will come,
-    and nobody saw the tally before, so that the sign test may look now, at fewer than planned. `opened_early`: after
-    how many votes the tally was seen before the planned number. `left_out`: prompts that do not count because they
-    trained a contestant. `styles`: of the answers, by prompt and contestant.
+    that raters guess. `planned` and `wanted` are as in `evidence.decide`. `closed_unseen`: no more votes will come, and
+    nobody saw the tally before, so the sign test may run now, with fewer than planned. `opened_early`: after how many
+    votes the tally was seen before the planned number. `left_out`: prompts that do not count because they trained a
+    contestant. `styles`: of the answers, by prompt and contestant.
 
-    "better" and "worse" speak of the second contestant against the first. With three or more, "better" means that one
-    contestant beats every other, and `winner` says which. Both speak of these raters, unless `general`: then raters and
-    prompts at large prefer it too (`evidence.at_large`). A share is of 0 to 1, an interval [low, high] of 95%.
+    "better" and "worse" refer to the second contestant against the first. With three or more, "better" means that one
+    contestant beats every other, and `winner` says which. Both apply to these raters, unless `general`: then raters and
+    prompts at large prefer it too (`evidence.at_large`). Shares are 0 to 1, intervals are [low, high] at 95%.
     """
     votes, names = in_order(ballots), list(titles)
     order = {name: i for i, name in enumerate(names)}
@@ -326,7 +326,7 @@ def decided_early(
     planned: int | None = None,
     wanted: int | Mapping[str, int] = 1,
 ) -> float | None:
-    """The odds of the evidence when it has decided the test: one contestant beats every other; None when it has not."""
+    """The odds of the evidence if it has decided the test: one contestant beats every other. None if it has not."""
     votes, tables = in_order(ballots), pairs(titles)
     beaten: dict[str, list[float]] = defaultdict(list)
     for first, second in tables:
@@ -391,7 +391,7 @@ def _pair(
     wanted: int | Mapping[str, int],
     comparisons: int,
 ) -> PairJson:
-    """The decision on two contestants by the votes up to number `last`, with the figures of its sentence."""
+    """The decision on two contestants from the votes up to number `last`, with the figures of its sentence."""
     decision = decide(votes, first, second, planned=last, wanted=wanted, comparisons=comparisons)
     mine = [ballot for ballot in votes if {ballot.left, ballot.right} == {first, second}]
     chosen = [ballot for ballot in mine if ballot.winner is not None]
@@ -436,13 +436,13 @@ def _pair(
 
 
 def _raters(ballots: Sequence[Ballot], after: Sequence[Ballot] = ()) -> int:
-    """How many people judged, without the ballots of `after`."""
+    """How many people judged, excluding the ballots of `after`."""
     later = set(map(id, after))
     return len({ballot.rater for ballot in ballots if judged(ballot) and id(ballot) not in later})
 
 
 def _interval(chosen: Sequence[Ballot], contestant: str) -> list[float] | None:
-    """The interval of the share that a contestant won of votes that chose a side: these raters, prompts like these."""
+    """The interval of a contestant's share of the votes that chose a side: these raters, prompts like these."""
     return clustered_share([ballot.winner == contestant for ballot in chosen], [ballot.prompt for ballot in chosen])
 
 
@@ -533,9 +533,9 @@ def _groups(votes: Sequence[Ballot], names: Sequence[str], key: Callable[[Ballot
 
 
 def _criteria(votes: Sequence[Ballot], names: Sequence[str]) -> list[GroupJson]:
-    """Who was found better by each further criterion of the rubric: wins and losses of the last contestant.
+    """Which contestant is better by each further criterion of the rubric: wins and losses of the last contestant.
 
-    The interval takes raters and prompts as samples: each rater reads a criterion in their own way.
+    The interval treats raters and prompts as samples: each rater interprets a criterion in their own way.
     """
     tested, ratings = names[-1], defaultdict(list)
     for ballot in votes:

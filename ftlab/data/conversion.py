@@ -1,7 +1,7 @@
-"""Rows of any known layout as conversations (labels, roles and templates included), and plain text as documents.
+"""Rows of any known layout as conversations (including labels, roles and templates), and plain text as documents.
 
-A document takes the place of a conversation: a list with one message, whose role is `document`. The loss covers every
-token of it.
+A document takes the place of a conversation: a list with one message whose role is `document`. The loss covers all of
+its tokens.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LABELS = ("labeltext", "labelname", "label", "class", "category", "intent", "sen
 PLAIN_TEXTS = ("text", "document", "content", "rawcontent")
 MOST_LABELS_IN_A_PROMPT = 20
 _ID_WORDS = {"id", "ids", "nr", "no", "num", "number", "nummer", "uuid", "guid", "key", "index", "idx", "hash", "sku"}
-# What people and tools write for an answer that is good, and for one that is not.
+# What people and tools write for a good answer, and for a bad one.
 _GOOD = (
     "true 1 good yes y up thumbsup thumbup like liked upvote upvoted positive accept accepted approve approved correct "
     "right desirable desired chosen preferred helpful pass passed win ok 👍 ✓ ✔ ✅"
@@ -62,12 +62,12 @@ _SCALE_TOP = 10
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: null, empty text, or the NaN by which pandas writes a gap."""
+    """Whether a cell is empty: null, empty text, or the NaN that pandas writes for a missing value."""
     return value is None or value == "" or (isinstance(value, float) and value != value)
 
 
 def is_judgement(values: Sequence[Any]) -> bool:
-    """Whether the cells judge answers as good or bad: true and false, 1 and 0, thumbs, or words."""
+    """Whether the cells rate answers as good or bad: true and false, 1 and 0, thumbs, or words."""
     known = [value for value in values if not (is_missing(value) or is_placeholder(value))]
     judged = [judgement(value) for value in known]
     undecided = sum(
@@ -77,8 +77,8 @@ def is_judgement(values: Sequence[Any]) -> bool:
 
 
 def scale_of(values: Sequence[Any]) -> tuple[float, float] | None:
-    """The lowest and highest grade if the cells are grades on a common scale: whole numbers, of which several occur,
-    between -10 and 10 (-1 to 1, 0 to 4, 1 to 5, 1 to 10). None for anything else."""
+    """The lowest and highest grade if the cells are grades on a common scale: whole numbers between -10 and 10 with
+    several distinct values (-1 to 1, 0 to 4, 1 to 5, 1 to 10). None for anything else."""
     known = [_as_number(value) for value in values if not (is_missing(value) or is_placeholder(value))]
     numbers = [number for number in known if number is not None and number.is_integer()]
     if not known or len(numbers) < len(known) or len(set(numbers)) < 2:
@@ -94,8 +94,8 @@ def scale_of(values: Sequence[Any]) -> tuple[float, float] | None:
 
 
 def judgement(value: Any, scale: tuple[float, float] | None = None) -> bool | None:
-    """True for an answer marked good, False for one marked bad, None for anything else; on a `scale` of grades, above
-    and below its middle."""
+    """True for an answer marked good, False for one marked bad, None for anything else. On a `scale` of grades, good is
+    above the middle and bad below."""
     if isinstance(value, bool):
         return value
     number = _as_number(value)
@@ -125,7 +125,8 @@ def _as_number(value: Any) -> float | None:
 
 
 def are_classes(values: Sequence[Any]) -> bool:
-    """Whether the cells of a column are labels: short and recurring. Numbers with gaps are floats in a table."""
+    """Whether the cells of a column are labels: short and recurring. Integers with missing values are floats in a
+    table."""
     known = [label_text(value) if isinstance(value, float) else value for value in values if not is_missing(value)]
     if not known or not all(isinstance(value, (str, int)) and len(str(value)) <= 60 for value in known):
         return False
@@ -157,14 +158,15 @@ def likely_texts(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def label_text(value: Any) -> str:
-    """A label as text: 1.0, which a column with gaps makes of 1, is 1; nothing for a gap."""
+    """A label as text: 1.0, which pandas makes of 1 in a column with missing values, becomes 1; a missing value becomes
+    empty."""
     if is_missing(value):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def instruction(labels: Iterable[Any], text_column: str) -> str:
-    """The prompt template of a classification; it lists the labels if there are not too many."""
+    """The prompt template for a classification. Lists the labels unless there are too many."""
     names = sorted({label_text(label) for label in labels if not is_missing(label)})
     asked = "Which label fits the text?"
     if 1 < len(names) <= MOST_LABELS_IN_A_PROMPT:
@@ -173,7 +175,7 @@ def instruction(labels: Iterable[Any], text_column: str) -> str:
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], column: str) -> list[Any]:
-    """The cells of a column; None where there is nothing, also for NaN."""
+    """The cells of a column, with None for missing values and NaN."""
     return [None if is_missing(value := row.get(column)) else value for row in rows]
 
 
@@ -183,7 +185,7 @@ ROLES = {
     "assistant": ("assistant", "gpt", "bot", "chatbot", "model", "ai", "chatgpt", "agent"),
     TOOL: (TOOL, "observation", "function", "function_response", "tool_response", "tool_result", "ipython"),
 }
-_CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # ShareGPT: an assistant's call as a turn of its own
+_CALL_ROLES = ("function_call", "tool_call", "tool_calls")  # ShareGPT: an assistant's call as a separate turn
 _ROLE = {name: role for role, names in ROLES.items() for name in names} | {TOOLS: TOOLS}
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("content", "value", "text")
@@ -195,11 +197,11 @@ ONLY_THOUGHT = "a thought without an answer"
 MARKED_BAD = "an answer marked as bad"
 NOT_JUDGED = "an answer marked neither good nor bad"
 NO_WINNER = "a tie, or no vote, between two answers"
-# Reasons that are no mistake in the data.
+# Reasons that are not mistakes in the data.
 CHOICES = (MARKED_BAD, NOT_JUDGED, NO_WINNER)
 WRITTEN_OUT = "an answer or a prompt that was not text was written out as text"
 LEFT_OVER = "a left-over None or nan was not added to the prompt"
-# What programs write where there was nothing.
+# What programs write for a missing value.
 PLACEHOLDERS: tuple[str, ...] = (
     "none",
     "nan",
@@ -259,7 +261,7 @@ def convert(
     if detected.format == "kto":
         verdict = judgement(row.get(detected.columns["label"]), detected.scale)
         if verdict is not True:
-            turns_of_row(row, detected)  # an unusable row is reported first
+            turns_of_row(row, detected)  # report an unusable row first
             raise UnusableRow(MARKED_BAD if verdict is False else NOT_JUDGED)
     messages, remarks = usable_turns(row, detected, system_prompt)
     if not is_document(messages) and not spoken(messages[-1]["content"]).strip():
@@ -270,7 +272,7 @@ def convert(
 def usable_turns(
     row: Mapping[str, Any], detected: Detected, system_prompt: str | None = None
 ) -> tuple[list[Message], list[str]]:
-    """Like `convert`, whether the answer is marked good or bad. Raises UnusableRow."""
+    """Like `convert`, plus whether the answer is marked good or bad. Raises UnusableRow."""
     remarks: list[str] = []
     turns = turns_of_row(row, detected)
     remarks += _about_cells(row, detected)
@@ -302,7 +304,7 @@ def usable_turns(
 
 
 def turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
-    """The turns of `row` as they are, before checks; its tools stand after the system prompt. Raises UnusableRow."""
+    """The turns of `row` as they are, before checks, with its tools after the system prompt. Raises UnusableRow."""
     turns = _turns_of_row(row, detected)
     if "tools" not in detected.columns:
         return turns
@@ -357,10 +359,10 @@ def _turns_of_row(row: Mapping[str, Any], detected: Detected) -> list[Message]:
 
 
 def _by_turns(row: Mapping[str, Any], detected: Detected) -> list[Message] | None:
-    """The turns of a preference whose prompts and answers are lists of texts, as JSON in the data of Chatbot Arena
-    (`["first question", "second"]`, `["first answer", "second"]`); None for any other row.
+    """The turns of a preference whose prompts and answers are lists of texts, stored as JSON as in the Chatbot Arena
+    data (`["first question", "second"]`, `["first answer", "second"]`). None for any other row.
 
-    Only preferences are read so: elsewhere a list may be what the prompt is about.
+    Only preferences are read this way: elsewhere a list may be the subject of the prompt.
     """
     if not {"prompt", "chosen", "rejected"} <= detected.columns.keys():
         return None
@@ -376,7 +378,7 @@ def _by_turns(row: Mapping[str, Any], detected: Detected) -> list[Message] | Non
 
 
 def _texts(cell: Any) -> list[str] | None:
-    """The texts in a cell that is a list of them, or JSON for one; a missing text is empty."""
+    """The texts in a cell that holds a list of texts, possibly as JSON. A missing text is empty."""
     value = json_or(cell, None) if isinstance(cell, str) and cell.lstrip().startswith("[") else cell
     if not isinstance(value, list) or not value or not all(text is None or isinstance(text, str) for text in value):
         return None
@@ -387,8 +389,8 @@ _BESIDE_ANSWERS = ("prompt", "system", "history", "tools")
 
 
 def decided(row: Mapping[str, Any], detected: Detected) -> Detected:
-    """`detected` with the answer that won as the chosen one, if the row holds two answers and a vote. Raises
-    UnusableRow for a tie."""
+    """`detected` with the winning answer as the chosen one, if the row holds two answers and a vote. Raises UnusableRow
+    for a tie."""
     if detected.format != "comparison" or detected.vote is None:
         return detected
     winner = detected.vote.winner(row)
@@ -401,7 +403,7 @@ def decided(row: Mapping[str, Any], detected: Detected) -> Detected:
 
 
 def _about_cells(row: Mapping[str, Any], detected: Detected) -> list[str]:
-    """Remarks on cells that are not trained as they are."""
+    """Remarks on cells that are changed for training."""
     remarks = []
     columns = detected.columns
     cells = [row.get(columns[role]) for role in ("prompt", "completion", "input", "chosen") if role in columns]
@@ -415,19 +417,19 @@ def _about_cells(row: Mapping[str, Any], detected: Detected) -> list[str]:
 
 
 def remarks_of(counts: Mapping[str, int]) -> list[str]:
-    """Remarks on rows as notes, each with the number of rows."""
+    """Remarks on rows as notes, each with its number of rows."""
     return [f"In {count:,} {'row' if count == 1 else 'rows'}, {remark}." for remark, count in counts.items()]
 
 
 def is_placeholder(cell: Any) -> bool:
-    """Whether a cell is only what a program wrote where there was nothing."""
+    """Whether a cell only holds what a program wrote for a missing value."""
     if not isinstance(cell, str) or len(cell) >= 20:
         return False
-    return cell.strip().lower() in PLACEHOLDERS or cell.strip() == "NaT"  # of dates; nat is a word
+    return cell.strip().lower() in PLACEHOLDERS or cell.strip() == "NaT"  # missing dates; nat is also a word
 
 
 def _are_turns(cell: Any) -> bool:
-    """Whether a cell holds messages, and not an object or a list that is an answer."""
+    """Whether a cell holds messages rather than an object or list that is an answer."""
     if isinstance(cell, dict):
         return any(key in cell for key in ROLE_KEYS) or isinstance(cell.get("messages"), list)
     if isinstance(cell, list | tuple):
@@ -522,7 +524,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Any:
 
 
 def written_out(value: Any) -> str:
-    """A cell as text: numbers as they are written, objects and lists as JSON, a gap as nothing."""
+    """A cell as text: numbers as written, objects and lists as JSON, a missing value as empty text."""
     if isinstance(value, float):
         return label_text(value)
     return cell_as_text(list(value) if isinstance(value, tuple) else value)
@@ -574,18 +576,18 @@ def _role_of(turn: Mapping[str, Any]) -> Any:
 
 
 def role_of(turn: Mapping[str, Any]) -> str | None:
-    """The role of a turn, whatever its tool calls it: system, user, assistant, tool or tools; None if it is unknown."""
+    """The role of a turn, whatever its tool calls it: system, user, assistant, tool or tools. None if unknown."""
     role = _role_of(turn)
     return _ROLE.get(role) if isinstance(role, str) else None
 
 
 def text_key_of(turn: Mapping[str, Any]) -> str:
-    """The key under which a turn holds its text."""
+    """The key that holds the text of a turn."""
     return next((key for key in TEXT_KEYS if key in turn), TEXT_KEYS[0])
 
 
 def _in_order_of_calls(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The replies to several calls of one turn in the order of the calls, which their ids say."""
+    """The replies to several calls of one turn, in the order of the calls, by their ids."""
     ordered: list[dict[str, Any]] = []
     ids: list[Any] = []
     for turn in turns:
@@ -602,7 +604,7 @@ def _in_order_of_calls(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _calls(value: Any) -> tuple[Call, ...]:
-    """The calls in a cell or field: one or a list of them, also as JSON text; none if it holds anything else."""
+    """The calls in a cell or field: one call or a list, possibly as JSON text. Empty if it holds anything else."""
     if isinstance(value, str):
         value = json_or(value, None)
     calls = [call_of(item) for item in (value if isinstance(value, list | tuple) else [value])]
@@ -634,7 +636,7 @@ def _turn(turn: dict[str, Any], column: str) -> Message:
 
 
 def _whole_answer(turn: dict[str, Any], content: str) -> str:
-    """What an assistant's turn says, with the thoughts and calls that stand beside it."""
+    """What an assistant's turn says, with its thoughts and calls."""
     thought = next((turn[key] for key in THINKING_KEYS if isinstance(turn.get(key), str) and turn[key].strip()), "")
     made = turn.get("tool_calls") or turn.get("function_call")
     calls = _calls(made) if made else ()

@@ -45,7 +45,7 @@ def editable(value: Any) -> str:
 
 
 def read_edited(column: str, text: str, before: Any) -> Any:
-    """The cell value of the edited `text`, with the type of the cell `before`.
+    """The cell value of the edited `text`, with the type of the previous cell `before`.
 
     Raises InputError if the cell was JSON and `text` is not, or has a different type.
     """
@@ -134,7 +134,7 @@ def in_words(changes: Collection[Change]) -> str:
 
 
 def fingerprint(cells: Mapping[str, Any]) -> str:
-    """32 hex digits that are equal for equal cells, whatever their order and file."""
+    """32 hex digits that are equal for equal cells, regardless of their order and file."""
     return hashlib.sha256(json.dumps(cells, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -191,12 +191,12 @@ def apply(
     )
 
 
-ACCEPTED = "accepted unread"  # the note of a row that a model wrote and a person took without reading it
+ACCEPTED = "accepted unread"  # the note on a row written by a model and accepted without reading
 
 
 def unread(version: Version, *, accepted: bool = False) -> list[int]:
-    """The ids of the rows that a model wrote and nobody has read: neither marked, annotated nor edited. Excluded rows
-    do not count; with `accepted`, those do that a person accepted unread."""
+    """The ids of model-written rows that nobody has read: neither marked, annotated nor edited. Excluded rows do not
+    count; rows accepted unread count only with `accepted`."""
     if "made" not in version.details:
         return []
     edited: set[str] = set()
@@ -215,8 +215,8 @@ def unread(version: Version, *, accepted: bool = False) -> list[int]:
 
 
 def accept_unread(version: Version, workspace: Workspace, *, who: str | None = None, why: str = "") -> Version:
-    """A new version in which the `unread` rows carry a note that this person accepted them. Raises InputError when
-    there are none."""
+    """A new version in which the `unread` rows carry a note that this person accepted them. Raises InputError if there
+    are none."""
     open_ = set(unread(version))
     if not open_:
         raise InputError(
@@ -237,7 +237,7 @@ def accept_unread(version: Version, workspace: Workspace, *, who: str | None = N
 
 
 def check_read(version: Version) -> None:
-    """Raise InputError if a model wrote rows of `version` that nobody has read."""
+    """Raise InputError if `version` has model-written rows that nobody has read."""
     if open_ := unread(version):
         rows = f"{len(open_):,} of its {version.total:,} rows were" if len(open_) > 1 else "one of its rows was"
         raise InputError(
@@ -273,7 +273,7 @@ class Diff:
     removed: list[int]
     changed: list[int]
     moved: list[int]  # to another split
-    remarked: list[int]  # other mark or notes
+    remarked: list[int]  # different mark or notes
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -402,9 +402,9 @@ def load(data: DataConfig, workspace: Workspace, who: str) -> Draft:
 
 
 def change(draft: Draft, row: VersionRow, now: Change | None, *, at: int | None = None) -> Draft:
-    """The draft with `now` as the change to `row` (without the draft applied); None undoes the change.
+    """The draft with `now` as the change to `row` (relative to the row without the draft); None undoes the change.
 
-    Changes that the same person made in another window in the meantime are kept.
+    Keeps changes that the same person made in another window in the meantime.
     """
 
     def put(kept: Draft) -> Draft:
@@ -418,7 +418,7 @@ def change(draft: Draft, row: VersionRow, now: Change | None, *, at: int | None 
 
 
 def discard(draft: Draft, only: dict[int, Change] | None = None) -> Draft:
-    """Discard the changes; with `only`, just these, and only for rows not changed again since."""
+    """Discard the changes. With `only`, discard just these, and only for rows not changed again since."""
     gone = draft.changes if only is None else only
     return _rewrite(
         draft,
@@ -482,7 +482,7 @@ def _rewrite(draft: Draft, put: Callable[[Draft], Draft]) -> Draft:
             "changes": {str(number): asdict(entry) for number, entry in now.changes.items()},
             "judged": {str(number): now.judged[number] for number in now.changes},
         }
-        # ASCII escapes, so that a lone surrogate that somebody typed into JSON can be written.
+        # ASCII escapes, so that a lone surrogate typed into JSON can be written.
         write_text(draft.file, json.dumps(values, default=str))
     return now
 

@@ -1,4 +1,4 @@
-"""Documents (PDF, Word, HTML, Markdown, text and others) as passages, in training, validation and test."""
+"""Documents (PDF, Word, HTML, Markdown, text and others) as passages, split into training, validation and test."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PLAIN = (".md", ".markdown", ".txt", ".rst")
 CONVERTED = (".pdf", ".docx", ".html", ".htm", ".pptx", ".epub")  # by markitdown
 SUFFIXES = (*PLAIN, *CONVERTED)
 PASSAGE_WORDS = 220  # at most, unless one paragraph is longer; about 300 tokens of English
-FEWEST_WORDS = 15  # in a passage; less is a heading, a caption or a page number
+FEWEST_WORDS = 15  # in a passage; anything shorter is a heading, a caption or a page number
 _LONGEST_PARAGRAPH = 2 * PASSAGE_WORDS
 _FEWEST_UNITS = 5  # documents, or sections, to take validation and test questions from
-_REPEATED = 3  # times a short line occurs in a document to count as a running head or foot
+_REPEATED = 3  # a short line that occurs this often in a document counts as a running header or footer
 _HEADING = re.compile(r"(#{1,6})\s+(.*\S)\s*#*\s*$")
 _RULE = re.compile(r"(=+|-+)\s*$")  # under a heading
 _FENCE = re.compile(r"\s*(```|~~~)")
@@ -35,7 +35,7 @@ _DENSE = re.compile(r"[぀-ヿ㐀-鿿가-힣ก-๿]")  # scripts in which a cha
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document, the `number`-th from 0; `headings` are those above it, the widest first."""
+    """A piece of a document, the `number`-th from 0. `headings` are the headings above it, outermost first."""
 
     document: str
     number: int
@@ -48,13 +48,13 @@ class Passage:
 
     @property
     def whole(self) -> str:
-        """As a model reads it: its headings, then its text."""
+        """The text a model reads: the headings, then the passage."""
         return f"{self.title}\n\n{self.text}" if self.headings else self.text
 
 
 @dataclass(frozen=True)
 class Document:
-    """A file as Markdown."""
+    """A file converted to Markdown."""
 
     name: str
     sha256: str
@@ -66,8 +66,8 @@ def is_document(path: Path) -> bool:
 
 
 def find_documents(places: Iterable[str | Path]) -> list[Path]:
-    """The document files among `places`, with those in folders. Raises InputError when there are none, or one is not
-    readable as a document."""
+    """The document files among `places`, including those in folders. Raises InputError if there are none, or one cannot
+    be read as a document."""
     paths: list[Path] = []
     for place in places:
         path = Path(place).expanduser()
@@ -99,7 +99,7 @@ def find_documents(places: Iterable[str | Path]) -> list[Path]:
 def read_document(path: Path, name: str | None = None) -> Document:
     """`path` as Markdown. Raises InputError if it cannot be read, is too large, or holds no text.
 
-    Text and Markdown are read here; other formats by markitdown, without network: the file is given to it as bytes.
+    Text and Markdown are read directly, other formats by markitdown without network access: it gets the file as bytes.
     """
     name = name or path.name
     try:
@@ -135,13 +135,13 @@ def _converted(raw: bytes, suffix: str, name: str) -> str:
         except (zipfile.BadZipFile, OSError, NotImplementedError):
             raise InputError(f"{name} is damaged: it is not a valid {suffix} file", given=name) from None
     try:
-        # A stream: given a name, the library would also open addresses.
+        # A stream: given a name, the library would also open URLs.
         text = MarkItDown(enable_plugins=False).convert_stream(io.BytesIO(raw), file_extension=suffix).markdown
-        # Words that a PDF divides at the end of a line.
+        # Words that a PDF hyphenates at the end of a line.
         return re.sub(r"(?<=[^\W\d_])-\n(?=[a-zß-ÿ])", "", text) if suffix == ".pdf" else text
     except MarkItDownException as error:
         raise _damaged(name, suffix, error) from None
-    except Exception as error:  # what its parsers raise at damaged files: any type
+    except Exception as error:  # its parsers raise any type on damaged files
         raise _damaged(name, suffix, error) from error
 
 
@@ -152,7 +152,7 @@ def _damaged(name: str, suffix: str, error: Exception) -> InputError:
 
 
 def passages_of(document: Document) -> list[Passage]:
-    """The passages of a document: whole paragraphs of one section, up to PASSAGE_WORDS words together."""
+    """The passages of a document: whole paragraphs of one section, up to PASSAGE_WORDS words in total."""
     passages: list[Passage] = []
     for headings, paragraphs in _sections(_without_running_lines(document.text)):
         piece: list[str] = []
@@ -240,7 +240,7 @@ def _sections(text: str) -> list[tuple[tuple[str, ...], list[str]]]:
 
 
 def _shortened(paragraph: str) -> list[str]:
-    """`paragraph`, cut between sentences or lines where it is far longer than a passage."""
+    """`paragraph`, cut between sentences or lines if it is far longer than a passage."""
     if count_words(paragraph) <= _LONGEST_PARAGRAPH:
         return [paragraph]
     parts, size = [""], 0
@@ -255,9 +255,9 @@ def _shortened(paragraph: str) -> list[str]:
 
 
 def read_passages(paths: Sequence[Path], notes: list[str]) -> tuple[list[Passage], list[Document]]:
-    """The passages of all documents, without those that are in them twice. Raises InputError when there are none.
+    """The passages of all documents, without duplicates. Raises InputError if there are none.
 
-    A document that cannot be read is left out with a note, as long as another one can be.
+    A document that cannot be read is skipped with a note, as long as at least one other can be.
     """
     documents: list[Document] = []
     failures: list[InputError] = []
@@ -292,7 +292,7 @@ def read_passages(paths: Sequence[Path], notes: list[str]) -> tuple[list[Passage
 
 
 def _copies(passages: Sequence[Passage]) -> set[int]:
-    """The passages that another one before them repeats word for word."""
+    """The passages that repeat an earlier one word for word."""
     seen: set[str] = set()
     copies = set()
     for index, passage in enumerate(passages):
@@ -306,10 +306,11 @@ def _copies(passages: Sequence[Passage]) -> set[int]:
 def part_documents(
     passages: Sequence[Passage], notes: list[str], *, validation: float = 0.1, test: float = 0.1, seed: int = 42
 ) -> list[str]:
-    """The split of each passage: train, validation or test. No document is in two of them, nor are documents that
-    share a passage almost word for word (two editions of one manual).
+    """The split of each passage: train, validation or test. No document is in two splits. Documents that share a
+    passage almost word for word (two editions of one manual) stay in the same split.
 
-    With fewer than five documents, sections take their place, and with fewer sections, passages. `notes` says so.
+    With fewer than five documents, sections are split instead; with fewer than five sections, passages. `notes` says
+    so.
     """
     units = [passage.document for passage in passages]
     if len(_joined(passages, units)) < _FEWEST_UNITS:
@@ -329,7 +330,7 @@ def part_documents(
         if not share:
             continue
         size, taken = max(1, round(share * len(passages))), 0
-        # Documents differ in length: one that is half of all does not become the test.
+        # Documents differ in length: one that is half of all text must not become the test split.
         fitting = [group for group in left if len(group) <= 1.5 * size] or sorted(left, key=len)[:1]
         for group in fitting:
             if taken < size and len(left) > 1 and len(group) <= len(passages) / 3:
@@ -343,7 +344,7 @@ def part_documents(
 
 
 def _joined(passages: Sequence[Passage], units: Sequence[str]) -> list[list[int]]:
-    """The passages of each unit; units with passages that are near copies of each other are one."""
+    """The passages of each unit. Units whose passages are near copies of each other are merged."""
     parent = {unit: unit for unit in units}
 
     def root(unit: str) -> str:

@@ -1,5 +1,5 @@
-"""The encoding of a text file: found by what its text looks like, named by a person, or refused; and text that was
-decoded wrongly before it came here."""
+"""The encoding of a text file: detected from its text, set by a person, or refused; and text that was decoded with the
+wrong encoding earlier."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _MARKS = (
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _USUAL = ("utf-8", "utf-8-sig", "ascii")
 _PIECE = 1 << 20
-# A phrase with letters beyond ASCII, up to the end of its cell: what is around it says nothing about the encoding.
+# A phrase with non-ASCII letters, up to the end of its cell. The text around it says nothing about the encoding.
 _PHRASE = re.compile(rb'[^\r\n,;\t"]*[\x80-\xff][^\r\n,;\t"]*')
 _MOST_PHRASES = 2000
 _MOST_BYTES = 200_000
-# Encodings whose letters a wider one writes with the same bytes.
+# Encodings that are subsets of a wider one: their letters have the same bytes there.
 _WIDER = {
     "iso8859-1": "cp1252",
     "iso8859-9": "cp1254",
@@ -40,13 +40,13 @@ _WIDER = {
     "shift_jis": "cp932",
     "big5": "cp950",
 }
-# Hardly any file is in these; they share most letters with encodings that many are in.
+# Rare encodings; they share most letters with common ones.
 _RARE = ("iso8859-3", "iso8859-10", "iso8859-14", "iso8859-16", "hp-roman8")
-_ESCAPED = re.compile(rb"\x1b\$[@B]|~\{[\x21-\x7e]{2}")  # ISO-2022-JP and HZ write their letters in ASCII
+_ESCAPED = re.compile(rb"\x1b\$[@B]|~\{[\x21-\x7e]{2}")  # ISO-2022-JP and HZ encode letters as ASCII
 
 
 def check_encoding(name: str) -> str:
-    """The name that Python gives the text encoding `name`. Raises InputError if it knows none such."""
+    """Python's name for the text encoding `name`. Raises InputError if Python does not know it."""
     try:
         info = codecs.lookup(name.strip())
         is_text = isinstance(codecs.encode("a", info.name), bytes)
@@ -64,9 +64,9 @@ def check_encoding(name: str) -> str:
 
 
 def find_encoding(source: Source, name: str, wanted: str | None = None) -> str:
-    """The encoding of a text file for Python's `decode`: the `wanted` one, or the one that its text looks like.
+    """The encoding of a text file for Python's `decode`: the `wanted` one, or the one detected from its text.
 
-    Raises InputError if the file is not text, does not fit `wanted`, or holds lines in different encodings.
+    Raises InputError if the file is not text, does not fit `wanted`, or has lines in different encodings.
     """
     if wanted:
         return _wanted(source, name, check_encoding(wanted))
@@ -108,7 +108,7 @@ def decode(raw: bytes, name: str, notes: list[str], wanted: str | None = None) -
 
 
 def without_marks(text: str) -> str:
-    """`text` without byte order marks: at its start, and where files were joined, at the start of a line."""
+    """`text` without byte order marks at its start, or at the start of a line where files were joined."""
     if "\ufeff" not in text:
         return text
     return re.sub(r"(?m)^\ufeff+", "", text)
@@ -131,7 +131,8 @@ def _wanted(source: Source, name: str, encoding: str) -> str:
 
 
 def _decodes(source: Source, encoding: str, *, zeros: bool = False) -> bool:
-    """Whether the whole file is text in this encoding; a null character, unless `zeros`, shows that it is not."""
+    """Whether the whole file decodes in this encoding. A null character means that it does not, unless `zeros` is
+    set."""
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         with source() as file:
@@ -145,7 +146,7 @@ def _decodes(source: Source, encoding: str, *, zeros: bool = False) -> bool:
 
 
 def _by_zeros(start: bytes) -> list[str]:
-    """UTF-16 and UTF-32 without a mark: the zeros of ASCII characters stand at the same place of each."""
+    """UTF-16 or UTF-32 without a byte order mark: the zero bytes of ASCII characters are at fixed offsets."""
     counts = [start[place::4].count(0) for place in range(4)]
     if max(counts) > 3 * min(counts):
         if min(counts[2:]) > 0.8 * len(start) / 4 or min(counts[:2]) > 0.8 * len(start) / 4:
@@ -155,7 +156,8 @@ def _by_zeros(start: bytes) -> list[str]:
 
 
 def _looks_wide(start: bytes, encoding: str) -> bool:
-    """Whether a file with zeros is text in UTF-16 or UTF-32: it has ASCII signs, and few letters at odd places."""
+    """Whether a file with zero bytes is text in UTF-16 or UTF-32: it has ASCII punctuation, and few letters in odd
+    places."""
     text = start[:40_000].decode(encoding, "ignore")
     plain = sum(letter < "\x80" for letter in text)
     return plain > len(text) / 100 and _odd_letters(text) < len(text) / 10
@@ -170,7 +172,7 @@ def _escaped(start: bytes) -> str:
 
 
 def _phrases(source: Source) -> list[bytes]:
-    """Different phrases with letters beyond ASCII."""
+    """Distinct phrases with non-ASCII letters."""
     phrases: dict[bytes, None] = {}
     with source() as file:
         for line in _lines(file):
@@ -183,7 +185,7 @@ def _phrases(source: Source) -> list[bytes]:
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
     for line in file:
-        yield from line.split(b"\r")  # of old Macs
+        yield from line.split(b"\r")  # line ends of the classic Mac OS
 
 
 def _fits(raw: bytes, encoding: str) -> bool:
@@ -195,7 +197,7 @@ def _fits(raw: bytes, encoding: str) -> bool:
 
 
 def _likely(phrases: list[bytes]) -> list[str]:
-    """The encodings that the phrases look like, the likeliest first."""
+    """The encodings that the phrases look like, the most likely first."""
     import chardet
 
     every = b"\n".join(phrases)[:_MOST_BYTES]
@@ -215,8 +217,8 @@ _FOREIGN_WORD = re.compile(r"(?<![A-Za-z])[^\W\d_A-Za-z]{4,}(?![A-Za-z])")
 
 
 def _odd_letters(text: str) -> int:
-    """The characters beyond ASCII at places where no language has them: a capital inside a word, a sign between
-    letters, a letter beside one of another script, a Latin word without one plain letter."""
+    """Non-ASCII characters in places where no language has them: an uppercase letter inside a word, a symbol between
+    letters, a letter next to one of another script, a Latin word without one plain letter."""
     odd = sum(_is_latin(word[0]) for word in _FOREIGN_WORD.findall(text))
     for place, letter in enumerate(text):
         if letter < "\x80":
@@ -277,7 +279,7 @@ class WronglyDecoded:
     meant: str
 
     def mended(self, text: str) -> str | None:
-        """`text` as it was meant; None if it was not decoded so."""
+        """`text` decoded as intended. None if it was not decoded this way."""
         try:
             right = text.encode(self.read).decode(self.meant)
         except UnicodeError:
@@ -285,7 +287,7 @@ class WronglyDecoded:
         return right if right != text else None
 
 
-# What text is mistaken for: the defaults of Windows and the Mac by language, and of older command lines.
+# Encodings that text is mistaken for: the defaults of Windows and the Mac by language, and of older command lines.
 _MISTAKEN = ("cp1252", "latin-1", "mac_roman", "cp1251", "cp1250", "cp437", "gb18030", "shift_jis", "euc_kr")
 _ONE_BYTE = _MISTAKEN[:6]
 _WORDS = re.compile(r'[^\r\n,;\t"]*[^\x00-\x7f][^\r\n,;\t"]*')
@@ -293,10 +295,10 @@ _NEARLY_ALL = 0.9
 
 
 def find_wrongly_decoded(texts: Iterable[str]) -> WronglyDecoded | None:
-    """How most of the texts beyond ASCII were decoded wrongly; None if they were not, or it does not show.
+    """The decoding error shared by most non-ASCII texts. None if there is none, or it cannot be determined.
 
-    Written back in the encoding that they were read in, their bytes are UTF-8, or look like another encoding in which
-    their letters stand at half as many odd places.
+    When re-encoded with the encoding they were read in, the bytes are valid UTF-8, or look like another encoding with
+    half as many letters in odd places.
     """
     phrases: dict[str, None] = {}
     for text in texts:
@@ -329,7 +331,7 @@ def find_wrongly_decoded(texts: Iterable[str]) -> WronglyDecoded | None:
 
 
 def _written(phrases: list[str], encoding: str) -> list[tuple[str, bytes]] | None:
-    """The phrases with their bytes in an encoding; None if a tenth of them has none."""
+    """The phrases with their bytes in an encoding. None if a tenth of them cannot be encoded."""
     parts = []
     for phrase in phrases:
         try:

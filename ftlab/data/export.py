@@ -35,7 +35,8 @@ _ROW_KEYS = {"messages", "tools", "parallel_tool_calls", "functions"}
 
 
 def problems_of(rows: Iterable[Any], *, whole_file: bool = True) -> list[str]:
-    """What violates OpenAI's rules, one phrase per row (counted from 1); with `whole_file` also too few rows."""
+    """Violations of OpenAI's rules, one phrase per row (numbered from 1). With `whole_file`, also reports too few
+    rows."""
     problems, count = [], 0
     for number, row in enumerate(rows, start=1):
         count = number
@@ -209,7 +210,7 @@ def _write_lines(path: Path, rows: Any) -> int:
 
 def _write_csv(path: Path, rows: Any, columns: Sequence[str], notes: list[str]) -> int:
     count = changed = 0
-    with path.open("w", encoding="utf-8-sig", newline="", errors="replace") as file:  # the mark is for Excel
+    with path.open("w", encoding="utf-8-sig", newline="", errors="replace") as file:  # Excel needs the byte order mark
         writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL)
         writer.writerow([neutral(column) for column in columns])
         for row in rows:
@@ -225,7 +226,7 @@ def _write_csv(path: Path, rows: Any, columns: Sequence[str], notes: list[str]) 
 
 
 def neutral(cell: str) -> str:
-    """`cell` escaped so that a spreadsheet shows it instead of evaluating it; plain numbers are unchanged."""
+    """`cell` escaped so that a spreadsheet displays it instead of evaluating it. Plain numbers are unchanged."""
     if not cell.lstrip(" ").startswith(_FORMULA):
         return cell
     try:
@@ -236,7 +237,7 @@ def neutral(cell: str) -> str:
 
 
 def write_parquet(path: Path, rows: Any, columns: Sequence[str]) -> int:
-    """Write rows as Parquet with typed columns; a column of mixed types becomes JSON text."""
+    """Write rows as Parquet with typed columns. A column of mixed types becomes JSON text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -268,7 +269,7 @@ def _kind_by_name(target: Path) -> Kind:
 
 
 def _paths(target: Path, splits: list[str], kind: str) -> dict[str, Path]:
-    """One file, or `name.train.jsonl` beside `name.test.jsonl`; in a folder if `target` has no extension."""
+    """One file, or `name.train.jsonl` next to `name.test.jsonl`; in a folder if `target` has no extension."""
     suffix = SUFFIX_OF[kind]
     if not target.suffix:
         return {split: target / f"{split}{suffix}" for split in splits}
@@ -383,7 +384,7 @@ def _steps(version: Version, workspace: Workspace | None) -> list[str]:
 
 
 def _plain(text: Any) -> str:
-    """Untrusted text on one line of Markdown, without markup."""
+    """Untrusted text as one line of Markdown, without markup."""
     signs: Sequence[str] = "\\`*_[]<>|#!"
     return "".join(f"\\{sign}" if sign in signs and sign != "`" else sign for sign in shorten(text)).replace("`", "'")
 

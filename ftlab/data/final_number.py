@@ -10,7 +10,7 @@ from collections import deque
 # space may also separate two numbers ("add 5 300 times").
 _NARROW = ",'’\u00a0\u2007\u2009\u202f"
 _GROUPS = f"[{_NARROW} ]"
-# Joints that make digits something other than a number: 1/2, 10:30, 1.2.3, 1,5 (one and a half, or two?), 10^3.
+# Separators that make digits something other than a number: 1/2, 10:30, 1.2.3, 1,5 (one and a half, or two?), 10^3.
 _JOINTS = "[.,:/\u2044^_'’]"
 _PARTS = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2150-\u215f"
 # Scales, where the digits are only part of the number: 2 million, 2k.
@@ -32,7 +32,7 @@ def _number(groups: str) -> str:
 
 NUMBER = re.compile(_number(_GROUPS))
 _ALONE = re.compile(rf"[$€£]?\s*({NUMBER.pattern})\s*(?:%|[^\W\d]{{1,8}})?\.?")
-# A number, or digits that are not one and must not be read in parts.
+# A number, or digits that are not one and must not be split.
 _NUMBER_OR_NOT = re.compile(
     rf"(?<![\w.])[1-9]\d{{0,2}}(?: \d{{3}})+(?!\w)|({_number(f'[{_NARROW}]')})"
     rf"|\\d?frac\{{[^{{}}]*\}}\{{[^{{}}]*\}}"
@@ -71,8 +71,8 @@ def find_number(text: str) -> float | None:
 def quantity(text: str) -> float | None:
     """The value of `text` if it is a number written as an amount: 1,000, .5, 1e3; else None.
 
-    A leading zero or plus (007, +49 30) or more digits than a float holds make it an identifier, which is text. A point
-    separates decimals: "1.000" is one.
+    A leading zero or plus (007, +49 30), or more digits than a float holds, makes it an identifier, which is text. A
+    point separates decimals: "1.000" is one.
     """
     text = text.strip()
     if not NUMBER.fullmatch(text) or text.startswith("+"):
@@ -95,12 +95,12 @@ def same_quantity(text: str, other: str) -> bool:
 def final_number(text: str) -> float | None:
     """The number at the end of a longer answer, after a marker such as #### or "the answer is"; else None.
 
-    An answer that is only a number is a different kind (an estimate, a rating): None.
+    None also for an answer that is only a number, which is a different kind (an estimate, a rating).
     """
     lines = text.strip().splitlines()
     if not lines:
         return None
-    # Only the end is searched: texts can have any length.
+    # Search only the end: texts can have any length.
     match = _MARKED.search(lines[-1][-200:])
     if not match or not text.strip()[: -len(match.group())].strip():
         return None
@@ -108,8 +108,8 @@ def final_number(text: str) -> float | None:
 
 
 def last_number(text: str) -> float | None:
-    """The number that `text` gives as its answer: after the last #### or \\boxed{, else the one it ends in, else the
-    last one; None if there is none."""
+    """The number that `text` gives as its answer: after the last #### or \\boxed{, else the number it ends in, else the
+    last one. None if there is none."""
     marked = _STRONG.findall(text)
     if marked:
         return number_of(marked[-1])
@@ -120,7 +120,7 @@ def last_number(text: str) -> float | None:
 
 
 def same_final_number(answer: str, reference: str) -> float | None:
-    """1 or 0: whether the answer ends in the number of the reference; None if the reference has no number."""
+    """1 if the answer ends in the number of the reference, else 0. None if the reference has no number."""
     wanted, number = last_number(reference), last_number(answer)
     if wanted is None:
         return None

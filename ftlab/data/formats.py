@@ -1,4 +1,4 @@
-"""Format detection: conversations, pairs, labels, documents, prompts alone."""
+"""Format detection: conversations, pairs, labels, documents, prompts only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ftlab.data.tool_calls import call_of, tools_text
 from ftlab.data.votes import find_scores, find_vote, plain, vote_in
 from ftlab.errors import InputError, did_you_mean, nearest, shorten
 
-# format: its usual columns
+# Each format and its usual columns.
 FORMATS = {
     "prompt_completion": "prompt + completion",
     "question_answer": "question + answer",
@@ -49,15 +49,15 @@ FORMATS = {
 }
 PREFERENCES = ("preference", "openai_preference", "comparison")
 
-# In the order of preference; compared without case, spaces and underscores.
+# In order of preference; compared without case, spaces and underscores.
 _PROMPTS = ("prompt", "instruction", "question", "query", "problem", "request", "user", "human", "input")
-# Over a column of customers' names or ticket numbers as well.
+# Also used for columns of customer names or ticket numbers.
 _LOOSE_PROMPTS = ("user", "human", "request", "query", "question", "problem", "input")
 _ANSWERS = ("completion", "output", "response", "answer", "reply", "assistant", "solution", "target", "gpt")
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "systemprompt", "systemmessage")
 _TOOLS = ("tools", "functions", "availabletools")
-# Over columns that judge answers; compared as above.
+# Names of columns that rate answers; compared as above.
 _JUDGEMENTS = (
     "label ktotag desirable isdesirable isgood good thumb thumbs thumbsup vote feedback userfeedback liked like "
     "approved isapproved accepted isaccepted correct iscorrect judgement judgment verdict rating ratings stars grade "
@@ -79,7 +79,7 @@ _ROLE_ALIASES = {
 
 
 class ColumnsUnknown(InputError):
-    """The data are readable, but which column plays which part is not known: a person can say it."""
+    """The data is readable, but the roles of its columns are unknown. A person can assign them."""
 
 
 def detect(
@@ -126,7 +126,7 @@ def detect(
 
 
 def _add_judgements(detected: Detected, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Adds what judges the answers, so that no bad one is trained on as a good one."""
+    """Add what rates the answers, so that no bad answer is trained on as a good one."""
     if detected.format in PREFERENCES and "rejected" in detected.columns:
         detected.scores = find_scores(columns, rows)
         return
@@ -157,12 +157,12 @@ def judging_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) ->
 
 
 def may_judge(column: str) -> bool:
-    """Whether the name of a column says that it judges answers."""
+    """Whether the name of a column suggests that it rates the answers."""
     return plain(column) in _JUDGEMENTS
 
 
 def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Detected | None:
-    """By the names that tools use; where these say nothing, or lead to an ID or a date, by a guess."""
+    """Detect by the names that tools use. If those are inconclusive, or lead to an ID or a date, guess."""
     askable = [
         column
         for column in columns
@@ -171,7 +171,8 @@ def _from_names_or_contents(columns: Sequence[str], rows: Sequence[Mapping[str, 
     by_name = _from_names(askable, rows)
     if by_name is None or (by_name.format == "text" and by_name.confidence == 0.5):
         guess = guess_columns(columns, rows)
-        # Beside the names of tools, a column that says nothing is a kind or a source: {text, source}, {prompt, kind}.
+        # Combined with names that tools use, an uninformative column is a kind or a source: {text, source}, {prompt,
+        # kind}.
         unnamed = guess is not None and "label" in guess.roles and not names_classes(guess.roles["label"])
         of_tools = by_name is not None or _first(_PROMPTS, {plain(column): column for column in columns}) is not None
         if guess is not None and not (of_tools and unnamed):
@@ -226,7 +227,7 @@ def _from_names(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> De
 def _from_votes(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
 ) -> Detected | None:
-    """Two answers, and a vote or scores that say which one won."""
+    """Two answers, and a vote or scores that decide the winner."""
     if "chosen" in by_name or "completion" in by_name or (vote_columns := find_vote(columns, rows)) is None:
         return None
     first, second, vote = vote_columns
@@ -244,7 +245,7 @@ def _from_votes(
 def _from_labels(
     columns: Sequence[str], rows: Sequence[Mapping[str, Any]], by_name: dict[str, str], extra: dict[str, str]
 ) -> Detected | None:
-    """Text with a class, or text alone."""
+    """Text with a class, or text only."""
     text, label = _first(TEXTS, by_name), _first(LABELS, by_name)
     if text and label and are_classes(column_values(rows, by_name[label])):
         roles = {"text": by_name[text], "label": by_name[label]} | extra
@@ -402,7 +403,7 @@ def _conversation_column(
 
 
 def _turn_keys(value: Any) -> tuple[str, str] | None:
-    """The keys of role and text if `value` is a list of messages (also as JSON text), else None."""
+    """The keys of role and text if `value` is a list of messages (possibly as JSON text), else None."""
     if isinstance(value, str) and value.lstrip()[:2] == "[{":
         value = json_or(value, None)
     turn = value[0] if isinstance(value, (list, tuple)) and value else None

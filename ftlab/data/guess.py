@@ -1,7 +1,8 @@
-"""Which column asks and which one answers, where the headers are nobody's standard: by name, content and length.
+"""Guesses which column is the prompt and which the answer when headers follow no known convention: by name, content and
+length.
 
-The words are those that people put over such columns in a dozen languages; they only choose between columns whose
-cells qualify. A guess is made where one pair stands out, and none otherwise: a wrong pair trains a wrong model.
+The words are common headers for such columns in a dozen languages. They only choose between columns whose cells
+qualify. A guess is made only if one pair stands out, since a wrong pair trains a wrong model.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 
 from ftlab.data.conversion import are_classes
 
-# Words of headers. A stem of five letters or more, or in a script without spaces, is found inside a word too
-# (Kundenfrage); a shorter one is a word of its own. What somebody said beats who said it (Kundenantwort is an answer).
+# Header words. A stem of five letters or more, or in a script without spaces, also matches inside a word (Kundenfrage);
+# a shorter one must be a whole word. What was said takes precedence over who said it (Kundenantwort is an answer).
 _ASKED = """ask asked asks ask-us inquiry enquiry question query prompt request instruction complaint issue problem
 incoming inbound received original source before input wrote writes frage anfrage anliegen beschwerde
 eingang schreibt schrieb demande requête requete plainte pregunta consulta solicitud queja domanda
@@ -35,7 +36,7 @@ odpowiedź rozwiązanie ответ решение перевод відпові�
 _ANSWERERS = """we our ours us said agent support staff team assistant bot clerk desk wir unser unsere uns nous notre
 nosotros nuestra nuestro noi nostra nós nossa wij ons my nasza мы наш biz vi meidän support-team 客服 我们
 当店 당사""".split()
-# Columns beside a pair: who, when, how good; remarks that nobody sent; a heading that is no message.
+# Columns that accompany a pair: who, when, how good; internal remarks; a heading that is not a message.
 _BESIDE = """id no nr num number nummer date datum fecha time zeit created updated name by von rating score stars
 bewertung note notes notiz notizen internal intern remark status state priority priorität tag tags
 language lang sprache url link email mail phone telefon subject betreff objet asunto oggetto assunto
@@ -45,7 +46,7 @@ _CLASSES = """label class category categoría catégorie categoria kategorie kla
 stimmung department abteilung queue tema sujet 分类 类别 标签 カテゴリ 분류""".split()
 _OWN = re.compile(
     r"[\u0600-\u06ff\u0900-\u0dff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-)  # scripts found inside
+)  # scripts matched inside words
 
 _NUMBER = re.compile(r"[-+]?[\d.,\s]*\d\s*[%€$£]?")
 _CODE = re.compile(
@@ -57,9 +58,9 @@ _DATE = re.compile(
     r"|\d{4}年\d{1,2}月\d{1,2}日|\d{1,2}[-\s]\w{3}[-\s]\d{2,4})([T,\s]+\d{1,2}[:.h]\d{2}.*)?|\d{1,2}:\d{2}(:\d{2})?\s*([ap]m)?",
     re.IGNORECASE,
 )
-_CHARACTERS = 2000  # of a cell that are looked at
-_LONGER = 1.5  # so much longer is the longest text than the next to be chosen for its length
-_ASKS = 0.2  # the share of cells with a question mark by which a column asks and another does not
+_CHARACTERS = 2000  # of a cell that are examined
+_LONGER = 1.5  # a text is chosen by length if it is this many times longer than the next
+_ASKS = 0.2  # the share of cells with a question mark that makes a column the prompt if another has fewer
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,21 @@ class Guess:
 class _Column:
     name: str
     kind: str  # text, short, classes, structured, code, date, number, name, empty
-    length: float  # characters of a cell on average
+    length: float  # mean characters per cell
     asks: float  # share of cells with a question mark
-    asked: int  # what the header says: the asking side, the answering side, something beside them
+    asked: int  # from the header: the asking side, the answering side, or something beside them
     answered: int
     beside: bool
     classes: bool
 
     @property
     def side(self) -> int:
-        """Above 0 for a header of the asking side, below 0 for one of the answering side."""
+        """Positive for a header of the asking side, negative for one of the answering side."""
         return self.asked - self.answered
 
 
 def guess_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Guess | None:
-    """The columns of prompt and answer (or of text and label) in `rows`; None where no pair stands out."""
+    """The prompt and answer columns (or text and label) in `rows`. None if no pair stands out."""
     seen = [_column(name, [row.get(name) for row in rows]) for name in columns]
     asking = [column for column in seen if _can_ask(column)]
     answering = [column for column in seen if _can_answer(column)]
@@ -98,7 +99,7 @@ def guess_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
     prompt = _best([column for column in asking if column.side > 0], +1)
     if prompt is None and any(column.side > 0 for column in asking):
         return None
-    # Texts whose header says nothing: what is asked, or what answers it, where the other is named.
+    # Texts with an uninformative header: the prompt or the answer, if the other one is named.
     plain = [column for column in seen if column.kind == "text" and column.side == 0 and not column.beside]
     if prompt and answer:
         return _pair(prompt, answer, "by their names and contents")
@@ -110,17 +111,17 @@ def guess_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def names_classes(header: str) -> bool:
-    """Whether the header of a column says that it holds classes."""
+    """Whether the header of a column suggests that it holds classes."""
     return _names(_words_of(header), _CLASSES)
 
 
 def is_never_a_prompt(cells: Sequence[Any]) -> bool:
-    """Whether a column holds only codes, dates, numbers or names of people."""
+    """Whether a column holds only codes, dates, numbers or personal names."""
     return _kind(_texts(cells)) in ("code", "date", "number", "name")
 
 
 def _by_content(seen: Sequence[_Column], texts: Sequence[_Column]) -> Guess | None:
-    """Of two texts the one that asks; of one text, its class or its extract."""
+    """Of two texts, the one that asks; of one text, its class or its extract."""
     if len(texts) == 2:
         first, second = sorted(texts, key=lambda column: -column.asks)
         if first.asks - second.asks >= _ASKS:
@@ -152,7 +153,7 @@ def _pair(prompt: _Column, answer: _Column, why: str) -> Guess:
 
 
 def _can_ask(column: _Column) -> bool:
-    # Who asks stands over names and numbers as well; what is asked may be a word or two.
+    # Words for who asks also head columns of names and numbers. A prompt may be a word or two.
     return column.kind == "text" or (
         column.kind in ("short", "classes", "structured") and column.side >= 2 and not column.beside
     )
@@ -165,7 +166,7 @@ def _can_answer(column: _Column) -> bool:
 
 
 def _best(named: Sequence[_Column], sign: int) -> _Column | None:
-    """The column that its header names most clearly; None if another one is as likely."""
+    """The column whose header names it most clearly. None if another one is as likely."""
     texts = [column for column in named if column.kind == "text" and not column.beside] or [
         column for column in named if column.kind == "text"
     ]
@@ -190,7 +191,7 @@ def _column(name: str, cells: Sequence[Any]) -> _Column:
     kind = "empty" if len(texts) < max(1, len(cells) / 2) else _kind(texts)
     asked = 2 * _names(words, _ASKED) or int(_names(words, _ASKERS))
     answered = 2 * _names(words, _ANSWERED) or int(_names(words, _ANSWERERS))
-    if asked == answered == 2:  # "Answer to the question": the first one is the thing itself
+    if asked == answered == 2:  # "Answer to the question": the first word is the head noun
         places = [next(i for i, word in enumerate(words) if _names([word], stems)) for stems in (_ASKED, _ANSWERED)]
         asked, answered = (asked, 0) if places[0] < places[1] else (0, answered)
     return _Column(
@@ -206,7 +207,7 @@ def _column(name: str, cells: Sequence[Any]) -> _Column:
 
 
 def _texts(cells: Sequence[Any]) -> list[str]:
-    """The cells that hold something, as text; of lists and objects their first characters."""
+    """The non-empty cells as text; for lists and objects, their first characters."""
     return [text for cell in cells if cell is not None and (text := str(cell).strip()[:_CHARACTERS])]
 
 
@@ -234,7 +235,7 @@ def _most(truths: Any) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a cell reads like the name of a person: two or three words, each with a capital, and nothing else."""
+    """Whether a cell reads like a personal name: two or three capitalized words and nothing else."""
     words = text.split()
     return 1 < len(words) <= 3 and all(
         word[0].isupper() and word.replace("-", "").replace(".", "").isalpha() for word in words
@@ -242,7 +243,7 @@ def _is_name(text: str) -> bool:
 
 
 def _length_in_words(text: str) -> float:
-    # Scripts without spaces: about two characters a word.
+    # Scripts without spaces: about two characters per word.
     own = len(_OWN.findall(text))
     return own / 2 + len(re.findall(r"[^\W_]+", _OWN.sub(" ", text)))
 
@@ -252,7 +253,7 @@ def _words_of(header: str) -> list[str]:
 
 
 def _names(words: Sequence[str], stems: Sequence[str]) -> bool:
-    inside = stems is not _BESIDE  # "count" stands in "account"
+    inside = stems is not _BESIDE  # "count" is part of "account"
     return any(
         word == stem or (inside and (len(stem) >= 5 or _OWN.search(stem)) and stem in word)
         for word in words

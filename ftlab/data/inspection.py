@@ -28,16 +28,16 @@ from ftlab.data.version_store import PREFIX, Version, VersionRow, resolve, rows_
 from ftlab.errors import InputError, shorten
 
 WHOLE = 50_000  # rows up to which `look` converts everything
-SAMPLED = 400  # rows of a larger source that it looks at
-CELL = 200  # characters of a cell that a page shows
+SAMPLED = 400  # rows that it samples from a larger source
+CELL = 200  # characters of a cell shown on a page
 
 
 @dataclass
 class Inspection:
-    """The facts about a data source; `splits` are the examples that training would get (with replay).
+    """The facts about a data source. `splits` are the examples used in training (with replay).
 
-    For plain text, the answer characters are those of the text. `problem` (from `look`) says why the data cannot be
-    trained on; then the rows are available and other facts may be empty.
+    For plain text, the answer characters are those of the text. `problem` (from `look`) is the reason the data cannot
+    be trained on; rows are then available and other facts may be empty.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Inspection:
 
     @property
     def needs_columns(self) -> bool:
-        """Whether all that is missing is which column is which."""
+        """Whether the only thing missing is the roles of the columns."""
         return isinstance(self._refused, ColumnsUnknown)
 
     def page(self, offset: int = 0, size: int = 20, split: str | None = None) -> list[dict[str, str]]:
@@ -200,7 +200,7 @@ def _data_of(source: str | DataConfig, settings: dict[str, Any]) -> DataConfig:
 
 def _places(data: DataConfig, workspace: Workspace | None) -> tuple[tuple[str, int, int], ...]:
     files = [place for name in (data.source, *data.replayed) if name for place in files_of(name, workspace)]
-    # Columns named in the meantime change how the same file is read.
+    # Columns assigned in the meantime change how the same file is read.
     return (*files, (json.dumps(named.as_dict()) if (named := recall(data, workspace)) else "", 0, 0))
 
 

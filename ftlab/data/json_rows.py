@@ -1,4 +1,4 @@
-"""JSON and JSON Lines as rows: lists, objects one after another, and the layouts that tools write."""
+"""JSON and JSON Lines as rows: lists, consecutive objects, and the layouts that tools write."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _WHITE = re.compile(r"[ \t\n\r\ufeff\x1e]*")
 
 
 def _behind_white(text: str, place: int) -> int:
-    """The place of the first character from `place` on that is not white space."""
+    """The position of the first non-white-space character from `place` on."""
     match = _WHITE.match(text, place)
     return match.end() if match else place
 
 
 class NotJson(InputError):
-    """Text is not JSON, or not as much of it as was expected to be."""
+    """The text is not JSON, or only part of it is."""
 
 
 def read_json(
@@ -53,7 +53,7 @@ def read_json(
     try:
         value = _parse_whole(raw, name, notes, size)
     except NotJson as broken:
-        # Objects one after another are not one JSON value.
+        # Consecutive objects are not one JSON value.
         return _read_after(broken, raw, name, notes, size)
     return _rows_of_value(value, name, notes, size)
 
@@ -63,7 +63,7 @@ def _as_utf8(raw: bytes, name: str, notes: list[str], wanted: str | None) -> byt
     tell_encoding(encoding, name, notes, wanted)
     if encoding not in ("utf-8", "utf-8-sig"):
         raw = raw.decode(encoding).encode("utf-8", "replace")
-    # Files that were joined have a byte order mark at each joint; records may begin with RS (RFC 7464).
+    # Concatenated files have a byte order mark at each joint; records may begin with RS (RFC 7464).
     return re.sub(rb"(?m)^(?:\xef\xbb\xbf|\x1e)+", b"", raw) if b"\xef\xbb\xbf" in raw or b"\x1e" in raw else raw
 
 
@@ -75,8 +75,8 @@ def _read_lines_or_objects(raw: bytes, name: str, notes: list[str], size: int) -
 
 
 def _read_after(broken: InputError, raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """The objects of a file that is neither one value nor one per line, because they are spread over lines, share one,
-    or have commas between them; raises `broken` if there are none, or what is wrong with one of many lines."""
+    """The objects of a file that is neither one value nor one per line: objects that span lines, share a line, or are
+    separated by commas. Raises `broken` if there are none, or the error in one of many lines."""
     _check_cost(raw, name, most_expanded(size))
     told: list[str] = []
     try:
@@ -102,13 +102,13 @@ def _has_one_object_per_line(raw: bytes) -> bool:
 
 
 class DoubledRows(JsonLines):
-    """Rows of a JSON file in some of which a key stands twice: `doubled` holds the key by row."""
+    """Rows of a JSON file, some of which have a duplicate key: `doubled` holds the key by row."""
 
     doubled: Mapping[int, str]
 
 
 class _Keys:
-    """Notes the last key that stood twice in an object. JSON allows it, and every reader keeps only the last value."""
+    """Notes the last duplicate key in an object. JSON allows duplicates, and every reader keeps only the last value."""
 
     def __init__(self) -> None:
         self.twice: str | None = None
@@ -192,8 +192,8 @@ def _parse_line(line: bytes, name: str, number: int, keys: _Keys) -> tuple[Row, 
 
 
 def _read_objects(raw: bytes, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """The rows of a list of objects, of lists one after another, or of objects without a list around them, parsed one
-    by one: only their offsets are kept."""
+    """The rows of a list of objects, of consecutive lists, or of objects without a list around them. They are parsed
+    one by one: only their offsets are kept."""
     text = raw.decode("utf-8")
     keys = _Keys()
     decode = json.JSONDecoder(object_pairs_hook=keys).raw_decode
@@ -204,7 +204,7 @@ def _read_objects(raw: bytes, name: str, notes: list[str], size: int) -> tuple[d
     inside = comma_due = False
 
     def skip(place: int) -> int:
-        """Skip white space, and the marks that joined files and records begin with."""
+        """Skip white space, and the marks that concatenated files and records begin with."""
         nonlocal here
         end = _behind_white(text, place)
         here += len(text[place:end].encode())
@@ -320,7 +320,8 @@ def excerpt_at(text: str, position: int, width: int = 40) -> str:
 
 
 def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[dict, list[str]]:
-    """Rows from a parsed JSON value: a list of objects, an object of columns, of splits, or around one list."""
+    """Rows from a parsed JSON value: a list of objects, an object of columns or of splits, or an object that wraps one
+    list."""
     if isinstance(value, list):
         return _checked_list(value, name)
     if not isinstance(value, dict):
@@ -355,7 +356,7 @@ def _rows_of_value(value: Any, name: str, notes: list[str], size: int) -> tuple[
 
 
 def _of_pandas(value: dict[str, Any], name: str, notes: list[str]) -> tuple[dict, list[str]] | None:
-    """The rows of what `DataFrame.to_json` writes with orient="split", "table", "index" or "columns"; else None."""
+    """The rows of the output of `DataFrame.to_json` with orient="split", "table", "index" or "columns"; else None."""
     data, columns = value.get("data"), value.get("columns")
     if isinstance(data, list) and isinstance(columns, list) and value.keys() <= {"columns", "index", "data"}:
         if not all(isinstance(row, list) and len(row) == len(columns) for row in data):
@@ -372,7 +373,7 @@ def _of_pandas(value: dict[str, Any], name: str, notes: list[str]) -> tuple[dict
         return None
     inner = dict.fromkeys(key for part in parts for key in part)
     same = all(len(part) == len(inner) for part in parts)
-    # {column: {index: cell}} has few columns of many rows; {index: {column: cell}} the other way round.
+    # {column: {index: cell}} has few columns and many rows; {index: {column: cell}} the reverse.
     if same and (all(key.isdigit() for key in inner) or len(inner) > len(parts)):
         if any(isinstance(cell, dict) for part in parts for cell in part.values()):
             return None

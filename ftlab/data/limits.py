@@ -17,9 +17,9 @@ _ENVIRONMENT_VARIABLE = "FTLAB_MAX_UPLOAD"
 DEFAULT_BYTES = 2 << 30
 HIGHEST_GROWTH = 20  # expanded to compressed size; Parquet and zip compress text about 3 to 10 times
 GROWTH_COUNTS_FROM = 512 << 20  # bytes; any file may expand up to here
-LONGEST_ROW = 32 << 20  # bytes of a row, or of a line
+LONGEST_ROW = 32 << 20  # bytes of a row or line
 MOST_COLUMNS = 20_000
-ROWS_COUNT_FROM = 1_000_000  # rows that any file may have; above, it needs 16 bytes per row
+ROWS_COUNT_FROM = 1_000_000  # rows that any file may have; beyond that, 16 bytes per row are required
 _ROW_BYTES = 16
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -52,7 +52,7 @@ def most_expanded(size: int) -> int:
 
 
 def check_expanded(name: str, expanded: int, size: int) -> None:
-    """Raises InputError if a file of `size` bytes may not expand to `expanded` bytes."""
+    """Raises InputError if a file of `size` bytes must not expand to `expanded` bytes."""
     limit = most_expanded(size)
     if expanded > limit:
         raise too_large(name, f"{readable(expanded)} or more", limit, unpacked=True)
@@ -71,7 +71,7 @@ def check_rows(name: str, rows: int, size: int) -> None:
 
 
 def check_columns(name: str, count: int) -> None:
-    """Raises InputError if there are more columns than any sheet has."""
+    """Raises InputError if there are more columns than any spreadsheet has."""
     if count > MOST_COLUMNS:
         raise InputError(
             f"{name} has too many columns",

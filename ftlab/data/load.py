@@ -1,4 +1,5 @@
-"""Load rows by source: a file, a sample, a version or a Hub data set, with the columns that a person named for it."""
+"""Load rows by source: a file, a sample, a version or a Hub data set, with the column roles that a person set for
+it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from ftlab.errors import InputError, nearest, shorten
 
 
 class NamedJson(TypedDict, total=False):
-    """`Named` as workspaces and versions keep it."""
+    """`Named` as stored in workspaces and versions."""
 
     columns: dict[str, str]
     prompt_template: str | None
@@ -66,20 +67,20 @@ def encoding_of(data: DataConfig, workspace: Workspace | None) -> str | None:
 
 
 def remember(data: DataConfig, workspace: Workspace) -> None:
-    """Remember the columns and template, and the encoding, in `data` for its source. What it leaves open stays as it
-    was; for a version they replace the ones it was made with."""
+    """Remember the columns and template, and the encoding, in `data` for its source. Settings it leaves open stay as
+    they were; for a version, they replace the ones it was made with."""
     known = recall(data, workspace)
     if named_in(data) and (named := named_in(settled(data, known))) != known:
         _rewrite(data, workspace, named)
 
 
 def forget(data: DataConfig, workspace: Workspace) -> None:
-    """Forget what was named for the source of `data`: it is detected again, or read from the version."""
+    """Forget the settings of the source of `data`. It is detected again, or read from the version."""
     _rewrite(data, workspace, None)
 
 
 def forget_encoding(data: DataConfig, workspace: Workspace) -> None:
-    """Forget only the encoding named for the source of `data`."""
+    """Forget only the encoding set for the source of `data`."""
     if (known := recall(data, workspace)) is not None and known.encoding:
         left = replace(known, encoding=None)
         _rewrite(data, workspace, left if left.columns or left.prompt_template else None)
@@ -103,8 +104,8 @@ def recall(data: DataConfig, workspace: Workspace | None) -> Named | None:
 
 
 def settled(data: DataConfig, named: Named | None) -> DataConfig:
-    """`data` with the remembered columns and template `named`, unless it sets its own, which replace them all; and with
-    the remembered encoding."""
+    """`data` with the remembered encoding, and the remembered columns and template `named` unless it sets its own,
+    which replace all of them."""
     if named is None:
         return data
     update: dict[str, Any] = {}
@@ -119,7 +120,7 @@ _LOOKED_AT = 1000  # enough to see classes recur in a column with hundreds of th
 
 
 def looked_at(loaded: Loaded) -> list[dict[str, Any]]:
-    """The rows by which the columns of `loaded` are told apart."""
+    """The sample of rows used to detect the columns of `loaded`."""
     rows = loaded.splits[loaded.main]
     # Evenly spaced: the first rows of a file are often of one kind.
     step = max(1, len(rows) // _LOOKED_AT)
@@ -127,8 +128,8 @@ def looked_at(loaded: Loaded) -> list[dict[str, Any]]:
 
 
 def as_read(data: DataConfig, loaded: Loaded) -> DataConfig:
-    """`data` with the columns that its rows are read by, where no tool's names say them: set, remembered, or guessed.
-    Whatever is made of the rows (a version, a run) keeps them."""
+    """`data` with the column roles used to read its rows, if they do not follow from names that tools use: set,
+    remembered, or guessed. Anything made from the rows (a version, a run) keeps them."""
     from ftlab.data.formats import detect
 
     read = settled(data, loaded.named)
@@ -251,7 +252,7 @@ def _with_label_names(dataset: Any) -> Any:
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_ADDRESS = re.compile(r"(https?://(www\.)?huggingface\.co/datasets/|hf://datasets/)")
-# A source with one of these extensions is meant as a file, even if there is none.
+# A source with one of these extensions is treated as a file, even if it does not exist.
 _FILE_SUFFIX = re.compile(
     r"\.(jsonl|ndjson|json|csv|tsv|parquet|txt|md|xlsx?|ods|docx?|pdf|html|xml|ya?ml|pkl|pickle|pt|npy|npz|arrow|feather"
     r"|db|sqlite|zip|gz|bz2|xz|zst|tar|7z)",
@@ -259,7 +260,7 @@ _FILE_SUFFIX = re.compile(
 )
 
 
-# Metadata files that tools write beside the data.
+# Metadata files that tools write next to the data.
 _ABOUT_DATA = ("manifest.json", "dataset_info.json", "dataset_infos.json", "state.json")
 
 
@@ -468,7 +469,7 @@ def _load_local(
 
 
 def text_files(folder: Path) -> list[Path]:
-    """The files of a folder of plain-text files, one document each; empty for any other folder."""
+    """The files of a folder of plain-text files, one document each. Empty for any other folder."""
     files = _data_files(folder)
     are_texts = len(files) > 1 and all(file.suffix.lower() == ".txt" for file in files)
     return files if are_texts and not any(split_name(file.stem) for file in files) else []
@@ -477,7 +478,7 @@ def text_files(folder: Path) -> list[Path]:
 def _data_files(folder: Path) -> list[Path]:
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
     files = [file for file in files if file.name not in _ABOUT_DATA]
-    # Beside other data, a text file is documentation.
+    # Next to other data, a text file is documentation.
     return [file for file in files if file.suffix.lower() != ".txt"] or files
 
 
@@ -498,7 +499,7 @@ def split_files(folder: Path) -> dict[str, Path]:
             paths[split] = file
     unnamed = [file for file in files if not split_name(file.stem)]
     if "train" not in paths and len(unnamed) == 1:
-        paths["train"] = unnamed[0]  # tickets.csv alone, or beside a test.csv
+        paths["train"] = unnamed[0]  # tickets.csv alone, or next to a test.csv
     if not paths:
         raise InputError(
             f"The folder {folder.absolute().name} holds no file called train, validation or test",

@@ -66,7 +66,7 @@ _MOST_WORDS = 40  # in a text whose deletions are looked up
 _MOST_PAIRED = 16  # words in a text that may lack any two words; longer ones lack only adjacent words
 _USUAL_TEXTS, _USUAL_SHARE = 3, 0.2  # texts, and share of those with the other word, that make a word no typo
 _TOPIC_TEXTS, _TOPIC_SHARE = 10, 0.005  # texts, and share of all texts, that make a word a topic
-_FRAME_WORDS = 8  # at the start or end of many rows make a template, which is not part of the question
+_FRAME_WORDS = 8  # at the start or end of many rows form a template, which is not part of the question
 _BANDS, _HASHES = 21, 6
 _PIECE = 5_000
 _COMPARED = 8  # texts of a bucket that each of its texts is compared with
@@ -89,8 +89,8 @@ class Texts:
     """The `words` of texts, without courtesy and templates (what many texts begin or end with).
 
     `forms` holds numbers that are equal for equal normal forms, `asked` for equal normal forms without courtesy (-1 for
-    an empty text). By the number of a word: `names` is its text, `decisive` whether it distinguishes questions in any
-    position, `light` whether a question can do without it, `topic` whether many texts have it, and `often` how many do.
+    an empty text). By word number: `names` is its text, `decisive` whether it distinguishes questions in any position,
+    `light` whether a question can do without it, `topic` whether many texts have it, and `often` how many do.
     """
 
     words: Words
@@ -516,7 +516,8 @@ def _jaccard(*texts: list[int]) -> float:
 
 def _without_frames(words: Words) -> Words:
     """The words without templates: what many texts begin or end with, such as a prompt template or the list of labels.
-    A text that is nothing but a template is kept. Many means a tenth of the texts and at least 20, or half of a few."""
+    A text that consists only of a template is kept. Many means a tenth of the texts and at least 20, or half of a small
+    set."""
     import numpy as np
 
     many = max(0.1 * len(words), min(20, 0.5 * len(words)), 6)
@@ -595,7 +596,7 @@ def _read_answers(answers: Sequence[str], watch: Watch) -> _Answers:
 
 
 def _alike_beside(texts: Texts, evidence: _Answers, meet: _Meeting, watch: Watch) -> Iterator[tuple[int, int]]:
-    """Pairs of prompts that are somewhat alike, whose long answers are copies or near copies and not common."""
+    """Pairs of somewhat similar prompts whose long answers are copies or near copies and not common."""
     for bucket in _equal(evidence.shared):
         yield from (pair for pair in meet.within(bucket) if _share_shingles(texts, *pair, ALIKE))
     for pair in _by_trigrams(evidence.texts.words, meet, watch):

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 Progress = Callable[[str, int, int], None]
-CHUNK = 2000  # rows between two checks of the stop button
+CHUNK = 2000  # rows between two checks for a stop request
 
 
 class Stopped(Exception):
-    """The user pressed stop; findings so far are kept."""
+    """The user pressed Stop. Findings so far are kept."""
 
 
 @dataclass
 class Watch:
-    """Reports the progress of a check and obeys the stop button: `at` raises Stopped."""
+    """Reports the progress of a check and responds to the Stop button: `at` raises Stopped."""
 
     progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
@@ -115,7 +115,7 @@ _ZERO_WIDTH = regex.compile(r"[\p{Cf}\u034f\u115f\u1160\u3164\ufe00-\ufe0f]+")
 _RAISED = regex.compile(r"[\u00b2\u00b3\u00b9\u2070\u2074-\u2079]+")  # NFKC alone makes 52 of 5²
 _WRAPPED = regex.compile(r"\s*<([a-z][a-z0-9]*)(?:\s[^<>]*)?>(.*)</\1\s*>\s*", regex.DOTALL)
 # Letters that look like Latin ones, from Unicode's confusables.txt (UTS #39): Cyrillic, then Greek. Names in blind
-# tests use the table, too (`arena.links`).
+# tests also use the table (`arena.links`).
 _CYRILLIC = ("АВЕКМНОРСТУХІЈЅаеорсухѕіјһԁԛԝѵ", "ABEKMHOPCTYXIJSaeopcyxsijhdqwv")
 _FROM_CYRILLIC = str.maketrans(*_CYRILLIC)
 _TO_CYRILLIC = str.maketrans(_CYRILLIC[1], _CYRILLIC[0])
@@ -380,9 +380,9 @@ _HOLLOW = LIGHT | _POINTING | _LITTLE
 class Sentences:
     """The sentences of texts: `numbers[offsets[i]:offsets[i + 1]]` are those of text i.
 
-    By the number of a sentence: `sizes` in words, `content` words, whether it refers to something outside itself
-    (`pointing`), whether it `adds` to a question so that it becomes another one (by its words, or because it is a whole
-    text elsewhere), and whether it is a `wrapper`, which many texts have.
+    By sentence number: `sizes` in words, `content` words, whether it refers to something outside itself (`pointing`),
+    whether it `adds` to a question so that it becomes another one (by its words, or because it is a whole text
+    elsewhere), and whether it is a `wrapper`, which many texts have.
     """
 
     numbers: np.ndarray
@@ -397,7 +397,7 @@ class Sentences:
         return tuple(self.numbers[self.offsets[text] : self.offsets[text + 1]].tolist())
 
     def core(self, sentences: Sequence[int]) -> tuple[int, ...]:
-        """The `sentences` that are no wrappers; all of them if there are no others."""
+        """The `sentences` that are not wrappers; all of them if there are no others."""
         return tuple(sentence for sentence in sentences if not self.wrapper[sentence]) or tuple(sentences)
 
 
@@ -500,8 +500,8 @@ def inside(sentences: Sentences) -> Iterator[tuple[list[int], list[int]]]:
 def _within(
     sentences: Sentences, texts: Iterable[int], others: Iterable[int]
 ) -> list[tuple[list[int], dict[int, frozenset[int]]]]:
-    """For each way in which `texts` are written: (the texts written so, the rest of each of the `others` that contains
-    them)."""
+    """For each way in which `texts` are written: (the texts written that way, the rest of each of the `others` that
+    contains them)."""
     ways: dict[tuple[int, ...], list[int]] = {}
     for text in texts:
         ways.setdefault(sentences.of(text), []).append(text)

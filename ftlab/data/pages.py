@@ -70,7 +70,7 @@ def _blank(path: Path, starts: Any, size: int, doubtful: Any) -> list[int]:
         for index in map(int, doubtful):
             begin, end = int(starts[index]), int(starts[index + 1]) if index + 1 < len(starts) else size
             file.seek(begin)
-            # Longer lines of white space do not occur in data; one would show as broken.
+            # Longer lines of white space do not occur in data; one would be shown as broken.
             if end - begin <= _PIECE and not file.read(end - begin).removeprefix(b"\xef\xbb\xbf").strip():
                 blank.append(index)
     return blank
@@ -107,7 +107,7 @@ class IndexedLines(LazyRows):
         import numpy as np
 
         stop = min(len(self), start + _SEARCHED_ROWS)
-        # Very long rows make the chunk shorter.
+        # Very long rows shrink the chunk.
         limit = int(self._starts[start]) + _PIECE
         stop = max(start + 1, min(stop, int(np.searchsorted(self._starts, limit))))
         data, offsets = self._bytes(start, stop)
@@ -327,7 +327,7 @@ def _is_json_lines(path: Path) -> bool:
 
 
 def _write_lines(path: Path, target: Path, split: str | None, encoding: str | None) -> list[str]:
-    if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without the whole file in memory
+    if path.suffix.lower() in (".csv", ".tsv"):  # row by row, without loading the whole file
         with path.open("rb") as file:
             refuse_what_is_no_data(file.read(4096), path.name)
         columns, rows = iterate_delimited(lambda: path.open("rb"), path.name, [], path.stat().st_size, encoding)

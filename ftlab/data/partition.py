@@ -1,4 +1,4 @@
-"""Splitting rows: groups of similar prompts stay together; and the errors for data that cannot be split."""
+"""Splitting rows so that groups of similar prompts stay together, and the errors for data that cannot be split."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class _Sets:
         return position
 
     def join(self, first: int, second: int, most: float = float("inf")) -> bool:
-        """Join two positions and return whether they are in one group; no if it would exceed `most` members."""
+        """Join two positions. Returns whether they are in one group; False if the group would exceed `most` members."""
         parent, child = sorted((self._root(first), self._root(second)))
         if parent == child:
             return True
@@ -200,7 +200,7 @@ def hold_out(
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """The prompt as text, with earlier turns, without the system prompt and the tools; a document is returned whole."""
+    """The prompt as text, with earlier turns, without the system prompt and the tools. A document is returned whole."""
     if is_document(messages):
         return messages[0]["content"]
     from ftlab.data.rendering import prompt_messages
@@ -256,7 +256,7 @@ def describe_overlaps(fingerprints: dict[str, list[str]]) -> list[str]:
 def mixed_columns(
     name: str, missing: Sequence[tuple[int, str, Mapping[str, Any]]], rows: int, detected: Detected
 ) -> InputError:
-    """`missing` holds (row, column that it lacks, the row itself)."""
+    """The error for rows with different columns. `missing` holds (row, column that it lacks, the row itself)."""
     columns = list(dict.fromkeys(column for _, column, _ in missing))
     others = Counter(", ".join(row) or "nothing" for _, _, row in missing).most_common(3)
     return InputError(

@@ -157,12 +157,12 @@ def _first_answer(chosen: list[Message], rejected: list[Message]) -> int:
 
 
 def _says_the_same(message: Message, other: Message) -> bool:
-    """Whether two turns are equal but for white space and Unicode form."""
+    """Whether two turns are equal up to white space and Unicode form."""
     return message == other or (message["role"] == other["role"] and alike(message["content"], other["content"]))
 
 
 def alike(text: str, other: str) -> bool:
-    """Whether two texts are equal but for white space and Unicode form."""
+    """Whether two texts are equal up to white space and Unicode form."""
     return text == other or _seen(text) == _seen(other)
 
 
@@ -189,15 +189,15 @@ def balanced_weights(good: int, bad: int) -> tuple[float, float]:
 def cuts_long_answers(stage: str, whole: int, rows: int) -> bool:
     """Whether answers that are too long are cut; `whole` of `rows` rows fit with all their answers.
 
-    By default rows with a longer answer are left out, as examples are, unless that would leave half of them or fewer. A
-    cut answer has no stop token: if the chosen answers are the longer ones, pairs of a cut and a complete answer teach
-    the model not to stop. A reward model never trains on a cut answer.
+    By default, rows with a longer answer are left out, as in SFT, unless that would leave half of them or fewer. A cut
+    answer has no stop token: if the chosen answers are the longer ones, pairs of a cut and a complete answer teach the
+    model not to stop. A reward model never trains on a cut answer.
     """
     return STAGES[stage].answers and whole <= rows / 2
 
 
 _SURE = 0.05  # of the 95% Wilson interval
-_FEW_SIDES = 0.75  # one label beyond this share is an imbalance
+_FEW_SIDES = 0.75  # above this share, one label is an imbalance
 _FEWEST_ROWS = 10
 _LOOKED_AT_LENGTH = 30  # the fewest pairs of different length to report on
 
@@ -310,7 +310,7 @@ def _about_white_space(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFind
 
 
 def _about_swapped(rows: Sequence[Mapping[str, Any]]) -> list[PreferenceFinding]:
-    """Pairs that occur in the data both ways round."""
+    """Pairs that occur in the data in both orders."""
     seen: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     swapped = []
     for row in rows:
@@ -515,7 +515,7 @@ def record_findings(prepared: Any, config: RunConfig) -> list[PreferenceFinding]
 
 
 def equal_answers(row: Mapping[str, Any]) -> bool:
-    """Whether both answers of a pair are the same text, in any Unicode form."""
+    """Whether both answers of a pair are the same text, ignoring Unicode form."""
     return "chosen" in row and _text(row["chosen"]) == _text(row["rejected"])
 
 

@@ -1,7 +1,7 @@
 """Prompts built from columns: "Question: {question}\\nContext: {context}". Names only; nothing is evaluated.
 
-A run records how its prompts were built, so that later prompts are built the same way, and the columns kept with each
-held-out row.
+A run records how its prompts were built, so that later prompts are built the same way, along with the columns kept with
+each held-out row.
 """
 
 from __future__ import annotations
@@ -188,8 +188,8 @@ def read_columns(run: RunDirectory, split: str) -> Columns:
 @dataclass(frozen=True)
 class AsTrained:
     """`template` turns a text into a prompt (None: the text is the prompt). `system` is the most common system prompt
-    of the training rows (None: most have none); `system_rows` of `rows` have it. `tools` are those that most training
-    rows list, as the text of their turn (None: most list none, or others); `tool_rows` list some."""
+    of the training rows (None: most have none); `system_rows` of `rows` have it. `tools` are those listed by most
+    training rows, as the text of their turn (None: most list none, or different ones); `tool_rows` list some."""
 
     template: str | None = None
     system: str | None = None
@@ -199,8 +199,8 @@ class AsTrained:
     tool_rows: int = 0
 
     def offering(self, tools: str | None) -> AsTrained:
-        """The same with these `tools` (JSON) in place of those of training; empty: those of training. Raises
-        InputError if it is no list of tools."""
+        """A copy with these `tools` (JSON) instead of those of training; empty keeps those of training. Raises
+        InputError if it is not a list of tools."""
         if not (tools or "").strip():
             return self
         text = tools_text(tools)
@@ -259,7 +259,7 @@ class AsTrained:
         ]
 
     def described(self) -> list[str]:
-        """The same in sentences; empty if a text is sent unchanged."""
+        """The same in sentences. Empty if a text is sent unchanged."""
         sentences = []
         if self.template:
             columns = self.columns

@@ -106,7 +106,7 @@ def _chosen(
             given=", ".join(entry.filename for entry in entries[:8]) or "nothing",
             allowed=", ".join(suffixes),
         )
-    # Beside other data, a text file is documentation.
+    # Next to other data, a text file is documentation.
     data = [entry for entry in data if not entry.filename.lower().endswith(".txt")] or data
     ignored = [entry.filename for entry in real if entry not in data]
     if ignored:
@@ -169,7 +169,7 @@ class Table:
 
 def read_table(path: Path, encoding: str | None = None, sheet: str | None = None) -> Table:
     """The rows of a JSONL, JSON, CSV, TSV, Parquet, Arrow, Feather or text file, of a spreadsheet, or of a zip archive
-    of such files. Without an `encoding`, that of text is found; `sheet` names one sheet of several.
+    of such files. Without an `encoding`, that of text is detected. `sheet` selects one sheet of several.
 
     Raises InputError naming the file, the line if there are lines, and what is wrong; also if it exceeds
     `limits.largest_file`.
@@ -195,8 +195,8 @@ def read_table(path: Path, encoding: str | None = None, sheet: str | None = None
 def read_bytes(
     raw: bytes, name: str, size: int | None = None, *, encoding: str | None = None, sheet: str | None = None
 ) -> Table:
-    """The rows in the bytes of a file called `name`, whose extension gives the format; `size` is that of the archive
-    they came in. Raises InputError."""
+    """The rows in the bytes of a file called `name`, whose extension gives the format. `size` is that of the archive it
+    came in. Raises InputError."""
     refuse_what_is_no_data(raw, name)
     size = len(raw) if size is None else size
     suffix = Path(name).suffix.lower()

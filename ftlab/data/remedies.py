@@ -42,8 +42,8 @@ _ASKS = re.compile(
 )
 _SHORT_FORM = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|approx|Dr|Mr|Mrs|Ms|Prof|St|Sr|Jr|No|Fig)|\b[A-Z])\.$")
 _FEWEST_LETTERS = 20  # fewest characters in the first or last sentence for it not to be a greeting
-_MOST_SOURCES = 2  # most sentences that an extractive answer comes from
-_FEWEST_DRAWN = 2  # fewest words of an answer that only its sources have
+_MOST_SOURCES = 2  # most sentences that an extractive answer draws on
+_FEWEST_DRAWN = 2  # fewest words of an answer that occur only in its source sentences
 _NEEDED = "no sentence of the prompt is known to be unnecessary"
 _STILL_LONG = "it is still too long without the unnecessary sentences"
 _LOST_SHOWN, _LOST_LETTERS = 3, 80
@@ -142,7 +142,7 @@ def mend(version: Version, actions: Sequence[Action], *, who: str | None = None,
 @dataclass
 class Plan:
     """Changes by (split, row): the new row, the reason it is excluded, or its new split. `lost` is the text that was
-    cut, `kept` the reason nothing was cut; `sentences` describe all of it."""
+    cut, `kept` the reason nothing was cut. `sentences` describe all of it."""
 
     changed: dict[tuple[str, int], Row] = field(default_factory=dict)
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -251,14 +251,14 @@ def _answered(rows: Rows, action: Action) -> Counter[str]:
 
 def _is_made_up(row: Row, columns: Mapping[str, str], kinds: Sequence[str], answered: Counter[str]) -> bool:
     """Whether the answer contains personal data that occurs neither in the prompt nor in other answers, such as a
-    password it was asked to invent: masked, it would teach the model to answer with a placeholder."""
+    password it was asked to invent. Masking it would teach the model to answer with a placeholder."""
     answer = answer_of(row, columns)
     if not answer:
         return False
     asking = {column for role, column in columns.items() if role in _ASKED}
     asked = [text for column in asking for text in _texts_in(row.get(column)) if text != answer]
     known = {span.kind for text in asked for span in find_personal(text)}
-    # Masked earlier, for another kind.
+    # Already masked as another kind.
     known |= {kind for kind in kinds if any(MASKS[kind] in text for text in asked)}
     spans = [span for span in find_personal(answer) if span.kind in kinds]
     return any(span.kind not in known and answered[answer[span.start : span.end]] < 2 for span in spans)
@@ -354,7 +354,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _ends(text: str, match: re.Match[str]) -> bool:
-    """Whether a sentence ends here: not after "e.g.", "Dr." or an initial, not within brackets, not before a small
+    """Whether a sentence ends here: not after "e.g.", "Dr." or an initial, not inside brackets, not before a lowercase
     letter."""
     if "\n" in match.group():
         return True
@@ -486,11 +486,11 @@ def _sentence(action: Action, count: int) -> str:
 
 
 def _about_shortened(action: Action, count: int, plan: Plan) -> list[str]:
-    """Sentences on the rows shortened, the text lost, and the rows left unchanged."""
+    """Sentences about the shortened rows, the text lost, and the rows left unchanged."""
     sentences = [_sentence(action, count)] if count else []
     lost = [(row, plan.lost[action.split, row]) for row in action.rows if (action.split, row) in plan.lost]
     for row, text in lost[:_LOST_SHOWN]:
-        # One sentence for each: the text must not look like several.
+        # One sentence per text: several texts must not run together.
         excerpt = shorten(" ".join(text.split()), _LOST_LETTERS).replace(". ", "; ").rstrip(".")
         sentences.append(f"Row {row} lost {len(text):,} characters: {excerpt}.")
     kept = Counter(plan.kept[action.split, row] for row in action.rows if (action.split, row) in plan.kept)
@@ -545,7 +545,7 @@ def token_counter(data: DataConfig, tokenizer: Any, workspace: Workspace | None 
     loaded = load_rows(data, workspace)
     detected = detect_format(loaded, data)
     ensure_chat_template(tokenizer, thinking=most_think(_first_turns(loaded, detected)))
-    # This is for long rows; transformers' warning about the first of them would confuse.
+    # This is for long rows; transformers' warning about the first one would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
 
     def tokens(row: Row) -> int:

@@ -1,5 +1,5 @@
-"""Messages to tokens: the chat template of the base, protection against control tokens in the data, and the mask of
-trained tokens.
+"""Messages to tokens: the base's chat template, protection against control tokens in the data, and the mask of trained
+tokens.
 
 Only assistant turns and their stop token are trained on. `encode` (training) and `encode_prompt` (evaluation, chat) use
 the same rendering, so that prompts match training.
@@ -147,7 +147,7 @@ def render(messages: Sequence[Message], tokenizer: Any, *, add_generation_prompt
 
 
 def _as_taken(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Any], dict[str, Any]]:
-    """`messages` as the chat template takes them, with the arguments beside them."""
+    """`messages` as the chat template expects them, and the template arguments."""
     if uses_tools(messages) or thinks(messages):
         return template_input(list(messages), tool_facts_of(tokenizer))
     return list(messages), {}
@@ -201,7 +201,7 @@ def vllm_parser_of(tokenizer: Any) -> str | None:
 
 
 def read_calls(text: str, tokenizer: Any) -> str:
-    """An answer of a model to a conversation with tools: its calls as ftlab's text writes them."""
+    """A model's answer to a conversation with tools, with its calls as ftlab writes them."""
     form = tool_facts_of(tokenizer).form
     return form.read(text) if form else text
 
@@ -214,7 +214,7 @@ def _thinking_of(tokenizer: Any) -> dict[str, bool]:
 
 
 def _quoted(text: str) -> str:
-    """An excerpt of a rendered text, as messages quote it: without placeholders."""
+    """An excerpt of a rendered text for messages, without placeholders."""
     return repr(_PLACEHOLDER.sub("…", text))
 
 
@@ -284,7 +284,7 @@ def guard(messages: Sequence[Message], tokenizer: Any) -> tuple[list[Message], l
         for message in messages
     ]
     if _count(messages, tokenizer, control_tokens) == _count(guarded, tokenizer, control_tokens):
-        return list(messages), []  # the template escapes them itself, as the starter's does
+        return list(messages), []  # the template escapes them itself, as the starter template does
     return guarded, literals
 
 
@@ -466,7 +466,7 @@ def encode(messages: Sequence[Message], tokenizer: Any) -> Encoded:
 
 
 def _lost_in_template(messages: Sequence[Message], tokenizer: Any) -> list[str]:
-    """Notes on how the template writes tools and thoughts where that is not its own way."""
+    """Notes on how the template writes tools and thoughts if it has no form of its own."""
     notes = []
     if uses_tools(messages) and not tool_facts_of(tokenizer).own:
         notes.append(TOOLS_ADDED)
@@ -606,7 +606,7 @@ def _by_rendering(
         else:
             skipped += 1
     if skipped:
-        # Templates of reasoning models omit from earlier answers what they write before the last one.
+        # In earlier answers, templates of reasoning models omit what they write before the last one.
         notes.append("Only the last answer is trained on: the chat template renders earlier answers differently.")
     ids, ends, cut = _tokenize(full, literals, tokenizer, [start for start, _ in spans])
     if cut:
@@ -615,8 +615,8 @@ def _by_rendering(
 
 
 def _is_rendered(content: str, answer: str) -> bool:
-    """Whether a rendered `answer` holds what an assistant says; of calls their names, since templates write them in
-    their own form, and some drop the words beside them."""
+    """Whether a rendered `answer` holds what an assistant says. For calls, only their names are checked: templates
+    write them in their own form, and some drop the accompanying text."""
     parts = parts_of(content)
     if parts.calls:
         return all(call.name in answer for call in parts.calls)

@@ -1,6 +1,6 @@
 """Untrusted chat templates are rendered in a separate process, with limits on memory, time and size.
 
-A template is a program: nested loops may never end, `'x' * 10**10` takes all memory, and it may do so only for some
+A template is a program. Nested loops may never end, and `'x' * 10**10` takes all memory. It may do so only for some
 conversations, so that no trial reveals it. Jinja's sandbox has no such limits, and a call in C cannot be interrupted.
 So transformers' own rendering runs in a small child process (one for all templates), which can be killed. Templates
 that ship with ftlab are rendered in this process.
@@ -31,9 +31,10 @@ MEMORY = 512 << 20  # bytes on top of the child's initial memory
 CHARACTERS = 8_000_000  # of a rendered text, plus four times the characters of the input
 _BEGINS = 512 << 20  # bytes, an upper bound of the child's initial memory
 _FIELDS = ("PATH", "PYTHONHOME", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
-# For a base without a template. Plain words instead of control tokens, since such a base has none to spare and new ones
-# would have to be trained from scratch; its own end-of-text token ends an answer. It is saved with the tokenizer of the
-# result, which then answers the same without ftlab. BOS becomes the base's beginning-of-text token, or nothing.
+# For a base without a template. Uses plain words instead of control tokens, since such a base has none to spare and new
+# ones would have to be trained from scratch. The base's own end-of-text token ends an answer. The template is saved
+# with the tokenizer of the result, which then answers the same without ftlab. BOS becomes the base's beginning-of-text
+# token, or nothing.
 FALLBACK_TEMPLATE = (
     "BOS{%- for message in messages %}"
     "{%- if message['role'] == 'system' %}{{- message['content'] + '\\n\\n' }}"
@@ -45,8 +46,7 @@ FALLBACK_TEMPLATE = (
 
 
 class _AnswerJson(TypedDict, total=False):
-    """What the child answers: the `text` with the `spans` of its answers, or what `kind` of failure it was and
-    `why`."""
+    """The child's reply: the `text` with the `spans` of its answers, or the `kind` of failure and `why`."""
 
     text: str
     spans: list[tuple[int, int]]
@@ -178,7 +178,7 @@ def _exchange(request: bytes) -> _AnswerJson:
 
 @dataclass
 class _Child:
-    """The rendering process, the time `since` which it handles a request, and `why` it was ended."""
+    """The rendering process, when its current request began (`since`), and `why` it was ended."""
 
     process: subprocess.Popen[bytes]
     requests: IO[bytes]
@@ -227,7 +227,7 @@ def _started() -> _Child:
     )
     assert process.stdin is not None and process.stdout is not None  # both are pipes
     child = _Child(process, process.stdin, process.stdout)
-    if not child.answers.read(1):  # else it is ready
+    if not child.answers.read(1):  # otherwise it is ready
         raise FtlabError(
             "The process that renders chat templates does not start",
             why=f"{sys.executable} ended with {process.wait()}",

@@ -1,4 +1,4 @@
-"""What data look like on their way through this package: messages, examples, and how a data set is read."""
+"""The shapes of data in this package: messages, examples, and how a data set is read."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from ftlab.data.votes import Vote
 from ftlab.errors import shorten
 
 Message = dict[str, str]  # role and content
-GUESSED = 0.6  # the confidence in what no name says
+GUESSED = 0.6  # the confidence when no column name is conclusive
 
 
 class Example(TypedDict, total=False):
-    """A row to learn from. `row` is its number in `source`. By the stage it has `messages` (the last one is the answer
-    or the document), `prompt` with `chosen` and `rejected`, `prompt` with `completion` and `label`, or a prompt alone.
+    """A training example. `row` is its number in `source`. Depending on the stage, it has `messages` (the last one is
+    the answer or the document), `prompt` with `chosen` and `rejected`, `prompt` with `completion` and `label`, or only
+    a prompt.
 
-    For evaluation: `columns` are the short cells of the row beside these; `turn` counts the assistant's turns where
-    a row with tools is asked at each of them.
+    For evaluation, `columns` are the other short cells of the row, and `turn` counts the assistant's turns if a row
+    with tools is evaluated at each of them.
     """
 
     row: int
@@ -39,10 +40,10 @@ class Example(TypedDict, total=False):
 class Detected:
     """How to read a data set: its format, the column of every role, why, and the confidence (0 to 1).
 
-    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label; of two answers
-    with a vote first, second and winner. `unused` are the other columns. `template` builds the prompt from columns, if
-    one is used. `vote` reads which of two answers won, `scores` those of a pair; `scale` is the lowest and the highest
-    grade of a label that is a number.
+    Roles: prompt, input, history, completion, system, tools; messages; chosen, rejected; text, label; and for two
+    answers with a vote: first, second and winner. `unused` are the other columns. `template` builds the prompt from
+    columns, if one is used. `vote` determines which of two answers won, `scores` holds the scores of a pair. `scale` is
+    the lowest and highest grade of a numeric label.
     """
 
     format: str
@@ -56,7 +57,7 @@ class Detected:
     scale: tuple[float, float] | None = None
 
     def not_used(self, also_used: Sequence[str | None] = ()) -> list[str]:
-        """A line on the columns that training will not see, but for those `also_used`; none if there are none."""
+        """A line about the columns not used in training, except those in `also_used`. Empty if there are none."""
         names = [column for column in self.unused if column not in also_used]
         if not names:
             return []
@@ -65,5 +66,5 @@ class Detected:
 
     @property
     def is_guess(self) -> bool:
-        """Whether the columns were chosen by `guess`, not by names that tools use or a person set."""
+        """Whether the columns were chosen by `guess`, not by names that tools use or by a person."""
         return self.confidence == GUESSED

@@ -1,5 +1,5 @@
 """Spreadsheets (XLSX, XLSM, XLS, ODS) as rows: sheets, merged cells, formulas, dates. Read by python-calamine, which
-runs no macro and follows no link."""
+runs no macros and follows no links."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def read_sheets(
     size: int,
     sheet: str | None,
 ) -> tuple[dict[str, list[Row]], list[str]]:
-    """The rows of a spreadsheet by split. Read are the `sheet` named, or those called train, validation and test, or
-    all with the same header, or the one with most rows; notes say which were not.
+    """The rows of a spreadsheet by split. Reads the given `sheet`, else the sheets called train, validation and test,
+    else all sheets with the same header, else the one with the most rows. Notes list the sheets that were not read.
 
-    Raises InputError if it is damaged, protected or empty, and beyond `limits`.
+    Raises InputError if it is damaged, protected or empty, or exceeds `limits`.
     """
     _check_unpacked(raw, name, size)
     tables = {title: table for title, table in _tables(raw, name, notes, size).items() if table[1]}
@@ -88,7 +88,7 @@ def _table(cells: list[list[Any]], merged: Sequence[Any], where: str, notes: lis
     place = layout.skipped
     filled = 0
     for (top, left), (bottom, right) in merged:
-        # A title over the header is no cell of a row.
+        # A title above the header is not a cell of a row.
         if top > place - (not layout.has_header) and top < len(cells) and left < len(cells[top]):
             filled += 1
             for row in cells[top : bottom + 1]:
@@ -109,7 +109,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _value(cell: Any) -> Any:
-    """A cell as JSON has it: whole numbers as such, dates and times as ISO 8601 text."""
+    """A cell as a JSON value: whole numbers as integers, dates and times as ISO 8601 text."""
     if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
         return int(cell)
     if isinstance(cell, datetime.datetime):
@@ -151,7 +151,7 @@ def _chosen(
 
 
 def _check_unpacked(raw: bytes, name: str, size: int) -> None:
-    """Raises InputError if what is zipped in the file is larger than `limits` allow. Its own directory only claims."""
+    """Raises InputError if the uncompressed contents of the file exceed `limits`. Its own directory is not trusted."""
     if not raw.startswith(b"PK"):
         return
     left = most_expanded(size)
@@ -174,7 +174,7 @@ _FORMULA = re.compile(rb"<f(?:\s[^>]*)?(?:/>|>[^<]*</f>)\s*(<v>[^<]|<v/>|<v></v>
 
 
 def _tell_empty_formulas(raw: bytes, name: str, notes: list[str]) -> None:
-    """A formula has a value only once a spreadsheet program has computed it."""
+    """Add a note on empty formulas: a formula has a value only after a spreadsheet program has computed it."""
     if not raw.startswith(b"PK") or not name.lower().endswith((".xlsx", ".xlsm")):
         return
     empty = 0

@@ -20,5 +20,5 @@ _NAMES = {
 
 
 def split_name(name: str) -> str | None:
-    """train, validation or test for a common name of a split (`dev`, `train-00000-of-00001`); None for others."""
+    """train, validation or test for a common split name (`dev`, `train-00000-of-00001`); None for others."""
     return _NAMES.get(re.split(r"[-_.]", name.lower(), maxsplit=1)[0])

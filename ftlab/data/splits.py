@@ -53,7 +53,7 @@ from ftlab.data.versions import MADE_BY, Version, VersionRow, derive, ids_of, re
 from ftlab.errors import FtlabError, InputError
 
 FEWEST_ROWS = 10
-REPLAYED = "replay"  # the `source` of training rows that are mixed in against forgetting
+REPLAYED = "replay"  # the `source` of training rows mixed in against forgetting
 Turns = list[Message]
 
 
@@ -67,12 +67,12 @@ class ReplayPromptJson(TypedDict):
 
 @dataclass
 class Prepared:
-    """Examples by split ({"row", "source", "messages"}, or see `preferences.reader`) and the manifest with their
-    origin."""
+    """Examples by split ({"row", "source", "messages"}, or see `preferences.reader`), and the manifest that records
+    their origin."""
 
     splits: dict[str, list[Example]]
     manifest: ManifestJson
-    columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, besides their text
+    columns: dict[str, Columns] = field(default_factory=dict)  # of the held-out rows, in addition to their text
     asked: AsTrained = field(default_factory=AsTrained)
     replay_prompts: list[ReplayPromptJson] = field(default_factory=list)  # for the base to answer before training
 
@@ -142,7 +142,7 @@ def prepare(
 def _written_rows(
     loaded: Loaded, splits: Mapping[str, Sequence[Example]], workspace: Workspace | None
 ) -> MadeRowsJson | None:
-    """The rows among `splits` that a model wrote; None if it wrote none."""
+    """The rows among `splits` that a model wrote. None if there are none."""
     if loaded.kind != "version":
         return None
     from ftlab.data.curation import unread
@@ -434,7 +434,7 @@ def _mix_in_replay(
         else:
             train += used
         files += loaded.files
-        # With the KL loss, answers may repeat: nothing is learned from them that the base does not say.
+        # With the KL loss, answers may repeat: they teach nothing that the base does not already say.
         times = max(1, round(wanted / len(used))) if itself and data.replay_loss == "kl" else 1
         record: ReplayJson = {
             "source": loaded.name,
@@ -455,7 +455,7 @@ def _mix_in_replay(
 
 
 def _kinds(rows: Sequence[Mapping[str, Any]], used: Sequence[Example]) -> list[str] | None:
-    """The values in the column `kind` of the replay rows `used`; None unless all have one."""
+    """The values in the column `kind` of the replay rows `used`. None unless all rows have one."""
     kinds = {cells.get("kind") for cells in _cells_beside(rows, list(used), ["kind"])}
     named = {kind for kind in kinds if isinstance(kind, str) and kind}
     return sorted(named) if named == kinds else None

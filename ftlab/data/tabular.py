@@ -76,17 +76,17 @@ class ArrowRows(LazyRows):
 
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-_PIECE_ROWS = 20_000  # so many rows are Python text at a time
+_PIECE_ROWS = 20_000  # rows that are Python text at a time
 
 
 def read_delimited(
     raw: bytes, name: str, notes: list[str], size: int, encoding: str | None = None
 ) -> tuple[dict, list[str]]:
-    """The rows of a CSV or TSV file, all cells as text; remarks go to `notes`.
+    """The rows of a CSV or TSV file, all cells as text. Remarks go to `notes`.
 
-    `size` is the size of the original file (see `limits.check_rows`); without an `encoding`, it is found. Raises
-    InputError for a binary file, a row with more or fewer cells than the header, an unclosed quotation mark, and beyond
-    `limits`.
+    `size` is the size of the original file (see `limits.check_rows`). Without an `encoding`, it is detected. Raises
+    InputError for a binary file, a row with more or fewer cells than the header, an unclosed quotation mark, or a file
+    that exceeds `limits`.
     """
     import pyarrow as pa
 
@@ -134,7 +134,7 @@ def _called(separator: str) -> str:
     return _SEPARATORS.get(separator, repr(separator))
 
 
-# What Excel writes on the first line for itself, to say how cells are separated.
+# The line that Excel writes at the top for itself, to declare the separator.
 _SEP_LINE = re.compile(r'"?sep=([^\r\n"])"?[,;\t ]*(?=[\r\n])', re.IGNORECASE)
 _LOOKED_AT = 50  # rows
 
@@ -150,14 +150,14 @@ def _first_rows(text: str, separator: str) -> list[list[str]]:
 
 
 def _find_separator(text: str) -> str:
-    """The separator that gives most rows the same number of columns; title lines above the header have others."""
+    """The separator that gives most rows the same number of columns. Title lines above the header may have others."""
 
     def score(separator: str) -> tuple[float, int]:
         widths = [len(row) for row in _first_rows(text, separator) if row]
         if not widths or max(widths) < 2:
             return 0.0, 0
         width, count = Counter(width for width in widths if width > 1).most_common(1)[0]
-        # Commas in prose give many widths; a header of one cell has no other columns under it.
+        # Commas in prose give varying widths; a header of one cell has no other columns under it.
         return (count / len(widths), width) if widths[0] > 1 or count >= 0.8 * len(widths) else (0.0, 0)
 
     scores = {separator: score(separator) for separator in _SEPARATORS}
@@ -185,7 +185,7 @@ class Layout:
 
 
 def layout_of(rows: Sequence[Sequence[Any]]) -> Layout:
-    """Where the header is among the first rows of a table, which may stand below title lines, or be missing."""
+    """Where the header is among the first rows of a table. It may be below title lines, or missing."""
     filled = [[cell for cell in row if _text_of(cell)] for row in rows]
     widths = Counter(len(row) for row in rows if len(row) > 1)
     width = widths.most_common(1)[0][0] if widths else 1
@@ -197,7 +197,7 @@ def layout_of(rows: Sequence[Sequence[Any]]) -> Layout:
     while width > 1 and place < len(rows) and (not filled[place] or len(filled[place]) == 1):
         titles += [_text_of(filled[place][0])] if filled[place] else []
         place += 1
-    # Export date,2026-01-01 and the like form a block of their own, which a blank line ends.
+    # Lines such as "Export date,2026-01-01" form a separate block that ends with a blank line.
     blank = next((index for index in range(first, min(len(rows), 20)) if not filled[index]), None)
     if blank is not None and blank > first and all(len(filled[index]) < width for index in range(first, blank)):
         after = blank
@@ -220,7 +220,7 @@ def _text_of(cell: Any) -> str:
 
 
 def _may_be_header(cells: Sequence[Any], width: int) -> bool:
-    """Whether these cells could be the header below title lines: short names, all different."""
+    """Whether these cells could be the header below title lines: short, distinct names."""
     names = [text for cell in cells if (text := _text_of(cell))]
     return (
         len(cells) == width
@@ -233,9 +233,9 @@ def _may_be_header(cells: Sequence[Any], width: int) -> bool:
 _DATUM = re.compile(r"[-+]?[\d.,:/ -]*\d[\d.,:/ %€$-]*(T[\d:.Z+-]+)?")  # a number, a date, a time
 _SENTENCE = re.compile(r"\S+(\s+\S+){3,}.*|[^\x00-\u2fff]{8,}.*", re.DOTALL)
 _ENDS = re.compile(r"[.!…。！]['\")\]]*$")
-_FEWEST_BELOW = 5  # rows that tell whether the first one is like them
-_RECUR = 0.5  # the largest share of different cells in a column of classes
-# Over columns everywhere; a row that holds one of them is a header.
+_FEWEST_BELOW = 5  # rows below the first one needed to compare it with them
+_RECUR = 0.5  # the largest share of distinct cells in a column of classes
+# Common column names; a row that holds one of them is a header.
 _USUAL_NAMES = frozenset(
     "prompt completion instruction input output question answer response text label id messages chosen rejected "
     "category class intent title context query reply".split()
@@ -243,7 +243,7 @@ _USUAL_NAMES = frozenset(
 
 
 def _is_header(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
-    """Whether the first row names the columns; False only where it is like every row below it."""
+    """Whether the first row names the columns. False only if it is like every row below it."""
     names = [_text_of(cell) for cell in cells]
     rows = [[_text_of(cell) for cell in row] for row in below if len(row) == len(names)]
     if len(rows) < _FEWEST_BELOW or len(names) < 2 or any(name.lower() in _USUAL_NAMES for name in names):
@@ -263,7 +263,7 @@ def _is_header(cells: Sequence[Any], below: Sequence[Sequence[Any]]) -> bool:
         elif classes:
             like, unlike = (like + 1, unlike) if name in known else (like, unlike + (not sentences))
         elif sentences:
-            # A form has questions as headers, so a question alone is no sign.
+            # Forms have questions as headers, so a question alone is no evidence.
             is_row = _SENTENCE.fullmatch(name) is not None and (_ENDS.search(name) is not None or len(name) > 60)
             like, unlike = (like + is_row, unlike + (_SENTENCE.fullmatch(name) is None))
     return not (like and not unlike)
@@ -284,8 +284,8 @@ def _check_lines(source: Source, name: str) -> None:
 def _rows(
     source: Source, encoding: str, separator: str, name: str, size: int, layout: Layout, skipped: int
 ) -> Iterator[list[str]]:
-    """The header, then every row of the same length; blank lines, and headers that files joined repeat, are skipped."""
-    # Files that were joined may have a byte order mark at each joint.
+    """The header, then every row of the same length. Blank lines and headers repeated by concatenation are skipped."""
+    # Concatenated files may have a byte order mark at each joint.
     lines = (line.lstrip("\ufeff") for line in _open(source, encoding))
     reader = csv.reader(lines, delimiter=separator, strict=True)
     columns: list[str] | None = None
@@ -327,7 +327,7 @@ def _rows(
 
 
 def header_of(row: Sequence[Any], name: str) -> list[str]:
-    """The names of the columns. Raises InputError for too many, or the same name twice."""
+    """The column names. Raises InputError for too many columns or a duplicate name."""
     # Sheets exported with row numbers have no name for that column.
     check_columns(name, len(row))
     columns = [_text_of(cell) or f"column {number}" for number, cell in enumerate(row, start=1)]
@@ -335,7 +335,7 @@ def header_of(row: Sequence[Any], name: str) -> list[str]:
     return columns
 
 
-# How plain-text files separate documents; TinyStories and others write GPT-2's end-of-text token.
+# How plain-text files separate documents; TinyStories and others use GPT-2's end-of-text token.
 _END_OF_TEXT = re.compile(r"^[ \t]*<\|endoftext\|>[ \t]*$", re.MULTILINE)
 _LINE_END = re.compile("\n")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
@@ -346,8 +346,8 @@ def read_text(
 ) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
     """The documents of a plain-text file, as rows with the column `text`.
 
-    They are separated by lines with <|endoftext|>, else by blank lines; else every line is one. Raises InputError if
-    the file is not text or exceeds `limits.check_rows`, which takes the `size` of the original file.
+    They are separated by lines with <|endoftext|>, else by blank lines, else each line is one. Raises InputError if the
+    file is not text or exceeds `limits.check_rows`, which takes the `size` of the original file.
     """
     text = decode(raw, name, notes, encoding).replace("\r\n", "\n").replace("\r", "\n")
     if _END_OF_TEXT.search(text):

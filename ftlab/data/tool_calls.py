@@ -1,7 +1,7 @@
 """Tool calls and thoughts as text: how a row's tools, calls, replies and reasoning become messages, and back.
 
-Everywhere in ftlab a message is a role and a text. Tools are a turn of the role `tools` whose text is their JSON list.
-A call stands in an assistant's text as Hermes and Qwen write it, after what it says and after what it thinks:
+Everywhere in ftlab a message is a role and a text. Tools are a turn with the role `tools` whose text is their JSON
+list. A call is part of an assistant's text, in the form of Hermes and Qwen, after the thoughts and the visible text:
 
     <think>
     The person wants to fly on Friday.
@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Said:
-    """An assistant's text in its parts: what it thought, what it said, its calls, and calls that are not readable."""
+    """The parts of an assistant's text: its thoughts, the visible text, its calls, and calls that cannot be parsed."""
 
     thought: str
     text: str
@@ -61,15 +61,15 @@ class Said:
 
     @property
     def whole(self) -> str:
-        """As one text; broken calls are left as they were written."""
+        """All parts as one text. Broken calls are left as written."""
         calls = [call.text for call in self.calls] + [f"<tool_call>\n{text}\n</tool_call>" for text in self.broken]
         thought = f"<think>\n{self.thought}\n</think>\n\n" if self.thought else ""
         return thought + "\n".join(filter(None, [self.text, *calls]))
 
 
 def parts_of(text: str) -> Said:
-    """The parts of an assistant's `text`. Thoughts that the template opened before the answer end at </think>; thoughts
-    and calls that were cut off go to the end."""
+    """The parts of an assistant's `text`. Thoughts that the template opened before the answer end at </think>.
+    Truncated thoughts and calls extend to the end."""
     thought, rest = "", text
     if match := _THOUGHT.match(text) or _THOUGHT_ENDS.match(text):
         thought, rest = match[1].strip(), text[match.end() :]
@@ -99,7 +99,7 @@ def _calls_in(text: str) -> list[Call]:
 
 
 def call_of(value: Any) -> Call | None:
-    """The call that a JSON `value` is: {"name", "arguments"}, or either in "function"; arguments as an object or as
+    """The call in a JSON `value`: {"name", "arguments"}, or the same inside "function", with arguments as an object or
     JSON text. None for anything else."""
     if isinstance(value, str):
         value = json_or(value, None)
@@ -120,7 +120,7 @@ def call_of(value: Any) -> Call | None:
 
 def tools_text(value: Any) -> str | None:
     """The text of a `tools` turn: a JSON list of {"type": "function", "function": {...}}; "" without tools. `value` is
-    such a list, one of bare functions, or either as JSON text. None if it is anything else."""
+    such a list, or one of bare functions, possibly as JSON text. None if it is anything else."""
     if value is None or value in ("", "[]", "null"):
         return ""
     if isinstance(value, str):
@@ -136,7 +136,7 @@ def tools_text(value: Any) -> str | None:
         function = item.get("function", item) if isinstance(item, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             return None
-        # Parquet gives every tool the keys of all others, without a value.
+        # Parquet gives every tool the keys of all others, with null values.
         tools.append({"type": "function", "function": _without_blanks(function)})
     return json.dumps(tools, ensure_ascii=False) if tools else ""
 
@@ -149,12 +149,12 @@ def _without_blanks(value: Any) -> Any:
 
 
 def tools_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tools of a conversation: of its `tools` turn, or of the <tools> in its system prompt (Hermes)."""
+    """The tools of a conversation, from its `tools` turn or the <tools> tag in its system prompt (Hermes)."""
     for message in messages:
         if message["role"] == TOOLS:
             return json.loads(message["content"])
         if message["role"] == "system":
-            # The prompt of Hermes names the tag, "within <tools></tools> XML tags", before it lists the tools in it.
+            # The Hermes prompt mentions the tag, "within <tools></tools> XML tags", before it lists the tools in it.
             for listed in _LISTED.findall(message["content"]):
                 lines = json_or(listed, None) or [json_or(line, None) for line in listed.splitlines()]
                 if text := tools_text(lines):
@@ -163,14 +163,14 @@ def tools_of(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def lists_tools_itself(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the row's own system prompt names the tools and the form of calls: it stays as it is."""
+    """Whether the row's own system prompt names the tools and the form of calls. It is then left unchanged."""
     return any(m["role"] == "system" and "<tools>" in m["content"] for m in messages) and not any(
         m["role"] == TOOLS for m in messages
     )
 
 
 def uses_tools(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the conversation lists tools, calls one or holds a reply of one."""
+    """Whether the conversation lists tools, calls one or holds a tool reply."""
     return any(
         message["role"] in (TOOLS, TOOL) or (message["role"] == "assistant" and "<tool_call>" in message["content"])
         for message in messages
@@ -178,7 +178,7 @@ def uses_tools(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def tools_by_row(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...] | None:
-    """The tools of each conversation as JSON text ("" without any); None if none of them lists or calls tools."""
+    """The tools of each conversation as JSON text ("" if it has none). None if no conversation lists or calls tools."""
     if not any(map(uses_tools, conversations)):
         return None
     listed = [tools_of(messages) for messages in conversations]
@@ -191,19 +191,19 @@ def thinks(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def most_think(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> bool:
-    """Whether most of the conversations hold thoughts: then a base with a thinking mode trains, and answers, in it."""
+    """Whether most of the conversations hold thoughts. If so, a base with a thinking mode trains and answers in it."""
     return bool(conversations) and 2 * sum(map(thinks, conversations)) > len(conversations)
 
 
 def next_turn(history: Sequence[Mapping[str, Any]], text: str) -> dict[str, str]:
-    """What a person types after `history`: the reply of a tool if the last answer called some, else a question."""
+    """What a person types after `history`: a tool reply if the last answer called a tool, else a question."""
     called = bool(history) and history[-1]["role"] == "assistant" and bool(parts_of(history[-1]["content"]).calls)
     return {"role": TOOL if called else "user", "content": text}
 
 
 def without_blank_arguments(call: Call, tools: Sequence[Mapping[str, Any]]) -> Call:
-    """`call` without the arguments that Parquet added for other calls: those without a value that its tool does not
-    know, or does not allow to be null."""
+    """`call` without the arguments that Parquet added for other calls: null values that its tool does not define, or
+    does not allow."""
     if None not in call.arguments.values() or (schema := schema_of(call.name, tools)) is None:
         return call
     known = schema.get("properties") or {}
@@ -216,7 +216,7 @@ def without_blank_arguments(call: Call, tools: Sequence[Mapping[str, Any]]) -> C
 
 
 def schema_of(name: str, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The JSON schema of the arguments of the tool `name` (an empty one allows all); None if it is not listed."""
+    """The JSON schema of the arguments of the tool `name` (an empty one allows anything). None if it is not listed."""
     for tool in tools:
         function = tool.get("function", tool)
         if function.get("name") == name:
@@ -229,8 +229,8 @@ def is_valid_argument(value: Any, schema: Any) -> bool:
 
 
 def fault_of(call: Call, tools: Sequence[Mapping[str, Any]]) -> str | None:
-    """What is wrong with `call` by the listed `tools`: "unlisted", or the first breach of the schema in words; None if
-    nothing is, or if the schema itself cannot be read."""
+    """What is wrong with `call` given the listed `tools`: "unlisted", or the first schema violation in words. None if
+    it is valid, or if the schema itself cannot be read."""
     schema = schema_of(call.name, tools)
     if schema is None:
         return UNLISTED
@@ -260,7 +260,7 @@ def _errors(schema: str, value: Any) -> list[str]:
 
 @lru_cache(maxsize=256)
 def _validator(schema: str) -> Any:
-    """A validator, which fetches nothing; None for a schema that is not valid itself."""
+    """A validator that fetches nothing. None if the schema itself is invalid."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
 

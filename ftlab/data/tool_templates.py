@@ -1,10 +1,10 @@
-"""Tool calls and thoughts through the chat template of a base, and calls back from what a model answers.
+"""Tool calls and thoughts through a base's chat template, and calls parsed back from a model's answer.
 
-A template that takes tools (`tools=`), calls (`tool_calls`) and replies (role `tool`) writes them in its own form. To
-any other template a beginning is added that writes them as Hermes and Qwen 2.5 do: the tools into the system prompt (or
-the first question, where a template refuses system prompts), a call as <tool_call>{...}</tool_call>, and a reply as a
-user's turn, <tool_response>...</tool_response>. It is saved with a run, so that every program that serves the result
-prompts it with tools as it was trained.
+A template that supports tools (`tools=`), calls (`tool_calls`) and replies (role `tool`) writes them in its own form.
+Any other template gets a preamble that writes them as Hermes and Qwen 2.5 do: tools in the system prompt (or the first
+question, if the template rejects system prompts), a call as <tool_call>{...}</tool_call>, and a reply as a user turn,
+<tool_response>...</tool_response>. It is saved with a run, so that every program that serves the result prompts it with
+tools as it was trained.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTLED = re.compile(
     r"^\{%- if enable_thinking is not defined %\}\{%- set enable_thinking = (?:true|false) %\}\{%- endif %\}"
 )
 _MARK = "{#- ftlab: tools in the form of Hermes -#}"
-# The tags of Hermes with few words around them: these tokens stand in every row.
+# The Hermes tags with little text around them: these tokens are in every row.
 _INSTRUCTION = (
     "You can call these tools:\n<tools>",
     '</tools>\nTo call one, write:\n<tool_call>\n{"name": <name>, "arguments": <JSON object>}\n</tool_call>',
@@ -84,7 +84,7 @@ _IN_QUESTION = ("user", "ftlab.tools + '\\n\\n' + said")
 
 
 def with_tools(template: str, *, system: bool = True) -> str:
-    """`template` with the beginning that writes tools, calls and replies; `system`: it takes a system prompt."""
+    """`template` with the preamble that writes tools, calls and replies. `system`: it accepts a system prompt."""
     if _MARK in template:
         return template
     role, joined = _IN_SYSTEM if system else _IN_QUESTION
@@ -95,12 +95,12 @@ def with_tools(template: str, *, system: bool = True) -> str:
 
 
 def go_tools() -> tuple[str, str]:
-    """What stands before and after the list of tools in the system prompt, for a template in another language."""
+    """The text before and after the list of tools in the system prompt, for a template in another language."""
     return _INSTRUCTION
 
 
 def writes_tools(template: str, *, system: bool = True) -> bool:
-    """Whether `with_tools` made this template, with the tools in the system prompt (or not)."""
+    """Whether `with_tools` made this template, with or without the tools in the system prompt."""
     return with_tools("", system=system) in template
 
 
@@ -117,9 +117,9 @@ def _quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class ToolFacts:
-    """How the template of a base writes tools and thoughts. `own`: it does so itself, in a form that can be read back;
-    else `template` is the one to use for them. `field`: it takes thoughts as a field of their own
-    (`reasoning_content`); `kept`: they reach the model at all. `form`: how it writes a call (None: as ftlab's text
+    """How a base's template writes tools and thoughts. `own`: it writes them itself, in a form that can be parsed
+    back; otherwise `template` is the one to use for them. `field`: it takes thoughts as a separate field
+    (`reasoning_content`). `kept`: thoughts reach the model at all. `form`: how it writes a call (None: as ftlab
     does)."""
 
     own: bool
@@ -144,8 +144,8 @@ _ASKED = {"role": "user", "content": "seven"}
 
 
 def examine(template: str, render: Rendering, plain: Callable[[str], str], *, system: bool) -> ToolFacts:
-    """The facts about `template`. `render` raises InputError where it refuses; `plain` is a text as a model's answer is
-    read, without special tokens. `system`: it takes a system prompt."""
+    """The facts about `template`. `render` raises InputError if it refuses. `plain` gives a text as a model's answer is
+    read, without special tokens. `system`: it accepts a system prompt."""
     calling = turns_for([*_call_turns(1), {"role": TOOL, "content": _REPLY}], field=False)
     own = _holds(render, calling, [_NAME, _WORD, _REPLY]) and _holds(render, [_ASKED], [_NAME], tools=[_TOOL])
     field = _holds(render, [_ASKED, _thoughtful(field=True)], [_THOUGHT])
@@ -174,8 +174,8 @@ def _holds(render: Rendering, turns: list[dict[str, Any]], texts: Sequence[str],
 
 
 def turns_for(messages: Sequence[dict[str, str]], *, field: bool) -> list[dict[str, Any]]:
-    """`messages` as a chat template takes them: calls and thoughts as fields, without the `tools` turn. Ids of calls
-    are counted, nine characters long (Mistral asks for that)."""
+    """`messages` as a chat template expects them: calls and thoughts as fields, without the `tools` turn. Call ids are
+    counted and nine characters long, as Mistral requires."""
     turns: list[dict[str, Any]] = []
     waiting: list[tuple[str, str]] = []
     number = 0
@@ -196,8 +196,8 @@ def turns_for(messages: Sequence[dict[str, str]], *, field: bool) -> list[dict[s
 
 
 def openai_form(messages: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """`messages` as OpenAI and compatible servers take them: {"messages": [...]}, and "tools" where there are some.
-    Arguments are JSON text there, and the content beside calls may be empty; thoughts have no place."""
+    """`messages` for OpenAI and compatible servers: {"messages": [...]}, and "tools" if there are any. Arguments are
+    JSON text there, and the content next to calls may be empty. Thoughts have no place."""
     turns = turns_for(messages, field=True)
     for turn in turns:
         for key in ("reasoning_content", "reasoning", "thinking"):
@@ -213,7 +213,7 @@ def openai_form(messages: Sequence[dict[str, str]]) -> dict[str, Any]:
 
 
 def _turn(message: dict[str, str], *, field: bool) -> dict[str, Any]:
-    """One message with its calls, and with `field` its thoughts, as fields. Calls that cannot be read stay text."""
+    """One message with its calls, and with `field` its thoughts, as fields. Unparsable calls stay text."""
     if message["role"] != "assistant":
         return dict(message)
     parts = parts_of(message["content"])
@@ -232,7 +232,7 @@ def _turn(message: dict[str, str], *, field: bool) -> dict[str, Any]:
 
 
 def template_input(messages: Sequence[dict[str, str]], facts: ToolFacts) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """`messages` as a chat template takes them, and the arguments beside them (tools, chat_template)."""
+    """`messages` as a chat template expects them, and its other arguments (tools, chat_template)."""
     if lists_tools_itself(messages):
         return _as_text(messages, facts), {}
     more: dict[str, Any] = {"tools": tools} if (tools := tools_of(messages)) else {}
@@ -242,7 +242,7 @@ def template_input(messages: Sequence[dict[str, str]], facts: ToolFacts) -> tupl
 
 
 def _as_text(messages: Sequence[dict[str, str]], facts: ToolFacts) -> list[dict[str, Any]]:
-    """Calls stay in the words of the row's own system prompt, and replies are turns of the user."""
+    """Calls stay in the form of the row's own system prompt, and replies become user turns."""
     turns: list[dict[str, Any]] = []
     before = ""
     for message in messages:
@@ -263,7 +263,7 @@ def _as_text(messages: Sequence[dict[str, str]], facts: ToolFacts) -> list[dict[
     return turns
 
 
-# By a mark in a rendered call, in this order; Hermes, with nothing but the tag, comes last.
+# By a marker in a rendered call, in this order. Hermes, which has only the tag, comes last.
 _PARSERS = {
     "<function=": "qwen3_coder",
     "<arg_key>": "glm45",
@@ -274,14 +274,14 @@ _PARSERS = {
 
 
 def vllm_parser(rendered: str) -> str | None:
-    """The --tool-call-parser of vLLM that reads calls as in `rendered`, a conversation with one; None if unknown."""
+    """vLLM's --tool-call-parser for the call form in `rendered`, a conversation with one call. None if unknown."""
     return next((name for mark, name in _PARSERS.items() if mark in rendered), None)
 
 
 @dataclass(frozen=True)
 class CallForm:
     """How a template writes calls: `before` the first name, `between` name and arguments, and from the arguments to the
-    `next` name. Arguments are a JSON object, or, with `middle`, keys and values one by one: `between` stands before the
+    `next` name. Arguments are a JSON object, or, with `middle`, keys and values one by one: `between` is before the
     first key, `middle` between key and value, `after` between a value and the next key, `end` after the last value."""
 
     before: str
@@ -292,7 +292,7 @@ class CallForm:
     end: str = ""
 
     def read(self, text: str) -> str:
-        """An answer of a model with its calls as ftlab's text writes them; unchanged if it holds none."""
+        """A model's answer with its calls as ftlab writes them. Unchanged if it has none."""
         match = re.search(_loosely(self.before), text)
         if match is None:
             return text
@@ -335,8 +335,8 @@ def _loosely(literal: str | None) -> str:
 
 
 def _form_of(render: Rendering, plain: Callable[[str], str]) -> tuple[CallForm | None, bool]:
-    """The form of calls, learned from two that the template renders; and whether calls can be read back. None: they
-    are as ftlab writes them."""
+    """The form of calls, inferred from two that the template renders, and whether calls can be parsed back. None: as
+    ftlab writes them."""
     single = _answer_in(render, plain, 1)
     wanted = parts_of(_call_turns(1)[-1]["content"]).calls
     if single is None:
@@ -349,7 +349,7 @@ def _form_of(render: Rendering, plain: Callable[[str], str]) -> tuple[CallForm |
 
 
 def _answer_in(render: Rendering, plain: Callable[[str], str], calls: int) -> str | None:
-    """The rendered calls alone."""
+    """The rendered calls only."""
     turns = turns_for(_call_turns(calls), field=False)
     try:
         asked = render(turns[:1], tools=[_TOOL], add_generation_prompt=True)
@@ -384,12 +384,12 @@ def _learned(single: str, double: str | None) -> CallForm | None:
 
 
 def request_of(key: str, messages: Sequence[Message]) -> Request:
-    """What a model behind an address is sent for `messages`."""
+    """The request for `messages` to a model behind an address."""
     form = openai_form(messages)
     return Request(key, form["messages"], form.get("tools"))
 
 
 def text_of_reply(reply: Reply) -> str:
-    """What a model behind an address said, with its calls as ftlab writes them."""
+    """The reply of a model behind an address, with its calls as ftlab writes them."""
     calls = tuple(call for made in reply.calls if (call := call_of(made)))
     return Said("", reply.text, calls).whole if calls else reply.text

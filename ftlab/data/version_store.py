@@ -41,8 +41,8 @@ class VersionRow:
 
 
 def write_rows(path: Path, rows: Sequence[VersionRow] | Any, columns: Sequence[str]) -> None:
-    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet; a data column is called `data:<name>`, and
-    ftlab's own begin with `ftlab_`.
+    """Write `rows` (an iterable that can be iterated repeatedly) as Parquet. A data column is called `data:<name>`;
+    ftlab's own columns begin with `ftlab_`.
 
     A column of text only is stored as text, any other as JSON text, so that values survive the round trip (a missing
     cell stays missing, null stays null).
@@ -80,7 +80,7 @@ def _try_to_write(path: Path, rows: Iterable[VersionRow], columns: list[str], as
                 encode = _json if column in as_json or column in wrong else str
                 cells[f"data:{column}"] = [None if value is _MISSING else encode(value) for value in values]
             if wrong:
-                continue  # only collecting other non-text columns now
+                continue  # from here on only to collect other non-text columns
             cells |= {
                 "ftlab_id": [row.id for row in piece],
                 "ftlab_split": [row.split for row in piece],
@@ -204,7 +204,7 @@ class LostJson(TypedDict):
 
 
 class MadeJson(TypedDict):
-    """Who wrote rows of a version: the model, whether about documents or like rows, and how many it kept."""
+    """Which model wrote rows of a version, whether about documents or from example rows, and how many were kept."""
 
     by: str
     kind: str
@@ -214,7 +214,7 @@ class MadeJson(TypedDict):
 class DetailsJson(TypedDict, total=False):
     """How a version was made; which keys it has depends on the action."""
 
-    # The columns and template named for it; versions from before they were stored have none.
+    # The columns and template set for it; versions from before they were stored have none.
     columns: dict[str, str]
     prompt_template: str | None
     # Taken from a source:

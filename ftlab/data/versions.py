@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 
-# The column that says which model wrote a row, in versions with `details["made"]`; empty for rows of people.
+# The column that says which model wrote a row, in versions with `details["made"]`. Empty for rows written by people.
 MADE_BY = "made_by"
 
 
@@ -75,7 +75,7 @@ def create(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """The first version of a data source: its rows unchanged, and the columns named for it. An unchanged source returns
+    """The first version of a data source: its rows unchanged, and the columns set for it. An unchanged source returns
     the existing version.
 
     Raises InputError like `load_rows`. If the source is a version, returns that version.
@@ -127,7 +127,7 @@ def originate(
     who: str | None = None,
     why: str = "",
 ) -> Version:
-    """A first version of `rows` that come from no data source, but from `origin`. Raises InputError if all are
+    """A first version of `rows` that come from `origin` rather than a data source. Raises InputError if all are
     excluded."""
     return _write(workspace, _slug(name), lambda: rows, columns, None, action, who, why, origin=origin, details=details)
 

@@ -1,4 +1,4 @@
-"""Two answers to a prompt with what says which one won: the votes, signed strengths and scores of other tools."""
+"""Two answers to a prompt and which one won: the votes, signed strengths and scores of other tools."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FIRST, SECOND, TIE = "first", "second", "tie"
-# The marks of the two sides, as they end the names of columns and stand in the cells of a vote.
+# The markers of the two sides, as column name suffixes and as cell values of a vote.
 _SIDES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"))
-# What the columns of the two answers are called without their mark, the clearest first.
+# Names of the two answer columns without their marker, the clearest first.
 _ANSWERS = (
     "conversation response answer completion output reply generation candidate humanref summary message text assistant"
 ).split()
@@ -26,15 +26,15 @@ _NOBODY = ("tie", "both", "draw", "equal", "same", "neither", "none", "unsure", 
 
 @dataclass(frozen=True)
 class Vote:
-    """How the winner of two answers is read from `columns`: one with words, a number of the side or a signed strength
-    (below 0: the first answer), or two with flags or scores of both sides."""
+    """How the winner of two answers is read from `columns`: one column with words, the number of the side or a signed
+    strength (below 0: the first answer), or two columns with flags or scores of both sides."""
 
     how: Literal["words", "signed", "flags", "scores"]
     columns: tuple[str, ...]
     sides: tuple[str, str] = ("a", "b")
 
     def winner(self, row: Mapping[str, Any]) -> str | None:
-        """first, second or tie; None if the row does not say."""
+        """first, second or tie. None if the row does not say."""
         cells = [row.get(column) for column in self.columns]
         if self.how == "words":
             return _side(cells[0], self.sides)
@@ -44,12 +44,12 @@ class Vote:
         first, second = (0.0, numbers[0]) if self.how == "signed" else (numbers[0], numbers[1])
         if first is None or second is None or first == second:
             return TIE
-        # A signed strength counts towards the second answer, as HelpSteer2 and HelpSteer3 write it.
+        # A positive strength favors the second answer, as in HelpSteer2 and HelpSteer3.
         return FIRST if first > second else SECOND
 
 
 def find_vote(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, str, Vote] | None:
-    """The columns of the two answers and the vote on them; None if there are no two answers, or nobody voted."""
+    """The columns of the two answers and the vote on them. None without two answers or a vote."""
     pairs = _pairs(columns)
     for stem in _ANSWERS:
         for sides, (first, second) in pairs.get(stem, {}).items():
@@ -74,7 +74,7 @@ def find_scores(
 
 
 def vote_in(column: str, first: str, second: str, rows: Sequence[Mapping[str, Any]]) -> Vote | None:
-    """The vote in `column` on the answers in two other columns; None if its cells name neither of them."""
+    """The vote in `column` on the answers in two other columns. None if its cells name neither of them."""
     endings = [plain(first), plain(second)]
     sides = next((pair for pair in _SIDES if all(map(str.endswith, endings, pair))), ("a", "b"))
     return _one_column(column, rows, sides) or Vote("words", (column,), sides)
@@ -130,7 +130,7 @@ _CALLED = ("model", "response", "answer", "assistant", "option", "completion", "
 
 
 def _pairs(columns: Sequence[str]) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
-    """The pairs of columns that differ in the mark of a side only: {stem: {sides: (first, second)}}."""
+    """The pairs of columns that differ only in the side marker: {stem: {sides: (first, second)}}."""
     by_name = {plain(column): column for column in columns}
     pairs: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
     for sides in _SIDES:
@@ -151,7 +151,7 @@ def _are_numbers(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
 
 
 def _number(cell: Any) -> float | None:
-    """A number, also as text or true and false; None for anything else, and for NaN."""
+    """A number, also from text or a boolean. None for anything else, and for NaN."""
     if isinstance(cell, str):
         text = cell.strip().lower()
         if text in ("true", "false"):
@@ -166,5 +166,5 @@ def _number(cell: Any) -> float | None:
 
 
 def plain(name: str) -> str:
-    """The name of a column without case, spaces and underscores."""
+    """The column name without case, spaces and underscores."""
     return re.sub(r"[\W_]+", "", str(name).lower())

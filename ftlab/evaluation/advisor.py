@@ -1,5 +1,5 @@
-"""Prompting, examples, retrieval, or training: what the answers of a short form and the runs of this workspace
-speak for.  Sources of the advice are listed once, at the top."""
+"""Prompting, examples, retrieval, or training: a recommendation from a short form and the runs of this workspace.
+Sources of the advice are listed once, at the top."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ LATENCIES = {
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the form; `options` is empty if a number is asked for."""
+    """One question of the form. `options` is empty if a number is asked for."""
 
     name: str
     title: str
@@ -126,7 +126,7 @@ def build_needs(
     budget: str = "small",
     latency: str = "relaxed",
 ) -> Needs:
-    """The answers, checked. Raises InputError naming the question."""
+    """The answers, validated. Raises InputError naming the question."""
     wanted = tuple(dict.fromkeys(part.strip() for part in change if part.strip()))
     if not wanted:
         raise InputError("Nothing to change is named", allowed=", ".join(CHANGES))
@@ -195,7 +195,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Advice:
-    """`summary` is one or two sentences; `figures` is empty if nothing was measured; `steps` are what to do next."""
+    """`summary` is one or two sentences. `figures` is empty if nothing was measured. `steps` are what to do next."""
 
     summary: str
     recommendations: tuple[Recommendation, ...]
@@ -215,8 +215,8 @@ class Advice:
 class Evidence:
     """`text` holds the figures in one sentence. `tuning`, `over_prompting` and `over_retrieval` are True (better than
     the base, the prompted base, the base with retrieval), False (worse) or None (no clear difference). What was not
-    measured is absent from `known`. `verdict` is the sentence on that, `choice` that of `which_of`; `forgetting` says
-    what was forgotten, None if nobody looked."""
+    measured is absent from `known`. `verdict` is the sentence about that, `choice` the one from `which_of`.
+    `forgetting` says what was forgotten; None if it was not measured."""
 
     run: str
     text: str
@@ -231,7 +231,7 @@ class Evidence:
 
 
 def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
-    """What to do first for `needs`; figures of a person's own run, if there are any, outweigh the rules."""
+    """What to do first for `needs`. Figures from the user's own run, if there are any, outweigh the rules."""
     recommendations = (
         _prompting(needs, evidence),
         _retrieval(needs, evidence),
@@ -241,7 +241,7 @@ def advise(needs: Needs, evidence: Evidence | None = None) -> Advice:
     order = list(STANDS)
     ranked = tuple(
         sorted(recommendations, key=lambda recommendation: order.index(recommendation.stand))
-    )  # equal stands keep their order: cheap first
+    )  # stable sort: among equal stands, cheap first
     return Advice(_summary(needs, ranked, evidence), ranked, _figures(evidence), _steps(needs, ranked, evidence))
 
 
@@ -404,8 +404,8 @@ _WAYS = {"prompted": "prompting", "retrieved": "retrieval"}
 
 
 def which_of(comparison: ComparisonJson) -> str:
-    """Which of prompting, retrieval and tuning to take, and why, in one sentence; empty where tuning was compared with
-    none of the others. Without a clear difference the answer is that it cannot be told."""
+    """Whether to use prompting, retrieval or tuning, and why, in one sentence. Empty if tuning was compared with
+    neither of the others. Without a clear difference, the answer is that the data cannot tell."""
     verdicts = comparison.get("verdicts", {})
     against = {way: verdicts[f"adapted_vs_{way}"] for way in _WAYS if f"adapted_vs_{way}" in verdicts}
     if not against:
@@ -433,13 +433,13 @@ def which_of(comparison: ComparisonJson) -> str:
 
 
 def _of_ways(comparison: ComparisonJson, decided: str | None) -> str:
-    """The measure that decided and the tokens read, of all sides on this machine."""
+    """The deciding measure and the tokens read, for all sides on this machine."""
     sides = {side["name"]: side["title"] for side in comparison.get("sides", []) if "outside" not in side}
     texts = []
     for measure in comparison.get("measures", []):
         if measure["name"] in (decided, "prompt_tokens"):
             values = {name: measure["values"].get(name) for name in sides}
-            # Titles like "Base, prompted" stand in a list of their own.
+            # The list is comma-separated, and titles like "Base, prompted" contain a comma.
             called = {name: in_sentence(title).replace(",", "") for name, title in sides.items()}
             known = [f"{called[name]} {value_text(measure, v)}" for name, v in values.items() if v is not None]
             texts.append(f"{in_sentence(measure['title'])}: {', '.join(known)}")

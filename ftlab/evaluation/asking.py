@@ -1,5 +1,5 @@
-"""Asks the sides of a comparison (answers, losses, rewards, probes, general text). What a side has said before is taken
-from the cache."""
+"""Queries the sides of a comparison (answers, losses, rewards, probes, general text). Earlier replies come from the
+cache."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ PHASES = {
     "rejected": "scoring {name} on the rejected answers",
     "rewards": "the reward model reads the answers",
 }
-OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # what a base is asked for its own answers
-_MOST_OF_TASK = 25  # held-out prompts, whose figure is shown and never judged
-_SAMPLE = "_of_sample_"  # in the name of a question, before the number (from 2) of its answers
+OWN = {"own": "neutral prompts", "own_task": "held-out prompts of the task"}  # prompts for a base's own answers
+_MOST_OF_TASK = 25  # held-out prompts; their figure is shown but not judged
+_SAMPLE = "_of_sample_"  # in the name of a question, followed by the sample number (from 2)
 
 
 def phase_of(question: str, side: str) -> str:
@@ -86,7 +86,7 @@ _OF_GENERAL = {DOCUMENTS: "general_text", CHAT: "general_chat"}  # the question 
 
 @dataclass(frozen=True)
 class Asked:
-    """The questions to one side by name, the `general` texts by their form, and what was noticed on the way."""
+    """The questions to one side by name, the `general` texts by form, and notes made on the way."""
 
     questions: dict[str, Request]
     pieces: Pieces | None = None
@@ -95,11 +95,11 @@ class Asked:
     rolled: int = 0
     unshown: int = 0
     note: str | None = None
-    form: CallForm | None = None  # in which the base writes calls
+    form: CallForm | None = None  # how the base writes calls
 
 
 def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConfig) -> Asked:
-    """Everything `side` is asked under the settings of `config`. Raises InputError if its base cannot render a row."""
+    """All questions to `side` under the settings of `config`. Raises InputError if its base cannot render a row."""
     from ftlab.data.rendering import encode
 
     context = material.context
@@ -109,7 +109,7 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
     prompts: list[list[int]] = []
     rolled = unshown = 0
     if material.documents:
-        # In the windows of training: how much is read before a token changes how well it is predicted.
+        # In the windows of training: the amount of preceding text changes how well a token is predicted.
         pieces = cut_documents([row["messages"][0]["content"] for row in material.rows], tokenizer, length)
         questions["documents"] = _of_pieces(pieces)
     else:
@@ -117,17 +117,17 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
         unshown = sum(side.prompting.count - count for _, count in asked) if side.prompting else 0
         encoded = [encode(messages, tokenizer) for messages, _ in asked]
         if side.prompting:
-            # The examples hold answers too, which are given and not asked for.
+            # The examples include answers, which are given and not asked for.
             own = [sum(encode(row["messages"], tokenizer).trained) for row in material.rows]
             encoded = [_last_trained(*pair) for pair in zip(encoded, own, strict=True)]
-        # The earlier turns of a conversation with tools are rows of their own.
+        # The earlier turns of a conversation with tools are separate rows.
         encoded = [
             _last_run(whole) if "turn" in row else whole for whole, row in zip(encoded, material.rows, strict=True)
         ]
         questions["losses"], rolled = _to_score(encoded, context)
         prompts = [_shortened(messages, tokenizer, context, material.limit.tokens) for messages, _ in asked]
         settings = config.evaluation
-        # A question for each of several answers: those that are kept from before are not asked again.
+        # One question per sampled answer, so that cached ones are not asked again.
         for number in range(1, settings.samples + 1):
             questions["answers" if number == 1 else f"answers{_SAMPLE}{number}"] = ToAnswer(
                 prompts, material.limit.tokens, context, settings.temperature, number
@@ -161,8 +161,8 @@ def questions_to(side: Side, material: Material, tokenizer: Any, config: RunConf
 
 
 def own_of(side: Side, first: Side, questions: dict[str, Request]) -> dict[str, Request]:
-    """`questions` for `side`: the base (the `first` side) writes its own answers, and runs on the same base follow
-    them; runs on other bases and a prompted base are not asked that."""
+    """`questions` for `side`, plus the base's own answers: the base (the `first` side) writes them, and runs on the
+    same base follow them. Runs on other bases and a prompted base are not asked."""
     if side is first:
         return questions
     same = (side.config.model.base, side.config.model.revision) == (
@@ -199,7 +199,7 @@ def ask(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Reply:
-    """What `model` says to `question`; `written` is what the base wrote, where it is to be followed. Raises Stopped."""
+    """The reply of `model` to `question`. `written` is what the base wrote, if it is to be followed. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
     from ftlab.evaluation.losses import score_losses
@@ -289,7 +289,7 @@ def result_of(asked: Asked, replies: dict[str, Reply], material: Material) -> Re
 
 
 def _with_calls(answers: list[Answer], asked: Asked, material: Material) -> list[Answer]:
-    """`answers` with calls as ftlab's text writes them, in rows with tools; else JSON in an answer is JSON."""
+    """`answers` with calls as ftlab writes them, in rows with tools; in other rows, JSON in an answer stays JSON."""
     if asked.form is None or material.tools is None:
         return answers
     return [
@@ -307,7 +307,7 @@ def results_of(
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, Result]:
-    """Everything that `sides` answered, by their names: see `collect`."""
+    """All replies of `sides`, by side name: see `collect`."""
     replies = collect(
         sides,
         {name: each.questions for name, each in asked.items()},
@@ -321,7 +321,7 @@ def results_of(
 
 
 def _scored(reply: Reply) -> Losses:
-    assert reply.losses is not None  # it is what was said to a ToScore
+    assert reply.losses is not None  # the reply to a ToScore
     return reply.losses
 
 
@@ -337,7 +337,7 @@ def _per_choice(replies: dict[str, Reply], material: Material) -> list[bool]:
     for choice in material.choices:
         losses = nll[at : at + len(choice.options)]
         at += len(choice.options)
-        # A tie is no knowledge.
+        # A tie does not count as knowledge.
         right.append(min(losses) == losses[choice.right] and losses.count(losses[choice.right]) == 1)
     return right
 
@@ -347,7 +347,7 @@ def _of_pieces(pieces: Pieces) -> ToScore:
 
 
 def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
-    """The rows as pieces that the model can read, and how many were too long for one."""
+    """The rows as pieces short enough for the model, and how many rows were too long for one piece."""
     pieces: list[Encoded] = []
     owner: list[int] = []
     for number, whole in enumerate(rows):
@@ -359,7 +359,7 @@ def _to_score(rows: list[Encoded], context: int | None) -> tuple[ToScore, int]:
 
 
 def _last_trained(encoded: Encoded, count: int) -> Encoded:
-    """`encoded` with only the last `count` of its trained tokens."""
+    """`encoded` with only the last `count` trained tokens marked as trained."""
     places = [place for place, on in enumerate(encoded.trained) if on]
     kept = set(places[max(0, len(places) - count) :])
     return Encoded(encoded.input_ids, [place in kept for place in range(len(encoded.trained))], encoded.notes)
@@ -375,7 +375,7 @@ def _last_run(encoded: Encoded) -> Encoded:
 
 
 def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
-    """`encoded` without the stop token after its answer, which says nothing about which answer is right."""
+    """`encoded` without the stop token after its answer, which does not help to tell which answer is right."""
     last = max((place for place, on in enumerate(encoded.trained) if on), default=None)
     if last is None or encoded.input_ids[last] not in tokenizer.all_special_ids or not any(encoded.trained[:last]):
         return encoded
@@ -385,7 +385,7 @@ def _without_stop(encoded: Encoded, tokenizer: Any) -> Encoded:
 def prompted(
     side: Side, messages: list[dict[str, str]], tokenizer: Any, context: int | None, room: int
 ) -> tuple[list[dict[str, str]], int]:
-    """The row with the examples that `side` gets, and their number."""
+    """The row with the few-shot examples that `side` gets, and their number."""
     from ftlab.data.rendering import encode, encode_prompt
 
     if side.prompting is None:
@@ -441,11 +441,11 @@ def collect(
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> dict[str, dict[str, Reply]]:
-    """What each of `sides` says to its `questions`, by the name of the side and of the question.
+    """The replies of each of `sides` to its `questions`, by side name and question name.
 
-    This is the one way to ask a model for anything that is compared. Replies are kept by the weights, what is asked and
-    the settings (`keeping.py`), so that nothing is asked twice in a workspace. `tell` counts rows. Raises Stopped;
-    what was said until then stays kept.
+    Everything that is compared is asked through this function. Replies are cached by weights, question and settings
+    (`keeping.py`), so that a workspace never asks anything twice. `tell` counts rows. Raises Stopped; replies received
+    until then stay cached.
     """
     queries = [
         _Query(side, who, name, question, key_of(who, question))
@@ -455,7 +455,7 @@ def collect(
     ]
     held = {query.key: recall(query.side.run, query.who, query.question) for query in queries}
     known = {key: kept.reply for key, kept in held.items() if kept.reply is not None}
-    # Two sides may be asked the same (general questions need no prompt): the first one is.
+    # Two sides may have the same question (general questions need no prompt): only the first one is asked.
     missing = {query.key: query for query in reversed(queries) if query.key not in known}
     total = sum(query.question.steps for query in queries)
     done = total - sum(_open_steps(query, held[key]) for key, query in missing.items())
@@ -498,7 +498,7 @@ def collect(
                 if isinstance(part, ToAnswer):
                     took = {"seconds": round(time.monotonic() - began, 3), "answers": part.steps}
             remember(query, took)
-            trim()  # the next question has batches of other shapes
+            trim()  # the next question has batches of different shapes
 
     def examined(side: Side, model: Any, tokenizer: Any) -> Reply:
         from ftlab.evaluation.memorisation import measure_memorisation
@@ -508,7 +508,7 @@ def collect(
             tokenizer,
             side.run,
             side.config,
-            # It counts rows of its own.
+            # It counts rows itself.
             progress=lambda phase, *_: tell(phase, done, total),
             should_stop=should_stop,
         )
@@ -527,8 +527,9 @@ def collect(
 
 
 def _written(whole: ToFollow, part: Rowwise, known: Mapping[str, Reply]) -> list[Written]:
-    """What the base wrote to the prompts of `part`: it is asked before those that follow it (see `visit`)."""
-    assert isinstance(part, ToFollow)  # as the whole of it
+    """The base's own answers to the prompts of `part`. The base is asked before the sides that follow it (see
+    `visit`)."""
+    assert isinstance(part, ToFollow)  # as is the whole question
     written = known[key_of(whole.base, whole.of)].written or []
     by_prompt = dict(zip(map(tuple, whole.of.prompts), written, strict=True))
     return [by_prompt[tuple(prompt)] for prompt in part.of.prompts]

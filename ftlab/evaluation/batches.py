@@ -11,25 +11,25 @@ from typing import Any
 
 from ftlab.errors import FtlabError
 
-# Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit beside a model on a GPU. On a CPU the heap
-# keeps several blocks of such a size when it changes from batch to batch.
+# Logits are (tokens, vocabulary) floats: 2**27 of them, half a gigabyte, fit next to a model on a GPU. On a CPU, the
+# heap keeps several blocks of this size when the batch shape changes.
 _LOGITS_AT_ONCE, _ON_CPU = 2**27, 2**25
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-Progress = Callable[[str, int, int], None]  # what goes on in words, steps done, steps in all
+Progress = Callable[[str, int, int], None]  # phase in words, steps done, total steps
 
 
 def silent(phase: str, done: int, total: int) -> None:
-    """Progress that is not reported."""
+    """Report no progress."""
 
 
 class Stopped(Exception):
-    """The work was asked to stop before it was done. Earlier results are untouched."""
+    """The work was stopped on request before it was done. Earlier results are untouched."""
 
 
 def by_length(lengths: list[int], *, rows: int, tokens: int | None = None) -> list[list[int]]:
-    """Row numbers in batches of rows of like length, the longest first.
+    """Row numbers in batches of rows of similar length, the longest first.
 
     A batch holds at most `rows` rows and, padded to its longest row, at most `tokens` tokens; a single row may be
     longer than that. The longest come first so that memory runs out at once or not at all.
@@ -52,10 +52,11 @@ def run_batches(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int | None:
-    """Call `work` with each batch and `advance` with the rows done; when memory runs out, continue with half the rows.
+    """Call `work` with each batch and `advance` with the number of rows done. If memory runs out, continue with half
+    the rows.
 
-    Each of `batches` is drawn when its turn has come. Returns the number of rows that fitted when batches had to be
-    halved, else None. Raises Stopped, and FtlabError when not even one row fits.
+    Batches are drawn from `batches` lazily. Returns the number of rows that fit if batches had to be halved, else None.
+    Raises Stopped, and FtlabError if not even one row fits.
     """
     source, waiting, limit = iter(batches), deque[list[int]](), None
     while (batch := waiting.popleft() if waiting else next(source, None)) is not None:
@@ -88,12 +89,12 @@ def run_batches(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` means that the GPU's or the computer's memory is exhausted."""
+    """Whether `error` means that the GPU or the computer is out of memory."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def free_memory() -> None:
-    """Give memory of deleted tensors back to the device, or to the system (`trim`)."""
+    """Return the memory of deleted tensors to the device, or to the system (`trim`)."""
     import torch
 
     gc.collect()
@@ -103,8 +104,8 @@ def free_memory() -> None:
 
 
 def trim() -> None:
-    """Give what is free of this process's memory back to the system. A run's process keeps what it freed, so that the
-    next step finds it (supervisor.environment_for), and what is needed then for something else would come on top."""
+    """Return this process's free memory to the system. A run's process keeps freed memory for its next step
+    (supervisor.environment_for), and other allocations would come on top of it."""
     if sys.platform == "linux":
         # glibc keeps much of what is freed: 130 of 300 MB the second time that a model was released (measured).
         trim_heap = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -119,5 +120,5 @@ def pad(rows: list[list[Any]], fill: Any, *, left: bool = False) -> list[list[An
 
 
 def tokens_at_once(device: Any, vocabulary: int) -> int:
-    """The tokens whose logits are made at once on a torch `device`."""
+    """The number of tokens whose logits are computed at once on a torch `device`."""
     return max(256, (_ON_CPU if device.type == "cpu" else _LOGITS_AT_ONCE) // vocabulary)

@@ -1,5 +1,5 @@
-"""What learning from preferences or rewards changed: held-out pairs, answers before and after, win rates by a
-reward model."""
+"""What training on preferences or rewards changed: held-out pairs, answers before and after, win rates by a reward
+model."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ from ftlab.evaluation.significance import LEVEL, Clusters, difference_p, mean_di
 
 Pair = tuple[list[Message], list[Message], list[Message]]  # prompt, chosen, rejected
 _FEW_STEPS = 30  # 20 at the usual rate showed nothing clear on 20 held-out pairs (SmolLM2, dpo_en_demo)
-_MOST_PAIRS = 20  # of one prompt, where single answers are paired
-_PLACES = {"chosen": 1, "rejected": 2}  # in a Pair
+_MOST_PAIRS = 20  # of one prompt, if single answers are paired
+_PLACES = {"chosen": 1, "rejected": 2}  # indices in a Pair
 
 
 def evaluate_preferences(
@@ -61,15 +61,15 @@ def evaluate_preferences(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> PreferencesJson:
-    """Score the held-out preferences of `run`, write preferences.json, and return it. With another number of pairs than
-    the run's own, the file is written to a folder beside it.
+    """Score the held-out preferences of `run`, write preferences.json, and return it. With a number of pairs other than
+    the run's own, the file goes to a separate folder.
 
     `accuracy`: the share of pairs whose chosen answer has the higher reward, with its 95% Wilson interval and the `p`
-    of the exact sign test over the pairs that are no `ties`; `margin`: the mean difference, with its 95% bootstrap
-    interval and `margin_p`. Pairs of one prompt, and of one value of data.group_by, count together. The reward is the
-    score of a reward model; for dpo and kto beta times the gain in log probability over the start (Rafailov et al.
-    2023, eq. 5); for orpo and cpo beta times the mean log probability per token (simpo, ipo, orpo) or their sum.
-    `by_log_probability` compares plain log probabilities per token, of what it started from and of the trained model.
+    of the exact sign test over pairs that are not `ties`. `margin`: the mean difference, with its 95% bootstrap
+    interval and `margin_p`. Pairs with the same prompt, or the same value of data.group_by, form a cluster. The reward
+    is the score of a reward model; for dpo and kto, beta times the gain in log probability over the start (Rafailov et
+    al. 2023, eq. 5); for orpo and cpo, beta times the mean log probability per token (simpo, ipo, orpo) or their sum.
+    `by_log_probability` compares plain log probabilities per token, for the starting model and the trained model.
     Raises Stopped, InputError without held-out rows, and FtlabError if the run has no result.
     """
     began = time.monotonic()
@@ -132,9 +132,9 @@ def _losses(reply: Reply) -> Losses:
 def _to_score(
     run: RunDirectory, config: RunConfig, pairs: Sequence[Pair], tokenizer: Any
 ) -> tuple[list[Pair], dict[str, Request], list[str]]:
-    """The pairs that can be scored, both answers of them as questions, and notes on the others.
+    """The pairs that can be scored, both of their answers as questions, and notes on the rest.
 
-    As in training: pairs that are too long are left out, or cut where training had to cut.
+    As in training, pairs that are too long are left out, or cut if training had to cut.
     """
     from ftlab.data.rendering import encode_completions
     from ftlab.models.load import text_length
@@ -177,7 +177,7 @@ def _to_score(
 def _by_probability(
     config: RunConfig, start: Mapping[str, Losses], trained: Mapping[str, Losses], clusters: Sequence[str]
 ) -> MarginJson:
-    """The figures by the losses of the chosen and the rejected answers, before training and after it."""
+    """The figures from the losses of the chosen and rejected answers, before and after training."""
     chosen, rejected = (_rewards_of(config, trained[name], start[name]) for name in _PLACES)
     both = {"before": start, "after": trained}
 
@@ -198,7 +198,7 @@ def _mean_log(losses: Losses) -> float:
 
 
 def _about_effect(run: RunDirectory, config: RunConfig, figures: MarginJson) -> list[str]:
-    """Advice if the margin over the start may be chance."""
+    """Advice if the margin over the start may be due to chance."""
     if config.stage not in WITH_REFERENCE or (figures["margin"] > 0 and figures["margin_p"] < LEVEL):
         return []
     if figures["margin"] < 0 and figures["margin_p"] < LEVEL:
@@ -239,7 +239,8 @@ def _is_per_token(config: RunConfig) -> bool:
 
 
 def _clusters_of(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[str]:
-    """The cluster of each pair: its value of `groups`, else its prompt, since pairs of one prompt share answers."""
+    """The cluster of each pair: its value of `groups`, else its prompt, since pairs with the same prompt share
+    answers."""
     keys = [repr(prompt) for prompt, _, _ in pairs]
     return [groups.get(key, key) for key in keys]
 
@@ -260,7 +261,7 @@ def _figures(chosen: Sequence[float], rejected: Sequence[float], measure: str, p
 
 
 def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Sequence[str]) -> PairAccuracyJson:
-    """A tie is neither a win nor a loss: the test leaves it out."""
+    """A tie is neither a win nor a loss, so the test leaves it out."""
     right = [a > b for a, b in zip(chosen, rejected, strict=True)]
     return {
         "accuracy": sum(right) / len(right),
@@ -271,9 +272,9 @@ def _accuracy(chosen: Sequence[float], rejected: Sequence[float], prompts: Seque
 
 
 def _pairs(rows: Sequence[Example]) -> list[Pair]:
-    """(prompt, chosen, rejected) of pairs, or of the judged answers to the same prompt.
+    """(prompt, chosen, rejected) from pairs, or from judged answers to the same prompt.
 
-    Raises InputError when no prompt has both a good and a bad answer.
+    Raises InputError if no prompt has both a good and a bad answer.
     """
     if "chosen" in rows[0]:
         return [(row["prompt"], row["chosen"], row["rejected"]) for row in rows]
@@ -312,8 +313,8 @@ def compare_answers(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> BeforeAfterJson:
-    """Let all contestants answer the held-out prompts of `run`, write before_after.json, and return it. With another
-    number of prompts than the run's own, the files are written to a folder beside it.
+    """Have all contestants answer the held-out prompts of `run`, write before_after.json, and return it. With a number
+    of prompts other than the run's own, the files go to a separate folder.
 
     Contestants are `base`, `start` (only if the run was started from an earlier one) and `adapted`. Raises Stopped,
     InputError for a stage that writes no answers or without held-out prompts, FtlabError if the run has no result.
@@ -388,8 +389,8 @@ def compare_answers(
 
 
 def contestants(run: RunDirectory, config: RunConfig) -> list[Side]:
-    """The sides, in the order of CONTESTANTS. A fully tuned run to start from is a whole model; the base is what that
-    run began with, and is left out if the run is gone."""
+    """The sides, in the order of CONTESTANTS. If the run started from a fully tuned run, the start is a whole model.
+    The base is then what that run started from, and is left out if the run is gone."""
     first = _first_base(config.model)
     base = base_side(run, config.model_copy(update={"model": first}))
     start, adapted = start_side(run, config), adapted_side(run, config, first=True)
@@ -401,7 +402,7 @@ def contestants(run: RunDirectory, config: RunConfig) -> list[Side]:
 
 
 def _first_base(model: ModelConfig) -> ModelConfig:
-    """The model at the beginning of a chain of fully tuned runs, as far as the runs still exist."""
+    """The model at the beginning of a chain of fully tuned runs, as far back as the runs still exist."""
     while True:
         parent = RunDirectory(Path(model.base).parent)
         if not parent.config_file.is_file() or Path(model.base) != parent.model:
@@ -412,8 +413,8 @@ def _first_base(model: ModelConfig) -> ModelConfig:
 def _prompts(
     run: RunDirectory, config: RunConfig, most: int
 ) -> tuple[str, list[Prompt], int, dict[str, str], list[str]]:
-    """The split and its different prompts, at most `most` of them, how many there are, what prompts belong to by
-    data.group_by, and notes on the choice."""
+    """The split and its distinct prompts (at most `most`), the number available, the data.group_by cluster of each
+    prompt, and notes on the choice."""
     from ftlab.data.rendering import prompt_messages
 
     split, rows, notes = held_out_rows(run, None, judged=True)
@@ -434,11 +435,11 @@ def _to_answer(prompts: Sequence[Prompt], side: Side, most: int) -> ToAnswer:
 
 
 def figures(answers: Sequence[Answer]) -> AnswersJson:
-    """Means over `answers`: words and tokens of one, the shares that were cut and repeated, and distinct_2.
+    """Means over `answers`: words and tokens per answer, the shares that were cut and repeated, and distinct_2.
 
-    `repetition`: the share of word triples that the same answer has said before (rep-n, Welleck et al. 2020, arXiv
-    1908.04319). `distinct_2`: different word pairs by all word pairs of all answers together (Li et al. 2016, arXiv
-    1510.03055); it falls if the answers become alike. Both are 0 to 1.
+    `repetition`: the share of word triples that already occurred in the same answer (rep-n, Welleck et al. 2020, arXiv
+    1908.04319). `distinct_2`: distinct word pairs divided by all word pairs of all answers together (Li et al. 2016,
+    arXiv 1510.03055); it falls as answers become more alike. Both are 0 to 1.
     """
     texts, count = [answer.text.split() for answer in answers], len(answers)
     pairs = [pair for words in texts for pair in itertools.pairwise(words)]
@@ -454,7 +455,7 @@ def figures(answers: Sequence[Answer]) -> AnswersJson:
 def _with_scores(
     place: RunDirectory | Question, rows: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, RewardVerdictJson]]:
-    """The rows with the scores that reward models gave them, and the win rates, if the answers have not changed."""
+    """The rows with the scores from reward models, and the win rates, if the answers have not changed."""
     earlier, before = place.before_after(), place.before_after_answers()
 
     def bare(row: dict[str, Any]) -> dict[str, Any]:
@@ -489,11 +490,11 @@ def judge_answers(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> RewardVerdictJson:
-    """Let the reward model of `reward_run` score the answers before and after of `run`; returns the win rates.
+    """Score the answers before and after `run` with the reward model of `reward_run`. Returns the win rates.
 
-    They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with `question`
-    to those of that question, beside the run's own. Raises FtlabError without answers, InputError if `reward_run` is
-    not a reward model, Stopped.
+    They are added to before_after.json as `win_rates[id of reward_run]`, and the scores to its answers; with
+    `question`, to those of that question, stored next to the run's own. Raises FtlabError without answers, InputError
+    if `reward_run` is not a reward model, Stopped.
     """
     place = run.question(question) if question else run
     stored, rows = place.before_after(), place.before_after_answers()
@@ -511,7 +512,7 @@ def judge_answers(
     if known and known["weights"] == weights:
         return known
     names = list(stored["contestants"])
-    # Each conversation once: equal answers have equal scores, whatever stands beside them in a batch.
+    # Score each conversation once: equal answers get equal scores, regardless of the rest of the batch.
     chats = {_answer_key(row, name): [*row["prompt"], _as_turn(row, name)] for row in rows for name in names}
     replies = collect(
         [side],
@@ -522,7 +523,7 @@ def judge_answers(
     )
     scores = dict(zip(chats, replies[side.name]["rewards"].rewards or [], strict=True))
     by_name = {name: [scores[_answer_key(row, name)] for row in rows] for name in names}
-    # Files of earlier versions do not say the group of a prompt.
+    # Files of earlier versions do not record the group of a prompt.
     clusters = [row.get("group") or json.dumps(row["prompt"]) for row in rows]
     verdict: RewardVerdictJson = {
         "reward_model": reward_run.id,
@@ -545,10 +546,10 @@ def judge_answers(
 def win_rate(before: Sequence[float], after: Sequence[float], clusters: Clusters = None) -> WinRateJson:
     """How often `after` scores higher than `before` on the same prompt, and by how much on average.
 
-    `win_rate` is the share of wins among the prompts that were decided, with its 95% Wilson interval; ties count for
-    neither side, and both are None when all are ties; `p` is that of the exact sign test. `difference` is the mean of
-    after minus before over all prompts, with a paired 95% bootstrap interval and `difference_p`. `clusters`: what each
-    prompt belongs to; they count together in all of these.
+    `win_rate` is the share of wins among the decided prompts, with its 95% Wilson interval. Ties count for neither
+    side, and both are None if all are ties. `p` is from the exact sign test. `difference` is the mean of after minus
+    before over all prompts, with a paired 95% bootstrap interval and `difference_p`. `clusters`: the cluster of each
+    prompt, used in all of these.
     """
     pairs = list(zip(before, after, strict=True))
     wins, losses = sum(new > old for old, new in pairs), sum(new < old for old, new in pairs)

@@ -1,7 +1,7 @@
-"""Shares of votes or answers that belong together: several on one prompt, many by one rater, or both at once.
+"""Shares of clustered votes or answers: several per prompt, many per rater, or both.
 
-clustered_share(won, prompts)            prompts are a sample, the raters are these
-clustered_share(won, prompts, raters)    both are samples: what another rater would say of another prompt
+clustered_share(won, prompts)            prompts are a sample, raters are fixed
+clustered_share(won, prompts, raters)    both are samples: what another rater would say about another prompt
 sign_flip(net)                          the p of the mean of a few clusters, whatever their distribution
 
 `tests/benchmarks/calibration_votes.py` measures how often the intervals hold and the tests are wrong.
@@ -22,13 +22,13 @@ _FLIPS = 9999
 
 
 def clustered_share(right: Sequence[bool], *clusters: Sequence[Hashable], level: float = LEVEL) -> list[float] | None:
-    """The 1 - `level` interval of the share of `right`, as [low, high] in 0 to 1; None without any.
+    """The 1 - `level` interval of the share of `right`, as [low, high] in 0 to 1. None without values.
 
-    `clusters` holds one or two keys for each value; a way with one cluster only is taken as fixed. Wilson's interval
-    at the effective number of values (Korn and Graubard, Survey Methodology 24, 1998). Their variance is the jackknife
-    that leaves out clusters, summed over both ways (MacKinnon, Nielsen and Webb, Jackknife inference with two-way
-    clustering, 2024); Student's t has one degree of freedom less than the fewest clusters. Where all values are alike
-    the clusters count, not the values: how alike they are within one cannot be seen then.
+    `clusters` holds one or two keys for each value; a way with only one cluster is treated as fixed. Uses Wilson's
+    interval at the effective number of values (Korn and Graubard, Survey Methodology 24, 1998). Their variance is the
+    jackknife that leaves out clusters, summed over both ways (MacKinnon, Nielsen and Webb, Jackknife inference with
+    two-way clustering, 2024). Student's t has one degree of freedom less than the fewest clusters. If all values are
+    equal, the clusters count instead of the values, since the similarity within a cluster is then unknown.
     """
     import numpy as np
     from scipy.stats import norm, t
@@ -49,7 +49,7 @@ def clustered_share(right: Sequence[bool], *clusters: Sequence[Hashable], level:
 
 
 def jackknife_variance(won: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The delete-one-cluster variance of sum(won) / sum(count); both of shape (..., clusters), the result of (...)."""
+    """The delete-one-cluster variance of sum(won) / sum(count). Both have shape (..., clusters), the result (...)."""
     import numpy as np
 
     all_won, all_count = won.sum(axis=-1, keepdims=True), count.sum(axis=-1, keepdims=True)
@@ -60,10 +60,10 @@ def jackknife_variance(won: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def sign_flip(net: Sequence[float]) -> float:
-    """The two-sided p of the sum of `net`, one number for each cluster, by flipping their signs (R. A. Fisher, 1935).
+    """The two-sided p of the sum of `net`, one number per cluster, by flipping signs (R. A. Fisher, 1935).
 
-    Exact up to 13 clusters when each is as likely to be above zero as below by the same amount, however far apart they
-    are; with fewer than 6 it is never below .05.
+    Exact up to 13 clusters if each is as likely to be above zero as below by the same amount, however far apart they
+    are. With fewer than 6 it is never below .05.
     """
     import numpy as np
 
@@ -79,8 +79,8 @@ def sign_flip(net: Sequence[float]) -> float:
 
 
 def same_share(won: Sequence[int], count: Sequence[int]) -> float:
-    """The p of "all clusters have the same share": a chi-square statistic among 9999 draws with the same totals, which
-    the multivariate hypergeometric distribution gives. Values that are alike across clusters make it larger."""
+    """The p of "all clusters have the same share": a chi-square statistic among 9999 draws with the same totals from
+    the multivariate hypergeometric distribution. Values that are alike across clusters increase it."""
     import numpy as np
 
     some = np.asarray([(w, n) for w, n in zip(won, count, strict=True) if n], dtype=np.int64).reshape(-1, 2)
@@ -95,7 +95,8 @@ def same_share(won: Sequence[int], count: Sequence[int]) -> float:
 
 
 def majorities(right: Sequence[bool], clusters: Sequence[Hashable]) -> tuple[int, int]:
-    """In how many clusters most values are not `right`, and in how many most are; an even one is in neither."""
+    """The number of clusters in which most values are not `right`, and in which most are. An even split counts in
+    neither."""
     net: dict[Hashable, int] = {}
     for value, key in zip(right, clusters, strict=True):
         net[key] = net.get(key, 0) + (1 if value else -1)

@@ -1,7 +1,8 @@
 """One comparison from its settings to its verdict.
 
-`evaluate_together` asks what was not asked yet, measures it, and keeps the result; `evaluate_whole` adds what belongs
-to the stage of the run."""
+`evaluate_together` asks what is not cached yet, measures it, and stores the result. `evaluate_whole` adds what belongs
+to the stage of the run.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ __all__ = ["Stopped", "evaluate_before", "evaluate_run", "evaluate_together"]
 
 
 def evaluate_run(run: RunDirectory, **settings: Any) -> ComparisonJson:
-    """Score base and adapted model of `run` on its held-out split; as `evaluate_together` with one run."""
+    """Score the base and adapted model of `run` on its held-out split; like `evaluate_together` with one run."""
     return evaluate_together([run], **settings)
 
 
@@ -76,18 +77,17 @@ def evaluate_together(
     should_stop: Callable[[], bool] | None = None,
 ) -> ComparisonJson:
     """Score the results of `runs` and the base of the first on its held-out split, write the comparison to the
-    directory of the first, and return it. The run's own comparison (its rows and settings, the base beside it) is
-    replaced by the same question only; any other question lies beside it (`keeping.question_of`).
+    directory of the first, and return it. Only the same question replaces the run's own comparison (its rows and
+    settings, with the base); any other question is stored next to it (`keeping.question_of`).
 
-    The test split is used, or the validation split when there is none (said in the notes); with `suite` (a sample, a
-    file, a Hub id) the rows of that. `settings` replace those of `evaluation` in the first run's configuration; with a
-    `strength` the first run is scored at that and not as it was trained. `against` are sides that answer elsewhere:
-    they stand beside the others, also when the same question is asked again without them. `embeddings` are the index of
-    retrieval in place of TF-IDF: texts without a kept vector are sent. `price_per_hour` of this machine makes seconds a
-    cost.
-    `progress` gets a phase in words, rows done and rows in all. What a side has said before, in any run of the
-    workspace, is not asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are),
-    InputError when there are no held-out rows, FtlabError when a run has no result.
+    Uses the test split, or the validation split if there is none (stated in the notes); with `suite` (a sample, a file,
+    a Hub id), its rows. `settings` override those of `evaluation` in the first run's configuration. With a `strength`,
+    the first run is scored at that strength instead of as trained. `against` are sides that answer elsewhere; they stay
+    in the comparison when the same question is asked again without them. `embeddings` index retrieval instead of
+    TF-IDF: texts without a stored vector are sent. `price_per_hour` of this machine converts seconds to a cost.
+    `progress` gets a phase in words, rows done and total rows. Replies cached from any run of the workspace are not
+    asked again. Raises Stopped when `should_stop` says so (earlier results stay as they are), InputError without
+    held-out rows, FtlabError if a run has no result.
     """
     began = time.monotonic()
     runs = list(dict.fromkeys(runs))
@@ -109,7 +109,7 @@ def evaluate_together(
         configs[0].evaluation.margin = earlier["settings"].get("margin")
     embed = partial(vectors_of, runs[0], embeddings, tell=tell, should_stop=should_stop) if embeddings else None
     sides = _sides(runs, configs, material, at, embed, embeddings.index if embeddings else INDEX)
-    tell("looking up earlier answers", 0, 0)  # only what is missing needs a model
+    tell("looking up earlier answers", 0, 0)  # only missing replies need a model
     asked = questions_of(sides, material, configs[0])
     if suite is None and configs[0].evaluation.memorisation:
         adapted = next(side for side in sides if side.name == ADAPTED)
@@ -120,7 +120,7 @@ def evaluate_together(
     sizes = first.pieces.sizes if first.pieces else None
     outside = {
         side: answers_of(runs[0], side, material, kept=side not in against, tell=tell, should_stop=should_stop)
-        for side in opponents  # last: what costs nothing fails first
+        for side in opponents  # last, since it may cost money: free steps fail first
     }
     figures = measured(material, sides, asked, results, configs[0], outside, _margins(runs[0]))
     everyone: list[Side | Outside] = [*sides, *outside]
@@ -183,8 +183,8 @@ def material_against(
     max_rows: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Material:
-    """The rows that `evaluate_together` would ask, so that a plan can say what asking them elsewhere takes. Raises as
-    that does."""
+    """The rows that `evaluate_together` would ask, so that a plan can estimate what asking them elsewhere takes. Raises
+    the same errors."""
     configs = _configs(runs, {**(settings or {}), "max_rows": max_rows})
     check_runs(runs, configs, suite)
     material = gather(runs, configs, suite)
@@ -193,7 +193,7 @@ def material_against(
 
 
 def check_embeddings(config: RunConfig, material: Material, embeddings: Embeddings | None) -> None:
-    """Raises InputError where there is nothing that `embeddings` could find."""
+    """Raises InputError if there is nothing for `embeddings` to search."""
     if embeddings and (material.documents or not config.evaluation.retrieved):
         why = "plain text has no questions" if material.documents else "evaluation.retrieved=0"
         raise InputError(
@@ -209,7 +209,7 @@ def embedding_plan(
     max_rows: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> EmbeddingPlan:
-    """What `evaluate_together` would send to the address of `embeddings`; sends nothing. Raises as that does."""
+    """What `evaluate_together` would send to the address of `embeddings`. Sends nothing. Raises the same errors."""
     material = material_against(runs, suite=suite, max_rows=max_rows, settings=settings)
     config = _configs(runs[:1], dict(settings or {}))[0]
     check_embeddings(config, material, embeddings)
@@ -217,7 +217,7 @@ def embedding_plan(
 
 
 def _check_outside(material: Material, config: RunConfig) -> None:
-    """Raises InputError where answers from elsewhere cannot be compared."""
+    """Raises InputError if answers from elsewhere cannot be compared."""
     if material.documents:
         raise InputError(
             "Documents have no answers, so no side from elsewhere can be compared on them",
@@ -241,8 +241,8 @@ def _asked(
     strength: float,
     embeddings: Embeddings | None,
 ) -> tuple[Material, NamedQuestion]:
-    """The material as far as the files among `against` answer it, with notes on what does not match, and what that
-    asks."""
+    """The part of the material answered by the files among `against`, with notes on what does not match, and the
+    resulting question."""
     from ftlab.data.prompt_template import asked_of
 
     if against:
@@ -273,7 +273,7 @@ def _asked(
 
 
 def _only(material: Material, places: Sequence[int], notes: Sequence[str]) -> Material:
-    """`material` with the rows at `places` alone."""
+    """`material` with only the rows at `places`."""
     rows = [material.rows[place] for place in places]
     return replace(
         material,
@@ -287,7 +287,7 @@ def _only(material: Material, places: Sequence[int], notes: Sequence[str]) -> Ma
 
 
 def _earlier(place: RunDirectory | Question) -> ComparisonJson | None:
-    """The comparison that lies where a new one will; None without one that can be read."""
+    """The comparison that a new one will replace. None without a readable one."""
     try:
         return place.comparison()
     except DamagedFile:
@@ -295,7 +295,7 @@ def _earlier(place: RunDirectory | Question) -> ComparisonJson | None:
 
 
 def _margins(run: RunDirectory) -> dict[str, list[float | None]]:
-    """The margins under which two sides of `run` were compared before, by the name of the verdict (None: without)."""
+    """The margins used in earlier comparisons of two sides of `run`, by verdict name (None: no margin)."""
     margins: dict[str, list[float | None]] = {}
     places: list[RunDirectory | Question] = [run, *run.questions()]
     for comparison in [known for place in places if (known := _earlier(place))]:
@@ -308,13 +308,13 @@ def _margins(run: RunDirectory) -> dict[str, list[float | None]]:
 def _carried(
     earlier: ComparisonJson | None, against: Sequence[Outside], run: RunDirectory, material: Material
 ) -> list[Outside]:
-    """The sides from elsewhere that stay because all of their answers are kept."""
+    """The sides from elsewhere that are kept because all of their answers are cached."""
     names_ = {side.name for side in against}
     return [side for side in carried(earlier, run, material) if side.name not in names_]
 
 
 def _add_row_scores(predictions: list[dict[str, Any]], rows: Rows, material: Material, samples: int) -> None:
-    """Put the scores of each row, its columns and its cluster beside the answers."""
+    """Add the scores of each row, its columns and its cluster to the answers."""
     for number, prediction in enumerate(predictions):
         prediction["scores"] = {
             name: {side: values[number] for side, values in of_measure.items()} for name, of_measure in rows.items()
@@ -332,9 +332,9 @@ def evaluate_before(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> None:
-    """Ask the base of `run` everything that the comparison after training needs, and keep its replies.
+    """Ask the base of `run` everything that the comparison after training needs, and cache its replies.
 
-    Nothing is asked that is known from this or another run. Raises Stopped, and InputError as `evaluate_run` does.
+    Nothing already cached from this or another run is asked. Raises Stopped, and InputError as `evaluate_run` does.
     """
     began = time.monotonic()
     tell = progress or silent
@@ -352,19 +352,20 @@ def evaluate_before(
 
 
 def asked_before_training(run: RunDirectory, config: RunConfig) -> tuple[Material, list[Side], dict[str, Asked]]:
-    """What the base of `run` (and the prompted base) is asked before training: material, sides, questions by side."""
+    """The questions to the base of `run` (and the prompted base) before training: material, sides, questions by
+    side."""
     material = gather([run], [config], None)
     sides = [side for side in _sides([run], [config], material) if not side.adapted]
     return material, sides, questions_of(sides, material, config)
 
 
 def _seconds_file(run: RunDirectory) -> Path:
-    """The seconds that evaluating `run` took, one line each: answers taken over from earlier were not free."""
+    """The seconds that evaluating `run` took, one line each, since answers from the cache also took time."""
     return run.evaluation / "seconds.jsonl"
 
 
 def _seconds_before(run: RunDirectory) -> float | None:
-    """What evaluating `run` took until now; None if an earlier version asked and did not count."""
+    """The seconds spent on evaluating `run` so far. None if an earlier version asked without recording them."""
     if not _seconds_file(run).exists() and any((run.evaluation / "results").glob("*.json")):
         return None
     return round(sum(_amount(line) for line in read_jsonl(_seconds_file(run))), 2)
@@ -387,7 +388,7 @@ def _configs(runs: Sequence[RunDirectory], settings: dict[str, Any]) -> list[Run
 
 
 def check_runs(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None) -> None:
-    """Raises InputError and FtlabError for runs that cannot be compared on held-out rows."""
+    """Raises InputError or FtlabError for runs that cannot be compared on held-out rows."""
     for run, config in zip(runs, configs, strict=True):
         if config.is_reward_model:
             raise InputError(
@@ -442,7 +443,7 @@ def _sides(
 
 
 def questions_of(sides: Sequence[Side], material: Material, config: RunConfig) -> dict[str, Asked]:
-    """The questions to each side by its name; sides of one tokenizer and prompt share them."""
+    """The questions to each side, by side name. Sides with the same tokenizer and prompt share them."""
     made: dict[Any, Asked] = {}
     by_side = {}
     for side in sides:
@@ -505,13 +506,14 @@ def evaluate_whole(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> EvaluatedJson:
-    """Evaluate `run` and write the results to its directory; returns those of its stage by name.
+    """Evaluate `run` and write the results to its directory. Returns those of its stage by name.
 
-    `preferences` (held-out pairs), `comparison` (against the base, where there are reference answers) and
-    `before_after` (answers of base, start and run). With `reward_model` only `before_after`, whose answers it judges;
-    with `others` (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation), a `strength`,
-    sides `against` which to compare, `embeddings` to retrieve by, or a `price_per_hour` only `comparison`. Results of
-    another question than the run's own (fewer rows, say) lie beside its own. Raises as each of them does.
+    `preferences` (held-out pairs), `comparison` (against the base, if there are reference answers) and `before_after`
+    (answers of base, start and run). With `reward_model`, only `before_after`, whose answers it judges. With `others`
+    (runs to compare with), a `suite` (other rows), `settings` (of the section evaluation), a `strength`, sides
+    `against` which to compare, `embeddings` for retrieval, or a `price_per_hour`, only `comparison`. Results of a
+    question other than the run's own (for example, with fewer rows) are stored next to its own. Raises the errors of
+    each of these.
     """
     stage = load_config(run.config_file).stage
     more: dict[str, Any] = {"max_rows": max_rows, "progress": progress, "should_stop": should_stop}
@@ -532,6 +534,6 @@ def evaluate_whole(
     if STAGES[stage].answers and (stage not in REWARD_STAGES or has_references(run)):
         results["comparison"] = evaluate_run(run, **more)
     if stage in ANSWERING_STAGES:
-        # After the comparison, whose answers it takes over.
+        # After the comparison, to reuse its answers.
         results["before_after"] = compare_answers(run, **more)
     return results

@@ -1,4 +1,4 @@
-"""How far a run has moved from its base: KL and agreement along the base's own answers, general questions and text."""
+"""How far a run has drifted from its base: KL and agreement on the base's own answers, general questions and text."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from ftlab.evaluation.probes import (
 )
 from ftlab.evaluation.rows import Result
 
-# Fixed before anything was measured by them, from the table of issue 18 (SmolLM2 on banking intents): 0.43 nats and 75%
-# as trained, 0.018 and 94% where the base's answers were held.
+# Fixed before any measurement with them, from the table of issue 18 (SmolLM2 on banking intents): 0.43 nats and 75% as
+# trained, 0.018 and 94% when the base's answers were held.
 KEPT_KL, KEPT_AGREEMENT = 0.05, 0.90
 LOST_KL = 0.15
-_FEWEST_PROMPTS = 20  # that an interval is worth judging by
+_FEWEST_PROMPTS = 20  # for an interval to be judged
 
 RULE = (
     "places of the base's own greedy answers, of at most 40 tokens; forward KL of base to model, of the base's "
@@ -78,9 +78,9 @@ _OF_TASK_HELP = (
 
 
 def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
-    """`kl` (nats per token) and `agreement` (0 to 1) over all places, with `kl_interval` (95%, prompts drawn) and
-    `agreement_interval` (Wilson's, at as many places as those of the prompts are worth), `prompts` and `tokens`; None
-    without any place."""
+    """`kl` (nats per token) and `agreement` (0 to 1) over all positions, with `kl_interval` (95%, by resampling
+    prompts), `agreement_interval` (Wilson's, at the effective number of positions), `prompts` and `tokens`. None
+    without any position."""
     import numpy as np
 
     from ftlab.evaluation.significance import bootstrap, share_interval
@@ -106,8 +106,8 @@ def figures_of(followed: Sequence[Followed]) -> DriftJson | None:
 def answer_of_figures(figures: DriftJson) -> KeptAnswer:
     """kept, lost or unknown, by limits fixed beforehand: see `KEPT_KL`, `KEPT_AGREEMENT` and `LOST_KL`.
 
-    Kept: the whole interval of KL lies below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL
-    lies above 0.15 nats and that of agreement below 90%. A handful of prompts is not enough to judge by.
+    Kept: the whole interval of KL is below 0.05 nats and that of agreement above 90%. Lost: the whole interval of KL is
+    above 0.15 nats and that of agreement below 90%. A handful of prompts is not enough to judge.
     """
     if figures["prompts"] < _FEWEST_PROMPTS or not figures["kl_interval"]:
         return "unknown"
@@ -120,11 +120,11 @@ def answer_of_figures(figures: DriftJson) -> KeptAnswer:
 def drift_parts(
     prompts: Sequence[Probe], written: Sequence[Written], followed: Sequence[Followed] | None
 ) -> list[PartJson]:
-    """What became of the base's answers: a dict for all prompts, and where some are of replayed kinds one for those
-    that are not, which are judged too: training did not hold them.
+    """How the base's answers changed: a dict for all prompts and, if some are of replayed kinds, one for the rest. The
+    rest is judged as well, since training did not hold those kinds.
 
-    Each has the figures of `figures_of`, `measure`, `title`, `answer` and `text`; the first one also `of_kinds` (the
-    figures of each kind, the largest KL first, and whether it was `replayed`) and `changed`, the prompts with the
+    Each has the figures of `figures_of`, `measure`, `title`, `answer` and `text`. The first one also has `of_kinds`
+    (the figures of each kind, the largest KL first, and whether it was `replayed`) and `changed`, the prompts with the
     largest KL per token (`prompt`, `kind`, `kl`, and the answers of `base` and `side`).
     """
     if not followed:
@@ -158,8 +158,8 @@ def drift_measures(
     followed: Mapping[str, Sequence[Followed] | None],
     of_task: Mapping[str, Sequence[Followed] | None],
 ) -> list[MeasureJson]:
-    """Agreement and KL of each side (the first one is the base) as measures, of kinds that were not replayed again
-    where some were, and the KL on the task. Sides that were not asked (None) have no value."""
+    """Agreement and KL of each side (the first one is the base) as measures, again for kinds that were not replayed if
+    some were, and the KL on the task. Sides that were not asked (None) have no value."""
     measures = []
     for ending, how, places in _groups(prompts):
         each = {side: figures_of([rows[i] for i in places]) if rows else None for side, rows in followed.items()}
@@ -175,8 +175,8 @@ def drift_measures(
 
 
 def _groups(prompts: Sequence[Probe]) -> list[tuple[str, str, list[int]]]:
-    """All prompts, which any two runs can be compared by, and those of kinds that were not replayed where some were:
-    the end of a name, what they are, and their places."""
+    """All prompts, on which any two runs can be compared, and those of kinds that were not replayed if some were: name
+    suffix, description, and positions."""
     groups = [("", "", list(range(len(prompts))))]
     parted = by_replay([prompt.replayed for prompt in prompts])
     if len(parted) > 1:
@@ -192,7 +192,7 @@ def _measure(
     ending: str,
     title: str,
 ) -> MeasureJson:
-    """KL or AGREEMENT, as `info` says; `own` is the value of the base against itself."""
+    """KL or AGREEMENT, as given by `info`. `own` is the value of the base against itself."""
     values: dict[str, float | None] = {}
     intervals: dict[str, list[float] | None] = {}
     for side, known in figures.items():
@@ -257,14 +257,13 @@ def _in_words(part: PartJson) -> str:
 
 
 def changed_answers(comparison: ComparisonJson, most: int = 3) -> list[ChangedAnswerJson]:
-    """The neutral prompts whose answers changed most, of all kinds together (see `drift_parts`); none if that was
-    not measured."""
+    """The neutral prompts whose answers changed most, across all kinds (see `drift_parts`). Empty if not measured."""
     answers = [answer for part in parts_of(comparison) for answer in part.get("changed") or []]
     return sorted(answers, key=lambda answer: -answer["kl"])[:most]
 
 
 def kinds_in_words(comparison: ComparisonJson) -> str:
-    """Agreement and KL of each kind of prompt, those of replayed kinds apart; empty if that was not measured."""
+    """Agreement and KL of each kind of prompt, replayed kinds listed separately. Empty if not measured."""
     sentences = []
     for part in parts_of(comparison):
         kinds = part.get("of_kinds") or []
@@ -296,12 +295,12 @@ _CHOICES = {
     for name, how in ((NOT_REPLAYED, "kinds not replayed"), (REPLAYED, "replayed kinds"))
 }
 _APART = " (kinds not replayed)"
-_MOST_LISTED = 8  # kinds; more are counted
+_MOST_LISTED = 8  # kinds; the rest is only counted
 _TEXTS = {DOCUMENTS: "general documents", CHAT: "general chat answers"}
 
 
 def general_measures(material: Material, asked: Asked, results: Mapping[str, Result]) -> list[MeasureJson]:
-    """A measure for general questions of kinds that were not replayed, one for those of kinds that were, the same for
+    """A measure for general questions of kinds that were not replayed and one for kinds that were, the same for
     multiple choice and for the base's answers to neutral prompts, and one for each form of general text."""
     measures = _of_questions(
         material.probes, {side: [answer.text for answer in result.probe_answers] for side, result in results.items()}
@@ -331,8 +330,8 @@ def regrouped(
 ) -> list[MeasureJson]:
     """`measures` of a comparison with its general questions split by the replayed `kinds` of several runs.
 
-    `rows` are those of its probes.jsonl. A kind that one of the runs replayed counts as replayed for all, so that all
-    are measured by the same questions.
+    `rows` are those of its probes.jsonl. A kind replayed by one of the runs counts as replayed for all, so that all are
+    measured on the same questions.
     """
     probes = [
         Probe(
@@ -357,8 +356,8 @@ def regrouped(
 def general_forgetting(
     material: Material, asked: Asked, results: Mapping[str, Result], *, limit: float, side: str = "adapted"
 ) -> ForgettingJson | None:
-    """What `side` lost of what `base` knew (see `forgetting_of`), of each group of questions and each form of text, and
-    how far its answers moved."""
+    """What `side` lost of what `base` knew (see `forgetting_of`), for each group of questions and each form of text,
+    and how far its answers moved."""
     probes, choices = material.probes, material.choices
     two = {"base": results["base"], side: results[side]}
     every = []

@@ -1,4 +1,4 @@
-"""Chat with base and adapted model at once, turn by turn; earlier turns stay in the cache."""
+"""Chat with the base and the adapted model at once, turn by turn. Earlier turns stay in the cache."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ftlab.models.strength import AS_TRAINED, check_strength, chosen_strength, s
 SIDES = ("base", "adapted")
 _SHOWN_EVERY = 2
 
-# Whoever generates holds it: two generations on one device only slow each other.
+# Held by whoever generates: two generations on one device only slow each other down.
 _device = threading.Lock()
 _loaded: dict[str, Duet] = {}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Both answers so far. `cut` names the sides that hit the length limit; `notes` are for people."""
+    """Both answers so far. `cut` names the sides that hit the length limit; `notes` are shown to the user."""
 
     base: str
     adapted: str
@@ -40,7 +40,7 @@ class Answers:
 
 @dataclass
 class _Stream:
-    """One side's answer while it grows."""
+    """One side's answer in progress."""
 
     model: Any
     adapter_off: bool
@@ -52,7 +52,7 @@ class _Stream:
 
 @dataclass
 class Duet:
-    """The loaded models of one run. `base_model` is the same object as `model` when an adapter can be switched off."""
+    """The loaded models of one run. `base_model` is the same object as `model` if an adapter can be switched off."""
 
     model: Any
     base_model: Any
@@ -60,7 +60,7 @@ class Duet:
     context: int | None
     asked: AsTrained = field(default_factory=AsTrained)
     run: RunDirectory | None = None
-    strength: float = AS_TRAINED  # of `model` now
+    strength: float = AS_TRAINED  # current strength of `model`
 
     def stream(
         self,
@@ -80,12 +80,12 @@ class Duet:
         """Both answers to `message` as they grow; the last one has `done`.
 
         `history` holds each side's earlier turns ({"base": [...], "adapted": [...]}, roles user, assistant and tool).
-        After a call, `message` is what the tool replies. `tools` (a JSON list) take the place of those of training.
-        With `as_trained` what the user says is asked as the training rows were (AsTrained: their template, and their
-        system prompt unless `system` is another); without, it goes as it is. `temperature` 0 takes the likeliest token
-        each time, exactly as the evaluation does. `threads` limits the CPU threads, for when a run trains on the same
-        cores. The adapted model answers at `strength`, without one at that which was chosen for its run. Raises
-        InputError for an empty message, settings out of range, or a message longer than the base reads.
+        After a call, `message` is the tool's reply. `tools` (a JSON list) replace those of training. With `as_trained`,
+        the user's text is prompted as the training rows were (AsTrained: their template, and their system prompt unless
+        `system` is set); otherwise it is sent unchanged. `temperature` 0 is greedy decoding, exactly as in the
+        evaluation. `threads` limits the CPU threads, for when a run trains on the same cores. The adapted model answers
+        at `strength`, by default the one chosen for its run. Raises InputError for an empty message, settings out of
+        range, or a message longer than the base's context.
         """
         import torch
 
@@ -114,7 +114,8 @@ class Duet:
             self._put(at)
             streams["adapted"].model = self.model
             for count in range(1, max_new_tokens + 1):
-                # At each token: the app goes on with this generator in any of its threads, and each has its own limit.
+                # At each token: the app may resume this generator in any of its threads, and each thread has its own
+                # limit.
                 with _threads(threads):
                     for stream in streams.values():
                         if not stream.ended:
@@ -140,9 +141,9 @@ class Duet:
         threads: int | None = None,
         strength: float | None = None,
     ) -> Generator[tuple[str, int, bool], None, None]:
-        """One side's answer to `prompt` (token ids) as it grows: the text, the tokens made with the stop token, and
-        whether the model ended it. The settings are those of `stream`. The device is held until the generator ends or
-        is closed. Raises InputError for a strength that the run does not have."""
+        """One side's answer to `prompt` (token ids) as it grows: the text, the number of tokens including the stop
+        token, and whether the model ended it. The settings are those of `stream`. The device is held until the
+        generator ends or is closed. Raises InputError for a strength that the run does not have."""
         import torch
 
         at = self.wanted(strength)
@@ -162,8 +163,8 @@ class Duet:
                 yield self._text(stream, final=final, tools=None), len(stream.tokens) + stream.ended, stream.ended
 
     def wanted(self, strength: float | None) -> float:
-        """The strength to answer at; without one, that which was chosen for the run. Raises InputError for a strength
-        that the run does not have."""
+        """The strength to answer at, by default the one chosen for the run. Raises InputError for a strength that the
+        run does not have."""
         if self.run is None:
             return AS_TRAINED
         return check_strength(
@@ -171,7 +172,7 @@ class Duet:
         )
 
     def _put(self, strength: float) -> None:
-        """Bring the adapted model to `strength`; whole weights are read anew for that. The caller holds the device."""
+        """Set the adapted model to `strength`. Whole weights are reloaded for that. The caller holds the device."""
         if strength == self.strength:
             return
         if self.base_model is not self.model and self.run is not None:
@@ -186,7 +187,8 @@ class Duet:
     def _prompt(
         self, turns: list[dict[str, str]], asked: AsTrained, system: str | None, max_new_tokens: int
     ) -> tuple[list[int], int]:
-        """The tokens of the conversation, without its oldest turns where it is too long, and how many were dropped."""
+        """The tokens of the conversation, without its oldest turns if it is too long, and the number of dropped
+        turns."""
         room = None if self.context is None else self.context - min(max_new_tokens, self.context // 2)
         dropped = 0
         while True:
@@ -204,17 +206,17 @@ class Duet:
                 )
             dropped += 2
             while dropped + 2 < len(turns) and turns[dropped]["role"] == TOOL:
-                dropped += 2  # a reply means nothing without its call
+                dropped += 2  # a reply is meaningless without its call
 
     def _text(self, stream: _Stream, *, final: bool, tools: str | None) -> str:
         text = self.tokenizer.decode(stream.tokens, skip_special_tokens=True)
         text = read_calls(text, self.tokenizer) if final and tools else text
-        # Half of a character of several bytes: wait for the rest of it.
+        # Part of a multi-byte character: wait for the rest.
         return text if final else text.rstrip("\ufffd")
 
 
 def load_duet(run: RunDirectory) -> Duet:
-    """The models of `run`, loaded on first use. Only the latest run's stay in memory."""
+    """The models of `run`, loaded on first use. Only the latest run's models stay in memory."""
     key = str(run.path)
     with _device:
         if key not in _loaded:
@@ -224,9 +226,9 @@ def load_duet(run: RunDirectory) -> Duet:
 
 
 def threads_beside_a_run() -> int:
-    """The CPU threads with which to answer while a run trains on the same cores.
+    """The CPU threads to use for answers while a run trains on the same cores.
 
-    One on few cores: two beside a trainer on two cores take nine times as long (facts.md).
+    One on few cores: two next to a trainer on two cores take nine times as long (facts.md).
     """
     return max(1, (os.cpu_count() or 1) // 4)
 
@@ -238,11 +240,11 @@ def release() -> None:
 
 
 def release_for(device: str) -> bool:
-    """As `release`, where a run on `device` (auto, cpu, cuda) needs the memory of a GPU; tells whether it was done."""
+    """Like `release`, if a run on `device` (auto, cpu, cuda) needs GPU memory. Returns whether it was done."""
     with _device:
         duets = list(_loaded.values())
         loaded_on = {_device_of(model).type for duet in duets for model in (duet.model, duet.base_model)}
-        # Memory of the CPU is left alone: there is enough, and the next message would wait for the models again.
+        # CPU memory is not released: there is enough, and the next message would have to wait for the models again.
         needed = device != "cpu" and bool(loaded_on - {"cpu"})
         if needed:
             _forget()
@@ -306,7 +308,7 @@ def _pick(logits: Any, temperature: float, top_p: float, generator: Any) -> int:
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Within it this thread's arithmetic takes `count` threads; None leaves them as they are."""
+    """Within this context, this thread computes with `count` threads; None changes nothing."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,7 +1,8 @@
-"""Vectors of texts from a model behind an address (OpenAI's `POST .../embeddings`), as the index of retrieval.
+"""Text embeddings from a model behind an address (OpenAI's `POST .../embeddings`), as the index for retrieval.
 
-`read_embeddings` reads what a person wrote (`https://host/v1#model`), `plan` says what asking takes before anything is
-sent, and `vectors_of` asks. Each vector is kept in `embeddings.jsonl` of the run as it comes: nothing is sent twice.
+`read_embeddings` parses the user's setting (`https://host/v1#model`), `plan` estimates the request before anything is
+sent, and `vectors_of` sends it. Each vector is stored in `embeddings.jsonl` of the run as it arrives, so nothing is
+sent twice.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LONGEST = 20_000  # characters of a text; OpenAI's models take 8,191 tokens
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The `model` at `url` that makes vectors; `price` is per million tokens."""
+    """The `model` at `url` that computes vectors. `price` is per million tokens."""
 
     url: str
     model: str
@@ -52,15 +53,15 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Vector:
-    """The `values` of a text, of length 1, and the `seconds` that it took in a request with others."""
+    """The `values` of a text, of length 1, and its share of the `seconds` that the request took."""
 
     values: np.ndarray
     seconds: float
 
 
 def read_embeddings(text: str, price: float | None = None) -> Embeddings:
-    """The model that `text` names: `https://host/v1#model`. Raises InputError for an address without a model, and for
-    one that cannot be used."""
+    """The model that `text` names: `https://host/v1#model`. Raises InputError for an address without a model, or an
+    unusable one."""
     check_prices(price, None)
     address, _, model = text.strip().partition("#")
     if not model.strip():
@@ -76,7 +77,7 @@ def read_embeddings(text: str, price: float | None = None) -> Embeddings:
 
 @dataclass(frozen=True)
 class EmbeddingPlan:
-    """What asking for vectors takes: `texts`, of which `known` have vectors already, and estimated `tokens`."""
+    """What a request for vectors takes: `texts`, of which `known` already have vectors, and estimated `tokens`."""
 
     host: str
     model: str
@@ -95,7 +96,7 @@ class EmbeddingPlan:
         return dict(self.__dict__)
 
     def lines(self) -> list[str]:
-        """What a person should know before anything is sent."""
+        """What the user should know before anything is sent."""
         if not self.open:
             return [
                 f"Nothing to send: the vectors of all {self.texts:,} texts by {self.model} at {self.host} are kept."
@@ -116,7 +117,7 @@ class EmbeddingPlan:
 
 
 def plan(run: RunDirectory, embeddings: Embeddings, texts: Sequence[str]) -> EmbeddingPlan:
-    """What the vectors of `texts` take; sends nothing."""
+    """What the vectors of `texts` take. Sends nothing."""
     wanted = _wanted(texts)
     left = wanted.keys() - _known(run, embeddings, wanted).keys()
     tokens = sum(estimate_tokens(wanted[key]) for key in left)
@@ -135,10 +136,10 @@ def vectors_of(
     tell: Progress = silent,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Vector]:
-    """The vectors of `texts`, in their order; what is not kept is asked. A text of spaces is as far from all others.
+    """The vectors of `texts`, in order. Missing ones are requested. A blank text is equally far from all others.
 
-    Raises FtlabError where the address cannot be asked or its vectors do not fit together, Stopped; vectors until then
-    are kept.
+    Raises FtlabError if the address cannot be reached or its vectors do not fit together, and Stopped; vectors received
+    until then are kept.
     """
     wanted = _wanted(texts)
     vectors = _known(run, embeddings, wanted)
@@ -175,7 +176,7 @@ def vectors_of(
 
 
 def _wanted(texts: Sequence[str]) -> dict[str, str]:
-    """What is sent of `texts`, by its key: each once."""
+    """The texts to send out of `texts`, by key, without repeats."""
     return {_key(text): text[:_LONGEST] for text in texts if text.strip()}
 
 
@@ -184,10 +185,10 @@ def _key(text: str) -> str:
 
 
 def _known(run: RunDirectory, embeddings: Embeddings, wanted: dict[str, str]) -> dict[str, Vector]:
-    """The kept vectors of `wanted` by their keys, from `run` or a run beside it."""
+    """The stored vectors of `wanted` by key, from `run` or a neighboring run."""
     vectors: dict[str, Vector] = {}
     owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
-    for owner in reversed(owners):  # what lies in the run itself comes last
+    for owner in reversed(owners):  # vectors in the run itself take precedence
         for line in read_jsonl(owner.embeddings_file):
             if line.get("who") == embeddings.who and line.get("key") in wanted:
                 values = np.frombuffer(base64.b64decode(line["vector"]), np.float32)

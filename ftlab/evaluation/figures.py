@@ -1,4 +1,4 @@
-"""Figures as they are written in tables and sentences."""
+"""Formatting of figures in tables and sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ftlab.core.endpoint import money
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """A share of 0 to 1 with `digits` where it has them: 86%, 97.5%; never 0% or 100% for what is not quite that."""
+    """A share of 0 to 1 with up to `digits` decimals: 86%, 97.5%. Never 0% or 100% for values that only round to
+    them."""
     value = 100 * share
     text = f"{value:.{digits}f}"
     text = text.rstrip("0").removesuffix(".") if "." in text else text
@@ -20,7 +21,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def number(value: float) -> str:
-    """A perplexity with three figures: 1.04, 24.3, 1,234."""
+    """A perplexity with three significant figures: 1.04, 24.3, 1,234."""
     if value >= 999.5:
         return f"{value:,.0f}" if value < 1e6 else f"{value:.1e}"
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
@@ -32,7 +33,7 @@ def tenths(value: float) -> str:
 
 
 def nats(value: float) -> str:
-    """A KL in nats per token, with three decimals: 0.430, 0.018; 0 for none."""
+    """A KL in nats per token, with three decimals: 0.430, 0.018; 0 for zero."""
     if 0 < value < 0.0005:
         return "<0.001"
     return "0" if value <= 0 else f"{value:.3f}"
@@ -59,7 +60,7 @@ def value_text(measure: Mapping[str, Any], value: float | None) -> str:
 
 
 def change_text(measure: Mapping[str, Any], side: str, first: str) -> str:
-    """How far `side` is from `first`: +84 points, −95.7% of a loss, +95.2; nothing if one has no value."""
+    """The change of `side` from `first`: +84 points, −95.7% for a loss, +95.2. Empty if one has no value."""
     before, after = (measure["values"].get(name) for name in (first, side))
     if before is None or after is None:
         return ""
@@ -69,19 +70,19 @@ def change_text(measure: Mapping[str, Any], side: str, first: str) -> str:
         return signed(f"{amount} point{'' if amount == '1' else 's'}", points)
     if measure["kind"] == "loss" and before:
         change = 100 * (after / before - 1)
-        # A loss that is not gone altogether did not fall by 100%.
+        # A loss that is not quite zero did not fall by 100%.
         digits = 2 if -100 < change < -99.95 else 1
         return signed(f"{abs(change):,.{digits}f}".removesuffix(".0") + "%", change)
     return signed(value_text(measure, abs(after - before)), after - before)
 
 
 def signed(text: str, value: float) -> str:
-    """`text`, an amount, with the sign of `value`; without one where it shows no figure but 0."""
+    """`text`, an amount, with the sign of `value`; without a sign if it only shows zeros."""
     if not any(digit in text for digit in "123456789"):
         return text
     return f"+{text}" if value > 0 else f"−{text}"
 
 
 def in_sentence(title: str) -> str:
-    """A title within a sentence: exact match, but BLEU and ROUGE-L as they are."""
+    """A title within a sentence, in lower case (exact match) except for acronyms (BLEU, ROUGE-L)."""
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]

@@ -1,4 +1,4 @@
-"""What a run kept, lost and gained beside its task, and the measures that got better or worse."""
+"""What a run kept, lost and gained outside its task, and the measures that got better or worse."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from ftlab.evaluation.margins import Kept, kept, kept_of_counts
 from ftlab.evaluation.significance import LEVEL, holm, loss_difference, mcnemar, p_text, wilson_interval
 
 RULE = "of the general questions that the base answers right, the share that the adapted model answers wrong"
-# This many known questions can show a fall of 5 points, or rule it out: 59 of which none is lost (`kept_of_counts`).
+# With this many known questions, a fall of 5 points can be shown or ruled out: 59 with none lost (`kept_of_counts`).
 ENOUGH_KNOWN = 60
-_MOST_NAMED = 5  # kinds that fell; more are counted
-# A base that knows less cannot lose much: that nothing was lost says nothing.
+_MOST_NAMED = 5  # kinds that fell; the rest is only counted
+# A base that knows less has little to lose: no loss is then no evidence.
 _KNOWS_ENOUGH = 0.2
 
 
 @dataclass(frozen=True)
 class General:
-    """What has nothing to do with the task, by side: either `known`, of every question whether it was answered right,
-    or `losses`, summed nats per text, with the UTF-8 `sizes` of the texts in bytes. `measure` is its name among the
-    measures, `title` what it is called in sentences, `kinds` the kind of each question or text, where they have one."""
+    """Knowledge unrelated to the task, by side: either `known`, whether each question was answered right, or `losses`,
+    summed nats per text, with the UTF-8 `sizes` of the texts in bytes. `measure` is its name among the measures,
+    `title` its name in sentences, `kinds` the kind of each question or text, if they have one."""
 
     measure: str
     title: str
@@ -71,22 +71,21 @@ def forgetting_of(
     side: str = "adapted",
     moved: Sequence[PartJson] = (),
 ) -> ForgettingJson | None:
-    """What `side` lost of what `base` knew, of each thing in `every` and together; None if nothing was asked.
+    """What `side` lost of what `base` knew, for each item of `every` and overall. None if nothing was asked.
 
-    `moved` are parts that say how far the base's own answers moved (`drift_parts`). They decide where the base knows
-    fewer than 60 of the questions; else net accuracy does, and they are shown (`decides` of each part).
+    `moved` are parts that measure how far the base's own answers moved (`drift_parts`). They decide if the base knows
+    fewer than 60 of the questions; otherwise net accuracy decides, and they are only shown (`decides` of each part).
 
-    `answer`: kept (accuracy fell by less than `limit`, and bits per byte rose by less than that share; each tested, so
-    that a loss as large as the limit passes in at most 5% of cases), lost (one of them got worse by more than chance
-    explains, Holm over all, and is not shown to be within the limit), or unknown. `forgot`: whether it is lost. The
-    kinds of questions are taken as they are: what is told holds for these kinds, and the text says how far they differ.
-    `parts` is a list with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost` (one-sided),
-    `text` and `enough` (the number of questions or texts that would tell); and its figures. Questions: `score` (0 to 1,
-    see RULE; None if the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in
-    questions, `accuracy` {side: share}, `accuracy_p` (two-sided), `kinds` (a dict for each, the largest loss first:
-    `kind`, `asked`, `lost`, `gained`, and `fell`: by more than chance explains among all kinds). Texts: `bits_per_byte`
-    {side: bits}, `rise` (0.2: a fifth more bits), `bits_p`. The figures of the first questions and of the first texts
-    also stand beside `parts`.
+    `answer`: kept (accuracy fell by less than `limit`, and bits per byte rose by less than that share; each is tested,
+    so that a loss as large as the limit passes in at most 5% of cases), lost (one of them got significantly worse, Holm
+    over all, and is not shown to be within the limit), or unknown. `forgot`: whether it is lost. The kinds of questions
+    are treated as fixed: the result holds for these kinds, and the text says how far they differ. `parts` is a list
+    with one dict for each: `measure`, `title`, its own `answer`, `p_kept`, `p_lost` (one-sided), `text` and `enough`
+    (the number of questions or texts needed for an answer); and its figures. Questions: `score` (0 to 1, see RULE; None
+    if the base knows none), `interval` (Wilson, 95%), `known`, `lost`, `gained` and `asked` in questions, `accuracy`
+    {side: share}, `accuracy_p` (two-sided), `kinds` (a dict for each, the largest loss first: `kind`, `asked`, `lost`,
+    `gained`, and `fell`: significantly, among all kinds). Texts: `bits_per_byte` {side: bits}, `rise` (0.2: a fifth
+    more bits), `bits_p`. The figures of the first questions and of the first texts are also at the top level.
     """
     parts: list[PartJson] = []
     tests: list[Kept] = []
@@ -125,7 +124,7 @@ def forgetting_of(
 
 
 def _part(general: General, test: Kept) -> PartJson:
-    """The part of `general`, as far as its test tells."""
+    """The part for `general`, as far as its test can tell."""
     return {
         "measure": general.measure,
         "title": general.title,
@@ -138,8 +137,8 @@ def _part(general: General, test: Kept) -> PartJson:
 
 
 def _decide(parts: Sequence[PartJson]) -> None:
-    """Say of each of `parts` whether it `decides`: how far answers moved where too few questions are known; whatever is
-    shown to be lost of what was asked or read always does."""
+    """Set `decides` in each of `parts`. If too few questions are known, only the drift of answers decides. A loss shown
+    by what was asked or read always decides."""
     known = sum(part["known"] for part in parts if "asked" in part)
     by_moves = known < ENOUGH_KNOWN and any("kl" in part for part in parts)
     for part in parts:
@@ -159,7 +158,7 @@ def is_unmeasured(comparison: ComparisonJson) -> bool:
 
 
 def what_was_lost(forgetting: ForgettingJson) -> str:
-    """A verb for the loss: "changed elsewhere" if only answers moved, which need not be for the worse."""
+    """A verb for the loss: "changed elsewhere" if only answers moved, which is not necessarily worse."""
     lost = [part for part in forgetting["parts"] if part["answer"] == "lost" and part.get("decides", True)]
     return "changed elsewhere" if lost and all("kl" in part for part in lost) else "forgot"
 
@@ -183,9 +182,9 @@ def lost_in_words(forgetting: ForgettingJson) -> str:
 
 
 def answer_of(comparison: ComparisonJson) -> KeptAnswer | None:
-    """kept, lost or unknown, as `comparison` tells it; None if nothing general was asked.
+    """kept, lost or unknown, as stored in `comparison`. None if nothing general was asked.
 
-    Of one that was made before there were three answers: from the figures that it kept.
+    For comparisons from before there were three answers, it follows from the stored figures.
     """
     scored = comparison.get("forgetting")
     if scored and "answer" in scored:
@@ -222,7 +221,7 @@ def _of_questions(base: Sequence[bool], adapted: Sequence[bool]) -> QuestionsJso
 
 
 def _by_kind(general: General, side: str) -> list[KindJson]:
-    """What happened to the questions of each kind, the largest loss first; none if not every question has one."""
+    """The results for each kind of question, the largest loss first. Empty unless every question has a kind."""
     if not general.known or len(general.kinds) != len(general.known["base"]) or None in general.kinds:
         return []
     by_kind: dict[str, KindJson] = {}
@@ -242,7 +241,7 @@ def _change_of_kind(counts: KindJson) -> float:
 
 
 def _worst_kind(kinds: Sequence[KindJson]) -> str:
-    """ ", most in extraction (-93 points)" where that kind fell by more than chance explains."""
+    """ ", most in extraction (-93 points)" if that kind fell significantly."""
     if len(kinds) < 2 or not kinds[0]["fell"]:
         return ""
     return (
@@ -251,7 +250,7 @@ def _worst_kind(kinds: Sequence[KindJson]) -> str:
 
 
 def _kinds_in_words(kinds: Sequence[KindJson]) -> str:
-    """How far the kinds are apart, and which of them fell; "" for one kind."""
+    """How far apart the kinds are, and which of them fell; "" for one kind."""
     if len(kinds) < 2:
         return ""
     ends = [
@@ -282,7 +281,7 @@ def _of_text(base: Sequence[float], adapted: Sequence[float], sizes: Sequence[in
 
 
 def _together(tests: Sequence[Kept]) -> list[KeptAnswer]:
-    """The answer of each test; a loss counts only if it survives the correction for several tests."""
+    """The answer of each test. A loss counts only if it survives the correction for multiple tests."""
     adjusted = holm([test.p_lost for test in tests])
     return [
         "unknown" if test.answer == "lost" and (p or 0) > LEVEL else test.answer
@@ -343,7 +342,8 @@ def _points(share: float) -> str:
 
 
 def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
-    """`measures`, each difference with `p_adjusted`: its p among all of its side that have a better and a worse."""
+    """`measures`, each difference with `p_adjusted`: its p adjusted over all measures of the side that have a better
+    and a worse direction."""
     adjusted: list[MeasureJson] = [
         {**measure, "differences": {side: {**of} for side, of in (measure.get("differences") or {}).items()}}
         for measure in measures
@@ -361,7 +361,7 @@ def with_adjusted(measures: Sequence[MeasureJson]) -> list[MeasureJson]:
 
 
 def counted(measures: Sequence[MeasureJson], side: str) -> int:
-    """How many measures of `side` are corrected for together."""
+    """The number of measures of `side` that are corrected for together."""
     tested = [
         measure["differences"][side]
         for measure in measures
@@ -371,9 +371,9 @@ def counted(measures: Sequence[MeasureJson], side: str) -> int:
 
 
 def direction(measure: MeasureJson, side: str, *, adjusted: bool = True) -> bool | None:
-    """Whether `side` is better than the first side by more than chance explains; None when the data cannot tell.
+    """Whether `side` is significantly better than the first side. None if the data cannot tell.
 
-    By the p among all measures that are listed, where `with_adjusted` gave one; by its own with `adjusted` False.
+    Uses the p adjusted over all listed measures, if `with_adjusted` set one; its own p with `adjusted` False.
     """
     difference = (measure.get("differences") or {}).get(side)
     if not difference or not measure["better"] or not difference["value"]:
@@ -384,7 +384,7 @@ def direction(measure: MeasureJson, side: str, *, adjusted: bool = True) -> bool
 
 
 def is_look(measure: MeasureJson, side: str) -> bool:
-    """Whether its p is below 5% by itself and not among all that is listed: something to look at, not a finding."""
+    """Whether its own p is below 5% but the adjusted p is not: worth a look, not a finding."""
     return direction(measure, side) is None and direction(measure, side, adjusted=False) is not None
 
 
@@ -393,15 +393,15 @@ def gain_loss(
 ) -> GainLossJson:
     """What `side` gained and lost against the first side.
 
-    `gained` and `lost` hold the measures that changed by more than chance explains among all that are listed, `looks`
-    those that did so only by themselves, `moved` how far answers moved from the base's where that is beyond the limits.
-    What `forgetting` (see `forgetting_of`) shows to be lost counts by its own one-sided test.
+    `gained` and `lost` hold the measures that changed significantly after adjustment over all listed, `looks` those
+    significant only by themselves, `moved` how far answers moved from the base's if that is beyond the limits. Losses
+    shown by `forgetting` (see `forgetting_of`) count by their own one-sided test.
     """
     gained: list[ChangeJson] = []
     lost: list[ChangeJson] = []
     looks: list[ChangeJson] = []
     moved: list[ChangeJson] = []
-    # What was forgotten is told by a test of its own, which asks in one direction only.
+    # Forgetting has its own test, which is one-sided.
     parts = forgetting.get("parts") or [] if forgetting else []
     forgotten = {
         part["measure"]: part
@@ -414,7 +414,7 @@ def gain_loss(
             better = False
         if better is not None:
             test = forgotten.get(measure["name"]) if better is False else None
-            # How far answers moved from the base is change, which need not be for the worse.
+            # How far answers moved from the base is a change, not necessarily for the worse.
             (moved if "kl" in (test or {}) else gained if better else lost).append(_entry(measure, side, test))
         elif is_look(measure, side):
             looks.append(_entry(measure, side))
@@ -428,7 +428,7 @@ def gain_loss(
 
 
 def _entry(measure: MeasureJson, side: str, forgotten: PartJson | None = None) -> ChangeJson:
-    """With the p of the test that names it: that of `forgotten`, which asks whether it fell, where there is one."""
+    """With the p of the test that names it: that of `forgotten`, which tests for a fall, if there is one."""
     first = next(iter(measure["values"]))
     two_sided = measure["differences"][side]["p"] if side in measure["differences"] else None
     one_sided = forgotten["p_lost"] if forgotten else None

@@ -20,26 +20,27 @@ if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
 
-# Letting go copies the cache of the rows that stay: worth it once an eighth of them is over. Where rows wait, taking in
-# costs a pass over their prompts as well: that is done for a quarter of the batch at once.
+# Removing rows copies the cache of the remaining ones: worth it once an eighth of them is finished. If rows are
+# waiting, adding them also costs a pass over their prompts, so that is done for a quarter of the batch at once.
 _ENDED_SHARE = 1 / 8
 _TAKEN_IN_SHARE = 1 / 4
-# Prompts are read in groups of like length: padding costs as much as text.
+# Prompts are read in groups of similar length: padding costs as much as text.
 _PADDED = 1 / 4
 _FEW_PLACES = 128
-# What belongs to single rows besides the cache. Whatever else a model keeps for a batch, its rows all stay.
+# Per-row state besides the cache. Anything else that a model keeps per batch requires all rows to stay.
 _PER_ROW = ("attention_mask", "position_ids", "token_type_ids")
 
 
 @dataclass(frozen=True)
 class Work:
-    """The rows of a batch, by names of the caller's, and those that wait. Each makes at most `limit` tokens.
+    """The rows of a batch, by names chosen by the caller, and those that wait. Each row generates at most `limit`
+    tokens.
 
-    `note` gets the names of the rows at work and the token that each of them made; it says which of them are over. Rows
-    that are over may be carried along, and it is told of them, too. `waits` says whether rows wait. `more` gives up to
-    so many of them, the longest first, or None: names, token ids and mask (rows x tokens, padded on the left).
-    It is asked only where rows can be added. `choose` takes the names of rows and their scores (rows x vocabulary) and
-    gives the token of each; without it the likeliest is taken.
+    `note` gets the names of the active rows and the token that each of them generated, and returns which of them are
+    finished. Finished rows may be carried along, and are reported as well. `waits` says whether rows are waiting.
+    `more` returns up to that many of them, the longest first, or None: names, token ids and mask (rows x tokens, padded
+    on the left). It is called only if rows can be added. `choose` takes the names of rows and their scores (rows x
+    vocabulary) and returns the token of each; without it, the most likely token is taken.
     """
 
     rows: Sequence[Any]
@@ -50,7 +51,7 @@ class Work:
     choose: Callable[[Sequence[Any], Any], Any] | None = None
 
     def picker(self, rows: Sequence[Any]) -> Callable[[Any], Any]:
-        """From the scores of `rows` (rows x vocabulary) to a token each."""
+        """A function from the scores of `rows` (rows x vocabulary) to one token each."""
         choose = self.choose
         return (lambda scores: scores.argmax(dim=-1)) if choose is None else (lambda scores: choose(rows, scores))
 
@@ -65,9 +66,10 @@ def decode(
     work: Work,
     **model_kwargs: Any,
 ) -> Any:
-    """Continue each of `input_ids` (rows x tokens), as `work` chooses, until it says that all are over.
+    """Continue each of `input_ids` (rows x tokens), with tokens chosen by `work`, until it reports that all are
+    finished.
 
-    Criteria of `generate` itself are not asked. Returns `input_ids`: what was made, `work` was told.
+    The stopping criteria of `generate` itself are not used. Returns `input_ids`; the generated tokens go to `work`.
     Source of the steps: transformers 5.23, GenerationMixin._sample.
     """
     from ftlab.evaluation.roomy_cache import give_room
@@ -77,7 +79,7 @@ def decode(
     blank, at_once = _blank(model_kwargs), len(work.rows)
 
     def begun(blank: dict[str, Any], names: Sequence[Any], ids: Any, mask: Any) -> _State:
-        """Rows that have made their first token, in their order."""
+        """Rows that have generated their first token, in order."""
         state: _State | None = None
         for group in of_like_length(mask):
             width = max(1, int(mask[group].sum(dim=1).max()))
@@ -102,9 +104,9 @@ def decode(
         coming = work.more(free) if blank is not None and takes_in else None
         if coming is None and ended == len(rows):
             return asked
-        # Where rows come in soon, those that are over go with the same copy.
+        # If rows will join soon, the same copy removes the finished ones.
         share = _TAKEN_IN_SHARE if blank is not None and work.waits() else _ENDED_SHARE
-        # A row that is over is not carried past its limit: there the places of the model may end.
+        # A finished row is not carried past its limit: the model's positions may end there.
         at_limit = any(made >= work.limit for made, ends in zip(state.made, over, strict=True) if ends)
         if ended == len(rows):
             rows, over = [], []
@@ -127,9 +129,9 @@ def decode(
 
 
 def of_like_length(mask: Any) -> list[slice]:
-    """The rows of `mask` (rows x tokens, padded on the left, the longest first) parted where their length falls.
+    """The rows of `mask` (rows x tokens, padded on the left, the longest first), divided where their length drops.
 
-    At most _PADDED of the places of a part are padding, or they are too few to be worth a pass of their own.
+    At most _PADDED of the positions of a part are padding, unless they are too few to be worth a separate pass.
     """
     lengths = mask.sum(dim=1).tolist()
     parts, first, filled = [], 0, 0
@@ -144,7 +146,7 @@ def of_like_length(mask: Any) -> list[slice]:
 
 @dataclass
 class _State:
-    """Rows with the token that each made last, which is not in the cache yet; `kwargs` as generate keeps them.
+    """Rows with the last token each generated, which is not in the cache yet; `kwargs` as in generate.
 
     `made` counts the tokens of each row.
     """
@@ -158,7 +160,7 @@ class _State:
         return self.input_ids[:, -1].tolist()
 
     def without(self, over: list[bool]) -> _State | None:
-        """The rows that are not `over`; None if it is not known how a model keeps its rows apart."""
+        """The rows that are not `over`. None if it is unknown how the model stores its rows."""
         import torch
 
         stay = torch.tensor(over, device=self.input_ids.device).logical_not()
@@ -168,7 +170,7 @@ class _State:
         return _State(self.input_ids[stay], kwargs, made).cut()
 
     def joined(self, other: _State) -> _State:
-        """The rows of both; what is shorter is filled on the left."""
+        """The rows of both; the shorter ones are padded on the left."""
         import torch
         from torch.nn.functional import pad
 
@@ -190,7 +192,7 @@ class _State:
         return _State(filled([state.input_ids for state in both]), kwargs, [*self.made, *other.made]).cut()
 
     def cut(self) -> _State:
-        """Without the places on the left at which no row has anything."""
+        """Without the positions on the left that are empty in every row."""
         mask = self.kwargs.get("attention_mask")
         if mask is None or not _can_join(self.kwargs) or not (empty := int(mask.any(dim=0).int().argmax())):
             return self
@@ -201,7 +203,7 @@ class _State:
 
 
 def _begun(model: Any, input_ids: Any, logits_processor: Any, config: Any, kwargs: dict[str, Any], pick: Any) -> _State:
-    """Rows that have made their first token."""
+    """Rows that have generated their first token."""
     outputs = model._prefill(input_ids, config, kwargs)
     return _next(model, outputs, input_ids, logits_processor, kwargs, [0] * len(input_ids), pick)
 
@@ -218,14 +220,14 @@ def _next(
     import torch
 
     kwargs = model._update_model_kwargs_for_generation(outputs, kwargs, is_encoder_decoder=False)
-    # float() copies in half precision, and indexing keeps the whole prompt's logits alive: only the last are kept.
+    # float() copies in half precision, and indexing keeps the whole prompt's logits alive: keep only the last ones.
     scores = logits_processor(input_ids, outputs.logits[:, -1].to(copy=True, dtype=torch.float32))
     input_ids = torch.cat([input_ids, pick(scores)[:, None]], dim=-1)
     return _State(input_ids, kwargs, [count + 1 for count in made])
 
 
 def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """What other rows can begin with, taken before the cache is filled; None if that is not known."""
+    """A starting state for other rows, taken before the cache is filled. None if that is unknown."""
     import torch
 
     own = {name: value for name, value in kwargs.items() if name not in ("attention_mask", "position_ids")}
@@ -233,7 +235,7 @@ def _blank(kwargs: dict[str, Any]) -> dict[str, Any] | None:
     cache = kwargs.get("past_key_values")
     if tensors or "position_ids" not in kwargs or not _is_plain(cache):
         return None
-    if cache.get_seq_length():  # virtual tokens stand there already, once for each row of this batch
+    if cache.get_seq_length():  # virtual tokens are already in it, once per row of this batch
         return None
     return own | {"past_key_values": copy.deepcopy(cache)}
 
@@ -246,7 +248,7 @@ def _blank_for(model: Any, blank: dict[str, Any], ids: Any, mask: Any) -> dict[s
 
 
 def _can_join(kwargs: dict[str, Any]) -> bool:
-    """Whether the cache holds one place for each place of the text, and nothing besides."""
+    """Whether the cache holds one position for each position of the text, and nothing else."""
     cache, places = kwargs.get("past_key_values"), kwargs.get("position_ids")
     if not _is_plain(cache) or places is None or places.dim() != 2:
         return False
@@ -256,7 +258,7 @@ def _can_join(kwargs: dict[str, Any]) -> bool:
 
 
 def _is_plain(cache: Any, sliding: bool = False) -> TypeGuard[DynamicCache]:
-    """Whether `cache` keeps keys and values of each place, (rows, heads, places, width) in each layer."""
+    """Whether `cache` stores keys and values of each position, (rows, heads, positions, width) in each layer."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -275,7 +277,7 @@ def _mask(state: _State) -> Any:
 
 
 def _rows_of(model_kwargs: dict[str, Any], stay: Any) -> dict[str, Any] | None:
-    """`model_kwargs` for the rows that `stay`; None if it is not known how a model keeps its rows apart."""
+    """`model_kwargs` for the rows that `stay`. None if it is unknown how the model stores its rows."""
     import torch
 
     cache = model_kwargs.get("past_key_values")
@@ -289,15 +291,15 @@ def _rows_of(model_kwargs: dict[str, Any], stay: Any) -> dict[str, Any] | None:
     return model_kwargs | {name: value[stay] for name, value in tensors.items() if len(value) == len(stay)}
 
 
-# Keys and values of a batch on a CPU, or a quarter of the weights where that is more. 32 rows of 2,755 tokens took 2 GB
-# of them beside the 270 MB of SmolLM2 (dpo_en_demo.json).
+# Keys and values of a batch on a CPU, or a quarter of the weights if that is more. 32 rows of 2,755 tokens took 2 GB of
+# them in addition to the 270 MB of SmolLM2 (dpo_en_demo.json).
 _CACHE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` without special tokens; `tokens` made, the stop token included; `cut` when the limit ended it. `ids` are
-    those tokens where the answer was made just now: of a kept one they are not known."""
+    """`text` without special tokens; the number of generated `tokens`, including the stop token; `cut` if the limit
+    ended it. `ids` are those tokens if the answer was just generated; for a cached answer they are unknown."""
 
     text: str
     tokens: int
@@ -305,13 +307,13 @@ class Answer:
     ids: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """As rows of answers are stored."""
+        """The form in which rows of answers are stored."""
         return {"answer": self.text, "tokens": self.tokens, "cut": self.cut}
 
 
 @dataclass(frozen=True)
 class Answers:
-    """In the order of the prompts. `halved_to`: the rows at once that fitted, if memory ran out in between."""
+    """In the order of the prompts. `halved_to`: the number of rows that fit at once, if memory ran out in between."""
 
     answers: list[Answer]
     halved_to: int | None = None
@@ -331,15 +333,15 @@ def generate_answers(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Answers:
-    """An answer to each of `prompts` (token ids) of at most `max_new_tokens`: the most likely token at each step, or
-    at a `temperature` above 0 a drawn one.
+    """One answer to each of `prompts` (token ids) with at most `max_new_tokens`: greedy decoding, or sampling at a
+    `temperature` above 0.
 
-    What is drawn depends on the prompt and the number `sample` alone, not on batches: the same call gives the same
-    answers, and models are asked the same prompt with the same draws. No top-p, no top-k.
+    Sampling depends only on the prompt and the number `sample`, not on batches: the same call gives the same answers,
+    and models get the same draws for the same prompt. No top-p, no top-k.
 
-    Prompts are sorted by length and padded on the left; where the model reads padding as text, a batch holds prompts
-    of one length. A batch lets go of answers as they end and takes in prompts that wait. An answer ends with the first
-    of `stop_ids`, or where prompt and answer fill `context` tokens. Raises Stopped, also in the middle of a batch.
+    Prompts are sorted by length and padded on the left; if the model reads padding as text, a batch holds prompts of
+    one length. Rows leave a batch as their answers end, and waiting prompts join. An answer ends with the first of
+    `stop_ids`, or when prompt and answer fill `context` tokens. Raises Stopped, also in the middle of a batch.
     """
     import torch
 
@@ -348,12 +350,12 @@ def generate_answers(
     for index, tokens in enumerate(room):
         if tokens < 1:
             answers[index] = Answer("", 0, True)
-    queue: deque[int] = deque()  # rows of one room whose turn has not come yet, the longest first
+    queue: deque[int] = deque()  # rows with the same room that still wait, the longest first
     stops = set(stop_ids)
     unpadded = bool(prompts) and padding_changes_answers(model, max(prompts, key=len), tokenizer.pad_token_id)
 
     def batches() -> Iterator[list[int]]:
-        # Rows near the end of the context have less room; a batch shares one limit, so they form batches of their own.
+        # Rows near the end of the context have less room. A batch shares one limit, so they form separate batches.
         both = list(zip(room, prompts, strict=True))
         fitting = rows_that_fit(model, [tokens + len(ids) for tokens, ids in both], batch_rows)
         kinds = [
@@ -372,11 +374,11 @@ def generate_answers(
 
     @torch.inference_mode()
     def work(batch: list[int]) -> None:
-        rows = [i for i in batch if answers[i] is None]  # after memory ran out, some have their answer
+        rows = [i for i in batch if answers[i] is None]  # after memory ran out, some already have their answer
         if not rows:
             return
         limit = room[rows[0]]
-        # Made anew with the answers: after memory ran out, a row begins again with its first draw.
+        # Recreated with the answers: after memory ran out, a row starts again with its first draw.
         choose = _drawing(prompts, temperature, sample) if temperature else None
         made: dict[int, list[int]] = {i: [] for i in rows}
         untold: list[int] = []
@@ -395,7 +397,7 @@ def generate_answers(
                     if token in stops or len(made[i]) == limit:
                         answers[i] = _answer(made[i], tokenizer, stops)
                         untold.append(i)
-            if len(untold) >= len(rows) / 4:  # each telling may write a file
+            if len(untold) >= len(rows) / 4:  # each report may write a file
                 tell()
             return [answers[i] is not None for i in names]
 
@@ -430,9 +432,9 @@ def generate_answers(
 
 
 def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
-    """For rows of that many `tokens`, prompt and answer, how many of each are answered at once: `most`, or on a CPU the
-    power of two whose keys and values fit beside the model. The system kills a process there that takes too much; on a
-    GPU memory that runs out is an error, after which half the rows are tried (`run_batches`)."""
+    """The number of rows answered at once, for rows with that many `tokens` (prompt and answer): `most`, or on a CPU
+    the power of two whose keys and values fit next to the model. The system kills a CPU process that takes too much
+    memory. On a GPU, running out of memory is an error, after which half the rows are tried (`run_batches`)."""
     from ftlab.models.families import generating_model
 
     inner = generating_model(model)
@@ -448,7 +450,7 @@ def rows_that_fit(model: Any, tokens: Sequence[int], most: int) -> list[int]:
 
 
 def _drawing(prompts: Sequence[list[int]], temperature: float, sample: int) -> Callable[[Sequence[int], Any], Any]:
-    """A function that draws a token for each of some rows, from their scores (rows x vocabulary)."""
+    """A function that samples one token for each of some rows, from their scores (rows x vocabulary)."""
     import torch
 
     numbers: dict[int, random.Random] = {}
@@ -462,7 +464,7 @@ def _drawing(prompts: Sequence[list[int]], temperature: float, sample: int) -> C
     def choose(rows: Sequence[int], scores: Any) -> Any:
         shares = torch.softmax(scores.double() / temperature, dim=-1).cumsum(dim=-1)
         drawn = torch.tensor([number(row) for row in rows], dtype=shares.dtype, device=shares.device)[:, None]
-        # The inverse of the cumulative distribution. Rounding may leave its end a little off 1.
+        # The inverse of the cumulative distribution. Rounding may leave its end slightly off 1.
         return torch.searchsorted(shares, drawn * shares[:, -1:], right=True)[:, 0].clamp(max=shares.shape[1] - 1)
 
     return choose
@@ -480,10 +482,10 @@ def _answer(made: list[int], tokenizer: Any, stops: set[int]) -> Answer:
 
 @contextlib.contextmanager
 def _plain_generation(model: Any) -> Iterator[None]:
-    """Within it the model brings no generation settings of its own.
+    """Within this context, the model has no generation settings of its own.
 
     transformers fills settings that a call leaves open from the model's generation_config, where bases keep a
-    temperature, penalties and the like: the answers would not be greedy, and each batch would warn.
+    temperature, penalties and the like. Answers would not be greedy, and each batch would warn.
     """
     from transformers import GenerationConfig
 

@@ -24,13 +24,13 @@ from ftlab.evaluation.significance import row_difference, share_interval
 
 PREFIX = "harness/"  # of the names of these measures
 _TITLES = {"acc": "accuracy", "acc_norm": "accuracy by length", "exact_match": "exact match"}
-# A measure of the harness is called `name,filter`.
+# The harness calls its measures `name,filter`.
 _SHARES = ("acc", "acc_norm", "exact_match", "em")
 
 
 def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[MeasureJson]:
-    """A measure for every task and score of the harness, with intervals, and a paired test where each question has a
-    score of its own."""
+    """A measure for every task and score of the harness, with intervals, and a paired test if each question has its own
+    score."""
     measures: list[MeasureJson] = []
     hidden = _summed_up(base)
     for task, scores in base["results"].items():
@@ -71,7 +71,7 @@ def measures_of(base: Mapping[str, Any], adapted: Mapping[str, Any]) -> list[Mea
 
 
 def _summed_up(results: Mapping[str, Any]) -> set[str]:
-    """The tasks that are part of a group, such as the 57 subjects of mmlu: the score of the group stands for them."""
+    """The tasks that are part of a group, such as the 57 subjects of mmlu, which the score of the group represents."""
     hidden: set[str] = set()
     waiting = list(results.get("groups", {}))
     while waiting:
@@ -86,7 +86,7 @@ def _better(higher: bool | None) -> Literal["higher", "lower"] | None:
 
 
 def _by_question(samples: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[float] | None]:
-    """(measure, filter): the scores of the questions in their order; None if one is not a number (corpus measures)."""
+    """(measure, filter): the scores of the questions in order. None if one is not a number (corpus measures)."""
     by_measure: dict[tuple[str, str], list[float] | None] = {}
     for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
         for name in sample["metrics"]:
@@ -109,7 +109,7 @@ def _compared(
         intervals = {side: _by_error(values[side], errors[side]) for side in values}
         return intervals, {"value": change, "interval": None, "p": None, "test": None}
     right = all(value in (0.0, 1.0) for value in (*base, *adapted))
-    # The value is the harness's own: it may weigh questions.
+    # The value comes from the harness, which may weight questions.
     difference = row_difference(base, adapted, binary=right)
     difference["value"] = change
     return {
@@ -119,7 +119,7 @@ def _compared(
 
 
 def _by_error(value: float, error: Any) -> list[float] | None:
-    """The normal 95% interval of a standard error."""
+    """The normal 95% interval from a standard error."""
     return [value - 1.96 * error, value + 1.96 * error] if isinstance(error, int | float) else None
 
 
@@ -132,14 +132,14 @@ def evaluate_tasks(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TasksJson:
-    """Ask base and adapted model of `run` the `tasks`: names that the harness knows, task files, or folders of them.
+    """Evaluate base and adapted model of `run` on `tasks`: names known to the harness, task files, or folders of them.
 
-    `limit` is the number of questions of each task at most, `examples` how many stand before each (else what the task
-    says). Prompts go through the chat template where the tokenizer has one, except for plain text models. Writes
-    `harness.json` into the run and returns it: `measures` (group general), `settings`, `seconds`; the measures are put
-    into comparison.json too, where there is one. Fewer questions of the same tasks than before, or the tasks asked
-    otherwise, lie in a folder beside it; of other tasks the measures are added.
-    Raises InputError when the extra is missing or there is no such task, FtlabError when a task cannot be carried out,
+    `limit` is the maximum number of questions per task, `examples` the number of few-shot examples (default: what the
+    task says). Prompts use the chat template if the tokenizer has one, except for plain text models. Writes
+    `harness.json` to the run and returns it: `measures` (group general), `settings`, `seconds`. The measures are also
+    added to comparison.json, if there is one. With fewer questions of the same tasks than before, or different task
+    settings, results go to a separate folder; measures of other tasks are added.
+    Raises InputError if the extra is not installed or a task does not exist, FtlabError if a task cannot be run,
     Stopped when `should_stop` says so.
     """
     from ftlab.models.load import text_length
@@ -200,19 +200,19 @@ def evaluate_tasks(
 
 
 def _as_much(now: TasksSettingsJson, before: TasksSettingsJson) -> bool:
-    """Whether the tasks are asked as they were `before`, with as many questions of each at least (None: all)."""
+    """Whether the tasks have the same settings as `before`, with at least as many questions each (None: all)."""
     limits = [settings["limit"] or float("inf") for settings in (now, before)]
     return limits[0] >= limits[1] and now["num_fewshot"] == before["num_fewshot"]
 
 
 def kept_measures(run: RunDirectory) -> list[MeasureJson]:
-    """The task measures of the current weights of `run`; empty if it was not asked any tasks."""
+    """The task measures for the current weights of `run`. Empty if no tasks were run."""
     stored = run.harness()
     return stored["measures"] if stored and stored["weights"] == result_identity(run)[0] else []
 
 
 def require() -> None:
-    """Raise InputError when lm-evaluation-harness is not installed."""
+    """Raise InputError if lm-evaluation-harness is not installed."""
     from importlib.util import find_spec
 
     if find_spec("lm_eval") is None:
@@ -220,7 +220,7 @@ def require() -> None:
 
 
 def find_tasks(tasks: Sequence[str]) -> tuple[list[str], Any]:
-    """The names of `tasks` and the TaskManager that knows them. Raises InputError for one that is not there."""
+    """The names of `tasks` and the TaskManager that knows them. Raises InputError for an unknown one."""
     from lm_eval.tasks import TaskManager
 
     folders = [Path(task).expanduser() for task in tasks if Path(task).expanduser().exists()]
@@ -266,7 +266,7 @@ def _names_in(place: Path, manager: Any) -> list[str]:
 def _wrapped(
     model: Any, tokenizer: Any, config: RunConfig, context: int | None, should_stop: Callable[[], bool] | None
 ) -> Any:
-    """`model` wrapped for the harness; raises Stopped when `should_stop` says so."""
+    """`model` wrapped for the harness. Raises Stopped when `should_stop` says so."""
     from lm_eval.models.huggingface import HFLM
 
     class Stoppable(HFLM):
@@ -312,7 +312,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
     except (Stopped, FtlabError):
         raise
     except Exception as error:
-        # Tasks are other people's descriptions: whatever is wrong with one is for a person to read, not a traceback.
+        # Tasks are written by third parties: any error in one becomes a readable message, not a traceback.
         if isinstance(error, ConnectionError) or (is_offline() and "Offline" in type(error).__name__):
             raise unreachable("data set", ", ".join(names), error) from error
         raise FtlabError(
@@ -325,7 +325,7 @@ def _carried_out(lm: Any, names: list[str], manager: Any, settings: dict[str, An
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the harness logs of its own settings; its errors are raised."""
+    """Silences the harness's logging of its own settings; its errors are raised."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

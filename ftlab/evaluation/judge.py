@@ -33,7 +33,7 @@ _RULE = (
     "Each row is judged twice, with the answers in both orders. If the two disagree, or the answers are equal, it "
     "is a tie. The win rate is the share of wins among the decided rows."
 )
-_NARROW = 0.7  # below this share of rows judged alike in both orders, the judge is hardly one
+_NARROW = 0.7  # below this share of rows judged alike in both orders, the judge is unreliable
 _FEW = 20
 
 
@@ -45,11 +45,10 @@ def summarise(
     titles: Mapping[str, str],
     answers: str = "",
 ) -> JudgementJson:
-    """One judgement: wins, ties and losses of the second side, their test, and how far the judge can be trusted.
+    """One judgment: wins, ties and losses of the second side, their test, and how far the judge can be trusted.
 
-    `lines` are the answered requests by key, `answers` is the digest of the judged answers. Rows with an order that is
-    still open are counted as `open`, those with a reply that names no choice as `unreadable`; neither is part of
-    anything else.
+    `lines` are the answered requests by key, `answers` is the digest of the judged answers. Rows with an unanswered
+    order are counted as `open`, those with a reply that names no choice as `unreadable`; all other figures ignore both.
     """
     from scipy.stats import binomtest
 
@@ -58,7 +57,7 @@ def summarise(
     for question in asked:
         by_row.setdefault(question.row, []).append(lines.get(question.key))
     counts = dict.fromkeys((before, after, TIE), 0)
-    signs: list[tuple[float, Any]] = []  # of the rows that are decided, and what each belongs to
+    signs: list[tuple[float, Any]] = []  # of the decided rows, and the cluster of each
     places, alike, longer, unreadable, open_ = [0, 0], 0, [0, 0], 0, 0
     for row in rows:
         if same_answers(row, settings):
@@ -78,7 +77,8 @@ def summarise(
         if first == second != TIE:
             signs.append((1.0 if first == after else -1.0, row.get("cluster", f"row {row['row']}")))
         if {first, second} == {before, after}:
-            # The first of the pair showed `before` first: whoever was chosen there says which place was preferred.
+            # The first of the pair showed `before` first: whichever answer was chosen there reveals the preferred
+            # position.
             places[first == after] += 1
         if first == second != TIE and len(row[before]) != len(row[after]):
             longer[len(row[first]) == max(len(row[before]), len(row[after]))] += 1
@@ -203,10 +203,10 @@ def judge_by_endpoint(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> JudgementJson:
-    """Ask the judge about every row that it has not judged yet; returns the judgement, which is added to judged.json.
+    """Ask the judge about every row that it has not judged yet. Returns the judgment, which is added to judged.json.
 
-    Each answer is kept as it comes: after a stop or a failure the same call goes on from there. Raises FtlabError when
-    the endpoint cannot be used or somebody else is judging this run, Stopped when asked to.
+    Each answer is stored as it arrives: after a stop or a failure, the same call continues from there. Raises
+    FtlabError if the endpoint cannot be used or this run is already being judged elsewhere, and Stopped.
     """
     rows = answered_rows(run, settings)
     asked = questions(rows, settings)
@@ -233,16 +233,16 @@ def judge_by_endpoint(
 
 
 def is_current(run: RunDirectory, judgement: JudgementJson) -> bool:
-    """Whether the answers that were judged are those that are stored now."""
+    """Whether the judged answers are the ones stored now."""
     return judgement["answers"] == answers_digest(run, judgement["sides"])
 
 
 def replies_of(
     left: list[JudgeRequest], settings: JudgeSettings, should_stop: Callable[[], bool], *, fresh: bool
 ) -> Iterator[JudgedLineJson]:
-    """A line for each question, in the order in which the replies come. Raises what ended it before all were there.
+    """One line per question, in the order in which replies arrive. Raises the error that ended it early, if any.
 
-    `fresh`: this judge has not made a choice yet, so that it is given up when its first replies hold none.
+    `fresh`: this judge has not made a choice yet, so it is abandoned if its first replies hold none.
     """
     asker = Asker(settings.endpoint, threading.Event())
     questions = {question.key: question for question in left}
@@ -267,7 +267,7 @@ def replies_of(
 
 
 def _line(replied: Replied, question: JudgeRequest) -> JudgedLineJson:
-    """The line of one request, as it is kept."""
+    """One request as a stored line."""
     reply = replied.reply or Reply(replied.refused, None, None, False)
     choice = None if replied.reply is None else read_choice(reply.text)
     chosen = None if choice is None else TIE if choice < 0 else question.order[choice]

@@ -1,4 +1,4 @@
-"""What a judge is asked, what it costs, and what a person agrees to before anything is sent."""
+"""What a judge is asked, what it costs, and what the user agrees to before anything is sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ftlab.data.tool_calls import spoken
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.material import some
 
-VERSION = 1  # goes up with every change of the wording: what was judged before is then judged again
+VERSION = 1  # incremented with every change of the wording; earlier judgments are then repeated
 CRITERIA = (
     "The better answer does what was asked, is correct, and is no longer than it has to be. Style counts only where "
     "the prompt or the reference shows that it matters."
@@ -57,25 +57,25 @@ def build_messages(
     blocks = {"prompt": _as_text(prompt), "answer_a": answers[0], "answer_b": answers[1]}
     if reference and reference.strip():
         blocks["reference"] = reference
-    # An answer that holds a marker of its own cannot end its block: it does not know this one.
+    # An answer that contains a marker cannot end its block, since it does not know this one.
     mark = hashlib.sha256(json.dumps(blocks).encode()).hexdigest()[:8]
     names = [name for name in ("prompt", "reference", "answer_a", "answer_b") if name in blocks]
     body = "\n\n".join(f"<{name} {mark}>\n{blocks[name]}\n</{name} {mark}>" for name in names)
     asked = _INSTRUCTIONS.format(criteria=criteria.strip() or CRITERIA)
-    # One message: some models refuse the role system.
+    # One message: some models reject the system role.
     text = f"{asked}\n\n{body}\n\nWhich answer is better? Reply with the JSON object only."
     return [{"role": "user", "content": text}]
 
 
 def read_choice(reply: str) -> int | None:
-    """Which answer the reply prefers: 0 (A), 1 (B), -1 for a tie; None when it says none of these.
+    """Which answer the reply prefers: 0 (A), 1 (B), -1 for a tie. None if it says none of these.
 
-    The last object that names a choice counts; what a model thought before its reply does not.
+    The last object that names a choice counts. A model's thoughts before its reply do not.
     """
     text = without_thoughts(reply)
     choices = [value["better"] for value in _objects(text) if "better" in value]
     if not choices:
-        # An object that is cut off or badly quoted still says it.
+        # A truncated or badly quoted object still names the choice.
         choices = re.findall(r"[\"']better[\"']\s*:\s*[\"']([^\"']{1,20})[\"']", text)
     if not choices:
         return None
@@ -84,13 +84,13 @@ def read_choice(reply: str) -> int | None:
 
 
 def read_reason(reply: str) -> str | None:
-    """Why the judge chose as it did, None if it did not say so in its object."""
+    """The judge's reason for its choice. None if its object has none."""
     reasons = [value["reason"] for value in _objects(reply) if isinstance(value.get("reason"), str)]
     return reasons[-1] if reasons else None
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    """The JSON objects in `text`, one after the other."""
+    """The JSON objects in `text`, in order."""
     decoder, values, at = json.JSONDecoder(), [], text.find("{")
     while at != -1:
         try:
@@ -105,7 +105,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 
 def _as_text(prompt: Sequence[dict[str, str]]) -> str:
-    """A conversation as the judge reads it; a lone question without its role."""
+    """A conversation as shown to the judge; a single question without its role."""
     if len(prompt) == 1 and prompt[0]["role"] == "user":
         return prompt[0]["content"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
@@ -116,7 +116,7 @@ REPLY_TOKENS = 60  # what a choice with its reason usually takes
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """`sides`: the second is asked about against the first. `rows` at most. Prices are per million tokens."""
+    """`sides`: the second is judged against the first. `rows` is the maximum. Prices are per million tokens."""
 
     endpoint: Endpoint
     sides: tuple[str, str] = ("base", "adapted")
@@ -129,7 +129,7 @@ class JudgeSettings:
 
     @property
     def id(self) -> str:
-        """Equal for judgements that ask the same: who judges whom, by what."""
+        """Equal for judgments that ask the same: same judge, same sides, same settings."""
         asked = [VERSION, self.endpoint.url, self.endpoint.model, self.sides, self.criteria, self.reference]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
@@ -143,7 +143,7 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """One request: the answers of `order[0]` as A and of `order[1]` as B, of one row."""
+    """One request about one row: the answers of `order[0]` as A and of `order[1]` as B."""
 
     key: str
     row: int
@@ -153,8 +153,8 @@ class JudgeRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows with both answers, those whose answers are equal (a tie, nobody is asked), requests and those that were
-    answered before, and tokens: estimated, and at most. Prices are in the currency of the prices given."""
+    """Rows with both answers, rows with equal answers (a tie without a request), requests, already answered requests,
+    and tokens: estimated and maximum. Costs are in the currency of the given prices."""
 
     host: str
     model: str
@@ -177,7 +177,7 @@ class Plan:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """What a person should know before anything is sent."""
+        """What the user should know before anything is sent."""
         if not self.open:
             why = "every answer is the same on both sides" if not self.requests else "everything was judged before"
             return [f"Nothing to send: {why}."]
@@ -210,7 +210,7 @@ def build_settings(
     at_once: int = 4,
     max_tokens: int = Endpoint.max_tokens,
 ) -> JudgeSettings:
-    """The settings of a judgement, checked. Raises InputError naming what cannot be used."""
+    """The settings of a judgment, validated. Raises InputError naming what cannot be used."""
     endpoint = endpoint_url(url)
     if not (model or "").strip():
         raise InputError("No judge model is named", try_="the name of the model at the endpoint")
@@ -235,12 +235,12 @@ def build_settings(
 
 
 def sides_of(run: RunDirectory) -> dict[str, str]:
-    """The sides whose answers to the held-out rows are stored, with their titles: base first."""
+    """The sides with stored answers to the held-out rows, with their titles: base first."""
     titles: dict[str, str] = {}
     for place in (run, *run.questions()):
         try:
             comparison, rows = place.comparison(), place.predictions()
-        except DamagedFile:  # what else was asked can still be judged
+        except DamagedFile:  # results of other questions can still be judged
             continue
         if comparison and comparison.get("suite"):
             continue
@@ -252,7 +252,7 @@ def sides_of(run: RunDirectory) -> dict[str, str]:
 
 
 def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the run's own comparison, or of the newest one with a side that it lacks."""
+    """The rows of the run's own comparison, or of the newest comparison with a side that it lacks."""
     own = run.predictions()
     missing = [side for side in sides if not any(isinstance(row.get(side), str) for row in own)]
     return run.with_side(missing[0]).predictions() if missing else own
@@ -261,7 +261,7 @@ def _answers(run: RunDirectory, sides: Sequence[str]) -> list[dict[str, Any]]:
 def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, Any]]:
     """The rows of predictions.jsonl that both sides answered, at most `settings.rows`, drawn with seed 0.
 
-    Raises FtlabError when there are none, InputError when a side is not among them.
+    Raises FtlabError if there are none, InputError if a side is not among them.
     """
     known = sides_of(run)
     if not known:
@@ -276,11 +276,11 @@ def answered_rows(run: RunDirectory, settings: JudgeSettings) -> list[dict[str, 
             raise InputError(f"There are no answers from {side!r}", given=side, allowed=", ".join(known))
     rows = _answers(run, settings.sides)
     rows = [
-        row | {side: spoken(row[side]) for side in settings.sides}  # thoughts are no part of an answer
+        row | {side: spoken(row[side]) for side in settings.sides}  # thoughts are not part of an answer
         for row in rows
         if all(isinstance(row.get(side), str) for side in settings.sides)
     ]
-    # Of a conversation with tools, the last answer: calls are right or wrong without a judge.
+    # In a conversation with tools, only the last answer: whether calls are right needs no judge.
     rows = list({row["row"]: row for row in rows}.values()) if any("turn" in row for row in rows) else rows
     return rows if settings.rows is None else some(rows, settings.rows)
 
@@ -297,7 +297,7 @@ def same_answers(row: dict[str, Any], settings: JudgeSettings) -> bool:
 
 
 def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[JudgeRequest]:
-    """Two requests for each row whose answers differ, one for each order."""
+    """Two requests for each row whose answers differ, one per order."""
     every = []
     for row in rows:
         if same_answers(row, settings):
@@ -315,19 +315,19 @@ def questions(rows: Iterable[dict[str, Any]], settings: JudgeSettings) -> list[J
 
 
 def known_lines(run: RunDirectory) -> dict[str, JudgedLineJson]:
-    """The requests that were answered with a choice, by their key."""
+    """The requests answered with a choice, by key."""
     lines: list[Any] = read_jsonl(run.judged_answers_file)
     return {line["key"]: line for line in lines if "key" in line and line.get("choice") is not None}
 
 
 def plan(run: RunDirectory, settings: JudgeSettings) -> Plan:
-    """What judging `run` will take; sends nothing. Raises as `answered_rows` does."""
+    """What judging `run` takes. Sends nothing. Raises as `answered_rows` does."""
     rows = answered_rows(run, settings)
     return plan_of(settings, len(rows), questions(rows, settings), known_lines(run))
 
 
 def plan_of(settings: JudgeSettings, rows: int, asked: Sequence[JudgeRequest], known: Container[str]) -> Plan:
-    """What it takes to ask the requests about so many `rows` whose keys are not `known`."""
+    """What requests about `rows` take, excluding keys that are already `known`."""
     left = [question for question in asked if question.key not in known]
     sent = sum(estimate_tokens(message["content"]) + 8 for question in left for message in question.messages)
     longest = settings.endpoint.max_tokens

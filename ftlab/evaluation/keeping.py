@@ -1,10 +1,10 @@
-"""What is kept of an evaluation: replies, so that nothing is generated twice, and comparisons by their question.
+"""What an evaluation stores: replies, so that nothing is generated twice, and comparisons by question.
 
-evaluation/results/<model>-<rows>.json holds in `items` what the model with that hash said to each row: of a prompt
-[longest answer, text, tokens, cut], of a text [summed loss, tokens], of a conversation [reward]; of a base that wrote
-answers of its own their tokens and what it found likeliest (probes.py), and of another model how it predicts these. A
-file is written once and never changed. The comparison of a run lies in evaluation/, every other question in a folder
-beside it."""
+evaluation/results/<model>-<rows>.json holds in `items` the replies of the model with that hash to each row: for a
+prompt [longest answer, text, tokens, cut], for a text [summed loss, tokens], for a conversation [reward]. For a base's
+own answers it holds their tokens and most likely alternatives (probes.py), and for another model how it predicts these.
+A file is written once and never changed. A run's own comparison is in evaluation/, every other question in a subfolder.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded
     from ftlab.data.shapes import Message
 
-_FORMAT = 1  # raised when the same question would be measured in another way
+_FORMAT = 1  # incremented when the same question would be measured differently
 
 
 @dataclass(frozen=True)
 class ToScore:
-    """Pieces of text whose loss is taken; `owner[i]` is the row of piece i, of `rows` rows."""
+    """Pieces of text to compute losses for. `owner[i]` is the row of piece i, of `rows` rows."""
 
     encoded: Sequence[Encoded]
     owner: Sequence[int]
@@ -51,9 +51,9 @@ class ToScore:
 
 @dataclass(frozen=True)
 class ToAnswer:
-    """Prompts as token ids; an answer has at most `max_new_tokens`, and prompt and answer at most `context`.
+    """Prompts as token ids. An answer has at most `max_new_tokens`, prompt and answer together at most `context`.
 
-    Greedy at the temperature 0; else `sample` (from 1) says which of several answers to these prompts it is.
+    Greedy at temperature 0; otherwise `sample` (from 1) is the number of the sampled answer to these prompts.
     """
 
     prompts: Sequence[list[int]]
@@ -64,7 +64,7 @@ class ToAnswer:
 
     @property
     def decoding(self) -> Any:
-        """What determines an answer besides the model and the prompt; JSON-able."""
+        """What determines an answer besides the model and the prompt; JSON-serializable."""
         return ["sampled", self.temperature, self.sample] if self.temperature else "greedy"
 
     @property
@@ -73,7 +73,7 @@ class ToAnswer:
 
     @property
     def rooms(self) -> list[int]:
-        """The longest answer to each prompt, in tokens."""
+        """The maximum length of the answer to each prompt, in tokens."""
         most = self.max_new_tokens
         return [max(0, min(most, self.context - len(ids))) if self.context else most for ids in self.prompts]
 
@@ -91,7 +91,7 @@ class ToGrade:
 
 @dataclass(frozen=True)
 class ToExamine:
-    """A model examined as a whole (memorization); `facts` is all that determines the result."""
+    """An examination of the whole model (memorization). `facts` is all that determines the result."""
 
     facts: list[Any]
 
@@ -103,7 +103,7 @@ class ToExamine:
 @dataclass(frozen=True)
 class ToWrite:
     """Prompts as token ids that a base answers itself, greedily, with at most `max_new_tokens`; prompt and answer have
-    at most `context`. What it found likeliest at each place is kept too."""
+    at most `context`. The most likely tokens at each position are stored, too."""
 
     prompts: Sequence[list[int]]
     max_new_tokens: int
@@ -135,7 +135,7 @@ Request = Rowwise | ToExamine
 @dataclass(frozen=True)
 class Reply:
     """A model's reply to one Request: `losses` of rows, `answers` to prompts, `rewards` of conversations, or its
-    `memorisation` of training rows; what a base has `written`, and how another model `followed` that."""
+    `memorisation` of training rows; what a base has `written`, and how another model `followed` it."""
 
     losses: Losses | None = None
     answers: list[Answer] | None = None
@@ -167,8 +167,8 @@ def key_of(identity: list[Any], question: Request) -> str:
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a question: `reply` if all of it is, `items` by row (None: not asked yet); `here` where all
-    that is kept lies in the run itself."""
+    """The stored part of a question: `reply` if complete, `items` by row (None: not asked yet), `here` if all of it is
+    in the run itself."""
 
     reply: Reply | None
     items: list[Any]
@@ -176,7 +176,7 @@ class Kept:
 
 
 def recall(run: RunDirectory, identity: list[Any], question: Request) -> Kept:
-    """The kept replies of the model with this `identity` to `question`, from `run` or a run beside it."""
+    """The stored replies of the model with this `identity` to `question`, from `run` or a neighboring run."""
     owners = [run, *_beside(run)]
     items: list[Any] = []
     here = True
@@ -184,7 +184,7 @@ def recall(run: RunDirectory, identity: list[Any], question: Request) -> Kept:
         items, here = _collected(owners, identity, question)
         if items and all(item is not None for item in items):
             return Kept(_said(question, items), items, here)
-    for owner in owners:  # what is found out as a whole, and what an older ftlab kept
+    for owner in owners:  # examinations of the whole model, and files of older ftlab versions
         if (stored := read_cached(owner.result_file(key_of(identity, question)))) is not None:
             reply = _read(stored)
             return Kept(reply, _items(question, reply), here=owner == run and isinstance(question, ToExamine))
@@ -192,12 +192,12 @@ def recall(run: RunDirectory, identity: list[Any], question: Request) -> Kept:
 
 
 def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Rowwise) -> tuple[list[Any], bool]:
-    """The kept item of each row (None if never asked), and whether all of them are in the first of `owners`."""
+    """The stored item of each row (None if never asked), and whether all of them are in the first of `owners`."""
     names, rooms, here = _row_keys(question), _rooms(question), True
     items: list[Any] = [None] * len(names)
     for owner in owners:
         for file in owner.result_files(_model_key(identity, question)):
-            known = (read_cached(file) or {}).get("items", {})  # a damaged one is asked again
+            known = (read_cached(file) or {}).get("items", {})  # a damaged file is asked again
             for place, name in enumerate(names):
                 if items[place] is None and name in known and _holds(known[name], rooms[place]):
                     items[place] = known[name]
@@ -208,8 +208,8 @@ def _collected(owners: Sequence[RunDirectory], identity: list[Any], question: Ro
 
 
 def seconds_per_answer(run: RunDirectory, identity: list[Any], question: ToAnswer) -> float | None:
-    """What one of the kept answers to `question` took, in seconds of the whole batch by its rows; None where it was not
-    counted (an older ftlab, or a copy from another run)."""
+    """The seconds that one stored answer to `question` took: those of the batch divided by its rows. None if not
+    recorded (an older ftlab, or a copy from another run)."""
     names, seconds, answers = set(_row_keys(question)), 0.0, 0
     for owner in [run, *_beside(run)]:
         for file in owner.result_files(_model_key(identity, question)):
@@ -237,14 +237,14 @@ def open_part(question: Rowwise, kept: Kept) -> Rowwise:
 
 
 def completed(question: Rowwise, kept: Kept, new: Reply) -> Reply:
-    """The kept reply, completed with the `new` reply to `open_part`."""
+    """The stored reply, completed with the `new` reply to `open_part`."""
     part = iter(_items(open_part(question, kept), new))
     items = [next(part) if item is None else item for item in kept.items]
     return replace(_said(question, items), halved_to=new.halved_to)
 
 
 def keep(run: RunDirectory, identity: list[Any], question: Request, reply: Reply, about: dict[str, Any]) -> None:
-    """Write the `reply` to `question` into `run`; `about` describes the file for whoever reads it."""
+    """Write the `reply` to `question` into `run`. `about` describes the file for human readers."""
     if isinstance(question, ToExamine):
         _write(run, key_of(identity, question), about | {"found": reply.memorisation, "halved_to": reply.halved_to})
         return
@@ -268,13 +268,13 @@ def _read(values: dict[str, Any]) -> Reply:
 
 
 def _model_key(identity: list[Any], question: Rowwise) -> str:
-    # Distributions are megabytes: files that hold them are read by nobody who asks for something else.
+    # Distributions take megabytes: separate files, which other questions do not read.
     apart = ["own answers"] if isinstance(question, ToWrite) else []
     return hashlib.sha256(json.dumps([_FORMAT, identity, *apart], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _row_keys(question: Rowwise) -> list[str]:
-    """A hash for each row of all that the model reads: two rows with the same text share it."""
+    """A hash for each row of everything the model reads. Two rows with the same text share it."""
     if isinstance(question, ToAnswer):
         texts = [json.dumps([question.decoding, list(prompt)]) for prompt in question.prompts]
     elif isinstance(question, ToGrade):
@@ -303,7 +303,7 @@ def _rooms(question: Rowwise) -> list[int | None]:
 
 
 def _holds(item: list[Any], room: int | None) -> bool:
-    """Whether an answer generated under another limit holds under this one."""
+    """Whether an answer generated under another limit is valid under this one."""
     return room is None or still_holds(item[2], item[3], item[0], room)
 
 
@@ -340,7 +340,7 @@ def _beside(run: RunDirectory) -> list[RunDirectory]:
 
 
 def _packed(answer: Written) -> list[str]:
-    """Tokens (four bytes each) and log-probabilities (float32) of all places, as text."""
+    """Tokens (four bytes each) and log-probabilities (float32) of all positions, as text."""
     return [base64.b64encode(array.tobytes()).decode("ascii") for array in (answer.top, answer.logs)]
 
 
@@ -353,13 +353,14 @@ def _unpacked(ids: list[int], text: str, cut: bool, top: str, logs: str) -> Writ
     return Written(tuple(ids), text, cut, tokens.copy(), values.copy())
 
 
-# They change neither what is asked nor what is made of the answers; the rows that come of `max_rows` are told apart.
+# They change neither the question nor how answers are measured. The rows that result from `max_rows` are compared
+# separately.
 _NO_PART = {"max_rows", "batch_size", "margin", "after_training", "before_training"}
 
 
 @dataclass(frozen=True)
 class NamedQuestion:
-    """A question by its `name` (empty: the run's own) and in words, as comparison.json keeps it."""
+    """A question by its `name` (empty: the run's own) and in words, as stored in comparison.json."""
 
     name: str
     text: str
@@ -383,12 +384,12 @@ def question_of(
     answered_by: Mapping[str, str | None] | None = None,
     embedded_by: str | None = None,
 ) -> NamedQuestion:
-    """The question that asks `rows` of `available` rows by the settings `used`, where `own` are those of the run.
+    """The question that asks `rows` of `available` rows with the settings `used`, where `own` are those of the run.
 
-    It is the run's own where it asks the same rows, sides and measures of the run as trained. `suite` is the data set
-    that takes the place of the held-out rows, `others` are the ids of further runs, and `answered_by` are files (with
-    their sha256) whose answers say which of the rows are asked; `embedded_by` is the address and model by which
-    retrieval finds. The name is the same for the same question.
+    It is the run's own if it asks the same rows, sides and measures of the run as trained. `suite` is the data set that
+    replaces the held-out rows, `others` are the ids of further runs, `answered_by` are files (with their sha256) whose
+    answers determine which rows are asked, and `embedded_by` is the address and model used for retrieval. The same
+    question always gets the same name.
     """
     changed = _changed_settings(own.evaluation, used.evaluation)
     other_rows = rows != min(available, own.evaluation.max_rows)
@@ -419,7 +420,7 @@ def question_of(
     other_changes = {name: value for name, value in changed.items() if name not in ("prompted", "retrieved")}
     parts += [name.replace("_", "-") for name in other_changes]
     text += [f"{EvaluationConfig.model_fields[name].title}: {_shown(value)}" for name, value in other_changes.items()]
-    # What the words do not tell apart, a number does.
+    # If the words are equal, a number distinguishes them.
     rest = [
         suite if suite and re.search(r"[/.\\]", suite) else None,
         list(others),
@@ -432,7 +433,7 @@ def question_of(
 
 
 def question_of_rows(own: RunConfig, max_rows: int | None, available: int) -> NamedQuestion:
-    """As `question_of`, where only the number of rows (or pairs, or prompts) can be chosen."""
+    """Like `question_of`, if only the number of rows (or pairs, or prompts) can be chosen."""
     rows = min(max_rows or own.evaluation.max_rows, available)
     return question_of(own, own, rows=rows, available=available)
 
@@ -444,7 +445,7 @@ def write_comparison(
     predictions: list[dict[str, Any]],
     probes: list[dict[str, Any]],
 ) -> None:
-    """Write everything, the comparison last: whoever sees a new one finds the files it refers to."""
+    """Write everything, the comparison last, so that whoever sees a new one finds the files it refers to."""
     target = asked.place(run)
     texts = {target.predictions_file: jsonl_text(predictions), target.probes_file: jsonl_text(probes)}
     try:
@@ -453,14 +454,14 @@ def write_comparison(
             file.unlink(missing_ok=True)
     except OSError as error:
         with contextlib.suppress(OSError):
-            target.evaluation.rmdir()  # of a new question, which is empty
+            target.evaluation.rmdir()  # of a new question, and still empty
         raise disk_full(error, run.path) or FtlabError(
             f"The results cannot be written: {error.strerror}", why=str(target.evaluation), try_="free some disk space"
         ) from error
 
 
 def also_asked(run: RunDirectory) -> list[tuple[str, str, str]]:
-    """Name, question and verdict of everything that was asked of `run` beside its own comparison, the newest first."""
+    """Name, question and verdict of every other comparison of `run` besides its own, newest first."""
     asked = []
     for place in reversed(run.questions()):
         try:
@@ -486,7 +487,7 @@ def _changed_settings(own: EvaluationConfig, used: EvaluationConfig) -> dict[str
 
 
 def _shown(value: Any) -> str:
-    """A setting as text; of files on this machine only the names."""
+    """A setting as text; for local files only their names."""
     if value is None or isinstance(value, bool):
         return {True: "on", False: "off", None: "none"}[value]
     return ", ".join(_file_name(part) for part in str(value).split(", "))

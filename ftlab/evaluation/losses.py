@@ -24,7 +24,7 @@ from ftlab.models.families import takes_logits_to_keep
 if TYPE_CHECKING:
     from ftlab.data.shapes import Message
 
-# The log-sum-exp works on a copy; in slices of 2**24 it stays small and in the processor's cache.
+# The log-sum-exp works on a copy. Slices of 2**24 keep it small and in the processor's cache.
 _SLICE = 2**24
 
 
@@ -32,7 +32,7 @@ _SLICE = 2**24
 class Losses:
     """Per row: summed negative log-likelihood in nats over the trained tokens, and their number.
 
-    `halved_to` is the number of rows at once that fitted, if memory ran out in between.
+    `halved_to` is the number of rows that fit at once, if memory ran out in between.
     """
 
     nll: list[float]
@@ -61,13 +61,13 @@ def score_losses(
 ) -> Losses:
     """The loss of each row of `encoded` (objects with `input_ids` and `trained`, a flag per token) under `model`.
 
-    Rows are sorted by length, padded on the right, and logits are made only where the next token is trained. The
+    Rows are sorted by length and padded on the right, and logits are computed only where the next token is trained. The
     result does not depend on batch size or order. Token losses are float32, their sums float64. Raises Stopped.
     """
     import torch
 
     lengths = [len(row.input_ids) for row in encoded]
-    # The first token of a text has nothing before it that could predict it.
+    # The first token of a text has no context to predict it from.
     counts = [sum(row.trained[1:]) for row in encoded]
     nll = [0.0] * len(encoded)
     device, keeps = model.device, takes_logits_to_keep(model)
@@ -111,10 +111,10 @@ def score_losses(
 def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:
     """`encoded` in pieces of at most `length` tokens, in which every trained token is predicted once.
 
-    A text that fits stays whole. Where the trained tokens fit, they get the longest beginning that leaves them room;
-    otherwise each window predicts half of its length after as much of the text before as fits, the strided form of the
-    rolling windows of lm-evaluation-harness (EleutherAI, `get_rolling_token_windows`), which gives some tokens a
-    single one to go by.
+    A text that fits stays whole. If the trained tokens fit, they get as much of the beginning as there is room for.
+    Otherwise each window predicts half of its length, preceded by as much text as fits: the strided form of the rolling
+    windows of lm-evaluation-harness (EleutherAI, `get_rolling_token_windows`), which gives some tokens only a single
+    token of context.
     """
     ids, trained = list(encoded.input_ids), list(encoded.trained)
     wanted = [place for place, on in enumerate(trained) if on and place]
@@ -133,8 +133,8 @@ def rolling_windows(encoded: Encoded, length: int) -> list[Encoded]:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Documents cut into windows as in training: `owner[i]` is the document of window i; `sizes` are the UTF-8 bytes of
-    each document that are predicted (its first token is not, unless a beginning token stands before it)."""
+    """Documents cut into windows as in training. `owner[i]` is the document of window i. `sizes` are the predicted
+    UTF-8 bytes of each document (without its first token, unless a beginning-of-text token precedes it)."""
 
     windows: list[Encoded]
     owner: list[int]
@@ -158,12 +158,12 @@ def cut_documents(texts: Sequence[str], tokenizer: Any, length: int) -> Pieces:
 
 
 def losses_of_documents(losses: Losses, pieces: Pieces) -> Losses:
-    """The losses of windows added up by document."""
+    """The losses of windows summed by document."""
     return by_owner(losses, pieces.owner, len(pieces.sizes))
 
 
 def by_owner(losses: Losses, owner: Sequence[int], rows: int) -> Losses:
-    """The losses of pieces added up by the row (0 to `rows`) that each of them belongs to."""
+    """The losses of pieces summed by the row (0 to `rows`) that each belongs to."""
     nll: list[list[float]] = [[] for _ in range(rows)]
     tokens = [0] * rows
     for number, loss, count in zip(owner, losses.nll, losses.tokens, strict=True):
@@ -173,7 +173,7 @@ def by_owner(losses: Losses, owner: Sequence[int], rows: int) -> Losses:
 
 
 def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> float:
-    """Summed loss in bits by the UTF-8 bytes of the text: unlike perplexity, the same for every tokenizer."""
+    """Summed loss in bits divided by the UTF-8 bytes of the text. Unlike perplexity, comparable across tokenizers."""
     return math.fsum(nll) / (math.log(2) * sum(sizes))
 
 
@@ -203,7 +203,7 @@ def compare_documents(
 def perplexity_of(
     side: str, losses: Losses, measures: Sequence[MeasureJson], clusters: Sequence[int] | None
 ) -> tuple[float, list[float] | None]:
-    """The perplexity of `side` and its interval: as it was measured, else from its losses."""
+    """The perplexity of `side` and its interval: as measured, else from its losses."""
     from ftlab.evaluation.significance import perplexity_interval
 
     for measure in measures:
@@ -234,7 +234,7 @@ def _document_scores(
         "perplexity_interval": interval,
         "bits_per_byte": value,
         "bits_per_byte_interval": bits_interval,
-        # There is no answer that could be equal to anything.
+        # No answer exists that could match a reference.
         "exact_match": None,
         "bleu": None,
         "rows": len(sizes),
@@ -244,18 +244,18 @@ def _document_scores(
     }
 
 
-LONGEST_WINDOW = 1024  # tokens that are read at once at most, so that the memory needed does not grow with the context
-MOST_ROWS = 200  # rows that are read; more would take longer and say the same
+LONGEST_WINDOW = 1024  # read at once at most, so that the memory needed does not grow with the context
+MOST_ROWS = 200  # rows read; more would take longer without changing the result
 
 
-DOCUMENTS, CHAT = "general", "general_chat"  # what the two forms are called; their measures end in bits_per_byte
+DOCUMENTS, CHAT = "general", "general_chat"  # names of the two forms; their measures end in bits_per_byte
 
 
 @dataclass
 class GeneralText:
-    """Texts of one form, cut into windows: documents, which count as a whole, or conversations, whose answers do.
+    """Texts of one form, cut into windows: documents, scored whole, or conversations, of which only answers are scored.
 
-    `kinds` tells of every kind of text whether it was replayed in training (None: not known).
+    `kinds` says for every kind of text whether it was replayed in training (None: unknown).
     """
 
     pieces: Pieces = field(default_factory=lambda: Pieces([], [], []))
@@ -267,9 +267,9 @@ def load_general_text(
 ) -> tuple[dict[str, GeneralText], str | None]:
     """The texts that `config.evaluation.general_text` names, cut into windows of at most `context` tokens, and a note.
 
-    Documents and conversations apart, by DOCUMENTS and CHAT; empty when nothing is named. The losses of the windows
-    become those of texts by `losses_of_documents`, and bits per byte by `sizes`. `replayed` are the kinds that were
-    trained. A text that cannot be read must not cost the comparison on the task, so that is a note and not an error.
+    Documents and conversations are separate, by DOCUMENTS and CHAT; empty if nothing is named. Aggregate the losses of
+    windows to texts with `losses_of_documents`, and to bits per byte with `sizes`. `replayed` are the kinds used in
+    training. An unreadable text must not cost the comparison on the task, so it yields a note and not an error.
     """
     from ftlab.data.conversion import is_document
 
@@ -295,7 +295,7 @@ def load_general_text(
 
 
 def _read_texts(source: str, system_prompt: str | None) -> tuple[list[list[Message]], list[str], str | None]:
-    """The texts, their kinds where the data name them, and a note."""
+    """The texts, their kinds if the data names them, and a note."""
     from ftlab.data.conversion import UnusableRow, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.splits import detect_format
@@ -357,5 +357,5 @@ def _cut(texts: list[list[Message]], tokenizer: Any, length: int) -> Pieces:
 
 
 def _counted(messages: list[Message]) -> list[Message]:
-    """The turns whose tokens count: see `encode`."""
+    """The turns whose tokens are scored: see `encode`."""
     return [message for message in messages if message["role"] in ("assistant", "document")]

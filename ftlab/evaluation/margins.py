@@ -1,8 +1,9 @@
-"""Is a loss smaller than a margin? Non-inferiority tests over paired rows, and how many rows would tell.
+"""Is a loss smaller than a margin? Non-inferiority tests over paired rows, and the number of rows needed.
 
-`no_worse` judges two sides of a comparison by a margin in points, which was chosen before: the whole 95% interval of
-the difference must lie within the margin, and the exact test (`kept`) must agree. `tests/benchmarks/no_worse.py` counts
-how often that is wrong."""
+`no_worse` compares two sides using a margin in points that was chosen beforehand: the whole 95% interval of the
+difference must lie within the margin, and the exact test (`kept`) must agree. `tests/benchmarks/no_worse.py` counts how
+often that is wrong.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from ftlab.evaluation.significance import (
 if TYPE_CHECKING:
     import numpy as np
 
-# Above this many rows the exact form of Tango's test costs seconds.
+# Above this many rows, the exact form of Tango's test takes seconds.
 _MOST_EXACT = 2000
 
 
@@ -38,10 +39,10 @@ _MOST_EXACT = 2000
 class Kept:
     """Whether a loss is smaller than a margin.
 
-    `answer`: kept (the loss is below `margin`, with at most 5% error where it is not), lost (there is a loss, with at
-    most 5% error where there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
-    `margin`; both p are one-sided. `enough`: with about so many rows one or the other would be found in four of five
-    cases, if the rest of the rows come out like these.
+    `answer`: kept (the loss is below `margin`, with at most 5% error if it is not), lost (there is a loss, with at most
+    5% error if there is none, and it is not shown to be below the margin), or unknown. `loss` is in the unit of
+    `margin`; both p are one-sided. `enough`: the approximate number of rows with which one or the other would be found
+    in four of five cases, if the remaining rows are like these.
     """
 
     answer: KeptAnswer
@@ -66,12 +67,12 @@ def kept(
     """Whether `adapted` lost less than `margin` of what `base` has, over paired rows.
 
     `binary`: rows are right or wrong, the margin is a share (0.05 is 5 points): see `kept_of_counts`. `relative`: the
-    margin is a share of the sum of `base`, which are losses (0.05: bits per byte rise by less than 5%). Else it is in
-    the unit of the rows. For means and ratios the p of "kept" is the larger one of a t test and a bootstrap-t on how
-    far each row stays within the margin, the t test with one more row that is as far beyond the worst one as that is
-    beyond the median: what was not seen in few rows may be worse. A ratio also needs so many rows that they would hold
-    a rare bad one: one text in forty that takes three times the bits would be a rise of 5%. Lost: as `mean_p`, to one
-    side.
+    margin is a share of the sum of `base`, which are losses (0.05: bits per byte rise by less than 5%). Otherwise it is
+    in the unit of the rows. For means and ratios, the p of "kept" is the larger one of a t test and a bootstrap-t on
+    how far each row stays within the margin. The t test adds one row that is as far beyond the worst one as that is
+    beyond the median, since rows that were not seen in a small sample may be worse. A ratio also needs enough rows to
+    contain a rare bad one: one text in forty that takes three times the bits would be a rise of 5%. Lost: `mean_p`,
+    one-sided.
     """
     import numpy as np
 
@@ -89,7 +90,7 @@ def kept(
     p_kept, p_lost = _surely_above(within), max(exchange_tails(fallen)[1], bootstrap_t(fallen)[1], unseen[1])
     fewest = 10
     if relative and 0 < margin < 1:
-        # What the rows show to be small is no loss, be they too few to rule out a larger one.
+        # A loss shown to be small is no loss, even if the rows are too few to rule out a larger one.
         p_lost = 1.0 if p_kept <= LEVEL else p_lost
         p_kept = max(p_kept, (1 - margin / 2) ** fewest_rows(clusters, len(old)))
         fewest = math.ceil(math.log(LEVEL) / math.log1p(-margin / 2))
@@ -100,11 +101,12 @@ def kept(
 
 
 def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
-    """As `kept` for right and wrong: `lost` rows only the base has right, `gained` only the adapted model, of `rows`.
+    """Like `kept`, for right and wrong: `lost` rows only the base has right, `gained` only the adapted model, of
+    `rows`.
 
     Kept: exact unconditional test (the largest p over all shares of gained rows) that orders outcomes by Tango's score
-    (Statistics in Medicine 17, 1998, 891-908); 59 rows of which none is lost are the fewest that can show 5 points.
-    Lost: exact one-sided McNemar.
+    (Statistics in Medicine 17, 1998, 891-908). 59 rows with none lost are the fewest that can show 5 points. Lost:
+    exact one-sided McNemar.
     """
     from scipy.stats import binom
 
@@ -114,8 +116,8 @@ def kept_of_counts(lost: int, gained: int, rows: int, margin: float) -> Kept:
     return _decided(loss, margin, p_kept, p_lost, rows, _enough_of_shares(lost, gained, rows, margin))
 
 
-_POWER = 1.960 + 0.842  # an interval of 95%, and four cases of five
-_DIFFERING = (0.1, 0.2)  # of rows, on which only one of two sides is right
+_POWER = 1.960 + 0.842  # a 95% interval, and four cases of five
+_DIFFERING = (0.1, 0.2)  # share of rows that only one of two sides has right
 
 
 def no_worse(
@@ -130,8 +132,8 @@ def no_worse(
 ) -> NoWorseJson:
     """Whether `side` is worse than the first side of `measure` by less than `margin` points.
 
-    `before` and `after` are the values of the rows (empty for a measure of the whole corpus, which has an interval
-    alone); a missing one counts as 0. `earlier` are the margins of earlier comparisons of the two.
+    `before` and `after` are the values of the rows (empty for a measure of the whole corpus, which only has an
+    interval); a missing one counts as 0. `earlier` are the margins of earlier comparisons of the two.
     """
     difference = measure["differences"].get(side)
     scale = 100.0 if measure["kind"] == "share" else 1.0 if measure["unit"] == "points" else 0.0
@@ -170,7 +172,8 @@ def no_worse(
 
 
 def _fewest(margin: float) -> int:
-    """With fewer rows not even equal answers that are all right show `margin` points: Wilson's interval is wider."""
+    """With fewer rows, not even equal answers that are all right can show `margin` points: Wilson's interval is
+    wider."""
     share = min(margin / 100, 0.999)
     return math.ceil(1.960**2 * (1 - share) / share)
 
@@ -199,7 +202,7 @@ def _points(value: float) -> str:
 
 
 def rows_for(margin: float, rows: int, clusters: Clusters = None) -> str:
-    """How many rows a `margin` in points takes, in words, where there are `rows`: said before anything is measured."""
+    """The number of rows that a `margin` in points needs, in words, given `rows`. Shown before anything is measured."""
     few, many = (max(_fewest(margin), math.ceil(_POWER**2 * share / (margin / 100) ** 2)) for share in _DIFFERING)
     worth = math.floor(fewest_rows(clusters, rows))
     there = f"{rows:,} rows" + (f", worth {worth:,} independent ones at least" if worth < rows else "")
@@ -221,7 +224,7 @@ def _decided(loss: float, margin: float, p_kept: float, p_lost: float, rows: int
 
 
 def _kept_of_clusters(worse: np.ndarray, margin: float, clusters: Clusters) -> Kept:
-    """Clustered rows count as if all rows of a cluster behaved alike: never too many."""
+    """Treats clustered rows as if all rows of a cluster were identical, which never counts too many."""
     rows = len(worse)
     worth = max(1, math.floor(fewest_rows(clusters, rows)))
     lost, gained = ((worse > 0).sum() / rows * worth, (worse < 0).sum() / rows * worth)
@@ -240,14 +243,15 @@ def _enough_of_shares(lost: float, gained: float, rows: int, margin: float) -> i
 
 
 def _enough(loss: float, variance: float, margin: float, fewest: int) -> int:
-    """Rows with which, in 80% of cases, a `loss` would be told from `margin` or from nothing, whichever comes first."""
+    """The number of rows with which, in 80% of cases, a `loss` would be told from `margin` or from zero, whichever
+    comes first."""
     loss = max(0.0, loss)
     apart = max(margin - loss, loss)
     return max(fewest, math.ceil((1.645 + 0.842) ** 2 * variance / apart**2))
 
 
 def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
-    """The one-sided p of: the share lost minus the share gained is `margin` or more."""
+    """The one-sided p of the hypothesis that the share lost minus the share gained is `margin` or more."""
     import numpy as np
     from scipy.stats import binom, norm
 
@@ -256,10 +260,10 @@ def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
     if margin >= 1:
         return 0.0
     if rows > _MOST_EXACT:
-        # Half a row more: without it 5.25% of losses as large as the margin were called kept with 2,001 rows.
+        # Half a row more: without it, 5.25% of losses as large as the margin were called kept with 2,001 rows.
         return float(norm.cdf(_tango(np.array([lost + 0.5]), np.array([gained]), rows, margin)[0]))
     seen = float(_tango(np.array([lost]), np.array([gained]), rows, margin)[0])
-    # For each number of gained rows, the most lost ones with which the score is at least as clear.
+    # For each number of gained rows, the largest number of lost rows with a score at least as extreme.
     gains = np.arange(rows + 1)
     low, high = np.full(rows + 1, -1), rows - gains
     while (low < high).any():
@@ -268,7 +272,7 @@ def _tango_p(lost: float, gained: float, rows: int, margin: float) -> float:
         low, high = np.where(clear, middle, low), np.where(clear, high, middle - 1)
     useful = low >= 0
     gains, low = gains[useful], low[useful]
-    # Shares of gained rows, closer together where they are small: there the p changes most.
+    # Shares of gained rows, denser where they are small, since p changes most there.
     shares = (1 - margin) / 2 * np.linspace(0, 1, 60)[:, None] ** 2
     weight = binom.pmf(gains, rows, shares)
     chances = weight * binom.cdf(low, rows - gains, ((shares + margin) / (1 - shares)).clip(max=1.0))
@@ -287,7 +291,7 @@ def _tango(lost: np.ndarray, gained: np.ndarray, rows: int, margin: float) -> np
 
 
 def _surely_above(sums: np.ndarray) -> float:
-    """The one-sided p of a mean above 0, also where the lower tail is long: see `kept`."""
+    """The one-sided p of a mean above 0 that stays valid with a long lower tail: see `kept`."""
     import numpy as np
     from scipy.stats import t
 
@@ -296,7 +300,7 @@ def _surely_above(sums: np.ndarray) -> float:
         return 1.0
     spread = float(sums.std(ddof=1))
     if not spread > 1e-12 * float(abs(sums).max()):
-        # All alike: as many heads in a row.
+        # All equal: like as many heads in a row.
         return 0.5**rows if sums[0] > 0 else 1.0
     more = np.append(sums, 2 * sums.min() - np.median(sums))
     by_t = float(t.sf(more.mean() / (more.std(ddof=1) / math.sqrt(rows + 1)), rows))

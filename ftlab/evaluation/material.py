@@ -1,4 +1,4 @@
-"""What a comparison is measured on: the held-out rows, the questions beside them, and how long an answer may be."""
+"""The data of a comparison: the held-out rows, the additional questions, and the answer length limit."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def held_out_rows(
     judged: bool = False,
     splits: Sequence[str] = ("test", "validation"),
 ) -> tuple[str, list[Example], list[str]]:
-    """The name and the rows of the split to compare on, at most `max_rows` of them, and notes on the choice; drawn as
-    `nested` does around the `own` number of the run. It is the first of `splits` that holds rows.
+    """The name and the rows of the split to compare on (at most `max_rows`), and notes on the choice. Rows are drawn as
+    `nested` does around the `own` number of the run. Uses the first of `splits` that holds rows.
 
-    Answers marked as bad are not references; with `judged` they are among the rows. Raises
-    InputError when none of `splits` holds rows.
+    Answers marked as bad are not references; with `judged`, their rows are included. Raises InputError if none of
+    `splits` holds rows.
     """
     from ftlab.data.splits import read_split
 
@@ -66,8 +66,8 @@ def held_out_rows(
 def drawn(
     split: str, rows: list[Any], at_most: int, own: int | None = None, *, called: str = "rows"
 ) -> tuple[list[Any], list[str]]:
-    """`at_most` of the `rows` of a split (or pairs, or prompts: `called`) as `nested` draws them, and a note where that
-    is not all of them."""
+    """`at_most` of the `rows` of a split (or pairs, or prompts, as named by `called`), drawn as in `nested`, and a note
+    unless that is all of them."""
     if len(rows) <= at_most:
         return rows, []
     note = f"{at_most} of {len(rows)} {called} of the {split} split were used, drawn with seed 0."
@@ -75,9 +75,9 @@ def drawn(
 
 
 def groups_of(run: RunDirectory, split: str, rows: Sequence[Example], group_by: str | None) -> list[str]:
-    """The value of `group_by` of each of `rows` of the held-out `split`; "" where a row does not say it.
+    """The value of `group_by` for each of `rows` of the held-out `split`; "" if a row has none.
 
-    Rows with the same value are not independent: intervals and tests count them together.
+    Rows with the same value are not independent: intervals and tests treat them as a cluster.
     """
     from ftlab.data.prompt_template import cell_as_text
 
@@ -88,20 +88,20 @@ def groups_of(run: RunDirectory, split: str, rows: Sequence[Example], group_by: 
 
 
 def _cells(columns: Columns, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row of a split; none if the row does not say where it comes from."""
+    """The columns of a row of a split. Empty if the row does not record its origin."""
     return columns.get((row["source"], row["row"]), {}) if "source" in row and "row" in row else {}
 
 
 def some(rows: list[Any], at_most: int) -> list[Any]:
-    """`at_most` of `rows` in their order, drawn with seed 0."""
+    """`at_most` of `rows` in order, drawn with seed 0."""
     if len(rows) <= at_most:
         return rows
     return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), at_most))]
 
 
 def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
-    """As `some`, so that fewer rows than the `own` number of a run are a subset of its own, and more rows a superset:
-    replies serve both."""
+    """Like `some`, but fewer rows than the `own` number of a run are a subset of its own, and more rows a superset, so
+    that cached replies serve both."""
     places = some(list(range(len(rows))), own)
     if at_most > own:
         kept = set(places)
@@ -110,7 +110,7 @@ def nested(rows: list[Any], at_most: int, own: int) -> list[Any]:
 
 
 def has_references(run: RunDirectory) -> bool:
-    """Whether some held-out row of `run` has an answer to compare with; prompts that learn from rewards need none."""
+    """Whether some held-out row of `run` has a reference answer. Prompts for learning from rewards need none."""
     from ftlab.data.splits import read_split
 
     rows = read_split(run, "test") or read_split(run, "validation")
@@ -122,14 +122,13 @@ MOST_LABELS = 50
 
 @dataclass(frozen=True)
 class Material:
-    """Held-out `rows` (`drawn` of the `available` ones; a row with tools stands once for each answer) of a `split` (or
-    of a suite) with the small `columns` of each, general questions (`probes` with references, `choices`, and `neutral`
-    prompts without), the `labels` of a classification (empty: it is none), and `notes` on all of that.
+    """Held-out `rows` (`drawn` of the `available` ones; a row with tools occurs once per answer) of a `split` or a
+    suite, with the small `columns` of each; general questions (`probes` with references, `choices`, and `neutral`
+    prompts without); the `labels` of a classification (empty if it is not one); and `notes` on all of these.
 
-    `commonest` is the answer that most training rows have, where the answers are labels.
-    `context` is the longest text that every side can read, in tokens; `limit` the longest answer of all of them;
-    `replayed` are the kinds of general examples that were trained (see `replayed_kinds`).
-    `clusters`: for each row what it belongs to, see `_clusters`.
+    `commonest` is the most common answer in training, if the answers are labels. `context` is the longest text that
+    every side can read, in tokens; `limit` the maximum answer length for all of them. `replayed` are the kinds of
+    general examples used in training (see `replayed_kinds`). `clusters`: the cluster of each row, see `_clusters`.
     """
 
     split: str
@@ -169,8 +168,8 @@ def gather(
     suite: str | None,
     splits: Sequence[str] = ("test", "validation"),
 ) -> Material:
-    """The material of a comparison of `runs`, by the settings of the first: of the first of `splits` with rows, or of
-    `suite`. Raises InputError without rows."""
+    """The material of a comparison of `runs`, with the settings of the first: from the first of `splits` with rows, or
+    from `suite`. Raises InputError without rows."""
     from ftlab.data.rendering import reference
     from ftlab.evaluation.sides import config_of
 
@@ -221,8 +220,8 @@ def gather(
 
 
 def each_turn(rows: Sequence[Example]) -> list[Example]:
-    """`rows` with those that use tools once for each turn of the assistant, up to which their messages then go: a call
-    is no less an answer than the text that follows it."""
+    """`rows`, with rows that use tools repeated for each turn of the assistant, with messages up to that turn: a call
+    counts as an answer just like the text that follows it."""
     every: list[Example] = []
     for row in rows:
         turns = row["messages"]
@@ -235,8 +234,8 @@ def each_turn(rows: Sequence[Example]) -> list[Example]:
 
 
 def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], references: Sequence[str]) -> AnswerLimit:
-    """The longest answer for all sides, by the rows of the first run and the `references` of a suite; with several
-    tokenizers, the one that yields the most tokens counts."""
+    """The maximum answer length for all sides, from the rows of the first run and the `references` of a suite. With
+    several tokenizers, the one that yields the most tokens counts."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
     tokenizers: dict[tuple[str, str | None], Any] = {}
@@ -249,7 +248,7 @@ def _limit(runs: Sequence[RunDirectory], configs: Sequence[RunConfig], reference
 def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> tuple[str, list[Example], list[str]]:
     """All rows of a data set that is not a split of the run, of which `most` will be used.
 
-    Raises InputError when it cannot be read or holds no answers.
+    Raises InputError if it cannot be read or holds no answers.
     """
     from ftlab.data.conversion import UnusableRow
     from ftlab.data.load import load_rows
@@ -289,7 +288,7 @@ def _suite_rows(suite: str, config: RunConfig, run: RunDirectory, most: int) -> 
 def _learned(
     rows: Sequence[Example], runs: Sequence[RunDirectory], configs: Sequence[RunConfig], suite: str | None
 ) -> list[str]:
-    """A note for each run that was trained on prompts that it is asked here, or on near copies of them."""
+    """A note for each run that was trained on prompts asked here, or on near copies of them."""
     from ftlab.data.partition import prompt_fingerprint, prompt_text, turns_of
     from ftlab.data.rendering import reference
     from ftlab.data.splits import trained_nearly
@@ -297,7 +296,7 @@ def _learned(
     notes = []
     for number, (run, config) in enumerate(zip(runs, configs, strict=True)):
         if number == 0 and suite is None:
-            continue  # said when its data were split
+            continue  # already noted when its data was split
         learned = set(run.manifest().get("prompt_fingerprints", {}).get("train", []))
         rest = [row for row in rows if prompt_fingerprint(turns_of(row), config.data.system_prompt) not in learned]
         texts = tuple((prompt_text(turns_of(row)), reference(row["messages"])) for row in rest)
@@ -315,7 +314,7 @@ def _learned(
 def _columns(
     run: RunDirectory, split: str, rows: Sequence[Example], labels: Sequence[str], references: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The small columns of each row, and its label where it has one."""
+    """The small columns of each row, and its label if it has one."""
     kept = read_columns(run, split)
     columns = [row["columns"] if "columns" in row else _cells(kept, row) for row in rows]
     if not labels:
@@ -326,10 +325,10 @@ def _columns(
 def _clusters(
     rows: Sequence[Example], columns: Sequence[dict[str, Any]], group_by: str | None
 ) -> tuple[list[int] | None, list[str]]:
-    """What each row belongs to: its value of `data.group_by`, else its prompt (asked twice); numbered. And notes on it.
+    """The number of each row's cluster (its value of `data.group_by`, else its prompt, which may repeat), and notes.
 
-    Rows that belong together carry less information than independent ones: intervals and tests count them together.
-    None if no two rows do.
+    Rows of one cluster carry less information than independent ones, which intervals and tests take into account. None
+    if no two rows share a cluster.
     """
     from ftlab.data.conversion import is_document
     from ftlab.data.prompt_template import cell_as_text
@@ -357,7 +356,7 @@ def _clusters(
 
 
 def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], suite: str | None) -> list[str]:
-    """The labels that were given, else those that the data of the run (or the references of a suite) hold."""
+    """The configured labels, else those in the data of the run (or the references of a suite)."""
     from ftlab.data.splits import read_split
 
     if named := names(config.evaluation.labels):
@@ -368,13 +367,13 @@ def _labels(run: RunDirectory, config: RunConfig, references: Sequence[str], sui
     if suite is None:
         texts += [row["messages"][-1]["content"] for row in read_split(run, "train") if row["source"] != "replay"]
     labels = find_all_labels(texts)
-    # Of a suite nobody has said that it is a classification: labels are short, and the same again and again.
+    # A suite is not declared a classification: labels are short and recur.
     short = suite is None or (len(labels) <= len(references) / 5 and max(map(len, labels)) <= 60)
     return labels if short and 1 < len(labels) <= MOST_LABELS else []
 
 
 def _commonest(run: RunDirectory) -> str | None:
-    """The answer that most training rows of `run` have; None for a showcase, which has no training rows."""
+    """The most common answer in the training rows of `run`. None for a showcase, which has no training rows."""
     from ftlab.data.splits import read_split
 
     counts = Counter(
@@ -391,18 +390,18 @@ def _smallest_context(configs: Sequence[RunConfig]) -> int | None:
     return min((length for config in configs if (length := text_length(config))), default=None)
 
 
-# A good answer may be longer than every reference, and a base puts a label into a sentence of some ten tokens.
+# A good answer may be longer than every reference, and a base wraps a label in a sentence of about ten tokens.
 _MARGIN = 1.25
 _FEWEST, _MOST = 16, 1024
-_UNKNOWN = 128  # where there is no reference to go by
+_UNKNOWN = 128  # without any reference
 _TRAINING_ROWS = 2000  # more of them do not move the 99th percentile
 _USUAL_SHARE = 0.99
 
 
 @dataclass(frozen=True)
 class AnswerLimit:
-    """At most `tokens`, the stop token among them. `longest`: tokens of the longest reference, None if a person set
-    the number or no row has a reference."""
+    """At most `tokens`, including the stop token. `longest`: tokens of the longest reference. None if a person set the
+    number or no row has a reference."""
 
     tokens: int
     longest: int | None = None
@@ -415,12 +414,11 @@ class AnswerLimit:
 def answer_limit(
     run: RunDirectory, config: RunConfig, tokenizer: Any, *, references: Sequence[str] | None = None
 ) -> AnswerLimit:
-    """The longest answer for everything that `run` is asked, as `config.evaluation.max_new_tokens` says or, left empty,
-    by the references of its frozen rows (and by `references`, of other rows that it is asked).
+    """The maximum answer length for everything `run` is asked: `config.evaluation.max_new_tokens`, or if empty, derived
+    from the references of its frozen rows (and `references` of other rows).
 
-    No held-out reference is cut, unless it is longer than both 1,024 tokens and `optimisation.max_length`, or does not
-    fit into the context. Training rows count up to their 99th percentile: one odd row must not cost time in every
-    comparison.
+    No held-out reference is cut, unless it is longer than both 1,024 tokens and `optimisation.max_length`, or exceeds
+    the context. Training rows count up to their 99th percentile: one odd row must not slow down every comparison.
     """
     from ftlab.models.load import text_length
 
@@ -441,7 +439,8 @@ def answer_limit(
 
 
 def limit_used(run: RunDirectory, config: RunConfig) -> int:
-    """The longest answer in tokens under which `run` was compared with its base or, before that, will be."""
+    """The maximum answer length in tokens used to compare `run` with its base, or to be used if that is still to
+    come."""
     from ftlab.evaluation.sides import base_side, tokenizer_of
 
     settings = (read_cached(run.comparison_file) or {}).get("settings") or {}
@@ -449,8 +448,8 @@ def limit_used(run: RunDirectory, config: RunConfig) -> int:
 
 
 def still_holds(tokens: int, cut: bool, limit: int, limit_now: int) -> bool:
-    """Whether an answer of `tokens` that was given under `limit` is the answer under `limit_now` too: if it ended by
-    itself, and fits."""
+    """Whether an answer of `tokens` generated under `limit` is also valid under `limit_now`: it ended by itself, and
+    fits."""
     return limit == limit_now or (not cut and tokens <= limit_now)
 
 

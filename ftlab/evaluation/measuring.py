@@ -1,4 +1,4 @@
-"""What the answers of several sides come to: measures, verdicts, margins, costs, and the settings they go by."""
+"""The results for several sides: measures, verdicts, margins, costs, and the settings used."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def measured(
     outside: Mapping[Outside, Sequence[OutsideAnswer]] | None = None,
     margins: Mapping[str, Sequence[float | None]] | None = None,
 ) -> Figures:
-    """The `Figures` of `sides`, and of those `outside`, which have answers alone. `margins` are those of
-    earlier comparisons, by the name of the verdict."""
+    """The `Figures` of `sides`, and of those `outside`, which only have answers. `margins` are those of earlier
+    comparisons, by verdict name."""
     texts = {side.name: [each.answer for each in answers] for side, answers in (outside or {}).items()}
     measures, rows = _of_task(material, asked, results, config, texts)
     measures += _of_losses(material, sides, asked, results)
@@ -146,7 +146,7 @@ def _pairs(
     config: RunConfig,
     outside: Mapping[Outside, Sequence[OutsideAnswer]],
 ) -> dict[str, list[MeasureJson]]:
-    """The measures of the adapted model against each side that takes no training, by the name of that side."""
+    """The measures of the adapted model against each untrained side, by the name of that side."""
     adapted = next(side for side in sides if side.name == "adapted")
     pairs = {
         side.name: task_measures(material, [side, adapted], asked, results, config)
@@ -188,7 +188,7 @@ def _by_margin(
     margin: float,
     earlier: Sequence[float | None],
 ) -> NoWorseJson | None:
-    """Whether the adapted model is no worse than `rival` by the measure that decided; None where none did."""
+    """Whether the adapted model is no worse than `rival` by the deciding measure. None if none decided."""
     measure = next((measure for measure in pair if measure["name"] == verdict["measure"]), None)
     if measure is None:
         return None
@@ -198,7 +198,7 @@ def _by_margin(
 
 
 def _add_margin(verdict: VerdictJson, judged: NoWorseJson | None) -> None:
-    """Say in `verdict` what its margin tells, where it is not better anyway."""
+    """Add the result of its margin to `verdict`, unless it is better anyway."""
     if judged is None:
         return
     verdict["no_worse"] = judged
@@ -215,7 +215,7 @@ def _of_task(
     *,
     order: Sequence[str] = (),
 ) -> Measured:
-    """The measures of answers, with a value of each side in their `order` (empty: as they come)."""
+    """The measures of answers, with the values of each side in `order` (empty: as given)."""
     if (pieces := next(iter(asked.values())).pieces) is not None:
         per_document = {
             side: [bits_per_byte([nll], [size]) for nll, size in zip(result.losses.nll, pieces.sizes, strict=True)]
@@ -230,7 +230,7 @@ def _of_task(
     answers = {side: answers[side] for side in order or answers}
     chosen, options = _chosen(material, config)
     measures, rows = measure_samples(chosen, answers, material.references, options=options)
-    # A measure of calls says nothing where no row has one.
+    # A measure of calls is meaningless if no row has one.
     measures = [measure for measure in measures if measure["rows"] or measure["name"] not in TOOL_MEASURES]
     measures = told_apart(measures, names(config.evaluation.measures))
     rows = {measure["name"]: rows[measure["name"]] for measure in measures if measure["name"] in rows}
@@ -248,8 +248,8 @@ def costs_of(
     rows: int,
     price_per_hour: float | None,
 ) -> list[MeasureJson]:
-    """What an answer of each side takes: seconds, tokens read, and money as far as there are prices. Nothing where all
-    sides are asked the same on this machine, and no price is given."""
+    """What an answer of each side costs: seconds, tokens read, and money if there are prices. Empty if all sides are
+    asked the same on this machine, and no price is given."""
     if not outside and price_per_hour is None and not any(side.prompting for side in sides):
         return []
     seconds: dict[str, float | None] = {}
@@ -285,7 +285,7 @@ def check_choice(material: Material, config: RunConfig) -> None:
 def check_settings(config: RunConfig, references: Sequence[str]) -> None:
     """Raises InputError for settings of the section evaluation that would stop a comparison after training.
 
-    `references` are held-out answers. Which measures suit them, and which labels there are, is found out later.
+    `references` are held-out answers. Which measures suit them, and which labels there are, is determined later.
     """
     settings = config.evaluation
     labels = names(settings.labels)
@@ -300,13 +300,13 @@ def check_settings(config: RunConfig, references: Sequence[str]) -> None:
 
 
 def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOptions]:
-    # Losses are always measured, so that asking for them changes nothing.
+    # Losses are always measured, so requesting them changes nothing.
     chosen = [name for name in names(config.evaluation.measures) if name not in ("perplexity", "bits_per_byte")]
     if chosen == ["auto"]:
         chosen = suggest(material.references, labels=material.labels or None, tools=material.tools is not None)
         chosen += ["pattern"] if config.evaluation.pattern else []
         chosen += ["json_valid"] if config.evaluation.schema_file and "json_valid" not in chosen else []
-    # How much is form is told whatever was asked for.
+    # How much is form is reported regardless of the requested measures.
     chosen = with_companions(chosen, material.references) if chosen else chosen
     clusters = tuple(material.clusters) if material.clusters else None
     options = options_of(config, material.labels or None)
@@ -314,9 +314,9 @@ def _chosen(material: Material, config: RunConfig) -> tuple[list[str], MeasureOp
 
 
 def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOptions:
-    """What the measures need to know beside answers and references. Raises InputError for a schema without JSON.
+    """What the measures need besides answers and references. Raises InputError for a schema without JSON.
 
-    Metric files that only a stored configuration names are left out (see `left_out`).
+    Metric files named only in a stored configuration are left out (see `left_out`).
     """
     return MeasureOptions(
         labels=tuple(labels) if labels else None,
@@ -327,7 +327,8 @@ def options_of(config: RunConfig, labels: Sequence[str] | None) -> MeasureOption
 
 
 def left_out(config: RunConfig) -> list[str]:
-    """Which metric files of `config` are not run, as a note: they are code, and only the stored settings name them."""
+    """A note on the metric files of `config` that are not run: they are code, and only the stored settings name
+    them."""
     files = [path for path in names(config.evaluation.own_metrics) if not may_run(path)]
     if not files:
         return []
@@ -341,7 +342,7 @@ def left_out(config: RunConfig) -> list[str]:
 def _of_losses(
     material: Material, sides: Sequence[Side], asked: Mapping[str, Asked], results: Mapping[str, Result]
 ) -> list[MeasureJson]:
-    """Perplexity where all sides count the same tokens; bits per byte where they do not, and for documents."""
+    """Perplexity if all sides count the same tokens; bits per byte if they do not, and for documents."""
     first = results[sides[0].name].losses
     alike = {name: result for name, result in results.items() if result.losses.tokens == first.tokens}
     pieces = asked[sides[0].name].pieces
@@ -353,7 +354,7 @@ def _of_losses(
         clusters=material.clusters,
     )
     if len(alike) < len(results):
-        # Tokens of different tokenizers are different units; bytes are not.
+        # Tokens of different tokenizers are not comparable; bytes are.
         sizes = sizes or [max(1, len(text.encode())) for text in material.references]
         every = {name: result.losses for name, result in results.items()}
         measures += measure_losses(
@@ -391,7 +392,7 @@ def _decoding(config: RunConfig) -> SettingsJson:
 
 
 def settings_of(material: Material, sides: Sequence[Side], asked: Asked, config: RunConfig) -> SettingsJson:
-    """How the sides were asked and measured."""
+    """How the sides were prompted and measured."""
     from importlib.metadata import version
 
     from ftlab.evaluation.metrics import EXACT_MATCH_RULE, PROBE_RULE

@@ -1,5 +1,5 @@
-"""Whether a run repeats its training data: held-out rows that leaked, texts continued word for word, and losses
-beside the base's."""
+"""Whether a run repeats its training data: leaked held-out rows, word-for-word continuations, and losses compared with
+the base."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ftlab.data.rendering import Encoded
 
 N = 4  # words of an n-gram
-FEWEST_TOKENS = 8  # of the second half; a shorter one is guessed too easily
-MOST_TOKENS = 50  # of the second half that are asked for, as in Carlini et al.
+FEWEST_TOKENS = 8  # of the second half; a shorter one is too easy to guess
+MOST_TOKENS = 50  # of the second half that are generated, as in Carlini et al.
 RULE = (
     f"the model is given a row up to the middle of its answer and continues greedily; at most {MOST_TOKENS} tokens are "
     "compared, as words, ignoring case and punctuation"
@@ -43,7 +43,7 @@ RULE = (
 
 @dataclass(frozen=True)
 class Half:
-    """A row cut in the middle of its answer: token ids that are given, and the `words` that follow in the row."""
+    """A row cut in the middle of its answer: the given token ids, and the `words` that follow in the row."""
 
     row: int
     prompt: list[int]
@@ -55,8 +55,8 @@ class Half:
 
 @dataclass(frozen=True)
 class Continued:
-    """How near a continuation came: word for word, the share of the n-grams that it holds, and the longest run of words
-    in common as a share of all of them."""
+    """How close a continuation came: word for word, the share of matching n-grams, and the longest common run of words
+    as a share of all words."""
 
     row: int
     opening: str
@@ -68,13 +68,13 @@ class Continued:
 
 
 def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
-    """The row `encoded` cut in the middle of its last answer (of plain text: of all of it); None if it is short."""
+    """`encoded` cut in the middle of its last answer (for plain text, of all of it). None if it is too short."""
     last = max((at for at, on in enumerate(encoded.trained) if on), default=-1)
     first = last
     while first > 0 and encoded.trained[first - 1]:
         first -= 1
     middle = first + (last - first) // 2
-    # The stop token says nothing about memory.
+    # The stop token is no evidence of memorization.
     rest = encoded.input_ids[middle : min(last, middle + MOST_TOKENS)]
     if first < 0 or len(rest) < FEWEST_TOKENS or middle < 1:
         return None
@@ -82,7 +82,7 @@ def halve(row: int, encoded: Encoded, tokenizer: Any) -> Half | None:
     if not words:
         return None
     opening = tokenizer.decode(encoded.input_ids[first:middle], skip_special_tokens=True)
-    # Decoded alone, the rest would lose the space it begins with.
+    # Decoded alone, the rest would lose its leading space.
     whole = tokenizer.decode(encoded.input_ids[first : middle + len(rest)], skip_special_tokens=True)
     return Half(row, encoded.input_ids[:middle], opening, whole[len(opening) :], words, len(rest))
 
@@ -97,7 +97,7 @@ def continue_halves(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[Continued]:
-    """How `model` goes on after each of `halves`, greedily. Raises Stopped."""
+    """The greedy continuation by `model` of each of `halves`. Raises Stopped."""
     from ftlab.data.rendering import stop_token_ids
     from ftlab.evaluation.generate import generate_answers
 
@@ -118,7 +118,7 @@ def continue_halves(
 
 
 def compare(half: Half, text: str) -> Continued:
-    """`text` against what follows in the row."""
+    """Compare `text` with what follows in the row."""
     wanted, continuation = half.words, split(text)[: len(half.words)]
     match = SequenceMatcher(None, wanted, continuation, autojunk=False).find_longest_match()
     return Continued(
@@ -133,7 +133,8 @@ def compare(half: Half, text: str) -> Continued:
 
 
 def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
-    """The share of the n-grams of `wanted` that `continuation` holds (0 to 1); below n words, all at once."""
+    """The share of the n-grams of `wanted` that occur in `continuation` (0 to 1). Below n words, all words form one
+    n-gram."""
     size = min(N, len(wanted))
     grams = [tuple(wanted[at : at + size]) for at in range(len(wanted) - size + 1)]
     there = {tuple(continuation[at : at + size]) for at in range(len(continuation) - size + 1)}
@@ -141,14 +142,14 @@ def overlap(wanted: Sequence[str], continuation: Sequence[str]) -> float:
 
 
 def split(text: str) -> list[str]:
-    """The words of `text`, lower-cased and without punctuation."""
+    """The words of `text`, lowercased and without punctuation."""
     from ftlab.data.normal import split_words
 
     return split_words(text)
 
 
-MOST_TRAINING_ROWS = 50_000  # training rows that are looked at, in some ten seconds
-NAMED = 20  # pairs that are shown
+MOST_TRAINING_ROWS = 50_000  # training rows searched, in about ten seconds
+NAMED = 20  # pairs shown
 _KINDS = ("same", "near", "answer")
 
 
@@ -158,10 +159,10 @@ def find_leaks(
     *,
     should_stop: Callable[[], bool] | None = None,
 ) -> LeaksJson:
-    """Held-out rows whose prompt stands in training, as it is or nearly (`ftlab.data.near`), or whose long answer does.
+    """Held-out rows whose prompt occurs in training, exactly or nearly (`ftlab.data.near`), or whose long answer does.
 
     Rows are examples with `row` and `messages`. Returns `same`, `near` and `answer` (held-out rows, each counted once,
-    under the first that holds), `held_out` (all held-out rows), `pairs` (at most 20: the numbers `train_row` and
+    under the first that applies), `held_out` (all held-out rows), `pairs` (at most 20: the numbers `train_row` and
     `held_out_row`, their prompts `train` and `held_out`, and `kind`) and `text`. A copy under another system prompt is
     a near one. Raises Stopped.
     """
@@ -179,7 +180,7 @@ def find_leaks(
         across=True,
         watch=watch.Watch(should_stop=should_stop),
     )
-    gravest_of: dict[int, tuple[int, int]] = {}  # held-out row -> the gravest kind, and the training row
+    gravest_of: dict[int, tuple[int, int]] = {}  # held-out row -> the most serious kind, and the training row
     try:
         for trained, held, how in pairs:
             kind = "near" if how == "same" and _system(turns[trained]) != _system(turns[held]) else how
@@ -235,9 +236,9 @@ def _in_words(counts: Mapping[str, int], rows: int, cut: bool) -> str:
     return f"Of the {rows} held-out prompts {listed} among {where}: their scores may show memory, not skill."
 
 
-FEWEST_CARRIED = 0.5  # below it most of what was learned holds for the training rows only
-MEMORY_SHARE = 0.1  # by how much more of the n-grams of training rows is word for word
-LARGE_GAP = math.log(1.5)  # nats per token: a perplexity half as large again
+FEWEST_CARRIED = 0.5  # below it, most of what was learned applies only to the training rows
+MEMORY_SHARE = 0.1  # by how much more n-grams of training rows are reproduced
+LARGE_GAP = math.log(1.5)  # nats per token: a perplexity higher by half
 
 By = Mapping[str, Any]  # "train" and "held_out"
 
@@ -250,7 +251,8 @@ def conclude(
 ) -> MemoryFiguresJson:
     """The figures of `measure_memorisation`: `losses` by side and kind of row, `continued` by kind of row.
 
-    `clusters` by kind of row: what each row of `losses` belongs to, and under "continued held_out" each of `continued`.
+    `clusters` by kind of row: the cluster of each row of `losses`, and under "continued held_out" that of each of
+    `continued`.
     """
     tied = dict(clusters or {})
     gap, gap_interval = _gap(losses["adapted"], tied)
@@ -286,14 +288,14 @@ def _mean(losses: Losses) -> float:
 
 
 def _gap(losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> tuple[float, list[float] | None]:
-    """How much higher the loss of unseen rows is, in nats per token, and its 95% bootstrap interval."""
+    """How much higher the loss on unseen rows is, in nats per token, with its 95% bootstrap interval."""
     drawn = {kind: _draw(of, tied.get(kind)) for kind, of in losses.items()}
     ends = _ends(drawn["held_out"] - drawn["train"], losses, tied)
     return _mean(losses["held_out"]) - _mean(losses["train"]), ends
 
 
 def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters]) -> list[float] | None:
-    """The interval, as wide as the kind with fewer rows (or clusters) requires; None if that is one row."""
+    """The interval, as wide as the kind with fewer rows (or clusters) requires. None if that kind has only one."""
     fewest = min(len(set(keys)) if (keys := tied.get(kind)) else len(of.nll) for kind, of in losses.items())
     return percentiles(values, fewest) if fewest > 1 and len(values) else None
 
@@ -301,16 +303,16 @@ def _ends(values: Any, losses: Mapping[str, Losses], tied: Mapping[str, Clusters
 def _carried_over(
     losses: Mapping[str, Mapping[str, Losses]], tied: Mapping[str, Clusters]
 ) -> tuple[float | None, list[float] | None]:
-    """Improvement over the base on unseen rows by that on training rows, and its 95% bootstrap interval.
+    """Improvement over the base on unseen rows divided by that on training rows, with its 95% bootstrap interval.
 
-    None if the training rows did not improve: then nothing was learned that could carry over.
+    None if the training rows did not improve: there is then nothing to carry over.
     """
     import numpy as np
 
     gains = {kind: _mean(losses["base"][kind]) - _mean(losses["adapted"][kind]) for kind in ("train", "held_out")}
     if gains["train"] <= 0:
         return None, None
-    # The same draws for both sides: they scored the same rows.
+    # The same draws for both sides, which scored the same rows.
     drawn = {
         kind: _draw(losses["base"][kind], tied.get(kind)) - _draw(losses["adapted"][kind], tied.get(kind))
         for kind in gains
@@ -339,8 +341,8 @@ def _shares(rows: Sequence[Continued], clusters: Clusters) -> ContinuationJson:
 
 
 def _difference(continued: Mapping[str, Sequence[Continued]], tied: Mapping[str, Clusters]) -> float:
-    """The two-sided p of a permutation test on the mean n-gram overlap of two kinds of rows; rows that belong together
-    count once, with their mean."""
+    """The two-sided p of a permutation test on the mean n-gram overlap of two kinds of rows. Each cluster of rows
+    counts once, with its mean."""
     import numpy as np
     from scipy.stats import permutation_test
 
@@ -400,14 +402,13 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-MOST_ROWS_OF_A_KIND = 60  # of each kind; enough to see 20 points of difference
+MOST_ROWS_OF_A_KIND = 60  # of each kind; enough to see a difference of 20 points
 SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one kind: their tokens, those whose answers are long enough to be continued, and what the rows of both
-    belong to."""
+    """Rows of one kind: their tokens, those with answers long enough to be continued, and the clusters of both."""
 
     encoded: list[Encoded]
     halves: list[Half]
@@ -424,14 +425,14 @@ def measure_memorisation(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> MemorisationJson | None:
-    """How the adapted `model` of `run` treats rows that it was trained on and rows that it was not.
+    """How the adapted `model` of `run` treats rows it was trained on and rows it was not.
 
-    None if `config.evaluation.memorisation` is off, if no answers of the data were trained on (rewards), and if
-    there are no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count.
-    Where the model has an adapter, the losses of its base are taken too, by switching it off. Returns
+    None if `config.evaluation.memorisation` is off, if training used no answers of the data (rewards), or if there are
+    no held-out rows. At most 60 rows of each kind are drawn with seed 0; replayed rows do not count. If the model has
+    an adapter, the losses of its base are measured as well, by switching it off. Returns
     `rows` {train, held_out}, `split`,
     `losses` {side: {train, held_out}} in nats per token,
-    `carried_over` (of the improvement over the base on training rows, the share that unseen rows have too; or None),
+    `carried_over` (the share of the improvement over the base on training rows that unseen rows also have; or None),
     `carried_over_interval` (95% bootstrap), `gap` (loss of unseen minus that of training rows) with `gap_interval`,
     `continuation` {train, held_out: {rows, exact, exact_interval, overlap, longest}} with `continuation_p` and `rule`,
     or None if all answers are short, `examples` of rows continued word for word, `leaks` (see `find_leaks`),
@@ -495,7 +496,7 @@ def measure_memorisation(
 
 
 def samples_of(run: RunDirectory, config: RunConfig, tokenizer: Any) -> dict[str, Sample] | None:
-    """The rows of `run` that are looked at, train and held_out; None if there are none."""
+    """The examined rows of `run`, train and held_out. None if there are none."""
     from ftlab.models.load import text_length
 
     train, split, held_out = _rows(run)
@@ -529,7 +530,7 @@ def _rows(run: RunDirectory) -> tuple[list[Example], str, list[Example]]:
     from ftlab.data.splits import read_split
 
     def answered(split: str) -> list[Example]:
-        # An answer that was marked as bad was not trained on, and what is replayed the base knew before.
+        # Answers marked as bad were not trained on, and the base already knew what is replayed.
         rows = read_split(run, split)
         return [row for row in rows if row.get("label") is not False and row.get("source") != "replay"]
 
@@ -541,14 +542,14 @@ def _rows(run: RunDirectory) -> tuple[list[Example], str, list[Example]]:
 
 
 def _clusters(held_out: Sample) -> dict[str, list[str]]:
-    """The clusters of held-out rows, by data.group_by. Columns of training rows are not kept."""
+    """The clusters of held-out rows, by data.group_by. Columns of training rows are not stored."""
     if len(set(held_out.groups)) == len(held_out.groups):
         return {}
     return {"held_out": held_out.groups, "continued held_out": held_out.groups_of_halves}
 
 
 def _sample(rows: Sequence[Example], tokenizer: Any, length: int, groups: Sequence[str]) -> Sample:
-    """At most 60 of `rows` that fit into `length` tokens; of longer documents the beginning."""
+    """At most 60 of `rows` that fit into `length` tokens; longer documents are truncated."""
     from ftlab.data.conversion import is_document
     from ftlab.data.rendering import encode
 
@@ -572,7 +573,7 @@ def _sample(rows: Sequence[Example], tokenizer: Any, length: int, groups: Sequen
 
 @contextlib.contextmanager
 def _base_of(model: Any, config: RunConfig) -> Any:
-    """`model` as its base; None for a fully tuned model, whose base would have to be loaded beside it."""
+    """`model` as its base. None for a fully tuned model, whose base would have to be loaded separately."""
     from ftlab.models.adapters import adapter_disabled
 
     if config.method.is_full:

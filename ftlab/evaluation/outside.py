@@ -1,8 +1,9 @@
-"""Sides that answer elsewhere: a model behind an address, or a file with answers that were made before.
+"""Sides that answer elsewhere: a model behind an address, or a file of existing answers.
 
-`read_against` reads what a person wrote (`https://host/v1#model`, or a JSONL file), `plan` says what asking takes
-before anything is sent, and `answers_of` asks. Each answer is kept in `outside.jsonl` of the run as it comes: nothing
-is paid for twice, and a stopped evaluation goes on where it ended. Only answers come back: no loss, no perplexity.
+`read_against` parses the user's setting (`https://host/v1#model`, or a JSONL file), `plan` estimates the requests
+before anything is sent, and `answers_of` sends them. Each answer is stored in `outside.jsonl` of the run as it arrives:
+nothing is paid for twice, and a stopped evaluation resumes where it ended. Only answers come back: no loss, no
+perplexity.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from ftlab.evaluation.batches import Progress, Stopped
 from ftlab.evaluation.generate import Answer
 from ftlab.evaluation.material import Material, still_holds
 
-# Tokens of another model are other units, and a model that thinks spends them before it answers.
+# Tokens of another model differ in size, and a thinking model uses some before it answers.
 _FEWEST_TOKENS, _TIMES_LIMIT = 256, 2
 _ANSWER_KEYS = ("answer", "completion", "response", "output")
 _NO_SIDE: dict[str, Any] = {"url": None, "model": None, "file": None, "sha256": None}
@@ -53,8 +54,8 @@ UNMEASURED = "cannot be measured behind an address"
 
 @dataclass(frozen=True)
 class Outside:
-    """A side that answers elsewhere: behind `endpoint`, or in `file`. `name` is its key in a comparison and `title`
-    what people read. `max_tokens` limits an answer (None: by the references); prices are per million tokens."""
+    """A side that answers elsewhere: behind `endpoint`, or in `file`. `name` is its key in a comparison and `title` its
+    display name. `max_tokens` limits an answer (None: from the references). Prices are per million tokens."""
 
     name: str
     title: str
@@ -115,7 +116,7 @@ def read_against(
 ) -> Outside:
     """The side that `text` names: `https://host/v1#model`, or a JSONL file of prompts and answers.
 
-    Raises InputError for an address without a model, one that cannot be used, and a file that is not there.
+    Raises InputError for an address without a model, an unusable address, and a missing file.
     """
     text = text.strip()
     check_amount("Requests at once", at_once, 1, MOST_AT_ONCE)
@@ -146,9 +147,9 @@ def read_against(
 
 @dataclass(frozen=True)
 class OutsideAnswer:
-    """An answer from elsewhere, with what it took: `seconds` from request to reply, with up to `at_once` requests on
-    their way, and the tokens that the server counted (None: it did not say). `refused`: the server's reason to give
-    none."""
+    """An answer from elsewhere, with its cost: `seconds` from request to reply, with up to `at_once` concurrent
+    requests, and the tokens counted by the server (None: not reported). `refused`: the server's reason for giving no
+    answer."""
 
     answer: Answer
     seconds: float | None = None
@@ -168,13 +169,13 @@ def _prompts(material: Material) -> list[list[Message]]:
 
 
 def limit_of(side: Outside, material: Material) -> int:
-    """The longest answer of a side behind an address, in tokens of its own."""
+    """The maximum answer length of a side behind an address, in its own tokens."""
     return side.max_tokens or max(_FEWEST_TOKENS, _TIMES_LIMIT * material.limit.tokens)
 
 
 def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool = True) -> dict[str, OutsideAnswer]:
-    """The kept answers of `side` to the rows of `material` by their keys, from `run` or a run beside it; with `refused`
-    also where the server gave none."""
+    """The stored answers of `side` to the rows of `material` by key, from `run` or a neighboring run; with `refused`,
+    also rows that the server refused."""
     wanted = {_key(messages) for messages in _prompts(material)}
     owners = [run, *(RunDirectory(path) for path in sorted(run.path.parent.iterdir()) if path != run.path)]
     return _kept(owners, side, wanted, limit_of(side, material), refused=refused)
@@ -183,8 +184,8 @@ def known(run: RunDirectory, side: Outside, material: Material, *, refused: bool
 def kept_replies(
     workspace: Workspace, url: str, model: str, prompts: Mapping[str, Sequence[Message]], limit: int
 ) -> dict[str, OutsideAnswer]:
-    """What the `model` at `url` answered to `prompts` in evaluations of the runs of `workspace`, by the keys of
-    `prompts`; without those that a `limit` in its tokens would cut."""
+    """The answers of the `model` at `url` to `prompts` in evaluations of the runs of `workspace`, by the keys of
+    `prompts`, without those that a `limit` in its tokens would cut."""
     side = Outside.from_dict({**_NO_SIDE, "url": url, "model": model})
     keys = {_key(messages): name for name, messages in prompts.items()}
     answers = _kept(workspace.runs(), side, keys.keys(), limit, refused=False)
@@ -202,7 +203,7 @@ def _kept(
             if side.file or line["refused"] or still_holds(line["tokens"], line["cut"], line["limit"], limit):
                 answer = Answer(line["answer"], line["tokens"], line["cut"])
                 seconds, counts = line["seconds"], (line["prompt_tokens"], line["completion_tokens"])
-                # Lines from before the number was kept say nothing of it.
+                # Lines from before the number was stored do not record it.
                 at_once = line.get("at_once", 1)
                 answers[line["key"]] = OutsideAnswer(answer, seconds, *counts, line["refused"], at_once)
     return answers
@@ -218,8 +219,8 @@ def _keep(run: RunDirectory, side: Outside, key: str, reply: OutsideAnswer, limi
 
 @dataclass(frozen=True)
 class Plan:
-    """What asking a side behind an address takes: `rows`, of which `known` were answered before, and tokens: estimated,
-    and at most. Prices are in the currency of the prices given."""
+    """What requests to a side behind an address take: `rows`, of which `known` were answered before, and tokens:
+    estimated and maximum. Costs are in the currency of the given prices."""
 
     host: str
     model: str
@@ -240,7 +241,7 @@ class Plan:
         return dict(self.__dict__)
 
     def lines(self) -> list[str]:
-        """What a person should know before anything is sent."""
+        """What the user should know before anything is sent."""
         if not self.open:
             return [f"Nothing to send: {self.model} at {self.host} has answered all {self.rows:,} rows before."]
         before = f"; {self.known:,} were answered before and are not sent again" if self.known else ""
@@ -257,7 +258,7 @@ class Plan:
 
 
 def plan(run: RunDirectory, side: Outside, material: Material) -> Plan:
-    """What asking `side` about the rows of `material` takes; sends nothing."""
+    """What asking `side` about the rows of `material` takes. Sends nothing."""
     answered = known(run, side, material, refused=False)
     each = {_key(messages): place for place, messages in enumerate(_prompts(material))}
     left = [place for key, place in each.items() if key not in answered]
@@ -281,9 +282,9 @@ def answers_of(
     tell: Progress,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[OutsideAnswer]:
-    """The answers of `side` to the rows of `material`, in their order; what is not kept is asked. A row that the server
-    refuses has an empty answer, and is asked again unless all is `kept`: then nothing is sent. Raises FtlabError where
-    it cannot be asked, Stopped; answers until then are kept."""
+    """The answers of `side` to the rows of `material`, in order. Missing ones are requested. A row that the server
+    refuses has an empty answer, and is asked again unless all are `kept`, in which case nothing is sent. Raises
+    FtlabError if the side cannot be asked, and Stopped; answers received until then are kept."""
     prompts = _prompts(material)
     keys = [_key(messages) for messages in prompts]
     answered = known(run, side, material, refused=kept or bool(side.file))
@@ -321,12 +322,12 @@ def answers_of(
 
 
 def read_answers(run: RunDirectory, side: Outside, material: Material, how: AsTrained) -> tuple[list[int], list[str]]:
-    """Keep the answers in the file of `side` to the rows of `material`; returns the places of the rows that it answers,
+    """Store the answers in the file of `side` to the rows of `material`. Returns the indices of the rows it answers,
     and notes on what does not match.
 
     A line has `prompt` (a text) or `messages`, and `answer` (or `completion`, `response`, `output`); `seconds`,
     `prompt_tokens`, `completion_tokens` and `cut` are optional. `how` says how prompts of the data were built. Raises
-    InputError for a line without these and where no row matches.
+    InputError for a line without these, and if no row matches.
     """
     name = Path(side.file or "").name
     by_prompt: dict[str, OutsideAnswer] = {}
@@ -401,7 +402,8 @@ def _read_line(raw: str, where: str) -> tuple[str, OutsideAnswer]:
 
 
 def _prompt_of(line: Mapping[str, Any]) -> str | None:
-    """The text that a line is matched by: its prompt, or the last question of its messages with those before it."""
+    """The text by which a line is matched: its prompt, or the last question of its messages with the preceding
+    turns."""
     if isinstance(line.get("prompt"), str):
         return str(line["prompt"]).strip()
     turns = line.get("messages") or line.get("prompt")
@@ -414,14 +416,14 @@ def _prompt_of(line: Mapping[str, Any]) -> str | None:
 
 
 def _joined(turns: Sequence[Mapping[str, Any]]) -> str:
-    """A lone question as it is; a conversation with its roles."""
+    """A single question unchanged; a conversation with its roles."""
     if len(turns) == 1:
         return str(turns[0].get("content") or "").strip()
     return "\n".join(f"{turn.get('role')}: {str(turn.get('content') or '').strip()}" for turn in turns)
 
 
 def carried(earlier: ComparisonJson | None, run: RunDirectory, material: Material) -> list[Outside]:
-    """The sides of the `earlier` comparison of the same question whose answers are all kept: they cost nothing and
+    """The sides of the `earlier` comparison of the same question whose answers are all stored. They cost nothing and
     stay."""
     sides = [
         Outside.from_dict(side["outside"])
@@ -433,7 +435,7 @@ def carried(earlier: ComparisonJson | None, run: RunDirectory, material: Materia
 
 
 def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
-    """What a reader must know of the answers of `side`."""
+    """What readers must know about the answers of `side`."""
     notes = []
     refused = sum(bool(each.refused) for each in replies)
     if refused:
@@ -456,8 +458,8 @@ def notes_on(side: Outside, replies: Sequence[OutsideAnswer]) -> list[str]:
 
 
 def spent(side: Outside, replies: Sequence[OutsideAnswer]) -> dict[str, float | None]:
-    """What an answer of `side` takes on average: `seconds`, tokens read (`read`), and the cost of 1,000 (`thousand`);
-    None where it is not known."""
+    """The mean cost of an answer of `side`: `seconds`, tokens read (`read`), and the price of 1,000 answers
+    (`thousand`). None if unknown."""
     seconds = [each.seconds for each in replies if each.seconds is not None and not each.refused]
     counted = [
         (each.prompt_tokens, each.completion_tokens)

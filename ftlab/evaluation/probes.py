@@ -1,7 +1,7 @@
-"""Questions that a task does not ask (those that ship, a person's file, the base's own answers to neutral
-prompts), and how many of them a run can afford: about a fifth of its cost.  The cost is counted in tokens that
-are read once (a training step reads each token and goes back through it, at twice the price), so that the same
-run is always asked the same, on whatever machine."""
+"""General questions outside the task (bundled, from a user's file, or the base's own answers to neutral prompts), and
+how many of them a run can afford: about a fifth of its cost. The cost is counted in tokens that are read once (a
+training step reads each token and runs backward, at twice the price), so that the same run always gets the same
+questions, on any machine."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from ftlab.samples import list_samples, sample_path
 if TYPE_CHECKING:
     import numpy as np
 
-# Of neutral_prompts. The fewest hold the thirty of kinds that self replay does not hold, judged by themselves:
-# with fifteen of them SmolLM2 held at 0.022 nats could not be told from one that is not.
+# Of neutral_prompts. The minimum includes the thirty of kinds that self replay does not hold, judged separately: with
+# fifteen, SmolLM2 held at 0.022 nats could not be distinguished from an unheld one.
 MOST_PROMPTS, FEWEST_PROMPTS = 100, 50
-MOST_PASSAGES, FEWEST_PASSAGES = 120, 35  # of general_reading, which does not decide beside the prompts
-UNSEEN_KINDS = ("refusal", "languages", "code")  # of neutral_prompts and not of replay_prompts
-# Of SmolLM2 on two cores a neutral prompt takes 0.84 s and a passage 0.93 s, both sides together, where a token that
-# is read takes 4 ms (docs/forgetting.md).
+MOST_PASSAGES, FEWEST_PASSAGES = 120, 35  # of general_reading, which does not decide if prompts do
+UNSEEN_KINDS = ("refusal", "languages", "code")  # in neutral_prompts but not in replay_prompts
+# With SmolLM2 on two cores, a neutral prompt takes 0.84 s and a passage 0.93 s, both sides together; reading a token
+# takes 4 ms (docs/forgetting.md).
 _TOKENS_EACH = 225
 _PART = 4  # of the rest of the run that goes to it: a fifth of the whole
 _TRAINED = 3
 _CHARACTERS, _TOKENS_OF_TURN = 4, 8
-_OWN_ANSWER = 80  # tokens of a replayed prompt with the base's answer to it
+_OWN_ANSWER = 80  # of a replayed prompt and the base's answer
 
 
 def affordable(
     config: RunConfig, splits: Mapping[str, Sequence[Mapping[str, Any]]], own_answers: int = 0
 ) -> tuple[int, int]:
-    """How many neutral prompts and passages of general text suit a run of the resolved `config` on the rows `splits`
-    and `own_answers` of the base."""
+    """The number of neutral prompts and of passages of general text suited to a run of the resolved `config` on the
+    rows `splits` and `own_answers` of the base."""
     settings = config.optimisation
     train = splits["train"]
     rows = len(train) + own_answers
@@ -61,14 +61,14 @@ def affordable(
 
 
 def _tokens(row: Mapping[str, Any]) -> int:
-    """An estimate of the tokens of a frozen `row`: its messages, or a prompt with the answers to it."""
+    """The estimated number of tokens of a frozen `row`: its messages, or a prompt with its answers."""
     turns = [turn for value in row.values() if isinstance(value, list) for turn in value]
     return sum(len(turn.get("content") or "") // _CHARACTERS + _TOKENS_OF_TURN for turn in turns)
 
 
 def drawn_prompts(kinds: Sequence[str], most: int | None) -> list[int]:
-    """The places of at most `most` neutral prompts of these `kinds`: three fifths, as far as there are so many, of
-    kinds that self replay does not hold; else evenly, and fewer are a part of more."""
+    """The indices of at most `most` neutral prompts of these `kinds`. Three fifths, if available, are of kinds that
+    self replay does not hold. Otherwise drawn evenly over kinds. A smaller draw is part of a larger one."""
     unseen = [place for place, kind in enumerate(kinds) if kind in UNSEEN_KINDS]
     others = [place for place, kind in enumerate(kinds) if kind not in UNSEEN_KINDS]
     if most is None or most >= len(kinds):
@@ -79,7 +79,8 @@ def drawn_prompts(kinds: Sequence[str], most: int | None) -> list[int]:
 
 
 def evenly(rows: Sequence[Any], kinds: Sequence[Any], most: int | None) -> list[Any]:
-    """At most `most` of `rows`, drawn evenly over their `kinds` with a fixed seed: fewer are a part of more."""
+    """At most `most` of `rows`, drawn evenly over their `kinds` with a fixed seed. A smaller draw is part of a larger
+    one."""
     if most is None or most >= len(rows):
         return list(rows)
     by_kind: dict[Any, list[int]] = {}
@@ -93,9 +94,9 @@ def evenly(rows: Sequence[Any], kinds: Sequence[Any], most: int | None) -> list[
 
 # The measures of general questions: of kinds that were not replayed (or not known to be), and of kinds that were.
 NOT_REPLAYED, REPLAYED = "general_accuracy", "general_accuracy_replayed"
-# What known_facts and known_choices ask are facts, which replay_prompts asks for too.
+# known_facts and known_choices ask for facts, as replay_prompts does.
 _PART_OF = dict.fromkeys(("geography", "science", "nature", "history", "culture", "everyday", "language"), "facts")
-SELF = "self"  # among the probes: how the answers of the base to neutral prompts changed
+SELF = "self"  # among the probes: how the base's answers to neutral prompts changed
 HELD_RULE = (
     "an answer is right if it holds the reference, or one of its forms in the column also, as whole words, ignoring "
     "case"
@@ -104,9 +105,9 @@ HELD_RULE = (
 
 @dataclass(frozen=True)
 class Probe:
-    """One question as `messages` that end with the user's turn, its short `reference`, its `kind` where the data name
-    one, and whether questions of that kind were `replayed` in training (None: not known). `held`: an answer is right
-    that holds the reference, or one of the forms in `also`."""
+    """One question as `messages` that end with the user's turn, its short `reference`, its `kind` if the data names
+    one, and whether questions of that kind were `replayed` in training (None: unknown). `held`: an answer is right if
+    it contains the reference, or one of the forms in `also`."""
 
     row: int
     messages: list[dict[str, str]]
@@ -119,8 +120,8 @@ class Probe:
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with `options`, of which the one at the place `right` is; answered by which the model finds likeliest.
-    `messages` end with the user's turn and do not name the options; `kind` and `replayed` as of a Probe."""
+    """A multiple-choice question: `options[right]` is correct, and the model's answer is the option it finds most
+    likely. `messages` end with the user's turn and do not name the options. `kind` and `replayed` are as in Probe."""
 
     row: int
     messages: list[dict[str, str]]
@@ -131,8 +132,8 @@ class Choice:
 
 
 def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
-    """The places of questions by the measure that they belong to, as `replayed` says it of each (see `Probe`); only
-    measures with questions."""
+    """The indices of questions by measure, from the `replayed` flag of each (see `Probe`). Only measures with
+    questions."""
     by_name: dict[str, list[int]] = {NOT_REPLAYED: [], REPLAYED: []}
     for place, known in enumerate(replayed):
         by_name[REPLAYED if known else NOT_REPLAYED].append(place)
@@ -140,9 +141,10 @@ def by_replay(replayed: Sequence[bool | None]) -> dict[str, list[int]]:
 
 
 def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -> frozenset[str] | None:
-    """The kinds of general examples and documents that at least one of `runs` was trained on, or what it started from.
+    """The kinds of general examples and documents that at least one of `runs`, or the run it started from, was trained
+    on.
 
-    Empty if nothing was replayed; None if something was whose kinds its data do not name.
+    Empty if nothing was replayed. None if replayed data does not name its kinds.
     """
     replayed: set[str] = set()
     for run, config in zip(runs, configs, strict=True):
@@ -156,7 +158,7 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
                 parent = Workspace.of(run).run(config.model.start)
                 earlier = replayed_kinds([parent], [load_config(parent.config_file)])
             except FtlabError:
-                return None  # it is gone, or a bare adapter
+                return None  # deleted, or only an adapter
             if earlier is None:
                 return None
             replayed |= earlier
@@ -164,8 +166,8 @@ def replayed_kinds(runs: Sequence[RunDirectory], configs: Sequence[RunConfig]) -
 
 
 def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
-    """Whether what is of this `kind`, or of one that it is a part of, is among the replayed `kinds` (see
-    `replayed_kinds`); None if nobody knows."""
+    """Whether this `kind`, or one that it is part of, is among the replayed `kinds` (see `replayed_kinds`). None if
+    unknown."""
     if kinds is not None and not kinds:
         return False
     if kinds is None or not isinstance(kind, str):
@@ -174,7 +176,7 @@ def was_replayed(kind: Any, kinds: frozenset[str] | None) -> bool | None:
 
 
 def is_right(answer: str, probe: Probe) -> bool:
-    """Whether `answer` equals the reference of `probe` (PROBE_RULE), or holds it or one of its other forms where
+    """Whether `answer` equals the reference of `probe` (PROBE_RULE), or contains it or one of its other forms if
     answers may be sentences (HELD_RULE)."""
     from ftlab.evaluation.metrics.form import holds
     from ftlab.evaluation.metrics.text import is_general_match
@@ -187,11 +189,12 @@ def is_right(answer: str, probe: Probe) -> bool:
 def load_general(
     config: RunConfig, replayed: frozenset[str] | None = frozenset()
 ) -> tuple[list[Probe], list[Choice], list[Probe], str | None]:
-    """What `config.evaluation.probes` names (nothing for None and "none"): questions with a reference, questions with
-    choices, and the neutral prompts of SELF, which have no reference; and a note if something is unavailable.
+    """The items that `config.evaluation.probes` names (nothing for None and "none"): questions with a reference,
+    multiple-choice questions, and the neutral prompts of SELF, which have no reference; and a note if something is
+    unavailable.
 
-    `replayed` are the kinds that were trained, as of `replayed_kinds`; the column `kind` tells that of a question. What
-    cannot be read must not cost the comparison on the task, so that is a note and not an error.
+    `replayed` are the kinds used in training, as from `replayed_kinds`; the column `kind` gives that of a question.
+    Unreadable items must not cost the comparison on the task, so they yield a note and not an error.
     """
     probes: list[Probe] = []
     choices: list[Choice] = []
@@ -218,7 +221,7 @@ def load_general(
             notes.append(f"No general questions were asked: {error.message()}")
             continue
         questions: list[Any] = []
-        before, read = read, read + len(rows)  # no two questions have the same number
+        before, read = read, read + len(rows)  # number questions uniquely
         for number, row in enumerate(rows):
             kind = kind if isinstance(kind := row.get("kind"), str) else None
             about = kind, was_replayed(kind, replayed)
@@ -246,13 +249,14 @@ def load_probes(config: RunConfig, replayed: frozenset[str] | None = frozenset()
 
 
 def from_elsewhere(probes: str | None) -> bool:
-    """Whether one of `probes` may have to be fetched: it is neither a sample nor a file."""
+    """Whether one of `probes` may have to be downloaded: it is neither a sample nor a file."""
     here = {SELF, "auto", "none", *(sample.name for sample in list_samples())}
     return any(sized(name)[0] not in here and not Path(name).exists() for name in names(probes))
 
 
 def is_choice(row: Mapping[str, Any]) -> bool:
-    """Whether `row` is a question with choices: a question, A, B, ... and the letter of the right one as answer."""
+    """Whether `row` is a multiple-choice question: a question, A, B, ... and the letter of the right option as the
+    answer."""
     return {"question", "A", "B", "answer"} <= row.keys() and str(row["answer"]).strip() in _letters(row)
 
 
@@ -270,8 +274,8 @@ def _choice(number: int, row: Mapping[str, Any], system_prompt: str | None, *abo
 
 
 def _read(source: str, config: RunConfig) -> tuple[list[dict[str, Any]], Any]:
-    """The rows of `source`, and a function that makes of a row the messages to ask and the reference; None of one that
-    is no question. Raises FtlabError."""
+    """The rows of `source`, and a function from a row to its messages and reference, or None if it is not a question.
+    Raises FtlabError."""
     from ftlab.data.conversion import UnusableRow, is_document, to_messages
     from ftlab.data.load import load_rows
     from ftlab.data.rendering import prompt_messages, reference
@@ -316,27 +320,27 @@ def _neutral(config: RunConfig, replayed: frozenset[str] | None, most: int | Non
 
 
 def probe_limit(probes: list[Probe], tokenizer: Any, at_most: int | None) -> int:
-    """New tokens that suffice for a probe: an answer much longer than every reference is wrong anyway.
+    """The number of new tokens sufficient for a probe: an answer much longer than every reference is wrong anyway.
 
-    `at_most` is what a person set for all answers, or None.
+    `at_most` is the limit set for all answers, or None.
     """
     longest = max(len(tokenizer(probe.reference, add_special_tokens=False).input_ids) for probe in probes)
-    # Room for a sentence: SmolLM2-135M-Instruct says what is asked within 24 tokens in 16 of the 18 cases in which it
-    # says it at all (50 of general_probes, answers of up to 96 tokens).
+    # Room for a sentence: SmolLM2-135M-Instruct gives the answer within 24 tokens in 16 of the 18 cases in which it
+    # gives it at all (50 of general_probes, answers of up to 96 tokens).
     enough = max(2 * longest + 8, 24)
     return min(at_most or enough, enough)
 
 
-TOP = 256  # tokens of a distribution that are kept one by one
-NEW_TOKENS = 40  # of an answer of the base at most
-MOST_SHOWN = 5  # prompts whose answers changed most, which a side answers itself
+TOP = 256  # of a distribution that are stored individually
+NEW_TOKENS = 40  # of a base's answer at most
+MOST_SHOWN = 5  # prompts whose answers changed most, which each side also answers itself
 
 
 @dataclass(frozen=True)
 class Written:
-    """An answer of a base: its token `ids` (with the stop token), `text`, and whether the limit `cut` it. At each place
-    `top` holds the likeliest tokens, the first one first, shape (tokens, k); `logs` their log-probabilities and, last,
-    that of all other tokens together, in nats, shape (tokens, k + 1)."""
+    """An answer of a base: its token `ids` (including the stop token), `text`, and whether the limit `cut` it. At each
+    position `top` holds the most likely tokens in order, shape (tokens, k). `logs` holds their log-probabilities,
+    followed by that of all other tokens together, in nats, shape (tokens, k + 1)."""
 
     ids: tuple[int, ...]
     text: str
@@ -347,8 +351,9 @@ class Written:
 
 @dataclass(frozen=True)
 class Followed:
-    """How a model predicts an answer of its base: the forward `kl` of base to model summed over its `tokens` places, in
-    nats; in how many the likeliest token is the `same`; and, for the prompts with most KL, its own `answer`."""
+    """How a model predicts an answer of its base: the forward `kl` from base to model summed over its `tokens`
+    positions, in nats; the number of positions with the `same` most likely token; and, for the prompts with the largest
+    KL, its own `answer`."""
 
     kl: float
     same: int
@@ -359,8 +364,8 @@ class Followed:
 def write_own(
     model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, max_new_tokens: int, **more: Any
 ) -> tuple[list[Written], int | None]:
-    """The greedy answers of the base `model` to `prompts` (token ids), of at most `max_new_tokens`, and the rows at
-    once that fitted if memory ran out. `more` is as for `generate_answers`. Raises Stopped."""
+    """The greedy answers of the base `model` to `prompts` (token ids), with at most `max_new_tokens`, and the number of
+    rows that fit at once if memory ran out. `more` is as in `generate_answers`. Raises Stopped."""
     import numpy as np
     import torch
 
@@ -391,8 +396,8 @@ def follow(
     advance: Callable[[int], None] | None = None,
     **more: Any,
 ) -> tuple[list[Followed], int | None]:
-    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `examples` with most KL
-    a token; and as `write_own`. Both must have the same vocabulary. Raises Stopped."""
+    """How `model` predicts what a base has `written` to `prompts`, and its own answers to the `examples` with the
+    largest KL per token; otherwise like `write_own`. Both must have the same vocabulary. Raises Stopped."""
     import torch
 
     followed = [Followed(0.0, 0, 0)] * len(prompts)
@@ -401,11 +406,12 @@ def follow(
         top = torch.as_tensor(written[row].top, dtype=torch.long, device=logs.device)
         base = torch.as_tensor(written[row].logs, device=logs.device).double()
         own = torch.cat([logs.gather(1, top), _rest(logs, top)], dim=1).double()
-        # Where the base leaves nothing (a vocabulary that is kept whole), p log p is 0.
+        # If the base leaves no remainder (a vocabulary stored in full), p log p is 0.
         terms = torch.where(base.isneginf(), 0.0, base.exp() * (base - own))
-        # Several tokens can be the likeliest, in bfloat16 one place in a hundred: the base's is one of them, or is not.
+        # Several tokens can tie for most likely, in bfloat16 at one position in a hundred. Check whether the base's is
+        # among them.
         same = int((logs.gather(1, top[:, :1])[:, 0] == logs.amax(dim=1)).sum())
-        # Rounding may leave the KL of a model to itself a little below 0.
+        # Rounding may push the KL of a model to itself slightly below 0.
         followed[row] = Followed(max(0.0, float(terms.sum())), same, len(top))
 
     answers = [list(answer.ids) for answer in written]
@@ -420,7 +426,7 @@ def follow(
 
 
 def _rest(logs: Any, top: Any) -> Any:
-    """The log-probability of all tokens that are not among `top`, shape (places, 1)."""
+    """The log-probability of all tokens outside `top`, shape (positions, 1)."""
     return logs.scatter(1, top, float("-inf")).logsumexp(dim=1, keepdim=True)
 
 
@@ -434,8 +440,8 @@ def _predict(
     advance: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> int | None:
-    """Call `use` with the number of each row and the log-probabilities (tokens of its answer, vocabulary) with which
-    `model` predicts the answer. Rows are padded on the right, and logits are made for answers only."""
+    """Call `use` with each row number and the log-probabilities (tokens of its answer, vocabulary) with which `model`
+    predicts the answer. Rows are padded on the right, and logits are computed only for answers."""
     import torch
 
     rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]

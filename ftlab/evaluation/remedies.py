@@ -1,4 +1,4 @@
-"""What to change in the next run where this one forgot or memorized, or a prompt or another model does better."""
+"""What to change in the next run if this one forgot or memorized, or if a prompt or another model does better."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ftlab.evaluation.forgetting import answer_of
 
 GENERAL_REPLAY = "general_replay"  # drawn from what the starter knows
 GENERAL_DOCUMENTS = "general_documents"  # the same, as plain text
-_MOST_REPLAY = 2.0  # the range of data.replay_fraction ends there
+_MOST_REPLAY = 2.0  # the upper end of data.replay_fraction
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """A run to try next: `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
+    """A run to try next. `changes` are settings by path ({"data.replay": "general_replay"}), for `with_settings`.
 
-    `needs` is the path of a setting that only a person can fill in; it is empty if one click is enough. `first` is a
-    command that makes what is filled in there.
+    `needs` is the path of a setting that only a person can fill in; empty if one click is enough. `first` is a command
+    that creates the value to fill in.
     """
 
     title: str
@@ -37,9 +37,9 @@ class Remedy:
 
 
 def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
-    """Remedies for what `comparison` shows, the most promising first; empty if nothing is wrong.
+    """Remedies for the problems in `comparison`, the most promising first. Empty if nothing is wrong.
 
-    `config` is that of the run that was compared.
+    `config` is that of the compared run.
     """
     config = config.resolved()
     advice = against_better(comparison) if config.stage == SFT else []
@@ -53,7 +53,7 @@ def remedies(comparison: ComparisonJson, config: RunConfig) -> list[Remedy]:
 
 
 def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -> list[tuple[str, str]]:
-    """Title and command line of every remedy, for use outside the app; `config_file` is that of the run."""
+    """The title and command line of every remedy, for use outside the app. `config_file` is that of the run."""
     lines = []
     for remedy in remedies(comparison, config):
         changes = {remedy.needs: "YOUR_DATA"} if remedy.needs else {}
@@ -64,8 +64,8 @@ def commands(comparison: ComparisonJson, config: RunConfig, config_file: Path) -
 
 
 def against_better(comparison: ComparisonJson) -> list[Remedy]:
-    """Tuning on the answers of what was clearly better than the adapted model: the prompted base, or a model behind an
-    address."""
+    """Tune on the answers of whatever was clearly better than the adapted model: the prompted base, or a model behind
+    an address."""
     advice = []
     for side in comparison.get("sides", []):
         verdict = comparison.get("verdicts", {}).get(f"adapted_vs_{side['name']}")
@@ -73,7 +73,7 @@ def against_better(comparison: ComparisonJson) -> list[Remedy]:
         if verdict is None or verdict["better"] is not False or not (side["name"] == "prompted" or address):
             continue
         if address and not address["url"]:
-            continue  # a file answers no other prompts
+            continue  # a file cannot answer other prompts
         first = f"python -m ftlab data make --answers {shlex.quote(comparison['run'])}"
         if address:
             first += f" --url {shlex.quote(str(address['url']))} --model {shlex.quote(str(address['model']))}"
@@ -92,21 +92,22 @@ def against_better(comparison: ComparisonJson) -> list[Remedy]:
 
 
 def shows_forgetting(comparison: ComparisonJson) -> bool:
-    """Whether the score of forgetting says so, or the verdict where there is no score."""
+    """Whether the forgetting score shows it, or the verdict if there is no score."""
     if comparison.get("forgetting"):
         return answer_of(comparison) == "lost"
     return bool(comparison["verdict"].get("forgot"))
 
 
 def against_forgetting(config: RunConfig) -> list[Remedy]:
-    """Replay and a lower rate, fewer epochs, a lower rank; for runs that learn from preferences, a higher beta."""
+    """Replay and a lower learning rate, fewer epochs, a lower rank; for runs that learn from preferences, a higher
+    beta."""
     advice: list[Remedy | None] = []
     rate = _lower_rate(config, "Smaller steps keep more of what the base knew, and learn the task more slowly.")
     if _can_hold(config):
         advice.append(_hold(config))
     if config.data.replay_source is not None:
         advice.append(_documents(config))
-        # Measured on the starter (docs/replay.md): beside replay, 65% of the questions of other kinds instead of 35%.
+        # Measured on the starter (docs/replay.md): with replay, 65% of the questions of other kinds instead of 35%.
         advice.append(rate)
     if config.stage in WITH_REFERENCE and config.preference.beta is not None:
         advice.append(_held_back("preference.beta", config.preference.beta, 100.0))
@@ -124,7 +125,7 @@ def against_forgetting(config: RunConfig) -> list[Remedy]:
 
 
 def against_memorising(config: RunConfig) -> list[Remedy]:
-    """Fewer epochs, a lower rank, dropout, a lower rate."""
+    """Fewer epochs, a lower rank, dropout, a lower learning rate."""
     advice = _fewer_epochs(config, "Rows seen less often are less likely to be memorized.")
     advice += _lower_rank(config, "Fewer weights have less capacity for single rows.")
     if "dropout" in fields_of(config.method.name) and config.method.dropout < 0.1:
@@ -139,14 +140,14 @@ def against_memorising(config: RunConfig) -> list[Remedy]:
 
 
 def _can_hold(config: RunConfig) -> bool:
-    """Whether the base's own answers could be held by their probabilities and are not. The starter is too small: it
-    does not hold kinds that were not replayed (ftlab/docs/replay.md)."""
+    """Whether holding the base's own answers by their probabilities is possible and not used yet. The starter is too
+    small: it does not hold kinds that were not replayed (ftlab/docs/replay.md)."""
     held = config.data.replay_prompts is not None and config.data.replay_loss == "kl"
     return why_not_held(config) is None and not held
 
 
 def _hold(config: RunConfig) -> Remedy:
-    """Measured on SmolLM2 (ftlab/docs/replay.md): nothing else that was tried holds as much at the same score."""
+    """Measured on SmolLM2 (ftlab/docs/replay.md): no other method tried holds as much at the same score."""
     share = config.data.replay_fraction
     why = (
         "Before training the base answers prompts that ship with ftlab, and training keeps its probabilities on "
@@ -201,7 +202,7 @@ def _replay(config: RunConfig) -> Remedy | None:
 
 
 def _documents(config: RunConfig) -> Remedy | None:
-    """Plain text beside conversations that are mixed in already; with half the rate, as it was measured on the
+    """Plain text in addition to conversations already mixed in, at half the learning rate, as measured on the
     starter."""
     if not config.is_starter or config.data.replay_text or config.data.replay_prompts or config.stage != SFT:
         return None
@@ -259,7 +260,7 @@ def _lower_rank(config: RunConfig, why: str) -> list[Remedy]:
     rank = config.method.rank
     if "rank" not in fields_of(config.method.name) or rank < 2:
         return []
-    # alpha goes with the rank: what LoRA adds is scaled by their ratio.
+    # alpha scales with the rank, since LoRA scales its update by their ratio.
     alpha = max(1, config.method.alpha // 2)
     changes = {"method.rank": rank // 2, "method.alpha": alpha}
     return [Remedy(f"Halve the rank: {rank // 2} instead of {rank}", why, changes)]

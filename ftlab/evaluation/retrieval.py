@@ -1,10 +1,10 @@
-"""Retrieval as a side: before each question stand the training rows, or the passages of documents, that are nearest
-to it.
+"""Retrieval as a side: the nearest training rows, or passages of documents, precede each question.
 
-TF-IDF over character n-grams finds them (scikit-learn, which is installed for other reasons): it needs no second model,
-and no words of a certain language. Rows of the test split are never shown, nor are training rows that are copies or
-near copies of a held-out question (`ftlab.data.near`) or hold its long answer: they would give the answer away.
-Passages are shown whatever they hold: to hold the answers is what documents are for."""
+TF-IDF over character n-grams finds them (scikit-learn, already a dependency): it needs no second model, and works in
+any language. Rows of the test split are never shown, nor are training rows that are copies or near copies of a held-out
+question (`ftlab.data.near`) or contain its long answer: they would give the answer away. Passages are shown regardless
+of their content, since documents are supposed to contain the answers.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ from ftlab.evaluation.material import Material
 
 INDEX = "TF-IDF over character n-grams of 2 to 4 within words, cosine"
 Embed = Callable[[Sequence[str]], list[Vector]]
-_MOST_ROWS = 50_000  # of training; as many as memorization looks at
+_MOST_ROWS = 50_000  # of training; the same limit as for memorization
 _BATCH = 256  # questions
-_FEWEST_WORDS = 5  # of a question that is looked for in documents: "How?" is in many
-_BETWEEN = "\n\n---\n\n"  # passages, and the question: a rule, which is no word of a language
+_FEWEST_WORDS = 5  # of a question to match in documents: "How?" occurs in many
+_BETWEEN = "\n\n---\n\n"  # passages and question: a rule, independent of language
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Before each question stand the `count` nearest of the `examples`; `nearest` holds their places by the text of the
-    question, the nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: of the
-    search, per question. With `documents`, an example is one turn with a passage, and stands in the turn of the
-    question."""
+    """The `count` nearest of the `examples` precede each question. `nearest` holds their indices by question text, the
+    nearest first. `left_out`: training rows that are copies of a held-out question. `seconds`: search time per
+    question. With `documents`, an example is one turn with a passage, placed in the question's turn."""
 
     count: int
     examples: tuple[tuple[Message, ...], ...] = field(repr=False)
@@ -51,7 +50,7 @@ class Retrieval:
 
     @property
     def thing(self) -> str:
-        """What stands before a question."""
+        """What precedes a question."""
         return "passage" if self.documents else "training row"
 
     def described(self) -> str:
@@ -82,8 +81,8 @@ class Retrieval:
 
 
 def retrieval_of(run: RunDirectory, material: Material, count: int, embed: Embed | None = None) -> Retrieval:
-    """The `count` training rows of `run` that are nearest to each row of `material`, by TF-IDF or by the vectors that
-    `embed` gives. Raises InputError without any, and as `embed` does."""
+    """The `count` training rows of `run` nearest to each row of `material`, by TF-IDF or by the vectors from `embed`.
+    Raises InputError if there are none, and as `embed` does."""
     from ftlab.data.partition import prompt_text
 
     rows = _rows_of(run)
@@ -92,7 +91,7 @@ def retrieval_of(run: RunDirectory, material: Material, count: int, embed: Embed
     copies = _copies(rows, texts, material, questions)
     try:
         nearest, seconds = _nearest(texts, questions, count, copies, embed)
-    except ValueError:  # not one n-gram in all of them
+    except ValueError:  # no n-gram in any of them
         raise InputError("The training rows hold no text to search", given=f"run {run.id}") from None
     examples = tuple(
         tuple(
@@ -104,7 +103,7 @@ def retrieval_of(run: RunDirectory, material: Material, count: int, embed: Embed
 
 
 def _rows_of(run: RunDirectory) -> Sequence[Mapping[str, Any]]:
-    """The training rows that can be retrieved. Raises InputError without any."""
+    """The training rows that can be retrieved. Raises InputError if there are none."""
     from ftlab.data.splits import read_split
 
     rows = [row for row in read_split(run, "train") if row.get("source") != "replay" and row.get("label") is not False]
@@ -117,7 +116,7 @@ def _rows_of(run: RunDirectory) -> Sequence[Mapping[str, Any]]:
 
 def texts_of(run: RunDirectory, material: Material, places: Sequence[str]) -> list[str]:
     """Every text that an index of the documents at `places`, or of the training rows of `run`, compares with the
-    questions, and these. Raises InputError as retrieving does."""
+    questions, plus the questions. Raises InputError as retrieval does."""
     from ftlab.data.documents import find_documents, read_passages
     from ftlab.data.partition import prompt_text
 
@@ -128,9 +127,9 @@ def texts_of(run: RunDirectory, material: Material, places: Sequence[str]) -> li
 
 
 def passages_near(places: Sequence[str], material: Material, count: int, embed: Embed | None = None) -> Retrieval:
-    """The `count` passages of the documents at `places` (files and folders) that are nearest to each row of `material`,
-    by TF-IDF or by the vectors that `embed` gives. Raises InputError for a path without a document, and documents
-    without a passage, and as `embed` does."""
+    """The `count` passages of the documents at `places` (files and folders) nearest to each row of `material`, by
+    TF-IDF or by the vectors from `embed`. Raises InputError for a path without a document, and documents without a
+    passage, and as `embed` does."""
     from ftlab.data.documents import find_documents, read_passages
     from ftlab.data.partition import prompt_text
 
@@ -156,15 +155,15 @@ def passages_near(places: Sequence[str], material: Material, count: int, embed: 
 
 
 def _words(text: str) -> str:
-    """The words of `text`, each between two spaces."""
+    """The words of `text`, each surrounded by spaces."""
     return " ".join(["", *re.findall(r"[^\W_]+", text.lower()), ""])
 
 
 def _nearest(
     texts: Sequence[str], questions: Sequence[str], count: int, never: Set[int], embed: Embed | None
 ) -> tuple[dict[str, tuple[int, ...]], float]:
-    """The places of the `count` of `texts` that are nearest to each question, without those that are `never` shown, and
-    the seconds that it took per question. Raises ValueError where `texts` hold nothing to search."""
+    """The indices of the `count` of `texts` nearest to each question, without those that are `never` shown, and the
+    seconds per question. Raises ValueError if `texts` hold nothing to search."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.metrics.pairwise import linear_kernel
@@ -190,13 +189,13 @@ def _nearest(
 def _copies(
     rows: Sequence[Mapping[str, Any]], texts: Sequence[str], material: Material, questions: Sequence[str]
 ) -> set[int]:
-    """The places of the training rows that are copies or near copies of a held-out question, or hold its answer."""
+    """The indices of the training rows that are copies or near copies of a held-out question, or contain its answer."""
     from ftlab.data.near import near_pairs
     from ftlab.data.rendering import reference
 
     answers = [reference(row["messages"]) for row in rows]
     copies: set[int] = set()
-    # Every question that has a copy is in a pair, but not with each of its copies: so again without those found.
+    # Every question with a copy is in a pair, but not with each of its copies: repeat without those found.
     while left := [place for place in range(len(rows)) if place not in copies]:
         pairs = near_pairs(
             [*(texts[place] for place in left), *questions],

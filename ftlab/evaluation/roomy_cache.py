@@ -1,7 +1,7 @@
-"""Keys and values with room for the tokens to come.
+"""Keys and values with preallocated room for new tokens.
 
-transformers' DynamicLayer copies all it holds for every token that is added: the more rows and the longer they are, the
-more of each step is copying. Here a copy makes room for the next _ROOM tokens.
+transformers' DynamicLayer copies everything it holds for every new token: the more and longer the rows, the more of
+each step is copying. Here each copy makes room for the next _ROOM tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ROOM = 32  # tokens
 
 
 class RoomyLayer(DynamicLayer):
-    """As DynamicLayer, with `keys` and `values` (rows, heads, tokens, width) as parts of something longer."""
+    """Like DynamicLayer, with `keys` and `values` (rows, heads, tokens, width) as slices of a larger buffer."""
 
     _store: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -26,7 +26,7 @@ class RoomyLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        if not self.keys.numel():  # a prompt: it is as long as it is, and may be joined with others next
+        if not self.keys.numel():  # a prompt: stored at its exact length, since it may be joined with others next
             self.keys, self.values = key_states, value_states
         else:
             stores = self._store or (None, None)
@@ -36,7 +36,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def replace(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Hold `keys` and `values` instead; what was held before is let go."""
+        """Hold `keys` and `values` instead, releasing what was held before."""
         self.keys, self.values, self._store = keys, values, None
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -45,13 +45,13 @@ class RoomyLayer(DynamicLayer):
 
 
 def give_room(cache: DynamicCache) -> None:
-    """Let the layers of `cache` make room, if it holds nothing yet."""
+    """Preallocate in the layers of `cache`, if it is still empty."""
     if not cache.get_seq_length():
         cache.layers = [RoomyLayer() for _ in cache.layers]
 
 
 def _added(held: torch.Tensor, new: torch.Tensor, store: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """`held` with `new` behind it, and the store that it is a part of: the one given where that has room."""
+    """`held` followed by `new`, and the buffer they are part of: the given one if it has room."""
     tokens, more = held.shape[2], new.shape[2]
     start = _place(held, store)
     if store is None or start is None or start + tokens + more > store.shape[2]:
@@ -63,7 +63,7 @@ def _added(held: torch.Tensor, new: torch.Tensor, store: torch.Tensor | None) ->
 
 
 def _place(held: torch.Tensor, store: torch.Tensor | None) -> int | None:
-    """The token of `store` at which `held` begins; None if it is no slice of it along the tokens."""
+    """The token of `store` at which `held` begins. None if it is not a slice of it along the tokens."""
     if store is None or held.untyped_storage().data_ptr() != store.untyped_storage().data_ptr():
         return None
     if held.stride() != store.stride() or (held.shape[:2], held.shape[3]) != (store.shape[:2], store.shape[3]):

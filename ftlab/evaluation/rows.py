@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from ftlab.evaluation.significance import Clusters
 
 PASS = "pass_k"
-# What says of one answer that it is right; the first that is measured is taken.
+# Measures that say whether one answer is right; the first one measured is used.
 _RIGHT = ("tool_decision", "accuracy", "final_number", "exact_match", "normalised_match", "pattern")
-# Their values of single rows are not parts of the value of the corpus.
+# Their row values are not parts of the corpus value.
 OF_CORPUS = ("bleu", "chrf")
 _PASS_RULE = (
     "pass^k (Yao et al. 2024, tau-bench, arXiv 2406.12045): mean over rows of C(c, k) / C(n, k), where c of n answers "
@@ -57,10 +57,10 @@ def measure_samples(
     *,
     options: MeasureOptions | None = None,
 ) -> Measured:
-    """As `measure_answers`, where each side has k lists of answers to `references`, the same k on all sides.
+    """Like `measure_answers`, with k lists of answers to `references` per side, the same k on all sides.
 
-    With k above 1 the value of a row is the mean over its answers (of those with a value), and behind the measure that
-    tells right from wrong stands pass^k.
+    With k above 1, the value of a row is the mean over its answers (those with a value), and pass^k follows the measure
+    that tells right from wrong.
     """
     options = options or MeasureOptions()
     k = len(next(iter(answers.values())))
@@ -69,7 +69,7 @@ def measure_samples(
             names, {side: samples for side, [samples] in answers.items()}, references, options=options
         )
     flat = {side: [text for sample in samples for text in sample] for side, samples in answers.items()}
-    # Of all answers in one list, those to a row are a cluster (of the cluster that the row itself is in).
+    # With all answers in one list, those to a row form a cluster (or join the cluster of the row itself).
     tied = options.clusters or tuple(range(len(references)))
     measures, every = measure_answers(
         names,
@@ -90,7 +90,7 @@ def measure_samples(
 
 
 def right_of(rows: Rows, number: int, k: int) -> dict[str, int] | None:
-    """How many of the k answers of each side to row `number` are right, by the measure that pass^k goes by."""
+    """The number of right answers, of k, of each side to row `number`, by the measure used for pass^k."""
     name = next((name for name in _RIGHT if name in rows), None)
     if name is None or k == 1:
         return None
@@ -113,7 +113,7 @@ def samples_note(rows: int, k: int, temperature: float) -> str | None:
 
 
 def _means(values: Sequence[float | None], k: int) -> list[float | None]:
-    """Per row the mean of its values; `values` are those of all first answers, then of all second ones."""
+    """Per row, the mean of its values. `values` are those of all first answers, then of all second ones."""
     count = len(values) // k
     means: list[float | None] = []
     for row in range(count):
@@ -123,7 +123,7 @@ def _means(values: Sequence[float | None], k: int) -> list[float | None]:
 
 
 def _by_row(measure: MeasureJson, rows: Rows, count: int, k: int, clusters: Clusters) -> MeasureJson:
-    """`measure` of all answers in one list, by rows. One of a whole corpus keeps its tests, which draw clusters."""
+    """`measure` of all answers in one list, by row. One of a whole corpus keeps its tests, which draw clusters."""
     detail = measure["detail"]
     if detail and "labels" in detail:
         detail = detail | {"samples": k}  # its table counts answers
@@ -150,11 +150,12 @@ def _pass(measure: MeasureJson, rows: Mapping[str, Sequence[float | None]], k: i
 
 @dataclass(frozen=True)
 class Result:
-    """What one side said: per row a loss and an answer (none for documents), per general question an answer, per
-    general text a loss, by the form of the text, and per row the loss of each label (only where asked for).
-    `more_answers`: where each row has several answers, the second ones, the third ones and so on. `choices`: of each
-    question with choices whether it found the right one likeliest. `written`: what a base wrote to the prompts of OWN
-    (asking.py), by its names, and how another side `followed` that. `memorisation`: how it treats its training rows."""
+    """The replies of one side: per row a loss and an answer (none for documents), per general question an answer,
+    per general text a loss, by the form of the text, and per row the loss of each label (only if requested).
+    `more_answers`: if each row has several answers, the second ones, the third ones and so on. `choices`: for each
+    multiple-choice question, whether the right option was the most likely. `written`: a base's answers to the
+    prompts of OWN (asking.py), by name, and how another side `followed` them. `memorisation`: how it treats its
+    training rows."""
 
     losses: Losses
     answers: list[Answer]
@@ -195,11 +196,11 @@ def compare_results(
     clusters: Sequence[int] | None = None,
     outside: Mapping[str, Sequence[Answer]] | None = None,
 ) -> Compared:
-    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. What `measures`
-    hold is not measured again.
+    """Scores and tests; the rows of predictions.jsonl; the rows of probes.jsonl. What `measures` hold is not measured
+    again.
 
-    `sizes` are the bytes of documents, None if the rows are questions with `references`. `base` and `adapted` are
-    among the sides. `clusters`: what each row belongs to. `outside`: the sides that have answers alone.
+    `sizes` are the bytes of documents, None if the rows are questions with `references`. `base` and `adapted` are among
+    the sides. `clusters`: the cluster of each row. `outside`: the sides that only have answers.
     """
     from ftlab.evaluation.significance import mcnemar
 
@@ -304,7 +305,7 @@ def _add_outside(
     clusters: Sequence[int] | None,
     predictions: list[dict[str, Any]],
 ) -> ScoresJson:
-    """Put the answers of a side from elsewhere into `predictions`; returns its scores, which know no loss."""
+    """Add the answers of a side from elsewhere to `predictions`. Returns its scores, which include no loss."""
     from ftlab.evaluation.metrics import is_exact
 
     correct = [is_exact(spoken(a.text), r) for a, r in zip(answers, references, strict=True)]
@@ -348,8 +349,8 @@ def _answer_scores(
 
 
 def _add_general(scores: ScoresJson, known: Sequence[bool], probes: Sequence[Probe]) -> None:
-    """Put into `scores` the shares of general questions answered right, of kinds that were not replayed and of those
-    that were; None if none was asked."""
+    """Add to `scores` the shares of general questions answered right, of kinds that were not replayed and of those that
+    were. None if none was asked."""
     from ftlab.evaluation.significance import wilson_interval
 
     places = by_replay([probe.replayed for probe in probes])
@@ -396,7 +397,7 @@ LOSS_MEASURE: MeasureInfoJson = {
 
 
 def row_scores(row: Row, sides: Sequence[str]) -> dict[str, dict[str, float]]:
-    """{measure: {side: value}} of one row of predictions.jsonl; `loss` is among them where it is known."""
+    """{measure: {side: value}} of one row of predictions.jsonl, including `loss` if known."""
     scores = {name: dict(values) for name, values in (row.get("scores") or {}).items()}
     if "exact_match" not in scores and f"{sides[0]}_correct" in row:
         scores["exact_match"] = {side: float(row[f"{side}_correct"]) for side in sides if f"{side}_correct" in row}
@@ -415,7 +416,7 @@ def measured(rows: Sequence[Row], sides: Sequence[str]) -> list[str]:
 
 
 def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> float | None:
-    """How much better the second side of `pair` did on this row than the first; None if it was not measured."""
+    """How much better the second side of `pair` did on this row than the first. None if not measured."""
     values = row_scores(row, pair).get(measure, {})
     before, after = (values.get(side) for side in pair)
     if before is None or after is None:
@@ -424,7 +425,7 @@ def gain(row: Row, measure: str, pair: tuple[str, str], *, higher: bool) -> floa
 
 
 def rows_in_common(runs: Sequence[Sequence[RowT]]) -> tuple[list[dict[str, RowT]], list[str]]:
-    """The rows of each of `runs` by what was asked, and the keys that all of them have, in the order of the first."""
+    """The rows of each of `runs` by question, and the keys that all of them have, in the order of the first."""
     keyed = [
         {
             json.dumps([row.get("messages"), row.get("reference"), row.get("document")], ensure_ascii=False): row
@@ -436,9 +437,10 @@ def rows_in_common(runs: Sequence[Sequence[RowT]]) -> tuple[list[dict[str, RowT]
 
 
 def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str | None) -> ChangedJson | None:
-    """How many `rows` of base and adapted model are better and worse: {by, better, worse}; None without any to compare.
+    """The number of `rows` in which the adapted model is better and worse than the base: {by, better, worse}. None if
+    there are none to compare.
 
-    `by` is the title of the measure `decided`, else (where rows have no value of it) the loss.
+    `by` is the title of the measure `decided`, or the loss if rows have no value of it.
     """
     pair = ("base", "adapted")
     known = measured(rows, pair)
@@ -452,7 +454,7 @@ def changed(rows: Sequence[Row], measures: Sequence[MeasureJson], decided: str |
 
 
 def what_to_read(comparison: ComparisonJson) -> str:
-    """Which rows a person should read next, in a sentence."""
+    """The rows a person should read next, in a sentence."""
     change, documents = comparison.get("changed"), scores_of(comparison, "adapted").get("exact_match", 0) is None
     what = "document" if documents else "answer"
     then = "then try the model in Chat" + ("." if documents else " on prompts of your own.")
@@ -467,9 +469,9 @@ def what_to_read(comparison: ComparisonJson) -> str:
 def select(
     rows: Sequence[Row], search: str | None, kind: str | None, measure: str, pair: tuple[str, str], *, higher: bool
 ) -> list[Row]:
-    """The rows that hold all words of `search` in their texts and belong to `kind`, one of FILTERS, by `measure`.
+    """The rows whose texts contain all words of `search` and that belong to `kind`, one of FILTERS, by `measure`.
 
-    Both wrong: neither side of `pair` scores anything above 0, where higher is better.
+    Both wrong: neither side of `pair` scores above 0 on a measure where higher is better.
     """
     words = (search or "").lower().split()
 
@@ -491,7 +493,7 @@ def select(
 
 
 def ordered(rows: Sequence[Row], order: str, measure: str, pair: tuple[str, str], *, higher: bool) -> list[Row]:
-    """`rows` in one of ORDERS; those that cannot be placed come last, equals stay as in the data."""
+    """`rows` in one of ORDERS. Rows without a value come last; ties stay in the order of the data."""
 
     def change(row: Row) -> float | None:
         return gain(row, measure, pair, higher=higher)
@@ -507,9 +509,9 @@ def ordered(rows: Sequence[Row], order: str, measure: str, pair: tuple[str, str]
     return [row for _, row in known] + [row for value, row in keyed if value is None]
 
 
-_Scored = tuple[dict[str, float], Any]  # values by side, and what the row belongs to
+_Scored = tuple[dict[str, float], Any]  # values by side, and the row's cluster
 MOST_SLICES = 12
-_FEW_VALUES = 8  # numbers with more different values than these are cut into quarters
+_FEW_VALUES = 8  # numeric columns with more distinct values are cut into quartiles
 OTHER = "(all others)"
 
 
@@ -517,7 +519,7 @@ OTHER = "(all others)"
 class Slice:
     """The rows with one value of a column: mean and 95% interval of each side, and of the difference to the first.
 
-    `p` of each later side, by itself: among several slices use `findings`.
+    `p` is unadjusted for each later side; for several slices use `findings`.
     """
 
     value: str
@@ -530,12 +532,12 @@ class Slice:
 
 
 def findings(parts: Sequence[Slice], side: str) -> list[bool]:
-    """Of each slice whether `side` differs there by more than chance explains among all of them (Holm, 5%)."""
+    """For each slice, whether `side` differs significantly there, adjusted over all slices (Holm, 5%)."""
     return [p is not None and p < 0.05 for p in holm([part.p.get(side) for part in parts])]
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The columns that divide `rows`: those with at least two different values and fewer values than rows."""
+    """The columns that divide `rows`: those with at least two distinct values and fewer values than rows."""
     names = dict.fromkeys(name for row in rows for name in row.get("columns") or {})
     columns = []
     for name in names:
@@ -549,8 +551,8 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
 def slices(rows: Sequence[Row], column: str, measure: str, sides: Sequence[str]) -> list[Slice]:
     """The `rows` by the value of `column`, each with `measure` on all `sides`, the largest slice first.
 
-    Numbers of many values are cut at their quartiles, and stay in their order; beyond MOST_SLICES values the rest is
-    one slice. Rows that lack the measure on a side are left out.
+    Numeric columns with many values are cut at their quartiles and stay in order. Beyond MOST_SLICES values, the rest
+    is one slice. Rows that lack the measure on a side are left out.
     """
     scored = [
         (row.get("columns", {}).get(column), row_scores(row, sides).get(measure, {}), row.get("cluster", f"row {at}"))
@@ -604,7 +606,7 @@ def _right_or_wrong(values: Sequence[float]) -> bool:
 
 
 def _bins(values: Sequence[Any]) -> list[tuple[float, float]]:
-    """The quarters of numbers of many values, as (low, high); none for other values."""
+    """The quartiles of a numeric column with many values, as (low, high). Empty for other columns."""
     if not all(map(_is_number, values)) or len(set(values)) <= _FEW_VALUES:
         return []
     import numpy as np

@@ -1,16 +1,15 @@
-"""One verdict on runs that differ in nothing but the seed: would another run like these be better than the base?
+"""One verdict on runs that differ only in the seed: would another such run be better than the base?
 
-The models that were trained are a sample of those that could have been, as the rows are of those that could be asked.
-For each measure d[r, s] is what run s gained over the base on row r. The 95% interval of its mean is
+The trained models are a sample of possible models, just as the rows are a sample of possible questions. For each
+measure, d[r, s] is the gain of run s over the base on row r. The 95% interval of its mean is
 
     mean +- sqrt((t[n-1] * SE_rows)**2 + (t[k-1] * SE_seeds)**2)
 
 with SE_rows from the n means of rows, SE_seeds from the k means of runs, and t their 97.5% quantiles (the sum of two
-sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for independent normal parts). Of right-or-wrong
-rows the part of the rows is Newcombe's (as in significance.share_difference), the mean over the runs, made as much
-narrower as the gains of rows spread less when they are means over runs. It does not shrink to a point where all rows
-change alike.
-`tests/benchmarks/seeds.py`: 1.2 to 3.8% of verdicts are false at 10 to 200 rows; by rows alone up to 44%.
+sources by Banerjee, 1960, Sankhya 22, 357-358; it covers at least 95% for independent normal parts). For right-or-wrong
+rows, the row part is Newcombe's (as in significance.share_difference), averaged over the runs and narrowed by as much
+as averaging over runs reduces the spread of row gains. It does not shrink to a point if all rows change alike.
+`tests/benchmarks/seeds.py`: 1.2 to 3.8% of verdicts are false at 10 to 200 rows; from rows alone up to 44%.
 """
 
 from __future__ import annotations
@@ -36,16 +35,17 @@ from ftlab.evaluation.significance import LEVEL, difference_p, loss_span, mean_i
 FEWEST = 2
 _SIDES = ("base", "adapted")
 _FITS = ("perplexity", "bits_per_byte")
-# Of free text the loss decides together with the first of these.
+# For free text, the loss decides together with the first of these.
 _OVERLAP = ("rouge_l", "rouge2", "rouge1", "token_f1")
 
 
 @dataclass(frozen=True)
 class SeedMeasure:
-    """One measure over all runs: the value of the base and of each run, their mean, range and standard deviation.
+    """One measure over all runs: the values of the base and of each run, and the mean, range and standard deviation
+    over runs.
 
-    Where single `rows` have values: `difference`, the mean gain over the base with its 95% `interval` (rows and seeds
-    are both samples), and `p`, the paired permutation of rows for these models alone.
+    If single `rows` have values: `difference`, the mean gain over the base with its 95% `interval` (rows and seeds are
+    both samples), and `p`, the paired permutation of rows for these particular models.
     """
 
     name: str
@@ -67,8 +67,8 @@ class SeedMeasure:
 
 @dataclass(frozen=True)
 class SeedsVerdict:
-    """The verdict on `runs` with these `seeds`. `better`: True, False, or None if the data cannot tell; `decided`
-    names the measures that decided. `own` counts the single verdicts: better, worse, cannot tell, forgot."""
+    """The verdict on `runs` with these `seeds`. `better`: True, False, or None if the data cannot tell. `decided` names
+    the measures that decided. `own` counts the single verdicts: better, worse, cannot tell, forgot."""
 
     created: float  # unix seconds
     runs: list[str]
@@ -84,7 +84,7 @@ class SeedsVerdict:
 
 
 def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
-    """The verdict on `runs` (seed and run) by what they answered; nothing is asked again.
+    """The verdict on `runs` (seed and run) from their stored answers; nothing is asked again.
 
     Raises FtlabError for fewer than two runs with a comparison, or without rows that all of them were asked.
     """
@@ -100,7 +100,7 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
         raise FtlabError("These runs have no evaluated rows in common", try_="evaluate them with the same settings")
     tables = _tables([[of_run[key] for key in common] for of_run in keyed]) | _probes([run for _, run, _ in compared])
     clusters = [keyed[0][key].get("cluster") for key in common]
-    # Without that of some row, as in old results, rows count as independent.
+    # If some rows lack a cluster, as in old results, rows count as independent.
     tied = None if None in clusters else [cluster for cluster in clusters if cluster is not None]
     measures = [_measure(about, comparisons, tables.get(about["name"]), tied) for about in _known(comparisons, tables)]
     own = _own([verdict_of(comparison) for comparison in comparisons])
@@ -108,11 +108,11 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
     directions = {_direction(measure) for measure in decided}
     better = directions.pop() if len(directions) == 1 else None
     if [measure.name for measure in decided] == [LOSS] and own["better" if better else "worse"] < len(compared):
-        # A loss proves no answers: here the single verdicts, which look at BLEU too, have to agree.
+        # A loss says nothing about answers. The single verdicts, which also use BLEU, have to agree.
         better = None
     verdicts = [verdict for comparison in comparisons if (verdict := verdict_of(comparison)) is not None]
     if 2 * sum(verdict.get("opposed") is not None for verdict in verdicts) >= len(compared):
-        better = None  # a gain in form that is a loss in knowing
+        better = None  # a gain in form that is a loss in knowledge
     notes = [f"{len(runs) - len(compared)} of {len(runs)} runs have no comparison and do not count."]
     notes = notes if len(compared) < len(runs) else []
     asked = max(map(len, keyed))
@@ -136,8 +136,8 @@ def seeds_verdict(runs: Sequence[tuple[int, RunDirectory]]) -> SeedsVerdict:
 def both_sources(
     runs: Sequence[tuple[Sequence[float], Sequence[float]]], clusters: Sequence[int] | None = None
 ) -> list[float]:
-    """The 95% interval of the mean gain of two or more runs, each the values of base and of adapted on the same two or
-    more rows; see the head of this file. Of `clusters` (what each row belongs to) the part of the rows is wider."""
+    """The 95% interval of the mean gain of two or more runs, each with the values of base and of adapted on the same
+    two or more rows; see the module docstring. With `clusters` (the cluster of each row), the row part is wider."""
     gains = [[new - old for old, new in zip(base, adapted, strict=True)] for base, adapted in runs]
     whole = all(value in (0, 1) for run in runs for side in run for value in side)
     mean = statistics.fmean(map(statistics.fmean, gains))
@@ -145,7 +145,7 @@ def both_sources(
     of_rows = [statistics.fmean(values) for values in zip(*gains, strict=True)]
     if whole:
         intervals = [share_difference(base, adapted, clusters) for base, adapted in runs]
-        # The mean of several runs is known better than one of them, by at most the root of their number.
+        # The mean of several runs is more precise than one of them, by at most the square root of their number.
         single = statistics.fmean(map(statistics.stdev, gains))
         share = max(statistics.stdev(of_rows) / single, len(runs) ** -0.5) if single else 1.0
         below = share * (mean - statistics.fmean(low for low, _ in intervals))
@@ -161,21 +161,21 @@ def _half_of_clusters(values: Sequence[float], clusters: Sequence[int]) -> float
 
 
 def _half(values: Sequence[float]) -> float:
-    """Half the 95% interval of the mean of `values` by t."""
+    """Half the width of the 95% t interval of the mean of `values`."""
     from scipy.stats import t
 
     return float(t.ppf(1 - LEVEL / 2, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def read_verdict(values: Mapping[str, Any]) -> SeedsVerdict:
-    """A verdict as it was written by `asdict`."""
+    """A verdict as written by `asdict`."""
     known = {field.name for field in fields(SeedsVerdict)}
     kept = {name: value for name, value in values.items() if name in known}
     return SeedsVerdict(**kept | {"measures": [SeedMeasure(**measure) for measure in values["measures"]]})
 
 
 def verdict_with(run: RunDirectory) -> SeedsVerdict | None:
-    """The newest verdict on seeds that `run` is a part of."""
+    """The newest verdict on seeds that includes `run`."""
     files = Workspace.of(run).sweeps_folder.glob("verdict-*.json")
     verdicts = [read_verdict(values) for file in files if run.id in (values := read_cached(file) or {}).get("runs", [])]
     return max(verdicts, key=lambda verdict: verdict.created, default=None)
@@ -193,7 +193,7 @@ def measure_text(measure: SeedMeasure) -> str:
 
 
 def difference_text(measure: SeedMeasure) -> str:
-    """The gain over the base and its interval; empty if single rows have no values."""
+    """The gain over the base and its interval. Empty if single rows have no values."""
     if measure.difference is None or measure.interval is None:
         return ""
     low, high = (signed(_amount(measure, abs(value)), value) for value in measure.interval)
@@ -205,7 +205,7 @@ def _amount(measure: SeedMeasure, value: float) -> str:
 
 
 def _tables(rows: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, list[list[list[float]]]]:
-    """{measure: per run the values of base and of adapted, row by row}, of measures that all rows have."""
+    """{measure: per run the values of base and of adapted, by row}, for measures that all rows have."""
     scores = [[row_scores(row, _SIDES) for row in of_run] for of_run in rows]
     tables = {}
     for name in (name for name in scores[0][0] if name not in OF_CORPUS):
@@ -226,7 +226,7 @@ def _probes(runs: Sequence[RunDirectory]) -> dict[str, list[list[list[float]]]]:
 
 
 def _known(comparisons: Sequence[ComparisonJson], tables: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The measures that all comparisons have a value of on both sides, and the loss of rows."""
+    """The measures for which all comparisons have a value on both sides, and the loss of rows."""
     listed = [{measure["name"]: measure for measure in comparison.get("measures", [])} for comparison in comparisons]
     names = [name for name in listed[0] if all(_has_values(entry.get(name)) for entry in listed)]
     return [*(listed[0][name] for name in names), *([LOSS_MEASURE] if LOSS in tables else [])]
@@ -279,7 +279,7 @@ def _own(verdicts: Sequence[VerdictJson | None]) -> dict[str, int]:
 
 
 def _deciding(comparisons: Sequence[ComparisonJson], known: Mapping[str, SeedMeasure]) -> list[SeedMeasure]:
-    """What decided most of the single verdicts; of free text the loss and the overlap with the reference together."""
+    """What decided most of the single verdicts; for free text, the loss and the overlap with the reference together."""
     named = Counter(map(decided_by, comparisons))
     name = named.most_common(1)[0][0]
     if name is not None and name in known and name not in _FITS:
@@ -290,7 +290,7 @@ def _deciding(comparisons: Sequence[ComparisonJson], known: Mapping[str, SeedMea
 
 
 def _direction(measure: SeedMeasure) -> bool | None:
-    """Whether the interval is wholly on the better side, on the worse side, or on neither."""
+    """Whether the interval is entirely on the better side, on the worse side, or on neither."""
     assert measure.interval is not None
     low, high = measure.interval
     if measure.better is None or low <= 0 <= high:

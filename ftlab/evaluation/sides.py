@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompting:
-    """A system prompt (None: the one of the data stays) and whole examples that stand before each question."""
+    """A system prompt (None: that of the data stays) and few-shot examples that precede each question."""
 
     system: str | None
     examples: tuple[tuple[Message, ...], ...]
@@ -41,7 +41,7 @@ class Prompting:
         return " and ".join(parts)
 
     def before(self, messages: Sequence[Message], count: int) -> list[Message]:
-        """`messages` with the system prompt and the first `count` examples before them."""
+        """`messages` preceded by the system prompt and the first `count` examples."""
         system_turns = [turn for turn in messages if turn["role"] == "system"]
         tools = [turn for turn in messages if turn["role"] == TOOLS]
         system = [{"role": "system", "content": self.system}] if self.system else system_turns
@@ -60,8 +60,8 @@ class Prompting:
 def prompting_of(run: RunDirectory, config: RunConfig) -> Prompting:
     """The prompt that `config.evaluation` describes, with examples from the training split of `run`.
 
-    Examples are drawn with seed 0, and such that different answers come first: of a classification one of each label
-    before a second of any. Raises InputError when there is neither a system prompt nor an example.
+    Examples are drawn with seed 0, different answers first: for a classification, one of each label before a second of
+    any. Raises InputError if there is neither a system prompt nor an example.
     """
     from ftlab.data.splits import read_split
 
@@ -109,7 +109,7 @@ _SPOKEN = {
 @dataclass(frozen=True)
 class Side:
     """One side of a comparison by its `weights`: the `base` that `config` names, with `prompting` or without; the
-    adapter that the run began with (`start`); or what the run trained (`result`), at `strength`."""
+    adapter that the run began with (`start`); or the `result` of the run, at `strength`."""
 
     name: str
     title: str
@@ -126,7 +126,7 @@ class Side:
 
     @property
     def spoken(self) -> str:
-        """Its name in a sentence, as progress shows it."""
+        """Its name in a sentence, as shown in progress messages."""
         if at := strength_name(self.strength):
             return f"the adapted model at {at}" + (" with retrieval" if self.prompting else "")
         return _SPOKEN.get(self.name, f"the run {self.title}")
@@ -153,7 +153,7 @@ def retrieved_sides(run: RunDirectory, config: RunConfig, retrieval: Retrieval, 
 
 
 def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength: float = AS_TRAINED) -> Side:
-    """The result of `run` at `strength`; the `first` of several is called adapted, the others by the id of their
+    """The result of `run` at `strength`. The `first` of several is called adapted, the others by the id of their
     run."""
     at = f", {strength_name(strength)}" if strength_name(strength) else ""
     title = ("Adapted" if first else config.name or run.id) + at
@@ -162,7 +162,7 @@ def adapted_side(run: RunDirectory, config: RunConfig, *, first: bool, strength:
 
 
 def start_side(run: RunDirectory, config: RunConfig) -> Side:
-    """The model that `run` started from: the adapter kept in its folder, else the base of `config` (a fully tuned run
+    """The model that `run` started from: the adapter stored in its folder, else the base of `config` (a fully tuned run
     is the base of the run that continues it)."""
     weights: Literal["base", "start"] = "start" if run.start.exists() else "base"
     return Side(START, "Start", f"start of run {run.id}", run, config, weights)
@@ -175,7 +175,8 @@ def _method(config: RunConfig) -> str:
 
 
 def identity(side: Side) -> list[Any]:
-    """What determines the answers of `side`: its weights, their number format, the device, the strength. JSON-able."""
+    """What determines the answers of `side`: its weights, their number format, the device, the strength.
+    JSON-serializable."""
     from ftlab.models.load import pick_device, pick_dtype
 
     config = side.config
@@ -183,10 +184,10 @@ def identity(side: Side) -> list[Any]:
     place = [device, str(pick_dtype(config.model, device)).removeprefix("torch.")]
     method = config.method
     quantised = [method.quantisation, method.double_quantisation] if method.is_quantised else None
-    # Nothing for a model as trained: what it said before there were strengths stays known.
+    # Omitted for a model as trained, so that replies from before there were strengths stay valid.
     at = [] if not side.adapted or side.strength == AS_TRAINED else [["strength", side.strength]]
     if side.adapted and not side.run.adapter.exists():
-        below = base_identity(config.model) if at else []  # it stands between the two
+        below = base_identity(config.model) if at else []  # a strength interpolates between the two
         return [*place, None, *result_identity(side.run), *below, *at]
     folder = {"base": None, "start": side.run.start, "result": side.run.result}[side.weights]
     return [*place, quantised, *base_identity(config.model), *(_trained_identity(folder) if folder else []), *at]
@@ -205,8 +206,8 @@ def _trained_identity(folder: Path) -> list[Any]:
 
 
 def base_identity(model: ModelConfig) -> list[Any]:
-    """For a folder, the sizes and times of its weights: a base can be too large to read again. For a Hub id, the commit
-    in the cache. For a base that ftlab keeps, the hash of the file it was made from."""
+    """For a folder, the sizes and times of its weights, since a base can be too large to read again. For a Hub id, the
+    commit in the cache. For a base bundled with ftlab, the hash of the file it was made from."""
     from huggingface_hub import try_to_load_from_cache
 
     from ftlab.models.bases.get import sha256_of_source
@@ -223,7 +224,7 @@ def base_identity(model: ModelConfig) -> list[Any]:
 
 
 def tokenizer_of(side: Side) -> Any:
-    """The tokenizer that `side` is asked with: the one saved with the run, or that of the base before there is one."""
+    """The tokenizer used for `side`: the one saved with the run, or that of the base before there is one."""
     from ftlab.models.load import run_tokenizer
 
     return run_tokenizer(side.run, side.config)
@@ -232,10 +233,10 @@ def tokenizer_of(side: Side) -> Any:
 def visit(
     sides: Sequence[Side], work: Callable[[Side, Any], None], loading: Callable[[str], None] = lambda what: None
 ) -> None:
-    """Call `work` with each of `sides` and its model, in evaluation mode; one copy of the weights at a time.
+    """Call `work` with each of `sides` and its model in evaluation mode, with one copy of the weights at a time.
 
-    An adapter, the base under it and all its strengths share that copy. The model of a reward run is its reward model.
-    `loading` is told what is loaded.
+    An adapter, its base and all its strengths share that copy. The model of a reward run is its reward model. `loading`
+    is told what is loaded.
     """
     from ftlab.evaluation.batches import free_memory
     from ftlab.models.adapters import adapter_disabled, attach_adapter

@@ -1,7 +1,7 @@
 """Is a difference more than chance? Intervals and paired tests, in one place.
 
-`clusters` everywhere: one key for each row. Rows with the same key (one customer, one document) are one draw: they are
-exchanged, drawn and counted together. None, or as many keys as rows, takes rows as independent.
+`clusters` everywhere: one key per row. Rows with the same key (one customer, one document) are one draw: they are
+exchanged, drawn and counted together. None, or as many keys as rows, treats rows as independent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ftlab.core.comparison import DifferenceJson
 if TYPE_CHECKING:
     import numpy as np
 
-    # From summed counts, shape (m, k), to m values of a measure; nan where there is none.
+    # From summed counts, shape (m, k), to m values of a measure; nan if undefined.
     Combine = Callable[[np.ndarray], np.ndarray]
     Values = Sequence[float] | np.ndarray
 
@@ -27,19 +27,19 @@ LEVEL = 0.05
 _EXCHANGES = 9999
 # Above this many rows the mean of a sample is normal enough, and its bootstrap would only cost time.
 _MOST_STUDENTISED = 1000
-# Fewer rows than these may well hold none of a kind of row that is one in twenty: log(.05) / log(.95).
+# A sample with fewer rows may well miss a kind of row that is one in twenty: log(.05) / log(.95).
 _SHOW_RARE = 59
 # The share of a row's loss that an unseen row may gain or lose.
 _LOSS_SPAN = 0.75
-# Below this many rows or clusters a bootstrap knows too few values: intervals are by Student's t.
+# Below this many rows or clusters a bootstrap has too few values: intervals use Student's t.
 _FEWEST_DRAWN = 15
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """The p-values adjusted for multiple comparisons (Holm, 1979), in their order; None stays None.
+    """The p-values adjusted for multiple comparisons (Holm, 1979), in order; None stays None.
 
-    Calling those below 5% findings names something false in at most 5% of lists in which nothing changed, whatever the
-    dependence between them.
+    If those below 5% are called findings, at most 5% of lists in which nothing changed contain a false one, whatever
+    the dependence between the tests.
     """
     known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
@@ -51,9 +51,9 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def wilson_interval(right: float, rows: float, level: float = LEVEL) -> list[float] | None:
-    """The 1 - `level` Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1; None without rows.
+    """The 1 - `level` Wilson interval of a share (E. B. Wilson, 1927), as [low, high] in 0 to 1. None without rows.
 
-    Counts need not be whole: those of clustered rows are scaled to what they are worth.
+    Counts need not be integers: those of clustered rows are scaled to their effective number.
     """
     return _wilson(right, rows, level) if rows else None
 
@@ -69,7 +69,7 @@ def _wilson(right: float, rows: float, level: float = LEVEL) -> list[float]:
 
 
 def share_interval(right: Sequence[float], clusters: Clusters = None) -> list[float] | None:
-    """The Wilson interval of the share of ones among `right` (0 and 1), over the rows that clustered ones are worth."""
+    """The Wilson interval of the share of ones among `right` (0 and 1), at the effective number of clustered rows."""
     if not len(right):
         return None
     share = sum(right) / len(right)
@@ -80,7 +80,7 @@ def share_interval(right: Sequence[float], clusters: Clusters = None) -> list[fl
 def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = None) -> float:
     """The two-sided p of the exact McNemar test: a binomial test on the rows that only one side got right.
 
-    With clusters their net gains change sides as a whole (a paired permutation test, exact as well).
+    With clusters, the net gain of each changes sides as a whole (a paired permutation test, also exact).
     """
     from scipy.stats import binomtest
 
@@ -94,7 +94,7 @@ def mcnemar(base: Sequence[bool], adapted: Sequence[bool], clusters: Clusters = 
 def loss_difference(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
     """The two-sided p of the difference of two sums of losses (0 and above, in nats) over the same rows: see `mean_p`.
 
-    Over the same tokens, what is tested is exactly the difference of the corpus perplexities.
+    Over the same tokens, this tests exactly the difference of the corpus perplexities.
     """
     import numpy as np
 
@@ -103,10 +103,10 @@ def loss_difference(base: Sequence[float], adapted: Sequence[float], clusters: C
 
 
 def loss_span(base: Values) -> float | None:
-    """The `span` (see `mean_p`) of losses of rows, `base` those of the first side: three quarters of their mean.
+    """The `span` (see `mean_p`) of losses of rows, with `base` those of the first side: three quarters of their mean.
 
     A loss has no upper end. With 2.5% less in 19 texts of 20 and half as much again in the last, "better" is false in
-    under 5% of cases, with 5% less and twice as much in up to 7%.
+    under 5% of cases; with 5% less and twice as much, in up to 7%.
     """
     mean = math.fsum(base) / len(base) if len(base) else 0.0
     return _LOSS_SPAN * mean if mean > 0 else None
@@ -117,7 +117,7 @@ def difference_p(
 ) -> float:
     """The two-sided p of the difference of the means of two sides over the same rows: see `mean_p` and its `span`.
 
-    Without one, the range of the values of both sides takes its place.
+    Without a span, the range of the values of both sides is used.
     """
     import numpy as np
 
@@ -126,15 +126,15 @@ def difference_p(
 
 
 def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = None) -> float:
-    """The two-sided p of a mean of paired differences that is not 0: the largest one of three tests.
+    """The two-sided p of a mean of paired differences against 0: the largest p of three tests.
 
-    A paired permutation test is exact where both sides are alike, and a bootstrap-t (Efron and Tibshirani, 1993,
-    chapter 16) holds for skewed differences. Neither knows what it did not see: where 19 rows of 20 gain 1 and one
-    loses 19, ten rows hold no such loss in 60% of cases, and look like a certain gain. So the third is a t test with
-    one row more, which went the other way (as in adjusted empirical likelihood, Chen, Variyath and Abraham, 2008), by
-    so much of `span` that rows that all gain a little are a finding in at most 5% of cases, whatever share of others
-    loses `span`: 62% of it with 10 rows, 81% with 20, nearly all with 50. `span` is the most that one row can change (1
-    for shares); what loses more is not covered. Without it fewer than 59 rows tell nothing.
+    A paired permutation test is exact if both sides are alike, and a bootstrap-t (Efron and Tibshirani, 1993, chapter
+    16) holds for skewed differences. Neither accounts for unseen rows: if 19 rows of 20 gain 1 and one loses 19, ten
+    rows contain no such loss in 60% of cases, and look like a certain gain. So the third is a t test with one added row
+    in the opposite direction (as in adjusted empirical likelihood, Chen, Variyath and Abraham, 2008). Its size is the
+    share of `span` with which rows that all gain a little are a finding in at most 5% of cases, whatever share of
+    others loses `span`: 62% with 10 rows, 81% with 20, nearly all with 50. `span` is the most that one row can change
+    (1 for shares); larger losses are not covered. Without it, fewer than 59 rows are never a finding.
     """
     sums = summed(values, clusters)
     each = None if span is None else span * len(values) / max(1, len(sums))
@@ -143,15 +143,15 @@ def mean_p(values: Values, clusters: Clusters = None, *, span: float | None = No
 
 
 def sign_p(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> float:
-    """The two-sided p of the exact sign test: how often `adapted` is above `base` in the rows that are not ties."""
+    """The two-sided p of the exact sign test: how often `adapted` is above `base`, ignoring ties."""
     above = [new > old for old, new in zip(base, adapted, strict=True)]
     return mcnemar([new < old for old, new in zip(base, adapted, strict=True)], above, clusters)
 
 
 def exchange_p(values: Sequence[float], clusters: Clusters = None, *, span: float | None = None) -> float:
-    """The two-sided p of paired differences whose sides may change places: a permutation test on their sum.
+    """The two-sided p of paired differences under exchange of the sides: a permutation test on their sum.
 
-    With `span`, the most that one row can change, also by t with one more row that went the other way: see `mean_p`.
+    With `span`, the most that one row can change, also by t with one added row in the opposite direction: see `mean_p`.
     """
     sums = summed(values, clusters)
     p = _two_sided(exchange_tails(sums))
@@ -168,7 +168,7 @@ def perplexity_interval(nll: Sequence[float], tokens: Sequence[int], clusters: C
         return [value, value]
     intervals, _ = bootstrap({"": table}, lambda sums: sums[:, 0] / sums[:, 1].clip(min=1), clusters)
     low, high = intervals[""] or [math.nan, math.nan]
-    # The bootstrap-t of a few rows may reach below zero, where no loss is.
+    # The bootstrap-t of a few rows may reach below zero, which no loss can.
     return [math.exp(min(max(low, 0.0), 700.0)), math.exp(min(high, 700.0))]
 
 
@@ -194,8 +194,8 @@ def mean_interval(values: Values, clusters: Clusters = None) -> list[float] | No
 def share_difference(base: Sequence[float], adapted: Sequence[float], clusters: Clusters = None) -> list[float]:
     """The 95% interval of the difference of two paired shares, adapted minus base, as [low, high] in -1 to 1.
 
-    Newcombe's method 10 (Statistics in Medicine 17, 1998, 2635-2650): built of Wilson intervals, so that it does not
-    shrink to a point where no row differs. Clustered rows count for as many as they are worth.
+    Newcombe's method 10 (Statistics in Medicine 17, 1998, 2635-2650): it combines Wilson intervals, so that it does not
+    shrink to a point if no row differs. Clustered rows count at their effective number.
     """
     pairs = [(bool(old), bool(new)) for old, new in zip(base, adapted, strict=True)]
     change = [new - old for old, new in pairs]
@@ -234,7 +234,7 @@ def row_difference(
     """The difference of the means of paired rows, adapted minus base: {value, interval, p, test}.
 
     `binary` rows are 0 and 1 (right or wrong): exact McNemar; they also have `gained` and `lost` in rows. Others: see
-    `mean_p` and its `span` (None: the range of the values of both sides). With clusters their number is there as
+    `mean_p` and its `span` (None: the range of the values of both sides). With clusters, their number is included as
     `clusters`.
     """
     groups = len(set(clusters)) if clusters and is_clustered(clusters) else None
@@ -266,7 +266,7 @@ def row_difference(
 
 
 def _agreeing(interval: list[float], p: float) -> list[float]:
-    """`interval`, extended to 0 if the test does not rule 0 out: with few rows the test is the stricter of the two."""
+    """`interval`, extended to 0 if the test does not rule out 0: with few rows, the test is the stricter of the two."""
     return interval if p < LEVEL else [min(0.0, interval[0]), max(0.0, interval[1])]
 
 
@@ -279,10 +279,10 @@ def bootstrap(
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None]]:
     """95% bootstrap intervals: of the value of each side, and of its difference to the first side.
 
-    `counts` holds for each side what a row adds to the measure, shape (rows, k); all sides are drawn with the same
-    rows. Percentiles are widened for few rows (Hesterberg, 2015, "expanded percentile"). Fewer than 15 rows or clusters
-    are not drawn: there the interval is by Student's t on what leaving each of them out changes (the jackknife). A side
-    without an interval (fewer than two rows, or no value in some draws) has None.
+    `counts` holds for each side what a row adds to the measure, shape (rows, k). All sides use the same bootstrap
+    samples. Percentiles are widened for few rows (Hesterberg, 2015, "expanded percentile"). With fewer than 15 rows or
+    clusters, the interval uses Student's t on leave-one-out changes (the jackknife) instead. A side without an interval
+    (fewer than two rows, or no value in some draws) has None.
     """
     import numpy as np
 
@@ -293,7 +293,7 @@ def bootstrap(
     if rows < _FEWEST_DRAWN:
         return _without_each(tables, combine)
     rng = np.random.default_rng(SEED)
-    # How often each row is drawn: its product with the counts is the counts of the drawn corpus.
+    # How often each row is drawn; its product with the counts gives the counts of the bootstrap corpus.
     sums: dict[str, list[np.ndarray]] = {side: [] for side in tables}
     for _ in range(0, RESAMPLES, 500):
         places = rng.integers(rows, size=(500, rows)) + rows * np.arange(500)[:, None]
@@ -311,15 +311,15 @@ def approximate_randomisation(
 ) -> float:
     """The two-sided p of a paired permutation test (Noreen, 1989) on any measure of summed counts, shape (rows, k).
 
-    With up to 13 rows all exchanges of the two sides are tried, else 9999 random ones. `unseen`: and the t test of
-    `mean_p` with one row more, on what each row adds to the difference (jackknife pseudo-values), where a row may lose
+    With up to 13 rows all exchanges of the two sides are tried, else 9999 random ones. `unseen` adds the t test of
+    `mean_p` with one added row, on what each row adds to the difference (jackknife pseudo-values); that row may lose
     all that the better side has.
     """
     import numpy as np
 
     base, adapted = summed(base, clusters), summed(adapted, clusters)
     differs = (base != adapted).any(axis=1)
-    # Rows in which both sides count the same are the same after an exchange.
+    # Rows with equal counts on both sides do not change under an exchange.
     before, after = base.sum(axis=0), adapted.sum(axis=0)
     moving = (adapted - base)[differs]
     rows = len(moving)
@@ -336,7 +336,7 @@ def approximate_randomisation(
     seen = np.abs(combine(after[None]) - combine(before[None]))[0]
     if np.isnan(seen):
         return 1.0
-    # Equal differences can differ in the last digit by the order of their sums; without a value counts as extreme.
+    # Equal differences can differ in the last digit by the order of their sums. No value counts as extreme.
     extreme = int(np.sum(~(difference < seen - 1e-9 * max(1.0, seen))))
     p = extreme / total if exact else (extreme + 1) / (total + 1)
     if not unseen:
@@ -355,7 +355,7 @@ def resampled(
     resamples: int,
     clusters: Clusters = None,
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None], dict[str, float]]:
-    """As `bootstrap` and `approximate_randomisation`, for a value that is known of whole lists of texts only.
+    """Like `bootstrap` and `approximate_randomisation`, for a value that is defined only for whole lists of texts.
 
     Returns the intervals of the sides, those of their differences to the first side, and the p of these.
     """
@@ -396,7 +396,7 @@ def p_text(p: float) -> str:
 
 
 def with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
-    """The one-sided p of a mean below and above 0 by t, with one more row that went the other way: see `mean_p`."""
+    """The one-sided p of a mean below and above 0 by t, with one added row in the opposite direction: see `mean_p`."""
     import numpy as np
     from scipy.stats import t
 
@@ -405,9 +405,9 @@ def with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
         return 1.0, 1.0
     if span is None and rows >= _SHOW_RARE:
         return 0.0, 0.0
-    # With one row that goes so many times as far the other way, rows that are all alike are just no finding. Of a kind
-    # that is more than the share `rare` one is seen in 95% of cases; if it is less, the others gain less than `rare` of
-    # what it loses.
+    # With one row this many times as far in the opposite direction, rows that are all equal are just not a finding. A
+    # kind of row that makes up more than the share `rare` is seen in 95% of cases; if it is rarer, the others must gain
+    # less than `rare` of what it loses.
     bound = float(t.ppf(1 - LEVEL / 2, rows))
     times, rare = max(1.0, (rows - bound) / (1 + bound)), 1 - LEVEL ** (1 / rows)
     unseen = 1.001 * times * float(abs(sums).max()) if span is None else min(1.0, times * rare) * span
@@ -424,8 +424,8 @@ def with_unseen(sums: np.ndarray, span: float | None) -> tuple[float, float]:
 
 
 def value_range(base: np.ndarray, adapted: np.ndarray) -> float | None:
-    """From the lowest to the highest value of both sides, 1 for values in 0 to 1; None if one side is all alike and
-    does not tell how far values reach."""
+    """The range of the values of both sides, 1 for values in 0 to 1. None if one side is constant and does not show how
+    far values reach."""
     import numpy as np
 
     values = np.concatenate([base, adapted])
@@ -438,13 +438,13 @@ def value_range(base: np.ndarray, adapted: np.ndarray) -> float | None:
 
 
 def exchange_tails(sums: np.ndarray) -> tuple[float, float]:
-    """The one-sided p of a sum below and above 0 where each summand may as well have the other sign."""
+    """The one-sided p of a sum below and above 0, if each summand could equally have the opposite sign."""
     import numpy as np
 
     size = abs(sums).max() if len(sums) else 0.0
     if not size > 0:
         return 1.0, 1.0
-    # Losses of 1e300 would overflow, and a difference of nothing is no exchange.
+    # Losses of 1e300 would overflow; zero differences do not matter.
     moving = sums[sums != 0] / size
     total = moving.sum()
     exact, count, swaps = _swaps(len(moving))
@@ -466,14 +466,14 @@ def bootstrap_t(sums: np.ndarray) -> tuple[float, float]:
     scaled = sums / size if size > 0 else sums
     mean, spread = float(scaled.mean()), float(scaled.std(ddof=1))
     if not spread > 1e-12:
-        # All alike says nothing about spread: the exchange of signs judges alone.
+        # Equal values say nothing about spread: only the sign-flip test decides.
         return (0.0, 1.0) if mean < 0 else (1.0, 0.0) if mean > 0 else (1.0, 1.0)
     seen = mean / (spread / math.sqrt(rows))
     if rows < 6 or rows > _MOST_STUDENTISED:
         return float(t.cdf(seen, rows - 1)), float(t.sf(seen, rows - 1))
     rng = np.random.default_rng(SEED)
     drawn = scaled[rng.integers(rows, size=(RESAMPLES, rows))] - mean
-    # Draws of rows that are almost all alike have no spread: without a floor they would be infinitely extreme.
+    # Bootstrap samples of nearly equal rows have no spread: without a floor they would be infinitely extreme.
     spreads = np.maximum(drawn.std(axis=1, ddof=1), spread / 3)
     ratios = drawn.mean(axis=1) / (spreads / math.sqrt(rows))
     low, high = int((ratios <= seen).sum()), int((ratios >= seen).sum())
@@ -485,7 +485,7 @@ def _two_sided(tails: tuple[float, float]) -> float:
 
 
 def _swaps(rows: int) -> tuple[bool, int, Any]:
-    """Whether all exchanges of `rows` are tried, how many there are, and batches of them, shape (m, rows)."""
+    """Whether all exchanges of `rows` are enumerated, their number, and batches of them, shape (m, rows)."""
     import numpy as np
 
     exact = rows <= 13
@@ -493,7 +493,7 @@ def _swaps(rows: int) -> tuple[bool, int, Any]:
     rng = np.random.default_rng(SEED)
 
     def batches() -> Any:
-        # A batch at a time: all exchanges of many rows at once would fill the memory.
+        # In batches: all exchanges of many rows at once would fill the memory.
         for start in range(0, total, 500):
             stop = min(start + 500, total)
             if exact:
@@ -514,14 +514,14 @@ def draw_sums(table: np.ndarray, clusters: Clusters = None) -> np.ndarray:
 
 
 def percentiles(values: np.ndarray, rows: int) -> list[float] | None:
-    """The 95% interval of bootstrap `values` of that many rows or clusters (2 and more), widened for few ones; None if
+    """The 95% interval of bootstrap `values` of that many rows or clusters (2 and more), widened for few ones. None if
     one of them is not a number."""
     import numpy as np
     from scipy.stats import norm, t
 
     if not np.isfinite(values).all():
         return None
-    # Bootstrap percentiles know the spread of the sample: too narrow by what t and n - 1 add.
+    # Bootstrap percentiles use the spread of the sample, which is too narrow by the factor from t and n - 1.
     tail = float(norm.cdf(-math.sqrt(rows / (rows - 1)) * t.ppf(1 - LEVEL / 2, rows - 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return [float(low), float(high)]
@@ -530,7 +530,7 @@ def percentiles(values: np.ndarray, rows: int) -> list[float] | None:
 def _without_each(
     tables: Mapping[str, np.ndarray], combine: Combine
 ) -> tuple[dict[str, list[float] | None], dict[str, list[float] | None]]:
-    """As `bootstrap`, by the jackknife and Student's t (Efron and Tibshirani, 1993, chapter 11)."""
+    """Like `bootstrap`, by the jackknife and Student's t (Efron and Tibshirani, 1993, chapter 11)."""
     import numpy as np
     from scipy.stats import t
 
@@ -542,7 +542,7 @@ def _without_each(
         error = math.sqrt((rows - 1) / rows * float(((without - without.mean()) ** 2).sum()))
         half = float(t.ppf(1 - LEVEL / 2, rows - 1)) * error
         low, high = float(whole[0]) - half, float(whole[0]) + half
-        # A value that is never below 0 has no interval that goes below it.
+        # The interval of a nonnegative value must not go below 0.
         return [max(0.0, low) if side and (all_values >= 0).all() else low, high]
 
     values = {}
@@ -560,7 +560,7 @@ def is_clustered(clusters: Clusters) -> bool:
 
 
 def cluster_numbers(clusters: Clusters, rows: int) -> np.ndarray:
-    """The number of the cluster of each row, 0 and up, in the order in which they come."""
+    """The cluster number of each row, from 0, in order of appearance."""
     import numpy as np
 
     if clusters is None:
@@ -572,7 +572,7 @@ def cluster_numbers(clusters: Clusters, rows: int) -> np.ndarray:
 
 
 def summed(rows: Any, clusters: Clusters) -> np.ndarray:
-    """Rows, of shape (rows,) or (rows, k), added up by their clusters."""
+    """Rows, of shape (rows,) or (rows, k), summed by cluster."""
     import numpy as np
 
     table = np.asarray(rows, dtype=np.float64)
@@ -585,7 +585,7 @@ def summed(rows: Any, clusters: Clusters) -> np.ndarray:
 
 
 def fewest_rows(clusters: Clusters, rows: int) -> float:
-    """How many independent rows clustered ones are worth when all of a cluster say the same (Kish, 1965)."""
+    """The effective number of clustered rows if all rows of a cluster are equal (Kish, 1965)."""
     if clusters is None:
         return float(rows)
     from collections import Counter
@@ -594,10 +594,10 @@ def fewest_rows(clusters: Clusters, rows: int) -> float:
 
 
 def _worth(deviations: Sequence[float], variance: float, clusters: Clusters) -> float:
-    """How many independent rows clustered ones are worth: rows by the design effect (Korn and Graubard, 1998).
+    """The effective number of clustered rows: rows divided by the design effect (Korn and Graubard, 1998).
 
-    `deviations` of the rows from their mean, and the `variance` that independent rows have. Between the number that
-    `fewest_rows` gives and that of the rows; where no row deviates, `fewest_rows`.
+    `deviations` are those of the rows from their mean, `variance` is that of independent rows. Between the result of
+    `fewest_rows` and the number of rows; if no row deviates, `fewest_rows`.
     """
     from scipy.stats import t
 
@@ -610,6 +610,6 @@ def _worth(deviations: Sequence[float], variance: float, clusters: Clusters) -> 
     between = float((sums**2).sum()) * count / max(1, count - 1) / rows**2
     if variance <= 0 or between <= 0:
         return fewest
-    # Few clusters tell their spread badly, as t does of few rows.
+    # Few clusters estimate their spread poorly, as t accounts for with few rows.
     few = (t.ppf(1 - LEVEL / 2, rows - 1) / t.ppf(1 - LEVEL / 2, max(1, count - 1))) ** 2
     return min(float(rows), max(min(fewest, float(count)) * few, few * variance / between))

@@ -1,6 +1,6 @@
-"""What several strengths of a trained model reach on the task and keep elsewhere, and which one is proposed.
+"""How several strengths of a trained model do on the task and what they keep elsewhere, and which one is proposed.
 
-The proposal is made on validation rows and reported on test rows, which did not choose it. Answers are cached as for
+The proposal is made on validation rows and reported on test rows, which played no part in it. Answers are cached as in
 any comparison.
 """
 
@@ -27,8 +27,8 @@ from ftlab.models.identity import is_made_of
 from ftlab.models.strength import AS_TRAINED, GRID, check_strength, choose_strength
 
 RULE = "the smallest strength whose task score on validation rows is at most one point worse than as trained"
-_POINT = 0.01  # of a share; of a score from 0 to 100 one; of a loss or an error a part
-_FEW_ROWS = 100  # fewer, and one point is less than a row
+_POINT = 0.01  # for a share; for a score from 0 to 100, one; for a loss or an error, a relative share
+_FEW_ROWS = 100  # with fewer, one point is less than a row
 
 
 def measure_strengths(
@@ -42,12 +42,12 @@ def measure_strengths(
 ) -> StrengthsJson:
     """Score the base of `run` and its result at each strength of `grid`, write evaluation/strengths.json and return it.
 
-    `measure` decides on the task; `kept` are the measures unrelated to the task that the settings of `evaluation` ask
-    for. `strengths` holds for each strength (0: the base) `value`, `interval`, the paired
-    `difference` to the model as trained (None of that itself) and `kept` by name. `proposed` follows `rule`, with `why`
-    in words; `test` is the same of test rows for the base, the proposal and the model as trained (None without a test
-    split). `settings` replace those of `evaluation`. Raises InputError for a run without validation rows or with a
-    method that has no strength, FtlabError without a result, Stopped.
+    `measure` decides on the task; `kept` are the requested measures of `evaluation` that are unrelated to the task.
+    `strengths` holds for each strength (0: the base) `value`, `interval`, the paired `difference` to the model as
+    trained (None for that itself) and `kept` by name. `proposed` follows `rule`, with `why` in words. `test` has the
+    same figures on test rows for the base, the proposal and the model as trained (None without a test split).
+    `settings` override those of `evaluation`. Raises InputError for a run without validation rows or with a method that
+    has no strength, FtlabError without a result, Stopped.
     """
     began = time.monotonic()
     tell = progress or silent
@@ -93,13 +93,13 @@ def measure_strengths(
 
 
 def strengths_of(run: RunDirectory) -> StrengthsJson | None:
-    """The strengths measured for the weights that `run` has now; None if there are none."""
+    """The strengths measured for the current weights of `run`. None if there are none."""
     stored: Any = read_cached(run.strengths_file)
     return stored if stored is not None and run.has_result and is_made_of(stored, run.result) else None
 
 
 def propose(values: Mapping[float, float | None], measure: Mapping[str, Any]) -> float:
-    """The strength that RULE chooses of those in `values`, which hold the task score by strength, 1 among them."""
+    """The strength that RULE selects from `values`, the task scores by strength, including 1."""
     best = values[AS_TRAINED]
     fitting = [
         at
@@ -128,7 +128,7 @@ def _scored(
     tell: Progress,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[ScoredStrengthsJson, MeasureJson]:
-    """Base and `strengths` on the rows of `split`, and the measure that decides: `decides`, else the verdict's."""
+    """Base and `strengths` on the rows of `split`, and the deciding measure: `decides`, else the verdict's."""
     from ftlab.evaluation.material import gather
 
     tell(f"reading the {split} rows", 0, 0)
@@ -170,7 +170,7 @@ def _scored(
 
 
 def _sides(run: RunDirectory, config: RunConfig, strengths: Sequence[float]) -> list[Side]:
-    """The base, the model as trained (which is called adapted), and the other strengths."""
+    """The base, the model as trained (called adapted), and the other strengths."""
     sides = [base_side(run, config), adapted_side(run, config, first=True)]
     for strength in strengths:
         if strength != AS_TRAINED:
@@ -199,7 +199,7 @@ def _why(proposed: float, scored: ScoredStrengthsJson, measure: Mapping[str, Any
 
 
 def choose(run: RunDirectory, strength: float) -> float:
-    """Keep `strength` for `run` as `choose_strength` does, with the rule and the figures that speak for it."""
+    """Store `strength` for `run` as `choose_strength` does, with the rule and the supporting figures."""
     stored = strengths_of(run)
     rows = [row for row in (stored["strengths"] if stored else []) if row["strength"] == float(strength)]
     by_rule = stored is not None and stored["proposed"] == float(strength)
@@ -212,7 +212,7 @@ def choose(run: RunDirectory, strength: float) -> float:
 
 
 def table_of(scored: ScoredStrengthsJson) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
+    """Header and rows of the table of `measure_strengths`: strength, task with interval and change, what was kept."""
     measure, kept = scored["measure"], scored["kept"]
     head = ["strength", measure["title"], "95% interval", "change from 1", *(general["title"] for general in kept)]
     rows = []
@@ -243,7 +243,7 @@ def lines(scored: StrengthsJson) -> list[str]:
 
 
 def test_lines(scored: StrengthsJson) -> list[str]:
-    """What the proposal reaches on test rows beside the base and the model as trained, in sentences; empty without test
+    """The proposal on test rows compared with the base and the model as trained, in sentences. Empty without test
     rows."""
     test = scored.get("test")
     if not test:

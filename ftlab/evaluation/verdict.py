@@ -1,4 +1,4 @@
-"""Better, worse, or cannot tell: one rule for each kind of task, and the verdicts that older results hold."""
+"""Better, worse, or cannot tell: one rule for each kind of task, and the verdicts stored in older results."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ftlab.evaluation.rows import LOSS_MEASURE, rows_in_common, what_to_read
 from ftlab.evaluation.significance import p_text
 from ftlab.models.strength import why_not
 
-# Below this share of right answers on both sides the task is free text, where equality says nothing.
+# Below this share of right answers on both sides the task is free text, for which equality is uninformative.
 _INFORMATIVE_SHARE = 0.05
-# Where parts of an answer or its distance are measured too, so many must be right as a whole for that to decide.
+# If parts of an answer or its distance are also measured, this share must be entirely right for that to decide.
 _WHOLE_SHARE = 0.2
 _FEW_ROWS = 50
-_FEWEST_ROWS = 6  # that can differ with p < .05 in an exact paired test: of 5 that all point one way, p is .0625
-_ALL = 0.95  # of the answers are right: there is nothing left to learn from these rows
+_FEWEST_ROWS = 6  # that can differ with p < .05 in an exact paired test: with 5 in one direction, p is .0625
+_ALL = 0.95  # of the answers are right: nothing is left to learn from these rows
 _NAMES = {"base": "the base", "prompted": "the prompted base", "adapted": "the adapted model"}
-# Overlap with the reference, the first that was measured speaks for all: together with the loss it judges free text.
+# Overlap with the reference; the first one measured represents all. Together with the loss it judges free text.
 _OVERLAP = ("bleu", "chrf", "rouge_l", "rouge2", "rouge1", "token_f1")
 _LOSSES = ("perplexity", "bits_per_byte")
-# What decides, the first that applies; a reason for each.
+# What decides: the first that applies, each with its reason.
 _REASONS = {
     "tool_decision": "a call is right or wrong",
     "accuracy": "the answers are labels",
@@ -53,14 +53,13 @@ def judge(
 ) -> VerdictJson:
     """The verdict on `side` against the first side of `measures` (dicts as measures.py makes them).
 
-    Returns text (one sentence), better (True, False, or None when the data cannot tell), p, measure (what decided),
-    why (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
-    `forgetting` as forgetting.py found it; None if nothing general was asked, and for a base that was only
-    prompted), forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as they are
-    called in the sentence; other runs are called by their names. What decides follows a fixed order of the measures, so
-    its p stands by itself; of the figures only one thing is looked at: a share that is small on every side (`_single`)
-    makes way for the next measure, whichever side is the better one. The p of the others stand as a list (see
-    forgetting.gain_loss).
+    Returns text (one sentence), better (True, False, or None if the data cannot tell), p, measure (what decided), why
+    (what decided for which reason, and what the others say), forgetting (kept, lost or unknown, the answer of
+    `forgetting` as found by forgetting.py; None if nothing general was asked, and for a base that was only prompted),
+    forgot (whether that is lost) and then lost (what is shown, as a verb). `names` are the sides as named in the
+    sentence; other runs keep their own names. The deciding measure follows a fixed order, so its p needs no adjustment.
+    Only one thing depends on the figures: a share that is small on every side (`_single`) makes way for the next
+    measure, whichever side is better. The other p form a list (see forgetting.gain_loss).
     """
     measures = with_adjusted(measures)
     against = next(iter(measures[0]["values"]), "base") if measures else "base"
@@ -80,7 +79,7 @@ def judge(
     if asked and verdict["forgot"]:
         verdict["lost"] = what_was_lost(asked)
     if asked and verdict["forgot"]:
-        # "and" where the two point the same way, "but" where a gain was paid for.
+        # "and" if the two point the same way, "but" if a gain came at a cost.
         link = "and" if verdict["better"] is False or ", but " in verdict["text"] else "but"
         verdict["text"] += f", {link} it {what_was_lost(asked)}: {lost_in_words(asked)}"
     elif verdict["forgetting"] == "unknown":
@@ -90,7 +89,7 @@ def judge(
 
 
 def improved(measure: MeasureJson, side: str) -> bool | None:
-    """Whether `side` is better than the first side by the p of this measure alone: one that was chosen to decide."""
+    """Whether `side` is better than the first side by the unadjusted p of this measure, which was chosen to decide."""
     return direction(measure, side, adjusted=False)
 
 
@@ -99,9 +98,9 @@ def warnings(
     longest_answer: str = "",
     forgetting: ForgettingJson | None = None,
 ) -> list[str]:
-    """Notes on the result itself: what was forgotten, answers that were cut, too few rows.
+    """Notes on the result itself: what was forgotten, truncated answers, too few rows.
 
-    `longest_answer`: where answers are cut, in words.
+    `longest_answer`: the length at which answers are cut, in words.
     """
     notes = []
     if forgetting and forgetting["answer"] == "lost":
@@ -209,7 +208,7 @@ def _single(known: Mapping[str, MeasureJson], side: str, against: str) -> Measur
     parts = "json_fields" in known or "mean_absolute_error" in known
     least = {"exact_match": _WHOLE_SHARE if parts else _INFORMATIVE_SHARE}
     for name in (name for name in _REASONS if name in known):
-        # Where hardly any answer is right on both sides, that share says nothing.
+        # If hardly any answer is right on both sides, that share is uninformative.
         share = known[name]["kind"] == "share" and name not in ("accuracy", "likelihood_accuracy")
         values = [value for at in (side, against) if (value := known[name]["values"][at]) is not None]
         if not share or max(values, default=0.0) >= least.get(name, _INFORMATIVE_SHARE):
@@ -229,7 +228,7 @@ def _by_free_text(
         return _verdict(f"No clear difference{between}: {losses}, {overlapping}", None, fit, side)
     word = _word(better)
     if nearer is None:
-        # To find the reference likelier is not yet to answer well: a model that babbles can do it.
+        # A more likely reference does not mean better answers: a model that babbles can achieve it.
         unproven = f"its own answers are not shown to be {word}: {overlapping}"
         return _verdict(f"{subject} fits this data {word}{than}: {losses}; {unproven}", None, overlap, side)
     if nearer != better:
@@ -239,7 +238,7 @@ def _by_free_text(
 
 def _opposed(task: Sequence[MeasureJson], decided: Sequence[MeasureJson], side: str, against: str) -> str:
     """The measure that clearly got worse although the verdict is a gain."""
-    # Of what the answers name the sentence speaks already.
+    # The sentence already covers what the answers name.
     apart = {*_LOSSES, *(COMPANIONS.get(measure["name"]) for measure in decided)}
     others = [
         measure
@@ -288,7 +287,7 @@ def _evidence(measure: MeasureJson, side: str, against: str, rows: str | None = 
 
 
 def _may_be(measure: MeasureJson, side: str) -> str:
-    """The range in which the difference may lie: wide with ten rows, narrow with a thousand."""
+    """The range that may contain the difference: wide with ten rows, narrow with a thousand."""
     ends = measure["differences"][side].get("interval")
     if not ends or measure["kind"] == "loss":
         return ""
@@ -302,7 +301,7 @@ def _amount(value: float) -> str:
 
 
 def _missing(measure: MeasureJson, side: str) -> str:
-    """How many answers without a number count as the largest error, if any do."""
+    """How many answers without a number count as the largest error, if any."""
     detail = measure["detail"]
     missing = detail.get("missing") if isinstance(detail, Mapping) else None
     if not detail or not missing or not any(missing.values()):
@@ -344,10 +343,10 @@ _PLAIN = ("exact_match", "bleu")
 def side_by_side(
     runs: Sequence[tuple[ComparisonJson, Sequence[Row]]],
 ) -> tuple[ComparisonJson, list[Row]] | None:
-    """The adapted sides of several runs as one comparison and its rows; the others are compared with the first run.
+    """The adapted sides of several runs as one comparison and its rows. The others are compared with the first run.
 
-    Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None without any.
-    The measures are those that all have, and the loss as a mean over rows (its tokens are not kept).
+    Each of `runs` is its comparison and its predictions. Only rows that all of them were asked count; None if there are
+    none. The measures are those that all have, and the loss as a mean over rows (its tokens are not stored).
     """
     keyed, common = rows_in_common([rows for _, rows in runs])
     if not common:
@@ -389,7 +388,7 @@ def _asked_differently(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _side(comparison: ComparisonJson) -> SideJson:
     known = {side["name"]: side for side in comparison.get("sides", [])}
-    # The time at the beginning of an id tells nobody what the run is.
+    # The timestamp at the beginning of an id says nothing about the run.
     title = re.sub(r"^\d{8}-\d{6}-", "", comparison["run"])
     return {"name": comparison["run"], "title": title, "what": known["adapted"]["what"] if "adapted" in known else ""}
 

@@ -1,1 +1,1 @@
-"""What a comparison says to people: one page for whoever decides, tables, pictures, the notebook of a run."""
+"""Presentation of a comparison: a one-page report for decision makers, tables, charts, the notebook of a run."""

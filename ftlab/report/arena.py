@@ -1,4 +1,4 @@
-"""The verdict of a blind test on one page, for whoever decides: printable, without scripts, asking no other host."""
+"""The verdict of a blind test on one page, for decision makers: printable, without scripts or external requests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BADGES = {
 
 
 def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> Path:
-    """Write the report of a blind test; returns its path (by default beside the test's votes in the workspace).
+    """Write the report of a blind test. Returns its path (by default next to the test's votes in the workspace).
 
     Raises InputError while the tally is hidden.
     """
@@ -50,7 +50,7 @@ def write_arena_report(store: Store, test_id: str, path: Path | None = None) -> 
 
 
 def badge(tally: TallyJson) -> tuple[str, str]:
-    """The color and the short words of a verdict."""
+    """The color and the label of a verdict."""
     colour, words = BADGES[tally["verdict"]]
     if tally["winner"] and tally["pairs"]:
         colour, words = "better", "One is better than all others"
@@ -75,7 +75,7 @@ def group_rows(rows: Sequence[GroupJson]) -> list[list[str]]:
 
 
 def check_lines(tally: TallyJson) -> list[tuple[str, str]]:
-    """What was checked, as pairs of label and sentence."""
+    """The checks, as pairs of label and sentence."""
     lines = [("Ties", tally["ties"]["text"]), ("Agreement of raters", tally["alpha"]["text"])]
     lines += [("Side of the screen", tally["position"]["text"]), ("Length of answers", tally["length"]["text"])]
     if judged := tally.get("corrected"):
@@ -155,7 +155,7 @@ def _facts(store: Store, test_id: str, tally: TallyJson) -> list[tuple[str, str]
 
 
 def _plan(store: Store, test_id: str, tally: TallyJson) -> str:
-    """What the planned number of votes can show, given the share of ties; empty without a plan."""
+    """What the planned number of votes can show, given the share of ties. Empty without a plan."""
     settings, votes = get_test(store, test_id).settings, tally["votes"]
     if not votes["planned"] or tally["live"]:
         return ""
@@ -170,7 +170,7 @@ def _raters(tally: TallyJson) -> str:
 
 
 def contestant_in_words(spec: Mapping[str, Any]) -> str:
-    """What a contestant is, in a line."""
+    """A contestant described in one line."""
     named = {"base": spec.get("base"), "run": spec.get("run"), "endpoint": spec.get("model") or spec.get("url")}
     words = {"base": "base", "run": "run", "endpoint": "endpoint"}
     text = f"{words.get(spec['kind'], spec['kind'])} {named.get(spec['kind']) or ''}".strip()

@@ -1,5 +1,5 @@
-"""All charts, as inline SVG: no script, no other host, readable in light and dark. Reports, notebooks and the app draw
-them from here.
+"""All charts, as inline SVG: no script, no external requests, readable in light and dark. Used by reports, notebooks
+and the app.
 
     blind_test_charts(tally)        votes, win rates, evidence, strengths
     runs_chart(panels(...))         runs side by side
@@ -31,7 +31,7 @@ NEITHER_COLOURS: dict[Neither, str] = {"both_good": "#a08a4e", "both_bad": "#a87
 GAINED, LOST, THRESHOLD = "#2f9468", "#d1604e", "#a5771f"
 INK = "#111"  # text on a filled bar
 SOFT = 0.75  # opacity of secondary text and of intervals
-_GRID = 0.12  # opacity of grid lines, which repeat the labels of the axis
+_GRID = 0.12  # opacity of grid lines, which repeat the axis labels
 
 
 # Pieces
@@ -39,7 +39,7 @@ _GRID = 0.12  # opacity of grid lines, which repeat the labels of the axis
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values from `low` to `high` to pixels from `left` to `right`; what lies beyond is drawn at the end."""
+    """Maps values from `low` to `high` to pixels from `left` to `right`. Values outside are drawn at the ends."""
 
     left: float
     right: float
@@ -52,7 +52,7 @@ class Scale:
 
 
 def _svg(width: int, height: float, spoken: str, body: Markup, *, widest: int) -> Markup:
-    """An SVG of `width` by `height` that grows with its box up to `widest` pixels; `spoken` is its text alternative."""
+    """An SVG of `width` by `height` that grows with its box up to `widest` pixels. `spoken` is its text alternative."""
     return Markup(
         '<svg viewBox="0 0 {} {}" width="100%" style="max-width:{}px;height:auto" role="img" aria-label="{}" '
         'font-family="inherit" font-size="12" fill="currentColor">{}</svg>'
@@ -98,7 +98,7 @@ def _join(parts: Iterable[Markup]) -> Markup:
 
 
 def _cut(text: str, most: int) -> str:
-    """`text` in at most `most` characters, for a label."""
+    """`text` shortened to at most `most` characters, for a label."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
@@ -106,7 +106,7 @@ def _cut(text: str, most: int) -> str:
 
 _CHOICES: dict[Neither, str] = {"both_good": "both good", "both_bad": "both bad", "tie": "identical"}
 _WIDTH = 420
-_SHARES = Scale(118, 372)  # after the labels of the rows
+_SHARES = Scale(118, 372)  # after the row labels
 
 
 def blind_test_charts(tally: TallyJson) -> dict[str, Markup]:
@@ -122,7 +122,7 @@ def blind_test_charts(tally: TallyJson) -> dict[str, Markup]:
 
 
 def votes_chart(tally: TallyJson) -> Markup:
-    """One bar of all votes: the second contestant's, those for neither, the first one's; empty without votes."""
+    """One bar of all votes: for the second contestant, for neither, and for the first. Empty without votes."""
     first, second = tally["contestants"]
     counts = tally["counts"]
     parts = [(counts["wins"][second["id"]], ADAPTED_COLOUR, second["title"])]
@@ -161,7 +161,7 @@ class _Rate:
 
 
 def rates_chart(tally: TallyJson, most: int = 8) -> Markup:
-    """The win rate with its 95% interval: of all votes, by topic and by rater; empty when no vote chose a side."""
+    """The win rate with its 95% interval: of all votes, by topic and by rater. Empty if no vote chose a side."""
     if tally["win_rate"] is None:
         return Markup("")
     rows = [_Rate("all votes", tally["win_rate"], tally["interval"], tally["decided"], True)]
@@ -195,7 +195,7 @@ def rates_chart(tally: TallyJson, most: int = 8) -> Markup:
 
 
 def evidence_chart(tally: TallyJson) -> Markup:
-    """How the odds for a difference grew with the votes, and the line from which they decide; empty without any."""
+    """How the odds for a difference grew with the votes, and the line at which they decide. Empty without votes."""
     evidence = tally["evidence"]
     if evidence is None or not evidence["path"]:
         return Markup("")
@@ -273,9 +273,10 @@ class Panel:
 
     @property
     def end(self) -> float:
-        """Where the axis ends: all of a share or of 0 to 100, else a little more than the largest value of a run.
+        """The end of the axis: the full range of a share or of 0 to 100, else a little above the largest value of a
+        run.
 
-        A base is often a hundred times as surprised as any of them, and would leave nothing to see.
+        A base's perplexity is often a hundred times that of any run, and would make the runs indistinguishable.
         """
         if self.measure["kind"] == "share":
             return 1.0
@@ -300,7 +301,7 @@ def panels(comparisons: Sequence[tuple[str, ComparisonJson]], names: Sequence[st
 
 
 def runs_chart(drawn: Sequence[Panel]) -> Markup:
-    """The chart of `panels`; empty without any."""
+    """The chart of `panels`. Empty without any."""
     if not drawn:
         return Markup("")
     body, top, spoken = Markup(""), 0, []
@@ -367,10 +368,10 @@ class Line:
 
 
 def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]:
-    """The measures that have a better and a worse, as gains of `side` over the first side, in two groups.
+    """The measures with a better and a worse direction, as gains of `side` over the first side, in two groups.
 
-    Shares and scores of 0 to 100 count in points; losses and what else has no upper end in percent of the value of
-    the first side.
+    Shares and scores of 0 to 100 use points; losses and other unbounded measures use percent of the value of the first
+    side.
     """
     first = sides_of(comparison)[0]["name"]
     lines = [_line(measure, side, first) for measure in measures_of(comparison)]
@@ -379,9 +380,9 @@ def gain_loss_lines(comparison: Comparison, side: str = "adapted") -> list[Line]
 
 
 def gain_loss_chart(comparison: Comparison, side: str = "adapted", *, only: Container[str] | None = None) -> Markup:
-    """The chart of `gain_loss_lines`: right of the middle is gained, left of it lost; empty without any.
+    """The chart of `gain_loss_lines`: gains right of the middle, losses left of it. Empty without any.
 
-    `only` names the measures that are drawn; None draws all.
+    `only` names the measures to draw; None draws all.
     """
     lines = [line for line in gain_loss_lines(comparison, side) if only is None or line.name in only]
     if not lines:
@@ -392,7 +393,7 @@ def gain_loss_chart(comparison: Comparison, side: str = "adapted", *, only: Cont
     for line in lines:
         if line.group != group:
             group = line.group
-            # A rule parts the groups.
+            # A rule separates the groups.
             body += _path(f"M0 {top + 2}H{_GAIN_WIDTH}", opacity=0.15) if top > 26 else ""
             body += _text(0, top + 17, _GROUPS[group], soft=True)
             top += _GAIN_HEAD
@@ -427,7 +428,7 @@ def _line(measure: Measure, side: str, first: str) -> Line | None:
 
 
 def _reach(lines: list[Line]) -> float:
-    """How far the axis goes to each side: at most 100, and no farther than there is something to see."""
+    """The range of the axis on each side: at most 100, and no larger than the values need."""
     ends = [abs(end) for line in lines for end in (line.gain, *(line.interval or ()))]
     return next((step for step in (5, 10, 20, 50) if max(ends) <= step), 100)
 
@@ -439,12 +440,12 @@ def _gain_row(line: Line, top: float, scale: Scale) -> Markup:
     row += _path(f"M{_GAIN_LEFT} {y}H{_GAIN_RIGHT}", opacity=_GRID)
     row += _path(f"M{scale(0):.1f} {y}H{at:.1f}", colour=line.colour, width=4)
     row += _interval(line.interval, y, scale) if line.interval else ""
-    if abs(line.gain) > scale.high:  # farther than the axis goes
+    if abs(line.gain) > scale.high:  # beyond the end of the axis
         tip = 6 if line.gain > 0 else -6
         arrow = f"M{at:.1f} {y - 5}l{tip} 5l{-tip} 5z"
         return row + Markup('<path d="{}" fill="{}"/>').format(arrow, line.colour)
     inside = "none" if line.better is None else line.colour
-    # A hollow dot is within chance: color alone does not reach everybody.
+    # A hollow dot means within chance, since not everyone can see color.
     row += _dot(at, y, "var(--card, var(--block-background-fill, #fff))") if inside == "none" else ""
     return row + Markup('<circle cx="{:.1f}" cy="{}" r="4.5" fill="{}" stroke="{}" stroke-width="2"/>').format(
         at, y, inside, line.colour
@@ -469,7 +470,7 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Series:
-    """`points` are (step, value); `css` is one of the colours a, b, c, d of style.css."""
+    """`points` are (step, value). `css` is one of the colors a, b, c, d of style.css."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -478,7 +479,7 @@ class Series:
 
 
 def metric_points(metrics: Iterable[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    """The (step, value) pairs of `key`, without gaps and without values that are not finite."""
+    """The (step, value) pairs of `key`, without gaps and nonfinite values."""
     return [
         (row["step"], row[key])
         for row in metrics
@@ -498,7 +499,7 @@ def plot(
     height: int = 200,
     axis: str = "step",
 ) -> Markup:
-    """Lines over steps, or what else `axis` names. `x_end`: the last step expected, so that a running curve grows into
+    """Lines over steps, or over what `axis` names. `x_end`: the last step expected, so that a running curve grows into
     its box."""
     series = [each for each in series if each.points]
     if not series:
@@ -588,7 +589,7 @@ def speed_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) 
 
 
 def run_curves(metrics: list[dict[str, Any]], total_steps: int | None = None) -> Markup:
-    """The pictures of one run: losses, learning rate, speed."""
+    """The charts of one run: losses, learning rate, speed."""
     return Markup('<div class="ft-curves">{}{}</div>').format(
         loss_curve(metrics, total_steps), speed_curves(metrics, total_steps)
     )
@@ -649,7 +650,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _axis(low: float, high: float) -> tuple[float, float, list[float]]:
-    """Round bounds that hold [low, high], and the ticks between them."""
+    """Round bounds that contain [low, high], and the ticks between them."""
     if low >= 0:
         low = 0.0
     if high <= low:
@@ -704,7 +705,7 @@ def distribution(
 
 
 def _outline(shares: Sequence[float], most: float) -> str:
-    """The points of a staircase over `shares`, from the ground to the ground."""
+    """The points of a staircase over `shares`, starting and ending on the baseline."""
     points, width = [(0.0, 1000.0)], 1000 / len(shares)
     for number, share in enumerate(shares):
         height = 1000 - 960 * share / most
@@ -713,7 +714,7 @@ def _outline(shares: Sequence[float], most: float) -> str:
 
 
 def histogram(title: str, part: Mapping[str, Any], limit: int | None = None) -> Markup:
-    """Bars of rows by length, with a line at `limit` tokens where it is in reach of the rows."""
+    """Bars of rows by length, with a line at `limit` tokens if it is within range of the rows."""
     edges, counts = part["histogram"]["edges"], part["histogram"]["counts"]
     right = edges[-1]
     if limit is not None and right < limit <= 2 * right:

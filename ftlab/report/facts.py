@@ -1,4 +1,4 @@
-"""What a report says of a run beside its scores: what was tuned on what, how long it took, how it was measured."""
+"""The facts in a report besides scores: what was tuned on what, how long it took, how it was measured."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def tuned_on(
 
 
 def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
-    """At which strength the run is used and was exported, where that is not as trained, which the figures are of."""
+    """The strength at which the run is used and was exported, if it is not the strength as trained that the figures
+    refer to."""
     choice, uses = strength_choice(run), []
     if choice is not None:
         uses.append(f"used at {choice['strength']:g} in chat, exports and blind tests, chosen {choice['by']}")
@@ -74,7 +75,7 @@ def strength_fact(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_per_hour: float | None) -> str:
-    """What training and evaluating took; in money where the machine's price per hour is known."""
+    """The time of training and evaluation, and its cost if the machine's price per hour is known."""
     trained = metrics[-1]["time"] - metrics[0]["time"] if len(metrics) > 1 else 0.0
     now, before = (comparison.get("seconds"), comparison.get("seconds_before")) if comparison else (None, None)
     hours = (trained + (now or 0) + (before or 0)) / 3600
@@ -82,7 +83,7 @@ def _cost(metrics: list[dict[str, Any]], comparison: Comparison | None, price_pe
     if now is not None:
         text += f", {duration(now)} of them for this comparison"
         text += f" and {duration(before)} for asking the base beforehand" if before else ""
-        # Comparisons of earlier versions did not keep what their base had taken.
+        # Comparisons of earlier versions did not record the time for their base.
         text += "; asking the base beforehand is not counted" if before is None else ""
     return text if price_per_hour is None else f"{text}; {hours * price_per_hour:,.2f} at {price_per_hour:g} per hour"
 
@@ -136,7 +137,7 @@ def _data(run: RunDirectory, config: RunConfig) -> str:
 
 
 def written_rows(run: RunDirectory) -> str:
-    """Which rows of the data a model wrote, and how many of them nobody read; empty if there are none."""
+    """Which rows of the data a model wrote, and how many of them nobody read. Empty if there are none."""
     made = run.manifest().get("made")
     if not made or not made["rows"]:
         return ""
@@ -149,7 +150,7 @@ def written_rows(run: RunDirectory) -> str:
 
 
 def origin_of(base: str) -> str:
-    """Where the weights of a base that ftlab keeps come from; empty for other bases."""
+    """The origin of the weights of a bundled base. Empty for other bases."""
     if (known := KNOWN.get(base)) is not None:
         return f"{known.title}, {known.license}, from {known.source}, dequantized from {known.precision}"
     if (sha256 := sha256_of_source(base)) is None:
@@ -159,7 +160,7 @@ def origin_of(base: str) -> str:
 
 
 def precision_of(base: str) -> str | None:
-    """The number format that the weights of a base came in, where ftlab dequantized them; None for other bases."""
+    """The original number format of a base's weights, if ftlab dequantized them. None for other bases."""
     if (known := KNOWN.get(base)) is not None:
         return known.precision
     record = record_of(base)
@@ -167,7 +168,7 @@ def precision_of(base: str) -> str | None:
 
 
 def source_name(source: str) -> str:
-    """A sample or Hub id unchanged; of a file only its name, so that no private path is published."""
+    """A sample or Hub id unchanged; for a file only its name, so that no private path is published."""
     path = Path(source)
     is_file = (
         path.is_absolute()
@@ -178,7 +179,7 @@ def source_name(source: str) -> str:
 
 
 def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
-    """How it was measured, in sentences; the rules of the measures `in_table` last."""
+    """How it was measured, in sentences. The rules of the measures `in_table` come last."""
     settings = comparison["settings"]
     known = scores_of(comparison, "adapted")
     asked = f"the same {comparison.get('rows') or known.get('rows'):,}"
@@ -220,7 +221,7 @@ def measured(comparison: Comparison, in_table: Container[str]) -> list[str]:
 
 
 def retrieved(comparison: Comparison) -> str:
-    """What retrieval put before each question, from where, and the tokens it takes; empty without it."""
+    """What retrieval put before each question, its source, and the tokens it takes. Empty without retrieval."""
     settings = comparison["settings"].get("retrieved")
     if not settings:
         return ""
@@ -247,7 +248,7 @@ def _questions(probes: str | None) -> str:
 
 
 def _samples(comparison: Comparison) -> int:
-    """How many answers each side gave to a row."""
+    """The number of answers per row from each side."""
     return int(comparison["settings"].get("samples") or 1)
 
 
@@ -262,13 +263,13 @@ def _where(comparison: Comparison) -> str:
 
 
 def _rules(comparison: Comparison, in_table: Container[str]) -> list[str]:
-    """The rule of each measure of answers: its normalisation or its signature."""
+    """The rule of each measure of answers: its normalization or its signature."""
     settings, known = comparison["settings"], comparison["adapted"]
     listed = [measure for measure in measures_of(comparison) if measure["name"] in in_table]
     names = {measure["name"] for measure in listed}
     answers = [measure for measure in listed if measure["group"] == "task" and measure["kind"] != "loss"]
     rules = {measure["title"]: measure["rule"] for measure in answers if measure["rule"]}
-    # Comparisons that did not list their measures yet kept these two rules elsewhere.
+    # Comparisons that did not yet list their measures stored these two rules elsewhere.
     if "exact_match" in names and "exact_match_rule" in settings:
         rules.setdefault("Exact match", settings["exact_match_rule"])
     if "bleu" in names and "bleu_signature" in known:

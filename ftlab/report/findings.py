@@ -1,4 +1,4 @@
-"""The findings of a report in sentences: gains and losses, answers before and after, verdicts of a judge, examples."""
+"""The findings of a report in sentences: gains and losses, answers before and after, judge verdicts, examples."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _KNOWS_TOO_LITTLE = 0.2
 _MOST_COLUMNS = 12
 _MOST_BESIDE = 3
 _ANSWERS = {"kept": ("kept", "good"), "lost": ("lost", "bad"), "unknown": ("cannot tell", "warn")}
-_FEWEST_ROWS = 5  # of a slice that is worth a sentence
+_FEWEST_ROWS = 5  # of a slice for it to be mentioned
 
 
 def badge(verdict: VerdictJson) -> tuple[str, str]:
-    """Colour and word above the verdict."""
+    """Color and word above the verdict."""
     forgot, lost = verdict.get("forgot"), verdict.get("lost") or "forgot"
     if verdict["better"] is None:
         if (judged := verdict.get("no_worse")) and judged["no_worse"] and not forgot:
@@ -45,7 +45,7 @@ def badge(verdict: VerdictJson) -> tuple[str, str]:
 
 
 def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
-    """What became of what the base knew, as a word and its color (good, bad, warn); None where it was not measured."""
+    """What became of the base's knowledge, as a word and its color (good, bad, warn). None if not measured."""
     answer, scored = answer_of(comparison), comparison.get("forgetting")
     if answer == "lost" and scored and scored.get("parts") and what_was_lost(scored) != "forgot":
         return "changed", "bad"
@@ -54,7 +54,7 @@ def kept_answer(comparison: Comparison) -> tuple[str, str] | None:
 
 def kept_rows(comparison: Comparison) -> list[dict[str, str]]:
     """A line for each figure on what was kept: what it was `measured` on, the figures of `base` and `adapted`, and the
-    `answer` (kept, changed, lost, cannot tell; empty where the line above gives it)."""
+    `answer` (kept, changed, lost, cannot tell; empty if the line above gives it)."""
     rows = []
     for part in parts_of(comparison):
         word = "changed" if "kl" in part and part["answer"] == "lost" else _ANSWERS[part["answer"]][0]
@@ -125,13 +125,13 @@ def where_worse(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> li
 
 
 def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
-    """Was tuning needed, was it memorized, what did a judge say: pairs of label and text."""
+    """Was tuning needed, was anything memorized, what did a judge say: pairs of label and text."""
     lines = []
     verdicts = comparison.get("verdicts") or {}
     sides = {side["name"]: side for side in sides_of(comparison)}
     for name, verdict in verdicts.items():
         if name in ("adapted_retrieved_vs_retrieved", "adapted_retrieved_vs_prompted"):
-            continue  # in the sentence on which of them to take
+            continue  # covered by the sentence on which of them to use
         rival = name.removeprefix("adapted_vs_")
         if rival != name:
             against = "a prompt" if rival == "prompted" else sides[rival]["title"] if rival in sides else rival
@@ -141,7 +141,7 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
             titles = [sides[side]["title"] if side in sides else side for side in (first, second)]
             lines.append((f"{titles[0]} against {titles[1].lower()}", verdict["text"]))
     for name, side in sides.items():
-        # A side that the adapted model was compared with itself needs no second line, against the base.
+        # A side that the adapted model was compared with directly needs no second line against the base.
         if name in verdicts and name != "adapted" and f"adapted_vs_{name}" not in verdicts:
             lines.append((side["title"], verdicts[name]["text"]))
     memory = comparison.get("memorisation")
@@ -151,13 +151,13 @@ def also_checked(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def asked_beside(run: RunDirectory) -> list[tuple[str, str]]:
-    """The newest verdicts on other questions (other rows, a prompted base): what was asked, and the text."""
+    """The newest verdicts on other questions (other rows, a prompted base): the question, and the text."""
     verdicts = [(f"Also asked: {asked}", verdict) for _, asked, verdict in also_asked(run) if verdict]
     return verdicts[:_MOST_BESIDE]
 
 
 def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: str) -> tuple[str, str, bool] | None:
-    """Name, title and whether higher is better of the measure that single rows are judged by; None without any."""
+    """Name, title and whether higher is better of the measure used to judge single rows. None if there is none."""
     known = measured(rows, [first, "adapted"])
     wanted = decided_by(comparison)
     name = wanted if wanted in known else LOSS if LOSS in known else next(iter(known), None)
@@ -172,7 +172,7 @@ def _deciding(comparison: Comparison, rows: Sequence[Mapping[str, Any]], first: 
 def _slices(
     comparison: Comparison, rows: Sequence[Mapping[str, Any]], name: str, title: str, higher: bool, first: str
 ) -> list[str]:
-    """The slices that got worse, and the weakest one where none did."""
+    """The slices that got worse, or if none did, the weakest one."""
     sides = [first, "adapted"]
     parts: list[tuple[str, Slice]] = [
         (column, part)
@@ -183,7 +183,7 @@ def _slices(
     if not parts:
         return []
     sign = 1 if higher else -1
-    # Dozens of slices are looked at: by their own intervals one in forty would fall by chance.
+    # There are dozens of slices: by unadjusted intervals, one in forty would fall by chance.
     certain = findings([part for _, part in parts], "adapted")
     fallen = [
         pair for pair, sure in zip(parts, certain, strict=True) if sure and sign * pair[1].differences["adapted"] < 0
@@ -216,7 +216,7 @@ def _is_share(comparison: Comparison, name: str) -> bool:
 
 
 HEADINGS = ("Answers of", "Words", "Tokens", "Cut off", "Repeated", "Variety")
-# What each figure means, in the order of the columns.
+# The meaning of each figure, in the order of the columns.
 MEANINGS = (
     "Words, tokens: the mean length of an answer.",
     "Cut off: hit the length limit.",
@@ -245,7 +245,7 @@ def figure_rows(result: BeforeAfterJson) -> list[list[str]]:
 
 
 def win_lines(result: BeforeAfterJson) -> list[str]:
-    """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be partial."""
+    """One sentence for each reward model and opponent, each marked as a proxy, and why the judge may be biased."""
     return [line for judged in result["win_rates"].values() for line in lines_of(judged)]
 
 
@@ -277,7 +277,7 @@ STALE = "The answers have changed since. Judge them again."
 
 
 def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
-    """The last two verdicts of judges on the current answers, as pairs of label and text."""
+    """The last two judge verdicts on the current answers, as pairs of label and text."""
     current = [judgement for judgement in run.judgements() if is_current(run, judgement)]
     return [
         (f"Judged by {judgement['judge']['model']}", f"{judgement['text']} {judgement['proxy']}")
@@ -286,7 +286,7 @@ def judgements_of(run: RunDirectory) -> list[tuple[str, str]]:
 
 
 def judge_lines(judgement: JudgementJson, *, current: bool = True) -> list[str]:
-    """The sentences on one judgement: its verdict first, then who said so and how far it can be trusted."""
+    """The sentences on one judgment: its verdict first, then who judged and how far it can be trusted."""
     place, tokens = judgement["position"], judgement["tokens"]
     decided = f"{judgement['judged']} of {judgement['rows']} rows"
     same = f", {judgement['same_answers']} of them with equal answers" if judgement["same_answers"] else ""
@@ -324,8 +324,8 @@ _PARTLY = "equally often right on both sides"  # of several answers
 def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -> tuple[list[dict[str, Any]], str]:
     """A mix of rows that improved, got worse and stayed, each with its `kind`, and the rule in words.
 
-    The rule looks at nothing but the order of the rows, so that nobody can choose flattering ones. Free text, where
-    hardly an answer equals its reference, goes by the change in loss instead.
+    The rule uses only the order of the rows, so that nobody can choose flattering ones. For free text, where hardly any
+    answer equals its reference, it uses the change in loss instead.
     """
     of_texts = bool(predictions) and "document" in predictions[0]
     right = 0 if of_texts else sum(row["base_correct"] or row["adapted_correct"] for row in predictions)
@@ -353,7 +353,7 @@ def choose_examples(predictions: list[dict[str, Any]], count: int = _EXAMPLES) -
 
 
 def right_text(row: dict[str, Any], side: str) -> str:
-    """How many of several answers to this row are right, in brackets behind the side; empty where there is one."""
+    """How many of several answers to this row are right, in parentheses after the side. Empty if there is only one."""
     right = (row.get("right") or {}).get(side)
     return "" if right is None else f" (first of {row['samples']} answers, {right} right)"
 

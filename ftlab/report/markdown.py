@@ -1,4 +1,4 @@
-"""Reports and cards as Markdown, in which texts of models stay text."""
+"""Reports and cards as Markdown, in which model output stays plain text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ftlab.core.run_directory import RunDirectory
 from ftlab.report.findings import right_text
 from ftlab.report.report import contents
 
-# What Markdown or HTML would read as more than text; with "@" an address would become a link by itself.
+# Characters that Markdown or HTML would interpret. "@" is included because an address would become a link.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&@])")
 _LINKS = re.compile(r"(?i)(://|\bwww\.)")
 _BEGINNINGS = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
 
 
 def escaped(text: object) -> str:
-    """`text` on one line, with nothing in it that Markdown reads as markup or makes a link of."""
+    """`text` on one line, with nothing in it that Markdown interprets as markup or a link."""
     line = _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
     line = _LINKS.sub(lambda match: match[0].replace("/", "\\/", 1).replace(".", "\\."), line)
     return _BEGINNINGS.sub(lambda match: match[0] + "\\" if match[0].isdigit() else "\\" + match[0], line)
@@ -31,26 +31,26 @@ def quoted(text: str) -> str:
 
 
 def bullets(lines: Iterable[str]) -> str:
-    """A list of `lines`, which are Markdown already."""
+    """A list of `lines`, which are already Markdown."""
     return "\n".join(f"- {line}" for line in lines)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts; all columns but the first are set flush right."""
+    """A table of texts. All columns but the first are right-aligned."""
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     body = [[escaped(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *body])
 
 
 def code(text: str, language: str = "") -> str:
-    """`text` as a block of code; the fence is longer than any in it."""
+    """`text` as a code block, with a fence longer than any in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.strip()}\n{fence}"
 
 
 def write_markdown(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:
-    """Write the report of `run` as Markdown; returns its path. Raises FtlabError before an evaluation."""
+    """Write the report of `run` as Markdown. Returns its path. Raises FtlabError before an evaluation."""
     text = report_markdown(contents(run, price_per_hour=price_per_hour, name=name))
     write_text(run.report_markdown_file, text)
     return run.report_markdown_file
@@ -101,7 +101,8 @@ def report_markdown(report: dict[str, Any]) -> str:
 
 
 def kept_rows(report: dict[str, Any]) -> list[str]:
-    """What was kept, from the `contents` of a report: the answer in a word, a table of the figures, and in full."""
+    """What was kept, from the `contents` of a report: the answer in a word, a table of the figures, and the full
+    text."""
     answer = f"**{report['kept_answer'][0].capitalize()}.**" if report["kept_answer"] else ""
     rows = [[row["measured"], row["base"], row["adapted"], row["answer"]] for row in report["kept"]]
     figures = table(["Measured on", "Base", "Adapted", "Answer"], rows) if rows else ""

@@ -1,5 +1,5 @@
-"""What a comparison measured, as every surface reads it: rows of figures, tables, evidence for the advisor, the
-page."""
+"""The measures of a comparison in the form that all surfaces use: rows of figures, tables, evidence for the advisor,
+the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIDES: list[SideJson] = [
     {"name": "adapted", "title": "Adapted", "what": ""},
 ]
 _OF_DOCUMENTS = "How surprised the model is by documents that it has not seen; 1 is certain."
-# Of comparisons from before they listed their measures.
+# For comparisons from before they listed their measures.
 _EARLIER = {
     "exact_match": Info("exact_match", "Exact match", "Share of answers equal to the reference."),
     "perplexity": Info(
@@ -55,16 +55,16 @@ _EARLIER = {
 
 
 def measures_of(comparison: Comparison) -> list[Measure]:
-    """The measures of `comparison`, each p also as one of all that are listed (`p_adjusted`, by Holm).
+    """The measures of `comparison`, each p also adjusted over all that are listed (`p_adjusted`, by Holm).
 
-    Those of one that was made before it listed them, from its scores.
+    For a comparison from before it listed them, derived from its scores.
     """
     return with_adjusted(comparison["measures"] if "measures" in comparison else _from_scores(comparison))
 
 
 def sides_of(comparison: Comparison) -> list[SideJson]:
-    """The sides in order: name, title, what. The first is the one that the others are compared with."""
-    # The time at the beginning of a run's id tells nobody what the run is.
+    """The sides in order: name, title, what. The others are compared with the first."""
+    # The timestamp at the beginning of a run's id says nothing about the run.
     return [{**side, "title": _TIME.sub("", side["title"])} for side in comparison.get("sides") or _SIDES]
 
 
@@ -73,8 +73,8 @@ def later_sides(comparison: Comparison) -> list[SideJson]:
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """The verdict of `comparison` in a sentence, which says so where a real base was compared and what was forgotten
-    was not measured: comparisons from before that was a rule say nothing of it."""
+    """The verdict of `comparison` in a sentence. Adds a remark if a real base was compared and forgetting was not
+    measured, since comparisons from before that rule do not mention it."""
     text = comparison["verdict"]["text"]
     base = (comparison.get("sides") or _SIDES)[0].get("what")
     if base == "starter" or not is_unmeasured(comparison) or "not measured" in text:
@@ -83,18 +83,18 @@ def verdict_text(comparison: Comparison) -> str:
 
 
 def verdict_line(comparison: Comparison) -> str:
-    """The verdict without the figures of what was forgotten, for where these stand beside it or one press away."""
+    """The verdict without the forgetting figures, for places that show these next to it or one click away."""
     text, forgot, _ = verdict_text(comparison).partition(", but it forgot: ")
     return f"{text}, but it forgot." if forgot else text
 
 
 def of_documents(comparison: Comparison) -> bool:
-    """Whether plain text was compared: documents that are predicted, without prompts and answers."""
+    """Whether plain text was compared: documents scored by likelihood, without prompts and answers."""
     return scores_of(comparison, "adapted").get("exact_match", 0) is None
 
 
 def interval_text(measure: MeasureInfoJson, interval: list[float] | None) -> str:
-    """A 95% interval: 78–92%, 20.0–29.0; empty for None."""
+    """A 95% interval: 78–92%, 20.0–29.0. Empty for None."""
     if not interval:
         return ""
     low, high = interval
@@ -104,7 +104,7 @@ def interval_text(measure: MeasureInfoJson, interval: list[float] | None) -> str
 
 
 def unit_text(measure: Measure) -> str:
-    """What the values are in, or which way is better where they have no unit."""
+    """The unit of the values, or which direction is better if they have no unit."""
     if measure["kind"] == "share":
         if measure["name"].startswith("base_agreement"):
             return "% of places"
@@ -116,22 +116,22 @@ def unit_text(measure: Measure) -> str:
 
 
 def improved(measure: Measure, side: str, first: str) -> bool | None:
-    """Whether `side` is better than `first` by more than chance explains among all that is listed; None when the data
-    cannot tell, and without a test."""
+    """Whether `side` is significantly better than `first`, adjusted over all listed measures. None if the data cannot
+    tell, and without a test."""
     before, after = (measure["values"].get(name) for name in (first, side))
     return None if before is None or after is None else direction(measure, side)
 
 
 def p_of(measure: Measure, side: str) -> str:
-    """The p of `side` against the first side, as it is written: p < .001; one that is below 5% only while nothing else
-    is listed is called a look."""
+    """The p of `side` against the first side as text: p < .001. One that is below 5% only without adjustment is called
+    a look."""
     differences = measure.get("differences", {})
     p = differences[side].get("p") if side in differences else None
     return "" if p is None else p_text(p) + (", a look" if is_look(measure, side) else "")
 
 
 def gained_text(comparison: Comparison) -> str:
-    """Gains and losses in words; computed again for comparisons that did not yet separate looks from findings."""
+    """Gains and losses in words, recomputed for comparisons that did not yet separate looks from findings."""
     known = comparison.get("gain_loss")
     if not known or "looks" in known:
         return known["text"] if known else ""
@@ -139,12 +139,12 @@ def gained_text(comparison: Comparison) -> str:
 
 
 def looks_note(comparison: Comparison) -> str:
-    """What the colors and the word "look" of a list of measures mean; empty where there is one measure or none."""
+    """What the colors and the word "look" in a list of measures mean. Empty for fewer than two measures."""
     return looks_text(measures_of(comparison), [side["name"] for side in sides_of(comparison)])
 
 
 def looks_text(measures: Sequence[Measure], sides: Sequence[str]) -> str:
-    """As `looks_note`, of `measures` that stand by themselves."""
+    """Like `looks_note`, for `measures` shown on their own."""
     of = max((counted(measures, side) for side in sides), default=0)
     if of < 2:
         return ""
@@ -166,8 +166,8 @@ def unbroken(text: str) -> str:
 
 
 def by_same_kinds(runs: Sequence[tuple[Comparison, Sequence[Mapping[str, Any]]]]) -> list[Comparison]:
-    """The comparisons of several runs, each with the rows of its probes.jsonl, as they can stand beside each other: the
-    general questions of all are parted by the kinds that any of them replayed."""
+    """The comparisons of several runs, each with the rows of its probes.jsonl, made comparable: the general questions
+    of all are split by the kinds that any of them replayed."""
     from ftlab.evaluation.drift import regrouped
 
     known = [comparison.get("settings", {}).get("replayed_kinds") for comparison, _ in runs]
@@ -209,11 +209,11 @@ __all__ = ["comparison_table", "of_documents"]
 
 
 def comparison_table(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row per measure, with texts ready to show.
+    """One row per measure, with texts ready for display.
 
-    Keys: measure, unit, help, group, name, and of the first and the adapted side base, adapted, change, base_interval,
-    adapted_interval (95%), p, better. `better` is True or False for a significant change, None when the data cannot
-    tell. `sides` has for each side value, interval, change, p and better.
+    Keys: measure, unit, help, group, name, and for the first and the adapted side base, adapted, change, base_interval,
+    adapted_interval (95%), p, better. `better` is True or False for a significant change, None if the data cannot tell.
+    `sides` has for each side value, interval, change, p and better.
     """
     names = [side["name"] for side in sides_of(comparison)]
     rows: list[dict[str, Any]] = []
@@ -240,7 +240,8 @@ def _row(measure: Measure, names: list[str]) -> dict[str, Any]:
 
 
 def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
-    """What the commonest label and guessing would get, below the accuracy of labels; the same for every side."""
+    """What the most common label and guessing would score, shown below the accuracy of labels. The same for every
+    side."""
     known = (measure.get("detail") or {}).get("baselines") if measure["name"] == "accuracy" else None
     if not known:
         return []
@@ -257,7 +258,7 @@ def baseline_rows(measure: Measure, names: list[str]) -> list[dict[str, Any]]:
 
 
 def _flat(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """`row` with the figures of its first and of its adapted side beside each other, as a table of two takes them."""
+    """`row` with the figures of its first and its adapted side as columns, for a table of two sides."""
     first = row["sides"][names[0]]
     last = row["sides"].get("adapted") or row["sides"][names[-1]]
     return row | {
@@ -272,7 +273,7 @@ def _flat(row: dict[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _cut(comparison: Comparison, names: list[str]) -> dict[str, Any] | None:
-    """How many answers were cut, where some were."""
+    """How many answers were cut, if any."""
     scores = {name: scores_of(comparison, name) for name in names}
     known = [name for name in names if "truncated_answers" in scores[name]]
     if not any(scores[name]["truncated_answers"] for name in known):
@@ -302,7 +303,7 @@ _SHOWN = {
 
 
 def evidence_of(comparison: Comparison | None) -> Evidence | None:
-    """The figures of one comparison; None where there is none, or nothing in it that two sides can be compared by."""
+    """The figures of one comparison. None if there is none, or nothing in it that two sides can be compared by."""
     measure = _deciding(comparison) if comparison else None
     if not comparison or measure is None:
         return None
@@ -327,7 +328,7 @@ def evidence_of(comparison: Comparison | None) -> Evidence | None:
 
 
 def _deciding(comparison: Comparison) -> Measure | None:
-    """The measure that decided the verdict, else the first of the task that has a better end."""
+    """The measure that decided the verdict, else the first task measure with a better direction."""
     name = decided_by(comparison)
     fitting = [
         measure for measure in measures_of(comparison) if measure["group"] == "task" and measure["better"] is not None
@@ -336,7 +337,7 @@ def _deciding(comparison: Comparison) -> Measure | None:
 
 
 def _forgetting(comparison: Comparison) -> tuple[bool, str | None]:
-    """Whether something was forgotten, and the sentence on it."""
+    """Whether something was forgotten, and the sentence about it."""
     scored, lost = comparison.get("forgetting"), answer_of(comparison) == "lost"
     if scored:
         return lost, scored["text"]

@@ -1,4 +1,4 @@
-"""A run as a notebook or a script that does it again."""
+"""A run as a notebook or a script that reproduces it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Differing = dict[str, tuple[str | None, str | None]]
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure as it was `recorded` and as it is `now` (None: it was not measured)."""
+    """One figure as `recorded` and as it is `now` (None: not measured)."""
 
     name: str
     recorded: float
@@ -37,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """All figures of a run against those recorded; `tolerance` is relative, 0 means to the last digit."""
+    """All figures of a run compared with the recorded ones. `tolerance` is relative; 0 requires exact equality."""
 
     figures: tuple[Figure, ...]
     tolerance: float
@@ -69,9 +69,9 @@ class Figures:
 
 
 def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) -> Differing:
-    """The packages whose version here is not the one recorded: {name: (recorded, here)}.
+    """The packages whose version here differs from the recorded one: {name: (recorded, here)}.
 
-    Raises FtlabError naming all of them with the line that installs the recorded ones, unless `strict` is off.
+    Raises FtlabError naming all of them with the command that installs the recorded ones, unless `strict` is off.
     """
     versions_of = {name: (wanted, installed(name)) for name, wanted in recorded.items()}
     differing = {name: versions for name, versions in versions_of.items() if versions[0] != versions[1]}
@@ -90,7 +90,7 @@ def same_versions(recorded: Mapping[str, str | None], *, strict: bool = True) ->
 
 
 def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspace: Workspace) -> None:
-    """Raise InputError when the sources of `config` are not, byte by byte, those `recorded` in a manifest."""
+    """Raise InputError unless the sources of `config` are byte for byte those `recorded` in a manifest."""
     from ftlab.data.load import load_rows
 
     files = list(load_rows(config.data, workspace).files)
@@ -110,7 +110,7 @@ def same_data(config: RunConfig, recorded: Sequence[Mapping[str, Any]], workspac
 
 
 def recorded_figures(run: RunDirectory) -> dict[str, float]:
-    """The figures of a run that a repetition must reach: losses, measures of all sides, preferences and rewards."""
+    """The figures of a run that a reproduction must match: losses, measures of all sides, preferences and rewards."""
     figures: dict[str, float] = {}
     metrics = run.metrics()
     for key, name in (("loss", "last training loss"), ("eval_loss", "last validation loss")):
@@ -148,7 +148,7 @@ def compare_figures(run: RunDirectory, recorded: Mapping[str, float], tolerance:
 
 
 def installed(package: str) -> str | None:
-    """The version of `package` that is installed; None when it is not."""
+    """The installed version of `package`. None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -183,9 +183,9 @@ ON_GPU_TOLERANCE = 0.05
 
 
 def write_notebook(run: RunDirectory, workspace: Workspace, path: Path | None = None) -> Path:
-    """Write the notebook of `run` to `path` (default: its own folder; a folder takes it under the run's id).
+    """Write the notebook of `run` to `path` (default: its own folder; in a folder, it is named after the run's id).
 
-    Raises FtlabError before the run has ended well, or when the file cannot be written.
+    Raises FtlabError if the run has not finished successfully, or the file cannot be written.
     """
     path = run.notebook_file if path is None else path.expanduser()
     path = path / f"{run.id}.ipynb" if path.is_dir() else path
@@ -200,7 +200,8 @@ def write_notebook(run: RunDirectory, workspace: Workspace, path: Path | None = 
 
 
 def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
-    """The notebook of `run` in nbformat 4.5, without outputs. Raises FtlabError before the run has ended well."""
+    """The notebook of `run` in nbformat 4.5, without outputs. Raises FtlabError if the run has not finished
+    successfully."""
     environment, figures = read_json(run.environment_file), recorded_figures(run)
     if not run.has_result or environment is None or not figures:
         raise FtlabError(f"The run {run.id} has no result to repeat", try_="finish its training first")
@@ -272,7 +273,7 @@ def notebook_of(run: RunDirectory, workspace: Workspace) -> dict[str, Any]:
 
 
 def _pinned(config: RunConfig, environment: dict[str, Any]) -> RunConfig:
-    """`config` with what the machine decided the first time: the number of threads, and where a file lies."""
+    """`config` with what the machine decided the first time: the number of threads, and the location of a file."""
     config = config.model_copy(deep=True)
     if environment["device"] == "cpu" and config.launcher.threads is None:
         config.launcher.threads = environment["threads"]
@@ -286,7 +287,7 @@ def _pinned(config: RunConfig, environment: dict[str, Any]) -> RunConfig:
 
 
 def _evaluation(config: RunConfig, comparison: ComparisonJson | None) -> list[dict[str, Any]]:
-    """The cells that evaluate where training did not, and show the verdict."""
+    """The cells that evaluate if training did not, and show the verdict."""
     if comparison is None:
         return []
     lines, settings = [], comparison["settings"]
@@ -304,12 +305,12 @@ def _evaluation(config: RunConfig, comparison: ComparisonJson | None) -> list[di
 
 
 def _literal(value: Any) -> str:
-    """`value` as Python that gives it back: text is quoted, whatever it holds."""
+    """`value` as a Python literal; text is quoted, whatever it contains."""
     return pprint.pformat(value, width=110, sort_dicts=False)
 
 
 def _plain(text: str) -> str:
-    """`text` from a run as Markdown that means nothing but itself."""
+    """`text` from a run as Markdown without any markup."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|!$" else letter for letter in text.replace("\n", " "))
 
 

@@ -1,4 +1,4 @@
-"""The comparison for whoever decides: one page of HTML, drawn from `contents`, as its Markdown twin is."""
+"""The comparison for decision makers: one HTML page, rendered from `contents`, as is its Markdown version."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ __all__ = ["choose_examples", "comparison_table", "contents", "write_report"]
 
 _LONGEST = 420
 _MOST_NOTES = 3
-# What fits on the page; all measures are on the Evaluate tab and in comparison.json.
+# What fits on the page. All measures are on the Evaluate tab and in comparison.json.
 _MOST_MEASURES = {"task": 9, "cost": 3, "general": 4, "style": 2}
 
 
 def write_report(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> Path:
-    """Write the one-page report of the run's own comparison; returns its path.
+    """Write the one-page report of the run's own comparison. Returns its path.
 
-    One HTML file without scripts that asks no other host for anything. With `price_per_hour` of the machine it says
-    the cost; `name` is what the run is called there. Raises FtlabError before an evaluation.
+    One HTML file without scripts or external requests. With `price_per_hour` of the machine, it includes the cost.
+    `name` is what the run is called there. Raises FtlabError before an evaluation.
     """
     write_text(run.report_file, _page(contents(run, price_per_hour=price_per_hour, name=name)))
     return run.report_file
 
 
 def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: str | None = None) -> dict[str, Any]:
-    """Everything that a report says, as texts. Raises FtlabError before an evaluation."""
+    """Everything in a report, as texts. Raises FtlabError before an evaluation."""
     comparison, config = run.comparison(), load_config(run.config_file)
     if comparison is None and config.is_reward_model:
         raise FtlabError(
@@ -78,7 +78,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: st
         "run": run,
         "name": name or config.name or run.id,
         "date": _date(comparison["created"]),
-        "verdict": verdict_line(comparison),  # the figures of what was forgotten stand below
+        "verdict": verdict_line(comparison),  # the forgetting figures are shown below
         "badge": badge(comparison["verdict"]),
         "facts": [*tuned_on(run, config, comparison, price_per_hour), *strength_fact(run)],
         "sides": sides_of(comparison),
@@ -109,7 +109,7 @@ def contents(run: RunDirectory, *, price_per_hour: float | None = None, name: st
 
 
 def _choice(run: RunDirectory) -> list[tuple[str, str]]:
-    """Which of prompting, retrieval and tuning to take, by the comparison that has the most of them."""
+    """Whether to use prompting, retrieval or tuning, from the comparison that includes the most of them."""
     for side in ("retrieved", "prompted"):
         comparison = run.with_side(side).comparison()
         if comparison and (text := which_of(comparison)):
@@ -132,19 +132,19 @@ def _page(report: dict[str, Any]) -> str:
 
 
 def _lost(run: RunDirectory) -> list[dict[str, Any]]:
-    """The general questions that only the base answers right, those of kinds that were not replayed first."""
+    """The general questions that only the base answers right, with kinds that were not replayed first."""
     lost = [row for row in read_jsonl(run.probes_file) if row["base_correct"] and not row["adapted_correct"]]
     return sorted(lost, key=lambda row: bool(row.get("replayed")))
 
 
 def _most_telling(rows: list[dict[str, Any]], decided: str | None) -> list[dict[str, Any]]:
-    """As many rows of each group as the page has room for, in their order; what `decided` comes first."""
+    """As many rows of each group as the page has room for, in order. The measure that `decided` comes first."""
     kept = sorted(rows, key=lambda row: row["name"] != decided)
     return [row for group, most in _MOST_MEASURES.items() for row in [r for r in kept if r["group"] == group][:most]]
 
 
 def _before_after(result: BeforeAfterJson | None) -> dict[str, Any] | None:
-    """The answers of base, start and run in three figures each; None for runs that have none."""
+    """The answers of base, start and run in three figures each. None for runs that have none."""
     if result is None:
         return None
     head, *rows = [[row[0], row[1], row[3], row[4]] for row in figure_rows(result)]

@@ -3,7 +3,7 @@
     pack_showcase(run, folder)     # folder is then a run directory that chats and reports, and can train nothing
     showcase(RunDirectory(folder))
 
-FTLAB_DEMO_REPO=owner/name names a model repository on the Hub that holds such a folder, or what `push` sent of a run.
+FTLAB_DEMO_REPO=owner/name is a model repository on the Hub that holds such a folder, or what `push` sent of a run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LONGEST_PROMPT = 400  # characters
 
 @dataclass(frozen=True)
 class Showcase:
-    """The facts beside the chat of a run. `base` is the starter or an id on the Hub."""
+    """The facts shown next to the chat with a run. `base` is the starter or an id on the Hub."""
 
     name: str
     base: str
@@ -57,7 +57,7 @@ def showcase(run: RunDirectory) -> Showcase:
 
 
 def report_of(run: RunDirectory) -> str | None:
-    """The report of `run` as HTML; None where it was not compared with its base."""
+    """The report of `run` as HTML. None if it was not compared with its base."""
     if not run.report_file.exists():
         try:
             write_report(run)
@@ -67,7 +67,7 @@ def report_of(run: RunDirectory) -> str | None:
 
 
 def run_to_show(packed: Path) -> RunDirectory:
-    """The run that FTLAB_DEMO_REPO names, else the one in the folder `packed`. Raises FtlabError when there is none."""
+    """The run that FTLAB_DEMO_REPO names, else the one in the folder `packed`. Raises FtlabError if there is none."""
     repository = os.environ.get(REPOSITORY_VARIABLE, "").strip()
     if not repository:
         if (packed / "config.yaml").exists():
@@ -86,7 +86,7 @@ def run_to_show(packed: Path) -> RunDirectory:
 
 
 def _from_export(fetched: Path, repository: str) -> RunDirectory:
-    """A run directory around what `python -m ftlab export` wrote (see export.export)."""
+    """A run directory from the output of `python -m ftlab export` (see export.export)."""
     records = fetched / "ftlab"
     if not (records / "config.yaml").exists():
         raise FtlabError(f"{repository} holds no run of ftlab", try_="python -m ftlab push RUN OWNER/NAME --report")
@@ -96,7 +96,7 @@ def _from_export(fetched: Path, repository: str) -> RunDirectory:
         run.adapter.symlink_to(fetched)
     else:
         run.model.symlink_to(fetched)
-        config.method.name = "full"  # merged: the base is loaded beside it
+        config.method.name = "full"  # merged: the base is loaded separately
     if (fetched / "base").is_dir():
         config.model.base = STARTER if config.is_starter else str(fetched / "base")
     write_text(run.config_file, config.to_yaml())
@@ -114,9 +114,9 @@ def _from_export(fetched: Path, repository: str) -> RunDirectory:
 
 def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     """Copy to `folder` what a showcase of `run` needs: model, settings, comparison, report, and the prompts of the
-    report's examples. The rows of its data stay here.
+    report's examples. The rows of its data are not copied.
 
-    Raises FtlabError when the run has no result or no comparison, InputError when its base is only on this machine.
+    Raises FtlabError if the run has no result or no comparison, InputError if its base exists only on this machine.
     """
     if not run.has_result:
         raise FtlabError(f"The run {run.id} has no trained model to show", try_="finish its training first")
@@ -137,7 +137,7 @@ def pack_showcase(run: RunDirectory, folder: Path) -> RunDirectory:
     shutil.copytree(result, folder / result.name, ignore=shutil.ignore_patterns("README.md", "*.bin", "*.pt", ".*"))
     adapter = packed.adapter / "adapter_config.json"
     if adapter.exists():
-        # It names the base as a folder of the machine that trained.
+        # It names the base as a folder on the machine that trained.
         write_json(adapter, read_json(adapter) | {"base_model_name_or_path": base})
     config.data.source = Path(config.data.source).name
     config.model.start = None

@@ -1,5 +1,5 @@
-"""Checks on what the rows hold at all: text of another encoding, pictures, what programs left over, pairs and votes
-that say nothing, and answers or prompts that are few, or alike but for a name."""
+"""Checks on the content of rows: wrong encodings, media, placeholder values left by programs, uninformative pairs and
+votes, and answers or prompts that are few or built from one template."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Cells:
 
 
 def wrongly_decoded(examples: Examples, watch: Watch) -> list[Finding]:
-    """Text whose letters are those of another encoding, by the text of all rows: one word tells too little."""
+    """Text decoded with the wrong encoding. Judged on the text of all rows, since one word is too little evidence."""
     wrong = find_wrongly_decoded(turn["content"] for _, turns in watch.over(examples.turns) for turn in turns)
     if wrong is None:
         return []
@@ -65,7 +65,7 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
 
 
 def media(examples: Examples, watch: Watch, rows: Cells, columns: Sequence[str]) -> list[Finding]:
-    """Rows about a picture, a video or a sound, of which only the text is trained."""
+    """Rows about a picture, a video or a sound. Only their text is used in training."""
     held = [column for column in columns if _MEDIA_COLUMN.fullmatch(column.strip())]
     excerpts: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
@@ -87,7 +87,7 @@ def media(examples: Examples, watch: Watch, rows: Cells, columns: Sequence[str])
 
 
 def left_over(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> list[Finding]:
-    """Prompts and answers that are only None, nan and the like. A class may have such a name: then only NaN counts."""
+    """Prompts and answers that are only None, nan or similar. If a class has such a name, only NaN counts."""
     named = {text.strip().lower() for text in classes.get("answer", {})}
     excerpts: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
@@ -102,7 +102,7 @@ def left_over(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> l
 
 
 def doubled_keys(loaded: Loaded) -> list[Finding]:
-    """Rows of JSON in which a key stands twice; only its last value was read."""
+    """JSON rows with a duplicate key. Only its last value was read."""
     findings = []
     for name, rows in loaded.splits.items():
         if isinstance(rows, DoubledRows) and rows.doubled:
@@ -116,8 +116,8 @@ def doubled_keys(loaded: Loaded) -> list[Finding]:
 
 
 def pairs(loaded: Loaded, detected: Detected, step: int, watch: Watch) -> list[Finding]:
-    """Pairs that say nothing (answers alike but for white space or Unicode form, equal scores), and pairs whose
-    rejected answer has the higher score."""
+    """Uninformative pairs (answers equal up to white space or Unicode form, or equal scores), and pairs whose rejected
+    answer has the higher score."""
     if detected.format not in PREFERENCES:
         return []
     findings = []
@@ -158,7 +158,7 @@ def pairs(loaded: Loaded, detected: Detected, step: int, watch: Watch) -> list[F
 
 
 def unused_judgements(loaded: Loaded, detected: Detected) -> list[Finding]:
-    """A column whose name says that it judges the answers, and whose cells were not understood."""
+    """A column whose name suggests a judgment of the answers but whose cells were not understood."""
     if detected.format in ("text", "classification", "kto", "comparison"):
         return []
     rows = looked_at(loaded)
@@ -181,15 +181,15 @@ _GRADES = frozenset(
 
 
 def _names_topics(values: Sequence[Any]) -> bool:
-    """Whether the cells are words of which none judges: billing and shipping, not great and poor."""
+    """Whether the cells are neutral topic words (billing, shipping) rather than judgments (great, poor)."""
     words = {value.strip().lower() for value in values if isinstance(value, str)}
     return bool(words) and not words & _GRADES
 
 
-_FEWEST = 30  # rows for a share to mean anything
-_FEW_ANSWERS = 0.25  # share of different answers below which they are few
-_ALIKE = 0.3  # share of rows made by one template
-_FRAME = 5  # fewest words that are the same in all of them
+_FEWEST = 30  # fewest rows for a meaningful share
+_FEW_ANSWERS = 0.25  # share of distinct answers below which they are few
+_ALIKE = 0.3  # share of rows made from one template
+_FRAME = 5  # fewest words shared by all of them
 _LONGEST_FRAME = 60  # words of a text that are compared
 _MOST_FRAMES = 2000  # texts that are compared
 _NAME = re.compile(r"\S*\d\S*|[^\W\d_a-z]\S*")
@@ -197,7 +197,7 @@ _SLOT = "·"
 
 
 def few_answers(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> list[Finding]:
-    """Few different answers where they are no labels, numbers or JSON; `rows` are those that share their answer."""
+    """Few distinct answers that are not labels, numbers or JSON. `rows` are those that share their answer."""
     answers = examples.answers
     if examples.are_documents or len(answers) < _FEWEST or classes:
         return []
@@ -216,7 +216,7 @@ def few_answers(examples: Examples, watch: Watch, classes: Mapping[str, Any]) ->
 
 
 def stock_texts(examples: Examples, watch: Watch) -> list[Finding]:
-    """Answers, and prompts, that are alike but for a name, a number or a word: made by one template."""
+    """Answers, or prompts, that differ only in a name, a number or a word: made from one template."""
     if examples.are_documents or len(examples) < _FEWEST:
         return []
     findings = []
@@ -235,8 +235,8 @@ def stock_texts(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def _largest_frame(texts: Sequence[str], watch: Watch) -> tuple[list[int], str]:
-    """The positions of the most texts that differ from each other in names, numbers and at most one more place, and
-    what they share."""
+    """The positions of the largest group of texts that differ only in names, numbers and at most one more place, and
+    the words they share."""
     step = max(1, -(-len(texts) // _MOST_FRAMES))
     frames: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for position in range(0, len(texts), step):
@@ -253,7 +253,7 @@ def _largest_frame(texts: Sequence[str], watch: Watch) -> tuple[list[int], str]:
     shared: tuple[str, ...] = ()
     for frame, positions in frames.items():
         fixed = len(frame) - sum(word in (_SLOT, _SLOT * 2) for word in frame)
-        # Texts that are all equal are duplicates, not the work of a template.
+        # Identical texts are duplicates, not a template.
         different = len({texts[at] for at in positions}) if len(positions) > len(best) and fixed >= _FRAME else 0
         if different >= max(3, len(positions) / 10):
             best, shared = positions, frame

@@ -35,7 +35,7 @@ class Sameness:
 
 
 def find_sameness(examples: Examples, watch: Watch) -> Sameness:
-    """Count the words of every text once, and find equal texts."""
+    """Count the words of each text once, and find equal texts."""
     prompt_words = count_words(examples.prompts, watch)
     answer_words = count_words(examples.answers, watch, prompt_words.vocabulary)
     texts = read_texts(examples.prompts, watch)
@@ -58,7 +58,7 @@ def find_sameness(examples: Examples, watch: Watch) -> Sameness:
 
 
 def exact_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """Rows whose turns all equal those of an earlier row of the split."""
+    """Rows whose turns all equal those of an earlier row of the same split."""
     return by_split("exact_duplicate", same.copies, examples, matches=same.copies)
 
 
@@ -81,8 +81,8 @@ def overlap(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
 
 
 def conflicting_answers(examples: Examples, watch: Watch, same: Sameness) -> list[Finding]:
-    """The same prompt with different answers. The match of a row is a row with the most common answer; the row itself
-    if there is no majority, or if answers are sentences, since several may be right. `detail.groups` numbers the
+    """The same prompt with different answers. Each row is matched with a row that has the most common answer, or with
+    itself if there is no majority or the answers are sentences, since several may be right. `detail.groups` numbers the
     prompts: rows with the same number share a prompt."""
     groups: dict[tuple[str, int], list[int]] = {}
     for position, prompt in enumerate(same.prompt):
@@ -125,7 +125,7 @@ def near_duplicates(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
             continue
         same_prompt = same.prompt[earlier] == same.prompt[later]
         same_answer = same.answer[earlier] == same.answer[later]
-        if same_prompt and not same_answer:  # another finding
+        if same_prompt and not same_answer:  # reported by another check
             continue
         if not same_prompt and (how != "near" or not _nearly(same.prompt_words, earlier, later)):
             continue
@@ -203,7 +203,7 @@ def other_languages(examples: Examples, watch: Watch, same: Sameness) -> list[Fi
             if language and language != usual:
                 strays.setdefault(position, f"{language}: {shorten(texts[position], 80)}")
     if len(strays) > (1 - _MAIN_SHARE) * len(examples):
-        return []  # multilingual on purpose
+        return []  # deliberately multilingual
     languages = Counter(text.split(":")[0] for text in strays.values())
     return by_split("language", strays, examples, excerpts=strays, detail={"main": main, "languages": dict(languages)})
 

@@ -1,4 +1,4 @@
-"""Findings (what is wrong, in which rows, with examples), and the rows as the checks read them."""
+"""Findings (what is wrong, in which rows, with examples), and the rows as the checks see them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 _NOT_LOOKED_FOR = "Names and postal addresses are not looked for."
 
-# In the order they are shown: first what invalidates a result or harms people.
+# Display order: first what invalidates a result or harms people.
 KINDS: dict[str, Kind] = {
     "overlap": Kind(
         "error",
@@ -324,32 +324,32 @@ KINDS: dict[str, Kind] = {
 class DetailJson(TypedDict, total=False):
     """More about a finding; which keys it has depends on its kind (see README.md)."""
 
-    reasons: dict[str, int]  # unusable, empty_answer: rows by the reason
-    problems: dict[str, int]  # roles: rows by the problem
+    reasons: dict[str, int]  # unusable, empty_answer: rows by reason
+    problems: dict[str, int]  # roles: rows by problem
     held_out_rows: dict[str, int]  # overlap, near_overlap: the held-out rows concerned, by split
     threshold: float  # near_overlap, near_duplicate
     groups: list[int]  # conflicting_answers: for each row, a number that rows with its prompt share
     usual: dict[str, str]  # json_keys: the type of each key
-    places: int  # secret, card, iban, id_number, email, phone: how many in all rows
+    places: int  # secret, card, iban, id_number, email, phone: total number of occurrences
     main: dict[str, str]  # language: of prompts and answers
     languages: dict[str, int]  # language: rows by language
     median_characters: dict[str, int]  # length: of prompts and answers
     topics: list[list[str]]  # not_covered: the terms of each topic
-    read_as: str  # mojibake: the encoding that the text was read in
-    meant: str  # mojibake: the one that it looks like
+    read_as: str  # mojibake: the encoding used to read the text
+    meant: str  # mojibake: the likely original encoding
     suggested: list[str]  # suspicious_label: the likelier label of each row
     first: list[int]  # suspicious_label: the rows to read first
-    of: int  # alike_sides, tie, against_scores: the pairs of the split
-    share: float  # few_answers: different answers per row; stock_answers, one_template: of the rows
-    max_length: int  # too_long, with all that follow
-    tokens: list[int]  # of each row
+    of: int  # alike_sides, tie, against_scores: number of pairs in the split
+    share: float  # few_answers: distinct answers per row; stock_answers, one_template: share of rows
+    max_length: int  # too_long, as are all keys below
+    tokens: list[int]  # per row
     raise_to: int
     raise_cost: str
     context: int | None
 
 
 class SuspectJson(TypedDict):
-    """A row to read first: its label or answer fits its prompt less than those of other rows. No finding."""
+    """A row to read first: its label or answer fits its prompt less well than in other rows. Not a finding."""
 
     split: str
     row: int
@@ -392,7 +392,7 @@ class DistributionJson(TypedDict):
 
 
 class PackingJson(TypedDict):
-    """Whether packing is worth it; `padding_share` is that of batches of rows as they come."""
+    """Whether packing is worth it. `padding_share` is the padding in batches of rows in file order."""
 
     suggested: bool
     padding_share: float
@@ -431,7 +431,7 @@ class RaisedJson(TypedDict, total=False):
 
 
 class VocabularyJson(TypedDict):
-    """The share of the words of the asked prompts that training uses, and the most common that it does not."""
+    """The share of words in the asked prompts that also occur in training, and the most common that do not."""
 
     covered: float
     new_words: list[str]
@@ -502,7 +502,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, values: FindingJson) -> Finding:
-        """The finding that `as_dict` described."""
+        """The inverse of `as_dict`."""
         matches = [(str(split), int(row)) for split, row in values["matches"]]
         return cls(values["kind"], values["split"], values["rows"], matches, values["shown"], values["detail"])
 
@@ -633,7 +633,7 @@ def gather(
 def _take(
     examples: Examples, split: str, index: int, row: Any, detected: Detected, system_prompt: str | None
 ) -> list[str]:
-    """Adds an example of `row`, or why there is none; remarks on what was changed in it."""
+    """Add the example made from `row`, or the reason why there is none. Notes what was changed."""
     try:
         turns = turns_of_row(row, detected)
     except UnusableRow as refused:
@@ -655,7 +655,7 @@ def _take(
 
 
 def role_problem(turns: Sequence[Message]) -> str | None:
-    """What is wrong with the order of the roles, in words; None if nothing is."""
+    """What is wrong with the order of the roles, in words. None if it is valid."""
     if is_document(turns):
         return None
     roles = [turn["role"] for turn in turns]

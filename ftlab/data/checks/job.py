@@ -38,7 +38,7 @@ from ftlab.data.load import find_source, named_in, recall
 from ftlab.errors import ErrorJson, FtlabError, InputError, shorten
 
 _SHORTEST = 16  # tokens
-# Seconds per phase for 100,000 rows, and for loading (measured); other phases take no time.
+# Seconds per phase for 100,000 rows, and for loading (measured). Other phases take no time.
 _PHASE_SECONDS = {
     "starting": 2,
     "loading the tokenizer": 6,
@@ -90,7 +90,7 @@ class Status(core_jobs.Status):
 
     @property
     def share(self) -> float | None:
-        """The share of the whole check that is done, 0 to 1, by the usual times of its phases; None in short phases."""
+        """The completed share of the whole check, 0 to 1, from typical phase times. None in short phases."""
         if self.phase not in _PHASE_SECONDS:
             return None
         phases = list(_PHASE_SECONDS)
@@ -127,7 +127,7 @@ class Job:
         return Request.from_dict(read_json(self.folder / "request.json"))
 
     def report(self) -> dict[str, Any] | None:
-        """The report (see README.md); None if there is none yet."""
+        """The report (see README.md). None if there is none yet."""
         return read_json(self.folder / "report.json")
 
 
@@ -143,17 +143,17 @@ def write_status(job: Job, current: Status) -> None:
     core_jobs.write_status(job.status_file, current)
 
 
-KEPT = 20  # folders
+KEPT = 20  # finished jobs
 
 
 def job_for(request: Request, workspace: Workspace) -> Job:
-    """The job of exactly this request, whether it has run or not. Raises InputError if the data does not exist."""
+    """The job for exactly this request, whether or not it has run. Raises InputError if the data does not exist."""
     asked = [request.base, request.max_length, request.prompts]
     return Job(workspace.checks_folder / f"{_data_key(request.data, workspace)}-{_digest(asked)[:8]}")
 
 
 def find(request: Request, workspace: Workspace) -> Job | None:
-    """The most informative check of this data: a running one, else the one requested, else the newest report for
+    """The most informative check of this data: a running one, else the requested one, else the newest report for
     another base, length or prompts. None if the data was never checked in its current state."""
     exact = job_for(request, workspace)
     same_data = exact.id.split("-")[0]
@@ -165,7 +165,7 @@ def find(request: Request, workspace: Workspace) -> Job | None:
 
 
 def jobs(workspace: Workspace) -> list[Job]:
-    """All stored checks, the newest first."""
+    """All stored checks, newest first."""
     dated = []
     for file in workspace.checks_folder.glob("*/status.json"):
         with contextlib.suppress(FileNotFoundError):
@@ -236,7 +236,7 @@ def _environment(request: Request) -> dict[str, str]:
 
 
 def _data_key(data: DataConfig, workspace: Workspace) -> str:
-    """A key that is equal for equal rows read the same way: split and training settings do not change it."""
+    """A key shared by equal rows that are read the same way. Split and training settings do not change it."""
     read = data.model_dump(
         include={"source", "subset", "split", "encoding", "columns", "prompt_template", "system_prompt"}
     )
@@ -260,7 +260,7 @@ _WRITE_SECONDS = 0.4
 
 
 class _Stopped(Exception):
-    """Somebody asked for an end before anything was checked."""
+    """A stop was requested before anything was checked."""
 
 
 def work(folder: Path, load_tokenizer: Callable[[str], Any], context_of: Callable[[str], int | None]) -> int:

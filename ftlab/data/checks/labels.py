@@ -1,13 +1,14 @@
-"""Rows that an expert should read first: labels and answers that fit their prompts least, each with the reason.
+"""Rows an expert should read first: the labels and answers that fit their prompts least, each with the reason.
 
-Labels (a whole answer, or a field of JSON answers): confident learning (Northcutt, Jiang and Chuang 2021, arXiv
-1911.00068, section 3): out-of-sample probabilities of every class, a threshold a class (the mean probability that its
-own rows get), and the rows that pass the threshold of another class. The probabilities are cross-validated logistic
-regressions on words and letters, which needs no base and seconds. Several rows that stand out by far are a finding.
+Labels (a whole answer, or a field of JSON answers) use confident learning (Northcutt, Jiang and Chuang 2021, arXiv
+1911.00068, section 3). It takes out-of-sample probabilities of every class and one threshold per class (the mean
+probability given to the rows of that class), and flags the rows that pass the threshold of another class. The
+probabilities come from cross-validated logistic regression on words and letters. It needs no base and takes seconds.
+Several rows that stand out by far become a finding.
 
-Answers in sentences are ranked, never reported: by the words that they share with their prompt, or by these and the
-answers of the prompts most like it. Which of the two, and whether there is a ranking, is decided on the rows
-themselves: answers exchanged for those of other rows must come before the rows as they are.
+Answers in sentences are ranked, never reported. They are ranked by the words they share with their prompt, alone or
+combined with the answers to the most similar prompts. The rows themselves decide which of the two is used, and whether
+there is a ranking at all: shuffled answers must rank ahead of the original ones.
 
 Precision on planted errors: `tests/benchmarks/wrong_labels.py` and `docs/data.md`.
 """
@@ -28,16 +29,16 @@ MOST_LISTED = 20  # rows to read first, unless the finding has more
 _FOLDS = 5
 _FEWEST_ROWS, _FEWEST_OF_CLASS = 60, 6
 _MOST_ROWS = 5_000
-_BETTER_THAN_CHANCE = 0.5  # of the way from always the commonest class to always right
-_MARGIN = 0.5  # by which another class must be likelier than the label
-_FEWEST_NAMED = 3  # one or two rows that stand out are listed, for among right rows there are such, too
-_MOST_SHARE = 0.15  # of the rows; above, the classifier is what is wrong
-_FEWEST_APART = 0.9  # area under the ROC curve of exchanged answers against the rows as they are
+_BETTER_THAN_CHANCE = 0.5  # of the way from always predicting the majority class to always being right
+_MARGIN = 0.5  # by how much another class must be more probable than the label
+_FEWEST_NAMED = 3  # one or two rows that stand out are only listed: correct rows can stand out, too
+_MOST_SHARE = 0.15  # of the rows; above this, the classifier is at fault
+_FEWEST_APART = 0.9  # area under the ROC curve of shuffled answers against the original rows
 _NEIGHBORS = 8
 
 
 class Ranking(NamedTuple):
-    """Suspicious rows, the worst first: (position, why, what would fit better or ""); `named` are the positions that
+    """Suspicious rows, the worst first: (position, why, a better-fitting label or ""). `named` are the positions that
     stand out by far."""
 
     order: list[tuple[int, str, str]]
@@ -45,7 +46,7 @@ class Ranking(NamedTuple):
 
 
 def suspicious(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> tuple[list[Finding], list[SuspectJson]]:
-    """The finding of labels that the prompts contradict, and the rows to read first, the worst first."""
+    """The finding for labels that their prompts contradict, and the rows to read first, the worst first."""
     if examples.are_documents:
         return [], []
     ranking = _rank_fields(examples, watch, classes) if classes else _rank_answers(examples, watch)
@@ -61,7 +62,7 @@ def suspicious(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> 
 
 
 def _rank_fields(examples: Examples, watch: Watch, classes: Mapping[str, Any]) -> Ranking:
-    """By the worst of the labels of each row."""
+    """Rank each row by its worst label."""
     worst: dict[int, tuple[float, str, str]] = {}
     named: set[int] = set()
     for name in classes:
@@ -91,8 +92,8 @@ def _labels_of(answers: Sequence[str], name: str) -> tuple[list[int], list[str]]
 def rank_labels(
     texts: Sequence[str], labels: Sequence[str], watch: Watch | None = None
 ) -> tuple[dict[int, tuple[str, float]], list[int]]:
-    """The positions where another label is likelier, with that label and by how much it is likelier (negative); and
-    those among them where it is likelier by far. Both are empty where texts do not tell the label."""
+    """The positions where another label is more probable, with that label and the margin (negative), and those among
+    them with a large margin. Both are empty if the texts do not predict the label."""
     import numpy as np
 
     watch = watch or Watch()
@@ -122,7 +123,7 @@ def rank_labels(
 
 
 def _rank_answers(examples: Examples, watch: Watch) -> Ranking:
-    """Answers in sentences by how little they have to do with their prompt."""
+    """Rank answers in sentences, the least related to their prompt first."""
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
@@ -157,7 +158,7 @@ def _rank_answers(examples: Examples, watch: Watch) -> Ranking:
 
 
 def _place(scores: Any, among: Any) -> Any:
-    """The share of `among` below each score; of equal ones, half."""
+    """The share of `among` below each score; ties count half."""
     import numpy as np
 
     ordered = np.sort(among)
@@ -166,14 +167,14 @@ def _place(scores: Any, among: Any) -> Any:
 
 
 def _exchanged(rows: int) -> Any:
-    """The order in which answers move to other rows: far, since neighbors in a file are often alike."""
+    """The order in which answers move to other rows. They move far, since neighboring rows are often alike."""
     import numpy as np
 
     return (np.arange(rows) + rows // 3 + 5) % rows
 
 
 def _shared_words(prompts: list[str], answers: list[str]) -> tuple[Any, Any]:
-    """How many rare words answers share with their prompts, and with the prompts of other rows."""
+    """How many rare words answers share with their own prompts, and with the prompts of other rows."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -187,7 +188,8 @@ def _shared_words(prompts: list[str], answers: list[str]) -> tuple[Any, Any]:
 
 
 def _like_neighbors(prompts: list[str], answers: list[str], watch: Watch) -> tuple[Any, Any]:
-    """How like the answers of the nearest prompts an answer is, by words, and that of another row in its place."""
+    """The word similarity of each answer to the answers of the nearest prompts, and that of an answer from another
+    row."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -212,7 +214,7 @@ def _like_neighbors(prompts: list[str], answers: list[str], watch: Watch) -> tup
 
 
 def _out_of_sample(texts: Sequence[str], known: Any, watch: Watch) -> Any:
-    """The probability of every class for every text, by classifiers that have not seen it or an equal text."""
+    """The probability of every class for every text, from classifiers that have not seen the text or an equal one."""
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -223,7 +225,7 @@ def _out_of_sample(texts: Sequence[str], known: Any, watch: Watch) -> Any:
     letters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, max_df=0.9, max_features=20_000, dtype=np.float32
     )
-    first: dict[str, int] = {}  # not hash(), which differs from process to process and with it the folds
+    first: dict[str, int] = {}  # not hash(): it differs between processes, and so would the folds
     groups = [first.setdefault(" ".join(text.lower().split()), len(first)) for text in texts]
     chances = np.zeros((len(texts), int(known.max()) + 1))
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)

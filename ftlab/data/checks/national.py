@@ -1,9 +1,9 @@
 """National and tax numbers of persons, validated by python-stdnum.
 
-Most of these numbers are plain digits with one check digit, which one order number in ten passes by chance. So a number
-counts only beside a word that names it ("BSN", "Steuer-ID"), or where its form is its own and the chance is far
-smaller: an Italian fiscal code, a Brazilian CPF with its dots. A number without a check digit (US, UK, Denmark) always
-needs its word.
+Most of these are plain digits with one check digit, which one order number in ten passes by chance. So a number counts
+only next to a word that names it ("BSN", "Steuer-ID"), or if its form is distinctive and chance matches are far rarer:
+an Italian fiscal code, a Brazilian CPF with its dots. A number without a check digit (US, UK, Denmark) always needs its
+word.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 
 class Number(NamedTuple):
-    """A kind of number: its module in stdnum, and the words that stand beside it (case counts outside `(?i:...)`)."""
+    """A kind of number: its module in stdnum, and the words that appear next to it (case-sensitive outside
+    `(?i:...)`)."""
 
     module: str
     words: str
 
 
-# Words in the languages of the country and in English. Acronyms are in capitals, since "sin" and "pan" are words.
+# Words in the languages of the country and in English. Acronyms are uppercase, since "sin" and "pan" are words.
 BESIDE_A_WORD = (
     Number("at.vnr", r"SVNR|SVNr|(?i:sozialversicherungs?-?(?:nummer|nr))"),
     Number("at.tin", r"(?i:abgabenkontonummer|steuernummer)"),
@@ -81,15 +82,15 @@ BESIDE_A_WORD = (
     Number("us.ssn", r"SSN|(?i:social security)"),
     Number("za.idnr", r"(?i:south african id|sa id)"),
 )  # fmt: skip
-# Beside these, a number of any country of the list counts.
+# Next to these words, a number of any listed country counts.
 _ANY = (
     r"(?i:national (?:id|identity|identification|insurance)|identity (?:card|document|number)|"
     r"personal (?:id|code|identity|identification)|(?:tax|taxpayer) (?:id|number|no|identification)|id card|"
     r"passport)|TIN"
 )
-# Forms that are a number's own, so that no word is needed: the share of texts of the form that pass by chance is 1 in
-# 26 (and a date), 1 in 100, 1 in 97, 1 in 97, a country's prefix and 1 in 10, 1 in 31 (and a date), 1 in 10 (and
-# a date, a sex and a state), 1 in 11 (and a date and a county).
+# Distinctive forms that need no word. The share of texts of each form that pass by chance is 1 in 26 (and a date), 1 in
+# 100, 1 in 97, 1 in 97, a country's prefix and 1 in 10, 1 in 31 (and a date), 1 in 10 (and a date, a sex and a state),
+# 1 in 11 (and a date and a county).
 BY_ITS_FORM = (
     ("it.codicefiscale", r"[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z]"),
     ("br.cpf", r"\d{3}\.\d{3}\.\d{3}-\d\d"),
@@ -100,7 +101,7 @@ BY_ITS_FORM = (
     ("mx.curp", r"[A-Z]{4}\d{6}[HM][A-Z]{5}[0-9A-Z]\d"),
     ("cn.ric", r"[1-8]\d{5}(?:19|20)\d\d(?:0[1-9]|1[0-2])[0-3]\d\d{3}[\dX]"),
 )
-# These do not count beside a word that names no country.
+# These do not count next to a word that names no country.
 _NO_CHECK_DIGIT = {
     "de.stnr",
     "us.ssn",
@@ -124,7 +125,7 @@ _WORDS = re.compile(
 )  # fmt: skip
 _EACH = [re.compile(rf"(?<![{_LETTER}])(?:{number.words})(?![{_LETTER}])") for number in BESIDE_A_WORD]
 _CANDIDATE = re.compile(rf"(?<![{_LETTER}.,/-])(?:[A-Z]{{1,5}}[ -]?)?\d(?:[ ./-]{{0,3}}[\dA-Za-z]){{4,21}}")
-# A British national insurance number has no check digit and no module.
+# A British national insurance number has no check digit and no stdnum module.
 _BRITISH = re.compile(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?(?:\d\d ?){3}[A-D]\b")
 _BRITISH_WORDS = re.compile(r"(?<!\w)(?:NINO|NI (?:number|no)|(?i:national insurance))(?!\w)")
 _BEFORE, _AFTER = 30, 15  # characters between a number and its word
@@ -147,8 +148,8 @@ def find_numbers(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _named(text: str, match: re.Match[str]) -> tuple[int, int] | None:
-    """The longest part of `match` that is a number of the kind that a word beside it names."""
-    # Words may stand before and behind it, as in "PESEL 44051401359 please".
+    """The longest part of `match` that is a valid number of the kind named by a nearby word."""
+    # Words may come before and after it, as in "PESEL 44051401359 please".
     digit = match.start() + len(match.group()) - len(match.group().lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ -"))
     ends = [match.end(), *(match.start() + space.start() for space in re.finditer(r"[ ./-]+", match.group()))]
     spans = {(start, end) for start in (match.start(), digit) for end in ends}
@@ -158,7 +159,7 @@ def _named(text: str, match: re.Match[str]) -> tuple[int, int] | None:
             continue
         sides = _around(text, start, end)
         words = [word for side in sides for word in _WORDS.finditer(side)]
-        # Two countries may call their numbers the same.
+        # Two countries may use the same name for their numbers.
         modules = {
             number.module
             for number, own in zip(BESIDE_A_WORD, _EACH, strict=True)
@@ -172,10 +173,10 @@ def _named(text: str, match: re.Match[str]) -> tuple[int, int] | None:
 
 
 def _around(text: str, start: int, end: int) -> tuple[str, str]:
-    """What stands before a number, back to the next digit or the end of a sentence, and behind it."""
+    """The text before a number, back to the previous digit or the end of a sentence, and the text after it."""
     before = re.split(r"\d|(?<!\bno)(?<!\bnr)[.!?\n] ", text[max(0, start - 60) : start], flags=re.IGNORECASE)[-1]
     after = re.split(r"\d|[.!?,;\n]", text[end : end + 40])[0]
-    # A word begins within reach; how long it is does not matter.
+    # A word must begin within reach; its length does not matter.
     return before[-(_BEFORE + 25) :], after[: _AFTER + 25]
 
 

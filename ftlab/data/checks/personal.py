@@ -1,12 +1,12 @@
 """Personal data and secrets in text: found, previewed, and masked.
 
-Numbers are reported only if they validate: a card number has the prefix and length of a card company and passes the
-Luhn check (python-stdnum), an IBAN has its country's length and check digits (python-stdnum), a national or tax number
-has its country's check digits and a word beside it or a form of its own (national.py), a phone number is one its
-country assigns or follows a word such as "call" (phonenumbers, the library of Android). Keys are recognized by their
-documented prefixes, other secrets by a name (password =, api_key:) and a value that looks random. Addresses at
-example.com and similar domains are ignored. Names and postal addresses are not looked for: that takes a model, and none
-of a maintained library comes from the package index.
+Numbers are reported only if they validate. A card number has the prefix and length of a card company and passes the
+Luhn check (python-stdnum). An IBAN has its country's length and check digits (python-stdnum). A national or tax number
+has its country's check digits and either a nearby word or a distinctive form (national.py). A phone number is one its
+country assigns, or it follows a word such as "call" (phonenumbers, the library of Android). Keys are recognized by
+their documented prefixes, other secrets by a name (password =, api_key:) and a value that looks random. Addresses at
+example.com and similar domains are ignored. Names and postal addresses are not detected: that takes a model, and no
+maintained library on the package index includes one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
 
 def find_personal(text: str) -> list[Span]:
-    """All personal data and secrets in `text`, in order and without overlaps; the order of PERSONAL breaks ties."""
+    """All personal data and secrets in `text`, in order and without overlaps. The order of PERSONAL breaks ties."""
     spans: list[Span] = []
     taken = bytearray(len(text))
     for kind in PERSONAL:
@@ -88,7 +88,7 @@ _SECRET_WORDS = ("passw", "passphrase", "pwd", "secret", "token", "key")
 
 
 def _is_worth_a_look(text: str) -> bool:
-    """A fast filter: False for text that cannot hold personal data, which always has an @ or a digit."""
+    """A fast filter: False for text that cannot hold personal data, which always contains an @ or a digit."""
     if "@" in text or "-----BEGIN" in text:
         return True
     if not _DIGIT.search(text):
@@ -136,7 +136,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
     for match in _IBAN.finditer(text):
         from stdnum import iban
 
-        # A word in capitals may follow: take the longest part that validates.
+        # An uppercase word may follow: take the longest part that validates.
         parts = [match.group(), *(match.group()[: space.start()] for space in re.finditer(" ", match.group()))]
         for part in sorted(parts, key=len, reverse=True):
             if iban.is_valid(part, check_country=False):
@@ -151,7 +151,7 @@ _CALL = re.compile(
     re.IGNORECASE,
 )
 _AMERICAN = re.compile(r"(?:\+?1[ .-]?)?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .-])\d{3}[ .-]\d{4}")
-# No area has the code 555, and 555-01xx is kept for fiction.
+# No area has the code 555, and 555-01xx is reserved for fiction.
 _FICTION = re.compile(
     r"(?:\+?1[ .-]?)?(?:\(555\) ?|555[ .-])\d{3}[ .-]\d{4}|(?:\+?1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])?555[ .-]01\d\d"
 )
@@ -182,7 +182,7 @@ def _is_international(number: str) -> bool:
         parsed = phonenumbers.parse(written)
     except phonenumbers.NumberParseException:
         return False
-    # Order numbers begin with 00, too.
+    # Order numbers also begin with 00.
     return phonenumbers.is_possible_number(parsed) if "+" in number else phonenumbers.is_valid_number(parsed)
 
 

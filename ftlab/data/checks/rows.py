@@ -30,7 +30,7 @@ from ftlab.data.shapes import Message
 from ftlab.data.tool_calls import TOOLS, UNLISTED, fault_of, most_think, parts_of, thinks, tools_of, uses_tools
 from ftlab.errors import InputError, shorten
 
-_USUAL = 0.3  # share of rows with tags from which on HTML is the subject of the data
+_USUAL = 0.3  # share of rows with tags from which HTML counts as the subject of the data
 # The replacement character, control characters except tab and line ends, noncharacters, and lone surrogates.
 _BROKEN = re.compile("[\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")
 _TAGS = (
@@ -62,7 +62,7 @@ def damaged_characters(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def html_remains(examples: Examples, watch: Watch) -> list[Finding]:
-    """Tags and entities outside code; no finding if 30% or more of the rows have them, since then they are intended."""
+    """Tags and entities outside code. No finding if 30% or more of the rows have them, since then they are intended."""
     remains: dict[int, str] = {}
     for position, turns in watch.over(examples.turns):
         for turn in turns:
@@ -86,14 +86,14 @@ def _around(text: str, place: int) -> str:
     return shorten(_BROKEN.sub("\ufffd", text[max(0, place - 30) : place + 50]), 80)
 
 
-NEARLY_ALL = 0.9  # share of answers that are JSON or have the same keys, so that the others are mistakes
+NEARLY_ALL = 0.9  # share of answers that are JSON or have the same keys; above it, exceptions are mistakes
 _FEWEST_JSON = 10
-FEW = 0.05  # largest share of one-word answers that is odd; more of them are the task
-_WORDS_USUAL = 4  # fewest words in the median answer for a one-word answer to be odd
+FEW = 0.05  # above this share, one-word answers are the task
+_WORDS_USUAL = 4  # one-word answers are odd only if the median answer has at least this many words
 
 
 def refused_rows(examples: Examples, _: Watch) -> list[Finding]:
-    """Empty answers, and rows that cannot be used for another reason."""
+    """Empty answers, and rows that are unusable for another reason."""
     refused: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for split, row, reason in examples.refused:
         if reason not in CHOICES:  # not a mistake: preference training learns from it
@@ -116,7 +116,7 @@ def roles_out_of_order(examples: Examples, _: Watch) -> list[Finding]:
 
 
 def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
-    """One-word answers where nearly all are longer; no finding if short answers (labels) are the task."""
+    """One-word answers where nearly all others are longer. No finding if short answers (labels) are the task."""
     sizes = [len(answer.split(None, _WORDS_USUAL)) for _, answer in watch.over(examples.answers)]
     odd = [position for position, size in enumerate(sizes) if size == 1 and not _is_code(examples.answers[position])]
     usual = sorted(sizes)[len(sizes) // 2] if sizes else 0
@@ -127,7 +127,8 @@ def one_word_answers(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def json_answers(examples: Examples, watch: Watch) -> list[Finding]:
-    """Invalid JSON where at least 90% of the answers are JSON, and objects without the keys and types that 90% have."""
+    """Invalid JSON where at least 90% of the answers are JSON, and objects that lack the keys and types shared by
+    90%."""
     values: list[Any] = []
     for _, answer in watch.over(examples.answers):
         values.append(parse_json(answer))
@@ -177,7 +178,7 @@ def _differs(usual: tuple[tuple[str, str], ...], shape: tuple[tuple[str, str], .
 
 
 def _is_code(answer: str) -> bool:
-    """A long single word is JSON without spaces, an address or code, not a placeholder."""
+    """Whether a single long word is code: JSON without spaces, an address or a code, not a placeholder."""
     return len(answer.strip()) > 25
 
 
@@ -185,7 +186,7 @@ _MOST_TRAIN, _MOST_ASKED = 20_000, 1_000
 _FEWEST = 10  # prompts on each side
 _NEAREST = 0.15  # TF-IDF cosine to the nearest training prompt below which a prompt may be uncovered
 _RARE = 0.02  # share of the training prompts that are as far from all others as an uncovered prompt
-_RELATED = 0.1  # cosine from which on two uncovered prompts are related
+_RELATED = 0.1  # cosine from which two uncovered prompts are related
 _TOPIC = 3  # fewest related prompts in a topic; every random split has a few odd ones
 _TERMS = 4
 _PROMPTS_AT_ONCE = 100
@@ -194,9 +195,9 @@ _PROMPTS_AT_ONCE = 100
 def compare_prompts(train: Sequence[str], asked: Sequence[str], watch: Watch | None = None) -> CoverageJson:
     """How well the `train` prompts cover the `asked` ones.
 
-    `vocabulary`: the share of the words of `asked` that training uses, and the most common that it does not. `length`:
+    `vocabulary`: the share of words in `asked` that also occur in training, and the most common that do not. `length`:
     median and 95th percentile in words, on both sides. `topics`: clusters of the asked prompts by TF-IDF, with their
-    most common terms and size; `covered` is False for topics of three or more related prompts that are unlike anything
+    most common terms and size. `covered` is False for topics of three or more related prompts that are unlike anything
     in training. `uncovered`: the indices of their prompts. A prompt is unlike training if its cosine to the nearest
     training prompt is below 0.15 and below that of 98% of the training prompts to their nearest neighbor.
     """
@@ -314,8 +315,8 @@ def _related(vectors: Any, places: Any) -> list[Any]:
 
 
 def _nearest(some: Any, known: Any, watch: Watch, leave_out: Any = None) -> Any:
-    """The cosine of each row of `some` to the nearest row of `known`, except itself: `leave_out` are its places
-    there."""
+    """The cosine of each row of `some` to the nearest row of `known`, excluding the row itself: `leave_out` are its
+    places there."""
     import numpy as np
 
     best = np.zeros(some.shape[0], np.float32)
@@ -336,12 +337,12 @@ def _thinned(items: Sequence[Any], most: int) -> list[Any]:
 _MEASURED = 2000  # most rows that are encoded one by one
 _BARS = 24
 _COVERED = 0.995  # share of rows that fit the suggested length
-_WORTH_PACKING = 0.25  # share of padding in batches of rows in order
+_WORTH_PACKING = 0.25  # share of padding in batches of rows in file order
 _BATCH = 16
 
 
 def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
-    """Calls that cannot be read, of tools that are not listed, or with arguments that break the schema."""
+    """Calls that cannot be parsed, name an unlisted tool, or have arguments that violate the schema."""
     faults: dict[str, dict[int, str]] = {"call_broken": {}, "call_unlisted": {}, "call_schema": {}}
     for position, turns in watch.over(examples.turns):
         if not uses_tools(turns):
@@ -362,7 +363,7 @@ def tool_calls(examples: Examples, watch: Watch) -> list[Finding]:
 
 
 def _of_template(examples: Examples, tokenizer: Any) -> list[Finding]:
-    """What the chat template of the base does with tools and thoughts; the first row stands for all."""
+    """What the base's chat template does with tools and thoughts. The first row stands for all."""
     calling = [at for at, turns in enumerate(examples.turns) if uses_tools(turns)]
     thinking = [at for at, turns in enumerate(examples.turns) if thinks(turns)]
     findings = []
@@ -398,13 +399,13 @@ def token_lengths(
     """The facts about tokens (see `summary`), findings, and the positions of the rows that training leaves out.
     `context` is the context length of the base in tokens."""
     note = ensure_chat_template(tokenizer, thinking=most_think(examples.turns))
-    # Long rows are a finding here; transformers' warning about the first of them would confuse.
+    # Long rows become a finding here; transformers' warning about the first one would confuse.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     chosen: Sequence[int] = range(len(examples))
     if len(examples) > _MEASURED:
         chosen = sorted(random.Random(0).sample(chosen, _MEASURED))
     measured = _measure(examples, chosen, watch, tokenizer)
-    # Longer documents are trained on in windows.
+    # Longer documents are split into windows for training.
     too_long = {
         position: length
         for position, length in (
@@ -448,8 +449,8 @@ def token_lengths(
 
 
 def _raised(lengths: Sequence[int], measured: Measured, max_length: int, context: int | None, rows: int) -> RaisedJson:
-    """`raise_to`, the multiple of 64 tokens that holds 99.5% of the rows (if it holds none of the too long ones: the
-    longest that the base can read), and its cost in words. Empty if the base can read none of the too long rows, or its
+    """`raise_to`, the multiple of 64 tokens that fits 99.5% of the rows (or, if that fits none of the too long rows,
+    the longest the base can read), and its cost in words. Empty if the base can read none of the too long rows, or its
     context length is unknown. `lengths` are those of the too long rows."""
     if not context or not (readable := [length for length in lengths if length <= context]):
         return {}
@@ -470,7 +471,7 @@ def _raised(lengths: Sequence[int], measured: Measured, max_length: int, context
 
 
 def summary(measured: Measured, max_length: int, base: str, *, of_documents: bool = False) -> TokensJson:
-    """Lengths of prompts, completions and whole rows in tokens (of documents only the last), the share of trained
+    """Lengths of prompts, completions and whole rows in tokens (whole rows only for documents), the share of trained
     tokens, and suggestions."""
     total = measured.total
     tokens: TokensJson = {"base": base, "max_length": max_length, "measured_rows": len(total)}
@@ -485,7 +486,7 @@ def summary(measured: Measured, max_length: int, base: str, *, of_documents: boo
     held = sum(size <= tokens["suggested_max_length"] for size in total)
     share = "all rows" if held == len(total) else f"{held / len(total):.1%} of the rows"
     tokens["suggested_why"] = f"max_length {tokens['suggested_max_length']:,} would hold {share}"
-    # Documents are trained on in windows of max_length.
+    # Documents are split into windows of max_length for training.
     tokens["packing"] = _packing([min(size, max_length) for size in total] if of_documents else total)
     return tokens
 
@@ -510,7 +511,7 @@ def distribution(sizes: Sequence[int]) -> DistributionJson:
 
 
 def suggested_length(total: Sequence[int]) -> int:
-    """The smallest multiple of 64 tokens that holds 99.5% of the rows."""
+    """The smallest multiple of 64 tokens that fits 99.5% of the rows."""
     ordered = sorted(total)
     needed = ordered[min(len(ordered) - 1, int(_COVERED * len(ordered)))]
     return max(64, -(-needed // 64) * 64)
@@ -558,7 +559,7 @@ def _measure(examples: Examples, chosen: Sequence[int], watch: Watch, tokenizer:
 
 
 def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int, measured: Measured) -> dict[int, int]:
-    """The tokens of the rows that may be longer than `max_length`, by position."""
+    """The token counts of the rows that may be longer than `max_length`, by position."""
     known = dict(zip(measured.positions, measured.total, strict=True))
     lengths = {position: length for position, length in known.items() if length > max_length}
     frame, most = _frame(examples, measured, tokenizer), _most_per_byte(examples, measured)
@@ -577,7 +578,7 @@ def _long_rows(examples: Examples, watch: Watch, tokenizer: Any, max_length: int
             except InputError as error:
                 measured.refused[position] = error.what
         ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        # The template may write no stop token; `encode` adds it then.
+        # If the template writes no stop token, `encode` adds it.
         lengths |= {position: len(tokens) for position, tokens in zip(piece, ids, strict=True)}
     return lengths
 
@@ -588,7 +589,7 @@ _ROWS_AT_ONCE = 1000
 def _may_be_longer(turns: Sequence[Message], most: float, frame: int, max_length: int) -> bool:
     characters = sum(len(turn["content"]) for turn in turns)
     if 4 * characters + frame * len(turns) <= max_length:
-        return False  # even one token per byte would fit
+        return False  # fits even at one token per byte
     texts = [turn["content"] for turn in turns]
     size = sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
     # Text without spaces and other scripts can have more tokens per byte than the sample.
@@ -611,7 +612,7 @@ def _most_per_byte(examples: Examples, measured: Measured) -> float:
 
 
 def _frame(examples: Examples, measured: Measured, tokenizer: Any) -> int:
-    """An upper bound of the tokens that the template adds to each turn."""
+    """An upper bound on the tokens that the template adds to each turn."""
     if not measured.positions:
         return 64
     turns = examples.turns[measured.positions[0]]

@@ -66,8 +66,8 @@ def advise(
 ) -> list[Advice]:
     """Advice on the number of training rows, rows per class and imbalance.
 
-    Counts only rows that a run would train on: the positions `learned` (see `learned_from`) without those `untrained`
-    (for example too long). If only the share `checked` of the source was read, counts are estimates.
+    Counts only rows that a run would train on: the positions `learned` (see `learned_from`) minus `untrained` (for
+    example, too long). If only the share `checked` of the source was read, counts are estimates.
     """
     if examples.are_documents:
         return []  # these rules of thumb are about answers
@@ -100,7 +100,7 @@ def learned_from(examples: Examples, loaded: Loaded, config: DataConfig) -> list
     try:
         return [example["row"] for example in hold_out(splits, config, cells)["train"]]
     except InputError:
-        return train  # too few to hold any out; preparing the data reports it
+        return train  # too few to hold any out; data preparation reports it
 
 
 def _final_numbers(answers: list[str]) -> list[Advice]:
@@ -150,7 +150,7 @@ def _counts(labels: list[str]) -> dict[str, int]:
 
 
 def _enough(rows: int, has_classes: bool) -> Advice:
-    """Advice on the number of rows: a few suffice for one form of answer, general instructions take about 1,000."""
+    """Advice on the number of rows: a few are enough for one form of answer, general instructions take about 1,000."""
     if has_classes:
         source = YANDEX
         level = "good" if rows >= _PLENTY else "thin" if rows >= 2 * PER_CLASS else "low"
@@ -204,7 +204,7 @@ BALANCE = (
 )
 
 
-MOST_ROWS = 200_000  # a larger source is checked on every n-th row, so that memory stays bounded
+MOST_ROWS = 200_000  # in a larger source every n-th row is checked, to bound memory
 _Check = Callable[[], list[Finding]]
 
 
@@ -212,8 +212,8 @@ _Check = Callable[[], list[Finding]]
 class Report:
     """The result of the checks. `findings` are sorted, the most severe first; `seconds` is by check.
 
-    `tokens` is None without a tokenizer, `coverage` without a held-out split. `stopped`: the checks were stopped early
-    and the findings are incomplete.
+    `tokens` is None without a tokenizer, `coverage` without a held-out split. `stopped` means that the checks were
+    stopped early and the findings are incomplete.
     """
 
     name: str
@@ -290,15 +290,15 @@ def check(
     should_stop: Callable[[], bool] | None = None,
     most_rows: int | None = MOST_ROWS,
 ) -> Report:
-    """Run every check on `data` (a source or its configuration); tokens are checked only with a `tokenizer` (of
+    """Run every check on `data` (a source or its configuration). Tokens are checked only with a `tokenizer` (of
     `base`).
 
     `context` is the context length of the base in tokens: rows up to it are too long for `max_length`, not for the
     base.
 
-    With `prompts` from the real world, coverage is measured for them instead of the held-out rows.
-    `progress(check, done, total)` is called throughout; once `should_stop()` is true, the report so far is returned.
-    Raises InputError if the data cannot be read or its format is not recognized.
+    With `prompts` from the real world, coverage is measured on them instead of the held-out rows. `progress(check,
+    done, total)` is called throughout; once `should_stop()` is true, the report so far is returned. Raises InputError
+    if the data cannot be read or its format is not recognized.
     """
     config = build_config({"data": {"source": data}}).data if isinstance(data, str) else data
     watch = Watch(progress, should_stop)
@@ -348,7 +348,7 @@ def _begin(loaded: Loaded, detected: Detected, used: Sequence[str | None]) -> Re
 
 
 def _unread(examples: Examples, detected: Detected) -> list[str]:
-    """What no check reads: only the answers to train on are checked, and personal data without names."""
+    """What no check covers: answers that are not trained on, and names and postal addresses."""
     reasons = Counter(reason for _, _, reason in examples.refused)
     named = {
         MARKED_BAD: "answers marked as bad",
@@ -417,7 +417,7 @@ def _run(
         report.findings += findings
 
 
-# A row that one finding explains is not another kind of mistake as well.
+# A row explained by one finding does not count as another kind of mistake.
 _EXPLAINED_BY = {"encoding": ("mojibake",), "one_word_answer": ("left_over",)}
 
 
@@ -438,7 +438,7 @@ def _each_once(findings: list[Finding]) -> list[Finding]:
 
 
 class _timed:
-    """Reports the check to the watch and records its seconds."""
+    """Report the check to the watch and record its seconds."""
 
     def __init__(self, report: Report, watch: Watch, name: str):
         self.report, self.watch, self.name = report, watch, name

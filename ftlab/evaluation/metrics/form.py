@@ -1,4 +1,5 @@
-"""Form and knowledge: what an answer names, whatever surrounds it, and how much of a change that explains."""
+"""Form and knowledge: what an answer names, regardless of the surrounding text, and how much of a change that
+explains."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ REFERENCE_NAMED_RULE = (
     'object (or list) there; of numbers the last one counts; not behind a negation ("not X", "isn\'t X"); rows with '
     "longer references are left out"
 )
-# The measure of what an answer names, beside each that asks for the answer and nothing else.
+# The lenient counterpart of each strict measure: what an answer names.
 COMPANIONS = {"accuracy": "label_named", "exact_match": "reference_named"}
 _NEGATED_BEFORE = re.compile(
     r"(?:\b(?:not|cannot|never|no|neither|nor|isnt|wasnt|arent|other than|rather than|instead of|except|nicht"
@@ -38,16 +39,16 @@ _NEGATED_BEHIND = re.compile(
     r"[\"'“”’*`)]*\s+(?:(?:is|was|are)\s+(?:not|wrong|incorrect)|(?:is|was|are)n['’]?t)\b(?!\s+(?:only|just|merely))",
     re.IGNORECASE,
 )
-_SHORT = 5  # words of a reference; in a longer one form and content are not told apart
+_SHORT = 5  # words of a reference; longer ones do not separate form from content
 _NEARLY_ALL = 0.9
-_MOST_STARTS = 50  # brackets of one answer at which JSON is looked for
+_MOST_STARTS = 50  # brackets of one answer at which parsing JSON is attempted
 _MOST_NAMED = 5
 
 
 def label_finder(labels: Sequence[str]) -> Callable[[str], set[int]]:
-    """A function that tells which of `labels` a text names, by their places, without those that it negates."""
+    """A function that finds which of `labels` a text names, by index, without those that it negates."""
     keys = [_spelled(label, folded) for label in labels]
-    # A, B and C, or labels that differ in case only: an article must not pass for a label.
+    # A, B and C, or labels that differ only in case: an article must not pass for a label.
     fold = folded if len(set(keys)) == len(keys) and all(len(key) > 1 for key in keys) else composed
     place = {_spelled(label, fold): at for at, label in enumerate(labels)}
     longest = sorted(filter(None, place), key=len, reverse=True)
@@ -61,7 +62,7 @@ def label_finder(labels: Sequence[str]) -> Callable[[str], set[int]]:
 
 
 def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """Which of `labels` each text is or else names, by its place; -1 for none and for several."""
+    """The index of the label that each text equals or else names; -1 for none or several."""
     from ftlab.evaluation.metrics.text import label_numbers
 
     find = label_finder(labels)
@@ -76,7 +77,8 @@ def named_labels(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
 
 
 def names_reference(answer: str, reference: str) -> float | None:
-    """1 or 0: whether `answer` holds `reference`, as REFERENCE_NAMED_RULE says; None for references of other kinds."""
+    """1 or 0: whether `answer` contains `reference`, as defined in REFERENCE_NAMED_RULE. None for references of other
+    kinds."""
     reference = reference.strip()
     if not can_be_named(reference):
         return None
@@ -94,14 +96,15 @@ def names_reference(answer: str, reference: str) -> float | None:
 
 
 def holds(answer: str, text: str) -> bool:
-    """Whether `answer` holds `text` as whole words and does not deny it, whatever the case and the spacing."""
+    """Whether `answer` contains `text` as whole words without negating it, ignoring case and spacing."""
     key, spelled = _spelled(plain(text), folded), _spelled(answer, folded)
     places = re.finditer(_whole(key), spelled) if key else ()
     return any(not _is_negated(spelled, *place.span()) for place in places)
 
 
 def _is_negated(text: str, start: int, end: int) -> bool:
-    """Whether `text` denies what stands there: not X, isn't a X, neither X nor Y, no X, X is not; not "not only X"."""
+    """Whether the text around the match negates it: not X, isn't a X, neither X nor Y, no X, X is not; not "not only
+    X"."""
     return bool(_NEGATED_BEFORE.search(text[max(0, start - 60) : start]) or _NEGATED_BEHIND.match(text[end : end + 40]))
 
 
@@ -110,8 +113,8 @@ def _other_version(number: str, reference: str) -> bool:
 
 
 def can_be_named(reference: str) -> bool:
-    """Whether `reference` can stand in an answer without being the whole of it: JSON, a number, or a few words. One or
-    two Latin letters ("no", "A", "US") stand in many answers that mean something else."""
+    """Whether `reference` can be part of an answer without being all of it: JSON, a number, or a few words. One or two
+    Latin letters ("no", "A", "US") occur in many answers that mean something else."""
     reference = reference.strip()
     if json_value(reference) is not None:
         return True
@@ -120,7 +123,7 @@ def can_be_named(reference: str) -> bool:
 
 
 def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str]:
-    """`names` with the measure of what is named behind each that is strict about the form, where the data allow it."""
+    """`names` with the lenient counterpart after each measure that is strict about form, if the data allows it."""
     short = sum(map(can_be_named, references)) >= _NEARLY_ALL * max(1, len(references))
     every: list[str] = []
     for name in names:
@@ -132,7 +135,7 @@ def with_companions(names: Sequence[str], references: Sequence[str]) -> list[str
 
 
 def told_apart(measures: Sequence[MeasureJson], wanted: Sequence[str]) -> list[MeasureJson]:
-    """`measures` without those of what is named that say the same of every side as the strict ones, if not `wanted`."""
+    """`measures` without lenient ones that equal the strict ones on every side, unless `wanted`."""
     strict = {COMPANIONS[measure["name"]]: measure["values"] for measure in measures if measure["name"] in COMPANIONS}
     return [
         measure for measure in measures if measure["name"] in wanted or strict.get(measure["name"]) != measure["values"]
@@ -148,16 +151,16 @@ def judged_by_form(
     improved: Callable[[MeasureJson, str], bool | None],
     called: Mapping[str, str],
 ) -> VerdictJson:
-    """`verdict` with how much of the change is form and how much is knowing, where the measure that decided is strict.
+    """`verdict` with how much of the change is form and how much is knowledge, if the deciding measure is strict.
 
     `improved` tells whether a side is better by a measure. A side that is better in form and worse in what it names is
-    neither better nor worse: then `better` becomes None.
+    neither better nor worse: `better` becomes None.
     """
     known = {measure["name"]: measure for measure in task}
     strict = next((measure for measure in decided if measure["name"] in COMPANIONS), None)
     if strict is None or verdict["better"] is None:
         return verdict
-    # What the model finds likeliest does not depend on how it words an answer.
+    # What the model finds most likely does not depend on how it words an answer.
     lenient = known.get("likelihood_accuracy") if strict["name"] == "accuracy" else None
     lenient = lenient or known.get(COMPANIONS[strict["name"]])
     several = "" if lenient and lenient["name"] != "label_named" else _several(strict, side, against, called)
@@ -193,7 +196,7 @@ def _values(measure: MeasureJson, side: str, against: str) -> tuple[float, float
 
 
 def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[str]) -> dict[str, Any]:
-    """Answers that are no label: how many, how many of them name `several`, and the commonest as [text, count]."""
+    """Answers that are not a label: how many, how many of them name `several`, and the most common as [text, count]."""
     other = [" ".join(text.split()) for text, number in zip(texts, numbers, strict=True) if number < 0]
     commonest = [[shorten(text, 60), count] for text, count in Counter(other).most_common(3)]
     find = label_finder(labels)
@@ -201,9 +204,9 @@ def unlabelled(texts: Sequence[str], numbers: Sequence[int], labels: Sequence[st
 
 
 def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> list[str]:
-    """What each side made of the labels, in sentences: those that it never gave, and its answers that are none.
+    """How each side used the labels, in sentences: labels it never gave, and answers that are not a label.
 
-    `spoken` are the sides by name, as they are called in a sentence.
+    `spoken` maps sides to their names in a sentence.
     """
     details = [measure["detail"] for measure in measures if measure["name"] == "accuracy" and measure["detail"]]
     detail: Mapping[str, Any] = details[0] if details else {}
@@ -219,7 +222,7 @@ def label_notes(measures: Sequence[MeasureJson], spoken: Mapping[str, str]) -> l
         if other["rows"]:
             examples = listed([f"“{text}” ({count})" for text, count in other["commonest"]])
             parts.append(f"{other['rows']} of {rows} answers are no label, such as {examples}")
-        if several := other.get("several"):  # not in old results
+        if several := other.get("several"):  # missing from old results
             named = (
                 "1 answer names several labels and counts"
                 if several == 1
@@ -247,7 +250,7 @@ def _named(lenient: MeasureJson, side: str, against: str) -> str:
 
 
 def _several(strict: MeasureJson, side: str, against: str, called: Mapping[str, str]) -> str:
-    """The answers of both sides of which nobody can tell what they know, because they name several labels."""
+    """The answers of both sides that name several labels, which leaves open what they know."""
     counts = {
         at: ((strict.get("detail") or {}).get(at) or {}).get("unlabelled", {}).get("several") for at in (against, side)
     }
@@ -264,19 +267,20 @@ def _points(change: float) -> str:
 
 
 def _spelled(text: str, fold: Callable[[str], str]) -> str:
-    """`text` with single spaces, also for the hyphens and underscores within words; the minus of a number stays."""
+    """`text` with single spaces, also for hyphens and underscores within words. The minus sign of a number stays."""
     return re.sub(r"(?<=[^\W_])[_-]+(?=[^\W_])", " ", " ".join(fold(text).split()))
 
 
 def _whole(key: str) -> str:
-    """A pattern of `key` that is no part of a longer word or number; scripts without spaces have no such bounds."""
+    """A pattern for `key` that does not match inside a longer word or number. Scripts without spaces have no such
+    bounds."""
     before = "" if is_unspaced(key[0]) else r"(?<!\w)(?<!\d[.,])" + (r"(?<![-−])" if key[0].isdigit() else "")
     after = "" if is_unspaced(key[-1]) else r"(?!\w)(?![.,]\d)"
     return before + re.escape(key) + after
 
 
 def _json_in(text: str) -> list[Any]:
-    """The JSON objects and lists that stand in `text`, one after the other."""
+    """The JSON objects and lists in `text`, in order."""
     decoder, values, at = json.JSONDecoder(), [], 0
     for _ in range(_MOST_STARTS):
         start = re.compile(r"[{\[]").search(text, at)

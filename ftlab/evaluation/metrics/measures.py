@@ -1,4 +1,4 @@
-"""The table of measures: what each needs, how it is computed and tested, and which data it suits."""
+"""The table of measures: what each needs, how it is computed and tested, and the data it suits."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from ftlab.evaluation.metrics.tools import TOOL_MEASURES
 if TYPE_CHECKING:
     from ftlab.evaluation.significance import Clusters
 
-SEARCH_SECONDS = 0.1  # for one answer: (a+)+$ can take longer than the age of the universe
+SEARCH_SECONDS = 0.1  # per answer: (a+)+$ can take longer than the age of the universe
 _COMPILE_SECONDS = 5
 _LONGEST = 1000  # characters
-# a{99999999} takes minutes and gigabytes to be read, and nothing inside the process can end that.
+# Compiling a{99999999} takes minutes and gigabytes, and nothing inside the process can interrupt it.
 _COMPILE = """
 import sys, regex
 try:
@@ -60,7 +60,7 @@ regex.compile(sys.argv[1])
 
 
 def compile_pattern(pattern: str, what: str) -> Any:
-    """`pattern` compiled. Raises InputError, naming `what` it is for, when it is not valid or far too large."""
+    """`pattern` compiled. Raises InputError, naming `what` it is for, if it is invalid or far too large."""
     if len(pattern) > _LONGEST:
         raise InputError(
             f"The regular expression of {what} is too long",
@@ -93,7 +93,7 @@ def is_found(pattern: Any, text: str) -> bool | None:
 
 
 def _can_be_compiled(pattern: str) -> bool:
-    """Whether a separate process compiles it in time. An invalid one counts: it is refused at once."""
+    """Whether a separate process can compile it in time. True for an invalid one, which is refused at once."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _COMPILE, pattern],
@@ -132,7 +132,7 @@ _ROUGE = {"rouge1": "rouge1", "rouge2": "rouge2", "rouge_l": "rougeL"}
 def measure_family(
     name: str, names: Sequence[str], answers: Answers, references: Sequence[str], options: MeasureOptions
 ) -> Measured:
-    """The measure `name`, and with it those others of `names` that come of the same work."""
+    """The measure `name`, and those others of `names` that result from the same computation."""
     if name in _BY_ROW:
         rows = _rows(_BY_ROW[name], answers, references)
         return [of_rows(BUILT_IN[name], rows, clusters=options.clusters)], {name: rows}
@@ -182,7 +182,7 @@ def measure_labels(
     *,
     clusters: Clusters = None,
 ) -> Measured:
-    """Accuracy and macro F1, as `infos` name them, of labels given as numbers (-1: none of them)."""
+    """Accuracy and macro F1, as named in `infos`, of labels given as numbers (-1: not a label)."""
     import numpy as np
 
     from ftlab.evaluation.metrics.text import class_counts, class_detail, macro_f1
@@ -203,7 +203,7 @@ def measure_labels(
             return macro_f1(sums, present)
 
         p = _exchanged(counts, combine, clusters)
-        # The table of the classes stands with the accuracy where both are asked for.
+        # The table of classes goes with the accuracy if both are requested.
         alone = detail if len(infos) == 1 else None
         measures.append(of_counts(info, counts, combine, p=p, test=_BY_EXCHANGE, detail=alone, clusters=clusters))
     return measures, values
@@ -225,7 +225,7 @@ def _rows(
 
 
 def _by_error(answers: Answers, references: Sequence[str], clusters: Clusters) -> Measured:
-    """Over the rows whose reference has a number; see `of_errors` for the answers without one."""
+    """Over the rows whose reference has a number. See `of_errors` for answers without one."""
     from ftlab.evaluation.metrics.text import find_number
 
     wanted = [find_number(reference) for reference in references]
@@ -235,7 +235,7 @@ def _by_error(answers: Answers, references: Sequence[str], clusters: Clusters) -
     if not numbers:
         rows = _rows(absolute_error, answers, references)
         return [of_rows(info, rows)], {info.name: rows}
-    # As far as an answer can be off that stays among the references.
+    # The largest error of an answer within the range of the references.
     cap = max(numbers) - min(numbers) or max(1.0, abs(numbers[0]))
     errors = {side: [absolute_error(texts[at], references[at]) for at in asked] for side, texts in answers.items()}
     own = [clusters[at] for at in asked] if clusters else None
@@ -256,7 +256,7 @@ def _by_sacrebleu(name: str, answers: Answers, references: Sequence[str], cluste
     counts = {side: row_counts(metric, texts, references) for side, texts in answers.items()}
     rows = {side: row_scores(metric, table) for side, table in counts.items()}
     rule = f"sacrebleu, {metric.get_signature()}"
-    # Letters as one character or as two are the same text; the signature alone would not give these figures again.
+    # Precomposed and decomposed letters are the same text, but the signature alone would not reproduce these figures.
     rule += "" if all(map(_same, every, composed)) else "; all texts in Unicode form NFC"
     info = replace(BUILT_IN[name], rule=rule)
 
@@ -279,7 +279,8 @@ def _same(before: Sequence[str], after: Sequence[str]) -> bool:
 def _exchanged(
     counts: Mapping[str, Any], combine: Any, clusters: Clusters, *, unseen: bool = False
 ) -> dict[str, float]:
-    """The p of each later side against the first one; `unseen` where many rows can gain a little and one lose much."""
+    """The p of each later side against the first one. `unseen` is for measures in which many rows can gain a little and
+    one lose much."""
     first, *later = counts
     return {
         side: significance.approximate_randomisation(counts[first], counts[side], combine, clusters, unseen=unseen)
@@ -352,7 +353,7 @@ def _by_json(name: str, answers: Answers, references: Sequence[str], options: Me
             for fields_of_row in right
         ]
         fields[side] = right
-    # In the order in which the fields come up.
+    # In the display order of the fields.
     paths = (path for fields_of_row in next(iter(fields.values())) for path in fields_of_row or {})
     known = dict.fromkeys(map(structured.field_name, paths))
     detail = {"fields": {field: {side: _field_share(fields[side], field) for side in fields} for field in known}}
@@ -366,19 +367,19 @@ def _field_share(rows: Sequence[dict[str, bool] | None], field: str) -> float:
     return sum(rights) / len(rights)
 
 
-# Those to choose from; general_accuracy is for general questions and not for the rows of a task.
+# The choices offered. general_accuracy is for general questions, not for the rows of a task.
 NAMES = tuple(name for name, measure in BUILT_IN.items() if measure.group not in ("general", "cost"))
 STYLE = ("answer_words", "length_ratio", "repetition")
-# This many of a hundred references must be of a kind: one bad row must not decide what is measured.
+# The minimum share of references of one kind: one bad row must not decide what is measured.
 _MOST = 0.9
-_SHORT = 5  # words: up to here an answer is right or wrong, beyond it is more or less alike
+_SHORT = 5  # words: up to this length an answer is right or wrong, longer ones are more or less similar
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """What some measures need to know: labels of the classes, a JSON schema, a regular expression, the `tools` of each
-    row as JSON text ("" without any), and `extra`, the paths of metric files of one's own; `commonest` is the answer
-    that most of the training rows have; and `clusters`, what each row belongs to (see significance.py)."""
+    """What some measures need: class labels, a JSON schema, a regular expression, the `tools` of each row as JSON text
+    ("" for none), `extra` (the paths of custom metric files), `commonest` (the most common answer in training), and
+    `clusters` (the cluster of each row, see significance.py)."""
 
     labels: tuple[str, ...] | None = None
     schema: dict[str, Any] | None = None
@@ -402,10 +403,10 @@ def describe(name: str) -> MeasureInfoJson:
 
 
 def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None, tools: bool = False) -> list[str]:
-    """The names of the measures that suit these reference answers, what decides first, length and repetition last.
+    """The names of the measures that suit these reference answers: deciding ones first, length and repetition last.
 
-    `tools`: there are rows with tools, whose calls are measured. Labels, JSON objects and lists, numbers, reasoning
-    that ends in a number, code, short answers and free text are told apart. Empty references are ignored.
+    `tools`: some rows have tools, so calls are measured. Distinguishes labels, JSON objects and lists, numbers,
+    reasoning that ends in a number, code, short answers and free text. Empty references are ignored.
     """
     known = [reference for reference in references if reference.strip()]
 
@@ -416,7 +417,7 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None, t
         return list(STYLE)
     if tools:
         return [*TOOL_MEASURES, "exact_match", "bleu", *STYLE]
-    # Numbers that recur are estimates or ratings, whose distance counts; two of them are a code for yes and no.
+    # Recurring numbers are estimates or ratings, for which distance matters; only two values encode yes and no.
     if labels or (find_labels(known) and (not most(is_number) or len(set(known)) == 2)):
         return ["accuracy", "label_named", "macro_f1"]
     if most(lambda text: json_value(text.strip()) is not None):
@@ -433,9 +434,9 @@ def suggest(references: Sequence[str], *, labels: Sequence[str] | None = None, t
 
 
 def check_measures(names: Sequence[str], references: Sequence[str], options: MeasureOptions) -> None:
-    """Raises InputError for whatever would stop `measure_answers`, before any model is loaded.
+    """Raises InputError for anything that would stop `measure_answers`, before any model is loaded.
 
-    Unknown names, a pattern or schema that is missing or not valid, labels that lack an answer, unusable metric files.
+    Unknown names, a missing or invalid pattern or schema, labels that lack an answer, unusable metric files.
     """
     for name in names:
         describe(name)
@@ -459,10 +460,10 @@ def measure_answers(
     *,
     options: MeasureOptions | None = None,
 ) -> Measured:
-    """The measures `names` of the answers of each side, and their values row by row: {measure: {side: [value]}}.
+    """The measures `names` of the answers of each side, and their values by row: {measure: {side: [value]}}.
 
-    The first key of `answers` is the side that the others are compared with. A value is None in rows where the measure
-    says nothing (no number, no field). Raises InputError as `check_measures` does, ValueError when answers and
+    The first key of `answers` is the side that the others are compared with. A value is None in rows to which the
+    measure does not apply (no number, no field). Raises InputError as `check_measures` does, ValueError if answers and
     references are not paired.
     """
 
@@ -476,7 +477,7 @@ def measure_answers(
     by_name: dict[str, MeasureJson] = {}
     rows: Rows = {}
     for name in dict.fromkeys(names):
-        # Measures that share their work come together: asking for one of them again costs nothing.
+        # Measures that share a computation are returned together, so requesting one of them again costs nothing.
         if name not in by_name:
             measures, values = measure_family(name, names, answers, references, options)
             by_name |= {measure["name"]: measure for measure in measures}
@@ -492,9 +493,9 @@ def measure_answers(
 
 
 def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
-    """exp(sum of NLL / number of tokens): each token counts the same, however long its row is.
+    """exp(sum of NLL / number of tokens): each token counts the same, regardless of the length of its row.
 
-    Raises FtlabError when the loss is not a number or there are no tokens.
+    Raises FtlabError if the loss is not a number or there are no tokens.
     """
     total, count = math.fsum(nll), sum(tokens)
     if not count:
@@ -505,7 +506,7 @@ def corpus_perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
             why="training has diverged, or the number format of the model overflows",
             try_="train again with a lower learning rate, or with model.dtype=float32",
         )
-    # Beyond exp(700) a float overflows; such a model knows nothing, and the exact figure says no more.
+    # Beyond exp(700) a float overflows. Such a model knows nothing, and the exact figure does not matter.
     return math.exp(min(total / count, 700.0))
 
 
@@ -518,10 +519,10 @@ def measure_losses(
     group: Literal["task", "general", "style"] = "task",
     clusters: Sequence[int] | None = None,
 ) -> list[MeasureJson]:
-    """Perplexity of summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes a row) bits per byte.
+    """Perplexity from summed losses (nats) over tokens, and with `texts_bytes` (UTF-8 bytes per row) bits per byte.
 
-    The second one is called as the first with its end replaced: general_perplexity goes with general_bits_per_byte. A
-    `name` that ends in bits_per_byte gives that one alone. Raises FtlabError when a loss is not a number.
+    The second is named like the first with a different ending: general_perplexity goes with general_bits_per_byte. A
+    `name` that ends in bits_per_byte yields only that one. Raises FtlabError if a loss is not a number.
     """
     import numpy as np
 
@@ -546,11 +547,11 @@ def measure_likelihoods(
     sizes: Sequence[int] | None = None,
     clusters: Sequence[int] | None = None,
 ) -> Measured:
-    """Classification by likelihood: the label to which the model gives the highest probability as its answer.
+    """Classification by likelihood: the answer is the label to which the model gives the highest probability.
 
-    `losses` holds for each side one line a row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
-    bytes of each label) losses count by byte, as acc_norm of lm-evaluation-harness does. The measures are
-    likelihood_accuracy and likelihood_macro_f1. Raises InputError when a reference is none of the labels.
+    `losses` holds for each side one list per row with the summed loss (nats) of each of `labels`. With `sizes` (UTF-8
+    bytes of each label), losses are divided by bytes, like acc_norm of lm-evaluation-harness. The measures are
+    likelihood_accuracy and likelihood_macro_f1. Raises InputError if a reference is not one of the labels.
     """
     import numpy as np
 
@@ -585,7 +586,8 @@ def _losses(
     first, *later = counts
     p = {}
     for side in later:
-        # Over the same tokens or bytes the summed loss says all; else losses and tokens change places together.
+        # Over the same tokens or bytes, the summed loss is sufficient; otherwise losses and tokens are exchanged
+        # together.
         same = (counts[side][:, 1] == counts[first][:, 1]).all()
         p[side] = (
             significance.loss_difference(counts[first][:, 0], counts[side][:, 0], clusters)

@@ -1,7 +1,7 @@
 """Every measure as an `evaluate.Metric` that loads without a network.
 
-`evaluate.load` downloads a script even for metrics it could know; `load` makes them directly, and they combine with
-`evaluate.combine`. Importing this module costs the import of `evaluate`: do it inside functions.
+`evaluate.load` downloads a script even for local metrics. `load` creates them directly, and they combine with
+`evaluate.combine`. Importing this module imports `evaluate`, which is slow: import it inside functions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class OfAnswers(evaluate.Metric):
     """The built-in measure `measure` of answers (`predictions`) against reference answers."""
 
     def __init__(self, measure: str, options: MeasureOptions | None = None):
-        # Before the base class asks for _info.
+        # Must be set before the base class calls _info.
         self.measure, self.options = describe(measure), options
         super().__init__(keep_in_memory=True)
 
@@ -52,9 +52,9 @@ _SIGNED = ("bleu", "chrf")
 
 
 def load(name: str, options: MeasureOptions | None = None) -> evaluate.Metric:
-    """The metric called `name` (one of measures.NAMES, or perplexity), or that of the Python file at the path `name`.
+    """The metric called `name` (one of measures.NAMES, or perplexity), or the one in the Python file at path `name`.
 
-    Raises InputError for a name that is none, and for a file that is no metric.
+    Raises InputError for an unknown name, and for a file that is not a metric.
     """
     if name == "perplexity":
         return Perplexity(keep_in_memory=True)
@@ -62,7 +62,7 @@ def load(name: str, options: MeasureOptions | None = None) -> evaluate.Metric:
 
 
 def score(name: str, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, Any]:
-    """What the metric `name` says of `predictions` and `references`, worked out in memory."""
+    """The value of the metric `name` for `predictions` and `references`, computed in memory."""
     return load(name).compute(predictions=list(predictions), references=list(references))
 
 

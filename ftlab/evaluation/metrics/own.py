@@ -1,7 +1,7 @@
 """A custom measure: a Python file with one class, an `evaluate.Metric`, named by its path.
 
-The file is run: in the app only those in the folder metrics of the workspace, elsewhere only what somebody names in
-this very command or call. What a stored configuration names is not run: it may be somebody else's. The file needs
+The file is executed. The app runs only files in the folder metrics of the workspace; elsewhere only files named in the
+current command or call run. Files named in a stored configuration do not run: it may be someone else's. The file needs
 `_info` (its description becomes the help text) and `_compute`, which gets all `predictions` and `references` (texts)
 and returns a dict whose first number is the value. Optional in the dict: `per_row`, a list with the value of each row.
 Optional in the class: `title`, `unit`, `better` ("higher", "lower" or None).
@@ -31,9 +31,9 @@ from ftlab.evaluation.metrics.table import BUILT_IN, Measure, of_rows, of_values
 if TYPE_CHECKING:
     from ftlab.config import RunConfig
 
-# The variable that names the one folder whose files may be run; the app sets it for itself and for its runs.
+# The variable that names the only folder whose files may run. The app sets it for itself and for its runs.
 ONLY_FOLDER = "FTLAB_METRICS_FOLDER"
-# Else: the files that were named in this command, {path: sha256}; the processes that it starts inherit it.
+# Otherwise: the files named in this command, {path: sha256}, which its child processes inherit.
 NAMED_FILES = "FTLAB_METRIC_FILES"
 _RESAMPLES = 200
 _SECONDS = 60
@@ -41,25 +41,25 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class OwnMetric:
-    """An `evaluate.Metric` made of the file `path`, and its class."""
+    """An `evaluate.Metric` made from the file `path`, and its class."""
 
     path: Path
     metric: Any
 
     def total(self, answers: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        """What the metric says of all answers. Raises FtlabError, naming the line, when its code fails."""
+        """The metric's value over all answers. Raises FtlabError, naming the line, if its code fails."""
         return _guarded(self, lambda: self.metric.compute(predictions=list(answers), references=list(references)))
 
     def value(self, answers: Sequence[str], references: Sequence[str]) -> float:
-        """The value alone, without the checks of `evaluate`: quick enough for every row and every draw."""
+        """Only the value, without the checks of `evaluate`: fast enough for every row and every draw."""
         result = _guarded(self, lambda: self.metric._compute(predictions=list(answers), references=list(references)))
         return _first_number(self, result)[1]
 
 
 def name_files(paths: Iterable[str]) -> None:
-    """Let the metric files `paths` run, as they are now, here and in processes that are started from here.
+    """Allow the metric files `paths` to run, in their current form, in this process and its child processes.
 
-    For what a person names in a command or a call, and for nothing that was read from a file.
+    For files that a person names in a command or a call, never for names read from a file.
     """
     named = _named()
     for path in paths:
@@ -70,13 +70,13 @@ def name_files(paths: Iterable[str]) -> None:
 
 
 def name_files_of(config: RunConfig) -> None:
-    """`name_files` of `config`, unless they were named only in a stored file."""
+    """`name_files` for `config`, except files named only in a stored file."""
     if not config.code_is_stored:
         name_files(names(config.evaluation.own_metrics))
 
 
 def may_run(path: str | Path) -> bool:
-    """Whether the metric file `path` is one that the owner put into the app's folder, or named in this command."""
+    """Whether the metric file `path` is in the app's folder, where the owner put it, or named in this command."""
     file = _resolved(path)
     if only := os.environ.get(ONLY_FOLDER):
         return file.is_relative_to(Path(only).resolve())
@@ -84,7 +84,7 @@ def may_run(path: str | Path) -> bool:
 
 
 def check_may_run(path: str | Path) -> Path:
-    """The metric file `path`. Raises InputError when there is none, or when it may not run."""
+    """The metric file `path`. Raises InputError if it does not exist or may not run."""
     file, only, allowed = _resolved(path), os.environ.get(ONLY_FOLDER), may_run(path)
     if only and not allowed:
         raise InputError(
@@ -111,15 +111,15 @@ def check_may_run(path: str | Path) -> Path:
 
 
 def load_own(path: str | Path) -> OwnMetric:
-    """The metric in the file `path`. Raises InputError when it may not run, there is not exactly one, or its code
-    fails."""
+    """The metric in the file `path`. Raises InputError if it may not run, does not contain exactly one metric, or its
+    code fails."""
     import evaluate
 
     file = check_may_run(path)
     name = f"ftlab_metric_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     module = ModuleType(name)
     module.__file__ = str(file)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module there
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     except Exception as error:
@@ -149,9 +149,9 @@ def measure_own(
     *,
     clusters: Sequence[int] | None = None,
 ) -> tuple[MeasureJson, dict[str, list[float | None]] | None]:
-    """The measure in the file `path` of each side, and its values row by row (None if it has none).
+    """The measure in the file `path` for each side, and its values by row (None if it has none).
 
-    Where the metric gives `per_row`, or is the mean of what it says of single rows, it is tested like any other; else
+    If the metric gives `per_row`, or is the mean of its values for single rows, it is tested like any other. Otherwise
     answers are resampled and exchanged 200 times each.
     """
     own = load_own(path)
@@ -180,7 +180,7 @@ def measure_own(
 def _rows(
     own: OwnMetric, totals: Mapping[str, Any], answers: Mapping[str, Sequence[str]], references: Sequence[str]
 ) -> dict[str, list[float | None]] | None:
-    """The values of single rows, when the metric is their mean."""
+    """The values of single rows, if the metric is their mean."""
     rows: dict[str, list[float | None]] = {}
     for side, texts in answers.items():
         if "per_row" in totals[side]:
@@ -192,7 +192,7 @@ def _rows(
         try:
             alone = [own.value([answer], [reference]) for answer, reference in zip(texts, references, strict=True)]
         except FtlabError:
-            return None  # a correlation, for one, has no value for a single row
+            return None  # a correlation, for example, has no value for a single row
         if not math.isclose(sum(alone) / len(alone), _first_number(own, totals[side])[1], rel_tol=1e-6, abs_tol=1e-9):
             return None
         rows[side] = list(alone)
@@ -221,7 +221,7 @@ def _info(own: OwnMetric, key: str) -> Measure:
 def _first_number(own: OwnMetric, result: Any) -> tuple[str, float]:
     if isinstance(result, dict):
         for key, value in result.items():
-            # numpy's numbers have item(); a list has not.
+            # numpy's numbers have item(), lists do not.
             value = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
             if isinstance(value, (int, float)):
                 if not math.isfinite(value):

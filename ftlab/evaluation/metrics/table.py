@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Measure:
     """One measure. `group`: task (decides what is better), cost (of an answer), general (what was forgotten) or style
-    (length, repetition);
-    `kind`: share (0 to 1, shown in %), score or loss; `better`: which way is better, None if neither is."""
+    (length, repetition); `kind`: share (0 to 1, shown in %), score or loss; `better`: the better direction, None if
+    there is none."""
 
     name: str
     title: str
@@ -58,7 +58,7 @@ class Measure:
 
     @classmethod
     def of(cls, measure: MeasureInfoJson) -> Measure:
-        """The measure that `measure` is the figures of."""
+        """The measure with the figures in `measure`."""
         return cls(
             measure["name"],
             measure["title"],
@@ -222,7 +222,7 @@ BUILT_IN = {
 
 
 def loss_measure(name: str, group: Literal["task", "general", "style"]) -> Measure:
-    """The description of a measure of losses, by the end of its name: perplexity or bits_per_byte."""
+    """The description of a measure of losses, from the end of its name: perplexity or bits_per_byte."""
     general = "General " if name.startswith("general_") else ""
     if name.endswith("bits_per_byte"):
         of = {"general_": " of general documents", "general_chat_": " of general chat answers"}
@@ -256,12 +256,12 @@ def of_rows(
     total: Mapping[str, float | None] | None = None,
     clusters: Clusters = None,
 ) -> MeasureJson:
-    """The measure that is the mean of a value per row; rows without a value (None) are left out of it.
+    """The measure that is the mean of a value per row, ignoring rows without a value (None).
 
-    Right-or-wrong rows (0 and 1 only) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
-    the tests of `mean_p`. A difference is over the rows in which both sides have a value; it says how many, as its
-    `rows`, where these are not all. Where only one side has a value, the other one must not gain by that: see
-    `missing_counts`. `total` are the values where they are known better than by the mean.
+    Right-or-wrong rows (only 0 and 1) get Wilson intervals and the exact McNemar test, others bootstrap intervals and
+    the tests of `mean_p`. A difference covers the rows in which both sides have a value; its `rows` is their number,
+    unless these are all. If only one side has a value, the other one must not gain by that: see `missing_counts`.
+    `total` holds the values if they are known more precisely than by the mean.
     """
     first, *later = rows
     known = {side: [value for value in values if value is not None] for side, values in rows.items()}
@@ -287,7 +287,7 @@ def of_rows(
         interval = significance.share_interval if binary else significance.mean_interval
         intervals[side] = interval(known[side], _at(clusters, places))
         if info.kind == "share" and not binary and all(0 <= value <= 1 for value in known[side]):
-            # A bootstrap cannot leave what it drew from: near 0% and 100% it would shrink to a point.
+            # A bootstrap cannot leave the values it draws from: near 0% and 100% it would shrink to a point.
             ends = [intervals[side], significance.share_interval(known[side], _at(clusters, places))]
             some = [pair for pair in ends if pair]
             intervals[side] = [min(low for low, _ in some), max(high for _, high in some)] if some else None
@@ -304,15 +304,15 @@ def of_rows(
 def of_errors(
     info: Measure, rows: Mapping[str, Sequence[float | None]], cap: float, *, clusters: Clusters = None
 ) -> tuple[MeasureJson, dict[str, list[float | None]]]:
-    """The mean of errors in which refusing does not help and no single row decides, and the errors that it is made of.
+    """The mean of errors, and the errors it is made of, such that refusing does not help and no single row decides.
 
-    A missing answer (None) and an error above `cap` count as `cap`. The p is that of a paired permutation of these.
+    A missing answer (None) and an error above `cap` count as `cap`. The p is from a paired permutation of these.
     """
     capped = {side: [cap if value is None else min(value, cap) for value in values] for side, values in rows.items()}
     measure = of_rows(info, capped, clusters=clusters)
     first, *later = rows
     for side in later:
-        # No error is above the cap, so no row outweighs others, and none that is missing is below it.
+        # No error exceeds the cap, so no row outweighs others, and no missing one is below it.
         change = [new - old for old, new in zip(capped[first], capped[side], strict=True)]
         p = significance.exchange_p(change, clusters, span=cap)
         test = f"paired permutation of capped errors, and {significance.ONE_MORE}"
@@ -333,10 +333,10 @@ def missing_counts(
     better: str,
     clusters: Clusters = None,
 ) -> None:
-    """Let a missing value count against its side in the p of `difference`, and no outlier decide it.
+    """Let a missing value count against its side in the p of `difference`, and prevent outliers from deciding it.
 
-    All values of both sides are ranked together, a missing one behind all others; ranks are exchanged between the sides
-    row by row. A difference counts only where means and ranks agree on its direction.
+    All values of both sides are ranked together, missing ones last, and ranks are exchanged between the sides row by
+    row. A difference counts only if means and ranks agree on its direction.
     """
     from scipy.stats import rankdata
 
@@ -351,7 +351,7 @@ def missing_counts(
 
 
 def _span(info: Measure, old: Sequence[float], new: Sequence[float]) -> float | None:
-    """The most that a row of this measure can change, where its kind says that."""
+    """The most that one row of this measure can change, if its kind determines that."""
     if info.kind == "loss":
         return significance.loss_span(old)
     return 1.0 if info.kind == "share" and all(0 <= value <= 1 for value in (*old, *new)) else None
@@ -371,7 +371,7 @@ def of_counts(
     detail: dict[str, Any] | None = None,
     clusters: Clusters = None,
 ) -> MeasureJson:
-    """The measure that `combine` makes of counts (rows, k) summed over rows, with bootstrap intervals.
+    """The measure that `combine` computes from counts (rows, k) summed over rows, with bootstrap intervals.
 
     `p` holds the p of each later side by `test`.
     """
@@ -392,7 +392,7 @@ def of_values(
     test: str = "",
     detail: dict[str, Any] | None = None,
 ) -> MeasureJson:
-    """The measure of values that are known; without `p` there is no test, and so no difference."""
+    """The measure with known values. Without `p` there is no test, and so no difference."""
     first, *later = values
     differences: dict[str, DifferenceJson] = {}
     for side in later:

@@ -32,7 +32,7 @@ TOKEN_F1_RULE = (
     "as SQuAD: lower case, Unicode forms, punctuation and the articles a, an, the left out; words by white space, each "
     "character a word in scripts without spaces"
 )
-# Nobody sees them: soft hyphen, zero-width space, word joiner, byte order mark. Joiners that shape letters stay.
+# Invisible: soft hyphen, zero-width space, word joiner, byte order mark. Joiners that shape letters stay.
 _UNSEEN = str.maketrans("", "", "\u00ad\u200b\u2060\ufeff")
 # Kana, Han, Thai, Lao, Khmer and Myanmar are written without spaces between words.
 _UNSPACED = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
@@ -42,7 +42,7 @@ _GRAM = 3  # words
 
 
 def is_exact(prediction: str, reference: str) -> bool:
-    """Whether an answer equals its reference as EXACT_MATCH_RULE says."""
+    """Whether an answer equals its reference as defined in EXACT_MATCH_RULE."""
     prediction, reference = (composed(text) for text in (prediction, reference))
     if prediction == reference:
         return True
@@ -56,7 +56,7 @@ def is_exact(prediction: str, reference: str) -> bool:
 
 
 def same_calls(left: Sequence[Call], right: Sequence[Call]) -> bool:
-    """Whether the calls are the same, in any order, their arguments by value."""
+    """Whether the calls are the same, in any order, comparing arguments by value."""
     rest = list(right)
     for call in left:
         match = next((c for c in rest if c.name == call.name and same_value(c.arguments, call.arguments)), None)
@@ -77,7 +77,7 @@ def token_f1(prediction: str, reference: str) -> float:
     if not tokens or not wanted:
         return float(tokens == wanted)
     shared = sum((Counter(tokens) & Counter(wanted)).values())
-    # 2PR / (P + R), written out.
+    # 2PR / (P + R), expanded.
     return 2 * shared / (len(tokens) + len(wanted))
 
 
@@ -93,7 +93,7 @@ def repetition(text: str) -> float:
 
 
 def words(text: str) -> list[str]:
-    """Words by white space; in scripts without spaces each character counts as one."""
+    """Words separated by white space; in scripts without spaces, each character counts as one."""
     return _UNSPACED.sub(r" \1 ", text).split()
 
 
@@ -119,7 +119,7 @@ def plain(text: str) -> str:
 
 
 def json_value(text: str) -> dict[str, Any] | list[Any] | None:
-    """The JSON object or list that `text` is, else None: a bare number or word is text."""
+    """The JSON object or list in `text`, else None: a bare number or word is text."""
     if not text.startswith(("{", "[")):
         return None
     try:
@@ -130,9 +130,8 @@ def json_value(text: str) -> dict[str, Any] | list[Any] | None:
 
 
 def same_value(left: Any, right: Any) -> bool:
-    """Equality of JSON values: 4 is 4.0, but true is not 1, which Python's == would say. A text that is a number is
-    that number where the other value is one ("1,000", 1000); two texts are equal as they are written ("1e3", "1000" are
-    not)."""
+    """Equality of JSON values: 4 equals 4.0, but true does not equal 1, unlike in Python. A numeric text equals a
+    number ("1,000", 1000); two texts are equal only as written ("1e3" and "1000" are not)."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(same_value(left[key], right[key]) for key in left)
     if isinstance(left, list) and isinstance(right, list):
@@ -160,26 +159,26 @@ _LONGEST_LABEL = 60  # characters
 
 
 def find_labels(references: Sequence[str]) -> list[str] | None:
-    """The labels that the references are: few, short, and the same ones again and again; else None."""
+    """The labels that the references consist of: few, short and recurring; else None."""
     counts = Counter(composed(reference) for reference in references)
     short = all(label and len(label) <= _LONGEST_LABEL and label[0] not in "{[" for label in counts)
-    # On average five rows for each: fewer, and short answers that happen to recur would pass for classes.
+    # Five rows per label on average; with fewer, recurring short answers would pass for classes.
     if not short or not 2 <= len(counts) <= _MOST_LABELS or len(references) < 5 * len(counts):
         return None
     return find_all_labels(references)
 
 
 def find_all_labels(references: Iterable[str]) -> list[str]:
-    """The references themselves, each once: the labels of data that is known to be a classification.
+    """The distinct references: the labels of data known to be a classification.
 
-    Of one in several Unicode forms the commonest form stays.
+    Of several Unicode forms of a label, the most common one stays.
     """
     forms = {composed(text): text for text, _ in reversed(Counter(map(str.strip, references)).most_common())}
     return sorted(forms.values())
 
 
 def label_numbers(texts: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """Which of `labels` each text is, by its place; -1 for none of them."""
+    """The index in `labels` of each text; -1 if it is not a label."""
     keys = [plain(label) for label in labels]
     read = plain if len(set(keys)) == len(keys) else composed
     place = {read(label): at for at, label in enumerate(labels)}
@@ -202,15 +201,16 @@ def check_labels(labels: Sequence[str], references: Sequence[str]) -> None:
 
 
 def baselines(true: Sequence[int], labels: Sequence[str], commonest: str | None) -> dict[str, Any]:
-    """What needs no model: the share of rows that are right by always giving `commonest` (the commonest answer of the
-    training rows; None if it is no label), as `label` and `always`, and by guessing among the labels, `chance`."""
+    """Accuracies that need no model: of always giving `commonest` (the most common answer in training; None if it is
+    not a label), as `label` and `always`, and of guessing among the labels, `chance`."""
     [place] = label_numbers([commonest or ""], labels)
     shares: dict[str, Any] = {"chance": 1 / len(labels)}
     return shares if place < 0 else shares | {"label": labels[place], "always": list(true).count(place) / len(true)}
 
 
 def class_counts(true: Sequence[int], answered: Sequence[int], labels: int) -> np.ndarray:
-    """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all else."""
+    """For each row and label: right, given, true. Shape (rows, 3 * labels); the sums over rows give F1 and all other
+    figures."""
     import numpy as np
 
     wanted, named = np.zeros((len(true), labels)), np.zeros((len(true), labels))
@@ -227,7 +227,7 @@ def macro_f1(sums: np.ndarray, present: np.ndarray) -> np.ndarray:
 
     right, named, wanted = np.split(sums, 3, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # A class that a draw of rows happens to leave out has no F1 there.
+        # A class missing from a bootstrap sample has no F1 there.
         scores = (2 * right / (named + wanted))[:, present]
     return np.nanmean(scores, axis=1)
 
@@ -237,7 +237,7 @@ def class_detail(
 ) -> dict[str, Any]:
     """Precision, recall and F1 of each label, and the confusion matrix, for each side.
 
-    A line of the matrix is a true label, a column what was answered: the labels, and at last "no label".
+    Matrix rows are true labels, columns are answers: the labels, then "no label".
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -266,18 +266,18 @@ NUMBER_RULE = (
 
 
 def is_number(text: str) -> bool:
-    """Whether `text` is one number, perhaps with a sign of currency before it or a short unit after it."""
+    """Whether `text` is one number, optionally with a currency sign before it or a short unit after it."""
     return bool(re.fullmatch(rf"[$€£]?\s*(?:{NUMBER.pattern})\s*(?:%|[^\W\d]{{1,8}}\.?)?", text.strip()))
 
 
 def absolute_error(answer: str, reference: str) -> float | None:
-    """How far the answer is from the reference; None when either has no number."""
+    """The absolute difference between answer and reference. None if either has no number."""
     value, wanted = find_number(answer), find_number(reference)
     return None if value is None or wanted is None else abs(value - wanted)
 
 
 def gives_number(answer: str, reference: str) -> float | None:
-    """1 or 0: whether the answer has a number; None when the reference has none."""
+    """1 or 0: whether the answer has a number. None if the reference has none."""
     return None if find_number(reference) is None else float(find_number(answer) is not None)
 
 
@@ -294,7 +294,7 @@ _FENCE = re.compile(r"\s*```[\w+.-]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
 
 
 def schema_validator(schema: dict[str, Any]) -> Any:
-    """A validator of `schema`, which reads nothing from the network. Raises InputError for a schema that is none."""
+    """A validator for `schema` that reads nothing from the network. Raises InputError for an invalid schema."""
     from jsonschema import SchemaError, validators
     from referencing import Registry
 
@@ -305,14 +305,14 @@ def schema_validator(schema: dict[str, Any]) -> Any:
         kind.check_schema(schema)
     except SchemaError as error:
         raise InputError(f"The JSON schema is not valid: {error.message}", given=list(error.absolute_path)) from None
-    # An own registry: the default one would fetch what a $ref names.
+    # A separate registry: the default one would fetch the target of a $ref.
     return kind(schema, registry=Registry())
 
 
 def is_valid_json(answer: str, validator: Any = None) -> bool:
-    """Whether an answer is JSON that a program can use: valid under the schema, or without one an object or a list.
+    """Whether an answer is usable JSON: valid under the schema, or an object or list if there is none.
 
-    A bare number or word is valid JSON too, but any short answer would be.
+    A bare number or word is also valid JSON, but then any short answer would pass.
     """
     try:
         value = json.loads(answer, parse_constant=_refuse)
@@ -322,7 +322,7 @@ def is_valid_json(answer: str, validator: Any = None) -> bool:
 
 
 def is_valid(value: Any, validator: Any) -> bool:
-    """Whether `value` is valid. Raises InputError when the schema refers to one that is not at hand."""
+    """Whether `value` is valid. Raises InputError if the schema refers to one that is not available."""
     from referencing.exceptions import Unresolvable
 
     try:
@@ -338,10 +338,10 @@ def is_valid(value: Any, validator: Any) -> bool:
 
 
 def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str, bool] | None:
-    """For each field of the reference (a JSON object or list) whether the answer has it with the same value.
+    """For each field of the reference (a JSON object or list), whether the answer has it with the same value.
 
-    Where the reference is none, the schema decides: each of its properties must be valid, and there where required.
-    None if neither names a field. Names are paths: who.name, items[0].price, and items[] for how many there are.
+    If the reference is not one, the schema decides: each of its properties must be valid, and present if required. None
+    if neither names a field. Names are paths: who.name, items[0].price, and items[] for the number of items.
     """
     wanted, answered = (json_value(composed(text)) for text in (reference, answer))
     if wanted is not None:
@@ -360,14 +360,14 @@ def fields_right(answer: str, reference: str, validator: Any = None) -> dict[str
 
 
 def code_parses(answer: str) -> bool:
-    """Whether an answer is Python code that parses; an empty one is not."""
+    """Whether an answer is Python code that parses. False for an empty one."""
     fenced = _FENCE.fullmatch(answer)
     code = fenced[1] if fenced else answer
     if not code.strip():
         return False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in somebody's string is no matter of ours
+            warnings.simplefilter("ignore")  # an odd escape in someone's string is not our concern
             ast.parse(code.strip("\n"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
@@ -375,7 +375,7 @@ def code_parses(answer: str) -> bool:
 
 
 def looks_like_code(text: str) -> bool:
-    """Whether `text` parses and does more than name something: a single word is valid Python too."""
+    """Whether `text` parses and is more than a name: a single word is also valid Python."""
     if not code_parses(text):
         return False
     fenced = _FENCE.fullmatch(text)
@@ -384,7 +384,7 @@ def looks_like_code(text: str) -> bool:
 
 
 def field_name(path: str) -> str:
-    """The field that a path of `fields_right` belongs to, whatever the place in a list: items[].price."""
+    """The field that a path of `fields_right` belongs to, regardless of the list index: items[].price."""
     return re.sub(r"\[\d+\]", "[]", path)
 
 
@@ -400,7 +400,7 @@ def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def _refuse(constant: str) -> None:
-    # NaN and Infinity, which Python reads and JSON does not know.
+    # NaN and Infinity, which Python accepts and JSON does not.
     raise ValueError(constant)
 
 
@@ -408,7 +408,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class _Words:
-    """rouge-score's own tokenizer drops every letter beyond a to z; on plain English this one gives the same words."""
+    """rouge-score's own tokenizer drops every letter outside a to z. On plain English this one gives the same words."""
 
     def tokenize(self, text: str) -> list[str]:
         return words(" ".join(_WORD.findall(folded(text))))
@@ -440,7 +440,7 @@ def _scorer(names: Sequence[str]) -> Any:
 
 
 def corpus_metric(name: str, references: Sequence[str]) -> Any:
-    """sacrebleu's metric for `name` (bleu or chrf); BLEU by characters where the script has no spaces between words."""
+    """sacrebleu's metric for `name` (bleu or chrf). BLEU uses characters if the script has no spaces between words."""
     from sacrebleu.metrics import BLEU, CHRF
 
     if name == "chrf":
@@ -449,20 +449,20 @@ def corpus_metric(name: str, references: Sequence[str]) -> Any:
 
 
 def row_counts(metric: Any, answers: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """What sacrebleu counts in each row, shape (rows, counts); the counts of a corpus are their sum.
+    """sacrebleu's counts for each row, shape (rows, counts); the counts of a corpus are their sum.
 
-    Raises ValueError when answers and references are not paired, which sacrebleu would score without complaint.
+    Raises ValueError if answers and references are not paired, which sacrebleu would score without complaint.
     """
     import numpy as np
 
     if len(answers) != len(references):
         raise ValueError(f"{len(answers)} answers, {len(references)} references: they must be paired")
-    # sacrebleu's own significance test works on these two methods of its metrics; its public ones take texts only.
+    # sacrebleu's own significance test uses these two methods of its metrics; its public ones only take texts.
     return np.asarray(metric._extract_corpus_statistics(list(answers), [list(references)]), dtype=np.float64)
 
 
 def score_of_counts(metric: Any, counts: np.ndarray) -> np.ndarray:
-    """The corpus score, 0 to 100, of each line of summed `counts`: sacrebleu's formulas for all lines at once."""
+    """The corpus score, 0 to 100, for each line of summed `counts`: sacrebleu's formulas, vectorized over lines."""
     from sacrebleu.metrics import BLEU
 
     if isinstance(metric, BLEU):
@@ -471,7 +471,8 @@ def score_of_counts(metric: Any, counts: np.ndarray) -> np.ndarray:
 
 
 def _bleu(counts: np.ndarray, *, effective_order: bool) -> np.ndarray:
-    """BLEU with exponential smoothing of counts: lengths of answers and references, right and all n-grams of 1 to 4."""
+    """BLEU with exponential smoothing, from counts: lengths of answers and references, matching and total n-grams of 1
+    to 4."""
     import numpy as np
 
     made, wanted, right, total = counts[:, 0], counts[:, 1], counts[:, 2:6], counts[:, 6:10]
@@ -488,7 +489,7 @@ def _bleu(counts: np.ndarray, *, effective_order: bool) -> np.ndarray:
 
 
 def _chrf(counts: np.ndarray, weight: float) -> np.ndarray:
-    """chrF of counts: for each order the n-grams of answers, of references and of both; `weight` is beta squared."""
+    """chrF from counts: for each order the n-grams of answers, of references and of both. `weight` is beta squared."""
     import numpy as np
 
     made, wanted, both = counts[:, 0::3], counts[:, 1::3], counts[:, 2::3]
@@ -502,9 +503,9 @@ def _chrf(counts: np.ndarray, weight: float) -> np.ndarray:
 
 
 def row_scores(metric: Any, counts: np.ndarray) -> list[float]:
-    """The score of each row alone, to sort and to show rows by; the corpus score is not their mean."""
+    """The score of each row alone, for sorting and display. The corpus score is not their mean."""
     from sacrebleu.metrics import BLEU
 
-    # Short rows have no sequences of four words: without the effective order they would all score almost nothing.
+    # Short rows have no sequences of four words: without the effective order, nearly all would score close to zero.
     alone = BLEU(effective_order=True) if isinstance(metric, BLEU) else metric
     return score_of_counts(alone, counts).tolist()

@@ -1,4 +1,4 @@
-"""How tool calls are scored, row by row. An answer that calls nothing where a call is due is wrong, never left out."""
+"""Row-by-row scoring of tool calls. An answer without a required call is wrong, never left out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tool_name(answer: str, reference: str, tools: Tools) -> float | None:
 
 
 def arguments(answer: str, reference: str, tools: Tools) -> float | None:
-    """Calls of one tool are paired in their order."""
+    """Calls of the same tool are paired in order."""
     due = parts_of(reference).calls
     total = sum(len(call.arguments) for call in due)
     if not total:
