@@ -118,6 +118,7 @@ def survive(run: RunDirectory, workspace, sent: signal.Signals) -> None:
     assert supervisor.resume(run, workspace) == (with_checkpoint.step if with_checkpoint else 0)
 
 
+@pytest.mark.long
 def test_a_run_killed_in_three_phases_ends_like_one_that_nobody_killed(rows_file, workspace):
     config = configured(rows_file)
     expected = undisturbed(config, workspace)

@@ -101,7 +101,8 @@ def test_its_chat_gives_the_answer_of_the_evaluation(real, environment):
     assert row["adapted"] in done.stdout, (done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("kind", [[], pytest.param(["--merge"], marks=pytest.mark.long)], ids=["adapter", "merged"])
+@pytest.mark.long  # of the starter in test_quickstart.py
+@pytest.mark.parametrize("kind", [[], ["--merge"]], ids=["adapter", "merged"])
 def test_what_is_handed_over_is_verified_in_a_fresh_process(real, environment, tmp_path, kind):
     run, folder = real[1], tmp_path / "out"
     workspace = str(run.path.parent.parent)
