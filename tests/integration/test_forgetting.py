@@ -51,7 +51,6 @@ def test_without_replay_the_starter_forgets_what_it_knew(without_replay):
     assert forgetting["score"] == forgetting["lost"] / 194 > 0.5
 
 
-@pytest.mark.long
 def test_with_replay_it_holds_the_kinds_that_are_replayed_while_it_learns_the_task(quickstart: Quickstart):
     """In seven times as many steps: conversations and documents that are mixed in, and half the learning rate."""
     comparison = quickstart.run.comparison()
