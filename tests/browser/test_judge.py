@@ -20,6 +20,9 @@ def test_i_see_what_judging_takes_before_anything_is_sent_and_the_verdict_after(
     with judge_server(lambda request, _: says("A" if "good" in shown(request["body"])["answer_a"] else "B")) as judge:
         page.get_by_role("button", name="Details").click()
         page.get_by_role("button", name="Use another model as judge").click()
+        # Drawn whole: what is typed into a box in the moment it appears is lost.
+        expect(page.locator("#judge_sides input").first).to_have_value("Adapted against Base")
+        page.wait_for_timeout(500)
         typed = {"url": judge.url, "model": "the-judge", "price_in": "1", "price_out": "2"}
         for field, value in typed.items():
             page.locator(f"#judge_{field} input").fill(value)
