@@ -15,6 +15,7 @@ def open_advanced(page) -> None:
     page.locator("#train_more > button").click()
 
 
+@pytest.mark.long
 def test_time_and_memory_show_by_themselves_once_for_the_same_settings_and_can_be_stopped(app, visit):
     person = visit(app.url)
     person.tab("train")

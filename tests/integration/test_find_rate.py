@@ -22,6 +22,7 @@ def trial(config, workspace, rates):
     return steps.result, phases
 
 
+@pytest.mark.long
 def test_the_usual_rate_beats_one_that_is_far_too_low_and_one_that_diverges_is_refused(workspace):
     config = build_config(
         {"data": {"max_rows": 120}, "method": {"name": "full"}, "optimisation": {"learning_rate": 1e-6}} | ONE_THREAD

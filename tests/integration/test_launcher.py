@@ -124,6 +124,7 @@ def test_two_processes_are_held_to_the_base_as_one_is(rows_file, workspace, tmp_
     assert runs[0].teacher_file.read_bytes() == runs[1].teacher_file.read_bytes()
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns_from_both_their_batches(rows_file, workspace, alone):
     run = supervisor.submit(configured(rows_file, 4, processes=2), workspace)
     status = supervisor.wait(run)

@@ -250,6 +250,7 @@ def test_a_measurement_that_is_killed_is_a_finding_and_not_a_crash(workspace, ro
     sys.platform != "linux" or torch.version.cuda is not None,
     reason="RLIMIT_AS binds on Linux, and CUDA alone takes more address space than is allowed here",
 )
+@pytest.mark.long
 def test_too_long_rows_are_named_and_memory_that_runs_out_is_a_finding_with_a_change_measured_to_fit(
     workspace, tmp_path, monkeypatch
 ):

@@ -239,6 +239,7 @@ def test_a_damaged_best_checkpoint_is_neither_taken_nor_the_best_any_more(worksp
 
 
 @pytest.mark.train
+@pytest.mark.long
 def test_flipped_bytes_in_what_was_trained_are_said_by_everybody_who_loads_it_and_mended_by_a_resume(
     rows_file, workspace
 ):

@@ -221,6 +221,7 @@ def test_a_run_that_runs_out_of_memory_is_named_with_a_remedy(workspace, tmp_pat
     until(lambda: not processes_in_session(status.pid))
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named_with_a_remedy_and_the_checkpoint_before_is_whole(rows_file, tmp_path):
     """A small disk of its own is filled while the run trains on it: the next checkpoint fits half."""
     small = tmp_path / "small"
