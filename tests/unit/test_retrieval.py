@@ -13,8 +13,9 @@ from ftlab.data.partition import prompt_text
 from ftlab.data.splits import read_split
 from ftlab.errors import InputError
 from ftlab.evaluation.advisor import which_of
-from ftlab.evaluation.compare import check_settings, evaluate_together
+from ftlab.evaluation.compare import evaluate_together
 from ftlab.evaluation.material import gather
+from ftlab.evaluation.measuring import check_settings
 from ftlab.evaluation.retrieval import passages_near, retrieval_of
 from ftlab.evaluation.sides import config_of
 from ftlab.report.measures import evidence_of
