@@ -28,7 +28,8 @@ def write_analysis(store: Store, test_id: str, folder: Path) -> Path:
     """
     if revealed_now(store, test_id) is None:
         raise InputError("The votes are still hidden, and this would show who leads", try_="wait for the planned votes")
-    known, tally = read_votes(store, test_id), evaluate(store, test_id)
+    known = read_votes(store, test_id)
+    tally = evaluate(store, test_id, known)  # of the same votes, whoever votes in the meantime
     letter = dict(zip(known.titles, string.ascii_uppercase, strict=False))
     number = {rater: str(place) for place, rater in enumerate(dict.fromkeys(b.rater for b in known.ballots), start=1)}
     file = io.StringIO()

@@ -573,7 +573,7 @@ def leave_out(store: Store, test_id: str) -> int:
 
     Raises InputError if the test has opened, or if no prompt would be left.
     """
-    flagged = {flag["prompt"] for flag in flags(store, test_id) if must_be_looked_at([flag]) and flag["prompt"]}
+    flagged = revealing(flags(store, test_id))
     with store.writing() as connection:
         test = find_test(connection, test_id, lock=True)
         _must_be(test, ("ready",), "prompts are left out")
@@ -593,6 +593,11 @@ def leave_out(store: Store, test_id: str) -> int:
             connection.execute(update(blind_tests).where(blind_tests.c.id == test_id).values(**values))
             note(connection, test_id, "left out", prompts=sorted(flagged))
         return len(gone)
+
+
+def revealing(flagged: Sequence[FlagJson]) -> set[int]:
+    """The numbers of the prompts with an answer that must be looked at."""
+    return {flag["prompt"] for flag in flagged if flag["prompt"] and must_be_looked_at([flag])}
 
 
 def must_be_looked_at(flagged: Sequence[FlagJson]) -> bool:

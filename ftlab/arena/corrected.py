@@ -18,7 +18,7 @@ from ftlab.arena.ballots import Ballot, counts
 from ftlab.arena.results import CorrectedJson
 from ftlab.core.files import read_jsonl
 from ftlab.core.words import counted
-from ftlab.evaluation.figures import percent
+from ftlab.evaluation.figures import from_to, percent
 from ftlab.evaluation.significance import LEVEL
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ def corrected_by_votes(
     alike = np.sign(people - 0.5) == np.sign(judge - 0.5)
     text = (
         f"{titles[second]} wins {percent(round(result.win_rate, 3))} (95% interval "
-        f"{_from_to(result.interval)}; a tie is half), by votes on {counted(len(both), 'prompt')} and {model} on "
-        f"{len(by_number):,}. Votes alone: {_from_to(alone)}. {model} agrees with people on {int(alike.sum())} of "
+        f"{from_to(result.interval)}; a tie is half), by votes on {counted(len(both), 'prompt')} and {model} on "
+        f"{len(by_number):,}. Votes alone: {from_to(alone)}. {model} agrees with people on {int(alike.sum())} of "
         f"{len(both)}"
     )
     kappa = _kappa(people, judge)
@@ -155,7 +155,3 @@ def _kappa(people: np.ndarray, judge: np.ndarray) -> float | None:
     mine, other = np.sign(people - 0.5), np.sign(judge - 0.5)
     chance = sum(float((mine == value).mean()) * float((other == value).mean()) for value in (-1, 0, 1))
     return None if chance > 1 - 1e-9 else (float((mine == other).mean()) - chance) / (1 - chance)
-
-
-def _from_to(interval: Sequence[float]) -> str:
-    return f"{percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ftlab.arena.blind_tests import find_test
+from ftlab.arena.corrected import read_scores
 from ftlab.arena.store import Store, answers, contestants, prompts
 from ftlab.core.files import append_jsonl, end_last_line, locked, read_jsonl
 from ftlab.data.tool_calls import spoken
@@ -67,8 +68,6 @@ def judge_test(
             append_jsonl(file, {**of_all, **line})
             done += 1
             tell(PHASE, done, len(asked))
-    from ftlab.arena.corrected import read_scores
-
     return len(read_scores(file, *settings.sides)[0])
 
 

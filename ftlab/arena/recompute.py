@@ -21,7 +21,6 @@ from scipy.special import gammaln
 from scipy.stats import binomtest
 
 HERE = Path(__file__).parent
-LEVEL_PLANNED, LEVEL_EARLY, LEVEL = 0.04, 0.01, 0.05
 
 
 def majority(votes: Counter[str], first: str, second: str) -> str | None:
@@ -30,8 +29,11 @@ def majority(votes: Counter[str], first: str, second: str) -> str | None:
     return first if votes[first] > votes[second] else second
 
 
-def judge(votes: list[dict[str, str]], first: str, second: str, planned: int | None, pairs: int) -> dict[str, Any]:
-    """The verdict on `second` against `first`, with the figures behind it."""
+def judge(
+    votes: list[dict[str, str]], first: str, second: str, planned: int | None, pairs: int, rule: dict[str, Any]
+) -> dict[str, Any]:
+    """The verdict on `second` against `first` by the registered `rule`, with the figures behind it."""
+    at_plan_level, early_level = rule["level_planned"], rule["level_early"]
     end, cast = len(votes), 0
     reached = False
     for place, vote in enumerate(votes, start=1):
@@ -61,16 +63,16 @@ def judge(votes: list[dict[str, str]], first: str, second: str, planned: int | N
         of_second += won == second
         ways = gammaln(n + 1) - gammaln(of_second + 1) - gammaln(n - of_second + 1)
         evidence.append(float(n * math.log(2) - ways - math.log1p(n)))
-        threshold = pairs / (LEVEL if planned is None else LEVEL_EARLY)
+        threshold = pairs / (at_plan_level + early_level if planned is None else early_level)
         if over is None and evidence[-1] >= math.log(threshold) - 1e-9:
             over = place, "better" if 2 * of_second > n else "worse"
-    by_plan = ("better" if wins > losses else "worse") if reached and p <= LEVEL_PLANNED / pairs else None
+    by_plan = ("better" if wins > losses else "worse") if reached and p <= at_plan_level / pairs else None
     if over and (not reached or not by_plan or over[0] <= end):
         verdict = over[1]
     elif by_plan:
         verdict = by_plan
     else:
-        fewest = math.ceil(math.log2(2 / (LEVEL_PLANNED / pairs)))
+        fewest = math.ceil(math.log2(2 / (at_plan_level / pairs)))
         verdict = "no_difference" if reached and wins + losses >= fewest else "not_enough"
     return {
         "first": first,
@@ -88,13 +90,13 @@ def main() -> int:
         votes = list(csv.DictReader(file))
     known = json.loads((HERE / "verdict.json").read_text(encoding="utf-8"))
     plan = (HERE / "plan.json").read_bytes()
-    same = True
+    rule, same = json.loads(plan)["rule"], True
     if known["registered"]:
         kept = hashlib.sha256(plan).hexdigest() == known["registered"]["sha256"]
         print("plan.json:", "as registered" if kept else "NOT as registered")
         same = kept
     for pair in known["pairs"]:
-        mine = judge(votes, pair["first"], pair["second"], known["planned"], len(known["pairs"]))
+        mine = judge(votes, pair["first"], pair["second"], known["planned"], len(known["pairs"]), rule)
         agrees = all(
             math.isclose(pair[name], value, rel_tol=1e-6) if isinstance(value, float) else pair[name] == value
             for name, value in mine.items()

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftlab.arena.ballots import Ballot
 from ftlab.arena.results import StyleJson
-from ftlab.evaluation.figures import percent
+from ftlab.evaluation.figures import from_to, percent
 from ftlab.evaluation.significance import LEVEL
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def equal_style(
     name = titles[second]
     text = (
         f"With equal style ({', '.join(features)}), {name} would win {percent(round(point, 3))} of the votes "
-        f"(95% interval {percent(round(interval[0], 3))} to {percent(round(interval[1], 3))}, {len(met):,} prompts)."
+        f"(95% interval {from_to(interval)}, {len(met):,} prompts)."
     )
     if interval[0] <= 0.5 <= interval[1]:
         text += " These votes cannot show a preference apart from style."
@@ -118,6 +118,6 @@ def _fitted(design: np.ndarray, votes: np.ndarray, start: np.ndarray, steps: int
     return coefficients
 
 
-def _difference(mine: Style, other: Style) -> list[Any]:
+def _difference(mine: Style, other: Style) -> list[float]:
     """The relative difference of two counts, -1 to 1: (a - b) / (a + b), as in the source above."""
     return [(a - b) / (a + b) if a + b else 0.0 for a, b in zip(mine, other, strict=True)]

@@ -79,13 +79,13 @@ def count(store: Store, test_id: str) -> list[Ballot]:
     return in_order(Ballot(**row) for row in rows)
 
 
-def evaluate(store: Store, test_id: str) -> TallyJson:
+def evaluate(store: Store, test_id: str, known: CountedVotes | None = None) -> TallyJson:
     """The result of `verdict.judge` for the current state of a test, with its id, title, state, `revealed` (why the
     tally may be `shown`; None while it must stay hidden) and `asked` (how many prompts count).
 
     Votes on prompts that a contestant was trained on do not count.
     """
-    known = read_votes(store, test_id)
+    known = known or read_votes(store, test_id)
     result = judge(
         known.ballots,
         known.titles,
@@ -106,7 +106,7 @@ def evaluate(store: Store, test_id: str) -> TallyJson:
         "state": test.state,
         "created": test.created,
         "live": test.settings["live"],
-        "asked": known.asked,
+        "asked": len(known.numbers),
         "revealed": revealed_now(store, test_id),
         "registered": plan,
         "corrected": _corrected(store, known),
@@ -118,11 +118,7 @@ def _corrected(store: Store, known: CountedVotes) -> CorrectedJson | None:
     file, names = store.workspace.judged_file(known.test.id), list(known.titles)
     if len(names) != 2 or not file.exists():
         return None
-    stale = stale_prompts(store, known.test.id)
-    with store.reading() as connection:
-        query = select(prompts.c.id, prompts.c.number).where(prompts.c.test_id == known.test.id)
-        asked = {prompt.id: prompt.number for prompt in connection.execute(query) if prompt.id not in stale}
-    return corrected_by_votes(file, known.ballots, asked, names[0], names[1], known.titles)
+    return corrected_by_votes(file, known.ballots, known.numbers, names[0], names[1], known.titles)
 
 
 def _styles(store: Store, test_id: str) -> dict[tuple[str, str], Style]:
@@ -212,7 +208,7 @@ class CountedVotes:
     wanted: dict[str, int]
     closed_unseen: bool
     left_out: int
-    asked: int  # prompts, without those left out
+    numbers: dict[str, int]  # of the prompts by id, without those left out
 
 
 def read_votes(store: Store, test_id: str) -> CountedVotes:
@@ -224,14 +220,15 @@ def read_votes(store: Store, test_id: str) -> CountedVotes:
         titles = {
             contestant.id: contestant.title for contestant in connection.execute(query.order_by(contestants.c.position))
         }
-        asked = connection.execute(select(func.count()).where(prompts.c.test_id == test_id)).scalar_one()
+        query = select(prompts.c.id, prompts.c.number).where(prompts.c.test_id == test_id)
+        numbers = {prompt.id: prompt.number for prompt in connection.execute(query) if prompt.id not in stale}
     every = count(store, test_id)
     fresh = [ballot for ballot in every if ballot.prompt not in stale]
     # Prompts are left out regardless of their votes, so the plan may shrink accordingly.
     planned = max(1, test.planned_votes - sum(map(counts, every)) + sum(map(counts, fresh)))
     wanted = dict(test.plan["prompts"]) if test.plan else {}
     unseen = test.state == "closed" and test.opened_early_at is None and test.evidence_at is None
-    return CountedVotes(test, fresh, titles, planned, wanted, unseen, len(stale), asked - len(stale))
+    return CountedVotes(test, fresh, titles, planned, wanted, unseen, len(stale), numbers)
 
 
 Messages = Sequence[Mapping[str, str]]

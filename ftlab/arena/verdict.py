@@ -39,7 +39,7 @@ from ftlab.arena.results import (
 from ftlab.arena.style import Style, equal_style
 from ftlab.evaluation import clusters
 from ftlab.evaluation.clusters import clustered_share
-from ftlab.evaluation.figures import percent
+from ftlab.evaluation.figures import from_to, percent
 from ftlab.evaluation.significance import LEVEL, SEED, holm, p_text, wilson_interval
 
 _RESAMPLES = 400
@@ -129,7 +129,7 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
     if result["win_rate"] is None or result["interval"] is None:
         return f"Not enough votes: none chose between {tuned} and {other} yet."
     rate = f"won {percent(result['win_rate'])} of the {result['decided']:,} votes that chose a side"
-    between = f"95% interval {_from_to(result['interval'])}"
+    between = f"95% interval {from_to(result['interval'])}"
     chosen = sum(decision.wins)
     test = f"sign test over {chosen:,} prompts, {p_text(decision.p)}" if result["clustered"] else p_text(decision.p)
     if decision.winner:
@@ -137,12 +137,15 @@ def sentence(result: PairJson, decision: Decision, titles: Mapping[str, str], ca
         limited = whom(result["raters_then"], result["raters"])
         evidence = result["evidence"] if decision.by == "evidence" else None
         if result["general"] and result["general_interval"]:
-            limited, between = "", f"95% interval over raters and prompts {_from_to(result['general_interval'])}"
+            limited, between = (
+                "",
+                f"95% interval over raters and prompts {from_to(result['general_interval'])}",
+            )
         elif evidence:
             of = ""
             if result["clustered"]:
                 rate, of = f"{rate}, and {evidence['wins']:,} of {evidence['prompts']:,} prompts", " of prompts"
-            between = f"95% interval{of} {_from_to(evidence['interval'] or [0.0, 1.0])}, valid at any time"
+            between = f"95% interval{of} {from_to(evidence['interval'] or [0.0, 1.0])}, valid at any time"
         if evidence:
             test = f"evidence {odds(evidence['highest'])}"
         if limited and result["raters_then"] < result["raters"]:
@@ -247,16 +250,8 @@ def _general(result: JudgedJson) -> list[str]:
         return [f"{raters:,} raters are too few to speak for raters in general: that takes {FEWEST_RATERS} or more."]
     if not result["pairs"] and interval is None:
         return ["It was decided before the planned number of votes, so it applies to these raters only."]
-    over = f" (95% interval over raters and prompts {_from_to(interval)})" if interval else ""
+    over = f" (95% interval over raters and prompts {from_to(interval)})" if interval else ""
     return [f"These votes cannot show whether raters in general would prefer it{over}."]
-
-
-def _from_to(interval: Sequence[float]) -> str:
-    return f"{_share(interval[0])} to {_share(interval[1])}"
-
-
-def _share(value: float) -> str:
-    return percent(round(value, 3))
 
 
 BETTER: Final = "better"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftlab.core.endpoint import money
@@ -18,6 +18,12 @@ def percent(share: float, digits: int = 1) -> str:
     if (text == "0" and value > 0) or (text == "100" and value < 100):
         return f"<{least:g}%" if text == "0" else f">{100 - least:g}%"
     return f"{text}%"
+
+
+def from_to(interval: Sequence[float]) -> str:
+    """An interval of shares: 41.2% to 97.5%."""
+    low, high = (percent(round(bound, 3)) for bound in interval)
+    return f"{low} to {high}"
 
 
 def number(value: float) -> str:

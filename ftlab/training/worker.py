@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.config import RunConfig, load_config
-from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES
+from ftlab.config.stages import PREFERENCE_STAGES, REWARD_STAGES, SUPERVISED_STAGES
 from ftlab.core.files import locked, read_json
 from ftlab.core.jobs import ended_by
 from ftlab.core.processes import give_way, hold_own, let_go
@@ -147,7 +147,7 @@ def train(run: RunDirectory, writer: StatusWriter) -> str:
     """Train, then compare with the base if the configuration says so. Returns the final state."""
     config = load_config(run.config_file)
     ensure_base(config.model.base)  # here, since a base that cannot be fetched ends the run
-    if config.stage not in (*PREFERENCE_STAGES, *REWARD_STAGES):
+    if config.stage in SUPERVISED_STAGES:
         from ftlab.training.setup import chat_tokenizer
         from ftlab.training.sft import check_lengths
 

@@ -20,7 +20,7 @@ import gradio as gr
 from ftlab.core.workspace import Workspace
 from ftlab.evaluation.metrics.own import ONLY_FOLDER
 from ftlab.ui import job_strip, page, programs, way
-from ftlab.ui.kit.events import on
+from ftlab.ui.kit.events import cover_page, on
 from ftlab.ui.kit.html import COVER, help_link
 from ftlab.ui.tabs.blind_test import tab as blind_test
 from ftlab.ui.tabs.chat import tab as chat
@@ -41,7 +41,7 @@ def build_app(
     """The app over `workspace`. `served` is set once the first page has been filled; `above` adds to its top."""
     with gr.Blocks(title="ftlab", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         programs.offer(workspace)  # first, so that no private handler takes one of their names
-        cover = gr.HTML(COVER, elem_classes="ft-cover-box")
+        cover = cover_page(COVER)
         with gr.Row(elem_classes="ft-top"):
             gr.HTML("<h1>ftlab</h1>", elem_id="title")
             steps = way.build(workspace)

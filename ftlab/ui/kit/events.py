@@ -41,6 +41,11 @@ def message_box(elem_id: str) -> gr.HTML:
     return gr.HTML("", elem_id=elem_id, elem_classes="ft-message")
 
 
+def cover_page(markup: str) -> gr.HTML:
+    """COVER or COVER_TAB, until a handler sets it to "". Takes no room on the page."""
+    return gr.HTML(markup, elem_classes="ft-cover-box")
+
+
 def on(
     trigger: Callable[..., Any],
     handler: Callable[..., Any],

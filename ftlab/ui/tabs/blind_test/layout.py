@@ -18,7 +18,7 @@ import gradio as gr
 
 from ftlab.core.workspace import Workspace
 from ftlab.errors import FtlabError
-from ftlab.ui.kit.events import message_box
+from ftlab.ui.kit.events import cover_page, message_box
 from ftlab.ui.kit.fresh import digests
 from ftlab.ui.kit.html import COVER_TAB, PICK_JS, error_box, heading
 from ftlab.ui.rater import serving as raters_page
@@ -85,7 +85,7 @@ def draw() -> BlindTestTab:
     gr.HTML(
         heading("Blind test", "People compare two answers without knowing which model wrote which.", page="blind_tests")
     )
-    cover = gr.HTML(COVER_TAB, elem_classes="ft-cover-box")
+    cover = cover_page(COVER_TAB)
     chosen = gr.Dropdown(
         [("A new test", NEW)], value=None, label="Test", allow_custom_value=True, elem_id="blind_chosen", visible=False
     )

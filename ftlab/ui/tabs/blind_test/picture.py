@@ -61,7 +61,7 @@ def picture(test_id: str, workspace: Workspace) -> dict[str, Any]:
     can = {
         "generate": waits and not working,
         "stop": working,
-        "leave": looked and any(blind_tests.must_be_looked_at([flag]) and flag["prompt"] for flag in flagged),
+        "leave": looked and bool(blind_tests.revealing(flagged)),
         "open": opens or unserved,
         "links": test.state != "closed",
         "early": test.state == "open" and secret,

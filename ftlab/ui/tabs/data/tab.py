@@ -31,7 +31,7 @@ from ftlab.data.load import encoding_of, find_source, forget_encoding, remember
 from ftlab.data.versions import PREFIX, find
 from ftlab.errors import FtlabError, InputError
 from ftlab.ui.kit import forms
-from ftlab.ui.kit.events import any_of, message_box, on
+from ftlab.ui.kit.events import any_of, cover_page, message_box, on
 from ftlab.ui.kit.html import COVER, PICK_JS, error_box, notice
 from ftlab.ui.page import Door, Page, kept_choices, remember_choice
 from ftlab.ui.tabs.data import checks as data_checks
@@ -107,7 +107,7 @@ class DataTab:
 def build(workspace: Workspace) -> DataTab:
     form, first = forms.Form(), is_first_visit(workspace)
     parts: dict[str, Any] = {}
-    parts["cover"] = gr.HTML(COVER, elem_classes="ft-cover-box")
+    parts["cover"] = cover_page(COVER)
     parts["welcome"] = gr.HTML(summary.WELCOME, visible=first, elem_id="data_welcome")
     with gr.Row(equal_height=False, elem_id="data_layout"):
         with gr.Column(scale=2, min_width=300, visible=first, elem_classes="ft-card ft-choice") as parts["try_card"]:

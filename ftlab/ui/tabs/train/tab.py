@@ -7,7 +7,6 @@ settings) with `train_find`; Start and the current run as in run_panel.py, time 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,14 +131,9 @@ def wire(tab: TrainTab, page: Page) -> None:
 
     def chosen(*values: Any) -> tuple[RunConfig, Any]:
         """The current selection, and the shape of its base; without incomplete numbers."""
-        from ftlab.models.load import shape_of
-
         typed = {path: value for path, value in zip(deciding, values, strict=True) if value not in (None, "")}
         config = build_config(forms.nested({"model.base": STARTER} | typed))
-        try:
-            return config, shape_of(config.model)
-        except FtlabError:
-            return config, None
+        return config, _shape(config)
 
     def usual(picked: str | None, *values: Any) -> dict[Any, Any]:
         """What the selection leads to: defaults, the preset and its description, and which settings are read."""
@@ -163,8 +157,7 @@ def wire(tab: TrainTab, page: Page) -> None:
         config, shape = chosen(
             *[None if path in _PRESET else value for path, value in zip(deciding, values, strict=True)]
         )
-        wanted = preset_settings(name, config, shape) if name else {}
-        return {fields[path]: forms.text_of(value) for path, value in wanted.items()}
+        return _preset(tab, name, config, shape) if name else {}
 
     def suit_base(name: str | None, *values: Any) -> dict[Any, Any]:
         typed = dict(zip(deciding, values, strict=True))
@@ -276,6 +269,22 @@ def _rows_of(source: str, workspace: Workspace) -> int | None:
     return int(data_rows.inspected(DataConfig(source=source), workspace).rows)
 
 
+def _shape(config: RunConfig) -> Any:
+    """The shape of the base of `config`. None for a base that is not there: its field says so."""
+    from ftlab.models.load import shape_of
+
+    try:
+        return shape_of(config.model)
+    except FtlabError:
+        return None
+
+
+def _preset(tab: TrainTab, name: str, config: RunConfig, shape: Any) -> dict[Any, Any]:
+    """The settings of the preset `name` for `config`, as values of the form."""
+    wanted = preset_settings(name, config, shape)
+    return {tab.form.components[path]: forms.text_of(value) for path, value in wanted.items()}
+
+
 def in_words(config: RunConfig) -> Markup:
     """A description of a complete `config`, as far as presets determine it."""
     settings = config.optimisation
@@ -369,7 +378,7 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
     config_json = page.parts[data_tab.NAME].config_json
     base = tab.form.components["model.base"]
     replayed = {tab.form.components[path]: path for path in _REPLAYED}
-    filled = {path: tab.form.components[path] for path in _PRESET}
+    filled = [tab.form.components[path] for path in _PRESET]
 
     def chosen(seen: Look) -> dict[Any, Any]:
         """The base on the page; at first the stored selection, else that of the latest run."""
@@ -384,23 +393,18 @@ def followers(tab: TrainTab, page: Page) -> list[Follower]:
 
     def thorough(base_name: str) -> dict[Any, Any]:
         """The stored preset, applied to the form."""
-        from ftlab.models.load import shape_of
-
         picked = kept_choices(page.workspace).preset
         if picked not in PRESETS or picked == PRESET:
             return {}
-        config, shape = build_config(forms.nested({"model.base": base_name})), None
-        with contextlib.suppress(FtlabError):  # a base that no longer exists: its field says so
-            shape = shape_of(config.model)
-        wanted = preset_settings(picked, config, shape)
-        return {tab.preset: picked} | {filled[path]: forms.text_of(value) for path, value in wanted.items()}
+        config = build_config(forms.nested({"model.base": base_name}))
+        return {tab.preset: picked} | _preset(tab, picked, config, _shape(config))
 
     return [
         Follower(
             tab.panel.outputs, lambda seen: show(tab, seen.job, page.workspace, seen.values[config_json]), [config_json]
         ),
         Follower(
-            [base, *replayed, tab.preset, *filled.values()],
+            [base, *replayed, tab.preset, *filled],
             chosen,
             [base, *replayed, tab.preset],
             [base],
