@@ -42,6 +42,12 @@ def shown(body: dict[str, Any]) -> dict[str, str]:
     return dict(re.findall(r"<(\w+) \w{8}>\n(.*?)\n</\1 \w{8}>", text, flags=re.DOTALL))
 
 
+def without_proxies(monkeypatch: Any) -> None:
+    """Requests to this machine go there, whatever proxy the environment names."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @contextmanager
 def judge_server(behave: Callable[[dict[str, Any], int], Answer]) -> Iterator[JudgeServer]:
     """Serve at `url`; `behave(request, n)` answers the n-th request (from 0), a dict with path, headers and body."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from ftlab.data.splits import read_split
 from ftlab.evaluation import asking as collect
 from ftlab.evaluation.compare import evaluate_before, evaluate_run
@@ -14,14 +12,9 @@ from ftlab.evaluation.material import AnswerLimit, answer_limit, limit_used
 from ftlab.evaluation.sides import config_of
 from ftlab.models.load import base_path, load_config_of, load_tokenizer, text_length
 from ftlab.report.report import contents
-from tests.small_runs import make_base, make_run, save_result
+from tests.small_runs import make_run, save_result
 
 BY_REFERENCES = {"max_new_tokens": None}
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
 
 
 def a_run(folder, base_folder, answers, *, stage="sft", **evaluation):

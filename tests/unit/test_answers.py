@@ -25,8 +25,8 @@ from ftlab.synthesis.plan import build_settings, plan
 from ftlab.synthesis.writing import EMPTY
 from ftlab.training.gate import prepare_data
 from ftlab.ui.tabs.evaluate.tab import remedy_said
-from tests.judge_server import judge_server, reply
-from tests.small_runs import make_base, make_run, save_result
+from tests.judge_server import judge_server, reply, without_proxies
+from tests.small_runs import make_run, save_result
 
 SYSTEM = "Name the colour of the thing."
 
@@ -34,13 +34,7 @@ SYSTEM = "Name the colour of the thing."
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WRITER.key_variable, "sk-test-9aPq71xW-secret")
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

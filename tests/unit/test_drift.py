@@ -31,11 +31,6 @@ QUESTIONS = ["Hi.", "What is the capital of France?", "Name three colors that on
 
 
 @pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def tokenizer(base_folder):
     return load_tokenizer(str(base_folder))
 

@@ -17,8 +17,8 @@ from ftlab.evaluation.embeddings import read_embeddings, vectors_of
 from ftlab.evaluation.material import gather
 from ftlab.evaluation.retrieval import passages_near
 from ftlab.evaluation.sides import config_of
-from tests.judge_server import judge_server
-from tests.small_runs import make_base, make_run, save_result
+from tests.judge_server import judge_server, without_proxies
+from tests.small_runs import make_run, save_result
 
 KEY = "sk-test-9aPq71xW-secret"
 THINGS = ("lamp", "river", "parcel", "garden", "window", "engine", "pencil", "coffee")
@@ -27,13 +27,7 @@ THINGS = ("lamp", "river", "parcel", "garden", "window", "engine", "pencil", "co
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv(EMBEDDER.key_variable, KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

@@ -14,12 +14,7 @@ from ftlab.data.splits import read_split
 from ftlab.errors import FtlabError, InputError
 from ftlab.evaluation.compare import Stopped, evaluate_run
 from ftlab.models.load import load_tokenizer
-from tests.small_runs import ROWS, adapted_model, make_base, make_run, plain_perplexity, save_result
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
+from tests.small_runs import ROWS, adapted_model, make_run, plain_perplexity, save_result
 
 
 @pytest.fixture(scope="module")

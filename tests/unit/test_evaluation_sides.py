@@ -27,11 +27,6 @@ ANSWERS = ("red", "green", "blue")
 
 
 @pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """Eighty questions with a column beside them."""
     file = tmp_path_factory.mktemp("data") / "colours.jsonl"

@@ -21,7 +21,7 @@ from ftlab.evaluation.judge_plan import build_messages, build_settings, plan, re
 from ftlab.report.findings import STALE, judgements_of
 from ftlab.report.findings import judge_lines as lines_of
 from tests.json_shapes import check_shape
-from tests.judge_server import JudgeServer, judge_server, reply, says, shown
+from tests.judge_server import JudgeServer, judge_server, reply, says, shown, without_proxies
 
 KEY = "sk-test-4fNq81zZ-secret"
 
@@ -29,8 +29,7 @@ KEY = "sk-test-4fNq81zZ-secret"
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(JUDGE.key_variable, KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    without_proxies(monkeypatch)
 
 
 def a_judged_run(workspace: Workspace, answers: list[tuple[str, str]]) -> RunDirectory:

@@ -14,7 +14,7 @@ from ftlab.evaluation.margins import no_worse, rows_for
 from ftlab.evaluation.metrics.table import BUILT_IN, of_rows
 from ftlab.evaluation.outside import read_against
 from tests.benchmarks.no_worse import rate
-from tests.small_runs import make_base, make_run, save_result
+from tests.small_runs import make_run, save_result
 
 
 def judged(both: int, lost: int, gained: int, neither: int, margin: float, **more):
@@ -64,11 +64,6 @@ def test_a_measure_without_points_has_no_such_margin():
     measure = of_rows(BUILT_IN["mean_absolute_error"], values)
     test = no_worse(measure, "b", values["a"], values["b"], 3)
     assert test["no_worse"] is None and "says nothing of mean absolute error" in test["text"]
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
 
 
 def test_a_margin_that_was_changed_after_the_results_were_known_is_told(tmp_path, base_folder, capsys):

@@ -22,8 +22,8 @@ from ftlab.evaluation.compare import evaluate_run, evaluate_together, material_a
 from ftlab.evaluation.judge_plan import sides_of
 from ftlab.evaluation.outside import plan, read_against
 from ftlab.report.report import contents
-from tests.judge_server import judge_server, reply
-from tests.small_runs import ROWS, make_base, make_run, save_result
+from tests.judge_server import judge_server, reply, without_proxies
+from tests.small_runs import ROWS, make_run, save_result
 
 KEY = "sk-test-9aPq71xW-secret"
 COLOURS = ("red", "green", "blue")
@@ -32,13 +32,7 @@ COLOURS = ("red", "green", "blue")
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CONTESTANT.key_variable, KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture

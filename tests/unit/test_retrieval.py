@@ -20,15 +20,10 @@ from ftlab.evaluation.retrieval import passages_near, retrieval_of
 from ftlab.evaluation.sides import config_of
 from ftlab.report.measures import evidence_of
 from ftlab.report.report import contents
-from tests.small_runs import make_base, make_run, save_result
+from tests.small_runs import make_run, save_result
 
 THINGS = ("lamp", "river", "parcel", "garden", "window", "engine", "pencil", "coffee", "bridge", "mirror")
 VERBS = ("repair", "paint", "measure", "sell", "move", "clean", "photograph", "insure")
-
-
-@pytest.fixture(scope="module")
-def base_folder(tmp_path_factory):
-    return make_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

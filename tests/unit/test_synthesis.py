@@ -40,7 +40,7 @@ from ftlab.synthesis.writing import (
     why_not,
 )
 from ftlab.training.gate import prepare_data
-from tests.judge_server import judge_server, reply
+from tests.judge_server import judge_server, reply, without_proxies
 from tests.unit.test_documents import documents
 
 KEY = "sk-test-9Gh2kk31-secret"
@@ -49,8 +49,7 @@ KEY = "sk-test-9Gh2kk31-secret"
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WRITER.key_variable, KEY)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    without_proxies(monkeypatch)
 
 
 @pytest.fixture
